@@ -1,0 +1,71 @@
+// Arena: growth by blocks, coalescing on reset. Must not know what is stored in it.
+#include "core/arena.h"
+
+#include <algorithm>
+
+namespace mor {
+
+namespace {
+constexpr size_t kAlignment = 64;
+constexpr size_t kSmallestBlock = size_t{1} << 20;
+size_t align_up(size_t n) {
+  return (n + kAlignment - 1) / kAlignment * kAlignment;
+}
+}  // namespace
+
+Arena::~Arena() {
+  for (const Block& block : blocks_) resource_.release(block.data, block.size);
+}
+
+void* Arena::allocate(size_t bytes) {
+  const size_t size = align_up(std::max<size_t>(bytes, 1));
+  while (block_ < blocks_.size() && used_ + size > blocks_[block_].size) {
+    ++block_;
+    used_ = 0;
+  }
+  if (block_ == blocks_.size()) {
+    const size_t last = blocks_.empty() ? kSmallestBlock : blocks_.back().size * 2;
+    const size_t block_size = std::max(size, std::min(last, std::max(kSmallestBlock, size_t{256} << 20)));
+    blocks_.push_back({resource_.allocate(block_size), block_size});
+    used_ = 0;
+  }
+  void* pointer = static_cast<char*>(blocks_[block_].data) + used_;
+  used_ += size;
+  total_ += size;
+  peak_ = std::max(peak_, total_);
+  return pointer;
+}
+
+Tensor Arena::tensor(DType dtype, int64_t rows, int64_t columns, const char* name) {
+  MOR_CHECK(rows >= 0 && columns >= 0, INTERNAL, name, ": extents ", rows, " x ", columns);
+  return make_tensor(allocate(static_cast<size_t>(rows * columns) * dtype_size(dtype)), dtype, rows, columns, name);
+}
+
+Tensor Arena::vector(DType dtype, int64_t n, const char* name) {
+  MOR_CHECK(n >= 0, INTERNAL, name, ": extent ", n);
+  return make_vector(allocate(static_cast<size_t>(n) * dtype_size(dtype)), dtype, n, name);
+}
+
+void Arena::release(const Mark& mark) {
+  block_ = mark.block;
+  used_ = mark.used;
+  total_ = mark.total;
+}
+
+void Arena::reset() {
+  release({});
+  if (blocks_.size() > 1) {
+    for (const Block& block : blocks_) resource_.release(block.data, block.size);
+    blocks_.clear();
+    const size_t size = align_up(peak_);
+    blocks_.push_back({resource_.allocate(size), size});
+  }
+}
+
+size_t Arena::capacity() const {
+  size_t bytes = 0;
+  for (const Block& block : blocks_) bytes += block.size;
+  return bytes;
+}
+
+}  // namespace mor

@@ -1,0 +1,60 @@
+// Arena: stack-like device memory for one step; grows on the first step and is one block from the second on.
+// Must not know what is stored in it or on which device it lies.
+#pragma once
+
+#include <cstddef>
+#include <vector>
+
+#include "core/tensor.h"
+
+namespace mor {
+
+/// Where memory comes from; every device's Ops is one.
+class MemoryResource {
+ public:
+  virtual ~MemoryResource() = default;
+  /// At least 64-byte aligned. Throws OUT_OF_MEMORY with the size asked for.
+  virtual void* allocate(size_t bytes) = 0;
+  virtual void release(void* pointer, size_t bytes) noexcept = 0;
+};
+
+class Arena {
+ public:
+  explicit Arena(MemoryResource& resource) : resource_(resource) {}
+  ~Arena();
+  Arena(const Arena&) = delete;
+  Arena& operator=(const Arena&) = delete;
+
+  /// Uninitialised memory, 64-byte aligned, valid until the mark below it is released.
+  void* allocate(size_t bytes);
+  Tensor tensor(DType dtype, int64_t rows, int64_t columns, const char* name);
+  Tensor vector(DType dtype, int64_t n, const char* name);
+
+  /// A place to come back to: `release(mark)` frees everything allocated since.
+  struct Mark {
+    size_t block = 0, used = 0, total = 0;
+  };
+  Mark mark() const { return {block_, used_, total_}; }
+  void release(const Mark& mark);
+
+  /// Frees everything. Where more than one block was needed, they become one of the peak size, so that later steps of
+  /// the same size find every tensor at the same address.
+  void reset();
+
+  size_t capacity() const;
+  size_t peak() const { return peak_; }
+
+ private:
+  struct Block {
+    void* data;
+    size_t size;
+  };
+  MemoryResource& resource_;
+  std::vector<Block> blocks_;
+  size_t block_ = 0;  ///< the block being filled
+  size_t used_ = 0;   ///< bytes used of it
+  size_t total_ = 0;  ///< bytes handed out over all blocks
+  size_t peak_ = 0;
+};
+
+}  // namespace mor

@@ -1,0 +1,29 @@
+// MappedFile: a file mapped read-only, for loading weights without a second copy. Must not know of any file format.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+namespace mor {
+
+class MappedFile {
+ public:
+  /// Throws CHECKPOINT_MISSING if the file is not there, IO_ERROR with the system's reason otherwise.
+  explicit MappedFile(const std::string& path);
+  ~MappedFile();
+  MappedFile(const MappedFile&) = delete;
+  MappedFile& operator=(const MappedFile&) = delete;
+
+  const std::string& path() const { return path_; }
+  size_t size() const { return size_; }
+  /// Bytes [offset, offset + bytes); throws CHECKPOINT_INVALID if the file ends before.
+  const uint8_t* at(size_t offset, size_t bytes) const;
+
+ private:
+  std::string path_;
+  void* data_ = nullptr;
+  size_t size_ = 0;
+};
+
+}  // namespace mor

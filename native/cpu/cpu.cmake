@@ -1,0 +1,36 @@
+# The CPU device is compiled once per instruction set, each in a namespace of its own, and one is chosen when the program
+# runs. Every copy is linked into one object whose other symbols are local: otherwise the linker could pick an inline
+# function compiled for AVX-512 and call it on a machine that has none.
+file(GLOB cpu_sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_LIST_DIR}/*.cpp)
+list(REMOVE_ITEM cpu_sources ${CMAKE_CURRENT_LIST_DIR}/cpu_device.cpp)
+
+set(MOR_CPU_ISAS baseline)
+set(MOR_CPU_FLAGS_baseline "")
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+  set(MOR_CPU_ISAS avx2 avx512)
+  set(MOR_CPU_FLAGS_avx2 -march=x86-64-v3)
+  # The bf16 and AMX instructions come from intrinsics only, behind a test of the machine.
+  set(MOR_CPU_FLAGS_avx512 -march=x86-64-v4 -mavx512bf16 -mavx512vnni -mamx-tile -mamx-bf16 -mprefer-vector-width=512)
+endif()
+
+set(cpu_objects)
+foreach(isa ${MOR_CPU_ISAS})
+  add_library(mor_cpu_${isa} OBJECT ${cpu_sources})
+  target_include_directories(mor_cpu_${isa} PRIVATE ${CMAKE_SOURCE_DIR}/native ${DNNL_INCLUDE_DIR})
+  target_compile_definitions(mor_cpu_${isa} PRIVATE MOR_CPU_ISA=${isa})
+  target_compile_options(mor_cpu_${isa} PRIVATE ${MOR_CPU_FLAGS_${isa}} ${OpenMP_CXX_FLAGS})
+  if(MOR_SANITIZE)
+    list(APPEND cpu_objects $<TARGET_OBJECTS:mor_cpu_${isa}>)
+  else()
+    set(linked ${CMAKE_CURRENT_BINARY_DIR}/mor_cpu_${isa}.o)
+    add_custom_command(OUTPUT ${linked}
+      COMMAND ${CMAKE_LINKER} -r --force-group-allocation -o ${linked} $<TARGET_OBJECTS:mor_cpu_${isa}>
+      COMMAND ${CMAKE_OBJCOPY} --wildcard --keep-global-symbol=*make_cpu_ops* ${linked}
+      DEPENDS mor_cpu_${isa} $<TARGET_OBJECTS:mor_cpu_${isa}> COMMAND_EXPAND_LISTS VERBATIM)
+    list(APPEND cpu_objects ${linked})
+  endif()
+endforeach()
+
+add_library(mor_cpu STATIC ${CMAKE_CURRENT_LIST_DIR}/cpu_device.cpp ${cpu_objects})
+target_include_directories(mor_cpu PUBLIC ${CMAKE_SOURCE_DIR}/native)
+target_link_libraries(mor_cpu PUBLIC mor_core OpenMP::OpenMP_CXX ${DNNL_LIBRARY})

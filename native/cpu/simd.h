@@ -1,0 +1,140 @@
+// Sixteen float lanes in portable vector extensions: one way to write a loop for AVX2, AVX-512 and others.
+// Must not know of tensors, threads or ops.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#if defined(__AVX__)
+#include <immintrin.h>
+#endif
+
+#include "core/dtype.h"
+
+namespace mor::MOR_CPU_ISA {
+
+constexpr int64_t kLanes = 16;
+typedef float Vec __attribute__((vector_size(64)));
+typedef int32_t VecI __attribute__((vector_size(64)));
+typedef uint32_t VecU __attribute__((vector_size(64)));
+typedef uint16_t VecH __attribute__((vector_size(32)));
+
+inline Vec splat(float value) {
+  return Vec{} + value;
+}
+
+inline Vec load(const float* p) {
+  Vec v;
+  std::memcpy(&v, p, sizeof v);
+  return v;
+}
+inline Vec load(const bfloat16* p) {
+  VecH h;
+  std::memcpy(&h, p, sizeof h);
+  return reinterpret_cast<Vec>(__builtin_convertvector(h, VecU) << 16);
+}
+inline void store(float* p, Vec v) {
+  std::memcpy(p, &v, sizeof v);
+}
+inline void store(bfloat16* p, Vec v) {
+#if defined(__AVX512BF16__)
+  const __m256bh h = _mm512_cvtneps_pbh(reinterpret_cast<__m512>(v));
+  std::memcpy(static_cast<void*>(p), &h, sizeof h);
+#else
+  const VecU u = reinterpret_cast<VecU>(v);
+  const VecU rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
+  const VecU quiet = (u >> 16) | 0x40u;  // a NaN must not round to infinity
+  const VecU is_nan = reinterpret_cast<VecU>(v != v);
+  const VecH h = __builtin_convertvector((is_nan & quiet) | (~is_nan & rounded), VecH);
+  std::memcpy(static_cast<void*>(p), &h, sizeof h);
+#endif
+}
+
+/// The first n < 16 lanes; the others are 0 (load) or left alone (store).
+template <class T>
+inline Vec load_first(const T* p, int64_t n) {
+  T lanes[kLanes] = {};
+  std::memcpy(static_cast<void*>(lanes), p, static_cast<size_t>(n) * sizeof(T));
+  return load(lanes);
+}
+template <class T>
+inline void store_first(T* p, Vec v, int64_t n) {
+  T lanes[kLanes];
+  store(lanes, v);
+  std::memcpy(static_cast<void*>(p), lanes, static_cast<size_t>(n) * sizeof(T));
+}
+
+inline Vec select(VecI mask, Vec yes, Vec no) {
+  return reinterpret_cast<Vec>((mask & reinterpret_cast<VecI>(yes)) | (~mask & reinterpret_cast<VecI>(no)));
+}
+inline Vec max(Vec a, Vec b) {
+  return select(a > b, a, b);
+}
+inline Vec min(Vec a, Vec b) {
+  return select(a < b, a, b);
+}
+
+/// Sum of the lanes, always in the same tree order.
+inline float sum(Vec v) {
+  float x[kLanes];
+  store(x, v);
+  for (int64_t step = kLanes / 2; step > 0; step /= 2)
+    for (int64_t i = 0; i < step; ++i) x[i] += x[i + step];
+  return x[0];
+}
+inline float largest(Vec v) {
+  float x[kLanes];
+  store(x, v);
+  for (int64_t step = kLanes / 2; step > 0; step /= 2)
+    for (int64_t i = 0; i < step; ++i) x[i] = x[i] > x[i + step] ? x[i] : x[i + step];
+  return x[0];
+}
+
+/// exp to about 2 ulp; 0 below -87.3, saturated above 88 (Cephes-style range reduction by ln 2, degree-6 polynomial).
+inline Vec exp(Vec x) {
+  const VecI underflow = x < splat(-87.33654f);
+  x = min(max(x, splat(-87.33654f)), splat(88.0f));
+  const Vec shifted = x * 1.44269504088896f + splat(12582912.0f);  // rounds to the nearest integer in the low bits
+  const VecI n = reinterpret_cast<VecI>(shifted) - reinterpret_cast<VecI>(splat(12582912.0f));
+  const Vec rounded = shifted - splat(12582912.0f);
+  const Vec r = (x - rounded * 0.693359375f) + rounded * 2.12194440e-4f;
+  Vec p = splat(1.9875691500e-4f);
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  const Vec y = p * r * r + r + 1.0f;
+  const Vec scaled = y * reinterpret_cast<Vec>((n + 127) << 23);
+  return select(underflow, Vec{}, scaled);
+}
+
+inline Vec sigmoid(Vec x) {
+  return 1.0f / (1.0f + exp(-x));
+}
+
+inline Vec sqrt(Vec x) {
+#if defined(__AVX512F__)
+  return reinterpret_cast<Vec>(_mm512_maskz_sqrt_ps(0xffff, reinterpret_cast<__m512>(x)));
+#elif defined(__AVX__)
+  __m256 half[2];
+  std::memcpy(half, &x, sizeof x);
+  half[0] = _mm256_sqrt_ps(half[0]);
+  half[1] = _mm256_sqrt_ps(half[1]);
+  std::memcpy(&x, half, sizeof x);
+  return x;
+#else
+  for (int64_t i = 0; i < kLanes; ++i) x[i] = __builtin_sqrtf(x[i]);
+  return x;
+#endif
+}
+
+/// Eight lanes in double, for long sums.
+typedef double VecD __attribute__((vector_size(64)));
+inline VecD lower_half(Vec v) {
+  return __builtin_convertvector(__builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7), VecD);
+}
+inline VecD upper_half(Vec v) {
+  return __builtin_convertvector(__builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15), VecD);
+}
+
+}  // namespace mor::MOR_CPU_ISA

@@ -1,0 +1,70 @@
+// Builds the geometry of the rows that run a recursion. Must not know how they were chosen.
+#include "model/active_rows.h"
+
+#include <vector>
+
+namespace mor {
+
+int32_t* allocate_integers(Arena& arena, int64_t n) {
+  return static_cast<int32_t*>(arena.allocate(static_cast<size_t>(n) * sizeof(int32_t)));
+}
+
+ActiveRows all_rows(const LayerContext& context, int32_t sequences, int32_t length) {
+  const int32_t count = sequences * length;
+  std::vector<int32_t> host;
+  host.reserve(static_cast<size_t>(2 * count + sequences + 1));
+  for (int32_t i = 0; i < count; ++i) host.push_back(i % length);
+  for (int32_t i = 0; i < count; ++i) host.push_back(i % length + 1);
+  for (int32_t s = 0; s <= sequences; ++s) host.push_back(s * length);
+  int32_t* device = allocate_integers(context.arena, static_cast<int64_t>(host.size()));
+  context.ops.copy_to_device(device, host.data(), host.size() * sizeof(int32_t));
+
+  ActiveRows all;
+  all.rows.count = count;
+  all.rows.sequences = sequences;
+  all.rows.max_rows = all.rows.max_keys = length;
+  all.rows.position = device;
+  all.rows.visible = device + count;
+  all.rows.start = all.rows.key_start = device + 2 * count;
+  return all;
+}
+
+Selection allocate_selection(Arena& arena, const ActiveRows& parent) {
+  Selection s;
+  s.index = allocate_integers(arena, parent.rows.count);
+  s.start = allocate_integers(arena, parent.rows.sequences + 1);
+  s.selected = static_cast<uint8_t*>(arena.allocate(static_cast<size_t>(parent.rows.count)));
+  return s;
+}
+
+ActiveRows compact_rows(const LayerContext& context, const ActiveRows& parent, const Selection& selection,
+                        const ActiveRows* first) {
+  Ops& ops = context.ops;
+  const int32_t n = selection.count;
+  const auto gathered = [&](const int32_t* from) -> const int32_t* {
+    if (from == nullptr) return selection.index;
+    int32_t* to = allocate_integers(context.arena, n);
+    ops.gather_indices(from, selection.index, n, to);
+    return to;
+  };
+  ActiveRows child;
+  child.rows = parent.rows;
+  child.rows.count = n;
+  child.rows.start = selection.start;
+  child.rows.source = gathered(parent.rows.source);
+  child.rows.position = gathered(parent.rows.position);
+  int32_t* visible = allocate_integers(context.arena, n);
+  if (first == nullptr || context.config.kv_cache == KvCachePolicy::recursion_wise) {
+    ops.visible_causal(selection.start, parent.rows.sequences, n, visible);
+    child.rows.key_start = selection.start;
+  } else {
+    child.rank = gathered(parent.rank);
+    ops.gather_indices(first->rows.visible, child.rank, n, visible);
+    child.rows.key_start = first->rows.start;
+    child.rows.slot = child.rank;
+  }
+  child.rows.visible = visible;
+  return child;
+}
+
+}  // namespace mor

@@ -1,0 +1,128 @@
+// One decoder layer, forward and backward. Must not know of recursions, routers or batches.
+#include "model/block.h"
+
+namespace mor {
+
+namespace {
+
+/// q, k and v as columns of one fused buffer.
+struct Projected {
+  Tensor q, k, v, q_and_k;
+};
+
+Projected split(const ModelConfig& config, const Tensor& qkv, bool queries_only) {
+  const int64_t q = config.query_size(), kv = config.key_value_size();
+  Projected p;
+  p.q = qkv.column_range(0, q).heads(config.head_dim).named("q");
+  p.q_and_k = p.q;
+  if (!queries_only) {
+    p.k = qkv.column_range(q, kv).heads(config.head_dim).named("k");
+    p.v = qkv.column_range(q + kv, kv).heads(config.head_dim).named("v");
+    p.q_and_k = qkv.column_range(0, q + kv).heads(config.head_dim).named("q and k");
+  }
+  return p;
+}
+
+}  // namespace
+
+void layer_forward(const LayerContext& context, const LayerTensors& weights, const Rows& rows, const Tensor& stream,
+                   const Tensor& x, const LayerKeys& keys, const Tensor& y, LayerActivations* keep) {
+  Ops& ops = context.ops;
+  Arena& arena = context.arena;
+  const ModelConfig& config = context.config;
+  const int64_t n = rows.count, d = config.hidden_size, f = config.intermediate_size;
+  const DType compute = ops.compute_dtype(), master = ops.master_dtype();
+  const bool queries_only = keys.source == KeySource::given;
+  const Arena::Mark mark = arena.mark();
+
+  LayerActivations a;
+  a.x = x;
+  if (keep != nullptr) {
+    a.input_rstd = arena.vector(master, n, "input_rstd");
+    a.middle_rstd = arena.vector(master, n, "middle_rstd");
+    a.lse = arena.tensor(master, n, config.num_attention_heads, "lse");
+  }
+  a.input_normed = arena.tensor(compute, n, d, "input_normed");
+  a.qkv = arena.tensor(compute, n, queries_only ? config.query_size() : config.qkv_size(), "qkv");
+  a.attention = arena.tensor(compute, n, config.query_size(), "attention");
+  a.middle = keep != nullptr ? arena.tensor(compute, n, d, "middle") : x;
+  a.middle_normed = keep != nullptr ? arena.tensor(compute, n, d, "middle_normed") : a.input_normed;
+  a.gate_up = arena.tensor(compute, n, 2 * f, "gate_up");
+  a.activated = arena.tensor(compute, n, f, "activated");
+
+  if (stream) {
+    ops.rmsnorm_forward(stream, rows.source, weights.input_layernorm, config.rms_norm_eps, x, a.input_normed,
+                        a.input_rstd);
+  } else {
+    ops.rmsnorm_forward(x, nullptr, weights.input_layernorm, config.rms_norm_eps, {}, a.input_normed, a.input_rstd);
+  }
+  ops.linear_forward(a.input_normed, queries_only ? weights.q_proj : weights.qkv, {}, a.qkv);
+  const Projected p = split(config, a.qkv, queries_only);
+  ops.rotary(p.q_and_k, rows.position, context.rotary_table, +1);
+  if (keys.source == KeySource::cache) {
+    ops.kv_write(p.k, rows.slot, keys.k);
+    ops.kv_write(p.v, rows.slot, keys.v);
+  }
+  const bool own = keys.source == KeySource::own;
+  ops.attention_forward(p.q, own ? p.k : keys.k, own ? p.v : keys.v, rows, a.attention.heads(config.head_dim), a.lse);
+  ops.linear_forward(a.attention, weights.o_proj, x, a.middle);
+  ops.rmsnorm_forward(a.middle, nullptr, weights.post_attention_layernorm, config.rms_norm_eps, {}, a.middle_normed,
+                      a.middle_rstd);
+  ops.linear_forward(a.middle_normed, weights.gate_up, {}, a.gate_up);
+  ops.swiglu_forward(a.gate_up, a.activated);
+  if (y) ops.linear_forward(a.activated, weights.down_proj, a.middle, y);
+
+  if (keep != nullptr) {
+    *keep = a;
+  } else {
+    arena.release(mark);
+  }
+}
+
+void layer_backward(const LayerContext& context, const LayerTensors& weights, const LayerTensors& gradients,
+                    const Rows& rows, const LayerActivations& kept, const LayerKeys& keys, const Tensor& d) {
+  Ops& ops = context.ops;
+  Arena& arena = context.arena;
+  const ModelConfig& config = context.config;
+  const int64_t n = rows.count, f = config.intermediate_size;
+  const DType compute = ops.compute_dtype();
+  const bool queries_only = keys.source == KeySource::given;
+  const Arena::Mark mark = arena.mark();
+  const Tensor d_normed = arena.tensor(compute, n, config.hidden_size, "d_normed");
+
+  // Feed-forward: y = middle + down(swiglu(gate_up(norm(middle)))).
+  const Arena::Mark feed_forward = arena.mark();
+  const Tensor d_activated = arena.tensor(compute, n, f, "d_activated");
+  const Tensor d_gate_up = arena.tensor(compute, n, 2 * f, "d_gate_up");
+  ops.linear_backward_weight(d, kept.activated, gradients.down_proj);
+  ops.linear_backward_input(d, weights.down_proj, d_activated);
+  ops.swiglu_backward(d_activated, kept.gate_up, d_gate_up);
+  ops.linear_backward_weight(d_gate_up, kept.middle_normed, gradients.gate_up);
+  ops.linear_backward_input(d_gate_up, weights.gate_up, d_normed);
+  ops.rmsnorm_backward(d_normed, kept.middle, weights.post_attention_layernorm, kept.middle_rstd, d,
+                       gradients.post_attention_layernorm);
+  arena.release(feed_forward);
+
+  // Attention: middle = x + o(attention(q, k, v)).
+  const Tensor d_attention = arena.tensor(compute, n, config.query_size(), "d_attention");
+  ops.linear_backward_weight(d, kept.attention, gradients.o_proj);
+  ops.linear_backward_input(d, weights.o_proj, d_attention);
+  const Tensor d_qkv = arena.tensor(compute, n, kept.qkv.columns(), "d_qkv");
+  if (keys.source == KeySource::own) zero(ops, d_qkv);
+  const Projected p = split(config, kept.qkv, queries_only), dp = split(config, d_qkv, queries_only);
+  const bool own = keys.source == KeySource::own;
+  ops.attention_backward(d_attention.heads(config.head_dim), p.q, own ? p.k : keys.k, own ? p.v : keys.v,
+                         kept.attention.heads(config.head_dim), kept.lse, rows, dp.q, own ? dp.k : keys.d_k,
+                         own ? dp.v : keys.d_v);
+  if (keys.source == KeySource::cache) {
+    ops.kv_write_backward(keys.d_k, rows.slot, dp.k);
+    ops.kv_write_backward(keys.d_v, rows.slot, dp.v);
+  }
+  ops.rotary(dp.q_and_k, rows.position, context.rotary_table, -1);
+  ops.linear_backward_weight(d_qkv, kept.input_normed, queries_only ? gradients.q_proj : gradients.qkv);
+  ops.linear_backward_input(d_qkv, queries_only ? weights.q_proj : weights.qkv, d_normed);
+  ops.rmsnorm_backward(d_normed, kept.x, weights.input_layernorm, kept.input_rstd, d, gradients.input_layernorm);
+  arena.release(mark);
+}
+
+}  // namespace mor

@@ -1,0 +1,51 @@
+// One decoder layer (Llama block, mor.md section 1) over packed rows, forward and backward. The same function trains,
+// prefills and decodes. Must not know of recursions, routers or batches.
+#pragma once
+
+#include "core/arena.h"
+#include "model/config.h"
+#include "model/parameters.h"
+
+namespace mor {
+
+/// Where a layer's keys and values come from.
+enum class KeySource : uint8_t {
+  own,    ///< the rows' own, straight from the projection: key i is row i
+  cache,  ///< the rows' own are written to `k`, `v` at rows.slot first, then everything visible is read there
+  given,  ///< read from `k`, `v` as they are; the rows project queries only (shared KV, paper section 2.3)
+};
+struct LayerKeys {
+  KeySource source = KeySource::own;
+  Tensor k, v;      ///< [slots, kv, head_dim]; unused for own
+  Tensor d_k, d_v;  ///< backward only: their gradients, accumulated; for `cache` the rows' own are taken out again
+};
+
+/// What a layer keeps for its backward. In recompute mode only `x` survives the forward.
+struct LayerActivations {
+  Tensor x;                                   ///< [R, d] residual stream entering the layer
+  Tensor input_rstd, input_normed;            ///< [R], [R, d]
+  Tensor qkv;                                 ///< [R, q+2kv] after rotary; [R, q] where keys are given
+  Tensor attention, lse;                      ///< [R, q], [R, h]
+  Tensor middle, middle_rstd, middle_normed;  ///< [R, d] stream between attention and feed-forward
+  Tensor gate_up, activated;                  ///< [R, 2f], [R, f]
+};
+
+/// What every layer call shares.
+struct LayerContext {
+  Ops& ops;
+  Arena& arena;
+  const ModelConfig& config;
+  Tensor rotary_table;  ///< [positions, head_dim] master
+};
+
+/// y = layer(x). With `stream`, row i of x is first read from stream[rows.source[i]] (the gather of a recursion rides
+/// on the layer's first norm). Without `keep`, nothing is saved and y must be x: the residual stream is updated in
+/// place. x [R, d], y [R, d] compute.
+void layer_forward(const LayerContext& context, const LayerTensors& weights, const Rows& rows, const Tensor& stream,
+                   const Tensor& x, const LayerKeys& keys, const Tensor& y, LayerActivations* keep);
+
+/// Turns d, the gradient of y, into the gradient of x, in place; gradients of the weights accumulate.
+void layer_backward(const LayerContext& context, const LayerTensors& weights, const LayerTensors& gradients,
+                    const Rows& rows, const LayerActivations& kept, const LayerKeys& keys, const Tensor& d);
+
+}  // namespace mor

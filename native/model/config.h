@@ -1,0 +1,73 @@
+// ModelConfig: what one model is (mor.md sections 1 to 5), checked. Must not know of devices, tensors or files.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "ops/ops.h"
+
+namespace mor {
+
+/// How the unrolled depth maps to unique layers (paper section 2.1, "parameter-sharing strategies").
+enum class Sharing : uint8_t { cycle, sequence, middle_cycle, middle_sequence };
+/// Whose keys and values a query at recursion r sees (paper section 2.3).
+enum class KvCachePolicy : uint8_t { recursion_wise, shared, hybrid };
+/// Who decides the depth of a token (paper section 2.2); none: every token runs every recursion.
+enum class RouterType : uint8_t { none, expert_choice, token_choice };
+
+struct RouterConfig {
+  RouterType type = RouterType::none;
+  Activation activation = Activation::sigmoid;
+  bool mlp = false;                ///< d -> 2d -> gelu -> n instead of linear
+  double alpha = 0.1;              ///< scale of the gate
+  std::vector<double> capacities;  ///< expert_choice: share of the full sequence per recursion; empty: (N-r+1)/N
+  double auxiliary_loss_coefficient = 0.001;
+  double z_loss_coefficient = 0;
+  double balancing_loss_coefficient = 0.1;
+  bool loss_free_balancing = false;
+  bool auxiliary_router = false;      ///< a second router on detached inputs decides at inference
+  int64_t capacity_warmup_steps = 0;  ///< cosine from capacity 1; 0: off
+};
+
+struct ModelConfig {
+  int32_t vocab_size = 0, hidden_size = 0, intermediate_size = 0;
+  int32_t num_hidden_layers = 0;  ///< effective depth L
+  int32_t num_attention_heads = 0, num_key_value_heads = 0, head_dim = 0, max_position_embeddings = 0;
+  double rope_theta = 10000, rms_norm_eps = 1e-5, initializer_range = 0.02;
+  bool tie_word_embeddings = true;
+  int32_t num_recursions = 1;
+  Sharing sharing = Sharing::middle_cycle;
+  KvCachePolicy kv_cache = KvCachePolicy::recursion_wise;
+  RouterConfig router;
+
+  /// Throws INVALID_CONFIG naming the key, its value and what is allowed.
+  void validate() const;
+
+  int32_t query_size() const { return num_attention_heads * head_dim; }
+  int32_t key_value_size() const { return num_key_value_heads * head_dim; }
+  int32_t qkv_size() const { return query_size() + 2 * key_value_size(); }
+  bool routed() const { return router.type != RouterType::none; }
+
+  int32_t unique_layers() const;
+  /// The unique layer applied at effective layer l (mor.md section 2).
+  int32_t unique_layer(int32_t l) const;
+
+  /// The body is the block that recurs as a whole (cycle and middle_cycle with N > 1); before and after it lie layers
+  /// that run once over every token. Sequence sharing and N = 1 have no body: all of their layers lie before it.
+  int32_t body_recursions() const;  ///< N, or 0 where there is no body
+  int32_t body_layers() const;      ///< b
+  int32_t layers_before() const;    ///< effective layers 0 .. layers_before()-1
+  int32_t layers_after() const;
+
+  /// How many of `length` tokens run recursion r = 1..N under expert choice at an optimiser step (for the capacity
+  /// warm-up; any step past it gives the final capacity): max(1, floor(c_r length)).
+  int32_t selected_count(int32_t r, int32_t length, int64_t step = INT64_MAX) const;
+  /// Whether every token runs recursion r (capacity 1).
+  bool runs_all(int32_t r) const;
+};
+
+const char* sharing_name(Sharing sharing);
+const char* kv_cache_name(KvCachePolicy policy);
+
+}  // namespace mor

@@ -1,0 +1,156 @@
+// Expert-choice recursion (mor.md section 3; paper section 2.2.1): every recursion picks its tokens.
+// Must not know of token choice, embeddings or the head.
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "model/recursion.h"
+
+namespace mor {
+
+namespace {
+
+double score_threshold(double probability) {
+  if (probability <= 0) return -std::numeric_limits<double>::infinity();
+  if (probability >= 1) return std::numeric_limits<double>::infinity();
+  return std::log(probability / (1 - probability));
+}
+
+/// Fills the selection of recursion r out of `parent` from the scores that decide.
+void select(Pass& pass, int32_t r, const ActiveRows& parent, const Tensor& scores, Selection& selection) {
+  const ModelConfig& config = pass.model.config();
+  const Rows& rows = parent.rows;
+  if (pass.options.routing == Routing::threshold) {
+    const double threshold =
+        config.runs_all(r) ? -std::numeric_limits<double>::infinity() : score_threshold(pass.options.router_threshold);
+    selection.count = pass.ops().select_threshold(scores, rows.start, rows.sequences, threshold, selection.index,
+                                                  selection.start, selection.selected);
+    return;
+  }
+  const int32_t wanted = config.selected_count(r, rows.max_keys, pass.options.step);
+  const std::vector<int32_t> k(static_cast<size_t>(rows.sequences), wanted);
+  pass.ops().select_topk(scores, rows.start, rows.sequences, k.data(), selection.index, selection.start,
+                         selection.selected);
+  selection.count = wanted * rows.sequences;
+}
+
+/// BCE and z-loss of one router's scores; their gradient goes to d_scores where the pass keeps.
+Tensor score_losses(Pass& pass, const Tensor& scores, const Selection& selection, double bce, double z,
+                    Tensor& d_scores) {
+  Ops& ops = pass.ops();
+  const Tensor sums = pass.arena().vector(ops.master_dtype(), 3, "router loss sums");
+  zero(ops, sums);
+  if (pass.options.keep) {
+    d_scores = pass.arena().tensor(ops.master_dtype(), scores.rows(), 1, "d_scores");
+    zero(ops, d_scores);
+  }
+  const double scale = pass.options.loss_scale / static_cast<double>(std::max<int64_t>(1, scores.rows()));
+  ops.expert_choice_loss(scores, selection.selected, score_threshold(pass.options.router_threshold), bce * scale,
+                         z * scale, sums, d_scores);
+  return sums;
+}
+
+}  // namespace
+
+Tensor expert_choice_forward(Pass& pass, const Tensor& stream, BodyActivations& kept) {
+  const ModelConfig& config = pass.model.config();
+  const RouterConfig& router = config.router;
+  Ops& ops = pass.ops();
+  ActiveRows parent = kept.all;
+  Tensor x = stream;
+  for (int32_t r = 1; r <= pass.recursions(); ++r) {
+    const size_t i = static_cast<size_t>(r - 1);
+    RecursionActivations recursion;
+    recursion.stream = x;
+    recursion.router =
+        router_forward(pass.context, pass.model.tensors().routers[i], x, parent.rows.source, parent.rows.count);
+    if (router.auxiliary_router)
+      recursion.auxiliary = router_forward(pass.context, pass.model.tensors().auxiliary_routers[i], x,
+                                           parent.rows.source, parent.rows.count);
+    recursion.selection = allocate_selection(pass.arena(), parent);
+    const bool by_auxiliary = router.auxiliary_router && pass.options.routing == Routing::threshold;
+    select(pass, r, parent, by_auxiliary ? recursion.auxiliary.scores : recursion.router.scores, recursion.selection);
+    recursion.active =
+        compact_rows(pass.context, parent, recursion.selection, r == 1 ? nullptr : &kept.recursions[0].active);
+    const Rows& rows = recursion.active.rows;
+
+    recursion.sums = score_losses(pass, recursion.router.scores, recursion.selection,
+                                  router.auxiliary_router ? 0 : router.auxiliary_loss_coefficient,
+                                  router.z_loss_coefficient, recursion.d_scores);
+    if (router.auxiliary_router)  // its gradient reaches nothing else, so its loss needs no coefficient
+      recursion.auxiliary_sums =
+          score_losses(pass, recursion.auxiliary.scores, recursion.selection, 1, 0, recursion.d_auxiliary_scores);
+    recursion.gate = pass.arena().vector(ops.master_dtype(), rows.count, "gate");
+    ops.router_gate_forward(recursion.router.scores, recursion.selection.index, router.activation, router.alpha,
+                            recursion.gate);
+
+    const Tensor next = pass.arena().tensor(x.dtype, x.rows(), x.columns(), "stream");
+    ops.copy(next.data, x.data, static_cast<size_t>(x.count()) * dtype_size(x.dtype));
+    if (r == 1) kept.shared = allocate_shared_keys(pass, rows.count);
+    recursion.run = body_run(pass, r, kept.shared);
+    run_forward(pass, rows, x, recursion.run);
+    ops.scatter_gated_forward(recursion.run.out, nullptr, recursion.gate, rows.source, next);
+    parent = recursion.active;
+    x = next;
+    kept.recursions.push_back(std::move(recursion));
+  }
+  return x;
+}
+
+void expert_choice_backward(Pass& pass, BodyActivations& kept, const Tensor& d) {
+  const RouterConfig& router = pass.model.config().router;
+  Ops& ops = pass.ops();
+  Arena& arena = pass.arena();
+  for (size_t i = kept.recursions.size(); i-- > 0;) {
+    RecursionActivations& recursion = kept.recursions[i];
+    const Rows& rows = recursion.active.rows;
+    const int32_t* entering = i == 0 ? kept.all.rows.source : kept.recursions[i - 1].active.rows.source;
+    const Arena::Mark mark = arena.mark();
+    const Tensor d_out = arena.tensor(d.dtype, rows.count, d.columns(), "d_block");
+    const Tensor d_gate = arena.vector(ops.master_dtype(), rows.count, "d_gate");
+    ops.scatter_gated_backward(d, rows.source, recursion.run.out, nullptr, recursion.gate, d_out, d_gate);
+    ops.router_gate_backward(d_gate, recursion.router.scores, recursion.selection.index, router.activation,
+                             router.alpha, recursion.d_scores);
+    attach_shared_gradients(kept, recursion);
+    run_backward(pass, rows, recursion.run, d_out);
+    ops.add_rows(d_out, rows.source, d);
+    router_backward(pass.context, pass.model.tensors().routers[i], pass.gradients->routers[i], recursion.router,
+                    recursion.d_scores, recursion.stream, entering, d);
+    if (router.auxiliary_router)
+      router_backward(pass.context, pass.model.tensors().auxiliary_routers[i], pass.gradients->auxiliary_routers[i],
+                      recursion.auxiliary, recursion.d_auxiliary_scores, recursion.stream, entering, {});
+    arena.release(mark);
+  }
+}
+
+void expert_choice_statistics(Pass& pass, const BodyActivations& kept) {
+  const ModelConfig& config = pass.model.config();
+  const RouterConfig& router = config.router;
+  PassStatistics& statistics = pass.statistics;
+  double agreed = 0, judged = 0;
+  for (size_t i = 0; i < kept.recursions.size(); ++i) {
+    const RecursionActivations& recursion = kept.recursions[i];
+    const double entering = static_cast<double>(std::max<int64_t>(1, recursion.router.scores.rows()));
+    const std::vector<double> sums = read_master(pass.ops(), recursion.sums);
+    const std::vector<double> deciding =
+        router.auxiliary_router ? read_master(pass.ops(), recursion.auxiliary_sums) : sums;
+    const double coefficient = router.auxiliary_router ? 1 : router.auxiliary_loss_coefficient;
+    statistics.auxiliary_loss += coefficient * deciding[0] / entering;
+    statistics.z_loss += router.z_loss_coefficient * sums[1] / entering;
+    if (config.runs_all(static_cast<int32_t>(i) + 1)) continue;
+    agreed += deciding[2];
+    judged += entering;
+  }
+  if (judged > 0 && pass.options.routing == Routing::topk) statistics.routing_accuracy = agreed / judged;
+  if (kept.recursions.empty()) return;
+
+  const Rows& last = kept.recursions.back().active.rows;
+  std::vector<bool> alive(static_cast<size_t>(last.max_keys), false);
+  for (const int32_t position : read_integers(pass.ops(), last.position, last.count))
+    alive[static_cast<size_t>(position)] = true;
+  double dead = 0;
+  for (const bool any : alive) dead += any ? 0 : 1;
+  statistics.dead_token_ratio = dead / static_cast<double>(last.max_keys);
+}
+
+}  // namespace mor

@@ -1,0 +1,56 @@
+// Model: a configuration, its weights on one device, and what every pass over them needs.
+// Must not know of optimisers, batches or requests.
+#pragma once
+
+#include <memory>
+
+#include "model/block.h"
+
+namespace mor {
+
+class Model {
+ public:
+  /// Allocates the weights without initialising them.
+  Model(const ModelConfig& config, std::unique_ptr<Ops> ops);
+  ~Model();
+  Model(const Model&) = delete;
+  Model& operator=(const Model&) = delete;
+
+  const ModelConfig& config() const { return config_; }
+  Ops& ops() const { return *ops_; }
+  const Parameters& parameters() const { return parameters_; }
+  /// Flat buffer of parameters().size() elements in compute dtype.
+  void* weights() const { return weights_; }
+  const ModelTensors& tensors() const { return tensors_; }
+  /// Loss-free balancing bias b of token choice, [N] master; part of the checkpoint, not trained by gradient. Empty
+  /// without.
+  const Tensor& balancing_bias() const { return balancing_bias_; }
+  LayerContext context(Arena& arena) const { return {*ops_, arena, config_, rotary_table_}; }
+
+  /// N(0, initializer_range) for every matrix, 1 for norms, from a counter-based stream of (seed, tensor): the same
+  /// weights on every device.
+  void init(uint64_t seed);
+  /// Host float32 values of parameter `index` (rounded to compute dtype) or back.
+  void set(size_t index, const float* values);
+  void get(size_t index, float* values) const;
+
+  size_t memory_bytes() const;
+
+ private:
+  ModelConfig config_;
+  std::unique_ptr<Ops> ops_;
+  Parameters parameters_;
+  size_t weight_bytes_;
+  void* weights_;
+  Arena tables_;
+  ModelTensors tensors_;
+  Tensor rotary_table_, balancing_bias_;
+};
+
+/// Host values into a device tensor of compute or master dtype, rounded as it needs, and back.
+void upload(Ops& ops, const float* values, const Tensor& tensor);
+void upload(Ops& ops, const double* values, const Tensor& tensor);
+void download(Ops& ops, const Tensor& tensor, float* values);
+void download(Ops& ops, const Tensor& tensor, double* values);
+
+}  // namespace mor

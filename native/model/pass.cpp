@@ -1,0 +1,112 @@
+// Runs of layers over one set of rows, kept or recomputed. Must not know of routers' policies or of the head.
+#include "model/pass.h"
+
+namespace mor {
+
+void run_forward(Pass& pass, const Rows& rows, const Tensor& stream, LayerRun& run) {
+  Arena& arena = pass.arena();
+  const DType compute = pass.ops().compute_dtype();
+  const int64_t d = pass.model.config().hidden_size;
+  Tensor x = arena.tensor(compute, rows.count, d, "layer input");
+  for (size_t i = 0; i < run.unique.size(); ++i) {
+    const LayerTensors& weights = pass.model.tensors().layers[static_cast<size_t>(run.unique[i])];
+    const Tensor from = i == 0 ? stream : Tensor{};
+    if (!pass.options.keep) {
+      layer_forward(pass.context, weights, rows, from, x, run.keys[i], x, nullptr);
+      continue;
+    }
+    const Tensor y = arena.tensor(compute, rows.count, d, "layer output");
+    const Arena::Mark mark = arena.mark();
+    LayerActivations kept;
+    layer_forward(pass.context, weights, rows, from, x, run.keys[i], y, &kept);
+    if (pass.options.recompute) {
+      arena.release(mark);
+      kept = {};
+      kept.x = x;
+    }
+    run.kept.push_back(kept);
+    x = y;
+  }
+  run.out = x;
+}
+
+void run_backward(Pass& pass, const Rows& rows, const LayerRun& run, const Tensor& d) {
+  Arena& arena = pass.arena();
+  for (size_t i = run.unique.size(); i-- > 0;) {
+    const size_t unique = static_cast<size_t>(run.unique[i]);
+    const LayerTensors& weights = pass.model.tensors().layers[unique];
+    const Arena::Mark mark = arena.mark();
+    LayerActivations kept = run.kept[i];
+    if (pass.options.recompute) layer_forward(pass.context, weights, rows, {}, run.kept[i].x, run.keys[i], {}, &kept);
+    layer_backward(pass.context, weights, pass.gradients->layers[unique], rows, kept, run.keys[i], d);
+    arena.release(mark);
+  }
+}
+
+double run_flops(const Pass& pass, const Rows& rows, int64_t layers, bool queries_only) {
+  const ModelConfig& c = pass.model.config();
+  std::vector<int32_t> visible(static_cast<size_t>(rows.count));
+  pass.ops().copy_to_host(visible.data(), rows.visible, visible.size() * sizeof(int32_t));
+  double pairs = 0;
+  for (const int32_t n : visible) pairs += n;
+  const double projected = queries_only ? c.query_size() : c.qkv_size();
+  const double weights = static_cast<double>(c.hidden_size) * (projected + c.query_size() + 3.0 * c.intermediate_size);
+  return static_cast<double>(layers) * (2 * weights * rows.count + 4 * pairs * c.query_size());
+}
+
+SharedKeys allocate_shared_keys(Pass& pass, int64_t rows) {
+  const ModelConfig& config = pass.model.config();
+  SharedKeys shared;
+  if (config.kv_cache == KvCachePolicy::recursion_wise) return shared;
+  for (int32_t layer = 0; layer < config.body_layers(); ++layer) {
+    const auto buffer = [&](const char* name) {
+      return pass.arena()
+          .tensor(pass.ops().compute_dtype(), rows, config.key_value_size(), name)
+          .heads(config.head_dim);
+    };
+    shared.k.push_back(buffer("shared keys"));
+    shared.v.push_back(buffer("shared values"));
+  }
+  return shared;
+}
+
+void allocate_shared_gradients(Pass& pass, SharedKeys& shared) {
+  for (const Tensor& k : shared.k) {
+    const auto buffer = [&](const char* name) {
+      const Tensor t = pass.arena().tensor(k.dtype, k.rows(), k.columns(), name).heads(pass.model.config().head_dim);
+      zero(pass.ops(), t);
+      return t;
+    };
+    shared.d_k.push_back(buffer("d_shared keys"));
+    shared.d_v.push_back(buffer("d_shared values"));
+  }
+}
+
+LayerRun body_run(Pass& pass, int32_t r, SharedKeys& shared) {
+  const ModelConfig& config = pass.model.config();
+  LayerRun run;
+  for (int32_t layer = 0; layer < config.body_layers(); ++layer) {
+    const size_t i = static_cast<size_t>(layer);
+    run.unique.push_back(config.unique_layer(config.layers_before() + layer));
+    LayerKeys keys;
+    if (config.kv_cache != KvCachePolicy::recursion_wise) {
+      const bool hybrid = config.kv_cache == KvCachePolicy::hybrid;
+      if (r > 1 && hybrid && pass.options.keep) {
+        const auto version = [&](Tensor& t) {
+          const Tensor fresh = pass.arena().tensor(t.dtype, t.rows(), t.columns(), t.name).heads(config.head_dim);
+          pass.ops().copy(fresh.data, t.data, static_cast<size_t>(t.count()) * dtype_size(t.dtype));
+          t = fresh;
+        };
+        version(shared.k[i]);
+        version(shared.v[i]);
+      }
+      keys.source = r == 1 || hybrid ? KeySource::cache : KeySource::given;
+      keys.k = shared.k[i];
+      keys.v = shared.v[i];
+    }
+    run.keys.push_back(keys);
+  }
+  return run;
+}
+
+}  // namespace mor

@@ -1,0 +1,82 @@
+// What one pass over a batch carries: options in, statistics out, and the block run once at one recursion.
+// Must not know of routers' policies or of the head.
+#pragma once
+
+#include "model/active_rows.h"
+#include "model/model.h"
+#include "model/router.h"
+
+namespace mor {
+
+enum class Routing : uint8_t {
+  topk,       ///< expert choice as in training: looks at the whole sequence
+  threshold,  ///< causal, as in generation (mor.md section 3)
+};
+
+struct PassOptions {
+  Routing routing = Routing::topk;
+  double router_threshold = 0.5;  ///< on sigmoid(score), for tanh gates too: 0.5 is score 0
+  int32_t max_recursions = 0;     ///< 0: all
+  int64_t step = INT64_MAX;       ///< optimiser steps done, for the capacity warm-up
+  bool keep = false;              ///< keep activations for a backward
+  bool recompute = false;         ///< keep only each layer's input, and run the layer again in its backward
+  double loss_scale = 1;          ///< share of this micro-batch in the optimiser step, on every auxiliary term
+};
+
+/// Sums over the batch; read back once, after the pass.
+struct PassStatistics {
+  std::vector<int32_t> active;  ///< [N] rows that ran recursion r
+  double auxiliary_loss = 0, z_loss = 0, balancing_loss = 0;
+  double routing_accuracy = -1;  ///< threshold against top-k over recursions that select; -1: does not apply
+  double dead_token_ratio = -1;  ///< positions that no sequence selected for the last recursion; -1: does not apply
+  double max_vio = -1, load_entropy = -1;  ///< token choice
+  std::vector<double> load;                ///< [N] rows whose depth is j+1; token choice
+  double flops = 0;                        ///< executed by the layers and routers, forward
+};
+
+/// Everything that the functions of one pass share.
+struct Pass {
+  const Model& model;
+  LayerContext context;
+  const ModelTensors* gradients;  ///< master views; null without backward
+  PassOptions options;
+  PassStatistics statistics;
+  Pass(const Model& model_, Arena& arena, const ModelTensors* gradients_, const PassOptions& options_)
+      : model(model_), context(model_.context(arena)), gradients(gradients_), options(options_) {}
+  Ops& ops() const { return context.ops; }
+  Arena& arena() const { return context.arena; }
+  int32_t recursions() const {
+    const int32_t n = model.config().body_recursions();
+    return options.max_recursions > 0 && options.max_recursions < n ? options.max_recursions : n;
+  }
+};
+
+/// A run of layers over the same rows.
+struct LayerRun {
+  std::vector<int32_t> unique;         ///< unique layer of each
+  std::vector<LayerKeys> keys;         ///< of each
+  std::vector<LayerActivations> kept;  ///< of each, where the pass keeps
+  Tensor out;                          ///< [R, d]
+};
+
+/// Runs the layers one after another over `rows`, reading stream[rows.source[i]]; fills kept and out.
+void run_forward(Pass& pass, const Rows& rows, const Tensor& stream, LayerRun& run);
+/// d [R, d]: gradient of out, becomes the gradient of the gathered input.
+void run_backward(Pass& pass, const Rows& rows, const LayerRun& run, const Tensor& d);
+
+/// Forward FLOPs of `layers` layers over rows that each see rows.visible[i] keys (waits for the device).
+double run_flops(const Pass& pass, const Rows& rows, int64_t layers, bool queries_only);
+
+/// The body's key buffers under the shared and hybrid policies: one per block layer, filled by recursion 1.
+struct SharedKeys {
+  std::vector<Tensor> k, v, d_k, d_v;
+};
+SharedKeys allocate_shared_keys(Pass& pass, int64_t rows);
+/// Zeroed gradients of the shared keys, for a body's backward.
+void allocate_shared_gradients(Pass& pass, SharedKeys& shared);
+
+/// Unique layers and key sources of the block at recursion r = 1..N. Under hybrid a keeping pass gives every recursion
+/// its own version of the cache, since its backward needs what was visible then.
+LayerRun body_run(Pass& pass, int32_t r, SharedKeys& shared);
+
+}  // namespace mor

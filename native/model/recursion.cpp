@@ -1,0 +1,115 @@
+// The body: without a router here, with one in expert_choice.cpp and token_choice.cpp.
+// Must not know of embeddings or the head.
+#include "model/recursion.h"
+
+namespace mor {
+
+namespace {
+
+Tensor plain_forward(Pass& pass, const Tensor& stream, BodyActivations& kept) {
+  Tensor x = stream;
+  for (int32_t r = 1; r <= pass.recursions(); ++r) {
+    RecursionActivations recursion;
+    recursion.active = kept.all;
+    recursion.active.rows.source = nullptr;
+    recursion.run = body_run(pass, r, kept.shared);
+    run_forward(pass, recursion.active.rows, x, recursion.run);
+    x = recursion.run.out;
+    kept.recursions.push_back(recursion);
+  }
+  return x;
+}
+
+void plain_backward(Pass& pass, BodyActivations& kept, const Tensor& d) {
+  for (size_t r = kept.recursions.size(); r-- > 0;) {
+    attach_shared_gradients(kept, kept.recursions[r]);
+    run_backward(pass, kept.recursions[r].active.rows, kept.recursions[r].run, d);
+  }
+}
+
+double router_flops(const ModelConfig& config, const RouterActivations& router) {
+  if (!router.scores) return 0;
+  const double d = config.hidden_size, rows = static_cast<double>(router.scores.rows());
+  const double outputs = static_cast<double>(router.scores.columns());
+  return 2 * rows * (config.router.mlp ? 2 * d * d + 2 * d * outputs : d * outputs);
+}
+
+}  // namespace
+
+void attach_shared_gradients(BodyActivations& kept, RecursionActivations& recursion) {
+  for (size_t i = 0; i < kept.shared.d_k.size(); ++i) {
+    recursion.run.keys[i].d_k = kept.shared.d_k[i];
+    recursion.run.keys[i].d_v = kept.shared.d_v[i];
+  }
+}
+
+std::vector<double> read_master(Ops& ops, const Tensor& tensor) {
+  std::vector<double> values(static_cast<size_t>(tensor.count()));
+  download(ops, tensor, values.data());
+  return values;
+}
+
+std::vector<int32_t> read_integers(Ops& ops, const int32_t* device, int64_t n) {
+  std::vector<int32_t> host(static_cast<size_t>(n));
+  ops.copy_to_host(host.data(), device, host.size() * sizeof(int32_t));
+  return host;
+}
+
+Tensor body_forward(Pass& pass, const ActiveRows& all, const Tensor& stream, BodyActivations& kept) {
+  kept.all = all;
+  switch (pass.model.config().router.type) {
+    case RouterType::none:
+      kept.shared = allocate_shared_keys(pass, all.rows.count);
+      return plain_forward(pass, stream, kept);
+    case RouterType::expert_choice:
+      return expert_choice_forward(pass, stream, kept);
+    case RouterType::token_choice:
+      kept.shared = allocate_shared_keys(pass, all.rows.count);
+      return token_choice_forward(pass, stream, kept);
+  }
+  return stream;
+}
+
+void body_backward(Pass& pass, BodyActivations& kept, const Tensor& d) {
+  allocate_shared_gradients(pass, kept.shared);
+  switch (pass.model.config().router.type) {
+    case RouterType::none:
+      return plain_backward(pass, kept, d);
+    case RouterType::expert_choice:
+      return expert_choice_backward(pass, kept, d);
+    case RouterType::token_choice:
+      return token_choice_backward(pass, kept, d);
+  }
+}
+
+void body_statistics(Pass& pass, const BodyActivations& kept) {
+  const ModelConfig& config = pass.model.config();
+  PassStatistics& statistics = pass.statistics;
+  for (size_t r = 0; r < kept.recursions.size(); ++r) {
+    const Rows& rows = kept.recursions[r].active.rows;
+    statistics.active.push_back(rows.count);
+    statistics.flops += run_flops(pass, rows, config.body_layers(), r > 0 && config.kv_cache == KvCachePolicy::shared);
+  }
+  for (const RecursionActivations& recursion : kept.recursions)
+    for (const RouterActivations* router : {&recursion.router, &recursion.auxiliary})
+      statistics.flops += router_flops(config, *router);
+  statistics.flops += router_flops(config, kept.router);
+  if (config.router.type == RouterType::expert_choice) expert_choice_statistics(pass, kept);
+  if (config.router.type == RouterType::token_choice) token_choice_statistics(pass, kept);
+}
+
+std::vector<uint8_t> body_depths(const Pass& pass, const BodyActivations& kept) {
+  std::vector<uint8_t> depths(static_cast<size_t>(kept.all.rows.count), 0);
+  for (size_t r = 0; r < kept.recursions.size(); ++r) {
+    const Rows& rows = kept.recursions[r].active.rows;
+    if (rows.source == nullptr) {
+      for (uint8_t& depth : depths) depth = static_cast<uint8_t>(r + 1);
+      continue;
+    }
+    for (const int32_t row : read_integers(pass.ops(), rows.source, rows.count))
+      depths[static_cast<size_t>(row)] = static_cast<uint8_t>(r + 1);
+  }
+  return depths;
+}
+
+}  // namespace mor

@@ -1,0 +1,151 @@
+// Token-choice recursion (mor.md section 4; paper section 2.2.2): every token picks its depth once.
+// Must not know of expert choice, embeddings or the head.
+#include <algorithm>
+#include <cmath>
+
+#include "model/recursion.h"
+
+namespace mor {
+
+namespace {
+
+void decide(Pass& pass, const Tensor& stream, BodyActivations& kept) {
+  const ModelConfig& config = pass.model.config();
+  Ops& ops = pass.ops();
+  Arena& arena = pass.arena();
+  const int64_t rows = stream.rows(), n = config.num_recursions;
+  const DType master = ops.master_dtype();
+  kept.router = router_forward(pass.context, pass.model.tensors().routers[0], stream, nullptr, rows);
+  kept.probabilities = arena.tensor(master, rows, n, "probabilities");
+  kept.gate = arena.tensor(master, rows, 1, "gate");
+  kept.load = arena.vector(master, n, "load");
+  kept.p_sum = arena.vector(master, n, "probability sums");
+  kept.z_sum = arena.vector(master, 1, "z sum");
+  kept.depth = allocate_integers(arena, rows);
+  Tensor bias = pass.model.balancing_bias();
+  if (!bias) {
+    bias = arena.vector(master, n, "no bias");
+    zero(ops, bias);
+  }
+  for (const Tensor& sum : {kept.load, kept.p_sum, kept.z_sum}) zero(ops, sum);
+  ops.token_choice_forward(kept.router.scores, bias, config.router.activation, config.router.alpha, kept.probabilities,
+                           kept.depth, kept.gate, kept.load, kept.p_sum, kept.z_sum);
+}
+
+double balancing_coefficient(const RouterConfig& router) {
+  return router.loss_free_balancing ? 0 : router.balancing_loss_coefficient;
+}
+
+}  // namespace
+
+Tensor token_choice_forward(Pass& pass, const Tensor& stream, BodyActivations& kept) {
+  const ModelConfig& config = pass.model.config();
+  Ops& ops = pass.ops();
+  Arena& arena = pass.arena();
+  decide(pass, stream, kept);
+  const Tensor out = arena.tensor(stream.dtype, stream.rows(), stream.columns(), "stream");
+  ops.copy(out.data, stream.data, static_cast<size_t>(stream.count()) * dtype_size(stream.dtype));
+
+  ActiveRows active = kept.all;  // every token runs recursion 1
+  Tensor x = stream;
+  const int32_t* depth = kept.depth;
+  for (int32_t r = 1; r <= pass.recursions(); ++r) {
+    RecursionActivations recursion;
+    recursion.active = active;
+    recursion.run = body_run(pass, r, kept.shared);
+    Rows gathered = active.rows;
+    if (r > 1) gathered.source = kept.recursions.back().selection.index;  // x holds the previous recursion's rows
+    run_forward(pass, gathered, x, recursion.run);
+
+    // Rows that go no deeper leave the block: all that are left at the last recursion of this pass.
+    const bool last = r == pass.recursions();
+    recursion.exits = allocate_selection(arena, active);
+    recursion.exits.count =
+        ops.select_between(depth, active.rows.start, active.rows.sequences, r, last ? config.num_recursions : r,
+                           recursion.exits.index, recursion.exits.start, recursion.exits.selected);
+    int32_t* to = allocate_integers(arena, recursion.exits.count);
+    if (active.rows.source == nullptr) {
+      to = recursion.exits.index;
+    } else {
+      ops.gather_indices(active.rows.source, recursion.exits.index, recursion.exits.count, to);
+    }
+    recursion.exit_to = to;
+    recursion.gate = arena.tensor(ops.master_dtype(), recursion.exits.count, 1, "exit gate");
+    ops.gather_rows(kept.gate, to, recursion.gate);
+    ops.scatter_gated_forward(recursion.run.out, recursion.exits.index, recursion.gate, to, out);
+
+    x = recursion.run.out;
+    if (!last) {
+      recursion.selection = allocate_selection(arena, active);
+      recursion.selection.count =
+          ops.select_between(depth, active.rows.start, active.rows.sequences, r + 1, config.num_recursions,
+                             recursion.selection.index, recursion.selection.start, recursion.selection.selected);
+      active = compact_rows(pass.context, active, recursion.selection,
+                            r == 1 ? &recursion.active : &kept.recursions[0].active);
+      int32_t* deeper = allocate_integers(arena, recursion.selection.count);
+      ops.gather_indices(depth, recursion.selection.index, recursion.selection.count, deeper);
+      depth = deeper;
+    }
+    kept.recursions.push_back(std::move(recursion));
+  }
+  return out;
+}
+
+void token_choice_backward(Pass& pass, BodyActivations& kept, const Tensor& d) {
+  const ModelConfig& config = pass.model.config();
+  Ops& ops = pass.ops();
+  Arena& arena = pass.arena();
+  const DType master = ops.master_dtype();
+  const int64_t rows = d.rows(), n = config.num_recursions;
+  const Tensor d_gate = arena.tensor(master, rows, 1, "d_gate");
+  zero(ops, d_gate);
+  Tensor deeper;  // gradient of the rows that the next recursion took
+  for (size_t i = kept.recursions.size(); i-- > 0;) {
+    RecursionActivations& recursion = kept.recursions[i];
+    const Tensor d_out = arena.tensor(d.dtype, recursion.active.rows.count, d.columns(), "d_block");
+    zero(ops, d_out);
+    const Tensor d_exit = arena.tensor(master, recursion.exits.count, 1, "d_exit gate");
+    ops.scatter_gated_backward(d, recursion.exit_to, recursion.run.out, recursion.exits.index, recursion.gate, d_out,
+                               d_exit);
+    ops.add_rows(d_exit, recursion.exit_to, d_gate);
+    if (deeper) ops.add_rows(deeper, recursion.selection.index, d_out);
+    attach_shared_gradients(kept, recursion);
+    run_backward(pass, recursion.active.rows, recursion.run, d_out);
+    deeper = d_out;
+  }
+  if (deeper) ops.add_rows(deeper, nullptr, d);
+
+  // Losses: N sum_j load_j mean_t p_tj, and mean_t logsumexp^2. The loads are counts, so the host may scale them.
+  const double scale = pass.options.loss_scale / static_cast<double>(std::max<int64_t>(1, rows));
+  std::vector<double> p_scale;
+  for (const double load : read_master(ops, kept.load))
+    p_scale.push_back(balancing_coefficient(config.router) * static_cast<double>(n) * load /
+                      static_cast<double>(std::max<int64_t>(1, rows)) * scale);
+  const Tensor p_scales = arena.vector(master, n, "probability scales");
+  upload(ops, p_scale.data(), p_scales);
+  const Tensor d_logits = arena.tensor(master, rows, n, "d_logits");
+  ops.token_choice_backward(d_gate, kept.router.scores, kept.probabilities, kept.depth, config.router.activation,
+                            config.router.alpha, p_scales, config.router.z_loss_coefficient * scale, d_logits);
+  router_backward(pass.context, pass.model.tensors().routers[0], pass.gradients->routers[0], kept.router, d_logits,
+                  kept.recursions[0].run.kept[0].x, nullptr, d);
+}
+
+void token_choice_statistics(Pass& pass, const BodyActivations& kept) {
+  const ModelConfig& config = pass.model.config();
+  PassStatistics& statistics = pass.statistics;
+  const double rows = static_cast<double>(std::max(1, kept.all.rows.count)), n = config.num_recursions;
+  statistics.load = read_master(pass.ops(), kept.load);
+  const std::vector<double> p_sum = read_master(pass.ops(), kept.p_sum);
+  double largest = 0;
+  statistics.load_entropy = 0;
+  for (size_t j = 0; j < statistics.load.size(); ++j) {
+    const double share = statistics.load[j] / rows;
+    statistics.balancing_loss += balancing_coefficient(config.router) * n * share * p_sum[j] / rows;
+    largest = std::max(largest, share);
+    if (share > 0) statistics.load_entropy -= share * std::log(share);
+  }
+  statistics.max_vio = largest * n - 1;
+  statistics.z_loss = config.router.z_loss_coefficient * read_master(pass.ops(), kept.z_sum)[0] / rows;
+}
+
+}  // namespace mor

@@ -1,0 +1,48 @@
+// global_norm and adamw: specification. Must not be fast.
+#pragma once
+
+#include "ops/adamw.h"
+#include "ops/ref/view.h"
+
+namespace mor::ref {
+
+template <class T>
+void global_norm(const Tensor& gradient, const Tensor& norm) {
+  check_global_norm(gradient, norm);
+  const View<T> g(gradient), result(norm);
+  T squares = 0;
+  for (int64_t i = 0; i < gradient.count(); ++i) squares += g(i) * g(i);
+  result(0) = std::sqrt(squares);
+}
+
+/// Loshchilov and Hutter 2019, algorithm 2, with lr = learning_rate * segment.learning_rate_scale and g the clipped
+/// gradient:
+///   m = beta1 m + (1 - beta1) g,  v = beta2 v + (1 - beta2) g^2,
+///   w = w (1 - lr weight_decay) - lr (m / (1 - beta1^step)) / (sqrt(v / (1 - beta2^step)) + epsilon).
+template <class T>
+void adamw(const Tensor& master, const Tensor& weights, const Tensor& gradient, const Tensor& exp_avg,
+           const Tensor& exp_avg_sq, const Tensor& norm, const ParameterSegment* segments, int32_t segment_count,
+           const AdamWParams& params) {
+  check_adamw(master, weights, gradient, exp_avg, exp_avg_sq, norm, segments, segment_count, params);
+  const AdamWScalars scalars = adamw_scalars(params, static_cast<double>(real(View<T>(norm)(0))));
+  if (!scalars.finite) return;
+  const View<T> ws(weights);
+  const T beta1(params.beta1), beta2(params.beta2);
+  for (int32_t s = 0; s < segment_count; ++s) {
+    const T lr(params.learning_rate * segments[s].learning_rate_scale);
+    const T decay(segments[s].weight_decay);
+    for (int64_t i = segments[s].offset; i < segments[s].offset + segments[s].count; ++i) {
+      T& w = View<T>(master)(i);
+      T& m = View<T>(exp_avg)(i);
+      T& v = View<T>(exp_avg_sq)(i);
+      const T g = View<T>(gradient)(i) * T(scalars.gradient_scale);
+      m = beta1 * m + (T(1) - beta1) * g;
+      v = beta2 * v + (T(1) - beta2) * g * g;
+      const T m_hat = m * T(scalars.correction1), v_hat = v * T(scalars.correction2);
+      w = w * (T(1) - lr * decay) - lr * m_hat / (std::sqrt(v_hat) + T(params.epsilon));
+      ws(i) = w;
+    }
+  }
+}
+
+}  // namespace mor::ref

@@ -1,0 +1,76 @@
+// select: specification of select_topk, select_threshold, select_between, gather_indices and visible_causal.
+// Must not be fast.
+#pragma once
+
+#include <algorithm>
+#include <limits>
+#include <vector>
+
+#include "ops/ref/view.h"
+#include "ops/select.h"
+
+namespace mor::ref {
+
+/// Writes index, start and selected for the rows that `chosen` says yes to; returns how many.
+template <class Chosen>
+int32_t write_selection(const int32_t* parent_start, int32_t sequences, const Chosen& chosen, int32_t* index,
+                        int32_t* start, uint8_t* selected) {
+  int32_t count = 0;
+  start[0] = 0;
+  for (int32_t s = 0; s < sequences; ++s) {
+    for (int32_t i = parent_start[s]; i < parent_start[s + 1]; ++i) {
+      selected[i] = chosen(i) ? 1 : 0;
+      if (selected[i] != 0) index[count++] = i;
+    }
+    start[s + 1] = count;
+  }
+  return count;
+}
+
+/// A NaN score counts as the smallest.
+template <class T>
+void select_topk(const Tensor& scores, const int32_t* parent_start, int32_t sequences, const int32_t* k, int32_t* index,
+                 int32_t* start, uint8_t* selected) {
+  check_select(scores, sequences);
+  check_select_topk(parent_start, sequences, k);
+  const auto score = [&](int32_t i) {
+    const double value = real(View<T>(scores)(i));
+    return std::isnan(value) ? -std::numeric_limits<double>::infinity() : value;
+  };
+  std::vector<bool> taken(static_cast<size_t>(scores.count()));
+  for (int32_t s = 0; s < sequences; ++s) {
+    std::vector<int32_t> order;
+    for (int32_t i = parent_start[s]; i < parent_start[s + 1]; ++i) order.push_back(i);
+    std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) { return score(a) > score(b); });
+    for (int32_t j = 0; j < k[s]; ++j) taken[static_cast<size_t>(order[static_cast<size_t>(j)])] = true;
+  }
+  write_selection(
+      parent_start, sequences, [&](int32_t i) { return taken[static_cast<size_t>(i)]; }, index, start, selected);
+}
+
+template <class T>
+int32_t select_threshold(const Tensor& scores, const int32_t* parent_start, int32_t sequences, double threshold,
+                         int32_t* index, int32_t* start, uint8_t* selected) {
+  check_select(scores, sequences);
+  return write_selection(
+      parent_start, sequences, [&](int32_t i) { return real(View<T>(scores)(i)) >= threshold; }, index, start,
+      selected);
+}
+
+inline int32_t select_between(const int32_t* values, const int32_t* parent_start, int32_t sequences, int32_t low,
+                              int32_t high, int32_t* index, int32_t* start, uint8_t* selected) {
+  return write_selection(
+      parent_start, sequences, [&](int32_t i) { return values[i] >= low && values[i] <= high; }, index, start,
+      selected);
+}
+
+inline void gather_indices(const int32_t* from, const int32_t* index, int32_t n, int32_t* to) {
+  for (int32_t i = 0; i < n; ++i) to[i] = from[index[i]];
+}
+
+inline void visible_causal(const int32_t* start, int32_t sequences, int32_t n, int32_t* visible) {
+  for (int32_t s = 0; s < sequences; ++s)
+    for (int32_t i = start[s]; i < start[s + 1] && i < n; ++i) visible[i] = i - start[s] + 1;
+}
+
+}  // namespace mor::ref

@@ -1,0 +1,23 @@
+// Learning-rate schedules (mor.md section 6). Must not know of optimisers or devices.
+#pragma once
+
+#include <cstdint>
+
+namespace mor {
+
+enum class ScheduleType : uint8_t { constant, cosine, trapezoid };
+
+struct Schedule {
+  ScheduleType type = ScheduleType::constant;
+  int64_t warmup_steps = 0;    ///< linear from peak/warmup to peak
+  int64_t total_steps = 0;     ///< cosine and trapezoid: the last step is total_steps - 1; later steps keep its rate
+  int64_t cooldown_steps = 0;  ///< trapezoid: linear from peak to peak/cooldown over the last steps
+  double minimum_ratio = 0.1;  ///< cosine ends at peak * minimum_ratio
+
+  /// Throws INVALID_CONFIG with both values.
+  void validate() const;
+  /// Rate of step t = 0, 1, …
+  double rate(double peak, int64_t t) const;
+};
+
+}  // namespace mor

@@ -1,0 +1,85 @@
+// Trainer: AdamW steps on a model: gradients, optimiser state, accumulation, statistics.
+// Must not know of files, threads or serving.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "model/mor.h"
+#include "train/schedule.h"
+
+namespace mor {
+
+struct TrainerOptions {
+  double learning_rate = 3e-3;
+  Schedule schedule;
+  double beta1 = 0.9, beta2 = 0.95, epsilon = 1e-8, weight_decay = 0.1;
+  double gradient_clip = 1.0;  ///< 0: off
+  bool recompute = false;
+};
+
+struct StepResult {
+  double loss = 0, lm_loss = 0, auxiliary_loss = 0, z_loss = 0, balancing_loss = 0;
+  double gradient_norm = 0, learning_rate = 0, seconds = 0;
+  int64_t tokens = 0, step = 0;          ///< step: how many have been done, this one included
+  double flops = 0;                      ///< executed, forward and backward (3 x forward), head included
+  double vanilla_flops = 0;              ///< what the same depth without recursion skipping would execute
+  std::vector<int64_t> depth_histogram;  ///< [N] tokens that ran exactly 1..N recursions
+  double routing_accuracy = -1, dead_token_ratio = -1, max_vio = -1, load_entropy = -1;  ///< -1: does not apply
+  size_t memory_bytes = 0;
+};
+
+struct MemoryUse {
+  size_t parameters = 0, gradients = 0, optimizer = 0, activations = 0;
+  size_t total() const { return parameters + gradients + optimizer + activations; }
+};
+
+class Trainer {
+ public:
+  /// The model must outlive the trainer. Masters start from the model's weights.
+  Trainer(Model& model, const TrainerOptions& options);
+  ~Trainer();
+  Trainer(const Trainer&) = delete;
+  Trainer& operator=(const Trainer&) = delete;
+
+  /// One optimiser step over micro_batches * sequences host rows of length + 1 ids each.
+  /// Throws NON_FINITE, with weights and state as they were, where a loss or gradient is not finite.
+  StepResult step(const int32_t* tokens, int32_t micro_batches, int32_t sequences, int32_t length);
+  /// Losses without a step; fields that belong to the optimiser stay 0.
+  StepResult evaluate(const int32_t* tokens, int32_t sequences, int32_t length, Routing routing);
+
+  /// Everything that a resumed run needs beside the model's weights and steps_done(): masters (where the weights are
+  /// rounded), both moments.
+  struct State {
+    std::string name;  ///< "master.", "exp_avg." or "exp_avg_sq." and the parameter's name
+    Tensor tensor;
+    bool vector = false;  ///< rank 1 in files
+  };
+  const std::vector<State>& state() const { return state_; }
+  int64_t steps_done() const { return steps_done_; }
+  void set_steps_done(int64_t steps) { steps_done_ = steps; }
+
+  const Model& model() const { return model_; }
+  MemoryUse memory() const;
+
+ private:
+  Tensor flat(const char* name);
+  void add_state(const std::string& prefix, const Tensor& buffer);
+  Batch upload_batch(const int32_t* rows, int32_t sequences, int32_t length);
+  void update_balancing_bias(const std::vector<double>& load);
+
+  Model& model_;
+  TrainerOptions options_;
+  Arena buffers_, activations_, tokens_;
+  Tensor master_, gradient_, exp_avg_, exp_avg_sq_, norm_;
+  ModelTensors gradients_;
+  std::vector<ParameterSegment> segments_;
+  std::vector<State> state_;
+  int64_t steps_done_ = 0;
+};
+
+/// Throws TOKEN_OUT_OF_RANGE or CONTEXT_OVERFLOW naming the row, the place and both values.
+void check_tokens(const ModelConfig& config, const int32_t* tokens, int64_t rows, int64_t row_length,
+                  int64_t context_length);
+
+}  // namespace mor
