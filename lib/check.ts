@@ -1,0 +1,99 @@
+// Checks of single values that came from outside: type, range, choice, unknown keys.
+// Must not know which values belong together (config, sampling and trainer options do).
+import { type ErrorCode, MorError } from './errors.js'
+import { suggestion } from './suggest.js'
+
+export type JsonObject = Record<string, unknown>
+
+/** Reads checked values out of one plain object; every message starts with `where`, every error has `code`. */
+export class Checker {
+  constructor(
+    readonly object: JsonObject,
+    private readonly where: string,
+    private readonly code: ErrorCode = 'INVALID_ARGUMENT',
+  ) {}
+
+  /** Checks that `value` is a plain object before making a checker of it. */
+  static of(value: unknown, where: string, code?: ErrorCode): Checker {
+    if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+      throw new MorError(code ?? 'INVALID_ARGUMENT', `${where} is ${show(value)}; it must be an object`)
+    }
+    return new Checker(value as JsonObject, where, code)
+  }
+
+  fail(message: string): never {
+    throw new MorError(this.code, `${this.where}: ${message}`)
+  }
+
+  /** Fails on the first key of the object that is not in `known`. */
+  onlyKeys(known: Iterable<string>): void {
+    const names = new Set(known)
+    for (const key of Object.keys(this.object)) {
+      if (!names.has(key)) this.fail(`unknown key "${key}"${suggestion(key, names)}`)
+    }
+  }
+
+  /** True if the key is there with a value other than undefined or null. */
+  has(key: string): boolean {
+    return (this.object[key] ?? null) !== null
+  }
+
+  integer(key: string, range: { min: number; max?: number; fallback?: number }): number {
+    const value = this.valueOf(key, range.fallback)
+    const max = range.max ?? 2 ** 31 - 1
+    if (!Number.isSafeInteger(value) || (value as number) < range.min || (value as number) > max) {
+      this.fail(`${key} is ${show(value)}; it must be an integer from ${range.min} to ${max}`)
+    }
+    return value as number
+  }
+
+  /** A finite number with min <= value <= max; `above` and `below` are exclusive bounds. */
+  number(
+    key: string,
+    range: { min?: number; max?: number; above?: number; below?: number; fallback?: number },
+  ): number {
+    const value = this.valueOf(key, range.fallback)
+    const { min = -Infinity, max = Infinity, above = -Infinity, below = Infinity } = range
+    const number = value as number
+    if (!Number.isFinite(value) || number < min || number > max || number <= above || number >= below) {
+      const bounds = [
+        range.above !== undefined && `> ${above}`,
+        range.min !== undefined && `>= ${min}`,
+        range.below !== undefined && `< ${below}`,
+        range.max !== undefined && `<= ${max}`,
+      ].filter(Boolean)
+      this.fail(`${key} is ${show(value)}; it must be a finite number ${bounds.join(' and ')}`.trimEnd())
+    }
+    return number
+  }
+
+  boolean(key: string, fallback: boolean): boolean {
+    const value = this.valueOf(key, fallback)
+    if (typeof value !== 'boolean') this.fail(`${key} is ${show(value)}; it must be true or false`)
+    return value
+  }
+
+  choice<T extends string>(key: string, choices: readonly T[], fallback?: T): T {
+    const value = this.valueOf(key, fallback)
+    if (!(choices as readonly unknown[]).includes(value)) {
+      const near = typeof value === 'string' ? suggestion(value, choices) : ''
+      this.fail(`${key} is ${show(value)}; it must be ${choices.map(show).join(' or ')}${near}`)
+    }
+    return value as T
+  }
+
+  private valueOf(key: string, fallback: unknown): unknown {
+    const value = this.object[key] ?? fallback
+    if (value === undefined) this.fail(`${key} is missing`)
+    return value
+  }
+}
+
+/** A short printable form of any value, for messages. */
+export function show(value: unknown): string {
+  if (typeof value === 'bigint') return `${value}n`
+  if (typeof value === 'function') return 'a function'
+  if (typeof value === 'number' || value === undefined) return String(value)
+  const text = JSON.stringify(value) ?? String(value)
+  return text.length > 80 ? `${text.slice(0, 77)}...` : text
+}

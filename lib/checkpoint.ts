@@ -1,0 +1,128 @@
+// A model's weights between a checkpoint folder and the addon: which tensor lies where, what is missing or too many.
+// Must not know the file format (safetensors does) or how files are replaced (checkpoint_files does).
+import { join } from 'node:path'
+import { show } from './check.js'
+import { replaceFiles, weightsFileName, writeJsonFile } from './checkpoint_files.js'
+import type { ResolvedConfig } from './config.js'
+import { configFileContent, configFileName } from './config_file.js'
+import { MorError, throwIfAborted, wrapNativeAsync } from './errors.js'
+import type { DType, NativeModel, NativeReadFile, SafetensorsFloat } from './native.js'
+import { buildSafetensorsHeader, type SafetensorsFile, type TensorEntry } from './safetensors.js'
+
+export const safetensorsOf = { bfloat16: 'BF16', float32: 'F32' } as const
+
+/** A tensor that must be found, and the name under which the addon wants it. */
+export interface ExpectedTensor {
+  name: string
+  shape: readonly number[]
+  nativeName?: string
+}
+
+/**
+ * Reads all weights of `folder`, whose headers are `files`, into `model`, file by file.
+ * @throws {MorError} CHECKPOINT_INVALID, IO_ERROR, or ABORTED between files or as the addon allows.
+ */
+export async function loadWeights(
+  model: NativeModel,
+  config: ResolvedConfig,
+  files: readonly SafetensorsFile[],
+  folder: string,
+  signal?: AbortSignal,
+): Promise<void> {
+  const reads = locateTensors(model.parameters(), files, folder, (name) => isDerived(name, config))
+  for (const read of reads) {
+    throwIfAborted(signal, `loading ${folder}`)
+    await wrapNativeAsync(() => model.read([read], signal))
+  }
+  throwIfAborted(signal, `loading ${folder}`)
+}
+
+/** Writes config.json and model.safetensors into `folder`, all or none, and leaves its other files alone. */
+export async function saveWeights(
+  model: NativeModel,
+  config: ResolvedConfig,
+  dtype: DType,
+  folder: string,
+): Promise<void> {
+  const parameters = model.parameters()
+  const type = safetensorsOf[dtype]
+  const header = buildSafetensorsHeader(parameters.map(({ name, shape }) => ({ name, shape, dtype: type })))
+  await replaceFiles(folder, async (staging) => {
+    const names = parameters.map(({ name }) => name)
+    await wrapNativeAsync(() => model.write(join(staging, weightsFileName), header, names, type))
+    await writeJsonFile(join(staging, configFileName), configFileContent(config, dtype))
+  })
+}
+
+/**
+ * Where each expected tensor lies, grouped by file.
+ * @param ignored tells tensors that may be there and are not read.
+ * @throws {MorError} CHECKPOINT_INVALID that lists what is missing, unexpected, of another shape or of a dtype that
+ * cannot be read.
+ */
+export function locateTensors(
+  expected: readonly ExpectedTensor[],
+  files: readonly SafetensorsFile[],
+  where: string,
+  ignored: (name: string) => boolean = () => false,
+): NativeReadFile[] {
+  const wanted = new Map(expected.map((tensor) => [tensor.name, tensor]))
+  const found = new Set<string>()
+  const unexpected: string[] = []
+  const misshapen: string[] = []
+  const reads: NativeReadFile[] = []
+  for (const file of files) {
+    const tensors: NativeReadFile['tensors'] = []
+    for (const entry of file.tensors) {
+      const tensor = wanted.get(entry.name)
+      if (tensor === undefined) {
+        if (!ignored(entry.name)) unexpected.push(entry.name)
+        continue
+      }
+      if (found.has(entry.name)) misshapen.push(`"${entry.name}" is in more than one file`)
+      found.add(entry.name)
+      const problem = describeMismatch(entry, tensor)
+      if (problem !== null) misshapen.push(problem)
+      const { dtype, offset, bytes } = entry
+      tensors.push({ name: tensor.nativeName ?? tensor.name, dtype: dtype as SafetensorsFloat, offset, bytes })
+    }
+    if (tensors.length > 0) reads.push({ path: file.path, tensors })
+  }
+  const missing = expected.filter(({ name }) => !found.has(name)).map(({ name }) => name)
+  throwProblems(where, { missing, unexpected, misshapen })
+  return reads
+}
+
+/** Tensors of Llama files that repeat what is known: the tied output projection and rotary frequencies. */
+function isDerived(name: string, config: ResolvedConfig): boolean {
+  return (config.tie_word_embeddings && name === 'lm_head.weight') || name.endsWith('.rotary_emb.inv_freq')
+}
+
+function describeMismatch(entry: TensorEntry, tensor: ExpectedTensor): string | null {
+  if (entry.shape.join() !== tensor.shape.join()) {
+    return `"${entry.name}" is ${show(entry.shape)} and must be ${show(tensor.shape)}`
+  }
+  if (!['F32', 'BF16', 'F16'].includes(entry.dtype))
+    return `"${entry.name}" is ${entry.dtype} and must be F32, BF16 or F16`
+  return null
+}
+
+function throwProblems(
+  where: string,
+  { missing, unexpected, misshapen }: { missing: string[]; unexpected: string[]; misshapen: string[] },
+): void {
+  const problems: string[] = []
+  if (missing.length > 0) problems.push(`${missing.length} missing (${firstFew(missing)})`)
+  if (unexpected.length > 0) problems.push(`${unexpected.length} unexpected (${firstFew(unexpected)})`)
+  if (misshapen.length > 0) problems.push(`${misshapen.length} unfit (${firstFew(misshapen)})`)
+  if (problems.length === 0) return
+  const biases = unexpected.some((name) => name.endsWith('.bias')) ? '; models with biases are not supported' : ''
+  throw new MorError(
+    'CHECKPOINT_INVALID',
+    `${where}: the tensors do not fit the configuration: ${problems.join(', ')}${biases}`,
+  )
+}
+
+function firstFew(names: string[]): string {
+  return names.length <= 5 ? names.join(', ') : `${names.slice(0, 5).join(', ')}, …`
+}

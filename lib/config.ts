@@ -1,0 +1,281 @@
+// What a model is: the keys of config.json, their defaults, and every rule that binds them together.
+// Must not know of files, tensors or the native addon.
+import { Checker, show } from './check.js'
+import { type ResolvedRouterConfig, type RouterConfig, resolveRouter } from './config_router.js'
+
+export const sharings = ['cycle', 'sequence', 'middle_cycle', 'middle_sequence'] as const
+export const kvCaches = ['recursion_wise', 'shared', 'hybrid'] as const
+
+/** How unique layers are laid out over the effective depth (paper, section 2, "Parameter sharing"). */
+export type Sharing = (typeof sharings)[number]
+/** Which keys and values a token at a deeper recursion attends to (paper, section 2.2.2, "KV caching"). */
+export type KvCache = (typeof kvCaches)[number]
+
+/**
+ * A model as a user or a config.json describes it. One name serves everywhere: these are the keys of the file.
+ * Three kinds: vanilla (`num_recursions` 1), recursive (more, no router), Mixture-of-Recursions (with a router).
+ */
+export interface ModelConfig {
+  vocab_size: number
+  hidden_size: number
+  /** Width of the SwiGLU feed-forward. */
+  intermediate_size: number
+  /** Effective (unrolled) depth. */
+  num_hidden_layers: number
+  num_attention_heads: number
+  /** Default: num_attention_heads. */
+  num_key_value_heads?: number | null
+  /** Default: hidden_size / num_attention_heads. */
+  head_dim?: number | null
+  /** Context length in tokens. Default 2048. */
+  max_position_embeddings?: number
+  /** Default 10000. */
+  rope_theta?: number
+  /** Default 1e-5. */
+  rms_norm_eps?: number
+  /** Whether the output projection is the embedding. Default true. */
+  tie_word_embeddings?: boolean
+  /** Standard deviation of the normal initialisation. Default 0.02. */
+  initializer_range?: number
+  bos_token_id?: number | null
+  eos_token_id?: number | readonly number[] | null
+  /** "llama" for vanilla, "mor" otherwise; follows from the other keys. */
+  model_type?: 'llama' | 'mor'
+  /** Default 1. */
+  num_recursions?: number
+  /** Default "middle_cycle". */
+  sharing?: Sharing
+  /** Default "recursion_wise". */
+  kv_cache?: KvCache
+  router?: RouterConfig | null
+}
+
+/** A complete configuration that keeps every rule; only `resolveConfig` makes one. */
+export interface ResolvedConfig {
+  readonly vocab_size: number
+  readonly hidden_size: number
+  readonly intermediate_size: number
+  readonly num_hidden_layers: number
+  readonly num_attention_heads: number
+  readonly num_key_value_heads: number
+  readonly head_dim: number
+  readonly max_position_embeddings: number
+  readonly rope_theta: number
+  readonly rms_norm_eps: number
+  readonly tie_word_embeddings: boolean
+  readonly initializer_range: number
+  readonly bos_token_id: number | null
+  readonly eos_token_id: number | readonly number[] | null
+  readonly num_recursions: number
+  /** Always "cycle" for vanilla, where every strategy is the same. */
+  readonly sharing: Sharing
+  readonly kv_cache: KvCache
+  readonly router: ResolvedRouterConfig | null
+}
+
+/** Keys of Hugging Face Llama files that change nothing here. */
+const ignoredKeys = [
+  'architectures',
+  'torch_dtype',
+  'dtype',
+  'transformers_version',
+  'use_cache',
+  'pad_token_id',
+  'unk_token_id',
+  'attention_dropout',
+  'pretraining_tp',
+  'is_llama_config',
+  'transformers.js_config',
+  '_name_or_path',
+  '_attn_implementation_autoset',
+]
+
+/** Keys of Hugging Face Llama files for which only one value is supported; null and absence mean that value. */
+const fixedKeys: Record<string, unknown> = {
+  hidden_act: 'silu',
+  attention_bias: false,
+  mlp_bias: false,
+  rope_scaling: null,
+  rope_interleaved: false,
+  quantization_config: null,
+}
+
+const ownKeys = [
+  'vocab_size',
+  'hidden_size',
+  'intermediate_size',
+  'num_hidden_layers',
+  'num_attention_heads',
+  'num_key_value_heads',
+  'head_dim',
+  'max_position_embeddings',
+  'rope_theta',
+  'rope_parameters',
+  'rms_norm_eps',
+  'tie_word_embeddings',
+  'initializer_range',
+  'bos_token_id',
+  'eos_token_id',
+  'model_type',
+  'num_recursions',
+  'sharing',
+  'kv_cache',
+  'router',
+]
+
+/**
+ * Fills in the defaults and checks every key and every combination.
+ * @param where what the messages call the source, e.g. the path of a config.json.
+ * @throws {MorError} INVALID_CONFIG with the key, its value and what is allowed.
+ */
+export function resolveConfig(config: unknown, where = 'config'): ResolvedConfig {
+  const check = Checker.of(config, where, 'INVALID_CONFIG')
+  check.onlyKeys([...ownKeys, ...Object.keys(fixedKeys), ...ignoredKeys])
+  checkFixedKeys(check)
+
+  const vocabSize = check.integer('vocab_size', { min: 1 })
+  const hiddenSize = check.integer('hidden_size', { min: 1, max: 2 ** 20 })
+  const attentionHeads = check.integer('num_attention_heads', { min: 1, max: 2 ** 16 })
+  const recursions = check.integer('num_recursions', { min: 1, max: 255, fallback: 1 })
+  const requestedSharing = check.choice('sharing', sharings, recursions === 1 ? 'cycle' : 'middle_cycle')
+  const sharing = recursions === 1 ? 'cycle' : requestedSharing
+  const kvCache = check.choice('kv_cache', kvCaches, 'recursion_wise')
+  const router = check.has('router') ? resolveRouter(check.object.router, `${where}: router`, recursions) : null
+
+  const resolved: ResolvedConfig = {
+    vocab_size: vocabSize,
+    hidden_size: hiddenSize,
+    intermediate_size: check.integer('intermediate_size', { min: 1, max: 2 ** 24 }),
+    num_hidden_layers: check.integer('num_hidden_layers', { min: 1, max: 2 ** 16 }),
+    num_attention_heads: attentionHeads,
+    num_key_value_heads: keyValueHeads(check, attentionHeads),
+    head_dim: headDim(check, hiddenSize, attentionHeads),
+    max_position_embeddings: check.integer('max_position_embeddings', { min: 1, fallback: 2048 }),
+    rope_theta: ropeTheta(check),
+    rms_norm_eps: check.number('rms_norm_eps', { above: 0, below: 1, fallback: 1e-5 }),
+    tie_word_embeddings: check.boolean('tie_word_embeddings', true),
+    initializer_range: check.number('initializer_range', { above: 0, fallback: 0.02 }),
+    bos_token_id: check.has('bos_token_id') ? tokenId(check, 'bos_token_id', vocabSize) : null,
+    eos_token_id: endTokenIds(check, vocabSize),
+    num_recursions: recursions,
+    sharing,
+    kv_cache: kvCache,
+    router,
+  }
+  checkDepth(check, resolved)
+  checkCombinations(check, resolved)
+  return resolved
+}
+
+/** vanilla: a plain Llama; recursive: shared layers, every token at full depth; mor: shared layers and a router. */
+export function modelKind(config: ResolvedConfig): 'vanilla' | 'recursive' | 'mor' {
+  if (config.num_recursions === 1) return 'vanilla'
+  return config.router === null ? 'recursive' : 'mor'
+}
+
+/** Layers before and after the shared block: 2 for the middle strategies, else 0. */
+export function unsharedLayers(sharing: Sharing): 0 | 2 {
+  return sharing.startsWith('middle_') ? 2 : 0
+}
+
+function checkFixedKeys(check: Checker): void {
+  for (const [key, supported] of Object.entries(fixedKeys)) {
+    const value = check.object[key] ?? supported
+    if (value !== supported) {
+      check.fail(
+        `${key} is ${show(value)}; only ${show(supported)} is supported, and the model would be wrong without it`,
+      )
+    }
+  }
+  if (check.has('rope_parameters')) {
+    const rope = Checker.of(check.object.rope_parameters, 'rope_parameters', 'INVALID_CONFIG')
+    if (
+      rope.choice('rope_type', ['default', 'linear', 'dynamic', 'yarn', 'longrope', 'llama3'], 'default') !== 'default'
+    ) {
+      check.fail(`rope_parameters.rope_type is ${show(rope.object.rope_type)}; only "default" is supported`)
+    }
+  }
+}
+
+function ropeTheta(check: Checker): number {
+  const nested = check.has('rope_parameters') ? (check.object.rope_parameters as { rope_theta?: unknown }) : {}
+  if (check.has('rope_theta') || nested.rope_theta === undefined) {
+    return check.number('rope_theta', { above: 0, fallback: 10000 })
+  }
+  return Checker.of(nested, 'rope_parameters', 'INVALID_CONFIG').number('rope_theta', { above: 0 })
+}
+
+function keyValueHeads(check: Checker, attentionHeads: number): number {
+  const heads = check.integer('num_key_value_heads', { min: 1, fallback: attentionHeads })
+  if (attentionHeads % heads !== 0) {
+    check.fail(`num_attention_heads ${attentionHeads} is not a multiple of num_key_value_heads ${heads}`)
+  }
+  return heads
+}
+
+function headDim(check: Checker, hiddenSize: number, attentionHeads: number): number {
+  if (!check.has('head_dim') && hiddenSize % attentionHeads !== 0) {
+    check.fail(
+      `hidden_size ${hiddenSize} is not a multiple of num_attention_heads ${attentionHeads}; set head_dim or change one of them`,
+    )
+  }
+  const dim = check.integer('head_dim', { min: 2, max: 1024, fallback: hiddenSize / attentionHeads })
+  if (dim % 2 !== 0) check.fail(`head_dim is ${dim}; rotary embedding needs an even one`)
+  return dim
+}
+
+function tokenId(check: Checker, key: string, vocabSize: number): number {
+  return check.integer(key, { min: 0, max: vocabSize - 1 })
+}
+
+function endTokenIds(check: Checker, vocabSize: number): number | number[] | null {
+  if (!check.has('eos_token_id')) return null
+  const ids = check.object.eos_token_id
+  if (!Array.isArray(ids)) return tokenId(check, 'eos_token_id', vocabSize)
+  for (const id of ids) {
+    if (!Number.isInteger(id) || id < 0 || id >= vocabSize) {
+      check.fail(`eos_token_id holds ${show(id)}; every id must be an integer from 0 to ${vocabSize - 1}`)
+    }
+  }
+  return [...ids]
+}
+
+function checkDepth(check: Checker, { num_hidden_layers: depth, num_recursions: recursions, sharing }: ResolvedConfig) {
+  const unshared = unsharedLayers(sharing)
+  const shared = depth - unshared
+  if (shared >= recursions && shared % recursions === 0) return
+  const lower = Math.floor(shared / recursions) * recursions + unshared
+  const upper = Math.max(1, Math.ceil(shared / recursions)) * recursions + unshared
+  const nearest = lower >= recursions + unshared ? `${lower} or ${upper}` : `${upper}`
+  const rule = unshared === 0 ? 'num_hidden_layers' : `num_hidden_layers - ${unshared}`
+  check.fail(
+    `num_hidden_layers ${depth} does not divide: with num_recursions ${recursions} and sharing "${sharing}", ` +
+      `${rule} must be a positive multiple of ${recursions}; the nearest valid num_hidden_layers: ${nearest}`,
+  )
+}
+
+function checkCombinations(check: Checker, config: ResolvedConfig): void {
+  const { num_recursions: recursions, sharing, kv_cache: kvCache, router } = config
+  const kind = modelKind(config)
+  // Whether the block runs as a whole, again and again, instead of each layer several times in place.
+  const recurs = sharing === 'cycle' || sharing === 'middle_cycle'
+  const modelType = check.choice('model_type', ['llama', 'mor'], kind === 'vanilla' ? 'llama' : 'mor')
+  if ((modelType === 'llama') !== (kind === 'vanilla')) {
+    check.fail(
+      `model_type is "${modelType}" but num_recursions is ${recursions}, which makes a ${kind} model: ` +
+        `leave model_type out or make it "${kind === 'vanilla' ? 'llama' : 'mor'}"`,
+    )
+  }
+  if (recursions === 1 && kvCache !== 'recursion_wise') {
+    check.fail(`kv_cache "${kvCache}" needs num_recursions above 1, and it is 1`)
+  }
+  if (kvCache !== 'recursion_wise' && !recurs) {
+    check.fail(`kv_cache "${kvCache}" needs sharing "cycle" or "middle_cycle", and it is "${sharing}"`)
+  }
+  if (kvCache === 'hybrid' && router?.type !== 'expert_choice') {
+    check.fail(`kv_cache "hybrid" needs router.type "expert_choice", and it is ${show(router?.type ?? null)}`)
+  }
+  if (router !== null && !recurs) {
+    check.fail(`a router needs sharing "cycle" or "middle_cycle", and it is "${sharing}"`)
+  }
+}

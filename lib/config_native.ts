@@ -1,0 +1,58 @@
+// A resolved configuration under the addon's names.
+// Must not check anything: only resolved configurations come here.
+import type { ResolvedConfig } from './config.js'
+import type { ResolvedRouterConfig } from './config_router.js'
+import type { NativeConfig, NativeRouterConfig } from './native.js'
+
+export function toNativeConfig(config: ResolvedConfig): NativeConfig {
+  return {
+    vocabSize: config.vocab_size,
+    hiddenSize: config.hidden_size,
+    intermediateSize: config.intermediate_size,
+    numHiddenLayers: config.num_hidden_layers,
+    numAttentionHeads: config.num_attention_heads,
+    numKeyValueHeads: config.num_key_value_heads,
+    headDim: config.head_dim,
+    maxPositionEmbeddings: config.max_position_embeddings,
+    ropeTheta: config.rope_theta,
+    rmsNormEps: config.rms_norm_eps,
+    tieWordEmbeddings: config.tie_word_embeddings,
+    initializerRange: config.initializer_range,
+    numRecursions: config.num_recursions,
+    sharing: config.sharing,
+    kvCache: config.kv_cache,
+    router: config.router === null ? null : toNativeRouter(config.router),
+  }
+}
+
+/** The addon's router has the keys of both kinds; those of the other kind are off. */
+function toNativeRouter(router: ResolvedRouterConfig): NativeRouterConfig {
+  const common = {
+    activation: router.activation,
+    architecture: router.architecture,
+    alpha: router.alpha,
+    zLossCoefficient: router.z_loss_coefficient,
+  }
+  if (router.type === 'expert_choice') {
+    return {
+      ...common,
+      type: 'expert_choice',
+      capacities: [...(router.capacities ?? [])],
+      auxiliaryLossCoefficient: router.auxiliary_loss_coefficient,
+      auxiliaryRouter: router.auxiliary_router,
+      capacityWarmupSteps: router.capacity_warmup_steps,
+      balancing: 'loss',
+      balancingLossCoefficient: 0,
+    }
+  }
+  return {
+    ...common,
+    type: 'token_choice',
+    capacities: [],
+    auxiliaryLossCoefficient: 0,
+    auxiliaryRouter: false,
+    capacityWarmupSteps: 0,
+    balancing: router.balancing,
+    balancingLossCoefficient: router.balancing_loss_coefficient,
+  }
+}

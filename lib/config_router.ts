@@ -1,0 +1,129 @@
+// The router's part of a configuration: its two kinds, their defaults and their rules.
+// Must not know of the rest of the model but the number of recursions.
+import { Checker, show } from './check.js'
+
+/** Expert-choice: each recursion picks its tokens (paper, section 2.2.1; mor.md section 3). */
+export interface ExpertChoiceConfig {
+  type: 'expert_choice'
+  /** Default "sigmoid". */
+  activation?: 'sigmoid' | 'tanh'
+  /** Default "linear". */
+  architecture?: 'linear' | 'mlp'
+  /** Scale of the gate. Default 0.1. */
+  alpha?: number
+  /** Fraction of the full sequence that runs each recursion: N numbers in (0, 1], never rising. Default (N-r+1)/N. */
+  capacities?: readonly number[] | null
+  /** Default 0.001. */
+  auxiliary_loss_coefficient?: number
+  /** Default 0. */
+  z_loss_coefficient?: number
+  /** Train a second router on detached inputs and route inference by it. Default false. */
+  auxiliary_router?: boolean
+  /** Optimizer steps over which capacities go from 1 to their value (cosine). Default 0: off. */
+  capacity_warmup_steps?: number
+}
+
+/** Token-choice: each token picks its depth (paper, section 2.2.1; mor.md section 4). */
+export interface TokenChoiceConfig {
+  type: 'token_choice'
+  /** Default "softmax". */
+  activation?: 'softmax' | 'sigmoid'
+  /** Default "linear". */
+  architecture?: 'linear' | 'mlp'
+  /** Scale of the gate. Default 1.0 with softmax, 0.1 with sigmoid. */
+  alpha?: number
+  /** How loads are kept even. Default "loss". */
+  balancing?: 'loss' | 'loss_free'
+  /** Default 0.1 with balancing "loss"; must be 0 or absent with "loss_free". */
+  balancing_loss_coefficient?: number
+  /** Default 0.001. */
+  z_loss_coefficient?: number
+}
+
+export type RouterConfig = ExpertChoiceConfig | TokenChoiceConfig
+
+/** `capacities` is null where the integer rule k_r = max(1, floor((N-r+1) * T / N)) applies. */
+export type ResolvedRouterConfig =
+  | (Readonly<Required<Omit<ExpertChoiceConfig, 'capacities'>>> & { readonly capacities: readonly number[] | null })
+  | Readonly<Required<TokenChoiceConfig>>
+
+const commonKeys = ['type', 'activation', 'architecture', 'alpha', 'z_loss_coefficient']
+const ownKeys = {
+  expert_choice: ['capacities', 'auxiliary_loss_coefficient', 'auxiliary_router', 'capacity_warmup_steps'],
+  token_choice: ['balancing', 'balancing_loss_coefficient'],
+}
+const otherType = { expert_choice: 'token_choice', token_choice: 'expert_choice' } as const
+
+/** @throws {MorError} INVALID_CONFIG with the key, its value and what is allowed. */
+export function resolveRouter(router: unknown, where: string, recursions: number): ResolvedRouterConfig {
+  const check = Checker.of(router, where, 'INVALID_CONFIG')
+  if (recursions === 1) {
+    check.fail('a router needs num_recursions above 1, and it is 1: raise it or set router to null')
+  }
+  const type = check.choice('type', ['expert_choice', 'token_choice'])
+  for (const key of ownKeys[otherType[type]]) {
+    if (check.has(key)) check.fail(`${key} belongs to type "${otherType[type]}", and type is "${type}"`)
+  }
+  check.onlyKeys([...commonKeys, ...ownKeys.expert_choice, ...ownKeys.token_choice])
+  return type === 'expert_choice' ? expertChoice(check, recursions) : tokenChoice(check)
+}
+
+function expertChoice(check: Checker, recursions: number): ResolvedRouterConfig {
+  const resolved = {
+    type: 'expert_choice',
+    activation: check.choice('activation', ['sigmoid', 'tanh'], 'sigmoid'),
+    architecture: check.choice('architecture', ['linear', 'mlp'], 'linear'),
+    alpha: check.number('alpha', { above: 0, fallback: 0.1 }),
+    capacities: capacities(check, recursions),
+    auxiliary_loss_coefficient: check.number('auxiliary_loss_coefficient', { min: 0, fallback: 0.001 }),
+    z_loss_coefficient: check.number('z_loss_coefficient', { min: 0, fallback: 0 }),
+    auxiliary_router: check.boolean('auxiliary_router', false),
+    capacity_warmup_steps: check.integer('capacity_warmup_steps', { min: 0, fallback: 0 }),
+  } as const
+  if (resolved.auxiliary_router && resolved.auxiliary_loss_coefficient === 0) {
+    check.fail('auxiliary_router is true but auxiliary_loss_coefficient is 0, so that it would never learn')
+  }
+  return resolved
+}
+
+function tokenChoice(check: Checker): ResolvedRouterConfig {
+  const activation = check.choice('activation', ['softmax', 'sigmoid'], 'softmax')
+  const balancing = check.choice('balancing', ['loss', 'loss_free'], 'loss')
+  const resolved = {
+    type: 'token_choice',
+    activation,
+    architecture: check.choice('architecture', ['linear', 'mlp'], 'linear'),
+    alpha: check.number('alpha', { above: 0, fallback: activation === 'softmax' ? 1 : 0.1 }),
+    balancing,
+    balancing_loss_coefficient: check.number('balancing_loss_coefficient', {
+      min: 0,
+      fallback: balancing === 'loss' ? 0.1 : 0,
+    }),
+    z_loss_coefficient: check.number('z_loss_coefficient', { min: 0, fallback: 0.001 }),
+  } as const
+  if (balancing === 'loss_free' && resolved.balancing_loss_coefficient !== 0) {
+    check.fail(
+      `balancing is "loss_free" but balancing_loss_coefficient is ${resolved.balancing_loss_coefficient}: ` +
+        'leave the coefficient out or set balancing to "loss"',
+    )
+  }
+  return resolved
+}
+
+function capacities(check: Checker, recursions: number): number[] | null {
+  if (!check.has('capacities')) return null
+  const values: unknown = check.object.capacities
+  if (!Array.isArray(values) || values.length !== recursions) {
+    const found = Array.isArray(values) ? `${values.length} numbers` : show(values)
+    check.fail(`capacities is ${found}; num_recursions ${recursions} needs an array of ${recursions} numbers`)
+  }
+  values.forEach((value: unknown, r) => {
+    if (typeof value !== 'number' || !(value > 0 && value <= 1)) {
+      check.fail(`capacities[${r}] is ${show(value)}; it must be a number > 0 and <= 1`)
+    }
+    if (r > 0 && value > values[r - 1]) {
+      check.fail(`capacities[${r}] is ${value}, above capacities[${r - 1}] ${values[r - 1]}; they may not rise`)
+    }
+  })
+  return [...values]
+}

@@ -1,0 +1,137 @@
+// The public Engine: requests in, tokens out, as the addon's scheduler decides.
+// Must not decide anything about batching or sampling.
+import { Checker } from './check.js'
+import { errorCodes, MorError, wrapNative, wrapNativeAsync } from './errors.js'
+import { Generation } from './generation.js'
+import type { Model } from './model.js'
+import { type EngineStats, eventKind, eventStride, type NativeEngine } from './native.js'
+import { type GenerateOptions, resolveGenerateOptions } from './sampling.js'
+import { packPrompt } from './tokens.js'
+
+export interface EngineOptions {
+  /** Most sequences in one step; further requests wait their turn. Default 64. */
+  maxBatchSize?: number
+  /** Memory for keys and values; 0 (default) = room for eight full contexts, at most a quarter of the memory. */
+  kvCacheBytes?: number
+}
+
+/**
+ * Generates with one Model, with a KV cache and causal threshold routing. Do not train the model while a generation is
+ * under way: its tokens would come from weights of different steps.
+ */
+export class Engine {
+  readonly model: Model
+  readonly #native: NativeEngine
+  readonly #requests: Map<number, Generation>
+  #nextId = 1
+  #closing: Promise<void> | undefined
+
+  /** @throws {MorError} INVALID_ARGUMENT, OUT_OF_MEMORY, DISPOSED */
+  constructor(model: Model, options: EngineOptions = {}) {
+    const check = Checker.of(options, 'Engine')
+    check.onlyKeys(['maxBatchSize', 'kvCacheBytes'])
+    const native = {
+      maxBatchSize: check.integer('maxBatchSize', { min: 1, max: 65536, fallback: 64 }),
+      kvCacheBytes: check.integer('kvCacheBytes', { min: 0, max: Number.MAX_SAFE_INTEGER, fallback: 0 }),
+    }
+    model.handle.assertAlive()
+    this.model = model
+    // The addon holds this callback for as long as the engine lives; it must not hold the Engine in turn, or an engine
+    // that was never closed could not be collected.
+    const requests = new Map<number, Generation>()
+    this.#requests = requests
+    this.#native = wrapNative(() =>
+      model.handle.addon.createEngine(model.handle.native, native, (events, messages) =>
+        deliver(events, messages, requests),
+      ),
+    )
+  }
+
+  /**
+   * Starts a request.
+   * @param prompt token ids; at least one, and fewer than the context holds.
+   * @throws {MorError} at once: INVALID_ARGUMENT, TOKEN_OUT_OF_RANGE, CONTEXT_OVERFLOW, DISPOSED. What goes wrong later
+   * is the generation's `finishReason: 'error'`.
+   */
+  generate(prompt: ArrayLike<number>, options: GenerateOptions): Generation {
+    if (this.#closing !== undefined) throw new MorError('DISPOSED', 'the engine is closed; make another')
+    this.model.handle.assertAlive()
+    const tokens = packPrompt(prompt, this.model.config)
+    const params = resolveGenerateOptions(options, this.model.config, tokens.length)
+    const id = this.#nextId++
+    const generation = new Generation(() => this.#native.abort(id))
+    const { signal } = options
+    if (signal?.aborted) {
+      generation.finish('abort')
+      return generation
+    }
+    this.#requests.set(id, generation)
+    try {
+      wrapNative(() => this.#native.submit(id, tokens, params))
+    } catch (error) {
+      this.#requests.delete(id)
+      throw error
+    }
+    if (signal !== undefined) {
+      const onAbort = () => generation.abort()
+      signal.addEventListener('abort', onAbort, { once: true })
+      generation.result.finally(() => signal.removeEventListener('abort', onAbort))
+    }
+    return generation
+  }
+
+  /** @throws {MorError} DISPOSED */
+  stats(): EngineStats {
+    if (this.#closing !== undefined) throw new MorError('DISPOSED', 'the engine is closed; make another')
+    return wrapNative(() => this.#native.stats())
+  }
+
+  /** Aborts what is under way and gives the memory of keys and values back. Calling it again waits for the same end. */
+  close(): Promise<void> {
+    this.#closing ??= this.#close()
+    return this.#closing
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close()
+  }
+
+  async #close(): Promise<void> {
+    try {
+      await wrapNativeAsync(() => this.#native.close())
+    } finally {
+      for (const generation of this.#requests.values()) generation.finish('abort')
+      this.#requests.clear()
+    }
+  }
+}
+
+/** Unpacks events (see `eventStride`); those of requests that have ended are dropped. */
+function deliver(events: Float64Array, messages: string[], requests: Map<number, Generation>): void {
+  let nextMessage = 0
+  for (let i = 0; i + eventStride <= events.length; i += eventStride) {
+    const [id, kind, token, depth, logprob] = events.subarray(i, i + eventStride) as unknown as EventFields
+    const message = kind === eventKind.error ? messages[nextMessage++] : undefined
+    const generation = requests.get(id)
+    if (generation === undefined) continue
+    if (kind === eventKind.token) {
+      generation.push({ token, depth, logprob })
+      continue
+    }
+    requests.delete(id)
+    if (kind === eventKind.stop) generation.finish('stop')
+    else if (kind === eventKind.length) generation.finish('length')
+    else if (kind === eventKind.abort) generation.finish('abort')
+    else generation.finish('error', errorOfEvent(kind, token, message))
+  }
+}
+
+type EventFields = [id: number, kind: number, token: number, depth: number, logprob: number]
+
+function errorOfEvent(kind: number, codeIndex: number, message: string | undefined): MorError {
+  const code = errorCodes[codeIndex]
+  if (message === undefined || code === undefined) {
+    return new MorError('INTERNAL', `the native engine sent an event of kind ${kind} with value ${codeIndex}`)
+  }
+  return new MorError(code, message)
+}

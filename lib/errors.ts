@@ -1,0 +1,87 @@
+// The one error type of the package: a code for programs, a message for people.
+// Must not know of models, files or the native addon's functions.
+
+/** Every value of `MorError.code`. The first sixteen also exist in C++ (`ErrorCode` in native/core/check.h). */
+export const errorCodes = [
+  'INVALID_CONFIG',
+  'INVALID_ARGUMENT',
+  'TOKEN_OUT_OF_RANGE',
+  'CONTEXT_OVERFLOW',
+  'CHECKPOINT_INVALID',
+  'CHECKPOINT_MISSING',
+  'IO_ERROR',
+  'OUT_OF_MEMORY',
+  'NON_FINITE',
+  'DISPOSED',
+  'ABORTED',
+  'DEVICE_UNAVAILABLE',
+  'DEVICE_TOO_OLD',
+  'DRIVER_TOO_OLD',
+  'DEVICE_LOST',
+  'INTERNAL',
+  'NATIVE_MISSING',
+] as const
+
+export type ErrorCode = (typeof errorCodes)[number]
+
+/** An error with a stable `code`; `message` says what was wrong, with both values, and what to do about it. */
+export class MorError extends Error {
+  override readonly name = 'MorError'
+  readonly code: ErrorCode
+
+  constructor(code: ErrorCode, message: string, options?: { cause?: unknown }) {
+    super(message, options)
+    this.code = code
+  }
+}
+
+/**
+ * The MorError that stands for `error`: itself if it is one, an error of the addon under its own code, a file-system
+ * error as IO_ERROR, an AbortError as ABORTED, and anything else as INTERNAL. The original is kept as `cause`.
+ */
+export function toMorError(error: unknown): MorError {
+  if (error instanceof MorError) return error
+  const { code, message, syscall, name } = (error ?? {}) as Partial<NodeJS.ErrnoException>
+  const text = message ?? String(error)
+  if (isErrorCode(code)) return new MorError(code, text, { cause: error })
+  if (syscall !== undefined) return new MorError('IO_ERROR', describeSystemError(code, text), { cause: error })
+  if (name === 'AbortError') return new MorError('ABORTED', text, { cause: error })
+  return new MorError('INTERNAL', text, { cause: error })
+}
+
+/** Runs `call` and throws whatever it throws as a MorError. */
+export function wrapNative<T>(call: () => T): T {
+  try {
+    return call()
+  } catch (error) {
+    throw toMorError(error)
+  }
+}
+
+/** Awaits `call` and throws whatever it throws or rejects with as a MorError. */
+export async function wrapNativeAsync<T>(call: () => Promise<T>): Promise<T> {
+  try {
+    return await call()
+  } catch (error) {
+    throw toMorError(error)
+  }
+}
+
+/** Throws ABORTED if `signal` is already aborted. `what` names the operation, as in "loading the model". */
+export function throwIfAborted(signal: AbortSignal | undefined, what: string): void {
+  if (signal?.aborted) throw abortError(signal, what)
+}
+
+export function abortError(signal: AbortSignal, what: string): MorError {
+  return new MorError('ABORTED', `${what} was aborted`, { cause: signal.reason })
+}
+
+function isErrorCode(code: unknown): code is ErrorCode {
+  return (errorCodes as readonly unknown[]).includes(code)
+}
+
+function describeSystemError(code: string | undefined, message: string): string {
+  if (code === 'ENOSPC') return `${message}: free some space on that disk, then try again`
+  if (code === 'EACCES' || code === 'EPERM' || code === 'EROFS') return `${message}: check the folder's permissions`
+  return message
+}

@@ -1,0 +1,99 @@
+// One request under way: its tokens as they come, and its result.
+// Must not know where tokens come from; the Engine pushes them.
+import type { MorError } from './errors.js'
+
+export interface GeneratedToken {
+  token: number
+  /** Recursions of the pass that produced the token: 1..N, or 0 where the model has no recurring block. */
+  depth: number
+  /** Natural logarithm of the probability the model gave it. */
+  logprob: number
+}
+
+/** 'stop': a stop token came; 'length': maxTokens or the context was reached; 'abort': asked for; 'error': see `error`. */
+export type FinishReason = 'stop' | 'length' | 'abort' | 'error'
+
+export interface GenerationResult {
+  /** Without the stop token. */
+  tokens: number[]
+  depths: number[]
+  logprobs: number[]
+  finishReason: FinishReason
+  /** Present exactly when finishReason is 'error'. */
+  error?: MorError
+}
+
+/**
+ * Iterate it for tokens as they come, or await `result`, or both. Every iterator starts at the first token and may be
+ * as slow as it likes: what it has not taken waits, at most maxTokens of it. Leaving an iteration early (`break`)
+ * aborts the request. An error ends iteration by being thrown; `result` never rejects.
+ */
+export class Generation implements AsyncIterable<GeneratedToken> {
+  readonly result: Promise<GenerationResult>
+  readonly #tokens: GeneratedToken[] = []
+  readonly #abort: () => void
+  #finished: GenerationResult | undefined
+  #resolveResult!: (result: GenerationResult) => void
+  #wake!: () => void
+  #changed!: Promise<void>
+
+  /** @internal */
+  constructor(abort: () => void) {
+    this.#abort = abort
+    this.result = new Promise((resolve) => {
+      this.#resolveResult = resolve
+    })
+    this.#renewChanged()
+  }
+
+  /** Ends the request at the next token; what came so far stays. Does nothing once it has finished. */
+  abort(): void {
+    if (this.#finished === undefined) this.#abort()
+  }
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<GeneratedToken, void, undefined> {
+    try {
+      for (let next = 0; ; ) {
+        const changed = this.#changed
+        while (next < this.#tokens.length) yield { ...this.#tokens[next++]! }
+        if (this.#finished?.error) throw this.#finished.error
+        if (this.#finished !== undefined) return
+        await changed
+      }
+    } finally {
+      this.abort()
+    }
+  }
+
+  /** @internal */
+  push(token: GeneratedToken): void {
+    this.#tokens.push(token)
+    this.#notify()
+  }
+
+  /** @internal */
+  finish(finishReason: FinishReason, error?: MorError): void {
+    if (this.#finished !== undefined) return
+    this.#finished = {
+      tokens: this.#tokens.map(({ token }) => token),
+      depths: this.#tokens.map(({ depth }) => depth),
+      logprobs: this.#tokens.map(({ logprob }) => logprob),
+      finishReason,
+      ...(error && { error }),
+    }
+    this.#resolveResult(this.#finished)
+    this.#notify()
+  }
+
+  #notify(): void {
+    const wake = this.#wake
+    this.#renewChanged()
+    wake()
+  }
+
+  #renewChanged(): void {
+    this.#changed = new Promise((resolve) => {
+      this.#wake = resolve
+    })
+  }
+}

@@ -1,0 +1,172 @@
+// The public Model: create or load one, run it, save it, give its memory back.
+// Must not do arithmetic on tensors or know the checkpoint format.
+import { Checker } from './check.js'
+import { loadWeights, saveWeights } from './checkpoint.js'
+import { readWeightFiles } from './checkpoint_files.js'
+import { type ModelConfig, type ResolvedConfig, resolveConfig } from './config.js'
+import { readConfigFile } from './config_file.js'
+import { toNativeConfig } from './config_native.js'
+import { type DeviceOption, selectDevice } from './devices.js'
+import { throwIfAborted, wrapNative, wrapNativeAsync } from './errors.js'
+import { ModelHandle } from './model_handle.js'
+import type { DType, MemoryUse, NativeModel, Routing } from './native.js'
+import { loadNative } from './native_loader.js'
+import { resolveRouting } from './sampling.js'
+import { untilAborted } from './serial_queue.js'
+import { packRows } from './tokens.js'
+
+export interface LoadOptions {
+  /** Default 'auto'. A device that is asked for and cannot be used is an error, never a fallback. */
+  device?: DeviceOption
+  /** Precision of weights and compute. Default 'bfloat16' (float32 accumulation); 'float32' is the exact one. */
+  dtype?: DType
+  /** CPU threads; 0 (default) = the device's choice. */
+  threads?: number
+  signal?: AbortSignal
+}
+
+export interface CreateOptions extends LoadOptions {
+  /** Seed of the initial weights. Default 0. */
+  seed?: number
+}
+
+export interface ForwardOptions {
+  /** 'topk': as in training, not causal; 'threshold' (default): causal, as in generation. */
+  routing?: Routing
+  /** As in generation. Default 0.5. */
+  routerThreshold?: number
+  /** Default num_recursions. */
+  maxRecursions?: number
+  signal?: AbortSignal
+}
+
+export interface ForwardResult {
+  /** Row-major, of `shape`. */
+  logits: Float32Array
+  shape: [batch: number, length: number, vocab: number]
+  /** [batch * length], recursions that each token ran: 1..N. */
+  depths: Uint8Array
+}
+
+const loadKeys = ['device', 'dtype', 'threads', 'signal']
+
+/**
+ * A model on one device. Calls run one after another on the model's own thread and never block the event loop; a
+ * Trainer of this model takes turns with them. After `dispose` every call rejects with DISPOSED.
+ */
+export class Model {
+  /** Complete: with every default filled in. */
+  readonly config: ResolvedConfig
+  /** Id of the device, as in `devices()`. */
+  readonly device: string
+  readonly dtype: DType
+  /** @internal */
+  readonly handle: ModelHandle
+
+  private constructor(handle: ModelHandle, device: string) {
+    this.handle = handle
+    this.config = handle.config
+    this.dtype = handle.dtype
+    this.device = device
+  }
+
+  /**
+   * A model with freshly initialised weights.
+   * @throws {MorError} INVALID_CONFIG, INVALID_ARGUMENT, DEVICE_UNAVAILABLE, OUT_OF_MEMORY, ABORTED, NATIVE_MISSING
+   */
+  static async create(config: ModelConfig, options: CreateOptions = {}): Promise<Model> {
+    const check = Checker.of(options, 'Model.create')
+    check.onlyKeys([...loadKeys, 'seed'])
+    const seed = check.integer('seed', { min: 0, max: Number.MAX_SAFE_INTEGER, fallback: 0 })
+    return Model.#build(resolveConfig(config), check, options.signal, (native) => native.init(seed))
+  }
+
+  /**
+   * Loads a checkpoint folder: ours (docs/checkpoint-format) or a plain Hugging Face Llama.
+   * @throws {MorError} as `create`, and CHECKPOINT_MISSING, CHECKPOINT_INVALID, IO_ERROR
+   */
+  static async load(folder: string, options: LoadOptions = {}): Promise<Model> {
+    const check = Checker.of(options, 'Model.load')
+    check.onlyKeys(loadKeys)
+    throwIfAborted(options.signal, `loading ${folder}`)
+    const config = await readConfigFile(folder)
+    const files = await readWeightFiles(folder)
+    return Model.#build(config, check, options.signal, (native) =>
+      loadWeights(native, config, files, folder, options.signal),
+    )
+  }
+
+  static async #build(
+    config: ResolvedConfig,
+    check: Checker,
+    signal: AbortSignal | undefined,
+    fill: (native: NativeModel) => Promise<void>,
+  ): Promise<Model> {
+    const dtype = check.choice('dtype', ['bfloat16', 'float32'], 'bfloat16')
+    const threads = check.integer('threads', { min: 0, max: 4096, fallback: 0 })
+    const addon = loadNative()
+    const device = selectDevice(
+      check.object.device ?? 'auto',
+      wrapNative(() => addon.devices()),
+    )
+    throwIfAborted(signal, 'making the model')
+    const native = await wrapNativeAsync(() => addon.createModel(toNativeConfig(config), { device, dtype, threads }))
+    try {
+      const filled = wrapNativeAsync(() => fill(native))
+      await (signal === undefined ? filled : untilAborted(filled, signal, 'making the model'))
+    } catch (error) {
+      native.dispose()
+      throw error
+    }
+    return new Model(new ModelHandle(addon, native, config, dtype), device)
+  }
+
+  /**
+   * Saves config.json and model.safetensors, in the model's own precision, into `folder`. Files are written aside and
+   * renamed, so that what was there stays whole if anything fails; other files of the folder are left alone.
+   * @throws {MorError} IO_ERROR (a full disk, say), DISPOSED
+   */
+  save(folder: string): Promise<void> {
+    return this.handle.run(() => saveWeights(this.handle.native, this.config, this.dtype, folder), {
+      what: `saving ${folder}`,
+      interruptible: false,
+    })
+  }
+
+  /**
+   * Logits of every position of a batch.
+   * @param tokens rows of token ids, all of one length, at most max_position_embeddings.
+   * @throws {MorError} TOKEN_OUT_OF_RANGE, CONTEXT_OVERFLOW, INVALID_ARGUMENT, ABORTED, DISPOSED
+   */
+  async forward(tokens: readonly ArrayLike<number>[], options: ForwardOptions = {}): Promise<ForwardResult> {
+    this.handle.assertAlive()
+    const check = Checker.of(options, 'forward')
+    check.onlyKeys(['routing', 'routerThreshold', 'maxRecursions', 'signal'])
+    const native = {
+      routing: check.choice('routing', ['topk', 'threshold'], 'threshold'),
+      ...resolveRouting(check, this.config),
+    }
+    const { tokens: packed, batch, columns: length } = packRows(tokens, this.config, 0)
+    const { logits, depths } = await this.handle.run(() => this.handle.native.forward(packed, batch, length, native), {
+      signal: options.signal,
+      what: 'the forward pass',
+      interruptible: true,
+    })
+    return { logits, depths, shape: [batch, length, this.config.vocab_size] }
+  }
+
+  /** Bytes in use, by purpose. */
+  memory(): MemoryUse {
+    this.handle.assertAlive()
+    return wrapNative(() => this.handle.native.memory())
+  }
+
+  /** Gives the memory back; calls under way reject with DISPOSED. Calling it again does nothing. */
+  dispose(): Promise<void> {
+    return this.handle.dispose()
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.dispose()
+  }
+}

@@ -1,0 +1,251 @@
+// The surface of the native addon as types: what native/binding implements, and no more.
+// Must not load anything (native_loader does) and must not know the public classes.
+
+export type DType = 'bfloat16' | 'float32'
+export type SafetensorsFloat = 'F32' | 'BF16' | 'F16'
+export type Routing = 'topk' | 'threshold'
+
+/** One compute device, usable or not. Returned as it is by the public `devices()`. */
+export interface DeviceInfo {
+  /** 'cpu', 'cuda:0', … : what `device` options accept. */
+  id: string
+  type: 'cpu' | 'cuda'
+  /** The name the vendor gives it. */
+  name: string
+  usable: boolean
+  /** Why it cannot be used; present exactly when `usable` is false. */
+  reason?: string
+  /** Total memory in bytes. */
+  memoryBytes: number
+  /** Hardware threads that compute uses by default (CPU). */
+  threads?: number
+  /** Instruction sets and features that matter for speed, e.g. 'avx512_bf16'. */
+  features: string[]
+  /** CUDA compute capability, e.g. '9.0'. */
+  computeCapability?: string
+}
+
+export interface NativeRouterConfig {
+  type: 'expert_choice' | 'token_choice'
+  activation: 'sigmoid' | 'tanh' | 'softmax'
+  architecture: 'linear' | 'mlp'
+  alpha: number
+  /** One fraction per recursion; empty = the integer rule of mor.md section 9. */
+  capacities: number[]
+  auxiliaryLossCoefficient: number
+  zLossCoefficient: number
+  balancingLossCoefficient: number
+  balancing: 'loss' | 'loss_free'
+  auxiliaryRouter: boolean
+  capacityWarmupSteps: number
+}
+
+/** Complete and validated configuration. */
+export interface NativeConfig {
+  vocabSize: number
+  hiddenSize: number
+  intermediateSize: number
+  numHiddenLayers: number
+  numAttentionHeads: number
+  numKeyValueHeads: number
+  headDim: number
+  maxPositionEmbeddings: number
+  ropeTheta: number
+  rmsNormEps: number
+  tieWordEmbeddings: boolean
+  initializerRange: number
+  numRecursions: number
+  sharing: 'cycle' | 'sequence' | 'middle_cycle' | 'middle_sequence'
+  kvCache: 'recursion_wise' | 'shared' | 'hybrid'
+  router: NativeRouterConfig | null
+}
+
+/** Tensors to read from one file. Offsets are absolute byte offsets in that file. */
+export interface NativeReadFile {
+  path: string
+  tensors: { name: string; dtype: SafetensorsFloat; offset: number; bytes: number }[]
+}
+
+export interface NativeForwardResult {
+  /** [batch * length * vocab] */
+  logits: Float32Array
+  /** [batch * length], recursions run by each token: 1..N */
+  depths: Uint8Array
+}
+
+export interface NativeModel {
+  /** Every tensor of a checkpoint, in table order. */
+  parameters(): { name: string; shape: number[] }[]
+  init(seed: number): Promise<void>
+  read(files: NativeReadFile[], signal?: AbortSignal): Promise<void>
+  /** Writes `header` (the complete safetensors prefix) and then the tensors in the order of `names`, and syncs. */
+  write(path: string, header: Uint8Array, names: string[], dtype: 'F32' | 'BF16'): Promise<void>
+  /** tokens: [batch * length] */
+  forward(
+    tokens: Int32Array,
+    batch: number,
+    length: number,
+    options: { routing: Routing; routerThreshold: number; maxRecursions: number },
+  ): Promise<NativeForwardResult>
+  memory(): MemoryUse
+  dispose(): void
+}
+
+/** Bytes by purpose. */
+export interface MemoryUse {
+  parameters: number
+  [purpose: string]: number
+}
+
+export interface NativeTrainerOptions {
+  learningRate: number
+  schedule: {
+    type: 'constant' | 'cosine' | 'trapezoid'
+    warmupSteps: number
+    totalSteps: number
+    cooldownSteps: number
+    minimumRatio: number
+  }
+  beta1: number
+  beta2: number
+  epsilon: number
+  weightDecay: number
+  /** Largest global gradient norm; 0 = no clipping. */
+  gradientClip: number
+  recompute: boolean
+}
+
+/** Measurements of one optimizer step. */
+export interface NativeStepStats {
+  /** lmLoss plus every weighted auxiliary term, nats per token. */
+  loss: number
+  /** Mean cross-entropy, nats per token. */
+  lmLoss: number
+  auxiliaryLoss: number
+  zLoss: number
+  balancingLoss: number
+  /** Global L2 norm before clipping. */
+  gradientNorm: number
+  learningRate: number
+  /** Predicted tokens of this step, all micro-batches together. */
+  tokens: number
+  seconds: number
+  /** Executed floating-point operations, forward and backward, head included. */
+  flops: number
+  /** What a vanilla model of the same effective depth would have executed. */
+  vanillaFlops: number
+  /** Tokens whose depth was 1..N. */
+  depthHistogram: number[]
+  /** Share of routing decisions in which the causal threshold agrees with top-k; null without expert-choice. */
+  routingAccuracy: number | null
+  deadTokenRatio: number | null
+  /** (largest load - mean load) / mean load; null without token-choice. */
+  maxVio: number | null
+  /** Entropy of the loads in nats; null without token-choice. */
+  loadEntropy: number | null
+  memoryBytes: number
+  /** Optimizer steps done so far, this one included. */
+  step: number
+}
+
+export interface NativeEvaluateStats {
+  loss: number
+  lmLoss: number
+  tokens: number
+  depthHistogram: number[]
+  routingAccuracy: number | null
+  seconds: number
+}
+
+/** What a trainer must keep to go on bit for bit: optimizer tensors, the step and the rest as opaque JSON. */
+export interface NativeTrainerState {
+  /** `exp_avg.<parameter>`, `exp_avg_sq.<parameter>` and, for bfloat16 models, `master.<parameter>`. */
+  names: { name: string; shape: number[]; dtype: SafetensorsFloat }[]
+  step: number
+  json: string
+}
+
+export interface NativeTrainer {
+  /** tokens: [microBatches * batch * (length + 1)] */
+  step(tokens: Int32Array, microBatches: number, batch: number, length: number): Promise<NativeStepStats>
+  /** tokens: [batch * (length + 1)] */
+  evaluate(tokens: Int32Array, batch: number, length: number, routing: Routing): Promise<NativeEvaluateStats>
+  state(): NativeTrainerState
+  /**
+   * As NativeModel.write, always in float32. `names` are those of `state()` or of the model's parameters, the latter for
+   * what has no master copy: every tensor of a float32 model, and the balancing bias of any.
+   */
+  write(path: string, header: Uint8Array, names: string[]): Promise<void>
+  read(files: NativeReadFile[], json: string): Promise<void>
+  dispose(): void
+}
+
+export interface NativeGenerateParams {
+  maxTokens: number
+  temperature: number
+  /** 0 = all tokens. */
+  topK: number
+  topP: number
+  seed: number
+  stop: Int32Array
+  routerThreshold: number
+  /** 0 = all recursions. */
+  maxRecursions: number
+  logprobs: boolean
+}
+
+/** Events arrive packed, `eventStride` numbers each: [request id, kind, token, depth, logprob]. */
+export const eventStride = 5
+
+/** `kind` of an event. After any kind but `token` no more events of that request arrive. */
+export const eventKind = {
+  /** One generated token with its depth and log-probability. */
+  token: 0,
+  /** A stop token was sampled; it is not sent as a token event. */
+  stop: 1,
+  /** maxTokens reached. */
+  length: 2,
+  abort: 3,
+  /** The `token` field holds the index of the code in `errorCodes`; the message comes beside the events. */
+  error: 4,
+} as const
+
+/** Counters of an engine since it was made. */
+export interface EngineStats {
+  running: number
+  waiting: number
+  finished: number
+  tokensGenerated: number
+  promptTokens: number
+  /** Steps of the scheduler. */
+  steps: number
+  kvBlocksTotal: number
+  kvBlocksUsed: number
+  /** Bytes of keys and values of the running sequences. */
+  kvBytesUsed: number
+  /** What the same tokens would take if every layer pass cached every token. */
+  kvBytesVanilla: number
+  /** [N] prompt and generated tokens by recursions run. */
+  depthHistogram: number[]
+}
+
+export interface NativeEngine {
+  submit(id: number, prompt: Int32Array, params: NativeGenerateParams): void
+  abort(id: number): void
+  stats(): EngineStats
+  close(): Promise<void>
+}
+
+/** The addon. Errors it throws or rejects with carry an `ErrorCode` as `code`. */
+export interface NativeAddon {
+  devices(): DeviceInfo[]
+  /** Allocates the weights without initialising them. `threads` 0 = the device's default. */
+  createModel(config: NativeConfig, options: { device: string; dtype: DType; threads: number }): Promise<NativeModel>
+  createTrainer(model: NativeModel, options: NativeTrainerOptions): Promise<NativeTrainer>
+  /** `onEvents` gets packed events and one message for each error event among them, in order. */
+  createEngine(
+    model: NativeModel,
+    options: { maxBatchSize: number; kvCacheBytes: number },
+    onEvents: (events: Float64Array, messages: string[]) => void,
+  ): NativeEngine
+}

@@ -1,0 +1,84 @@
+// How the next token is chosen and when generation stops: options, defaults, checks.
+// Must not know of the engine that carries them out.
+import { Checker } from './check.js'
+import type { ResolvedConfig } from './config.js'
+import type { NativeGenerateParams } from './native.js'
+import { copyTokens } from './tokens.js'
+
+export interface GenerateOptions {
+  /** Most tokens to generate; fewer where the context ends first. */
+  maxTokens: number
+  /** 0 = greedy. Default 1. */
+  temperature?: number
+  /** Keep the most likely k tokens; 0 = all. Default 0. */
+  topK?: number
+  /** Keep the most likely tokens that together reach this probability, in (0, 1]. Default 1. */
+  topP?: number
+  /** Same seed, same tokens, whatever else runs. Default: a random one. */
+  seed?: number
+  /** Tokens that end generation and are not part of the result. Default: the config's eos_token_id. */
+  stop?: number | ArrayLike<number>
+  /** Least router probability with which a token runs another recursion (expert-choice), in [0, 1]. Default 0.5. */
+  routerThreshold?: number
+  /** Most recursions a token may run, from 1 to num_recursions. Default num_recursions. */
+  maxRecursions?: number
+  /** Ends generation at any moment with `finishReason: 'abort'`. */
+  signal?: AbortSignal
+}
+
+const optionKeys = [
+  'maxTokens',
+  'temperature',
+  'topK',
+  'topP',
+  'seed',
+  'stop',
+  'routerThreshold',
+  'maxRecursions',
+  'signal',
+]
+
+/**
+ * @param promptLength tokens of the context that are taken already.
+ * @throws {MorError} INVALID_ARGUMENT or TOKEN_OUT_OF_RANGE (a stop token) with the value and what is allowed.
+ */
+export function resolveGenerateOptions(
+  options: GenerateOptions,
+  config: ResolvedConfig,
+  promptLength: number,
+): NativeGenerateParams {
+  const check = Checker.of(options, 'generate')
+  check.onlyKeys(optionKeys)
+  return {
+    maxTokens: Math.min(check.integer('maxTokens', { min: 1 }), config.max_position_embeddings - promptLength),
+    temperature: check.number('temperature', { min: 0, fallback: 1 }),
+    topK: check.integer('topK', { min: 0, fallback: 0 }),
+    topP: check.number('topP', { above: 0, max: 1, fallback: 1 }),
+    seed: check.integer('seed', { min: 0, max: Number.MAX_SAFE_INTEGER, fallback: randomSeed() }),
+    stop: stopTokens(options.stop ?? config.eos_token_id ?? [], config.vocab_size),
+    ...resolveRouting(check, config),
+    logprobs: true,
+  }
+}
+
+/** The two request-time knobs of routing; `maxRecursions` 0 stands for all. */
+export function resolveRouting(
+  check: Checker,
+  config: ResolvedConfig,
+): { routerThreshold: number; maxRecursions: number } {
+  return {
+    routerThreshold: check.number('routerThreshold', { min: 0, max: 1, fallback: 0.5 }),
+    maxRecursions: check.has('maxRecursions')
+      ? check.integer('maxRecursions', { min: 1, max: config.num_recursions })
+      : 0,
+  }
+}
+
+function stopTokens(stop: number | ArrayLike<number>, vocabSize: number): Int32Array {
+  const ids = typeof stop === 'number' ? [stop] : stop
+  return copyTokens(ids, new Int32Array(ids.length), 0, vocabSize, 'stop')
+}
+
+function randomSeed(): number {
+  return Math.floor(Math.random() * 2 ** 32)
+}

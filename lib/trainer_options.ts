@@ -1,0 +1,111 @@
+// The options of a Trainer: defaults (the paper's recipe, mor.md section 6), checks, and the addon's form of them.
+// Must not know how a step is run.
+import { Checker, show } from './check.js'
+import type { NativeTrainerOptions } from './native.js'
+
+/** Learning rate over steps, as a factor of the peak. */
+export type Schedule =
+  /** Linear warm-up, then constant. */
+  | { type: 'constant'; warmupSteps?: number }
+  /** Linear warm-up, then half a cosine down to `minimumRatio` (default 0.1) at `totalSteps`. */
+  | { type: 'cosine'; totalSteps: number; warmupSteps?: number; minimumRatio?: number }
+  /**
+   * Linear warm-up (default 5% of `totalSteps`), constant, linear cool-down to 0 over the last `cooldownSteps` (default
+   * 20%).
+   */
+  | { type: 'trapezoid'; totalSteps: number; warmupSteps?: number; cooldownSteps?: number }
+
+/** AdamW with decoupled weight decay on every matrix and on no norm. */
+export interface TrainerOptions {
+  /** Peak learning rate. */
+  learningRate: number
+  /** Default constant. */
+  schedule?: Schedule
+  /** Default [0.9, 0.95]. */
+  betas?: readonly [number, number]
+  /** Default 1e-8. */
+  epsilon?: number
+  /** Default 0.1. */
+  weightDecay?: number
+  /** Largest global gradient norm; 0 = no clipping. Default 1. */
+  gradientClip?: number
+  /** Equal parts a batch is split into, run one after another and summed: same step, less memory. Default 1. */
+  gradientAccumulation?: number
+  /** Recompute activations in the backward pass instead of keeping them: same numbers, less memory. Default false. */
+  recompute?: boolean
+}
+
+export type ResolvedTrainerOptions = Required<TrainerOptions>
+
+const optionKeys = [
+  'learningRate',
+  'schedule',
+  'betas',
+  'epsilon',
+  'weightDecay',
+  'gradientClip',
+  'gradientAccumulation',
+  'recompute',
+]
+
+/** @throws {MorError} INVALID_ARGUMENT with the option, its value and what is allowed. */
+export function resolveTrainerOptions(options: unknown): ResolvedTrainerOptions {
+  const check = Checker.of(options, 'Trainer')
+  check.onlyKeys(optionKeys)
+  return {
+    learningRate: check.number('learningRate', { min: 0 }),
+    schedule: resolveSchedule(check.object.schedule ?? { type: 'constant' }),
+    betas: resolveBetas(check),
+    epsilon: check.number('epsilon', { above: 0, fallback: 1e-8 }),
+    weightDecay: check.number('weightDecay', { min: 0, fallback: 0.1 }),
+    gradientClip: check.number('gradientClip', { min: 0, fallback: 1 }),
+    gradientAccumulation: check.integer('gradientAccumulation', { min: 1, fallback: 1 }),
+    recompute: check.boolean('recompute', false),
+  }
+}
+
+export function toNativeTrainerOptions(options: ResolvedTrainerOptions): NativeTrainerOptions {
+  const { betas, schedule, gradientAccumulation: _splitHere, ...same } = options
+  return {
+    ...same,
+    beta1: betas[0],
+    beta2: betas[1],
+    schedule: { totalSteps: 0, cooldownSteps: 0, minimumRatio: 0, warmupSteps: 0, ...schedule },
+  }
+}
+
+function resolveSchedule(schedule: unknown): Schedule {
+  const check = Checker.of(schedule, 'Trainer: schedule')
+  const type = check.choice('type', ['constant', 'cosine', 'trapezoid'])
+  if (type === 'constant') {
+    check.onlyKeys(['type', 'warmupSteps'])
+    return { type, warmupSteps: check.integer('warmupSteps', { min: 0, fallback: 0 }) }
+  }
+  const totalSteps = check.integer('totalSteps', { min: 1 })
+  const warmupSteps = check.integer('warmupSteps', {
+    min: 0,
+    fallback: type === 'trapezoid' ? Math.round(0.05 * totalSteps) : 0,
+  })
+  if (type === 'cosine') {
+    check.onlyKeys(['type', 'totalSteps', 'warmupSteps', 'minimumRatio'])
+    const minimumRatio = check.number('minimumRatio', { min: 0, max: 1, fallback: 0.1 })
+    if (warmupSteps > totalSteps) check.fail(`warmupSteps ${warmupSteps} is above totalSteps ${totalSteps}`)
+    return { type, totalSteps, warmupSteps, minimumRatio }
+  }
+  check.onlyKeys(['type', 'totalSteps', 'warmupSteps', 'cooldownSteps'])
+  const cooldownSteps = check.integer('cooldownSteps', { min: 0, fallback: Math.round(0.2 * totalSteps) })
+  if (warmupSteps + cooldownSteps > totalSteps) {
+    check.fail(
+      `warmupSteps ${warmupSteps} and cooldownSteps ${cooldownSteps} are together above totalSteps ${totalSteps}`,
+    )
+  }
+  return { type, totalSteps, warmupSteps, cooldownSteps }
+}
+
+function resolveBetas(check: Checker): readonly [number, number] {
+  const betas = check.object.betas ?? [0.9, 0.95]
+  const valid =
+    Array.isArray(betas) && betas.length === 2 && betas.every((b) => typeof b === 'number' && b >= 0 && b < 1)
+  if (!valid) check.fail(`betas is ${show(betas)}; it must be two numbers >= 0 and < 1`)
+  return [betas[0], betas[1]]
+}

@@ -1,0 +1,299 @@
+// Generations: their tokens, how they end, aborts at every moment, and what a closed engine says.
+import { beforeEach, describe, expect, it, vi } from 'vitest'
+import type { ModelConfig } from '../../lib/config.js'
+import { Engine, type EngineOptions } from '../../lib/engine.js'
+import { MorError } from '../../lib/errors.js'
+import type { GeneratedToken } from '../../lib/generation.js'
+import { Model } from '../../lib/model.js'
+import { eventKind } from '../../lib/native.js'
+import type { GenerateOptions } from '../../lib/sampling.js'
+import { FakeAddon } from './fake_addon.js'
+
+let addon: FakeAddon
+vi.mock('../../lib/native_loader.js', () => ({ loadNative: () => addon }))
+
+const config: ModelConfig = {
+  vocab_size: 32,
+  hidden_size: 8,
+  intermediate_size: 12,
+  num_hidden_layers: 5,
+  num_attention_heads: 2,
+  max_position_embeddings: 16,
+  eos_token_id: 9,
+  num_recursions: 3,
+  router: { type: 'expert_choice' },
+}
+let model: Model
+let engine: Engine
+beforeEach(async () => {
+  addon = new FakeAddon()
+  model = await Model.create(config)
+  engine = new Engine(model)
+})
+
+async function collect(generation: AsyncIterable<GeneratedToken>): Promise<number[]> {
+  const tokens: number[] = []
+  for await (const { token } of generation) tokens.push(token)
+  return tokens
+}
+
+describe('generate', () => {
+  it('gives tokens as they come and the whole as a result', async () => {
+    const generation = engine.generate([10, 11], { maxTokens: 3 })
+    const seen: GeneratedToken[] = []
+    for await (const item of generation) seen.push(item)
+    expect(seen).toEqual([
+      { token: 12, depth: 1, logprob: -0.5 },
+      { token: 13, depth: 2, logprob: -0.5 },
+      { token: 14, depth: 3, logprob: -0.5 },
+    ])
+    expect(await generation.result).toEqual({
+      tokens: [12, 13, 14],
+      depths: [1, 2, 3],
+      logprobs: [-0.5, -0.5, -0.5],
+      finishReason: 'length',
+    })
+  })
+
+  it('stops at the end token of the config, or at those asked for', async () => {
+    expect(await engine.generate([6], { maxTokens: 9 }).result).toMatchObject({ tokens: [7, 8], finishReason: 'stop' })
+    expect(await engine.generate([6], { maxTokens: 3, stop: [] }).result).toMatchObject({
+      tokens: [7, 8, 9],
+      finishReason: 'length',
+    })
+    expect(await engine.generate([6], { maxTokens: 9, stop: 8 }).result).toMatchObject({
+      tokens: [7],
+      finishReason: 'stop',
+    })
+    expect(await engine.generate([6], { maxTokens: 9, stop: Int32Array.of(20, 7) }).result).toMatchObject({
+      tokens: [],
+    })
+  })
+
+  it('generates no further than the context', async () => {
+    const { tokens, finishReason } = await engine.generate(Array(14).fill(20), { maxTokens: 100 }).result
+    expect(tokens).toEqual([21, 22])
+    expect(finishReason).toBe('length')
+  })
+
+  it('lets a slow reader, a late reader and a second reader see every token', async () => {
+    const generation = engine.generate([10], { maxTokens: 5 })
+    const slow = (async () => {
+      const tokens: number[] = []
+      for await (const { token } of generation) {
+        await new Promise((resolve) => setTimeout(resolve, 2))
+        tokens.push(token)
+      }
+      return tokens
+    })()
+    const fast = collect(generation)
+    expect(await fast).toEqual([11, 12, 13, 14, 15])
+    expect(await slow).toEqual(await fast)
+    expect(await collect(generation)).toEqual(await fast)
+  })
+
+  it('keeps requests apart', async () => {
+    const generations = [10, 20, 25].map((start) => engine.generate([start], { maxTokens: 3 }))
+    const results = await Promise.all(generations.map((generation) => generation.result))
+    expect(results.map(({ tokens }) => tokens)).toEqual([
+      [11, 12, 13],
+      [21, 22, 23],
+      [26, 27, 28],
+    ])
+  })
+
+  it('passes complete parameters to the addon', () => {
+    const submit = vi.spyOn(addon.engines[0]!, 'submit')
+    engine.generate([1], {
+      maxTokens: 2,
+      temperature: 0,
+      topK: 5,
+      topP: 0.9,
+      seed: 7,
+      routerThreshold: 0.4,
+      maxRecursions: 2,
+    })
+    expect(submit).toHaveBeenCalledWith(1, Int32Array.of(1), {
+      maxTokens: 2,
+      temperature: 0,
+      topK: 5,
+      topP: 0.9,
+      seed: 7,
+      stop: Int32Array.of(9),
+      routerThreshold: 0.4,
+      maxRecursions: 2,
+      logprobs: true,
+    })
+    engine.generate([1], { maxTokens: 2 })
+    engine.generate([1], { maxTokens: 2 })
+    const [defaults, others] = submit.mock.calls.slice(1).map(([, , params]) => params)
+    expect(defaults).toMatchObject({ temperature: 1, topK: 0, topP: 1, routerThreshold: 0.5, maxRecursions: 0 })
+    expect(defaults!.seed).not.toBe(others!.seed)
+  })
+
+  it.each<[unknown, object, string, RegExp]>([
+    [[], { maxTokens: 1 }, 'INVALID_ARGUMENT', /the prompt is empty/],
+    ['text', { maxTokens: 1 }, 'INVALID_ARGUMENT', /the prompt is "text"; it must be an array of token ids/],
+    [
+      [32],
+      { maxTokens: 1 },
+      'TOKEN_OUT_OF_RANGE',
+      /prompt: the token at index 0 is 32; the vocabulary has ids 0 to 31/,
+    ],
+    [Array(16).fill(1), { maxTokens: 1 }, 'CONTEXT_OVERFLOW', /the prompt has 16 tokens and the context holds 16/],
+    [[1], {}, 'INVALID_ARGUMENT', /maxTokens is missing/],
+    [[1], undefined as never, 'INVALID_ARGUMENT', /generate is undefined; it must be an object/],
+    [[1], { maxTokens: 0 }, 'INVALID_ARGUMENT', /maxTokens is 0/],
+    [[1], { maxTokens: 1, temperature: -1 }, 'INVALID_ARGUMENT', /temperature is -1; it must be a finite number >= 0/],
+    [[1], { maxTokens: 1, topP: 0 }, 'INVALID_ARGUMENT', /topP is 0; it must be a finite number > 0 and <= 1/],
+    [[1], { maxTokens: 1, topK: -2 }, 'INVALID_ARGUMENT', /topK is -2/],
+    [[1], { maxTokens: 1, seed: -1 }, 'INVALID_ARGUMENT', /seed is -1/],
+    [[1], { maxTokens: 1, stop: [40] }, 'TOKEN_OUT_OF_RANGE', /stop: the token at index 0 is 40/],
+    [
+      [1],
+      { maxTokens: 1, maxRecursions: 0 },
+      'INVALID_ARGUMENT',
+      /maxRecursions is 0; it must be an integer from 1 to 3/,
+    ],
+    [[1], { maxTokens: 1, top_k: 4 }, 'INVALID_ARGUMENT', /unknown key "top_k" \(did you mean "topK"/],
+  ])('refuses %j with %j at once', (prompt, options, code, message) => {
+    expect(() => engine.generate(prompt as number[], options as GenerateOptions)).toThrow(
+      expect.objectContaining({ code, message: expect.stringMatching(message) }),
+    )
+    expect(addon.engines[0]!.queue).toHaveLength(0)
+  })
+})
+
+describe('abort', () => {
+  it('before the start gives an empty result', async () => {
+    const generation = engine.generate([10], { maxTokens: 5, signal: AbortSignal.abort() })
+    expect(await generation.result).toMatchObject({ tokens: [], finishReason: 'abort' })
+    expect(await collect(generation)).toEqual([])
+  })
+
+  it('in the middle keeps the tokens so far and frees the engine for the next', async () => {
+    const controller = new AbortController()
+    const generation = engine.generate([10], { maxTokens: 12, signal: controller.signal })
+    const next = engine.generate([20], { maxTokens: 1 })
+    const seen: number[] = []
+    for await (const { token } of generation) {
+      seen.push(token)
+      if (seen.length === 2) controller.abort()
+    }
+    const { tokens, finishReason } = await generation.result
+    expect(finishReason).toBe('abort')
+    expect(tokens).toEqual(seen)
+    expect(tokens.length).toBeLessThan(12)
+    expect(await next.result).toMatchObject({ tokens: [21] })
+  })
+
+  it('of a waiting request never starts it', async () => {
+    const first = engine.generate([10], { maxTokens: 3 })
+    const second = engine.generate([20], { maxTokens: 3 })
+    second.abort()
+    expect(await second.result).toMatchObject({ tokens: [], finishReason: 'abort' })
+    expect(await first.result).toMatchObject({ tokens: [11, 12, 13] })
+  })
+
+  it('follows from leaving the iteration', async () => {
+    const generation = engine.generate([10], { maxTokens: 12 })
+    for await (const _ of generation) break
+    expect((await generation.result).finishReason).toBe('abort')
+  })
+
+  it('after the end changes nothing', async () => {
+    const controller = new AbortController()
+    const generation = engine.generate([10], { maxTokens: 1, signal: controller.signal })
+    const result = await generation.result
+    const abort = vi.spyOn(addon.engines[0]!, 'abort')
+    controller.abort()
+    generation.abort()
+    expect(abort).not.toHaveBeenCalled()
+    expect(await generation.result).toBe(result)
+  })
+})
+
+describe('errors of the native engine', () => {
+  it('end the result with finishReason error and are thrown by the iteration after its tokens', async () => {
+    const generation = engine.generate([10], { maxTokens: 12 })
+    const seen: number[] = []
+    const iteration = (async () => {
+      for await (const { token } of generation) {
+        seen.push(token)
+        if (seen.length === 1) addon.engines[0]!.fail([{ id: 1, code: 'OUT_OF_MEMORY', message: 'no KV blocks left' }])
+      }
+    })()
+    await expect(iteration).rejects.toBeInstanceOf(MorError)
+    const { tokens, finishReason, error } = await generation.result
+    expect(finishReason).toBe('error')
+    expect(error).toMatchObject({ code: 'OUT_OF_MEMORY', message: 'no KV blocks left' })
+    expect(tokens).toEqual(seen)
+  })
+
+  it('reach the request they belong to, also beside those of a request that has ended', async () => {
+    const generations = [10, 20].map((start) => engine.generate([start], { maxTokens: 9 }))
+    addon.engines[0]!.fail([
+      { id: 99, code: 'INTERNAL', message: 'nobody' },
+      { id: 2, code: 'OUT_OF_MEMORY', message: 'second' },
+      { id: 1, code: 'NON_FINITE', message: 'first' },
+    ])
+    const results = await Promise.all(generations.map((generation) => generation.result))
+    expect(results.map(({ error }) => [error!.code, error!.message])).toEqual([
+      ['NON_FINITE', 'first'],
+      ['OUT_OF_MEMORY', 'second'],
+    ])
+  })
+
+  it('are INTERNAL if the event makes no sense, and late events are dropped', async () => {
+    const generation = engine.generate([10], { maxTokens: 12 })
+    addon.engines[0]!.emit(1, 77, 5)
+    addon.engines[0]!.emit(1, eventKind.token, 3)
+    expect(await generation.result).toMatchObject({ tokens: [], finishReason: 'error', error: { code: 'INTERNAL' } })
+  })
+
+  it('in submit are thrown and leave nothing behind', () => {
+    vi.spyOn(addon.engines[0]!, 'submit').mockImplementation(() => {
+      throw Object.assign(new Error('no blocks'), { code: 'OUT_OF_MEMORY' })
+    })
+    expect(() => engine.generate([1], { maxTokens: 1 })).toThrow(expect.objectContaining({ code: 'OUT_OF_MEMORY' }))
+  })
+})
+
+describe('close', () => {
+  it('aborts what is under way; later calls say DISPOSED; twice is once', async () => {
+    const running = engine.generate([10], { maxTokens: 12 })
+    const waiting = engine.generate([20], { maxTokens: 12 })
+    await Promise.all([engine.close(), engine.close()])
+    expect((await running.result).finishReason).toBe('abort')
+    expect((await waiting.result).finishReason).toBe('abort')
+    const disposed = expect.objectContaining({ code: 'DISPOSED' })
+    expect(() => engine.generate([1], { maxTokens: 1 })).toThrow(disposed)
+    expect(() => engine.stats()).toThrow(disposed)
+  })
+
+  it('happens at the end of `await using`', async () => {
+    const close = vi.spyOn(addon.engines[0]!, 'close')
+    {
+      await using scoped = engine
+      expect(scoped.stats()).toMatchObject({ running: 0, waiting: 0 })
+    }
+    expect(close).toHaveBeenCalledOnce()
+  })
+
+  it('of the model ends generation too', async () => {
+    await model.dispose()
+    const disposed = expect.objectContaining({ code: 'DISPOSED' })
+    expect(() => engine.generate([1], { maxTokens: 1 })).toThrow(disposed)
+    expect(() => new Engine(model)).toThrow(disposed)
+  })
+})
+
+it.each([
+  [{ maxBatchSize: 0 }, /maxBatchSize is 0/],
+  [{ kvCacheBytes: -1 }, /kvCacheBytes is -1/],
+  [{ maxBatch: 1 }, /unknown key "maxBatch" \(did you mean "maxBatchSize"/],
+])('refuses the engine options %j', (options, message) => {
+  expect(() => new Engine(model, options as EngineOptions)).toThrow(
+    expect.objectContaining({ code: 'INVALID_ARGUMENT', message: expect.stringMatching(message) }),
+  )
+})

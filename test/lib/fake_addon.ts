@@ -1,0 +1,473 @@
+// A stand-in for the native addon that keeps its contract: asynchronous calls, codes on errors, real files, state that
+// changes as training would change it. Its arithmetic is invented; tests of numbers use the real addon.
+// Must not know of the classes under test.
+import { closeSync, openSync, readSync, writeSync } from 'node:fs'
+import { type ErrorCode, errorCodes } from '../../lib/errors.js'
+import type {
+  DeviceInfo,
+  DType,
+  NativeAddon,
+  NativeConfig,
+  NativeEngine,
+  NativeGenerateParams,
+  NativeModel,
+  NativeReadFile,
+  NativeTrainer,
+  NativeTrainerOptions,
+} from '../../lib/native.js'
+import { eventKind } from '../../lib/native.js'
+
+const balancingBias = 'model.router.balancing_bias'
+
+type Tensor = { name: string; shape: number[]; values: Float32Array }
+
+export function nativeError(code: string, message: string): Error {
+  return Object.assign(new Error(message), { code })
+}
+
+/** Lets tests stop native work in the middle: calls under way end when `open` is called. */
+class Gate {
+  #waiting: (() => void)[] = []
+  #closed = false
+
+  close(): void {
+    this.#closed = true
+  }
+
+  open(): void {
+    this.#closed = false
+    for (const go of this.#waiting.splice(0)) go()
+  }
+
+  async pass(): Promise<void> {
+    await new Promise((resolve) => setImmediate(resolve))
+    if (this.#closed) await new Promise<void>((resolve) => this.#waiting.push(resolve))
+  }
+}
+
+export class FakeAddon implements NativeAddon {
+  readonly gate = new Gate()
+  /** Names of the native calls that have begun, in order. */
+  readonly calls: string[] = []
+  #stop: { name: string; reached: () => void } | null = null
+  readonly models: FakeModel[] = []
+  readonly engines: FakeEngine[] = []
+  /** Thrown by the next write, as a full disk would. */
+  nextWriteError: Error | null = null
+  gpu: DeviceInfo | null = null
+
+  devices = (): DeviceInfo[] => {
+    const cpu: DeviceInfo = {
+      id: 'cpu',
+      type: 'cpu',
+      name: 'Fake',
+      usable: true,
+      memoryBytes: 1,
+      threads: 2,
+      features: [],
+    }
+    return this.gpu === null ? [cpu] : [cpu, this.gpu]
+  }
+
+  createModel = async (config: NativeConfig, options: { device: string; dtype: DType; threads: number }) => {
+    await this.#begin('createModel')
+    const model = new FakeModel(this, config, options.dtype)
+    this.models.push(model)
+    return model
+  }
+
+  createTrainer = async (model: NativeModel, options: NativeTrainerOptions) => {
+    await this.#begin('createTrainer')
+    return new FakeTrainer(this, model as FakeModel, options)
+  }
+
+  createEngine = (
+    model: NativeModel,
+    _options: object,
+    onEvents: (events: Float64Array, messages: string[]) => void,
+  ): NativeEngine => {
+    const engine = new FakeEngine(model as FakeModel, onEvents)
+    this.engines.push(engine)
+    return engine
+  }
+
+  /** Closes the gate when the next call of this name begins, and resolves then. */
+  stopAt(name: string): Promise<void> {
+    return new Promise((reached) => {
+      this.#stop = { name, reached }
+    })
+  }
+
+  record(name: string): void {
+    this.calls.push(name)
+    if (this.#stop?.name !== name) return
+    this.gate.close()
+    this.#stop.reached()
+    this.#stop = null
+  }
+
+  async #begin(name: string): Promise<void> {
+    this.record(name)
+    await this.gate.pass()
+  }
+}
+
+export class FakeModel implements NativeModel {
+  readonly tensors: Tensor[]
+  disposed = false
+  #rejectPending: ((error: Error) => void)[] = []
+
+  constructor(
+    readonly addon: FakeAddon,
+    readonly config: NativeConfig,
+    readonly dtype: DType,
+  ) {
+    this.tensors = tensorTable(config)
+  }
+
+  parameters = () => this.tensors.map(({ name, shape }) => ({ name, shape }))
+
+  init = (seed: number) =>
+    this.begin('init', () => {
+      this.tensors.forEach((tensor, t) => {
+        tensor.values.forEach((_, i) => {
+          tensor.values[i] = tensor.name === balancingBias ? 0 : this.round(Math.sin(seed + 1 + t * 7 + i) / 10)
+        })
+      })
+    })
+
+  read = (files: NativeReadFile[]) =>
+    this.begin('read', () =>
+      readInto(
+        files,
+        (name) => this.tensor(name).values,
+        (value, name) => this.round(value, name),
+      ),
+    )
+
+  write = (path: string, header: Uint8Array, names: string[], dtype: 'F32' | 'BF16') =>
+    this.begin('write', () =>
+      writeTensors(
+        this.addon,
+        path,
+        header,
+        names.map((name) => this.tensor(name).values),
+        dtype,
+      ),
+    )
+
+  forward = (tokens: Int32Array, batch: number, length: number) =>
+    this.begin('forward', () => {
+      const { vocabSize } = this.config
+      const logits = Float32Array.from({ length: tokens.length * vocabSize }, (_, i) => {
+        return ((tokens[Math.floor(i / vocabSize)]! * 31 + i) % 17) + this.tensors[0]!.values[0]!
+      })
+      return { logits, depths: new Uint8Array(batch * length).fill(this.config.numRecursions) }
+    })
+
+  memory = () => ({ parameters: this.tensors.reduce((sum, { values }) => sum + values.byteLength, 0) })
+
+  dispose = () => {
+    this.disposed = true
+    for (const reject of this.#rejectPending.splice(0)) reject(nativeError('DISPOSED', 'the model is disposed'))
+  }
+
+  tensor(name: string): Tensor {
+    return this.tensors.find((tensor) => tensor.name === name)!
+  }
+
+  /** The nearest value that the tensor's precision holds: the model's, but float32 for the balancing bias. */
+  round(value: number, name = ''): number {
+    return this.dtype === 'float32' || name === balancingBias ? Math.fround(value) : bf16ToNumber(numberToBf16(value))
+  }
+
+  /** Runs `work` later, off the current call; rejects with DISPOSED if the model goes first. */
+  begin<T>(name: string, work: () => T): Promise<T> {
+    this.addon.record(name)
+    return new Promise<T>((resolve, reject) => {
+      if (this.disposed) reject(nativeError('DISPOSED', 'the model is disposed'))
+      this.#rejectPending.push(reject)
+      this.addon.gate
+        .pass()
+        .then(() => {
+          if (!this.disposed) resolve(work())
+        })
+        .catch(reject)
+    })
+  }
+}
+
+export class FakeTrainer implements NativeTrainer {
+  #state: { step: number; noise: number } = { step: 0, noise: 1 }
+  #disposed = false
+  readonly #tensors: Tensor[]
+  readonly #masters: Tensor[]
+
+  constructor(
+    readonly addon: FakeAddon,
+    readonly model: FakeModel,
+    readonly options: NativeTrainerOptions,
+  ) {
+    const copy = (prefix: string, initial: (value: number) => number) =>
+      this.#trained().map(({ name, shape, values }) => ({ name: prefix + name, shape, values: values.map(initial) }))
+    this.#masters = model.dtype === 'float32' ? this.#trained() : copy('master.', (value) => value)
+    const masters = model.dtype === 'float32' ? [] : this.#masters
+    this.#tensors = [...masters, ...copy('exp_avg.', () => 0), ...copy('exp_avg_sq.', () => 0)]
+  }
+
+  step = (tokens: Int32Array, microBatches: number, batch: number, length: number) =>
+    this.#begin('step', () => {
+      if (this.options.learningRate > 1e6) throw nativeError('NON_FINITE', 'the loss is NaN; the step was refused')
+      this.#state = { step: this.#state.step + 1, noise: (this.#state.noise * 16807) % 2147483647 }
+      const gradient = tokens.reduce((sum, token) => sum + token, 0) / tokens.length + this.#state.noise / 2147483647
+      const bias = this.model.tensors.find(({ name }) => name === balancingBias)
+      bias?.values.forEach((value, j) => {
+        bias.values[j] = value + 0.001 * (j + 1)
+      })
+      this.#masters.forEach((master, t) => {
+        const average = this.#find('exp_avg.', t)
+        const square = this.#find('exp_avg_sq.', t)
+        master.values.forEach((value, i) => {
+          average[i] = 0.9 * average[i]! + 0.1 * gradient
+          square[i] = 0.95 * square[i]! + 0.05 * gradient * gradient
+          master.values[i] = value - (this.options.learningRate * average[i]!) / (Math.sqrt(square[i]!) + 1e-8)
+          this.#trained()[t]!.values[i] = this.model.round(master.values[i]!)
+        })
+      })
+      const loss = this.#masters[0]!.values[0]!
+      return {
+        loss,
+        lmLoss: loss,
+        auxiliaryLoss: 0,
+        zLoss: 0,
+        balancingLoss: 0,
+        gradientNorm: gradient,
+        learningRate: this.options.learningRate,
+        tokens: microBatches * batch * length,
+        seconds: 0.5,
+        flops: 1,
+        vanillaFlops: 1,
+        depthHistogram: [microBatches * batch * length],
+        routingAccuracy: null,
+        deadTokenRatio: null,
+        maxVio: null,
+        loadEntropy: null,
+        memoryBytes: 1,
+        step: this.#state.step,
+      }
+    })
+
+  evaluate = (_tokens: Int32Array, batch: number, length: number, routing: 'topk' | 'threshold') =>
+    this.#begin(`evaluate ${routing}`, () => ({
+      loss: 1,
+      lmLoss: 1,
+      tokens: batch * length,
+      depthHistogram: [batch * length],
+      routingAccuracy: null,
+      seconds: 0.5,
+    }))
+
+  state = () => ({
+    names: this.#tensors.map(({ name, shape }) => ({ name, shape, dtype: 'F32' as const })),
+    step: this.#state.step,
+    json: JSON.stringify(this.#state),
+  })
+
+  write = (path: string, header: Uint8Array, names: string[]) =>
+    this.#begin('write', () => {
+      const all = [...this.#tensors, ...this.model.tensors]
+      const values = names.map((name) => all.find((tensor) => tensor.name === name)!.values)
+      writeTensors(this.addon, path, header, values, 'F32')
+    })
+
+  read = (files: NativeReadFile[], json: string) =>
+    this.#begin('read', () => {
+      this.#state = JSON.parse(json)
+      readInto(files, (name) => this.#tensors.find((tensor) => tensor.name === name)!.values, Math.fround)
+    })
+
+  dispose = () => {
+    this.#disposed = true
+  }
+
+  /** What gradients change: all but the balancing bias. */
+  #trained(): Tensor[] {
+    return this.model.tensors.filter(({ name }) => name !== balancingBias)
+  }
+
+  #find(prefix: string, index: number): Float32Array {
+    const name = prefix + this.#trained()[index]!.name
+    return this.#tensors.find((tensor) => tensor.name === name)!.values
+  }
+
+  async #begin<T>(name: string, work: () => T): Promise<T> {
+    return this.model.begin(name, () => {
+      if (this.#disposed) throw nativeError('DISPOSED', 'the trainer is disposed')
+      return work()
+    })
+  }
+}
+
+/** Generates last + 1, last + 2, … (modulo the vocabulary), one request after another, one token per turn. */
+export class FakeEngine implements NativeEngine {
+  readonly queue: { id: number; last: number; left: number; params: NativeGenerateParams }[] = []
+  #running = false
+  #closed = false
+
+  constructor(
+    readonly model: FakeModel,
+    readonly onEvents: (events: Float64Array, messages: string[]) => void,
+  ) {}
+
+  submit = (id: number, prompt: Int32Array, params: NativeGenerateParams) => {
+    if (this.model.disposed) throw nativeError('DISPOSED', 'the model is disposed')
+    this.queue.push({ id, last: prompt.at(-1)!, left: params.maxTokens, params })
+    if (!this.#running) setImmediate(this.#tick)
+    this.#running = true
+  }
+
+  abort = (id: number) => {
+    const index = this.queue.findIndex((request) => request.id === id)
+    if (index === -1) return
+    this.queue.splice(index, 1)
+    setImmediate(() => this.emit(id, eventKind.abort))
+  }
+
+  stats = () => ({
+    running: Math.min(1, this.queue.length),
+    waiting: Math.max(0, this.queue.length - 1),
+    finished: 0,
+    tokensGenerated: 0,
+    promptTokens: 0,
+    steps: 0,
+    kvBlocksTotal: 0,
+    kvBlocksUsed: 0,
+    kvBytesUsed: 0,
+    kvBytesVanilla: 0,
+    depthHistogram: [],
+  })
+
+  close = async () => {
+    this.#closed = true
+    await new Promise((resolve) => setImmediate(resolve))
+  }
+
+  emit(id: number, kind: number, token = -1, depth = 0, logprob = 0): void {
+    this.onEvents(Float64Array.of(id, kind, token, depth, logprob), [])
+  }
+
+  /** Ends several requests with errors in one batch of events. */
+  fail(failures: { id: number; code: ErrorCode; message: string }[]): void {
+    const events = failures.flatMap(({ id, code }) => [id, eventKind.error, errorCodes.indexOf(code), 0, 0])
+    this.onEvents(
+      Float64Array.from(events),
+      failures.map(({ message }) => message),
+    )
+  }
+
+  #tick = (): void => {
+    const request = this.queue[0]
+    this.#running = request !== undefined && !this.#closed
+    if (request === undefined || this.#closed) return
+    request.last = (request.last + 1) % this.model.config.vocabSize
+    if (request.params.stop.includes(request.last)) {
+      this.queue.shift()
+      this.emit(request.id, eventKind.stop)
+    } else {
+      this.emit(request.id, eventKind.token, request.last, (request.last % this.model.config.numRecursions) + 1, -0.5)
+      if (--request.left === 0) {
+        this.queue.shift()
+        this.emit(request.id, eventKind.length)
+      }
+    }
+    setImmediate(this.#tick)
+  }
+}
+
+/** The tensors of mor.md section 9 for linear routers, tied embedding. */
+function tensorTable(config: NativeConfig): Tensor[] {
+  const { hiddenSize: d, intermediateSize: f, headDim, numRecursions, router } = config
+  const [query, keyValue] = [config.numAttentionHeads * headDim, config.numKeyValueHeads * headDim]
+  const unshared = config.sharing.startsWith('middle') ? 2 : 0
+  const unique = (config.numHiddenLayers - unshared) / numRecursions + unshared
+  const shapes: [string, number[]][] = [['model.embed_tokens.weight', [config.vocabSize, d]]]
+  for (let u = 0; u < unique; u++) {
+    const layer = `model.layers.${u}`
+    shapes.push(
+      [`${layer}.input_layernorm.weight`, [d]],
+      [`${layer}.self_attn.q_proj.weight`, [query, d]],
+      [`${layer}.self_attn.k_proj.weight`, [keyValue, d]],
+      [`${layer}.self_attn.v_proj.weight`, [keyValue, d]],
+      [`${layer}.self_attn.o_proj.weight`, [d, query]],
+      [`${layer}.post_attention_layernorm.weight`, [d]],
+      [`${layer}.mlp.gate_proj.weight`, [f, d]],
+      [`${layer}.mlp.up_proj.weight`, [f, d]],
+      [`${layer}.mlp.down_proj.weight`, [d, f]],
+    )
+  }
+  shapes.push(['model.norm.weight', [d]])
+  if (!config.tieWordEmbeddings) shapes.push(['lm_head.weight', [config.vocabSize, d]])
+  if (router?.type === 'expert_choice') {
+    for (let r = 0; r < numRecursions; r++) shapes.push([`model.routers.${r}.weight`, [1, d]])
+  } else if (router !== null) shapes.push(['model.router.weight', [numRecursions, d]])
+  if (router?.balancing === 'loss_free') shapes.push([balancingBias, [numRecursions]])
+  return shapes.map(([name, shape]) => {
+    return { name, shape, values: new Float32Array(shape.reduce((product, extent) => product * extent, 1)) }
+  })
+}
+
+function readInto(
+  files: NativeReadFile[],
+  target: (name: string) => Float32Array,
+  round: (value: number, name: string) => number,
+): void {
+  for (const { path, tensors } of files) {
+    const file = openSync(path, 'r')
+    for (const { name, dtype, offset, bytes } of tensors) {
+      const buffer = Buffer.alloc(bytes)
+      if (readSync(file, buffer, 0, bytes, offset) !== bytes) throw nativeError('IO_ERROR', `${path} ended early`)
+      const values = target(name)
+      const size = dtype === 'F32' ? 4 : 2
+      if (values.length * size !== bytes) throw nativeError('CHECKPOINT_INVALID', `${name} has ${bytes} bytes`)
+      values.forEach((_, i) => {
+        values[i] = round(dtype === 'F32' ? buffer.readFloatLE(i * 4) : bf16ToNumber(buffer.readUInt16LE(i * 2)), name)
+      })
+    }
+    closeSync(file)
+  }
+}
+
+/** Writes half of the data before a failure, as a disk that fills up does. */
+function writeTensors(
+  addon: FakeAddon,
+  path: string,
+  header: Uint8Array,
+  tensors: Float32Array[],
+  dtype: string,
+): void {
+  const file = openSync(path, 'wx')
+  try {
+    writeSync(file, header)
+    tensors.forEach((values, index) => {
+      if (addon.nextWriteError !== null && index >= tensors.length / 2) {
+        const error = addon.nextWriteError
+        addon.nextWriteError = null
+        throw error
+      }
+      if (dtype === 'F32') writeSync(file, new Uint8Array(values.buffer, values.byteOffset, values.byteLength))
+      else writeSync(file, new Uint8Array(Uint16Array.from(values, numberToBf16).buffer))
+    })
+  } finally {
+    closeSync(file)
+  }
+}
+
+/** The upper half of a float32, rounded to nearest, ties to even. */
+function numberToBf16(value: number): number {
+  const bits = new Uint32Array(Float32Array.of(value).buffer)[0]!
+  return (bits + 0x7fff + ((bits >>> 16) & 1)) >>> 16
+}
+
+function bf16ToNumber(bits: number): number {
+  return new Float32Array(Uint32Array.of(bits << 16).buffer)[0]!
+}

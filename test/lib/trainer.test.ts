@@ -1,0 +1,324 @@
+// The Trainer's life: options, steps in order, refusals, save and resume, aborts and dispose.
+import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
+import type { ModelConfig } from '../../lib/config.js'
+import { Model } from '../../lib/model.js'
+import { readSafetensorsFile } from '../../lib/safetensors.js'
+import { Trainer } from '../../lib/trainer.js'
+import { type TrainerOptions, toNativeTrainerOptions } from '../../lib/trainer_options.js'
+import { FakeAddon } from './fake_addon.js'
+
+let addon: FakeAddon
+vi.mock('../../lib/native_loader.js', () => ({ loadNative: () => addon }))
+
+let folder: string
+beforeEach(() => {
+  addon = new FakeAddon()
+  folder = mkdtempSync(join(tmpdir(), 'mor-trainer-'))
+})
+afterEach(() => rmSync(folder, { recursive: true, force: true }))
+
+const config: ModelConfig = {
+  vocab_size: 16,
+  hidden_size: 8,
+  intermediate_size: 12,
+  num_hidden_layers: 5,
+  num_attention_heads: 2,
+  max_position_embeddings: 8,
+  num_recursions: 3,
+  router: { type: 'expert_choice' },
+}
+const options: TrainerOptions = { learningRate: 0.01 }
+const batch = [Int32Array.of(1, 2, 3, 4), Int32Array.of(5, 6, 7, 8)]
+const settle = () => new Promise((resolve) => setTimeout(resolve, 5))
+const weights = (index: number) => addon.models[index]!.tensors.map((tensor) => [...tensor.values])
+
+describe('options', () => {
+  it('default to the recipe', async () => {
+    const trainer = new Trainer(await Model.create(config), options)
+    expect(trainer.options).toEqual({
+      learningRate: 0.01,
+      schedule: { type: 'constant', warmupSteps: 0 },
+      betas: [0.9, 0.95],
+      epsilon: 1e-8,
+      weightDecay: 0.1,
+      gradientClip: 1,
+      gradientAccumulation: 1,
+      recompute: false,
+    })
+  })
+
+  it.each([
+    [
+      { type: 'constant', warmupSteps: 5 },
+      { type: 'constant', warmupSteps: 5, totalSteps: 0, cooldownSteps: 0, minimumRatio: 0 },
+    ],
+    [
+      { type: 'cosine', totalSteps: 100 },
+      { type: 'cosine', warmupSteps: 0, totalSteps: 100, cooldownSteps: 0, minimumRatio: 0.1 },
+    ],
+    [
+      { type: 'trapezoid', totalSteps: 100 },
+      { type: 'trapezoid', warmupSteps: 5, totalSteps: 100, cooldownSteps: 20, minimumRatio: 0 },
+    ],
+  ] as const)('complete the schedule %j', async (schedule, expected) => {
+    const trainer = new Trainer(await Model.create(config), { ...options, schedule })
+    expect(toNativeTrainerOptions(trainer.options).schedule).toEqual(expected)
+  })
+
+  it.each<[object, RegExp]>([
+    [{}, /learningRate is missing/],
+    [{ learningRate: -1 }, /learningRate is -1; it must be a finite number >= 0/],
+    [{ ...options, lr: 1 }, /unknown key "lr"/],
+    [{ ...options, weightdecay: 1 }, /unknown key "weightdecay" \(did you mean "weightDecay"/],
+    [{ ...options, betas: [0.9, 1] }, /betas is \[0.9,1\]; it must be two numbers >= 0 and < 1/],
+    [{ ...options, betas: 0.9 }, /betas is 0.9/],
+    [{ ...options, epsilon: 0 }, /epsilon is 0/],
+    [{ ...options, gradientAccumulation: 0 }, /gradientAccumulation is 0/],
+    [{ ...options, recompute: 'yes' }, /recompute is "yes"; it must be true or false/],
+    [{ ...options, schedule: 'cosine' }, /schedule is "cosine"; it must be an object/],
+    [
+      { ...options, schedule: { type: 'linear' } },
+      /type is "linear"; it must be "constant" or "cosine" or "trapezoid"/,
+    ],
+    [{ ...options, schedule: { type: 'cosine' } }, /totalSteps is missing/],
+    [
+      { ...options, schedule: { type: 'cosine', totalSteps: 10, warmupSteps: 11 } },
+      /warmupSteps 11 is above totalSteps 10/,
+    ],
+    [{ ...options, schedule: { type: 'constant', totalSteps: 10 } }, /unknown key "totalSteps"/],
+    [{ ...options, schedule: { type: 'trapezoid', totalSteps: 10, minimumRatio: 0.1 } }, /unknown key "minimumRatio"/],
+    [{ ...options, schedule: { type: 'cosine', totalSteps: 10, cooldownSteps: 2 } }, /unknown key "cooldownSteps"/],
+    [
+      { ...options, schedule: { type: 'trapezoid', totalSteps: 10, warmupSteps: 6, cooldownSteps: 5 } },
+      /warmupSteps 6 and cooldownSteps 5 are together above totalSteps 10/,
+    ],
+  ])('refuse %j', async (wrong, message) => {
+    const model = await Model.create(config)
+    expect(() => new Trainer(model, wrong as TrainerOptions)).toThrow(
+      expect.objectContaining({ code: 'INVALID_ARGUMENT', message: expect.stringMatching(message) }),
+    )
+  })
+})
+
+describe('step', () => {
+  it('reports the step and its speed', async () => {
+    const trainer = new Trainer(await Model.create(config), options)
+    expect(trainer.stepsDone).toBe(0)
+    const result = await trainer.step(batch)
+    expect(result).toMatchObject({ step: 1, tokens: 6, tokensPerSecond: 12, learningRate: 0.01 })
+    expect(trainer.stepsDone).toBe(1)
+  })
+
+  it('queues steps that are asked for at once', async () => {
+    const trainer = new Trainer(await Model.create(config), options)
+    const results = await Promise.all([trainer.step(batch), trainer.step(batch), trainer.step(batch)])
+    expect(results.map(({ step }) => step)).toEqual([1, 2, 3])
+  })
+
+  it('splits the batch into micro-batches in order', async () => {
+    const trainer = new Trainer(await Model.create(config), { ...options, gradientAccumulation: 2 })
+    expect(await trainer.step(batch)).toMatchObject({ tokens: 6 })
+    await expect(trainer.step([...batch, batch[0]!])).rejects.toMatchObject({
+      code: 'INVALID_ARGUMENT',
+      message: 'the batch has 3 rows, which gradientAccumulation 2 does not divide',
+    })
+  })
+
+  it.each<[number[][], string, RegExp]>([
+    [[[1]], 'INVALID_ARGUMENT', /rows have 1 tokens; they need at least 2/],
+    [[Array(10).fill(0)], 'CONTEXT_OVERFLOW', /rows have 10 tokens; the context holds 8 and one label/],
+    [
+      [
+        [1, 2],
+        [3, 99],
+      ],
+      'TOKEN_OUT_OF_RANGE',
+      /row 1: the token at index 1 is 99/,
+    ],
+    [[[1, 2], [3]], 'INVALID_ARGUMENT', /row 1 has 1 tokens, row 0 has 2/],
+  ])('refuses the batch %j', async (rows, code, message) => {
+    const trainer = new Trainer(await Model.create(config), options)
+    await expect(trainer.step(rows)).rejects.toMatchObject({ code, message: expect.stringMatching(message) })
+    expect(addon.calls).not.toContain('step')
+  })
+
+  it('takes a row of the whole context and its label', async () => {
+    const trainer = new Trainer(await Model.create(config), options)
+    expect(await trainer.step([Array(9).fill(0)])).toMatchObject({ tokens: 8 })
+  })
+
+  it('passes a refused step on and goes on after it', async () => {
+    const model = await Model.create(config)
+    const broken = new Trainer(model, { learningRate: 1e7 })
+    const before = weights(0)
+    await expect(broken.step(batch)).rejects.toMatchObject({ code: 'NON_FINITE' })
+    expect(weights(0)).toEqual(before)
+    expect(broken.stepsDone).toBe(0)
+    await expect(broken.evaluate(batch)).resolves.toMatchObject({ loss: 1, tokensPerSecond: 12 })
+  })
+
+  it('takes turns with the other calls of the model', async () => {
+    const model = await Model.create(config)
+    const trainer = new Trainer(model, options)
+    addon.calls.length = 0
+    await Promise.all([
+      trainer.step(batch),
+      model.forward([[1]]),
+      trainer.evaluate(batch, { routing: 'topk' }),
+      model.save(folder),
+      trainer.step(batch),
+    ])
+    expect(addon.calls).toEqual(['createTrainer', 'step', 'forward', 'evaluate topk', 'write', 'step'])
+  })
+
+  it('drops an aborted step that waits, and finishes one that runs', async () => {
+    const trainer = new Trainer(await Model.create(config), options)
+    await trainer.step(batch)
+    const controller = new AbortController()
+    const { signal } = controller
+    addon.gate.close()
+    const running = trainer.step(batch, { signal })
+    const waiting = trainer.step(batch, { signal })
+    const evaluation = trainer.evaluate(batch, { signal })
+    await settle()
+    controller.abort()
+    await expect(waiting).rejects.toMatchObject({ code: 'ABORTED' })
+    await expect(evaluation).rejects.toMatchObject({ code: 'ABORTED' })
+    addon.gate.open()
+    expect(await running).toMatchObject({ step: 2 })
+    expect(await trainer.step(batch)).toMatchObject({ step: 3 })
+    await expect(trainer.step(batch, { signal })).rejects.toMatchObject({ code: 'ABORTED' })
+  })
+})
+
+describe('save and resume', () => {
+  it.each([
+    ['float32', { type: 'expert_choice' }],
+    ['bfloat16', { type: 'expert_choice' }],
+    ['float32', { type: 'token_choice', balancing: 'loss_free' }],
+    ['bfloat16', { type: 'token_choice', balancing: 'loss_free' }],
+  ] as const)('in %s with router %j is as if it had never stopped, bit for bit', async (dtype, router) => {
+    const model = await Model.create({ ...config, router }, { dtype, seed: 7 })
+    const trainer = new Trainer(model, { ...options, schedule: { type: 'cosine', totalSteps: 20 } })
+    await trainer.step(batch)
+    await trainer.step(batch)
+    await trainer.save(folder)
+    const resumed = await Trainer.resume(folder)
+    expect(resumed.model.dtype).toBe(dtype)
+    expect(resumed.options).toEqual(trainer.options)
+    expect(resumed.stepsDone).toBe(2)
+    for (let i = 0; i < 3; i++) expect(await resumed.step(batch)).toEqual(await trainer.step(batch))
+    expect(weights(1)).toEqual(weights(0))
+  })
+
+  it('keeps float32 weights in a folder that Model.load reads', async () => {
+    const model = await Model.create(config, { seed: 7 })
+    const trainer = new Trainer(model, options)
+    await trainer.step(batch)
+    await trainer.save(folder)
+    const file = await readSafetensorsFile(join(folder, 'model.safetensors'))
+    expect(new Set(file.tensors.map(({ dtype }) => dtype))).toEqual(new Set(['F32']))
+    await Model.load(folder)
+    expect(weights(1)).toEqual(weights(0))
+    await Model.load(folder, { dtype: 'float32' })
+    expect(weights(2)).not.toEqual(weights(0))
+  })
+
+  it('can change options, and ignores undefined ones', async () => {
+    const trainer = new Trainer(await Model.create(config), options)
+    await trainer.save(folder)
+    const resumed = await Trainer.resume(folder, { learningRate: 0.5, weightDecay: undefined })
+    expect(resumed.options).toEqual({ ...trainer.options, learningRate: 0.5 })
+    await expect(Trainer.resume(folder, { learningrate: 1 } as object)).rejects.toMatchObject({
+      code: 'INVALID_ARGUMENT',
+    })
+  })
+
+  it('refuses files that are missing, broken or of different saves', async () => {
+    const trainer = new Trainer(await Model.create(config), options)
+    await trainer.save(folder)
+    const failsWith = (code: string, message: RegExp) =>
+      expect(Trainer.resume(folder)).rejects.toMatchObject({ code, message: expect.stringMatching(message) })
+
+    const jsonPath = join(folder, 'trainer.json')
+    const json = JSON.parse(readFileSync(jsonPath, 'utf8'))
+    writeFileSync(jsonPath, JSON.stringify({ ...json, format: 2 }))
+    await failsWith('CHECKPOINT_INVALID', /format is 2; this version reads 1/)
+    writeFileSync(jsonPath, JSON.stringify({ ...json, state: 3 }))
+    await failsWith('CHECKPOINT_INVALID', /state is 3/)
+    writeFileSync(jsonPath, JSON.stringify({ ...json, save_id: 'other' }))
+    await failsWith(
+      'CHECKPOINT_INVALID',
+      /model.safetensors has save_id ".*" and .*trainer.json has "other": they are of different saves/,
+    )
+    writeFileSync(jsonPath, JSON.stringify(json))
+
+    const statePath = join(folder, 'trainer.safetensors')
+    cpSync(statePath, `${statePath}.kept`)
+    rmSync(statePath)
+    await failsWith('CHECKPOINT_MISSING', /trainer.safetensors is missing/)
+    writeFileSync(statePath, readFileSync(`${statePath}.kept`).subarray(0, -4))
+    await failsWith('CHECKPOINT_INVALID', /truncated/)
+    cpSync(`${statePath}.kept`, statePath)
+
+    await trainer.model.save(folder)
+    await failsWith('CHECKPOINT_INVALID', /model.safetensors has save_id undefined/)
+    rmSync(jsonPath)
+    await failsWith('CHECKPOINT_MISSING', /trainer.json is missing/)
+  })
+
+  it('leaves the previous checkpoint whole when the disk is full', async () => {
+    const trainer = new Trainer(await Model.create(config), options)
+    await trainer.step(batch)
+    await trainer.save(folder)
+    await trainer.step(batch)
+    addon.nextWriteError = Object.assign(new Error('ENOSPC: no space left'), { code: 'ENOSPC', syscall: 'write' })
+    await expect(trainer.save(folder)).rejects.toMatchObject({ code: 'IO_ERROR' })
+    expect((await Trainer.resume(folder)).stepsDone).toBe(1)
+  })
+
+  it('gives the loaded model back when it cannot resume', async () => {
+    const trainer = new Trainer(await Model.create(config), options)
+    await trainer.save(folder)
+    await expect(Trainer.resume(folder, { learningRate: -1 })).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' })
+    expect(addon.models[1]!.disposed).toBe(true)
+  })
+})
+
+describe('dispose', () => {
+  it('of the trainer leaves the model alive; calls under way and later reject', async () => {
+    const model = await Model.create(config)
+    const trainer = new Trainer(model, options)
+    await trainer.step(batch)
+    addon.gate.close()
+    const running = trainer.step(batch)
+    const queued = trainer.step(batch)
+    await settle()
+    const disposing = Promise.all([trainer.dispose(), trainer.dispose()])
+    addon.gate.open()
+    await expect(running).rejects.toMatchObject({ code: 'DISPOSED' })
+    await expect(queued).rejects.toMatchObject({ code: 'DISPOSED' })
+    await disposing
+    await expect(trainer.step(batch)).rejects.toMatchObject({ code: 'DISPOSED' })
+    await expect(trainer.evaluate(batch)).rejects.toMatchObject({ code: 'DISPOSED' })
+    await expect(trainer.save(folder)).rejects.toMatchObject({ code: 'DISPOSED' })
+    await expect(model.forward([[1]])).resolves.toBeDefined()
+  })
+
+  it('of the model ends its trainer', async () => {
+    const model = await Model.create(config)
+    await using trainer = new Trainer(model, options)
+    addon.gate.close()
+    const running = trainer.step(batch)
+    await settle()
+    const disposing = model.dispose()
+    addon.gate.open()
+    await expect(running).rejects.toMatchObject({ code: 'DISPOSED' })
+    await disposing
+    await expect(trainer.step(batch)).rejects.toMatchObject({ code: 'DISPOSED' })
+    expect(() => new Trainer(model, options)).toThrow(expect.objectContaining({ code: 'DISPOSED' }))
+  })
+})
