@@ -13,7 +13,7 @@ export interface ExpertChoiceConfig {
   alpha?: number
   /** Fraction of the full sequence that runs each recursion: N numbers in (0, 1], never rising. Default (N-r+1)/N. */
   capacities?: readonly number[] | null
-  /** Default 0.001. */
+  /** Default 0.001. With `auxiliary_router` that router alone learns the selection, with coefficient 1. */
   auxiliary_loss_coefficient?: number
   /** Default 0. */
   z_loss_coefficient?: number
@@ -80,9 +80,6 @@ function expertChoice(check: Checker, recursions: number): ResolvedRouterConfig 
     auxiliary_router: check.boolean('auxiliary_router', false),
     capacity_warmup_steps: check.integer('capacity_warmup_steps', { min: 0, fallback: 0 }),
   } as const
-  if (resolved.auxiliary_router && resolved.auxiliary_loss_coefficient === 0) {
-    check.fail('auxiliary_router is true but auxiliary_loss_coefficient is 0, so that it would never learn')
-  }
   return resolved
 }
 

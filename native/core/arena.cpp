@@ -7,7 +7,7 @@ namespace mor {
 
 namespace {
 constexpr size_t kAlignment = 64;
-constexpr size_t kSmallestBlock = size_t{1} << 20;
+constexpr size_t kSmallestBlock = size_t{1} << 16;
 size_t align_up(size_t n) {
   return (n + kAlignment - 1) / kAlignment * kAlignment;
 }
@@ -25,7 +25,7 @@ void* Arena::allocate(size_t bytes) {
   }
   if (block_ == blocks_.size()) {
     const size_t last = blocks_.empty() ? kSmallestBlock : blocks_.back().size * 2;
-    const size_t block_size = std::max(size, std::min(last, std::max(kSmallestBlock, size_t{256} << 20)));
+    const size_t block_size = std::max(size, std::min(last, size_t{256} << 20));
     blocks_.push_back({resource_.allocate(block_size), block_size});
     used_ = 0;
   }

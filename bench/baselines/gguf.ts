@@ -1,0 +1,204 @@
+// Writes a vanilla Llama checkpoint folder as one GGUF (version 3) file, weights unchanged, for llama.cpp to run.
+// Must not know llama.cpp's bindings, and serves the bench alone: the vocabulary it writes is synthetic.
+import { type FileHandle, open } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { ResolvedConfig } from '../../lib/config.js'
+import { readConfigFile } from '../../lib/config_file.js'
+import { readSafetensorsFile, type TensorEntry } from '../../lib/safetensors.js'
+
+const alignment = 32
+const type = { uint32: 4, int32: 5, float32: 6, string: 8, array: 9 } as const
+const tensorType = { F32: 0, BF16: 30 } as const
+
+/** GGUF's name for each of our tensors; `rows` tells whose rows are laid out otherwise. */
+const tensorNames: [pattern: RegExp, name: string, rows?: 'query' | 'key'][] = [
+  [/^model\.embed_tokens\.weight$/, 'token_embd.weight'],
+  [/^model\.norm\.weight$/, 'output_norm.weight'],
+  [/^lm_head\.weight$/, 'output.weight'],
+  [/^model\.layers\.(\d+)\.input_layernorm\.weight$/, 'blk.$1.attn_norm.weight'],
+  [/^model\.layers\.(\d+)\.self_attn\.q_proj\.weight$/, 'blk.$1.attn_q.weight', 'query'],
+  [/^model\.layers\.(\d+)\.self_attn\.k_proj\.weight$/, 'blk.$1.attn_k.weight', 'key'],
+  [/^model\.layers\.(\d+)\.self_attn\.v_proj\.weight$/, 'blk.$1.attn_v.weight'],
+  [/^model\.layers\.(\d+)\.self_attn\.o_proj\.weight$/, 'blk.$1.attn_output.weight'],
+  [/^model\.layers\.(\d+)\.post_attention_layernorm\.weight$/, 'blk.$1.ffn_norm.weight'],
+  [/^model\.layers\.(\d+)\.mlp\.gate_proj\.weight$/, 'blk.$1.ffn_gate.weight'],
+  [/^model\.layers\.(\d+)\.mlp\.up_proj\.weight$/, 'blk.$1.ffn_up.weight'],
+  [/^model\.layers\.(\d+)\.mlp\.down_proj\.weight$/, 'blk.$1.ffn_down.weight'],
+]
+
+/**
+ * Matrices keep their dtype (BF16 or F32); vectors become F32, as llama.cpp wants them.
+ * @param folder holds config.json and one model.safetensors of BF16 or F32 tensors.
+ * @throws {Error} for a tensor that a Llama in GGUF has no name for, or of another dtype.
+ */
+export async function writeGguf(folder: string, path: string): Promise<void> {
+  const config = await readConfigFile(folder)
+  const { tensors, path: source } = await readSafetensorsFile(join(folder, 'model.safetensors'))
+  const planned = tensors.map(plan)
+  const from = await open(source, 'r')
+  const to = await open(path, 'w')
+  try {
+    await to.writeFile(header(config, planned))
+    for (const tensor of planned) await to.writeFile(padded(await tensorData(from, tensor, config)))
+  } finally {
+    await from.close()
+    await to.close()
+  }
+}
+
+interface PlannedTensor {
+  entry: TensorEntry
+  name: string
+  rows: 'query' | 'key' | undefined
+  type: keyof typeof tensorType
+}
+
+function plan(entry: TensorEntry): PlannedTensor {
+  const match = tensorNames.find(([pattern]) => pattern.test(entry.name))
+  if (match === undefined) throw new Error(`${entry.name} has no name in a Llama's GGUF file`)
+  if (entry.dtype !== 'BF16' && entry.dtype !== 'F32')
+    throw new Error(`${entry.name} is ${entry.dtype}, not BF16 or F32`)
+  const [pattern, name, rows] = match
+  return { entry, name: entry.name.replace(pattern, name), rows, type: entry.shape.length === 1 ? 'F32' : entry.dtype }
+}
+
+/** Everything before the data: magic, version, counts, metadata, tensor directory, padding. */
+function header(config: ResolvedConfig, tensors: PlannedTensor[]): Buffer {
+  const bytes = new Bytes()
+  bytes.raw(Buffer.from('GGUF')).uint32(3).uint64(tensors.length)
+
+  const vocabulary = syntheticVocabulary(config.vocab_size)
+  const metadata: [key: string, write: (bytes: Bytes) => void][] = [
+    ['general.architecture', (out) => out.uint32(type.string).string('llama')],
+    ['general.alignment', (out) => out.uint32(type.uint32).uint32(alignment)],
+    ['llama.vocab_size', (out) => out.uint32(type.uint32).uint32(config.vocab_size)],
+    ['llama.context_length', (out) => out.uint32(type.uint32).uint32(config.max_position_embeddings)],
+    ['llama.embedding_length', (out) => out.uint32(type.uint32).uint32(config.hidden_size)],
+    ['llama.block_count', (out) => out.uint32(type.uint32).uint32(config.num_hidden_layers)],
+    ['llama.feed_forward_length', (out) => out.uint32(type.uint32).uint32(config.intermediate_size)],
+    ['llama.attention.head_count', (out) => out.uint32(type.uint32).uint32(config.num_attention_heads)],
+    ['llama.attention.head_count_kv', (out) => out.uint32(type.uint32).uint32(config.num_key_value_heads)],
+    ['llama.attention.key_length', (out) => out.uint32(type.uint32).uint32(config.head_dim)],
+    ['llama.attention.value_length', (out) => out.uint32(type.uint32).uint32(config.head_dim)],
+    ['llama.attention.layer_norm_rms_epsilon', (out) => out.uint32(type.float32).float32(config.rms_norm_eps)],
+    ['llama.rope.dimension_count', (out) => out.uint32(type.uint32).uint32(config.head_dim)],
+    ['llama.rope.freq_base', (out) => out.uint32(type.float32).float32(config.rope_theta)],
+    ['tokenizer.ggml.model', (out) => out.uint32(type.string).string('llama')],
+    ['tokenizer.ggml.tokens', (out) => out.array(type.string, vocabulary, ({ text }) => out.string(text))],
+    ['tokenizer.ggml.scores', (out) => out.array(type.float32, vocabulary, (_, id) => out.float32(-id))],
+    ['tokenizer.ggml.token_type', (out) => out.array(type.int32, vocabulary, ({ kind }) => out.uint32(kind))],
+    ['tokenizer.ggml.unknown_token_id', (out) => out.uint32(type.uint32).uint32(0)],
+    ['tokenizer.ggml.bos_token_id', (out) => out.uint32(type.uint32).uint32(1)],
+    ['tokenizer.ggml.eos_token_id', (out) => out.uint32(type.uint32).uint32(2)],
+  ]
+  bytes.uint64(metadata.length)
+  for (const [key, write] of metadata) {
+    bytes.string(key)
+    write(bytes)
+  }
+
+  let offset = 0
+  for (const { entry, name, type } of tensors) {
+    bytes.string(name).uint32(entry.shape.length)
+    for (const extent of [...entry.shape].reverse()) bytes.uint64(extent) // GGUF names the contiguous extent first
+    bytes.uint32(tensorType[type]).uint64(offset)
+    offset += Math.ceil(dataBytes(entry, type) / alignment) * alignment
+  }
+  return padded(bytes.toBuffer())
+}
+
+/** <unk>, <s>, </s>, the 256 bytes, then made-up pieces: enough for a SentencePiece vocabulary to load. */
+function syntheticVocabulary(size: number): { text: string; kind: number }[] {
+  const [normal, unknown, control, byte] = [1, 2, 3, 6]
+  return Array.from({ length: size }, (_, id) => {
+    if (id === 0) return { text: '<unk>', kind: unknown }
+    if (id < 3) return { text: id === 1 ? '<s>' : '</s>', kind: control }
+    if (id < 259) return { text: `<0x${(id - 3).toString(16).toUpperCase().padStart(2, '0')}>`, kind: byte }
+    return { text: `▁t${id}`, kind: normal }
+  })
+}
+
+function dataBytes(entry: TensorEntry, type: keyof typeof tensorType): number {
+  return entry.shape.reduce((product, extent) => product * extent, type === 'F32' ? 4 : 2)
+}
+
+async function tensorData(from: FileHandle, tensor: PlannedTensor, config: ResolvedConfig): Promise<Buffer> {
+  const { entry, rows } = tensor
+  const data = Buffer.alloc(entry.bytes)
+  const { bytesRead } = await from.read(data, 0, entry.bytes, entry.offset)
+  if (bytesRead !== entry.bytes) throw new Error(`${entry.name}: read ${bytesRead} of ${entry.bytes} bytes`)
+  if (entry.dtype === 'BF16' && tensor.type === 'F32') return widened(data)
+  if (rows === undefined) return data
+  return interleaved(data, rows === 'query' ? config.num_attention_heads : config.num_key_value_heads, config.head_dim)
+}
+
+/** BF16 to F32: the same upper half, a lower half of zeros. */
+function widened(data: Buffer): Buffer {
+  const out = Buffer.alloc(data.length * 2)
+  for (let i = 0; i < data.length; i += 2) data.copy(out, 2 * i + 2, i, i + 2)
+  return out
+}
+
+/**
+ * Rotary pairs: Hugging Face keeps row i and row i + D/2 of a head as a pair, llama.cpp's Llama rows 2i and 2i + 1.
+ * @param data [heads * headDim, columns]
+ */
+function interleaved(data: Buffer, heads: number, headDim: number): Buffer {
+  const out = Buffer.alloc(data.length)
+  const rowBytes = data.length / (heads * headDim)
+  const half = headDim / 2
+  for (let row = 0; row < heads * headDim; row++) {
+    const [head, within] = [Math.floor(row / headDim), row % headDim]
+    const target = head * headDim + (within % half) * 2 + Math.floor(within / half)
+    data.copy(out, target * rowBytes, row * rowBytes, (row + 1) * rowBytes)
+  }
+  return out
+}
+
+function padded(data: Buffer): Buffer {
+  const total = Math.ceil(data.length / alignment) * alignment
+  return total === data.length ? data : Buffer.concat([data, Buffer.alloc(total - data.length)])
+}
+
+/** Little-endian pieces in the order written. */
+class Bytes {
+  private readonly pieces: Buffer[] = []
+
+  raw(piece: Buffer): this {
+    this.pieces.push(piece)
+    return this
+  }
+
+  uint32(value: number): this {
+    const piece = Buffer.alloc(4)
+    piece.writeUInt32LE(value)
+    return this.raw(piece)
+  }
+
+  uint64(value: number): this {
+    const piece = Buffer.alloc(8)
+    piece.writeBigUInt64LE(BigInt(value))
+    return this.raw(piece)
+  }
+
+  float32(value: number): this {
+    const piece = Buffer.alloc(4)
+    piece.writeFloatLE(value)
+    return this.raw(piece)
+  }
+
+  string(value: string): this {
+    const piece = Buffer.from(value)
+    return this.uint64(piece.length).raw(piece)
+  }
+
+  array<Item>(elementType: number, items: readonly Item[], write: (item: Item, index: number) => void): this {
+    this.uint32(type.array).uint32(elementType).uint64(items.length)
+    items.forEach(write)
+    return this
+  }
+
+  toBuffer(): Buffer {
+    return Buffer.concat(this.pieces)
+  }
+}

@@ -1,0 +1,66 @@
+// The generation rival: greedy decoding by node-llama-cpp on the CPU, without speculation and without early end.
+// Must not know the project's own code; it is driven over the line protocol:
+//   load     { path, threads, sequences, contextSize }
+//   generate { prompts: number[][], tokens }  -> { tokens: number[][], seconds, eventLoopDelay }
+// `seconds` runs from the first token of the last sequence to start until the last token of all: decoding alone.
+import { decode } from '../generate/decode.js'
+import { serveLines } from '../lib/serve_lines.js'
+import { installNodeLlamaCpp } from './rivals.js'
+
+// The part of the library's interface that is used; its own types are there only once it is installed.
+interface Sequence {
+  clearHistory(): Promise<void>
+  evaluate(
+    tokens: number[],
+    options: { temperature: number; yieldEogToken: boolean },
+  ): AsyncGenerator<number, void, void>
+}
+interface Library {
+  getLlama(options: {
+    gpu: false
+    build: 'never'
+    skipDownload: boolean
+    maxThreads: number
+    logLevel: 'error'
+  }): Promise<{
+    loadModel(options: { modelPath: string; gpuLayers: number; useMmap: boolean }): Promise<{
+      createContext(options: {
+        sequences: number
+        contextSize: number
+        threads: { ideal: number; min: number }
+      }): Promise<{ getSequence(): Sequence }>
+    }>
+  }>
+}
+
+let sequences: Sequence[] = []
+
+async function load(request: { path: string; threads: number; sequences: number; contextSize: number }) {
+  const { getLlama } = (await import(installNodeLlamaCpp())) as Library
+  const llama = await getLlama({
+    gpu: false,
+    build: 'never',
+    skipDownload: true,
+    maxThreads: request.threads,
+    logLevel: 'error',
+  })
+  const model = await llama.loadModel({ modelPath: request.path, gpuLayers: 0, useMmap: false })
+  const context = await model.createContext({
+    sequences: request.sequences,
+    contextSize: request.contextSize,
+    threads: { ideal: request.threads, min: request.threads },
+  })
+  sequences = Array.from({ length: request.sequences }, () => context.getSequence())
+  return {}
+}
+
+async function generate(request: { prompts: number[][]; tokens: number }) {
+  const used = sequences.slice(0, request.prompts.length)
+  for (const sequence of used) await sequence.clearHistory()
+  return decode(
+    used.map((sequence, i) => sequence.evaluate(request.prompts[i]!, { temperature: 0, yieldEogToken: true })),
+    request.tokens,
+  )
+}
+
+void serveLines('node-llama-cpp', { load, generate })

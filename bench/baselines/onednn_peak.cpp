@@ -1,0 +1,213 @@
+// The machine's two ceilings, measured: oneDNN's fastest square bf16 product and the read bandwidth of all threads.
+// Must not know: the project's own code. It links oneDNN and OpenMP alone, so that the ceiling is nobody's but theirs.
+//
+//   onednn_peak matmul|bandwidth [--threads N] [--seconds S]       prints one JSON object a line:
+//   {"kind":"matmul","size":1024,"median":…,"min":…,"max":…,"repeats":…,"unit":"GFLOP/s"}       one per size
+//   {"kind":"matmul_peak","size":…,"median":…,"min":…,"max":…,"unit":"GFLOP/s","threads":…,"onednn":"2.6.3","implementation":…}
+//   {"kind":"read_bandwidth","bytes":536870912,"median":…,"min":…,"max":…,"unit":"GB/s","threads":…}
+//
+// 2·n³ floating point operations a product; inputs are random normal; GB = 10⁹ bytes. Two warm-up products, then at
+// least five repeats and at least S seconds (default 2) per size.
+#include <immintrin.h>
+#include <omp.h>
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <memory>
+#include <oneapi/dnnl/dnnl.hpp>
+#include <random>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr std::size_t kPage = 2u << 20;  // one huge page: the ceiling must not pay for TLB misses a good program avoids
+constexpr std::size_t kBandwidthBytes = 512u << 20;
+constexpr int kLeastRepeats = 5;
+
+struct Free {
+  void operator()(void* pointer) const { std::free(pointer); }
+};
+using Buffer = std::unique_ptr<void, Free>;
+
+Buffer allocate(std::size_t bytes) {
+  void* pointer = std::aligned_alloc(kPage, (bytes + kPage - 1) / kPage * kPage);
+  if (pointer == nullptr) throw std::runtime_error("cannot allocate " + std::to_string(bytes) + " bytes");
+  madvise(pointer, (bytes + kPage - 1) / kPage * kPage, MADV_HUGEPAGE);
+  return Buffer(pointer);
+}
+
+struct Summary {
+  double median, min, max;
+  std::size_t repeats;
+};
+
+Summary summarize(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  const std::size_t n = values.size();
+  const double median = n % 2 == 1 ? values[n / 2] : 0.5 * (values[n / 2 - 1] + values[n / 2]);
+  return {median, values.front(), values.back(), n};
+}
+
+// Rates (work per second) of `body`, repeated until `seconds` have passed.
+Summary rates(double work, double seconds, const std::function<void()>& body) {
+  body();
+  body();
+  std::vector<double> values;
+  const Clock::time_point start = Clock::now();
+  while (values.size() < kLeastRepeats || std::chrono::duration<double>(Clock::now() - start).count() < seconds) {
+    const Clock::time_point before = Clock::now();
+    body();
+    values.push_back(work / std::chrono::duration<double>(Clock::now() - before).count());
+  }
+  return summarize(std::move(values));
+}
+
+void fill_normal_bf16(void* data, std::size_t count, unsigned seed) {
+  std::mt19937 generator(seed);
+  std::normal_distribution<float> normal(0.0f, 1.0f);
+  auto* out = static_cast<std::uint16_t*>(data);
+  for (std::size_t i = 0; i < count; ++i) {
+    const float value = normal(generator);
+    std::uint32_t bits;
+    std::memcpy(&bits, &value, sizeof bits);
+    out[i] = static_cast<std::uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);  // round to nearest even
+  }
+}
+
+// C [n, n] f32 or bf16 = A [n, n] bf16 · B [n, n] bf16, B in the layout that oneDNN itself prefers (packed once,
+// untimed).
+Summary matmul(dnnl::memory::dim n, dnnl::memory::data_type output, double seconds, std::string& implementation) {
+  using dnnl::memory;
+  const dnnl::engine engine(dnnl::engine::kind::cpu, 0);
+  dnnl::stream stream(engine);
+  const auto plain = memory::format_tag::ab;
+  const memory::desc a_desc({n, n}, memory::data_type::bf16, plain);
+  const memory::desc b_any({n, n}, memory::data_type::bf16, memory::format_tag::any);
+  const memory::desc b_plain({n, n}, memory::data_type::bf16, plain);
+  const memory::desc c_desc({n, n}, output, plain);
+#if DNNL_VERSION_MAJOR >= 3
+  const dnnl::matmul::primitive_desc description(engine, a_desc, b_any, c_desc);
+#else
+  const dnnl::matmul::primitive_desc description(dnnl::matmul::desc(a_desc, b_any, c_desc), engine);
+#endif
+  implementation = description.impl_info_str();
+  const std::size_t elements = static_cast<std::size_t>(n) * static_cast<std::size_t>(n);
+  const Buffer a_data = allocate(elements * 2), b_data = allocate(elements * 2);
+  const Buffer b_packed = allocate(description.weights_desc().get_size()), c_data = allocate(elements * 4);
+  fill_normal_bf16(a_data.get(), elements, 1);
+  fill_normal_bf16(b_data.get(), elements, 2);
+  memory a(a_desc, engine, a_data.get()), b_source(b_plain, engine, b_data.get());
+  memory b(description.weights_desc(), engine, b_packed.get()), c(c_desc, engine, c_data.get());
+  dnnl::reorder(b_source, b).execute(stream, b_source, b);
+  stream.wait();
+  const dnnl::matmul product(description);
+  return rates(2.0 * static_cast<double>(n) * static_cast<double>(n) * static_cast<double>(n) * 1e-9, seconds, [&] {
+    product.execute(stream, {{DNNL_ARG_SRC, a}, {DNNL_ARG_WEIGHTS, b}, {DNNL_ARG_DST, c}});
+    stream.wait();
+  });
+}
+
+// Every thread reads its own share; the xor keeps the loads alive and is hidden behind them.
+std::uint64_t read_all(const void* data, std::size_t bytes) {
+  std::uint64_t folded = 0;
+#pragma omp parallel reduction(^ : folded)
+  {
+    const auto threads = static_cast<std::size_t>(omp_get_num_threads());
+    const auto thread = static_cast<std::size_t>(omp_get_thread_num());
+    const std::size_t share = bytes / threads / 4096 * 4096;
+    const char* begin = static_cast<const char*>(data) + thread * share;
+    const char* end = thread + 1 == threads ? static_cast<const char*>(data) + bytes : begin + share;
+#if defined(__AVX512F__)
+    // Four streams a thread: more open DRAM pages and more prefetchers at work than one long walk.
+    const std::size_t quarter = static_cast<std::size_t>(end - begin) / 4 / 128 * 128;
+    __m512i sums[8] = {};
+    for (std::size_t offset = 0; offset < quarter; offset += 128) {
+      for (int stream = 0; stream < 4; ++stream) {
+        const char* line = begin + static_cast<std::size_t>(stream) * quarter + offset;
+        sums[2 * stream] = _mm512_xor_si512(sums[2 * stream], _mm512_load_si512(line));
+        sums[2 * stream + 1] = _mm512_xor_si512(sums[2 * stream + 1], _mm512_load_si512(line + 64));
+      }
+    }
+    for (int i = 1; i < 8; ++i) sums[0] = _mm512_xor_si512(sums[0], sums[i]);
+    alignas(64) std::uint64_t lanes[8];
+    _mm512_store_si512(lanes, sums[0]);
+    for (const std::uint64_t lane : lanes) folded ^= lane;
+#else
+    for (const char* word = begin; word + 8 <= end; word += 8) {
+      std::uint64_t value;
+      std::memcpy(&value, word, sizeof value);
+      folded ^= value;
+    }
+#endif
+  }
+  return folded;
+}
+
+double option(int argc, char** argv, const char* name, double otherwise) {
+  for (int i = 1; i + 1 < argc; ++i)
+    if (std::strcmp(argv[i], name) == 0) return std::atof(argv[i + 1]);
+  return otherwise;
+}
+
+void print(const char* kind, const std::string& extra, const Summary& s, const char* unit) {
+  std::printf("{\"kind\":\"%s\",%s\"median\":%.3f,\"min\":%.3f,\"max\":%.3f,\"repeats\":%zu,\"unit\":\"%s\"}\n", kind,
+              extra.c_str(), s.median, s.min, s.max, s.repeats, unit);
+  std::fflush(stdout);
+}
+
+void measure_matmul(int threads, double seconds) {
+  const dnnl_version_t* version = dnnl_version();
+  Summary best{};
+  std::string best_extra;
+  for (const dnnl::memory::dim size : {1024, 1536, 2048, 3072, 4096}) {
+    for (const auto output : {dnnl::memory::data_type::bf16, dnnl::memory::data_type::f32}) {
+      std::string implementation;
+      const Summary summary = matmul(size, output, seconds, implementation);
+      const char* type = output == dnnl::memory::data_type::bf16 ? "bfloat16" : "float32";
+      const std::string extra = "\"size\":" + std::to_string(size) + ",\"output\":\"" + type +
+                                "\",\"threads\":" + std::to_string(threads) + ",\"onednn\":\"" +
+                                std::to_string(version->major) + "." + std::to_string(version->minor) + "." +
+                                std::to_string(version->patch) + "\",\"implementation\":\"" + implementation + "\",";
+      print("matmul", extra, summary, "GFLOP/s");
+      if (summary.median > best.median) best = summary, best_extra = extra;
+    }
+  }
+  print("matmul_peak", best_extra, best, "GFLOP/s");
+}
+
+void measure_bandwidth(int threads, double seconds) {
+  const Buffer data = allocate(kBandwidthBytes);
+  fill_normal_bf16(data.get(), kBandwidthBytes / 2, 3);
+  volatile std::uint64_t sink = 0;
+  const Summary bandwidth = rates(static_cast<double>(kBandwidthBytes) * 1e-9, seconds,
+                                  [&] { sink = read_all(data.get(), kBandwidthBytes); });
+  print("read_bandwidth",
+        "\"bytes\":" + std::to_string(kBandwidthBytes) + ",\"threads\":" + std::to_string(threads) + ",", bandwidth,
+        "GB/s");
+}
+
+}  // namespace
+
+int main(int argc, char** argv) try {
+  const double seconds = option(argc, argv, "--seconds", 2.0);
+  const int threads = static_cast<int>(option(argc, argv, "--threads", omp_get_num_procs()));
+  const std::string what = argc > 1 ? argv[1] : "";
+  if (what != "matmul" && what != "bandwidth")
+    throw std::runtime_error("the first argument must be matmul or bandwidth, not '" + what + "'");
+  omp_set_num_threads(threads);
+  what == "matmul" ? measure_matmul(threads, seconds) : measure_bandwidth(threads, seconds);
+  return 0;
+} catch (const std::exception& error) {
+  std::fprintf(stderr, "onednn_peak: %s\n", error.what());
+  return 1;
+}

@@ -1,0 +1,153 @@
+// The generation bench: decoding against node-llama-cpp on the same weights, against the memory bandwidth, and MoR against
+// its own depth. Must not know how a contender generates.
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { writeGguf } from '../baselines/gguf.js'
+import { installNodeLlamaCpp } from '../baselines/rivals.js'
+import { buildCeilings, measureReadBandwidth } from '../lib/ceilings.js'
+import { Contender } from '../lib/contender.js'
+import { machine, threads } from '../lib/machine.js'
+import { randomTokens } from '../lib/random_tokens.js'
+import { Report } from '../lib/report.js'
+import { median } from '../lib/statistics.js'
+import type { Decoded } from './decode.js'
+import { bytesPerToken, generatedTokens, mor, promptTokens, vanilla } from './shapes.js'
+
+const many = 8
+const contextSize = 256 // of one sequence: prompt and generated tokens fit
+const prompts = Array.from({ length: many }, (_, i) => [...randomTokens(promptTokens, vanilla.vocab_size, i + 1)])
+
+/** How deep MoR tokens go: forced to each depth, and as the freshly initialised router happens to choose. */
+const routings = {
+  depth_1: { routerThreshold: 1 },
+  depth_2: { routerThreshold: 0, maxRecursions: 2 },
+  depth_3: { routerThreshold: 0 },
+  routed: {},
+}
+
+interface Series {
+  contender: Contender
+  request: { name?: string; prompts: number[][]; tokens: number }
+  tokensPerSecond: number[]
+  eventLoopDelays: number[]
+  meanDepth: number
+  tokens: number[][]
+}
+
+export async function benchGenerate(rounds: number): Promise<Report> {
+  const report = new Report('generate', machine())
+  const folder = mkdtempSync(join(tmpdir(), 'mor-bench-'))
+  try {
+    buildCeilings()
+    installNodeLlamaCpp()
+    const before = measureReadBandwidth()
+    const { ours, rival } = await startContenders(folder)
+    const series = {
+      vanilla: newSeries(ours, 1, { name: 'vanilla' }),
+      node_llama_cpp: newSeries(rival, 1),
+      vanilla_8: newSeries(ours, many, { name: 'vanilla' }),
+      node_llama_cpp_8: newSeries(rival, many),
+      ...Object.fromEntries(
+        Object.entries(routings).map(([name, routing]) => [
+          `mor_${name}`,
+          newSeries(ours, 1, { name: 'mor', ...routing }),
+        ]),
+      ),
+    } as Record<string, Series>
+    for (const one of Object.values(series)) await runRound(one)
+    for (const one of Object.values(series)) {
+      one.tokensPerSecond.length = 0 // that was the warm-up
+      one.eventLoopDelays.length = 0
+    }
+    for (let round = 0; round < rounds; round++) for (const one of Object.values(series)) await runRound(one)
+    await Promise.all([ours.end(), rival.end()])
+    const after = measureReadBandwidth()
+    reportAll(report, series, [before.median, after.median])
+    return report
+  } finally {
+    rmSync(folder, { recursive: true, force: true })
+  }
+}
+
+async function startContenders(folder: string): Promise<{ ours: Contender; rival: Contender }> {
+  const ours = await Contender.startTypeScript(join(__dirname, 'worker.ts'))
+  for (const [name, config] of Object.entries({ vanilla, mor })) {
+    await ours.ask('build', { name, config, threads, sequences: many })
+  }
+  await ours.ask('save', { name: 'vanilla', folder })
+  const path = join(folder, 'vanilla.gguf')
+  await writeGguf(folder, path)
+  const rival = await Contender.startTypeScript(join(__dirname, '..', 'baselines', 'node_llama_cpp.ts'))
+  await rival.ask('load', { path, threads, sequences: many, contextSize })
+  return { ours, rival }
+}
+
+function newSeries(contender: Contender, sequences: number, options: { name?: string } = {}): Series {
+  const request = { prompts: prompts.slice(0, sequences), tokens: generatedTokens, ...options }
+  return { contender, request, tokensPerSecond: [], eventLoopDelays: [], meanDepth: 1, tokens: [] }
+}
+
+async function runRound(series: Series): Promise<void> {
+  const answer = await series.contender.ask<Decoded & { meanDepth?: number }>('generate', series.request)
+  series.tokensPerSecond.push(answer.counted / answer.seconds)
+  series.eventLoopDelays.push(answer.eventLoopDelay)
+  series.meanDepth = answer.meanDepth ?? 1
+  series.tokens = answer.tokens
+}
+
+function reportAll(report: Report, series: Record<string, Series>, bandwidths: number[]): void {
+  for (const [name, { tokensPerSecond, request, meanDepth }] of Object.entries(series)) {
+    const what = request.prompts.length === 1 ? '1 sequence' : `${request.prompts.length} sequences, together`
+    const depth = name.startsWith('mor_') ? `, mean depth ${meanDepth.toFixed(2)}` : ''
+    report.figure(name, tokensPerSecond, 'tokens/s', `${what}, ${generatedTokens} greedy tokens${depth}`)
+  }
+  const ofContender = (theirs: boolean): number[] =>
+    Object.entries(series)
+      .filter(([name]) => name.startsWith('node_llama_cpp') === theirs)
+      .flatMap(([, { eventLoopDelays }]) => eventLoopDelays)
+  report.figure('event_loop_delay_p99', ofContender(false), 'ms', 'while generating')
+  report.figure('node_llama_cpp_event_loop_delay_p99', ofContender(true), 'ms', 'while generating')
+  report.figure('read_bandwidth', bandwidths, 'GB/s', '512 MiB, all threads; before and after')
+  report.figure('vanilla_bytes_per_token', [bytesPerToken(vanilla, 1) / 1e6], 'MB', 'weights and keys/values, bf16')
+  report.figure(
+    'greedy_tokens_equal',
+    equalPrefixes(series),
+    'tokens',
+    'ours = node-llama-cpp from the start, one value a prompt',
+  )
+
+  const rate = (name: string): number => median(series[name]!.tokensPerSecond)
+  const read = (rate('vanilla') * bytesPerToken(vanilla, 1)) / 1e9
+  report.ratio('vanilla_vs_node_llama_cpp', rate('vanilla') / rate('node_llama_cpp'), '1 sequence')
+  report.ratio('vanilla_vs_node_llama_cpp_8', rate('vanilla_8') / rate('node_llama_cpp_8'), `${many} sequences`)
+  report.ratio('of_bandwidth', read / Math.max(...bandwidths), 'bytes read per second / read_bandwidth; 1 sequence')
+  reportDepth(report, series)
+}
+
+/** Time per token against what its mean depth must read, both relative to full depth; 1 = time follows depth. */
+function reportDepth(report: Report, series: Record<string, Series>): void {
+  const full = series.mor_depth_3!
+  const ratios = Object.keys(routings)
+    .map((name) => `mor_${name}`)
+    .filter((name) => series[name] !== full)
+    .map((name) => {
+      const { tokensPerSecond, meanDepth } = series[name]!
+      const times = tokensPerSecond.map((rate, round) => full.tokensPerSecond[round]! / rate)
+      const value = median(times) / (bytesPerToken(mor, meanDepth) / bytesPerToken(mor, full.meanDepth))
+      return { name, value }
+    })
+  const distance = ({ value }: { value: number }): number => Math.abs(Math.log(value))
+  const worst = ratios.reduce((a, b) => (distance(b) > distance(a) ? b : a))
+  for (const { name, value } of ratios)
+    report.ratio(`time_over_depth_${name.slice(4)}`, value, 'time / bytes, both over full depth')
+  report.ratio('time_over_depth', worst.value, `the one farthest from 1: ${worst.name}`)
+}
+
+function equalPrefixes(series: Record<string, Series>): number[] {
+  const theirs = series.node_llama_cpp_8!.tokens
+  return series.vanilla_8!.tokens.map((tokens, i) => {
+    const different = tokens.findIndex((token, position) => token !== theirs[i]![position])
+    return different === -1 ? tokens.length : different
+  })
+}

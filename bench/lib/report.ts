@@ -1,0 +1,79 @@
+// Collects what a bench found and prints it: a table for people, then one line of JSON for programs.
+// Must not know how anything was measured.
+import { type Summary, summarize } from './statistics.js'
+
+export interface Figure extends Summary {
+  unit: string
+}
+
+/** The last line of every bench. */
+export interface BenchResult {
+  bench: string
+  machine: string
+  figures: Record<string, Figure>
+  ratios: Record<string, number>
+}
+
+export class Report {
+  readonly result: BenchResult
+  /** What a reader must know of a figure or a ratio, by its name. */
+  private readonly notes: Record<string, string> = {}
+
+  constructor(bench: string, machine: string) {
+    this.result = { bench, machine, figures: {}, ratios: {} }
+  }
+
+  /** One value a repeat. */
+  figure(name: string, values: readonly number[], unit: string, note = ''): Summary {
+    const summary = summarize(values)
+    this.result.figures[name] = { ...summary, unit }
+    this.notes[name] = note
+    return summary
+  }
+
+  ratio(name: string, value: number, note = ''): void {
+    if (!Number.isFinite(value)) throw new RangeError(`the ratio ${name} is ${value}`)
+    this.result.ratios[name] = value
+    this.notes[name] = note
+  }
+
+  toString(): string {
+    const { bench, machine, figures, ratios } = this.result
+    const figureRows = Object.entries(figures).map(([name, { median, min, max, unit }]) => [
+      name,
+      round(median),
+      round(min),
+      round(max),
+      unit,
+      this.notes[name]!,
+    ])
+    const ratioRows = Object.entries(ratios).map(([name, value]) => [name, round(value), this.notes[name]!])
+    return [
+      `${bench} on ${machine}`,
+      '',
+      ...table(['figure', 'median', 'min', 'max', 'unit', ''], figureRows),
+      '',
+      ...table(['ratio', 'value', ''], ratioRows),
+      '',
+      JSON.stringify(this.result),
+    ].join('\n')
+  }
+}
+
+/** Four significant digits, without exponent. */
+export function round(value: number): string {
+  const digits = value === 0 ? 0 : Math.max(0, 3 - Math.floor(Math.log10(Math.abs(value))))
+  return value.toFixed(Math.min(digits, 6))
+}
+
+/** Columns as wide as their widest cell; columns whose every cell is a number are aligned right. */
+export function table(head: readonly string[], rows: readonly (readonly string[])[]): string[] {
+  const widths = head.map((title, column) => Math.max(title.length, ...rows.map((row) => row[column]!.length)))
+  const numeric = head.map((_, column) => rows.length > 0 && rows.every((row) => /^-?[\d.]+$/.test(row[column]!)))
+  const line = (cells: readonly string[]): string =>
+    cells
+      .map((cell, column) => (numeric[column] ? cell.padStart(widths[column]!) : cell.padEnd(widths[column]!)))
+      .join('  ')
+      .trimEnd()
+  return [line(head), line(widths.map((width) => '-'.repeat(width))), ...rows.map(line)]
+}

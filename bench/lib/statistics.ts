@@ -1,0 +1,23 @@
+// The few numbers that stand for many repeats. Must not know what was measured.
+
+export interface Summary {
+  median: number
+  min: number
+  max: number
+}
+
+/** @throws {RangeError} if there is no value, or one that is not finite: a measurement went wrong. */
+export function summarize(values: readonly number[]): Summary {
+  if (values.length === 0) throw new RangeError('cannot summarize 0 values')
+  const wrong = values.find((value) => !Number.isFinite(value))
+  if (wrong !== undefined) throw new RangeError(`cannot summarize ${wrong} among ${values.length} values`)
+  const sorted = [...values].sort((a, b) => a - b)
+  const middle = sorted.length >> 1
+  const median = sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2
+  return { median, min: sorted[0]!, max: sorted.at(-1)! }
+}
+
+/** The median alone. */
+export function median(values: readonly number[]): number {
+  return summarize(values).median
+}

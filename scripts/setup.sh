@@ -1,0 +1,19 @@
+#!/bin/sh
+# Everything that a fresh Debian or Ubuntu machine with Node 20 needs to build this package from source, and the build.
+# Knows nothing of the demo; running it again is harmless.
+set -eu
+cd "$(dirname "$0")/.."
+
+if ! node -e 'process.exit(Number(process.versions.node.split(".")[0]) >= 20 ? 0 : 1)'; then
+  echo "setup: Node 20 or newer is needed, and 'node --version' says: $(node --version 2>&1 || true)" >&2
+  exit 1
+fi
+
+as_root=
+if [ "$(id -u)" -ne 0 ]; then as_root=sudo; fi
+$as_root apt-get update
+$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
+  build-essential cmake libdnnl-dev
+
+npm ci
+npm run build

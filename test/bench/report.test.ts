@@ -1,0 +1,56 @@
+// What a bench prints: the table and the JSON line that programs read. Must not run a bench.
+import { describe, expect, test } from 'vitest'
+import { Report, round, table } from '../../bench/lib/report.js'
+
+describe('Report', () => {
+  test('ends with one line of JSON in the agreed form', () => {
+    const report = new Report('train', 'a machine')
+    report.figure('mor', [30, 10, 20], 'tokens/s', 'a note')
+    report.ratio('mor_vs_pytorch', 2.5, 'another')
+    const last = report.toString().split('\n').at(-1)!
+    expect(JSON.parse(last)).toEqual({
+      bench: 'train',
+      machine: 'a machine',
+      figures: { mor: { median: 20, min: 10, max: 30, unit: 'tokens/s' } },
+      ratios: { mor_vs_pytorch: 2.5 },
+    })
+  })
+
+  test('shows every figure, ratio and note to people', () => {
+    const report = new Report('train', 'a machine')
+    report.figure('mor', [30, 10, 20], 'tokens/s', 'a note')
+    report.ratio('mor_vs_pytorch', 2.5, 'another')
+    const text = report.toString()
+    for (const part of ['a machine', 'mor', '20', 'tokens/s', 'a note', 'mor_vs_pytorch', '2.5', 'another']) {
+      expect(text).toContain(part)
+    }
+  })
+
+  test('refuses a ratio that is not a number', () => {
+    expect(() => new Report('train', '').ratio('of_matmul_peak', 1 / 0)).toThrow('of_matmul_peak')
+  })
+})
+
+test.each([
+  [0, '0'],
+  [1234.56, '1235'],
+  [98765.4, '98765'],
+  [12.3456, '12.35'],
+  [0.98765, '0.9877'],
+  [0.00012345, '0.000123'],
+  [-2.5, '-2.500'],
+])('round(%d) is %s', (value, text) => {
+  expect(round(value)).toBe(text)
+})
+
+test('table aligns numbers right and words left', () => {
+  expect(
+    table(
+      ['name', 'value', ''],
+      [
+        ['a', '1', 'x'],
+        ['bcdef', '1000', ''],
+      ],
+    ),
+  ).toEqual(['name   value', '-----  -----  -', 'a          1  x', 'bcdef   1000'])
+})

@@ -1,0 +1,96 @@
+// The include rules of docs/architecture.md as one table, checked over every C++ and CUDA file.
+// Must not know what the files do.
+import { readdirSync, readFileSync } from 'node:fs'
+import { dirname, join, relative } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { describe, expect, it } from 'vitest'
+
+const root = join(dirname(fileURLToPath(import.meta.url)), '..')
+
+/** Which folders of the project a folder may include from. */
+const mayInclude: Record<string, string[]> = {
+  core: ['core'],
+  ops: ['ops', 'core'],
+  cpu: ['cpu', 'ops', 'core'],
+  cuda: ['cuda', 'ops', 'core'],
+  model: ['model', 'ops', 'core'],
+  train: ['train', 'model', 'ops', 'core'],
+  engine: ['engine', 'model', 'ops', 'core'],
+  device: ['device', 'cpu', 'cuda', 'ops', 'core'],
+  binding: ['binding', 'train', 'engine', 'model', 'device', 'ops', 'core'],
+}
+
+/** Files that run and are tested with no device: they see core and each other only. */
+const deviceFree = /^native\/engine\/(scheduler|block_pool|sequence)\w*\.(h|cpp)$/
+const deviceFreeMayInclude = /^(core\/|engine\/(scheduler|block_pool|sequence))/
+
+/** Outside headers, and the only files that may include them. */
+const onlyIn: [header: RegExp, where: RegExp][] = [
+  [/^(napi|node_api|uv|v8|node)\.h$/, /^native\/binding\//],
+  [/^(cuda|cub\/|nvtx|cooperative_groups|mma\.h)/, /^(cuda|test\/cuda_host)\//],
+  [/^(oneapi\/|dnnl)/, /^(native\/cpu\/linear|bench\/baselines\/)/],
+  [/^omp\.h$/, /^native\/cpu\//],
+]
+
+function sources(folder: string): string[] {
+  return readdirSync(join(root, folder), { withFileTypes: true, recursive: true })
+    .filter((entry) => entry.isFile() && /\.(h|hpp|cpp|cu|cuh)$/.test(entry.name))
+    .map((entry) => relative(root, join(entry.parentPath, entry.name)))
+}
+
+function includes(file: string): { header: string; quoted: boolean }[] {
+  const text = readFileSync(join(root, file), 'utf8')
+  return [...text.matchAll(/^\s*#\s*include\s+(["<])([^">]+)[">]/gm)].map((match) => ({
+    header: match[2] as string,
+    quoted: match[1] === '"',
+  }))
+}
+
+function folderOf(file: string): string {
+  const parts = file.split('/')
+  return (parts[0] === 'native' ? parts[1] : parts[0]) as string
+}
+
+describe('include rules', () => {
+  const files = [...sources('native'), ...sources('cuda')]
+
+  it('covers every folder of the native core', () => {
+    expect(files.length).toBeGreaterThan(50)
+    for (const file of files) expect(Object.keys(mayInclude), file).toContain(folderOf(file))
+  })
+
+  it('lets includes go one way', () => {
+    const broken: string[] = []
+    for (const file of files) {
+      for (const { header, quoted } of includes(file)) {
+        const target = header.split('/')[0] as string
+        if (!quoted || !header.includes('/')) continue
+        if (!mayInclude[folderOf(file)]?.includes(target)) broken.push(`${file} includes ${header}`)
+        if (deviceFree.test(file) && !deviceFreeMayInclude.test(header)) broken.push(`${file} includes ${header}`)
+      }
+    }
+    expect(broken).toEqual([])
+  })
+
+  it('keeps outside headers in their rooms', () => {
+    const broken: string[] = []
+    for (const file of files) {
+      for (const { header } of includes(file)) {
+        for (const [outside, where] of onlyIn) {
+          if (outside.test(header) && !where.test(file)) broken.push(`${file} includes ${header}`)
+        }
+      }
+    }
+    expect(broken).toEqual([])
+  })
+
+  it('includes project headers by their path from the root, so that every include can be searched', () => {
+    const broken: string[] = []
+    for (const file of files) {
+      for (const { header, quoted } of includes(file)) {
+        if (quoted && !header.includes('/')) broken.push(`${file} includes ${header}`)
+      }
+    }
+    expect(broken).toEqual([])
+  })
+})
