@@ -236,11 +236,6 @@ describe('refusals', () => {
       { ...expert, router: { type: 'expert_choice', capacities: [1.5, 1, 1] } },
       /capacities\[0\] is 1.5/,
     ],
-    [
-      'an auxiliary router that cannot learn',
-      { ...expert, router: { type: 'expert_choice', auxiliary_router: true, auxiliary_loss_coefficient: 0 } },
-      /auxiliary_router is true but auxiliary_loss_coefficient is 0/,
-    ],
   ])('%s', (_, config, message) => {
     expect(messageOf(config)).toMatch(message)
   })

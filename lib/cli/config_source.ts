@@ -1,0 +1,56 @@
+// Finds the model configuration that a command names: a preset, a JSON file, or a checkpoint folder.
+// Must not know: the commands.
+import { stat } from 'node:fs/promises'
+import { Checker } from '../check.js'
+import { type ModelConfig, type ResolvedConfig, resolveConfig } from '../config.js'
+import { readConfigFile, readJsonFile } from '../config_file.js'
+import { MorError } from '../errors.js'
+import { presets } from '../presets.js'
+import { suggestion } from '../suggest.js'
+import type { Tokenizer } from '../tokenizer.js'
+
+/** The complete configuration of a preset, a JSON file or a checkpoint folder. Errors as `resolveConfig`'s and `readConfigFile`'s. */
+export async function findConfig(source: string): Promise<ResolvedConfig> {
+  if (isPreset(source)) return resolveConfig(presets[source], source)
+  const kind = await stat(source).catch(() => null)
+  if (kind?.isDirectory()) return readConfigFile(source)
+  if (kind === null) throw unknownSource(source)
+  return resolveConfig(await readJsonFile(source), source)
+}
+
+/**
+ * The configuration of a new model for `tokenizer`: begin and end ids are the tokenizer's where the source has none. So is the vocabulary,
+ * and for a preset always, since its size stands for another tokenizer.
+ * Throws `INVALID_CONFIG` where the vocabulary is too small for the tokenizer.
+ */
+export async function findNewConfig(source: string, tokenizer: Tokenizer): Promise<ModelConfig> {
+  const fromTokenizer = {
+    bos_token_id: tokenizer.bosTokenId,
+    eos_token_id: tokenizer.eosTokenId,
+    vocab_size: tokenizer.vocabSize,
+  }
+  if (isPreset(source)) return { ...presets[source], ...fromTokenizer }
+  if ((await stat(source).catch(() => null)) === null) throw unknownSource(source)
+  const file = Checker.of(await readJsonFile(source), source, 'INVALID_CONFIG').object
+  if (typeof file.vocab_size === 'number' && file.vocab_size < tokenizer.vocabSize) {
+    throw new MorError(
+      'INVALID_CONFIG',
+      `${source}: vocab_size is ${file.vocab_size}, but the tokenizer ${tokenizer.name} has ${tokenizer.vocabSize} ids: leave vocab_size out, or make it at least that`,
+    )
+  }
+  const config = { ...fromTokenizer, ...file } as unknown as ModelConfig
+  resolveConfig(config, source)
+  return config
+}
+
+function isPreset(source: string): source is keyof typeof presets {
+  return Object.hasOwn(presets, source)
+}
+
+function unknownSource(source: string): MorError {
+  const names = Object.keys(presets)
+  return new MorError(
+    'INVALID_ARGUMENT',
+    `${source} is neither a file, nor a folder, nor a preset${suggestion(source, names)}; the presets are ${names.join(', ')}`,
+  )
+}

@@ -1,0 +1,48 @@
+// Measures a model on held-out text, in nats per token and bits per byte.
+// Must not know: training, the command line.
+import type { Dataset } from '../dataset.js'
+import type { Routing } from '../native.js'
+
+/** What this needs of a Trainer. */
+export interface Evaluator {
+  evaluate(
+    batch: Int32Array[],
+    options: { routing: Routing },
+  ): Promise<{ lmLoss: number; tokens: number; depthHistogram: number[] }>
+}
+
+export interface Evaluation {
+  routing: Routing
+  /** Mean cross-entropy, nats per token. */
+  lmLoss: number
+  /** lmLoss / ln 2 · tokens per byte of the split. End tokens count as tokens and not as bytes. */
+  bitsPerByte: number
+  tokens: number
+  depthHistogram: number[]
+}
+
+/** Evaluates up to `maxBatches` batches of `batchSize` rows, from the start of `dataset`. */
+export async function evaluateDataset(
+  trainer: Evaluator,
+  dataset: Dataset,
+  { batchSize, maxBatches, routing }: { batchSize: number; maxBatches: number; routing: Routing },
+): Promise<Evaluation> {
+  let nats = 0
+  let tokens = 0
+  let batches = 0
+  const depthHistogram: number[] = []
+  for await (const batch of dataset.sequential(batchSize)) {
+    const stats = await trainer.evaluate(batch, { routing })
+    nats += stats.lmLoss * stats.tokens
+    tokens += stats.tokens
+    for (const [depth, count] of stats.depthHistogram.entries())
+      depthHistogram[depth] = (depthHistogram[depth] ?? 0) + count
+    if (++batches === maxBatches) break
+  }
+  const lmLoss = nats / tokens
+  return { routing, lmLoss, bitsPerByte: bitsPerByte(lmLoss, dataset.split), tokens, depthHistogram }
+}
+
+export function bitsPerByte(natsPerToken: number, text: { tokens: number; bytes: number }): number {
+  return ((natsPerToken / Math.LN2) * text.tokens) / text.bytes
+}

@@ -1,0 +1,57 @@
+// `mor generate`: loads a checkpoint and its tokenizer, and shows what the model writes.
+// Must not know: how tokens are shown, how they are made.
+import pc from 'picocolors'
+import { Engine } from '../engine.js'
+import { MorError } from '../errors.js'
+import { type LoadOptions, Model } from '../model.js'
+import type { Tokenizer } from '../tokenizer.js'
+import { showGeneration } from './generation_view.js'
+import type { OutputStream } from './output.js'
+import { findTokenizer } from './tokenizer_source.js'
+
+export interface GenerateCommandOptions extends Pick<LoadOptions, 'device' | 'dtype' | 'threads'> {
+  prompt: string
+  tokenizer?: string
+  maxTokens: number
+  temperature: number
+  topK: number
+  topP: number
+  seed?: number
+  routerThreshold?: number
+  maxRecursions?: number
+  depths?: boolean
+}
+
+/** Resolves to the reason why generation ended. */
+export async function generate(
+  checkpoint: string,
+  options: GenerateCommandOptions,
+  output: OutputStream,
+  signal: AbortSignal,
+): Promise<string> {
+  const { device, dtype, threads, prompt, tokenizer: source, depths, ...sampling } = options
+  const tokenizer = await findTokenizer(source ?? checkpoint)
+  const ids = promptIds(tokenizer, prompt)
+  await using model = await Model.load(checkpoint, { device, dtype, threads, signal })
+  await using engine = new Engine(model)
+  const generation = engine.generate(ids, { ...sampling, signal })
+  const recursions = depths ? model.config.num_recursions : null
+  await showGeneration(
+    generation,
+    tokenizer,
+    { prompt, recursions, painters: pc, mode: output.isTTY ? 'terminal' : 'json' },
+    output,
+  )
+  return (await generation.result).finishReason
+}
+
+/** A model cannot start from nothing: an empty prompt is the end of the text before. */
+export function promptIds(tokenizer: Tokenizer, prompt: string): Int32Array {
+  const ids = tokenizer.encode(prompt)
+  if (ids.length > 0) return ids
+  if (tokenizer.eosTokenId !== null) return Int32Array.of(tokenizer.eosTokenId)
+  throw new MorError(
+    'INVALID_ARGUMENT',
+    `the tokenizer ${tokenizer.name} has no begin or end token to start from: give a --prompt`,
+  )
+}

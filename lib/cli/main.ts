@@ -1,0 +1,18 @@
+#!/usr/bin/env node
+// The `mor` command: runs the command line and turns a failure into a message and exit code 1.
+// Must not know: the commands.
+import { describeFailure, exitCodeOf } from './failure.js'
+import { makeProgram } from './program.js'
+
+const program = makeProgram()
+
+// Whoever read the output has had enough, as in `mor train … | head`.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code !== 'EPIPE') throw error
+  process.exit()
+})
+
+program.parseAsync().catch((error: unknown) => {
+  process.stderr.write(describeFailure(error, program.opts().verbose === true))
+  process.exitCode = exitCodeOf(error)
+})

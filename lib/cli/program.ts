@@ -1,0 +1,116 @@
+// The command line of `mor`: commands, options, defaults, help.
+// Must not know: how a command works; each is loaded when it is called.
+import { Command, Option } from 'commander'
+import { INTERRUPTED } from './failure.js'
+import { withInterrupt } from './interrupt.js'
+import { Output } from './output.js'
+import { integer, number } from './values.js'
+
+export function makeProgram(): Command {
+  const program = new Command('mor')
+    .description('Train Mixture-of-Recursions language models and generate from them.')
+    .option('--verbose', 'show the stack of an error')
+    .showHelpAfterError('(--help shows the options)')
+    .showSuggestionAfterError()
+  addTrain(program)
+  addGenerate(program)
+  addInspect(program)
+  return program
+}
+
+const deviceOption = () => new Option('--device <device>', 'auto, cpu, cuda or cuda:<n>').default('auto')
+const dtypeOption = () =>
+  new Option('--dtype <dtype>', 'precision').choices(['bfloat16', 'float32']).default('bfloat16')
+const threadsOption = () =>
+  new Option('--threads <count>', 'CPU threads; 0 leaves it to the device').argParser(integer(0)).default(0)
+
+function addTrain(program: Command): void {
+  program
+    .command('train')
+    .description(
+      'Train a model on text. On a terminal it shows a progress line, elsewhere JSON lines; Ctrl-C saves and stops.',
+    )
+    .requiredOption('--output <folder>', 'folder of the run: checkpoint/, dataset/, metrics.jsonl, run.json')
+    .option('--resume', 'go on with the run in --output; the options that decide its course are taken from there')
+    .option('--config <source>', 'model: a preset or a JSON file (the vocabulary may be left out)')
+    .option('--data <paths...>', 'text or .jsonl files, or one dataset folder')
+    .option('--tokenizer <source>', 'byte-level, a tokenizer.json, or a folder that holds one', 'byte-level')
+    .option('--text-field <key>', 'key of the text in a JSONL line', 'text')
+    .option('--validation-fraction <share>', 'share of the text held out, 0 to 0.5', number(0, 0.5), 0.05)
+    .option('--length <tokens>', 'tokens of a row; default: the context of the model, at most 512', integer(1))
+    .option('--batch-size <rows>', 'rows of a micro-batch', integer(1), 16)
+    .option('--gradient-accumulation <count>', 'micro-batches of a step', integer(1), 1)
+    .option('--steps <count>', 'optimizer steps', integer(1), 1000)
+    .option('--learning-rate <rate>', 'peak learning rate', number(0), 1e-3)
+    .addOption(
+      new Option('--schedule <type>', 'learning-rate schedule')
+        .choices(['trapezoid', 'cosine', 'constant'])
+        .default('trapezoid'),
+    )
+    .option(
+      '--warmup-steps <count>',
+      'steps of linear warm-up; default: 5% of the steps for the trapezoid, else none',
+      integer(0),
+    )
+    .option(
+      '--cooldown-steps <count>',
+      'steps of the trapezoid’s linear cool-down; default: 20% of the steps',
+      integer(0),
+    )
+    .option('--weight-decay <rate>', 'decoupled weight decay', number(0), 0.1)
+    .option('--gradient-clip <norm>', 'largest global gradient norm; 0 for none', number(0), 1)
+    .option('--recompute', 'compute activations again in the backward pass, to save memory')
+    .option('--seed <number>', 'of the initial weights and the order of the data', integer(0), 0)
+    .option('--eval-every <steps>', 'steps between evaluations on held-out text', integer(1), 100)
+    .option('--eval-batches <count>', 'largest number of batches of an evaluation', integer(1), 50)
+    .option('--save-every <steps>', 'steps between checkpoints', integer(1), 500)
+    .addOption(deviceOption())
+    .addOption(dtypeOption())
+    .addOption(threadsOption())
+    .action(async (options) => {
+      const { train } = await import('./train.js')
+      const result = await withInterrupt((signal) => train(options, new Output(process.stdout), signal))
+      if (result.interrupted) process.exitCode = INTERRUPTED
+    })
+}
+
+function addGenerate(program: Command): void {
+  program
+    .command('generate')
+    .description('Generate text from a checkpoint. On a terminal it shows the text, elsewhere JSON lines.')
+    .argument('<checkpoint>', 'checkpoint folder')
+    .option('--prompt <text>', 'text to go on from; without one, generation starts a new text', '')
+    .option(
+      '--tokenizer <source>',
+      'byte-level, a tokenizer.json, or a folder that holds one; default: the checkpoint’s own',
+    )
+    .option('--max-tokens <count>', 'most tokens to generate', integer(1), 256)
+    .option('--temperature <value>', '0 takes the likeliest token', number(0), 1)
+    .option('--top-k <count>', 'choose among the likeliest k tokens; 0 for all', integer(0), 0)
+    .option('--top-p <share>', 'choose among the likeliest tokens of together this probability', number(0, 1), 1)
+    .option('--seed <number>', 'same seed, same text', integer(0))
+    .option('--router-threshold <probability>', 'least router probability for another recursion', number(0, 1))
+    .option('--max-recursions <count>', 'most recursions of a token', integer(1))
+    .option('--depths', 'colour each token by the recursions it ran')
+    .addOption(deviceOption())
+    .addOption(dtypeOption())
+    .addOption(threadsOption())
+    .action(async (checkpoint, options) => {
+      const { generate } = await import('./generate.js')
+      const finishReason = await withInterrupt((signal) => generate(checkpoint, options, process.stdout, signal))
+      if (finishReason === 'abort') process.exitCode = INTERRUPTED
+    })
+}
+
+function addInspect(program: Command): void {
+  program
+    .command('inspect')
+    .description('Show what a model is and costs: parameters, layer map, KV bytes and FLOPs per token.')
+    .argument('<source>', 'a preset, a JSON file, or a checkpoint folder')
+    .option('--length <tokens>', 'sequence length for the FLOPs; default: the context of the model', integer(1))
+    .addOption(dtypeOption())
+    .action(async (source, options) => {
+      const { inspect } = await import('./inspect.js')
+      await inspect(source, options, new Output(process.stdout))
+    })
+}

@@ -1,0 +1,114 @@
+// The folder of a training run: which files it has, and the record by which a run is taken up again.
+// Must not know: how training goes.
+import { appendFile, readFile, rename, stat, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { DatasetState } from '../dataset.js'
+import { MorError, toMorError } from '../errors.js'
+
+/** What decides the course of a run beside the options that the trainer itself keeps; the same when it is resumed. */
+export interface RunSettings {
+  /** The token dataset, relative to the folder of the run. */
+  dataset: string
+  /** Tokens of a row. */
+  length: number
+  batchSize: number
+  gradientAccumulation: number
+  steps: number
+  /** Of the order of the data. */
+  seed: number
+}
+
+/** run.json. `positions` holds the place in the data after the steps of the last two checkpoints. */
+export interface RunRecord {
+  settings: RunSettings
+  positions: { step: number; data: DatasetState }[]
+}
+
+export function runFiles(folder: string) {
+  return {
+    record: join(folder, 'run.json'),
+    metrics: join(folder, 'metrics.jsonl'),
+    dataset: join(folder, 'dataset'),
+    checkpoint: join(folder, 'checkpoint'),
+  }
+}
+
+/** Throws `CHECKPOINT_MISSING` where the folder holds no run, `CHECKPOINT_INVALID` where its record is damaged. */
+export async function readRunRecord(folder: string): Promise<RunRecord> {
+  const path = runFiles(folder).record
+  const text = await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== 'ENOENT') throw toMorError(error)
+    throw new MorError('CHECKPOINT_MISSING', `there is no run to resume in ${folder}: ${path} is missing`)
+  })
+  try {
+    const record: RunRecord = JSON.parse(text)
+    if (typeof record.settings !== 'object' || !Array.isArray(record.positions))
+      throw new Error('it has no settings or positions')
+    return record
+  } catch (error) {
+    throw new MorError('CHECKPOINT_INVALID', `${path} is damaged: ${(error as Error).message}`)
+  }
+}
+
+export async function writeRunRecord(folder: string, record: RunRecord): Promise<void> {
+  const { record: path } = runFiles(folder)
+  await writeFile(`${path}.partial`, `${JSON.stringify(record, null, 2)}\n`)
+  await rename(`${path}.partial`, path)
+}
+
+/**
+ * Writes down where the data stands before the checkpoint of `step` is saved, and keeps the place of the checkpoint before: whichever
+ * checkpoint a crash leaves, its place is known.
+ */
+export async function recordPosition(
+  folder: string,
+  record: RunRecord,
+  step: number,
+  data: DatasetState,
+): Promise<RunRecord> {
+  const earlier = record.positions.filter((position) => position.step < step).slice(-1)
+  const next = { ...record, positions: [...earlier, { step, data }] }
+  await writeRunRecord(folder, next)
+  return next
+}
+
+/** The place in the data after `step` steps. Throws `CHECKPOINT_INVALID` where the record does not know it. */
+export function positionAt(record: RunRecord, step: number): DatasetState {
+  const position = record.positions.find((candidate) => candidate.step === step)
+  if (position) return position.data
+  const known = record.positions.map((candidate) => candidate.step).join(' and ') || 'none'
+  throw new MorError(
+    'CHECKPOINT_INVALID',
+    `the checkpoint is of step ${step}, but run.json knows the place in the data for ${known}: checkpoint and run.json are not of one run`,
+  )
+}
+
+/** Refuses to start a run where one already is. */
+export async function checkNoRun(folder: string): Promise<void> {
+  const path = runFiles(folder).record
+  if ((await stat(path).catch(() => null)) === null) return
+  throw new MorError(
+    'INVALID_ARGUMENT',
+    `${folder} already holds a run: continue it with --resume, or choose another --output`,
+  )
+}
+
+/** Takes out of metrics.jsonl what a resumed run will write again: the records after `step`, and a line cut short. */
+export async function trimMetrics(folder: string, step: number): Promise<void> {
+  const { metrics } = runFiles(folder)
+  const text = await readFile(metrics, 'utf8').catch(() => '')
+  const kept = text.split('\n').filter((line) => {
+    try {
+      return JSON.parse(line).step <= step
+    } catch {
+      return false
+    }
+  })
+  await writeFile(metrics, kept.map((line) => `${line}\n`).join(''))
+}
+
+export async function appendMetrics(folder: string, record: object): Promise<void> {
+  await appendFile(runFiles(folder).metrics, `${JSON.stringify(record)}\n`).catch((error: unknown) => {
+    throw toMorError(error)
+  })
+}

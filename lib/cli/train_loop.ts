@@ -1,0 +1,126 @@
+// The course of a training run: steps, evaluations, checkpoints, and an end in order when interrupted.
+// Must not know: how model, data and options were made, the command line.
+import type { Dataset } from '../dataset.js'
+import { MorError } from '../errors.js'
+import { type Evaluation, type Evaluator, evaluateDataset } from './evaluation.js'
+import { formatCount, formatDuration, formatShares } from './format.js'
+import type { Output } from './output.js'
+
+/** What this needs of a Trainer. */
+export interface LoopTrainer extends Evaluator {
+  step(batch: Int32Array[]): Promise<StepRecord>
+}
+
+export interface StepRecord {
+  step: number
+  loss: number
+  lmLoss: number
+  learningRate: number
+  tokensPerSecond: number
+  depthHistogram: number[]
+}
+
+export interface TrainLoopOptions {
+  trainer: LoopTrainer
+  train: Dataset
+  /** Null: nothing is held out, nothing evaluated. */
+  validation: Dataset | null
+  /** Steps done before. */
+  firstStep: number
+  steps: number
+  /** Rows of one step, all micro-batches together. */
+  rowsPerStep: number
+  /** Rows of one evaluation batch. */
+  batchSize: number
+  evalEvery: number
+  evalBatches: number
+  saveEvery: number
+  /** Saves everything after `step` steps. */
+  save: (step: number) => Promise<void>
+  /** Takes every record for metrics.jsonl. */
+  record: (record: object) => Promise<void>
+  output: Output
+  signal: AbortSignal
+}
+
+export interface TrainResult {
+  step: number
+  interrupted: boolean
+  /** The last one, if any. */
+  evaluation: Evaluation | null
+}
+
+/** So many refused steps in a row end the run. */
+const MAX_REFUSED_STEPS = 10
+
+/**
+ * Trains until `steps` or until the signal aborts, which lets the current step finish; saves in either case. Evaluates with
+ * threshold routing: causal, as generation routes. A step refused for a non-finite loss is recorded and passed over; after ten in
+ * a row the run is saved and ends with `NON_FINITE`.
+ */
+export async function trainLoop(options: TrainLoopOptions): Promise<TrainResult> {
+  const { trainer, train, validation, steps, rowsPerStep, evalEvery, saveEvery, save, record, output, signal } = options
+  const started = performance.now()
+  const tell = async (entry: object, show: () => void) => {
+    await record(entry)
+    show()
+  }
+  let step = options.firstStep
+  let savedStep: number | null = null
+  let refused = 0
+  let evaluation: Evaluation | null = null
+
+  while (step < steps && !signal.aborted) {
+    const rows = await train.next(rowsPerStep)
+    try {
+      const stats = await trainer.step(rows)
+      step = stats.step
+      refused = 0
+      const entry = { type: 'step', ...stats, epoch: train.state().epoch }
+      const remaining = ((performance.now() - started) / 1000 / (step - options.firstStep)) * (steps - step)
+      await tell(entry, () => output.progress(entry, stepStatus(stats, steps, remaining)))
+    } catch (error) {
+      if (!(error instanceof MorError) || error.code !== 'NON_FINITE') throw error
+      const entry = { type: 'refused', step, message: error.message }
+      await tell(entry, () => output.event(entry, `step ${step + 1} refused: ${error.message}`))
+      if (++refused < MAX_REFUSED_STEPS) continue
+      await save(step)
+      throw error
+    }
+    const last = step === steps
+    if (validation && (last || step % evalEvery === 0)) {
+      const { batchSize, evalBatches } = options
+      const result = await evaluateDataset(trainer, validation, {
+        batchSize,
+        maxBatches: evalBatches,
+        routing: 'threshold',
+      })
+      evaluation = result
+      const entry = { type: 'evaluation', step, ...result }
+      await tell(entry, () => output.event(entry, evaluationLine(step, result)))
+    }
+    if (last || step % saveEvery === 0) {
+      await save(step)
+      savedStep = step
+    }
+  }
+  if (savedStep !== step) await save(step)
+  output.end()
+  return { step, interrupted: step < steps, evaluation }
+}
+
+function stepStatus(stats: StepRecord, steps: number, remainingSeconds: number): string {
+  return [
+    `step ${stats.step}/${steps}`,
+    `loss ${stats.lmLoss.toFixed(3)}`,
+    `lr ${stats.learningRate.toExponential(1)}`,
+    `${formatCount(stats.tokensPerSecond)} tokens/s`,
+    ...(stats.depthHistogram.length > 1 ? [`depths ${formatShares(stats.depthHistogram)}`] : []),
+    `${formatDuration(remainingSeconds)} left`,
+  ].join('  ')
+}
+
+function evaluationLine(step: number, { lmLoss, bitsPerByte, depthHistogram }: Evaluation): string {
+  const depths = depthHistogram.length > 1 ? `, depths ${formatShares(depthHistogram)}` : ''
+  return `step ${step}: validation loss ${lmLoss.toFixed(4)}, ${bitsPerByte.toFixed(2)} bits per byte${depths}`
+}

@@ -1,0 +1,23 @@
+// The values of command-line options: parses them and says what is expected where one is wrong.
+// Must not know: which options there are.
+import { InvalidArgumentError } from 'commander'
+
+/** A parser of integers in [min, max]. */
+export function integer(min: number, max = Number.MAX_SAFE_INTEGER) {
+  return (text: string): number => {
+    const value = Number(text)
+    if (text.trim() !== '' && Number.isSafeInteger(value) && value >= min && value <= max) return value
+    const range = max === Number.MAX_SAFE_INTEGER ? `of at least ${min}` : `from ${min} to ${max}`
+    throw new InvalidArgumentError(`It must be an integer ${range}.`)
+  }
+}
+
+/** A parser of numbers in [min, max]. */
+export function number(min: number, max = Number.POSITIVE_INFINITY) {
+  return (text: string): number => {
+    const value = Number(text)
+    if (text.trim() !== '' && Number.isFinite(value) && value >= min && value <= max) return value
+    const range = max === Number.POSITIVE_INFINITY ? `of at least ${min}` : `from ${min} to ${max}`
+    throw new InvalidArgumentError(`It must be a number ${range}.`)
+  }
+}

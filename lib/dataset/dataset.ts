@@ -1,0 +1,150 @@
+// One split of a token dataset as rows for training or evaluation, in an order that can be left and taken up again.
+// Must not know: models, tokenization.
+import { MorError } from '../errors.js'
+import type { Tokenizer } from '../tokenizer.js'
+import { type DatasetInfo, type DatasetSplit, readDatasetInfo, type SplitName } from './format.js'
+import { hash, shuffledIndex } from './order.js'
+import { TokenReader } from './reader.js'
+
+export interface DatasetOptions {
+  split?: SplitName
+  /** T: tokens that the model sees at once. Rows have T + 1 ids, the last T of which are targets. */
+  length: number
+  /** Of the shuffled order; 0 by default. */
+  seed?: number
+  /** The tokenizer in use: the dataset must have been made with the same one. */
+  tokenizer?: Tokenizer
+}
+
+/** Where `next` goes on. Plain JSON. */
+export interface DatasetState {
+  tokens: number
+  length: number
+  seed: number
+  epoch: number
+  index: number
+}
+
+/**
+ * The split's tokens cut into windows of T + 1 ids that overlap by one, so that every token but the first is a target
+ * once. `next` visits the windows shuffled, all of them in every epoch; each epoch cuts at another offset below T.
+ */
+export class Dataset {
+  readonly info: DatasetInfo
+  readonly split: DatasetSplit
+  readonly length: number
+  readonly seed: number
+  readonly #reader: TokenReader
+  #epoch = 0
+  #index = 0
+
+  private constructor(info: DatasetInfo, split: SplitName, length: number, seed: number, reader: TokenReader) {
+    this.info = info
+    this.split = info.splits[split]
+    this.length = length
+    this.seed = seed
+    this.#reader = reader
+  }
+
+  /**
+   * Opens the dataset that `buildDataset` wrote. Throws `IO_ERROR` where it is missing or damaged, `INVALID_ARGUMENT`
+   * where the split has fewer tokens than one row or was made with another tokenizer.
+   */
+  static async open(
+    folder: string,
+    { split = 'train', length, seed = 0, tokenizer }: DatasetOptions,
+  ): Promise<Dataset> {
+    if (!Number.isSafeInteger(length) || length < 1)
+      throw new MorError('INVALID_ARGUMENT', `length is ${length}: it must be a positive integer`)
+    if (!Number.isSafeInteger(seed)) throw new MorError('INVALID_ARGUMENT', `seed is ${seed}: it must be an integer`)
+    const info = await readDatasetInfo(folder)
+    if (tokenizer && tokenizer.fingerprint !== info.tokenizer.fingerprint) {
+      throw new MorError(
+        'INVALID_ARGUMENT',
+        `${folder} was made with the tokenizer ${info.tokenizer.name} (vocabulary ${info.tokenizer.vocab_size}), not with ${tokenizer.name} (vocabulary ${tokenizer.vocabSize}): build it again with this one`,
+      )
+    }
+    const { tokens } = info.splits[split]
+    if (tokens < length + 1) {
+      throw new MorError(
+        'INVALID_ARGUMENT',
+        `the ${split} split of ${folder} has ${tokens} tokens, fewer than one row of length + 1 = ${length + 1}: use more text or a shorter length`,
+      )
+    }
+    return new Dataset(info, split, length, seed, await TokenReader.open(folder, info, split))
+  }
+
+  /** The next `rows` windows of the shuffled order, each T + 1 ids. Calls may overlap: each takes its place when called. */
+  next(rows: number): Promise<Int32Array[]> {
+    const starts = Array.from({ length: rows }, () => this.#takeStart())
+    return Promise.all(starts.map((start) => this.#reader.read(start, this.length + 1)))
+  }
+
+  /** All windows in file order, `rows` at a time (the last batch may have fewer). What is left over at the end is no full window. */
+  async *sequential(rows: number): AsyncGenerator<Int32Array[]> {
+    const windows = this.#windows(0)
+    for (let first = 0; first < windows; first += rows) {
+      const count = Math.min(rows, windows - first)
+      yield await Promise.all(
+        Array.from({ length: count }, (_, row) => this.#reader.read((first + row) * this.length, this.length + 1)),
+      )
+    }
+  }
+
+  state(): DatasetState {
+    return { tokens: this.split.tokens, length: this.length, seed: this.seed, epoch: this.#epoch, index: this.#index }
+  }
+
+  /** Makes `next` go on where `state` was taken. Throws `INVALID_ARGUMENT` if it belongs to other data, another length or seed. */
+  restore(state: DatasetState): void {
+    const own = this.state()
+    for (const key of ['tokens', 'length', 'seed'] as const) {
+      if (state[key] !== own[key]) {
+        throw new MorError(
+          'INVALID_ARGUMENT',
+          `cannot go on in this dataset: its ${key} is ${own[key]}, that of the saved state ${state[key]}`,
+        )
+      }
+    }
+    const inRange = (value: number, end: number) => Number.isSafeInteger(value) && value >= 0 && value < end
+    if (
+      !inRange(state.epoch, Number.MAX_SAFE_INTEGER) ||
+      !inRange(state.index, this.#windows(this.#offset(state.epoch)))
+    ) {
+      throw new MorError(
+        'INVALID_ARGUMENT',
+        `cannot go on at epoch ${state.epoch}, window ${state.index}: there is no such window`,
+      )
+    }
+    this.#epoch = state.epoch
+    this.#index = state.index
+  }
+
+  close(): Promise<void> {
+    return this.#reader.close()
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close()
+  }
+
+  #takeStart(): number {
+    const offset = this.#offset(this.#epoch)
+    const windows = this.#windows(offset)
+    const start = offset + shuffledIndex(this.#index, windows, this.seed, this.#epoch) * this.length
+    if (++this.#index === windows) {
+      this.#index = 0
+      this.#epoch++
+    }
+    return start
+  }
+
+  /** Where the first window of an epoch begins: below T, and such that one window fits. */
+  #offset(epoch: number): number {
+    return hash(epoch, this.seed) % Math.min(this.length, this.split.tokens - this.length)
+  }
+
+  #windows(offset: number): number {
+    return Math.floor((this.split.tokens - 1 - offset) / this.length)
+  }
+}

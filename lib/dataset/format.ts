@@ -1,0 +1,108 @@
+// The sidecar of a token dataset, dataset.json: what is in the shards beside it, and how to read them.
+// Must not know: text, windows, order.
+import { readFile, stat, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { MorError, toMorError } from '../errors.js'
+
+export const INFO_FILE = 'dataset.json'
+const FORMAT = 'mor-token-dataset'
+const VERSION = 1
+
+export type SplitName = 'train' | 'validation'
+
+/** One part of a dataset: a stream of tokens cut into shard files, read in this order. */
+export interface DatasetSplit {
+  tokens: number
+  /** UTF-8 bytes of the text that the tokens stand for; end tokens stand for none. */
+  bytes: number
+  /** Stretches of text, each followed by an end token. */
+  documents: number
+  shards: { file: string; tokens: number }[]
+}
+
+/**
+ * dataset.json. A shard holds token ids alone, little-endian, `dtype` wide: uint16 where every id fits, else uint32.
+ */
+export interface DatasetInfo {
+  format: typeof FORMAT
+  version: typeof VERSION
+  dtype: 'uint16' | 'uint32'
+  tokenizer: { name: string; fingerprint: string; vocab_size: number; end_token_id: number }
+  validation_fraction: number
+  /** Key of the text in JSONL lines. */
+  text_field: string
+  /** The files it was made from; `modified` is their time of change in milliseconds since 1970. */
+  sources: { path: string; bytes: number; modified: number }[]
+  splits: Record<SplitName, DatasetSplit>
+}
+
+export const emptyInfo = { format: FORMAT, version: VERSION } as const
+
+export function bytesPerId(dtype: DatasetInfo['dtype']): 2 | 4 {
+  return dtype === 'uint16' ? 2 : 4
+}
+
+export function dtypeFor(vocabSize: number): DatasetInfo['dtype'] {
+  return vocabSize <= 65536 ? 'uint16' : 'uint32'
+}
+
+export async function writeDatasetInfo(folder: string, info: DatasetInfo): Promise<void> {
+  await writeFile(join(folder, INFO_FILE), `${JSON.stringify(info, null, 2)}\n`)
+}
+
+/**
+ * Reads dataset.json and checks that every shard is there and as long as it says.
+ * Throws `IO_ERROR` for a folder that is no dataset, a damaged sidecar, a missing or truncated shard.
+ */
+export async function readDatasetInfo(folder: string): Promise<DatasetInfo> {
+  const path = join(folder, INFO_FILE)
+  const text = await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== 'ENOENT') throw toMorError(error)
+    throw new MorError('IO_ERROR', `${folder} is not a token dataset, or not a finished one: it has no ${INFO_FILE}`)
+  })
+  const info = parseInfo(text, path)
+  for (const split of Object.values(info.splits)) {
+    for (const shard of split.shards) await checkShard(join(folder, shard.file), shard.tokens * bytesPerId(info.dtype))
+  }
+  return info
+}
+
+function parseInfo(text: string, path: string): DatasetInfo {
+  const refuse = (reason: string): never => {
+    throw new MorError('IO_ERROR', `${path} ${reason}: build the dataset again`)
+  }
+  let info: DatasetInfo
+  try {
+    info = JSON.parse(text)
+  } catch (error) {
+    return refuse(`is not JSON (${(error as Error).message})`)
+  }
+  if (info?.format !== FORMAT) return refuse(`has format ${JSON.stringify(info?.format)}, not "${FORMAT}"`)
+  if (info.version !== VERSION)
+    return refuse(`has version ${JSON.stringify(info.version)}; this release reads ${VERSION}`)
+  if (info.dtype !== 'uint16' && info.dtype !== 'uint32') return refuse(`has dtype ${JSON.stringify(info.dtype)}`)
+  for (const key of ['vocab_size', 'end_token_id'] as const) {
+    if (!isCount(info.tokenizer?.[key])) return refuse(`has no tokenizer.${key}`)
+  }
+  for (const name of ['train', 'validation'] as const) {
+    const split = info.splits?.[name]
+    if (!isCount(split?.tokens) || !isCount(split.bytes) || !Array.isArray(split.shards))
+      return refuse(`has no ${name} split`)
+    const sum = split.shards.reduce((tokens, shard) => tokens + shard.tokens, 0)
+    if (sum !== split.tokens) return refuse(`counts ${split.tokens} ${name} tokens, but its shards hold ${sum}`)
+  }
+  return info
+}
+
+function isCount(value: unknown): value is number {
+  return Number.isSafeInteger(value) && (value as number) >= 0
+}
+
+async function checkShard(path: string, expected: number): Promise<void> {
+  const { size } = await stat(path).catch((error: unknown) => {
+    throw toMorError(error)
+  })
+  if (size === expected) return
+  const how = size < expected ? 'truncated' : 'too long'
+  throw new MorError('IO_ERROR', `shard ${path} is ${how}: ${size} bytes, not ${expected}; build the dataset again`)
+}

@@ -1,0 +1,130 @@
+// Reads text and JSONL files of any size as stretches of text, without holding more than one stretch in memory.
+// Must not know: tokens.
+import { createReadStream } from 'node:fs'
+import { extname } from 'node:path'
+import { TextDecoder } from 'node:util'
+import { MorError, toMorError } from '../errors.js'
+
+/** A stretch of text. A document is one or more segments in a row; the last one has `endsDocument`. */
+export interface Segment {
+  text: string
+  endsDocument: boolean
+}
+
+/** A plain text file is cut after a line end into segments of about this many characters. */
+const SEGMENT_CHARACTERS = 16 * 1024
+
+/**
+ * The documents of a file: a `.jsonl` or `.ndjson` file holds one per line, as the string under `textField`; any other file is
+ * one document of plain text. Blank lines and empty documents are passed over.
+ * Throws `INVALID_ARGUMENT` for an empty file, text that is not UTF-8, and a line that is not such an object (naming its number).
+ */
+export async function* readSegments(path: string, textField: string): AsyncGenerator<Segment> {
+  const isJsonLines = ['.jsonl', '.ndjson'].includes(extname(path).toLowerCase())
+  let empty = true
+  for await (const segment of isJsonLines ? jsonLines(path, textField) : plainText(path)) {
+    if (segment.text === '') continue
+    empty = false
+    yield segment
+  }
+  if (empty) throw new MorError('INVALID_ARGUMENT', `${path} holds no text`)
+}
+
+async function* jsonLines(path: string, textField: string): AsyncGenerator<Segment> {
+  let number = 0
+  for await (const line of lines(path)) {
+    number++
+    const json = decodeUtf8(line, () => `${path}, line ${number}`)
+    if (json.trim() !== '') yield { text: textOfLine(json, textField, `${path}, line ${number}`), endsDocument: true }
+  }
+}
+
+function textOfLine(json: string, textField: string, where: string): string {
+  let value: unknown
+  try {
+    value = JSON.parse(json)
+  } catch (error) {
+    throw new MorError('INVALID_ARGUMENT', `${where} is not JSON: ${(error as Error).message}`)
+  }
+  const text = (value as Record<string, unknown> | null)?.[textField]
+  if (typeof text === 'string') return text
+  const found =
+    typeof value === 'object' && value !== null
+      ? `its keys are ${Object.keys(value).join(', ')}`
+      : `it is ${json.trim().slice(0, 40)}`
+  throw new MorError('INVALID_ARGUMENT', `${where} has no string under "${textField}": ${found}`)
+}
+
+async function* plainText(path: string): AsyncGenerator<Segment> {
+  const decoder = new TextDecoder('utf-8', { fatal: true })
+  let text = ''
+  let offset = 0
+  for await (const chunk of bytesOf(path)) {
+    text += decodeWith(decoder, chunk, `${path}, near byte ${offset}`)
+    offset += chunk.length
+    // One stretch stays back, so that the last one can carry the end of the document.
+    for (let cut = cutPoint(text); cut < text.length; cut = cutPoint(text)) {
+      yield { text: text.slice(0, cut), endsDocument: false }
+      text = text.slice(cut)
+    }
+  }
+  text += decodeWith(decoder, undefined, `${path}, at its end`)
+  yield { text, endsDocument: true }
+}
+
+/** After the first line end past the segment length; text without line ends is cut between characters at twice that length. */
+function cutPoint(text: string): number {
+  if (text.length <= SEGMENT_CHARACTERS) return text.length
+  const lineEnd = text.indexOf('\n', SEGMENT_CHARACTERS)
+  if (lineEnd >= 0 && lineEnd < 2 * SEGMENT_CHARACTERS) return lineEnd + 1
+  if (text.length <= 2 * SEGMENT_CHARACTERS) return text.length
+  const splitsPair = text.charCodeAt(2 * SEGMENT_CHARACTERS - 1) >> 10 === 0xd800 >> 10
+  return 2 * SEGMENT_CHARACTERS - (splitsPair ? 1 : 0)
+}
+
+/** The lines of a file as bytes, without their line ends. Only "\n" ends a line: JSON strings may hold the Unicode line separators. */
+async function* lines(path: string): AsyncGenerator<Buffer> {
+  let parts: Buffer[] = []
+  for await (const chunk of bytesOf(path)) {
+    let start = 0
+    for (let end = chunk.indexOf(10); end >= 0; end = chunk.indexOf(10, start)) {
+      parts.push(chunk.subarray(start, end))
+      yield Buffer.concat(parts)
+      parts = []
+      start = end + 1
+    }
+    if (start < chunk.length) parts.push(chunk.subarray(start))
+  }
+  if (parts.length > 0) yield Buffer.concat(parts)
+}
+
+async function* bytesOf(path: string): AsyncGenerator<Buffer> {
+  try {
+    yield* createReadStream(path, { highWaterMark: 1 << 18 })
+  } catch (error) {
+    throw toMorError(error)
+  }
+}
+
+function decodeUtf8(bytes: Buffer, where: () => string): string {
+  try {
+    return new TextDecoder('utf-8', { fatal: true }).decode(bytes)
+  } catch {
+    throw notUtf8(where())
+  }
+}
+
+function decodeWith(decoder: TextDecoder, bytes: Buffer | undefined, where: string): string {
+  try {
+    return decoder.decode(bytes, { stream: bytes !== undefined })
+  } catch {
+    throw notUtf8(where)
+  }
+}
+
+function notUtf8(where: string): MorError {
+  return new MorError(
+    'INVALID_ARGUMENT',
+    `${where}: the text is not UTF-8; convert it, or unpack it if it is compressed`,
+  )
+}

@@ -1,0 +1,108 @@
+// The built-in tokenizer: one id per byte of UTF-8 and one for end of text.
+// Must not know: files other than its own tokenizer.json, the Hugging Face library.
+import { createHash } from 'node:crypto'
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { TextDecoder } from 'node:util'
+import type { Detokenizer, Tokenizer } from '../tokenizer.js'
+import { checkTokenId } from './token_id.js'
+
+const END_OF_TEXT = 256
+const END_OF_TEXT_NAME = '<|endoftext|>'
+
+/**
+ * The character that stands for each byte in a byte-level `tokenizer.json`: printable Latin-1 bytes stand for
+ * themselves, the 68 others for U+0100, U+0101, … in order (the table GPT-2 introduced).
+ */
+function byteCharacters(): string[] {
+  const printable = (byte: number) => (byte > 32 && byte < 127) || (byte > 160 && byte !== 173)
+  let next = 256
+  return Array.from({ length: 256 }, (_, byte) => String.fromCodePoint(printable(byte) ? byte : next++))
+}
+
+/** The same tokenizer in Hugging Face's format: a BPE vocabulary of single bytes without merges. */
+function tokenizerJson(): string {
+  const byteLevel = { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true, use_regex: false }
+  const endOfText = { id: END_OF_TEXT, content: END_OF_TEXT_NAME, special: true, normalized: false }
+  return `${JSON.stringify(
+    {
+      version: '1.0',
+      truncation: null,
+      padding: null,
+      added_tokens: [{ ...endOfText, single_word: false, lstrip: false, rstrip: false }],
+      normalizer: null,
+      pre_tokenizer: byteLevel,
+      post_processor: null,
+      decoder: byteLevel,
+      model: {
+        type: 'BPE',
+        dropout: null,
+        unk_token: null,
+        continuing_subword_prefix: null,
+        end_of_word_suffix: null,
+        fuse_unk: false,
+        byte_fallback: false,
+        ignore_merges: false,
+        vocab: Object.fromEntries(byteCharacters().map((character, byte) => [character, byte])),
+        merges: [],
+      },
+    },
+    null,
+    1,
+  )}\n`
+}
+
+const JSON_TEXT = tokenizerJson()
+const FINGERPRINT = createHash('sha256').update(JSON_TEXT).digest('hex')
+
+class ByteLevelTokenizer implements Tokenizer {
+  readonly name = 'byte-level'
+  readonly fingerprint = FINGERPRINT
+  readonly vocabSize = END_OF_TEXT + 1
+  readonly bosTokenId = null
+  readonly eosTokenId = END_OF_TEXT
+
+  encode(text: string): Int32Array {
+    return new Int32Array(Buffer.from(text, 'utf8'))
+  }
+
+  decode(ids: ArrayLike<number>, { skipSpecialTokens = true }: { skipSpecialTokens?: boolean } = {}): string {
+    const decoder = utf8Decoder()
+    const bytes = new Uint8Array(ids.length)
+    let text = ''
+    let length = 0
+    for (let i = 0; i < ids.length; i++) {
+      const id = checkTokenId(ids[i]!, i)
+      if (id < END_OF_TEXT) {
+        bytes[length++] = id
+      } else if (id === END_OF_TEXT && !skipSpecialTokens) {
+        text += decoder.decode(bytes.subarray(0, length)) + END_OF_TEXT_NAME
+        length = 0
+      }
+    }
+    return text + decoder.decode(bytes.subarray(0, length))
+  }
+
+  detokenizer(): Detokenizer {
+    const decoder = utf8Decoder()
+    return {
+      push: (id) => (checkTokenId(id, 0) < END_OF_TEXT ? decoder.decode(Uint8Array.of(id), { stream: true }) : ''),
+      flush: () => decoder.decode(),
+    }
+  }
+
+  save(folder: string): Promise<void> {
+    return writeFile(join(folder, 'tokenizer.json'), JSON_TEXT)
+  }
+}
+
+/** A byte order mark is text like any other: what was encoded comes back byte for byte. */
+function utf8Decoder(): TextDecoder {
+  return new TextDecoder('utf-8', { ignoreBOM: true })
+}
+
+const instance = new ByteLevelTokenizer()
+
+export function byteLevelTokenizer(): Tokenizer {
+  return instance
+}

@@ -1,0 +1,47 @@
+// Streaming detokenisation for tokenizers that can only decode whole sequences.
+// Must not know: how the tokenizer decodes.
+import type { Detokenizer } from '../tokenizer.js'
+
+const REPLACEMENT = '\uFFFD'
+
+/**
+ * What a token adds depends on its neighbours (a leading space, a byte of a character), so each new token is decoded
+ * together with those of the piece before it, and only the difference is returned. An unfinished character decodes to
+ * one U+FFFD at the very end, which is held back until it is known to be finished or broken.
+ */
+export class WindowDetokenizer implements Detokenizer {
+  readonly #decode: (ids: number[]) => string
+  /** Tokens of the last finished piece, as context, then those since. */
+  #window: number[] = []
+  #contextTokens = 0
+  /** How much of the window's text was returned. */
+  #returned = 0
+
+  /** @param decode text of a non-empty sequence of ids */
+  constructor(decode: (ids: number[]) => string) {
+    this.#decode = decode
+  }
+
+  push(id: number): string {
+    this.#window.push(id)
+    const text = this.#decode(this.#window)
+    if (text.endsWith(REPLACEMENT)) {
+      const piece = text.slice(this.#returned, -1)
+      this.#returned += piece.length
+      return piece
+    }
+    const piece = text.slice(this.#returned)
+    this.#window = this.#window.slice(this.#contextTokens)
+    this.#contextTokens = this.#window.length
+    this.#returned = this.#decode(this.#window).length
+    return piece
+  }
+
+  flush(): string {
+    const rest = this.#window.length > 0 ? this.#decode(this.#window).slice(this.#returned) : ''
+    this.#window = []
+    this.#contextTokens = 0
+    this.#returned = 0
+    return rest
+  }
+}

@@ -1,0 +1,30 @@
+// Failures: a message and its code, the stack only on demand, 130 where the user stopped the command.
+import { describe, expect, it } from 'vitest'
+import { describeFailure, exitCodeOf } from '../../../lib/cli/failure.js'
+import { MorError } from '../../../lib/errors.js'
+
+describe('failures', () => {
+  const error = new MorError('INVALID_ARGUMENT', 'length is 0: it must be positive')
+
+  it('say what was wrong and no more', () => {
+    expect(describeFailure(error, false)).toMatch(
+      /^\S*error\S* \S*\[INVALID_ARGUMENT\]\S* length is 0: it must be positive\n$/,
+    )
+  })
+
+  it('show the stack of the cause with --verbose', () => {
+    expect(describeFailure(error, true)).toContain('failure.test.ts')
+    const wrapped = new MorError('IO_ERROR', 'cannot', { cause: new RangeError('root') })
+    expect(describeFailure(wrapped, true)).toContain('RangeError: root')
+  })
+
+  it('of the program itself ask for --verbose', () => {
+    expect(describeFailure(new TypeError('x is undefined'), false)).toMatch(/\[INTERNAL\].*x is undefined\n.*--verbose/)
+  })
+
+  it('exit with 1, or 130 when interrupted', () => {
+    expect(exitCodeOf(error)).toBe(1)
+    expect(exitCodeOf('text')).toBe(1)
+    expect(exitCodeOf(new MorError('ABORTED', 'stopped'))).toBe(130)
+  })
+})

@@ -1,0 +1,142 @@
+// The generate command on a stand-in addon that counts upwards: options reach the engine, output is as promised.
+import { mkdtempSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { stripVTControlCharacters } from 'node:util'
+import { beforeEach, describe, expect, it, vi } from 'vitest'
+import { type GenerateCommandOptions, generate, promptIds } from '../../../lib/cli/generate.js'
+import { Model } from '../../../lib/model.js'
+import { Tokenizer } from '../../../lib/tokenizer.js'
+import { FakeAddon } from '../fake_addon.js'
+import { RecordingStream } from './recording_stream.js'
+
+let addon: FakeAddon
+vi.mock('../../../lib/native_loader.js', () => ({ loadNative: () => addon }))
+
+let folder: string
+beforeEach(async () => {
+  addon = new FakeAddon()
+  folder = mkdtempSync(join(tmpdir(), 'mor-generate-'))
+  const config = {
+    vocab_size: 257,
+    hidden_size: 8,
+    intermediate_size: 8,
+    num_hidden_layers: 5,
+    num_attention_heads: 2,
+    num_recursions: 3,
+    eos_token_id: 256,
+    router: { type: 'expert_choice' as const },
+  }
+  await using model = await Model.create(config)
+  await model.save(folder)
+  await Tokenizer.byteLevel().save(folder)
+})
+
+const defaults: GenerateCommandOptions = {
+  prompt: 'A',
+  maxTokens: 5,
+  temperature: 0.5,
+  topK: 7,
+  topP: 0.9,
+  device: 'auto',
+  dtype: 'bfloat16',
+  threads: 0,
+}
+
+async function run(changes: Partial<GenerateCommandOptions> = {}, { terminal = false } = {}) {
+  const stream = new RecordingStream(terminal)
+  const reason = await generate(folder, { ...defaults, ...changes }, stream, new AbortController().signal)
+  return { reason, stream }
+}
+
+describe('generate', () => {
+  it('writes a JSON object per token with its depth, and one for all', async () => {
+    const { reason, stream } = await run()
+    expect(reason).toBe('length')
+    expect(stream.records.slice(0, 2)).toEqual([
+      { type: 'token', token: 66, depth: 1, logprob: -0.5, text: 'B' },
+      { type: 'token', token: 67, depth: 2, logprob: -0.5, text: 'C' },
+    ])
+    expect(stream.records.at(-1)).toMatchObject({
+      type: 'generation',
+      prompt: 'A',
+      text: 'BCDEF',
+      finishReason: 'length',
+    })
+    expect(addon.models.every((model) => model.disposed)).toBe(true)
+  })
+
+  it('shows text on a terminal', async () => {
+    const { stream } = await run({ depths: true }, { terminal: true })
+    const plain = stripVTControlCharacters(stream.text)
+    expect(plain).toMatch(/^ABCDEF\n\ndepth 1 2 3 {2}5 tokens.*mean depth 1\.80\n$/)
+    expect((await run({}, { terminal: true })).stream.text).not.toContain('depth')
+  })
+
+  it('hands its options to the engine', async () => {
+    const submitted: unknown[] = []
+    const createEngine = addon.createEngine
+    addon.createEngine = (...args) => {
+      const engine = createEngine(...args)
+      const { submit } = engine
+      return Object.assign(engine, {
+        submit: (...call: Parameters<typeof submit>) => {
+          submitted.push(call[2])
+          submit(...call)
+        },
+      })
+    }
+    await run({ seed: 3, routerThreshold: 0.7, maxRecursions: 2 })
+    expect(submitted).toEqual([
+      expect.objectContaining({
+        maxTokens: 5,
+        temperature: 0.5,
+        topK: 7,
+        topP: 0.9,
+        seed: 3,
+        routerThreshold: 0.7,
+        maxRecursions: 2,
+        stop: Int32Array.of(256),
+      }),
+    ])
+  })
+
+  it('stops when interrupted, and shows what there is', async () => {
+    const controller = new AbortController()
+    const stream = new RecordingStream(false)
+    const write = stream.write.bind(stream)
+    stream.write = (text) => {
+      controller.abort()
+      write(text)
+    }
+    const reason = await generate(folder, { ...defaults, maxTokens: 1000 }, stream, controller.signal)
+    expect(reason).toBe('abort')
+    expect(stream.records.at(-1)).toMatchObject({ type: 'generation', finishReason: 'abort' })
+    expect(stream.records.length).toBeLessThan(10)
+  })
+
+  it('refuses what the model cannot do, and a folder without a model', async () => {
+    await expect(run({ maxRecursions: 4 })).rejects.toMatchObject({
+      code: 'INVALID_ARGUMENT',
+      message: expect.stringContaining('maxRecursions is 4'),
+    })
+    expect(addon.models.every((model) => model.disposed)).toBe(true)
+    folder = mkdtempSync(join(tmpdir(), 'mor-generate-'))
+    await expect(run()).rejects.toMatchObject({ code: 'CHECKPOINT_MISSING' })
+    await expect(run({ tokenizer: 'byte-level' })).rejects.toMatchObject({
+      code: 'CHECKPOINT_MISSING',
+      message: expect.stringContaining('config.json'),
+    })
+  })
+})
+
+describe('a prompt', () => {
+  it('that is empty is the end of the text before', () => {
+    expect([...promptIds(Tokenizer.byteLevel(), '')]).toEqual([256])
+    expect([...promptIds(Tokenizer.byteLevel(), 'ab')]).toEqual([97, 98])
+    const endless: Tokenizer = { ...Tokenizer.byteLevel(), eosTokenId: null, encode: () => new Int32Array() }
+    expect(() => promptIds(endless, '')).toThrow(
+      expect.objectContaining({ code: 'INVALID_ARGUMENT', message: expect.stringContaining('--prompt') }),
+    )
+  })
+})

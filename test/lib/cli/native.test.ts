@@ -1,0 +1,152 @@
+// The commands as processes on the real addon: a run learns, stops and resumes bit for bit, and writes the same text for the same seed.
+import { cpSync, mkdtempSync, readFileSync, truncateSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { beforeAll, describe, expect, it } from 'vitest'
+import { loadNative } from '../../../lib/native_loader.js'
+import { type Ended, mor, morProcess } from './process.js'
+
+const hasAddon = (() => {
+  try {
+    loadNative()
+    return true
+  } catch (error) {
+    process.stderr.write(`SKIPPED: the commands on the real addon: ${(error as Error).message}\n`)
+    return false
+  }
+})()
+
+const STEPS = 60
+let folder: string
+let whole: Ended
+
+function trainArguments(output: string): string[] {
+  const options = { config: 'model.json', data: 'text.txt', output }
+  const paths = Object.entries(options).flatMap(([name, file]) => [`--${name}`, join(folder, file)])
+  const course = [
+    '--length',
+    '32',
+    '--batch-size',
+    '4',
+    '--learning-rate',
+    '0.01',
+    '--seed',
+    '3',
+    '--device',
+    'cpu',
+    '--threads',
+    '1',
+  ]
+  const times = ['--steps', String(STEPS), '--eval-every', '20', '--save-every', '1000', '--validation-fraction', '0.1']
+  return ['train', ...paths, ...course, ...times]
+}
+
+const records = ({ stdout }: Ended) =>
+  stdout
+    .split('\n')
+    .filter((line) => line !== '')
+    .map((line) => JSON.parse(line))
+const weights = (run: string) => readFileSync(join(folder, run, 'checkpoint', 'model.safetensors'))
+
+/** The tensors alone: the header holds an id that is new in every save. */
+function tensors(file: Buffer): string {
+  return file.subarray(8 + Number(file.readBigUInt64LE(0))).toString('base64')
+}
+
+describe.skipIf(!hasAddon)('the commands on the real addon', { timeout: 120000 }, () => {
+  beforeAll(async () => {
+    folder = mkdtempSync(join(tmpdir(), 'mor-native-'))
+    const numbers = ['one', 'two', 'three', 'four', 'five', 'six', 'seven']
+    writeFileSync(
+      join(folder, 'text.txt'),
+      Array.from({ length: 40000 }, (_, i) => numbers[i % 7]!)
+        .join(' ')
+        .replaceAll('seven ', 'seven\n'),
+    )
+    const model = {
+      hidden_size: 32,
+      intermediate_size: 64,
+      num_hidden_layers: 5,
+      num_attention_heads: 2,
+      max_position_embeddings: 128,
+      num_recursions: 3,
+    }
+    writeFileSync(join(folder, 'model.json'), JSON.stringify({ ...model, router: { type: 'expert_choice' } }))
+    whole = await mor(...trainArguments('whole'))
+  }, 120000)
+
+  it('train learns, and tells so in JSON lines', () => {
+    expect(whole).toMatchObject({ code: 0, stderr: '' })
+    const steps = records(whole).filter(({ type }) => type === 'step')
+    expect(steps.map(({ step }) => step)).toEqual(Array.from({ length: STEPS }, (_, i) => i + 1))
+    expect(steps[0].lmLoss).toBeGreaterThan(5)
+    expect(steps.at(-1).lmLoss).toBeLessThan(2.5)
+    expect(steps[0].depthHistogram.length).toBe(3)
+    const evaluations = records(whole).filter(({ type }) => type === 'evaluation')
+    expect(evaluations.map(({ step }) => step)).toEqual([20, 40, 60])
+    const { lmLoss, bitsPerByte } = evaluations.at(-1)
+    expect(bitsPerByte).toBeGreaterThan(lmLoss / Math.LN2)
+    expect(bitsPerByte).toBeLessThan((lmLoss / Math.LN2) * 1.001)
+    const metrics = readFileSync(join(folder, 'whole', 'metrics.jsonl'), 'utf8')
+      .trim()
+      .split('\n')
+    expect(metrics.map((line) => JSON.parse(line).type).filter((type) => type === 'step').length).toBe(STEPS)
+  })
+
+  it('train stopped by SIGINT saves, and resumed ends bit for bit the same', async () => {
+    const stopped = await morProcess(trainArguments('stopped'), (child) => {
+      child.stdout!.on('data', (text: string) => text.includes('"step":10,') && child.kill('SIGINT'))
+    })
+    expect(stopped).toMatchObject({ code: 130, stderr: '' })
+    const end = records(stopped).at(-1)
+    expect(end).toMatchObject({ type: 'end', interrupted: true })
+    expect(end.step).toBeGreaterThanOrEqual(10)
+    expect(end.step).toBeLessThan(STEPS)
+    const resumed = await mor(
+      'train',
+      '--resume',
+      '--output',
+      join(folder, 'stopped'),
+      '--device',
+      'cpu',
+      '--threads',
+      '1',
+    )
+    expect(resumed).toMatchObject({ code: 0, stderr: '' })
+    expect(records(resumed)[0]).toMatchObject({ type: 'step', step: end.step + 1 })
+    expect(tensors(weights('stopped'))).toBe(tensors(weights('whole')))
+  })
+
+  it('generate is repeatable, shows depths, and keeps to --max-recursions', async () => {
+    const generate = (...more: string[]) =>
+      mor(
+        'generate',
+        join(folder, 'whole', 'checkpoint'),
+        '--prompt',
+        'one two',
+        '--max-tokens',
+        '40',
+        '--seed',
+        '5',
+        '--device',
+        'cpu',
+        ...more,
+      )
+    const [first, second, shallow] = [await generate(), await generate(), await generate('--max-recursions', '1')]
+    expect(first).toMatchObject({ code: 0, stderr: '' })
+    const [one, two] = [first, second].map((ended) => records(ended).at(-1))
+    expect(one).toMatchObject({ type: 'generation', finishReason: 'length' })
+    expect({ ...two, seconds: one.seconds }).toEqual(one)
+    expect(one.depths.length).toBe(40)
+    for (const depth of one.depths) expect([1, 2, 3]).toContain(depth)
+    expect(records(shallow).at(-1).depths).toEqual(new Array(40).fill(1))
+  })
+
+  it('a checkpoint cut short is refused with its reason', async () => {
+    const broken = join(folder, 'broken')
+    cpSync(join(folder, 'whole', 'checkpoint'), broken, { recursive: true })
+    truncateSync(join(broken, 'model.safetensors'), 5000)
+    const { code, stderr } = await mor('generate', broken)
+    expect({ code, stderr }).toEqual({ code: 1, stderr: expect.stringContaining('[CHECKPOINT_INVALID]') })
+  })
+})

@@ -1,0 +1,24 @@
+// Runs `mor` from its sources as a process of its own.
+import { type ChildProcess, execFile } from 'node:child_process'
+import { join } from 'node:path'
+
+export interface Ended {
+  code: number
+  stdout: string
+  stderr: string
+}
+
+/** @param onStart is given the process, to send it signals or read along */
+export function morProcess(args: readonly string[], onStart: (child: ChildProcess) => void): Promise<Ended> {
+  return new Promise((resolve) => {
+    const command = ['--import', 'tsx', join('lib', 'cli', 'main.ts'), ...args]
+    const child = execFile(process.execPath, command, { maxBuffer: 2 ** 26 }, (_error, stdout, stderr) =>
+      resolve({ code: child.exitCode!, stdout, stderr }),
+    )
+    onStart(child)
+  })
+}
+
+export function mor(...args: string[]): Promise<Ended> {
+  return morProcess(args, () => {})
+}

@@ -1,0 +1,98 @@
+// The record of a run: positions survive any crash between it and the checkpoint; metrics are taken up where the checkpoint is.
+import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { beforeEach, describe, expect, it } from 'vitest'
+import {
+  appendMetrics,
+  checkNoRun,
+  positionAt,
+  type RunRecord,
+  readRunRecord,
+  recordPosition,
+  trimMetrics,
+  writeRunRecord,
+} from '../../../lib/cli/run_folder.js'
+
+let folder: string
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'mor-run-'))
+})
+
+const settings = { dataset: 'dataset', length: 8, batchSize: 2, gradientAccumulation: 1, steps: 10, seed: 0 }
+const data = (index: number) => ({ tokens: 100, length: 8, seed: 0, epoch: 0, index })
+
+describe('run.json', () => {
+  it('knows the place of the checkpoint before until the next one is surely saved', async () => {
+    let record: RunRecord = { settings, positions: [] }
+    for (const step of [2, 4, 6]) record = await recordPosition(folder, record, step, data(step * 2))
+    const read = await readRunRecord(folder)
+    expect(read).toEqual({
+      settings,
+      positions: [
+        { step: 4, data: data(8) },
+        { step: 6, data: data(12) },
+      ],
+    })
+    expect(positionAt(read, 4)).toEqual(data(8))
+    expect(positionAt(read, 6)).toEqual(data(12))
+    expect(() => positionAt(read, 2)).toThrow(
+      expect.objectContaining({
+        code: 'CHECKPOINT_INVALID',
+        message: expect.stringContaining('step 2, but run.json knows the place in the data for 4 and 6'),
+      }),
+    )
+  })
+
+  it('forgets a place that a resumed run reaches again', async () => {
+    const record: RunRecord = {
+      settings,
+      positions: [
+        { step: 4, data: data(8) },
+        { step: 6, data: data(12) },
+      ],
+    }
+    expect((await recordPosition(folder, record, 6, data(13))).positions).toEqual([
+      { step: 4, data: data(8) },
+      { step: 6, data: data(13) },
+    ])
+  })
+
+  it('that is missing or damaged is refused; one that is there is not overwritten', async () => {
+    await expect(readRunRecord(folder)).rejects.toMatchObject({
+      code: 'CHECKPOINT_MISSING',
+      message: expect.stringContaining(folder),
+    })
+    await checkNoRun(folder)
+    writeFileSync(join(folder, 'run.json'), '{"settings":')
+    await expect(readRunRecord(folder)).rejects.toMatchObject({ code: 'CHECKPOINT_INVALID' })
+    writeFileSync(join(folder, 'run.json'), '{}')
+    await expect(readRunRecord(folder)).rejects.toMatchObject({
+      code: 'CHECKPOINT_INVALID',
+      message: expect.stringContaining('no settings'),
+    })
+    await expect(checkNoRun(folder)).rejects.toMatchObject({
+      code: 'INVALID_ARGUMENT',
+      message: expect.stringContaining('--resume'),
+    })
+    await writeRunRecord(folder, { settings, positions: [] })
+    expect(await readRunRecord(folder)).toEqual({ settings, positions: [] })
+  })
+})
+
+describe('metrics.jsonl', () => {
+  it('loses what lies after the checkpoint and a line cut short', async () => {
+    await trimMetrics(folder, 0)
+    for (const step of [1, 2, 3]) await appendMetrics(folder, { type: 'step', step })
+    writeFileSync(join(folder, 'metrics.jsonl'), `${readFileSync(join(folder, 'metrics.jsonl'), 'utf8')}{"type":"st`)
+    await trimMetrics(folder, 2)
+    await appendMetrics(folder, { type: 'step', step: 3, again: true })
+    expect(readFileSync(join(folder, 'metrics.jsonl'), 'utf8')).toBe(
+      '{"type":"step","step":1}\n{"type":"step","step":2}\n{"type":"step","step":3,"again":true}\n',
+    )
+  })
+
+  it('that cannot be written is an IO_ERROR', async () => {
+    await expect(appendMetrics(join(folder, 'nowhere'), {})).rejects.toMatchObject({ code: 'IO_ERROR' })
+  })
+})

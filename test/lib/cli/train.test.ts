@@ -1,0 +1,263 @@
+// The train command on a stand-in addon: what a run leaves behind, that stopping and resuming changes nothing, refusals.
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { beforeEach, describe, expect, it, vi } from 'vitest'
+import { Output } from '../../../lib/cli/output.js'
+import { type TrainOptions, train } from '../../../lib/cli/train.js'
+import { Tokenizer } from '../../../lib/tokenizer.js'
+import { FakeAddon } from '../fake_addon.js'
+import { RecordingStream } from './recording_stream.js'
+
+let addon: FakeAddon
+vi.mock('../../../lib/native_loader.js', () => ({ loadNative: () => addon }))
+
+let folder: string
+beforeEach(() => {
+  addon = new FakeAddon()
+  folder = mkdtempSync(join(tmpdir(), 'mor-train-'))
+  writeFileSync(
+    join(folder, 'text.jsonl'),
+    Array.from({ length: 100 }, (_, i) => `{"text":"document ${i} of a hundred"}`).join('\n'),
+  )
+  writeFileSync(join(folder, 'tiny.json'), JSON.stringify(tiny))
+})
+
+const tiny = {
+  hidden_size: 8,
+  intermediate_size: 8,
+  num_hidden_layers: 5,
+  num_attention_heads: 2,
+  max_position_embeddings: 64,
+  num_recursions: 3,
+  router: { type: 'expert_choice' },
+}
+
+function options(changes: Partial<TrainOptions> = {}): TrainOptions {
+  return {
+    output: join(folder, 'run'),
+    config: join(folder, 'tiny.json'),
+    data: [join(folder, 'text.jsonl')],
+    tokenizer: 'byte-level',
+    textField: 'text',
+    validationFraction: 0.2,
+    length: 16,
+    batchSize: 2,
+    gradientAccumulation: 2,
+    steps: 9,
+    learningRate: 0.01,
+    schedule: 'trapezoid',
+    weightDecay: 0.1,
+    gradientClip: 1,
+    seed: 1,
+    device: 'auto',
+    dtype: 'bfloat16',
+    threads: 0,
+    evalEvery: 4,
+    evalBatches: 2,
+    saveEvery: 4,
+    ...changes,
+  }
+}
+
+async function run(changes: Partial<TrainOptions> = {}, signal = new AbortController().signal) {
+  const stream = new RecordingStream(false)
+  const result = await train(options(changes), new Output(stream), signal)
+  return { result, stream }
+}
+
+/** A signal that aborts when training has begun its n-th step from now. */
+function abortAtStep(n: number): AbortSignal {
+  const controller = new AbortController()
+  let left = n
+  const { calls } = addon
+  const push = calls.push.bind(calls)
+  calls.push = (...names: string[]) => {
+    const length = push(...names)
+    if (names[0] === 'step' && --left === 0) controller.abort()
+    return length
+  }
+  return controller.signal
+}
+
+const weights = (output: string) =>
+  readFileSync(join(output, 'checkpoint', 'model.safetensors'))
+    .subarray(-400)
+    .toString('hex')
+const metrics = (output: string) =>
+  readFileSync(join(output, 'metrics.jsonl'), 'utf8')
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line))
+
+describe('a run', () => {
+  it('leaves a checkpoint with its tokenizer, metrics, and the place in the data', async () => {
+    const { result, stream } = await run()
+    const output = join(folder, 'run')
+    expect(result).toMatchObject({ step: 9, interrupted: false })
+    expect(readdirSync(output).toSorted()).toEqual(['checkpoint', 'dataset', 'metrics.jsonl', 'run.json'])
+    expect(await Tokenizer.load(join(output, 'checkpoint'))).toBe(Tokenizer.byteLevel())
+    expect(JSON.parse(readFileSync(join(output, 'checkpoint', 'config.json'), 'utf8'))).toMatchObject({
+      model_type: 'mor',
+      vocab_size: 257,
+      eos_token_id: 256,
+    })
+    expect(JSON.parse(readFileSync(join(output, 'checkpoint', 'trainer.json'), 'utf8'))).toMatchObject({
+      step: 9,
+      options: {
+        learningRate: 0.01,
+        gradientAccumulation: 2,
+        weightDecay: 0.1,
+        recompute: false,
+        schedule: { type: 'trapezoid', totalSteps: 9 },
+      },
+    })
+    const entries = metrics(output)
+    expect(entries.filter(({ type }) => type === 'step').map(({ step }) => step)).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9])
+    expect(entries.filter(({ type }) => type === 'evaluation').map(({ step }) => step)).toEqual([4, 8, 9])
+    expect(entries[0]).toMatchObject({ tokens: 2 * 2 * 16, epoch: 0 })
+    expect(stream.records.map((record) => record.type)).toEqual(['dataset', ...entries.map(({ type }) => type), 'end'])
+    expect(addon.models.every((model) => model.disposed)).toBe(true)
+  })
+
+  it('that is stopped and resumed ends where one that never stopped ends', async () => {
+    await run({ output: join(folder, 'whole') })
+    const first = await run({}, abortAtStep(3))
+    expect(first.result).toMatchObject({ step: 3, interrupted: true })
+    expect(first.stream.records.at(-1)).toMatchObject({ type: 'end', step: 3, interrupted: true })
+    // The source may be gone: the run has its tokens.
+    rmSync(join(folder, 'text.jsonl'))
+    const second = await run({ resume: true, config: undefined, data: undefined })
+    expect(second.result).toMatchObject({ step: 9, interrupted: false })
+    expect(weights(join(folder, 'run'))).toBe(weights(join(folder, 'whole')))
+    expect(metrics(join(folder, 'run')).filter(({ type }) => type === 'step')).toEqual(
+      metrics(join(folder, 'whole')).filter(({ type }) => type === 'step'),
+    )
+  })
+
+  it('that crashed after a checkpoint resumes from it and writes later metrics anew', async () => {
+    await run({ output: join(folder, 'whole') })
+    let saves = 0
+    const { calls } = addon
+    const push = calls.push.bind(calls)
+    calls.push = (...names: string[]) => {
+      if (names[0] === 'write' && ++saves > 2)
+        addon.nextWriteError = Object.assign(new Error('disk full'), { code: 'IO_ERROR' })
+      return push(...names)
+    }
+    await expect(run()).rejects.toMatchObject({ code: 'IO_ERROR' })
+    calls.push = push
+    expect(metrics(join(folder, 'run')).at(-1)).toMatchObject({ step: 8 })
+    const { result } = await run({ resume: true })
+    expect(result).toMatchObject({ step: 9 })
+    expect(weights(join(folder, 'run'))).toBe(weights(join(folder, 'whole')))
+    expect(
+      metrics(join(folder, 'run'))
+        .filter(({ type }) => type === 'step')
+        .map(({ step }) => step),
+    ).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9])
+  })
+
+  it('that is over is resumed to no effect', async () => {
+    await run()
+    const before = weights(join(folder, 'run'))
+    expect((await run({ resume: true })).result).toMatchObject({ step: 9, interrupted: false })
+    expect(weights(join(folder, 'run'))).toBe(before)
+  })
+
+  it('trains on a dataset that is there, and needs no held-out text', async () => {
+    await run({ validationFraction: 0 })
+    expect(metrics(join(folder, 'run')).some(({ type }) => type === 'evaluation')).toBe(false)
+    const { result } = await run({ output: join(folder, 'second'), data: [join(folder, 'run', 'dataset')] })
+    expect(result).toMatchObject({ step: 9, evaluation: null })
+    expect(existsSync(join(folder, 'second', 'dataset'))).toBe(false)
+    expect(weights(join(folder, 'second'))).toBe(weights(join(folder, 'run')))
+  })
+
+  it('takes over tokens that an earlier try made of the same files', async () => {
+    const tooSmall = join(folder, 'small.json')
+    writeFileSync(tooSmall, JSON.stringify({ ...tiny, vocab_size: 300 }))
+    addon.gate.close()
+    const controller = new AbortController()
+    const first = run({ config: tooSmall }, controller.signal)
+    await vi.waitFor(() => expect(addon.calls).toContain('createModel'))
+    controller.abort()
+    addon.gate.open()
+    await expect(first).rejects.toMatchObject({ code: 'ABORTED' })
+    const again = await run()
+    expect(again.stream.records.map(({ type }) => type)).not.toContain('dataset')
+    const builtAnew = async (changes: Partial<TrainOptions> = {}) => {
+      rmSync(join(folder, 'run', 'run.json'))
+      return (await run(changes)).stream.records.some(({ type }) => type === 'dataset')
+    }
+    expect(await builtAnew()).toBe(false)
+    expect(await builtAnew({ validationFraction: 0.3 })).toBe(true)
+    expect(await builtAnew()).toBe(true)
+    const other = Array.from({ length: 50 }, (_, i) => `{"text":"other text ${i}","body":"its body ${i}"}`)
+    writeFileSync(join(folder, 'text.jsonl'), other.join('\n'))
+    expect(await builtAnew()).toBe(true)
+    expect(await builtAnew({ textField: 'body' })).toBe(true)
+    expect(await builtAnew({ textField: 'body' })).toBe(false)
+  })
+})
+
+describe('is refused, before a model is made:', () => {
+  it.each<[string, Partial<TrainOptions>, string, string]>([
+    ['no model', { config: undefined }, 'INVALID_ARGUMENT', '--config'],
+    ['no text', { data: undefined }, 'INVALID_ARGUMENT', '--data'],
+    ['an unknown preset', { config: '135M-mor' }, 'INVALID_ARGUMENT', 'did you mean "135M-mor-'],
+    [
+      'rows longer than the context',
+      { length: 65 },
+      'INVALID_ARGUMENT',
+      '--length is 65, more than max_position_embeddings 64',
+    ],
+    ['a missing file', { data: ['/nowhere.txt'] }, 'IO_ERROR', '/nowhere.txt'],
+    ['a missing tokenizer', { tokenizer: '/nowhere' }, 'CHECKPOINT_MISSING', '/nowhere'],
+    ['nothing to resume', { resume: true }, 'CHECKPOINT_MISSING', 'no run to resume'],
+  ])('%s', async (_, changes, code, message) => {
+    await expect(run(changes)).rejects.toMatchObject({ code, message: expect.stringContaining(message) })
+    expect(addon.models).toEqual([])
+  })
+
+  it('a vocabulary smaller than the tokenizer’s', async () => {
+    writeFileSync(join(folder, 'tiny.json'), JSON.stringify({ ...tiny, vocab_size: 256 }))
+    await expect(run()).rejects.toMatchObject({
+      code: 'INVALID_CONFIG',
+      message: expect.stringMatching(/256.*byte-level has 257/),
+    })
+  })
+
+  it('a folder that already holds a run', async () => {
+    await run()
+    await expect(run()).rejects.toMatchObject({
+      code: 'INVALID_ARGUMENT',
+      message: expect.stringContaining('--resume'),
+    })
+  })
+
+  it('a run without a checkpoint, and a checkpoint of another run', async () => {
+    await run()
+    await run({ output: join(folder, 'other'), steps: 5, data: [join(folder, 'text.jsonl')] })
+    const record = join(folder, 'run', 'run.json')
+    writeFileSync(record, readFileSync(join(folder, 'other', 'run.json')))
+    await expect(run({ resume: true })).rejects.toMatchObject({
+      code: 'CHECKPOINT_INVALID',
+      message: expect.stringContaining('step 9'),
+    })
+    writeFileSync(record, JSON.stringify({ ...JSON.parse(readFileSync(record, 'utf8')), positions: [] }))
+    await expect(run({ resume: true })).rejects.toMatchObject({
+      code: 'CHECKPOINT_MISSING',
+      message: expect.stringContaining('before its first checkpoint'),
+    })
+    expect(addon.models.every((model) => model.disposed)).toBe(true)
+  })
+
+  it('options that the trainer refuses, leaving no half-made run', async () => {
+    await expect(run({ warmupSteps: 8, cooldownSteps: 8 })).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' })
+    expect(existsSync(join(folder, 'run', 'run.json'))).toBe(false)
+    expect(addon.models.every((model) => model.disposed)).toBe(true)
+    mkdirSync(join(folder, 'run'), { recursive: true })
+    expect((await run()).result.step).toBe(9)
+  })
+})

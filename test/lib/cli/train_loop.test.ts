@@ -1,0 +1,190 @@
+// The training loop with a stand-in trainer: when it evaluates, saves, stops, and what it does with refused steps.
+import { mkdtempSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { beforeAll, describe, expect, it } from 'vitest'
+import { evaluateDataset } from '../../../lib/cli/evaluation.js'
+import { Output } from '../../../lib/cli/output.js'
+import { type LoopTrainer, type TrainLoopOptions, trainLoop } from '../../../lib/cli/train_loop.js'
+import { buildDataset, Dataset } from '../../../lib/dataset.js'
+import { MorError } from '../../../lib/errors.js'
+import { Tokenizer } from '../../../lib/tokenizer.js'
+import { RecordingStream } from './recording_stream.js'
+
+const LENGTH = 16
+let folder: string
+beforeAll(async () => {
+  const root = mkdtempSync(join(tmpdir(), 'mor-loop-'))
+  writeFileSync(
+    join(root, 'a.jsonl'),
+    Array.from({ length: 200 }, (_, i) => `{"text":"document number ${i}, ünïcode"}`).join('\n'),
+  )
+  folder = join(root, 'dataset')
+  await buildDataset([join(root, 'a.jsonl')], folder, { tokenizer: Tokenizer.byteLevel(), validationFraction: 0.2 })
+})
+
+interface Calls {
+  steps: Int32Array[][]
+  evaluations: number
+  saves: number[]
+  records: { type: string; step: number }[]
+}
+
+/** Runs the loop; `onStep` is called before each attempted step with its number from 1. */
+async function run(changes: Partial<TrainLoopOptions> = {}, onStep: (attempt: number) => void = () => {}) {
+  const calls: Calls = { steps: [], evaluations: 0, saves: [], records: [] }
+  let done = changes.firstStep ?? 0
+  const trainer: LoopTrainer = {
+    async step(batch) {
+      calls.steps.push(batch)
+      onStep(calls.steps.length)
+      return {
+        step: ++done,
+        loss: 2,
+        lmLoss: 1.5,
+        learningRate: 0.001,
+        tokensPerSecond: 1234,
+        depthHistogram: [6, 3, 3],
+      }
+    },
+    async evaluate(batch, { routing }) {
+      expect(routing).toBe('threshold')
+      calls.evaluations++
+      return { lmLoss: batch.length, tokens: batch.length * LENGTH, depthHistogram: [batch.length, 1] }
+    },
+  }
+  await using train = await Dataset.open(folder, { length: LENGTH })
+  await using validation = await Dataset.open(folder, { length: LENGTH, split: 'validation' })
+  const stream = new RecordingStream(changes.output !== undefined)
+  const result = trainLoop({
+    trainer,
+    train,
+    validation,
+    firstStep: 0,
+    steps: 10,
+    rowsPerStep: 3,
+    batchSize: 4,
+    evalEvery: 4,
+    evalBatches: 2,
+    saveEvery: 5,
+    save: async (step) => {
+      calls.saves.push(step)
+    },
+    record: async (record) => {
+      calls.records.push(record as Calls['records'][number])
+    },
+    output: new Output(stream),
+    signal: new AbortController().signal,
+    ...changes,
+  })
+  const outcome = await result.then(
+    (value) => ({ value, error: null }),
+    (error: unknown) => ({ value: null, error }),
+  )
+  return { ...outcome, calls, stream }
+}
+
+describe('the loop', () => {
+  it('steps, evaluates and saves at its times and at the end, and records all of it', async () => {
+    const { value, calls, stream } = await run()
+    expect(value).toMatchObject({ step: 10, interrupted: false, evaluation: { routing: 'threshold' } })
+    expect(calls.steps.length).toBe(10)
+    for (const batch of calls.steps)
+      expect(batch.map((row) => row.length)).toEqual([LENGTH + 1, LENGTH + 1, LENGTH + 1])
+    expect(calls.saves).toEqual([5, 10])
+    expect(calls.records.filter(({ type }) => type === 'evaluation').map(({ step }) => step)).toEqual([4, 8, 10])
+    expect(calls.records.filter(({ type }) => type === 'step').map(({ step }) => step)).toEqual([
+      1, 2, 3, 4, 5, 6, 7, 8, 9, 10,
+    ])
+    expect(stream.records).toEqual(calls.records)
+  })
+
+  it('goes on from a step and on other data than before', async () => {
+    const { value, calls } = await run({ firstStep: 7 })
+    expect(value).toMatchObject({ step: 10 })
+    expect(calls.steps.length).toBe(3)
+    expect(calls.saves).toEqual([10])
+  })
+
+  it('without held-out data does not evaluate', async () => {
+    const { value, calls } = await run({ validation: null })
+    expect(value).toMatchObject({ evaluation: null })
+    expect(calls.evaluations).toBe(0)
+  })
+
+  it('shows a line for people on a terminal', async () => {
+    const stream = new RecordingStream(true, 200)
+    await run({ output: new Output(stream) })
+    expect(stream.text).toMatch(
+      /step 10\/10 {2}loss 1\.500 {2}lr 1\.0e-3 {2}1\.23K tokens\/s {2}depths 50\/25\/25% {2}0s left/,
+    )
+    expect(stream.text).toMatch(/step 8: validation loss \d\.\d{4}, \d+\.\d\d bits per byte, depths \d+\/\d+%\n/)
+  })
+
+  it('when interrupted finishes the step and saves', async () => {
+    const controller = new AbortController()
+    const { value, calls } = await run({ signal: controller.signal }, (attempt) => attempt === 3 && controller.abort())
+    expect(value).toMatchObject({ step: 3, interrupted: true })
+    expect(calls.saves).toEqual([3])
+    const before = await run({ signal: AbortSignal.abort() })
+    expect(before.value).toMatchObject({ step: 0, interrupted: true })
+    expect(before.calls.saves).toEqual([0])
+  })
+})
+
+describe('refused steps', () => {
+  const refuse = () => {
+    throw new MorError('NON_FINITE', 'the loss is NaN')
+  }
+
+  it('are recorded and passed over, with other data', async () => {
+    const { value, calls } = await run({}, (attempt) => (attempt === 2 || attempt === 3) && refuse())
+    expect(value).toMatchObject({ step: 10, interrupted: false })
+    expect(calls.steps.length).toBe(12)
+    expect(calls.records.filter(({ type }) => type === 'refused')).toEqual([
+      { type: 'refused', step: 1, message: 'the loss is NaN' },
+      { type: 'refused', step: 1, message: 'the loss is NaN' },
+    ])
+    expect(String(calls.steps[1]![0])).not.toBe(String(calls.steps[2]![0]))
+  })
+
+  it('end the run after ten in a row, saved', async () => {
+    const { error, calls } = await run({}, (attempt) => attempt > 2 && refuse())
+    expect(error).toMatchObject({ code: 'NON_FINITE' })
+    expect(calls.steps.length).toBe(12)
+    expect(calls.saves).toEqual([2])
+  })
+
+  it('of another kind end it at once', async () => {
+    const { error, calls } = await run({}, () => {
+      throw new MorError('OUT_OF_MEMORY', 'no memory')
+    })
+    expect(error).toMatchObject({ code: 'OUT_OF_MEMORY' })
+    expect(calls.steps.length).toBe(1)
+  })
+})
+
+describe('evaluation', () => {
+  it('weights batches by their tokens and counts bits by the bytes of the text', async () => {
+    await using dataset = await Dataset.open(folder, { length: LENGTH, split: 'validation' })
+    const sizes: number[] = []
+    const evaluator: LoopTrainer['evaluate'] extends infer Evaluate ? { evaluate: Evaluate } : never = {
+      evaluate: async (batch) => {
+        sizes.push(batch.length)
+        return { lmLoss: batch.length, tokens: batch.length * LENGTH, depthHistogram: [batch.length, 2 * batch.length] }
+      },
+    }
+    const result = await evaluateDataset(evaluator, dataset, {
+      batchSize: 5,
+      maxBatches: Number.POSITIVE_INFINITY,
+      routing: 'topk',
+    })
+    const rows = sizes.reduce((sum, size) => sum + size, 0)
+    expect(rows).toBe(Math.floor((dataset.split.tokens - 1) / LENGTH))
+    expect(sizes.at(-1)).not.toBe(5)
+    const mean = sizes.reduce((sum, size) => sum + size * size, 0) / rows
+    expect(result).toMatchObject({ routing: 'topk', tokens: rows * LENGTH, depthHistogram: [rows, 2 * rows] })
+    expect(result.lmLoss).toBeCloseTo(mean, 12)
+    expect(result.bitsPerByte).toBeCloseTo((mean / Math.log(2)) * (dataset.split.tokens / dataset.split.bytes), 12)
+  })
+})
