@@ -28,9 +28,14 @@ inline Vec load(const float* p) {
   return v;
 }
 inline Vec load(const bfloat16* p) {
+#if defined(__AVX512F__)
+  const __m256i packed = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+  return reinterpret_cast<Vec>(_mm512_slli_epi32(_mm512_cvtepu16_epi32(packed), 16));
+#else
   VecH h;
   std::memcpy(&h, p, sizeof h);
   return reinterpret_cast<Vec>(__builtin_convertvector(h, VecU) << 16);
+#endif
 }
 inline void store(float* p, Vec v) {
   std::memcpy(p, &v, sizeof v);
@@ -92,7 +97,7 @@ inline float largest(Vec v) {
 /// exp to about 2 ulp; 0 below -87.3, saturated above 88 (Cephes-style range reduction by ln 2, degree-6 polynomial).
 inline Vec exp(Vec x) {
   const VecI underflow = x < splat(-87.33654f);
-  x = min(max(x, splat(-87.33654f)), splat(88.0f));
+  x = min(splat(88.0f), max(splat(-87.33654f), x));  // in this order a NaN comes through
   const Vec shifted = x * 1.44269504088896f + splat(12582912.0f);  // rounds to the nearest integer in the low bits
   const VecI n = reinterpret_cast<VecI>(shifted) - reinterpret_cast<VecI>(splat(12582912.0f));
   const Vec rounded = shifted - splat(12582912.0f);
@@ -126,15 +131,6 @@ inline Vec sqrt(Vec x) {
   for (int64_t i = 0; i < kLanes; ++i) x[i] = __builtin_sqrtf(x[i]);
   return x;
 #endif
-}
-
-/// Eight lanes in double, for long sums.
-typedef double VecD __attribute__((vector_size(64)));
-inline VecD lower_half(Vec v) {
-  return __builtin_convertvector(__builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7), VecD);
-}
-inline VecD upper_half(Vec v) {
-  return __builtin_convertvector(__builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15), VecD);
 }
 
 }  // namespace mor::MOR_CPU_ISA

@@ -101,7 +101,7 @@ class Ops : public MemoryResource {
   /// empty where no backward follows.
   virtual void attention_forward(const Tensor& q /*[R,h,hd]*/, const Tensor& k, const Tensor& v, const Rows& rows,
                                  const Tensor& out /*[R,h,hd] =*/, const Tensor& lse /*[R,h] master =*/) = 0;
-  /// Only rows with block_size == 0 (keys of a sequence in one run).
+  /// Only rows with block_size == 0 (keys of a sequence in one run), and runs that do not overlap.
   virtual void attention_backward(const Tensor& d_out, const Tensor& q, const Tensor& k, const Tensor& v,
                                   const Tensor& out, const Tensor& lse, const Rows& rows, const Tensor& d_q /*=*/,
                                   const Tensor& d_k /*[slots,kv,hd] +=*/, const Tensor& d_v /*+=*/) = 0;

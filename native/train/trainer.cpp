@@ -53,8 +53,8 @@ void check_tokens(const ModelConfig& config, const int32_t* tokens, int64_t rows
 Trainer::Trainer(Model& model, const TrainerOptions& options)
     : model_(model), options_(options), buffers_(model.ops()), activations_(model.ops()), tokens_(model.ops()) {
   options.schedule.validate();
-  MOR_CHECK(options.learning_rate > 0 && std::isfinite(options.learning_rate), INVALID_CONFIG,
-            "learning_rate must be positive, got ", options.learning_rate);
+  MOR_CHECK(options.learning_rate >= 0 && std::isfinite(options.learning_rate), INVALID_CONFIG,
+            "learning_rate must not be negative, got ", options.learning_rate);
   Ops& ops = model.ops();
   const bool rounded = ops.compute_dtype() != ops.master_dtype();
   const Tensor weights = make_vector(model.weights(), ops.compute_dtype(), model.parameters().size(), "weights");

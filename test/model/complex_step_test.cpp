@@ -44,6 +44,8 @@ struct Case {
   ModelConfig config;
 };
 
+std::ostream& operator<<(std::ostream& out, const Case& c) { return out << c.name; }
+
 std::vector<Case> cases() {
   std::vector<Case> list;
   ModelConfig vanilla = tiny_config();
@@ -86,11 +88,11 @@ std::vector<Case> cases() {
       }
     }
   }
-  ModelConfig auxiliary = list.back().config;
-  auxiliary.router = {};
+  ModelConfig auxiliary = tiny_config();
+  auxiliary.num_hidden_layers = 8;
+  auxiliary.num_recursions = 3;
   auxiliary.router.type = RouterType::expert_choice;
   auxiliary.router.auxiliary_router = true;
-  auxiliary.kv_cache = KvCachePolicy::recursion_wise;
   list.push_back({"expert_auxiliary_router", auxiliary});
   return list;
 }
