@@ -11,7 +11,7 @@ void global_norm(const Tensor& gradient, const Tensor& norm) {
   check_global_norm(gradient, norm);
   const View<T> g(gradient), result(norm);
   T squares = 0;
-  for (int64_t i = 0; i < gradient.count(); ++i) squares += g(i) * g(i);
+  for (int64_t i = 0; i < gradient.count(); ++i) squares += g(0, i) * g(0, i);
   result(0) = std::sqrt(squares);
 }
 
@@ -32,15 +32,15 @@ void adamw(const Tensor& master, const Tensor& weights, const Tensor& gradient, 
     const T lr(params.learning_rate * segments[s].learning_rate_scale);
     const T decay(segments[s].weight_decay);
     for (int64_t i = segments[s].offset; i < segments[s].offset + segments[s].count; ++i) {
-      T& w = View<T>(master)(i);
-      T& m = View<T>(exp_avg)(i);
-      T& v = View<T>(exp_avg_sq)(i);
-      const T g = View<T>(gradient)(i) * T(scalars.gradient_scale);
+      T& w = View<T>(master)(0, i);
+      T& m = View<T>(exp_avg)(0, i);
+      T& v = View<T>(exp_avg_sq)(0, i);
+      const T g = View<T>(gradient)(0, i) * T(scalars.gradient_scale);
       m = beta1 * m + (T(1) - beta1) * g;
       v = beta2 * v + (T(1) - beta2) * g * g;
       const T m_hat = m * T(scalars.correction1), v_hat = v * T(scalars.correction2);
       w = w * (T(1) - lr * decay) - lr * m_hat / (std::sqrt(v_hat) + T(params.epsilon));
-      ws(i) = w;
+      ws(0, i) = w;
     }
   }
 }

@@ -30,8 +30,12 @@ void cross_entropy_forward(const Tensor& x, const Tensor& weight, const int32_t*
   check_targets(target, x.rows(), weight.rows());
   const View<T> loss(losses);
   std::vector<T> logits;
-  for (int64_t i = 0; i < x.rows(); ++i)
-    loss(i) = target[i] < 0 ? T(0) : row_logsumexp<T>(x, weight, i, logits) - logits[static_cast<size_t>(target[i])];
+  for (int64_t i = 0; i < x.rows(); ++i) {
+    loss(0, i) = 0;
+    if (target[i] < 0) continue;
+    const T lse = row_logsumexp<T>(x, weight, i, logits);
+    loss(0, i) = lse - logits[static_cast<size_t>(target[i])];
+  }
 }
 
 /// With g_ij = scale * (softmax(logits_i)_j - [j = target_i]): d_x = g weight, d_weight = g^T x.
@@ -44,11 +48,11 @@ void cross_entropy_backward(const Tensor& x, const Tensor& weight, const int32_t
   const int64_t d = x.columns(), vocabulary = weight.rows();
   std::vector<T> logits;
   for (int64_t i = 0; i < x.rows(); ++i) {
-    loss(i) = 0;
+    loss(0, i) = 0;
     for (int64_t c = 0; c < d; ++c) dx(i, c) = 0;
     if (target[i] < 0) continue;
     const T lse = row_logsumexp<T>(x, weight, i, logits);
-    loss(i) = lse - logits[static_cast<size_t>(target[i])];
+    loss(0, i) = lse - logits[static_cast<size_t>(target[i])];
     for (int64_t j = 0; j < vocabulary; ++j) {
       const T g = T(scale) * (std::exp(logits[static_cast<size_t>(j)] - lse) - (j == target[i] ? T(1) : T(0)));
       for (int64_t c = 0; c < d; ++c) {

@@ -13,11 +13,11 @@ void expert_choice_loss(const Tensor& scores, const uint8_t* selected, double th
   check_expert_choice_loss(scores, sums, d_scores);
   const View<T> scores_(scores), sum(sums), ds(d_scores ? d_scores : scores);
   for (int64_t i = 0; i < scores.count(); ++i) {
-    const T s = scores_(i), y = selected[i] != 0 ? T(1) : T(0);
-    sum(0) += softplus(s) - s * y;
-    sum(1) += s * s;
-    sum(2) += (real(s) >= threshold) == (selected[i] != 0) ? T(1) : T(0);
-    if (d_scores) ds(i) += T(bce_scale) * (sigmoid(s) - y) + T(z_scale) * T(2) * s;
+    const T s = scores_(0, i), y = selected[i] != 0 ? T(1) : T(0);
+    sum(0, 0) += softplus(s) - s * y;
+    sum(0, 1) += s * s;
+    sum(0, 2) += (real(s) >= threshold) == (selected[i] != 0) ? T(1) : T(0);
+    if (d_scores) ds(0, i) += T(bce_scale) * (sigmoid(s) - y) + T(z_scale) * T(2) * s;
   }
 }
 

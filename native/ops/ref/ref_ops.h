@@ -41,8 +41,12 @@ class RefOps : public Ops {
   void release(void* pointer, size_t) noexcept override { std::free(pointer); }
   void copy_to_device(void* device, const void* host, size_t bytes) override { copy(device, host, bytes); }
   void copy_to_host(void* host, const void* device, size_t bytes) override { copy(host, device, bytes); }
-  void copy(void* to, const void* from, size_t bytes) override { std::memcpy(to, from, bytes); }
-  void zero(void* device, size_t bytes) override { std::memset(device, 0, bytes); }
+  void copy(void* to, const void* from, size_t bytes) override {
+    if (bytes > 0) std::memcpy(to, from, bytes);
+  }
+  void zero(void* device, size_t bytes) override {
+    if (bytes > 0) std::memset(device, 0, bytes);
+  }
   void synchronize() override {}
   void cast(const Tensor& from, const Tensor& to) override { ref::cast<T>(from, to); }
 

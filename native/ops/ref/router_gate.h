@@ -12,8 +12,8 @@ void router_gate_forward(const Tensor& scores, const int32_t* index, Activation 
   check_router_gate(scores, index, activation, gate);
   const View<T> s_(scores), g(gate);
   for (int64_t i = 0; i < gate.count(); ++i) {
-    const T s = s_(row(index, i));
-    g(i) = T(alpha) * (activation == Activation::sigmoid ? sigmoid(s) : std::tanh(s));
+    const T s = s_(0, row(index, i));
+    g(0, i) = T(alpha) * (activation == Activation::sigmoid ? sigmoid(s) : std::tanh(s));
   }
 }
 
@@ -24,10 +24,10 @@ void router_gate_backward(const Tensor& d_gate, const Tensor& scores, const int3
   check_router_gate_backward(d_gate, scores, index, activation, d_scores);
   const View<T> s_(scores), dg(d_gate), ds(d_scores);
   for (int64_t i = 0; i < d_gate.count(); ++i) {
-    const T s = s_(row(index, i));
+    const T s = s_(0, row(index, i));
     const T slope =
         activation == Activation::sigmoid ? sigmoid(s) * (T(1) - sigmoid(s)) : T(1) - std::tanh(s) * std::tanh(s);
-    ds(row(index, i)) += dg(i) * T(alpha) * slope;
+    ds(0, row(index, i)) += dg(0, i) * T(alpha) * slope;
   }
 }
 

@@ -34,7 +34,7 @@ void select_topk(const Tensor& scores, const int32_t* parent_start, int32_t sequ
   check_select(scores, sequences);
   check_select_topk(parent_start, sequences, k);
   const auto score = [&](int32_t i) {
-    const double value = real(View<T>(scores)(i));
+    const double value = real(View<T>(scores)(0, i));
     return std::isnan(value) ? -std::numeric_limits<double>::infinity() : value;
   };
   std::vector<bool> taken(static_cast<size_t>(scores.count()));
@@ -53,7 +53,7 @@ int32_t select_threshold(const Tensor& scores, const int32_t* parent_start, int3
                          int32_t* index, int32_t* start, uint8_t* selected) {
   check_select(scores, sequences);
   return write_selection(
-      parent_start, sequences, [&](int32_t i) { return real(View<T>(scores)(i)) >= threshold; }, index, start,
+      parent_start, sequences, [&](int32_t i) { return real(View<T>(scores)(0, i)) >= threshold; }, index, start,
       selected);
 }
 

@@ -36,13 +36,13 @@ void token_choice_forward(const Tensor& logits, const Tensor& bias, Activation a
     int64_t best = 0;
     for (int64_t j = 0; j < n; ++j) {
       p(i, j) = T(alpha) * (activation == Activation::softmax ? softmax[static_cast<size_t>(j)] : sigmoid(l(i, j)));
-      ps(j) += p(i, j);
-      if (real(p(i, j) + b(j)) > real(p(i, best) + b(best))) best = j;
+      ps(0, j) += p(i, j);
+      if (real(p(i, j) + b(0, j)) > real(p(i, best) + b(0, best))) best = j;
     }
     depth[i] = static_cast<int32_t>(best) + 1;
-    g(i) = p(i, best);
-    count(best) += T(1);
-    z(0) += lse * lse;
+    g(0, i) = p(i, best);
+    count(0, best) += T(1);
+    z(0, 0) += lse * lse;
   }
 }
 
@@ -58,7 +58,7 @@ void token_choice_backward(const Tensor& d_gate, const Tensor& logits, const Ten
   for (int64_t i = 0; i < logits.rows(); ++i) {
     T lse;
     const std::vector<T> softmax = token_choice_softmax<T>(logits, i, &lse);
-    const auto g = [&](int64_t j) { return ps(j) + (j == depth[i] - 1 ? dg(i) : T(0)); };
+    const auto g = [&](int64_t j) { return ps(0, j) + (j == depth[i] - 1 ? dg(0, i) : T(0)); };
     T mean = 0;
     for (int64_t j = 0; j < n; ++j) mean += p(i, j) / T(alpha) * g(j);
     for (int64_t j = 0; j < n; ++j) {

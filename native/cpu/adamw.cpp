@@ -1,0 +1,124 @@
+// global_norm and adamw on the CPU: one pass each over the flat buffers, bound by memory. Must not know of other ops.
+#include "ops/adamw.h"
+
+#include <algorithm>
+
+#include "cpu/cpu_ops.h"
+#include "cpu/simd.h"
+
+namespace mor::MOR_CPU_ISA {
+
+namespace {
+
+constexpr int64_t kStretch = 16384;  // elements; of whole cache lines, and small enough for an even share
+
+int64_t stretches_of(int64_t n) {
+  return (n + kStretch - 1) / kStretch;
+}
+
+/// The sum of the squares of n floats. In double: 1e20 squared is no infinity there, and no bits of many small ones are
+/// lost. Lanes are kept apart so that the compiler may use vectors without changing the order.
+double sum_of_squares(const float* x, int64_t n) {
+  double lanes[kLanes] = {};
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes)
+    for (int64_t lane = 0; lane < kLanes; ++lane) lanes[lane] += double{x[i + lane]} * double{x[i + lane]};
+  for (; i < n; ++i) lanes[0] += double{x[i]} * double{x[i]};
+  double sum = 0;
+  for (const double lane : lanes) sum += lane;
+  return sum;
+}
+
+/// What the elements of one segment have in common; see ops/ref/adamw.h for the formulas.
+struct Update {
+  float gradient_scale;
+  float beta1, rest1, beta2, rest2;  ///< rest = 1 - beta
+  float keep;                        ///< 1 - lr weight_decay
+  float rate;                        ///< lr / (1 - beta1^step)
+  float correction2;                 ///< 1 / (1 - beta2^step)
+  float epsilon;
+};
+
+template <class T>
+struct Element {
+  float *master, *exp_avg, *exp_avg_sq;
+  T* weights;
+  const float* gradient;
+};
+
+/// Elements [i, i + n) with n at most one vector.
+template <class T, class Load, class Store>
+void update(const Element<T>& e, int64_t i, const Update& u, const Load& load_lanes, const Store& store_lanes) {
+  const Vec g = load_lanes(e.gradient + i) * u.gradient_scale;
+  const Vec m = u.beta1 * load_lanes(e.exp_avg + i) + u.rest1 * g;
+  const Vec v = u.beta2 * load_lanes(e.exp_avg_sq + i) + u.rest2 * g * g;
+  const Vec w = u.keep * load_lanes(e.master + i) - u.rate * m / (sqrt(v * u.correction2) + u.epsilon);
+  store_lanes(e.exp_avg + i, m);
+  store_lanes(e.exp_avg_sq + i, v);
+  store_lanes(e.master + i, w);
+  store_lanes(e.weights + i, w);
+}
+
+template <class T>
+void update_range(const Element<T>& e, int64_t begin, int64_t end, const Update& u) {
+  int64_t i = begin;
+  for (; i + kLanes <= end; i += kLanes)
+    update(
+        e, i, u, [](const float* p) { return load(p); }, [](auto* p, Vec x) { store(p, x); });
+  if (i < end)
+    update(
+        e, i, u, [&](const float* p) { return load_first(p, end - i); },
+        [&](auto* p, Vec x) { store_first(p, x, end - i); });
+}
+
+}  // namespace
+
+void CpuOps::global_norm(const Tensor& gradient, const Tensor& norm) {
+  check_global_norm(gradient, norm);
+  const int64_t n = gradient.count(), stretches = stretches_of(n);
+  const Arena::Mark mark = scratch_.mark();
+  double* partial = static_cast<double*>(scratch_.allocate(static_cast<size_t>(stretches) * sizeof(double)));
+  const float* g = gradient.as<float>();
+  parallel(stretches, kStretch / 4, [&](int64_t begin, int64_t end) {
+    for (int64_t stretch = begin; stretch < end; ++stretch) {
+      const int64_t first = stretch * kStretch;
+      partial[stretch] = sum_of_squares(g + first, std::min(kStretch, n - first));
+    }
+  });
+  double sum = 0;
+  for (int64_t stretch = 0; stretch < stretches; ++stretch) sum += partial[stretch];
+  *norm.as<float>() = static_cast<float>(std::sqrt(sum));
+  scratch_.release(mark);
+}
+
+void CpuOps::adamw(const Tensor& master, const Tensor& weights, const Tensor& gradient, const Tensor& exp_avg,
+                   const Tensor& exp_avg_sq, const Tensor& norm, const ParameterSegment* segments,
+                   int32_t segment_count, const AdamWParams& params) {
+  check_adamw(master, weights, gradient, exp_avg, exp_avg_sq, norm, segments, segment_count, params);
+  const AdamWScalars scalars = adamw_scalars(params, double{*norm.as<float>()});
+  if (!scalars.finite) return;
+  with_type(compute_, [&](auto type) {
+    using T = decltype(type);
+    const Element<T> elements{master.as<float>(), exp_avg.as<float>(), exp_avg_sq.as<float>(), weights.as<T>(),
+                              gradient.as<float>()};
+    parallel(stretches_of(master.count()), kStretch / 2, [&](int64_t begin, int64_t end) {
+      for (int32_t s = 0; s < segment_count; ++s) {
+        const ParameterSegment& segment = segments[s];
+        const double lr = params.learning_rate * segment.learning_rate_scale;
+        const Update u{float(scalars.gradient_scale),
+                       float(params.beta1),
+                       float(1 - params.beta1),
+                       float(params.beta2),
+                       float(1 - params.beta2),
+                       float(1 - lr * segment.weight_decay),
+                       float(lr * scalars.correction1),
+                       float(scalars.correction2),
+                       float(params.epsilon)};
+        update_range(elements, std::max(begin * kStretch, segment.offset),
+                     std::min(end * kStretch, segment.offset + segment.count), u);
+      }
+    });
+  });
+}
+
+}  // namespace mor::MOR_CPU_ISA

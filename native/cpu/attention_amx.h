@@ -1,0 +1,109 @@
+// Attention in AMX tiles of bfloat16: the interface of the files beside this one. Must not know how tasks are made or
+// who runs them.
+//
+// Both directions work on transposed scores, keys down and lanes across: what softmax needs of a lane (its maximum,
+// its lse, how many keys it sees) is then one element of a vector, and nothing is ever summed across a vector.
+#pragma once
+
+#include <optional>
+
+#include "cpu/attention_tasks.h"
+#include "cpu/linear_amx.h"
+
+namespace mor::MOR_CPU_ISA {
+
+#if defined(__AMX_BF16__)
+
+inline bool tiles_usable() {
+  return amx_usable();
+}
+
+/// One thread's forward. Keys and values stay packed from task to task as long as the key head is the same.
+class AmxForward {
+ public:
+  /// Floats of scratch; keys: the most of one task, a multiple of 32.
+  static int64_t scratch(const AttentionCall& call, int64_t keys);
+  AmxForward(const AttentionCall& call, float* scratch, int64_t keys);
+  void run(const AttentionTask& task);
+
+ private:
+  static constexpr int64_t kBlockKeys = 64, kBlockLanes = 32;
+
+  void pack_keys(const AttentionTask& task);
+  void load_lanes(const AttentionTask& task, int64_t first, int64_t count);
+  void multiply_keys(int64_t first, int64_t n, float* scores) const;
+  void softmax(int64_t first, int64_t n, float* scores);
+  void multiply_values(int64_t first, int64_t n) const;
+  void write(const AttentionTask& task, int64_t first, int64_t count);
+
+  const AttentionCall& call_;
+  int64_t depth_;  ///< padded_dim in steps of 32
+  int64_t sequence_ = -1, key_head_ = -1, packed_ = 0;
+  bfloat16 *keys_, *values_transposed_, *q_columns_, *weights_, *staged_;
+  float* scores_[2];
+  float* sum_;  ///< [padded_dim, lanes]
+  struct alignas(64) {
+    int32_t visible[kBlockLanes];
+    float largest[kBlockLanes], total[kBlockLanes];  ///< largest: in units of log 2
+  } lane_;
+  int64_t least_visible_, most_visible_;  ///< of the block's lanes
+  std::optional<TileScope> tiles_;
+};
+
+/// One thread's backward, likewise.
+class AmxBackward {
+ public:
+  static int64_t scratch(const AttentionCall& call, int64_t keys);
+  AmxBackward(const AttentionCall& call, float* scratch, int64_t keys);
+  /// Writes d_q, and the task's share of d_k and d_v, [keys rounded up to 32, padded_dim] each.
+  void run(const AttentionTask& task, float* d_keys, float* d_values);
+
+ private:
+  static constexpr int64_t kBlockKeys = 64, kBlockLanes = 128;
+  static constexpr int64_t kKeySteps = kBlockKeys / 32, kLaneSteps = kBlockLanes / 32;
+
+  void pack_keys(const AttentionTask& task);
+  void load_lanes(const AttentionTask& task, int64_t first, int64_t count);
+  void take_keys(int64_t first, float* d_keys, float* d_values);
+  void multiply_scores(int64_t first, int64_t p, int64_t w, int64_t buffer) const;
+  void differentiate(int64_t first, int64_t p, int64_t w, int64_t buffer) const;
+  void write(const AttentionTask& task, int64_t first, int64_t count) const;
+
+  const AttentionCall& call_;
+  int64_t depth_;
+  int64_t sequence_ = -1, key_head_ = -1, packed_ = 0;
+  bfloat16 *keys_, *keys_transposed_, *values_;
+  bfloat16 *q_columns_, *q_pairs_, *d_out_columns_, *d_out_pairs_, *staged_;
+  bfloat16 *weights_, *d_scores_, *d_scores_pairs_;
+  float *scores_[2], *d_weights_[2];
+  float* d_q_;  ///< [padded_dim, kBlockLanes]
+  struct alignas(64) {
+    int32_t visible[kBlockLanes];
+    float lse[kBlockLanes], delta[kBlockLanes];  ///< lse: in units of log 2
+  } lane_;
+  int64_t lane_steps_;  ///< of 32 lanes, in the block at hand
+  int64_t least_visible_[kLaneSteps], most_visible_[kLaneSteps];
+  std::optional<TileScope> tiles_;
+};
+
+#else
+
+inline bool tiles_usable() {
+  return false;
+}
+
+/// Where there are no tiles no task asks for them.
+struct AmxForward {
+  static int64_t scratch(const AttentionCall&, int64_t) { return 0; }
+  AmxForward(const AttentionCall&, float*, int64_t) {}
+  void run(const AttentionTask&) {}
+};
+struct AmxBackward {
+  static int64_t scratch(const AttentionCall&, int64_t) { return 0; }
+  AmxBackward(const AttentionCall&, float*, int64_t) {}
+  void run(const AttentionTask&, float*, float*) {}
+};
+
+#endif
+
+}  // namespace mor::MOR_CPU_ISA

@@ -1,0 +1,230 @@
+// Attention backward in AMX tiles: for blocks of 128 lanes and 64 keys the weights are made again from lse, and all
+// five products run on tiles. Must not know how tasks are made or who runs them.
+#include <cstring>
+
+#include "cpu/attention_amx.h"
+#include "cpu/attention_amx_tiles.h"
+#include "cpu/attention_tile.h"
+
+#if defined(__AMX_BF16__)
+
+namespace mor::MOR_CPU_ISA {
+
+namespace {
+
+constexpr int64_t kSubBlock = 32 * 32;
+
+}  // namespace
+
+int64_t AmxBackward::scratch(const AttentionCall& call, int64_t keys) {
+  const int64_t floats = call.padded_dim * kBlockLanes + 4 * kSubBlock;
+  const int64_t halves = (4 * kBlockLanes + 32 + 3 * keys) * call.padded_dim + 3 * kBlockKeys * kBlockLanes;
+  return floats + halves / 2;
+}
+
+AmxBackward::AmxBackward(const AttentionCall& call, float* scratch, int64_t keys)
+    : call_(call), depth_(call.padded_dim / 32) {
+  const int64_t dims = call.padded_dim;
+  d_q_ = scratch;
+  for (int64_t i = 0; i < 2; ++i) {
+    scores_[i] = d_q_ + dims * kBlockLanes + 2 * i * kSubBlock;
+    d_weights_[i] = scores_[i] + kSubBlock;
+  }
+  weights_ = reinterpret_cast<bfloat16*>(d_weights_[1] + kSubBlock);
+  d_scores_ = weights_ + kBlockKeys * kBlockLanes;
+  d_scores_pairs_ = d_scores_ + kBlockKeys * kBlockLanes;
+  q_columns_ = d_scores_pairs_ + kBlockKeys * kBlockLanes;
+  q_pairs_ = q_columns_ + kBlockLanes * dims;
+  d_out_columns_ = q_pairs_ + kBlockLanes * dims;
+  d_out_pairs_ = d_out_columns_ + kBlockLanes * dims;
+  staged_ = d_out_pairs_ + kBlockLanes * dims;
+  keys_ = staged_ + 32 * dims;
+  keys_transposed_ = keys_ + keys * dims;
+  values_ = keys_transposed_ + keys * dims;
+}
+
+void AmxBackward::pack_keys(const AttentionTask& task) {
+  if (task.sequence != sequence_ || task.key_head != key_head_) packed_ = 0;
+  sequence_ = task.sequence;
+  key_head_ = task.key_head;
+  const int64_t dims = call_.padded_dim;
+  // A last group that is not full is packed again when a later task sees more of it.
+  for (int64_t first = packed_ / 32 * 32; first < task.key_end; first += 32) {
+    const int64_t n = std::min<int64_t>(32, task.key_end - first);
+    const bfloat16* row[32];
+    find_keys(call_, call_.k, task.sequence, task.key_head, first, n, row);
+    stage_rows(row, n, call_, staged_);
+    pack_as_rows(staged_, dims, keys_ + first * dims);
+    pack_transposed(staged_, dims, keys_transposed_ + first * dims);
+    find_keys(call_, call_.v, task.sequence, task.key_head, first, n, row);
+    stage_rows(row, n, call_, staged_);
+    pack_as_rows(staged_, dims, values_ + first * dims);
+  }
+  packed_ = std::max(packed_, task.key_end);
+}
+
+void AmxBackward::load_lanes(const AttentionTask& task, int64_t first, int64_t count) {
+  const Lanes lanes(call_, task.sequence, task.key_head);
+  const int64_t dims = call_.padded_dim;
+  lane_steps_ = (count + 31) / 32;
+  for (int64_t w = 0; w < lane_steps_; ++w) {
+    const int64_t n = std::min<int64_t>(32, count - w * 32);
+    const bfloat16 *q[32], *d_out[32];
+    for (int64_t i = 0; i < 32; ++i) {
+      const int64_t x = w * 32 + i;
+      lane_.visible[x] = i < n ? static_cast<int32_t>(lanes.visible(first + x)) : 0;
+      lane_.lse[x] = lane_.delta[x] = 0;
+      if (i >= n) continue;
+      q[i] = lanes.at<const bfloat16>(call_.q, first + x);
+      d_out[i] = lanes.at<const bfloat16>(call_.d_out, first + x);
+      if (lane_.visible[x] == 0) continue;
+      const bfloat16* out = lanes.at<const bfloat16>(call_.out, first + x);
+      Vec products = {};
+      for (int64_t c = 0; c < call_.head_dim; c += kLanes) {
+        const int64_t left = call_.head_dim - c;
+        products += left < kLanes ? load_first(d_out[i] + c, left) * load_first(out + c, left)
+                                  : load(d_out[i] + c) * load(out + c);
+      }
+      lane_.delta[x] = sum(products);
+      lane_.lse[x] = *lanes.at<const float>(call_.lse, first + x) * kLog2e;
+    }
+    stage_rows(q, n, call_, staged_);
+    pack_as_columns(staged_, dims, q_columns_ + w * 32 * dims);
+    pack_as_pairs(staged_, dims, q_pairs_ + w * 32 * dims);
+    stage_rows(d_out, n, call_, staged_);
+    pack_as_columns(staged_, dims, d_out_columns_ + w * 32 * dims);
+    pack_as_pairs(staged_, dims, d_out_pairs_ + w * 32 * dims);
+    least_visible_[w] = n == 32 ? lane_.visible[w * 32] : 0;
+    most_visible_[w] = lane_.visible[w * 32 + n - 1];
+  }
+}
+
+/// For keys [first + 32 p, + 32) and lanes [32 w, + 32): scores = keys q^T, d_weights = values d_out^T.
+void AmxBackward::multiply_scores(int64_t first, int64_t p, int64_t w, int64_t buffer) const {
+  const int64_t dims = call_.padded_dim, key = (first + 32 * p) * dims, lane = 32 * w * dims;
+  const auto product = [&](const bfloat16* rows, const bfloat16* columns, float* to) {
+    zero_block();
+    multiply_block({rows + key, depth_ * kTileElements, kTileElements},
+                   {columns + lane, depth_ * kTileElements, kTileElements}, depth_);
+    store_block(to, 32);
+  };
+  product(keys_, q_columns_, scores_[buffer]);
+  product(values_, d_out_columns_, d_weights_[buffer]);
+}
+
+/// weights = exp(scale scores - lse), d_scores = weights (d_weights - delta), in the forms the next products need.
+void AmxBackward::differentiate(int64_t first, int64_t p, int64_t w, int64_t buffer) const {
+  const __m512 unit = _mm512_set1_ps(call_.scale * kLog2e);
+  const bool masked = first + 32 * p + 32 > least_visible_[w];
+  __m512 lse[2], delta[2];
+  __m512i visible[2];
+  for (int64_t u = 0; u < 2; ++u) {
+    lse[u] = _mm512_loadu_ps(lane_.lse + 32 * w + 16 * u);
+    delta[u] = _mm512_loadu_ps(lane_.delta + 32 * w + 16 * u);
+    visible[u] = _mm512_loadu_si512(lane_.visible + 32 * w + 16 * u);
+  }
+  for (int64_t j = 0; j < 32; j += 2) {
+    __m512 weight[2][2], d_score[2][2];
+    for (int64_t i = 0; i < 2; ++i)
+      for (int64_t u = 0; u < 2; ++u) {
+        const int64_t at = (j + i) * 32 + 16 * u;
+        __m512 score = _mm512_fmsub_ps(_mm512_loadu_ps(scores_[buffer] + at), unit, lse[u]);
+        if (masked) {
+          const __m512i key = _mm512_set1_epi32(static_cast<int32_t>(first + 32 * p + j + i));
+          score = _mm512_mask_mov_ps(_mm512_set1_ps(kUnseen), _mm512_cmplt_epi32_mask(key, visible[u]), score);
+        }
+        weight[i][u] = exp2_of(score);
+        d_score[i][u] = _mm512_mul_ps(weight[i][u], _mm512_sub_ps(_mm512_loadu_ps(d_weights_[buffer] + at), delta[u]));
+      }
+    for (int64_t i = 0; i < 2; ++i) {
+      const int64_t at = ((2 * p + (j + i) / 16) * kLaneSteps + w) * kTileElements + (j + i) % 16 * 32;
+      _mm512_storeu_si512(weights_ + at, round_two(weight[i][0], weight[i][1]));
+      _mm512_storeu_si512(d_scores_ + at, round_two(d_score[i][0], d_score[i][1]));
+    }
+    for (int64_t u = 0; u < 2; ++u)
+      _mm512_storeu_si512(d_scores_pairs_ + ((w * kKeySteps + p) * 2 + u) * kTileElements + j / 2 * 32,
+                          round_pairs(d_score[0][u], d_score[1][u]));
+  }
+}
+
+/// Keys [first, first + kBlockKeys) against the block's lanes.
+void AmxBackward::take_keys(int64_t first, float* d_keys, float* d_values) {
+  const int64_t dims = call_.padded_dim;
+  // Of the sub-blocks of 32 by 32 those that any lane sees: for keys p the lanes from seen_from[p] on.
+  struct SubBlock {
+    int64_t p, w;
+  } list[kKeySteps * kLaneSteps];
+  int64_t n = 0, seen_from[kKeySteps], key_steps[kLaneSteps] = {};
+  for (int64_t p = 0; p < kKeySteps; ++p) {
+    seen_from[p] = lane_steps_;
+    for (int64_t w = lane_steps_ - 1; w >= 0 && first + 32 * p < most_visible_[w]; --w) seen_from[p] = w;
+    for (int64_t w = seen_from[p]; w < lane_steps_; ++w) {
+      list[n++] = {p, w};
+      key_steps[w] = p + 1;
+    }
+  }
+  // The next sub-block's products are asked of the tile unit before the vector units work on this one's.
+  order_memory();
+  if (n > 0) multiply_scores(first, list[0].p, list[0].w, 0);
+  for (int64_t i = 0; i < n; ++i) {
+    if (i + 1 < n) multiply_scores(first, list[i + 1].p, list[i + 1].w, (i + 1) % 2);
+    differentiate(first, list[i].p, list[i].w, i % 2);
+  }
+  order_memory();
+  for (int64_t p = 0; p < kKeySteps; ++p) {
+    if (seen_from[p] == lane_steps_) continue;
+    const int64_t from = seen_from[p], steps = lane_steps_ - from;
+    const auto product = [&](const bfloat16* rows, const bfloat16* pairs, float* sums) {
+      const TilePair a = {rows + (2 * p * kLaneSteps + from) * kTileElements, kLaneSteps * kTileElements,
+                          kTileElements};
+      for (int64_t d = 0; d < depth_; ++d) {
+        float* to = sums + (first + 32 * p) * dims + 32 * d;
+        load_block(to, dims);
+        multiply_block(a, {pairs + 32 * from * dims + 2 * d * kTileElements, kTileElements, 32 * dims}, steps);
+        store_block(to, dims);
+      }
+    };
+    product(weights_, d_out_pairs_, d_values);
+    product(d_scores_, q_pairs_, d_keys);
+  }
+  for (int64_t w = 0; w < lane_steps_; ++w) {
+    if (key_steps[w] == 0) continue;
+    for (int64_t d = 0; d < depth_; ++d) {
+      float* to = d_q_ + 32 * d * kBlockLanes + 32 * w;
+      load_block(to, kBlockLanes);
+      multiply_block({keys_transposed_ + first * dims + 2 * d * kTileElements, kTileElements, 32 * dims},
+                     {d_scores_pairs_ + w * kKeySteps * 2 * kTileElements, kTileElements, 2 * kTileElements},
+                     key_steps[w]);
+      store_block(to, kBlockLanes);
+    }
+  }
+}
+
+void AmxBackward::write(const AttentionTask& task, int64_t first, int64_t count) const {
+  const Lanes lanes(call_, task.sequence, task.key_head);
+  float factor[kBlockLanes];
+  std::fill(factor, factor + kBlockLanes, call_.scale);
+  write_transposed(call_, d_q_, kBlockLanes, factor, count,
+                   [&](int64_t x) { return lanes.at<bfloat16>(call_.d_q, first + x); });
+}
+
+void AmxBackward::run(const AttentionTask& task, float* d_keys, float* d_values) {
+  if (!tiles_) tiles_.emplace();
+  pack_keys(task);
+  const int64_t size = (task.key_end + 31) / 32 * 32 * call_.padded_dim;
+  std::memset(d_keys, 0, static_cast<size_t>(size) * sizeof(float));
+  std::memset(d_values, 0, static_cast<size_t>(size) * sizeof(float));
+  for (int64_t first_lane = task.lane_begin; first_lane < task.lane_end; first_lane += kBlockLanes) {
+    const int64_t count = std::min(kBlockLanes, task.lane_end - first_lane);
+    load_lanes(task, first_lane, count);
+    std::memset(d_q_, 0, static_cast<size_t>(call_.padded_dim * kBlockLanes) * sizeof(float));
+    for (int64_t first = 0; first < most_visible_[lane_steps_ - 1]; first += kBlockKeys)
+      take_keys(first, d_keys, d_values);
+    write(task, first_lane, count);
+  }
+  for (int64_t i = 0; i < size; i += kLanes) store(d_keys + i, load(d_keys + i) * call_.scale);
+}
+
+}  // namespace mor::MOR_CPU_ISA
+
+#endif

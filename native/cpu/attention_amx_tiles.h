@@ -1,0 +1,168 @@
+// What attention's AMX kernels share: the four forms in which rows become tiles, blocks of two by two tiles, and powers
+// of two. Must not know of tasks.
+//
+// A tile is 16 rows of 64 bytes. Of a product c += a b, a holds [16, 32] bfloat16, b holds [32, 16] with rows 2p and
+// 2p + 1 interleaved in its row p, c holds [16, 16] floats. Rows are packed 32 at a time; a packed group has
+// 32 * padded_dim elements in every form.
+#pragma once
+
+#include "cpu/attention_tasks.h"
+#include "cpu/linear_amx.h"
+
+#if defined(__AMX_BF16__)
+
+namespace mor::MOR_CPU_ISA {
+
+constexpr float kLog2e = 1.44269504088896341f, kLn2 = 0.693147180559945309f;
+/// A score that no key has: far below any, but not infinite, so that differences stay numbers.
+constexpr float kUnseen = -1e30f;
+
+/// Stores made by vector code must not move behind a tile load of what they wrote: the compiler does not know that tile
+/// instructions read memory.
+inline void order_memory() {
+  asm volatile("" ::: "memory");
+}
+
+/// staged [32, padded_dim] = rows 0 … n-1, and zeros.
+inline void stage_rows(const bfloat16* const* row, int64_t n, const AttentionCall& call, bfloat16* staged) {
+  for (int64_t c = 0; c < call.padded_dim; c += 32) {
+    const int64_t left = std::min<int64_t>(32, call.head_dim - c);
+    const __mmask32 mask = static_cast<__mmask32>((uint64_t{1} << left) - 1);
+    for (int64_t i = 0; i < 32; ++i)
+      _mm512_storeu_si512(staged + i * call.padded_dim + c,
+                          i < n ? _mm512_maskz_loadu_epi16(mask, row[i] + c) : _mm512_setzero_si512());
+  }
+}
+
+/// a = the rows. Tile (i, c), i < 2: 16 rows, 32 dims.
+inline void pack_as_rows(const bfloat16* staged, int64_t dims, bfloat16* to) {
+  for (int64_t i = 0; i < 32; ++i)
+    for (int64_t c = 0; c < dims; c += 32)
+      _mm512_storeu_si512(to + (i / 16 * (dims / 32) + c / 32) * kTileElements + i % 16 * 32,
+                          _mm512_loadu_si512(staged + i * dims + c));
+}
+
+/// b = the rows transposed. Tile (i, c), i < 2: 32 dims, 16 rows.
+inline void pack_as_columns(const bfloat16* staged, int64_t dims, bfloat16* to) {
+  for (int64_t i = 0; i < 32; i += 16)
+    for (int64_t c = 0; c < dims; c += 32, to += kTileElements) {
+      __m512i v[16];
+      for (int64_t r = 0; r < 16; ++r) v[r] = _mm512_loadu_si512(staged + (i + r) * dims + c);
+      transpose(v);
+      for (int64_t r = 0; r < 16; ++r) _mm512_storeu_si512(to + r * 32, v[r]);
+    }
+}
+
+/// Dims [c, c + 16) of rows 2p and 2p + 1, interleaved.
+inline __m512i row_pair(const bfloat16* staged, int64_t dims, int64_t p, int64_t c) {
+  const auto half = [&](int64_t row) {
+    return _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(staged + row * dims + c)));
+  };
+  return _mm512_or_si512(half(2 * p), _mm512_slli_epi32(half(2 * p + 1), 16));
+}
+
+/// b = the rows. Tile d: 32 rows, 16 dims.
+inline void pack_as_pairs(const bfloat16* staged, int64_t dims, bfloat16* to) {
+  for (int64_t c = 0; c < dims; c += 16, to += kTileElements)
+    for (int64_t p = 0; p < 16; ++p) _mm512_storeu_si512(to + p * 32, row_pair(staged, dims, p, c));
+}
+
+/// a = the rows transposed. Tile d: 16 dims, 32 rows.
+inline void pack_transposed(const bfloat16* staged, int64_t dims, bfloat16* to) {
+  for (int64_t c = 0; c < dims; c += 16, to += kTileElements) {
+    __m512i v[16];
+    for (int64_t p = 0; p < 16; ++p) v[p] = row_pair(staged, dims, p, c);
+    transpose(v);
+    for (int64_t p = 0; p < 16; ++p) _mm512_storeu_si512(to + p * 32, v[p]);
+  }
+}
+
+/// The accumulators: tiles 0 1 / 2 3 are a block of 32 x 32 floats.
+inline void zero_block() {
+  _tile_zero(0);
+  _tile_zero(1);
+  _tile_zero(2);
+  _tile_zero(3);
+}
+inline void load_block(const float* c, int64_t stride) {
+  _tile_loadd(0, c, stride * 4);
+  _tile_loadd(1, c + 16, stride * 4);
+  _tile_loadd(2, c + 16 * stride, stride * 4);
+  _tile_loadd(3, c + 16 * stride + 16, stride * 4);
+}
+inline void store_block(float* c, int64_t stride) {
+  _tile_stored(0, c, stride * 4);
+  _tile_stored(1, c + 16, stride * 4);
+  _tile_stored(2, c + 16 * stride, stride * 4);
+  _tile_stored(3, c + 16 * stride + 16, stride * 4);
+}
+
+/// A column of two tiles that stand `apart` elements from each other, and the next such column `step` elements on.
+struct TilePair {
+  const bfloat16* first;
+  int64_t apart, step;
+};
+/// The accumulators += sum over the n steps of a b.
+inline void multiply_block(const TilePair& a, const TilePair& b, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) {
+    _tile_loadd(4, a.first + i * a.step, 64);
+    _tile_loadd(6, b.first + i * b.step, 64);
+    _tile_loadd(7, b.first + b.apart + i * b.step, 64);
+    _tile_dpbf16ps(0, 4, 6);
+    _tile_dpbf16ps(1, 4, 7);
+    _tile_loadd(5, a.first + a.apart + i * a.step, 64);
+    _tile_dpbf16ps(2, 5, 6);
+    _tile_dpbf16ps(3, 5, 7);
+  }
+}
+
+/// 2^x to about 1e-7; 0 far below. A polynomial of degree 5 in the part of x above its floor, fitted here for the least
+/// relative error.
+inline __m512 exp2_of(__m512 x) {
+  const __m512 r = _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+  __m512 p = _mm512_set1_ps(1.8775766704773877e-3f);
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(8.989340340151392e-3f));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(5.582631758795331e-2f));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(2.401536173301132e-1f));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(6.931530731374279e-1f));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(9.999999250670478e-1f));
+  return _mm512_scalef_ps(p, x);
+}
+
+/// 32 bfloat16: those of a and then those of b.
+inline __m512i round_two(__m512 a, __m512 b) {
+  return reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(b, a));
+}
+/// 32 bfloat16: a and b interleaved.
+inline __m512i round_pairs(__m512 a, __m512 b) {
+  alignas(64) static constexpr uint16_t kInterleave[32] = {0,  16, 1,  17, 2,  18, 3,  19, 4,  20, 5,
+                                                           21, 6,  22, 7,  23, 8,  24, 9,  25, 10, 26,
+                                                           11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+  return _mm512_permutexvar_epi16(_mm512_load_si512(kInterleave), round_two(a, b));
+}
+
+/// Writes lanes [0, count) of a transposed [padded_dim, stride] block times their factors; 0 where the factor is 0,
+/// whatever the block holds.
+template <class At>
+void write_transposed(const AttentionCall& call, const float* block, int64_t stride, const float* factor, int64_t count,
+                      const At& lane_at) {
+  for (int64_t x = 0; x < count; x += 16) {
+    const __m512 factors = _mm512_loadu_ps(factor + x);
+    const __mmask16 nonzero = _mm512_cmp_ps_mask(factors, _mm512_setzero_ps(), _CMP_NEQ_UQ);
+    for (int64_t c = 0; c < call.head_dim; c += 16) {
+      __m512i v[16];
+      for (int64_t i = 0; i < 16; ++i)
+        v[i] = reinterpret_cast<__m512i>(
+            _mm512_maskz_mul_ps(nonzero, _mm512_loadu_ps(block + (c + i) * stride + x), factors));
+      transpose(v);
+      const __mmask16 mask = static_cast<__mmask16>((1u << std::min<int64_t>(16, call.head_dim - c)) - 1);
+      for (int64_t i = 0; i < std::min<int64_t>(16, count - x); ++i)
+        _mm256_mask_storeu_epi16(lane_at(x + i) + c, mask,
+                                 reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(reinterpret_cast<__m512>(v[i]))));
+    }
+  }
+}
+
+}  // namespace mor::MOR_CPU_ISA
+
+#endif

@@ -1,0 +1,173 @@
+// Attention forward in float arithmetic, key tile by key tile with a running maximum (Dao et al. 2022, FlashAttention).
+// A row's result does not depend on the rows beside it. Must not know how tasks are made or who runs them.
+#include <cmath>
+#include <limits>
+
+#include "cpu/attention_float.h"
+#include "cpu/attention_tile.h"
+
+namespace mor::MOR_CPU_ISA {
+
+namespace {
+
+/// Softmax state of some lanes over some keys: out = sum / total, lse = largest + log(total). total 0: nothing seen.
+struct State {
+  float *largest, *total, *sum;  // [lanes], [lanes], [lanes, padded_dim]
+
+  State(float* memory, int64_t lanes) : largest(memory), total(memory + lanes), sum(memory + 2 * lanes) {}
+  static int64_t size(int64_t lanes, const AttentionCall& call) { return lanes * (2 + call.padded_dim); }
+  void clear(int64_t lanes, const AttentionCall& call) const {
+    std::fill(largest, largest + lanes, -std::numeric_limits<float>::infinity());
+    std::fill(total, total + lanes, 0.0f);
+    std::fill(sum, sum + lanes * call.padded_dim, 0.0f);
+  }
+};
+
+void multiply(float* x, float factor, int64_t n) {
+  for (int64_t c = 0; c < n; c += kLanes) store(x + c, load(x + c) * factor);
+}
+
+float exp_of(float x) {
+  return exp(splat(x))[0];
+}
+
+/// to = to and then from.
+void combine(const State& to, const State& from, int64_t lanes, const AttentionCall& call) {
+  const int64_t dims = call.padded_dim;
+  for (int64_t x = 0; x < lanes; ++x) {
+    if (from.total[x] == 0) continue;
+    float* sum = to.sum + x * dims;
+    const float* more = from.sum + x * dims;
+    if (to.total[x] == 0) {
+      to.largest[x] = from.largest[x];
+      to.total[x] = from.total[x];
+      std::copy(more, more + dims, sum);
+      continue;
+    }
+    const float largest = std::max(to.largest[x], from.largest[x]);
+    const float a = exp_of(to.largest[x] - largest), b = exp_of(from.largest[x] - largest);
+    to.largest[x] = largest;
+    to.total[x] = to.total[x] * a + from.total[x] * b;
+    for (int64_t c = 0; c < dims; c += kLanes) store(sum + c, load(sum + c) * a + load(more + c) * b);
+  }
+}
+
+/// Takes the first n scores of one lane into its state; they become weights exp(score - largest).
+void take_scores(float* score, int64_t n, const State& state, int64_t x, int64_t dims) {
+  constexpr VecI kIndex = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+  const int64_t vectors = (n + kLanes - 1) / kLanes;
+  Vec largest_lanes = splat(state.largest[x]);
+  for (int64_t j = 0; j < vectors; ++j) {
+    const VecI seen = kIndex < static_cast<int32_t>(n - j * kLanes);
+    const Vec s = select(seen, load(score + j * kLanes), splat(-std::numeric_limits<float>::infinity()));
+    store(score + j * kLanes, s);
+    largest_lanes = max(largest_lanes, s);
+  }
+  const float top = largest(largest_lanes);
+  if (top > state.largest[x]) {
+    const float factor = exp_of(state.largest[x] - top);
+    if (state.total[x] > 0) multiply(state.sum + x * dims, factor, dims);
+    state.total[x] *= factor;
+    state.largest[x] = top;
+  }
+  Vec totals = {};
+  for (int64_t j = 0; j < vectors; ++j) {
+    const Vec weight = exp(load(score + j * kLanes) - top);
+    store(score + j * kLanes, weight);
+    totals += weight;
+  }
+  state.total[x] += sum(totals);
+}
+
+/// N lanes from x on against one tile of n keys, the first of them `first`.
+template <int N>
+void take_tile(const AttentionCall& call, const Lanes& lanes, const AttentionTask& task, int64_t x, int64_t first,
+               int64_t n, const float* q, const float* keys, const float* values, const State& state) {
+  const int64_t dims = call.padded_dim;
+  alignas(64) float weight[N][kTileKeys];
+  int64_t seen[N], least = n;
+  for (int l = 0; l < N; ++l) {
+    seen[l] = std::clamp<int64_t>(lanes.visible(task.lane_begin + x + l) - first, 0, n);
+    least = std::min(least, seen[l]);
+  }
+  if (seen[N - 1] == 0) return;
+  multiply_transposed<N>(q + x * dims, call.head_dim, dims, keys, seen[N - 1], weight);
+  for (int l = 0; l < N; ++l)
+    if (seen[l] > 0) take_scores(weight[l], seen[l], state, x + l, dims);
+  // What one lane does not see it must not touch, not even with weight 0: it may hold anything.
+  accumulate<N>(weight, 0, least, values, dims, state.sum + x * dims);
+  for (int l = 0; l < N; ++l) accumulate<1>(weight + l, least, seen[l], values, dims, state.sum + (x + l) * dims);
+}
+
+template <class T>
+void write(const AttentionCall& call, const AttentionTask& task, const State& state) {
+  const Lanes lanes(call, task.sequence, task.key_head);
+  for (int64_t x = 0; x < task.lane_end - task.lane_begin; ++x) {
+    const int64_t lane = task.lane_begin + x;
+    const float total = state.total[x];
+    store_lane(state.sum + x * call.padded_dim, call, total == 0 ? 0.0f : 1.0f / total, lanes.at<T>(call.out, lane));
+    if (call.lse) *lanes.at<float>(call.lse, lane) = state.largest[x] + std::log(total);
+  }
+}
+
+}  // namespace
+
+int64_t float_forward_partial(const AttentionCall& call) {
+  return State::size(kFloatLanes, call);
+}
+
+int64_t float_forward_scratch(const AttentionCall& call) {
+  return 2 * State::size(kFloatLanes, call) + (kFloatLanes + 2 * kTileKeys) * call.padded_dim;
+}
+
+template <class T>
+void float_forward(const AttentionCall& call, const AttentionTask& task, float* scratch) {
+  const Lanes lanes(call, task.sequence, task.key_head);
+  const int64_t dims = call.padded_dim, count = task.lane_end - task.lane_begin;
+  float* q = scratch;
+  float* keys = q + kFloatLanes * dims;
+  float* values = keys + kTileKeys * dims;
+  float* states = values + kTileKeys * dims;
+  const State stretch(states, count), whole(states + State::size(kFloatLanes, call), count);
+  for (int64_t x = 0; x < count; ++x)
+    load_lane(lanes.at<const T>(call.q, task.lane_begin + x), call, call.scale, q + x * dims);
+  whole.clear(count, call);
+  for (int64_t begin = task.key_begin; begin < task.key_end; begin += kStretchKeys) {
+    stretch.clear(count, call);
+    const int64_t end = std::min(task.key_end, begin + kStretchKeys);
+    for (int64_t first = begin; first < end; first += kTileKeys) {
+      const int64_t n = std::min(kTileKeys, end - first);
+      const T* row[kTileKeys];
+      find_keys(call, call.k, task.sequence, task.key_head, first, n, row);
+      load_tile_transposed(row, n, call, keys);
+      find_keys(call, call.v, task.sequence, task.key_head, first, n, row);
+      load_tile(row, n, call, values);
+      for (int64_t x = 0; x < count; x += 4)
+        with_count(count - x, [&](auto n_lanes) {
+          take_tile<n_lanes()>(call, lanes, task, x, first, n, q, keys, values, stretch);
+        });
+    }
+    combine(whole, stretch, count, call);
+  }
+  if (task.partial == nullptr) {
+    write<T>(call, task, whole);
+  } else {
+    std::copy(whole.largest, whole.largest + State::size(count, call), task.partial);
+  }
+}
+
+template <class T>
+void float_forward_combine(const AttentionCall& call, const AttentionTask* tasks, int64_t parts, float* scratch) {
+  const int64_t count = tasks[0].lane_end - tasks[0].lane_begin;
+  const State whole(scratch, count);
+  whole.clear(count, call);
+  for (int64_t part = 0; part < parts; ++part) combine(whole, State(tasks[part].partial, count), count, call);
+  write<T>(call, tasks[0], whole);
+}
+
+template void float_forward<float>(const AttentionCall&, const AttentionTask&, float*);
+template void float_forward<bfloat16>(const AttentionCall&, const AttentionTask&, float*);
+template void float_forward_combine<float>(const AttentionCall&, const AttentionTask*, int64_t, float*);
+template void float_forward_combine<bfloat16>(const AttentionCall&, const AttentionTask*, int64_t, float*);
+
+}  // namespace mor::MOR_CPU_ISA

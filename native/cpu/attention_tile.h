@@ -1,0 +1,199 @@
+// Float tiles of keys and values, and the loops over them that both directions share. A tile hides how keys are stored:
+// dtype, row stride, one run or blocks. Must not know of softmax or tasks.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+
+#include "cpu/attention_tasks.h"
+#include "cpu/simd.h"
+
+namespace mor::MOR_CPU_ISA {
+
+constexpr int64_t kTileKeys = 64;
+
+// The inner loops are written in the widest vector that fits a register: one that does not lives in memory.
+typedef float Vec8 __attribute__((vector_size(32)));
+#if defined(__AVX512F__)
+typedef Vec Wide;
+#else
+typedef Vec8 Wide;
+#endif
+typedef uint32_t Vec8U __attribute__((vector_size(32)));
+constexpr int64_t kWide = sizeof(Wide) / sizeof(float);
+
+inline Wide load_wide(const float* p) {
+  Wide v;
+  std::memcpy(&v, p, sizeof v);
+  return v;
+}
+inline void store_wide(float* p, Wide v) {
+  std::memcpy(p, &v, sizeof v);
+}
+/// Subtracting 0 changes no number, so the compiler leaves it out (0 + x it could not: x may be -0).
+inline Wide splat_wide(float x) {
+  return x - Wide{};
+}
+
+/// Element j of v[i] becomes element i of v[j].
+inline void transpose(Vec8 (&v)[8]) {
+  Vec8 t[8], u[8];
+  for (int i = 0; i < 8; i += 2) {
+    t[i] = __builtin_shufflevector(v[i], v[i + 1], 0, 8, 1, 9, 4, 12, 5, 13);
+    t[i + 1] = __builtin_shufflevector(v[i], v[i + 1], 2, 10, 3, 11, 6, 14, 7, 15);
+  }
+  for (int i = 0; i < 8; i += 4)
+    for (int j = 0; j < 2; ++j) {
+      u[i + 2 * j] = __builtin_shufflevector(t[i + j], t[i + 2 + j], 0, 1, 8, 9, 4, 5, 12, 13);
+      u[i + 2 * j + 1] = __builtin_shufflevector(t[i + j], t[i + 2 + j], 2, 3, 10, 11, 6, 7, 14, 15);
+    }
+  for (int j = 0; j < 4; ++j) {
+    v[j] = __builtin_shufflevector(u[j], u[4 + j], 0, 1, 2, 3, 8, 9, 10, 11);
+    v[4 + j] = __builtin_shufflevector(u[j], u[4 + j], 4, 5, 6, 7, 12, 13, 14, 15);
+  }
+}
+
+/// to[d * stride + i] = element d of the 32 bytes in v[i]: 8 floats, or 16 bfloat16, which are transposed in pairs.
+inline void store_transposed(Vec8 (&v)[8], float* to, int64_t stride, float) {
+  transpose(v);
+  for (int d = 0; d < 8; ++d) std::memcpy(to + d * stride, &v[d], sizeof v[d]);
+}
+inline void store_transposed(Vec8 (&v)[8], float* to, int64_t stride, bfloat16) {
+  transpose(v);
+  for (int d = 0; d < 8; ++d) {
+    const Vec8U pair = reinterpret_cast<Vec8U>(v[d]), even = pair << 16, odd = pair & 0xffff0000u;
+    std::memcpy(to + 2 * d * stride, &even, sizeof even);
+    std::memcpy(to + (2 * d + 1) * stride, &odd, sizeof odd);
+  }
+}
+
+/// Rows of `tensor` that hold keys [first, first + n) of a sequence, for one key head.
+template <class T>
+void find_keys(const AttentionCall& call, const Tensor& tensor, int64_t sequence, int64_t key_head, int64_t first,
+               int64_t n, T** found) {
+  const Rows& rows = call.rows;
+  T* head = static_cast<T*>(tensor.data) + key_head * call.head_dim;
+  if (rows.block_size == 0) {
+    for (int64_t j = 0; j < n; ++j) found[j] = head + (rows.key_start[sequence] + first + j) * tensor.row_stride;
+    return;
+  }
+  const int32_t* table = rows.block_table + sequence * rows.blocks_per_sequence;
+  int64_t block = first / rows.block_size, within = first % rows.block_size;
+  for (int64_t j = 0; j < n; ++j) {
+    found[j] = head + (int64_t{table[block]} * rows.block_size + within) * tensor.row_stride;
+    if (++within == rows.block_size) {
+      within = 0;
+      ++block;
+    }
+  }
+}
+
+/// tile[j][c] = row j, zero from head_dim to padded_dim.
+template <class T>
+void load_tile(const T* const* row, int64_t n, const AttentionCall& call, float* tile) {
+  for (int64_t j = 0; j < n; ++j)
+    for (int64_t c = 0; c < call.padded_dim; c += kLanes) {
+      const int64_t left = call.head_dim - c;
+      store(tile + j * call.padded_dim + c,
+            left >= kLanes ? load(row[j] + c) : (left > 0 ? load_first(row[j] + c, left) : Vec{}));
+    }
+}
+
+/// tile[c][j] = row j for c below padded_dim, in kTileKeys columns; those from n on, up to the next multiple of 8, are
+/// 0.
+template <class T>
+void load_tile_transposed(const T* const* row, int64_t n, const AttentionCall& call, float* tile) {
+  constexpr int64_t kDims = sizeof(Vec8) / sizeof(T);
+  for (int64_t j = 0; j < n; j += 8)
+    for (int64_t c = 0; c < call.head_dim; c += kDims) {
+      const int64_t keys = std::min<int64_t>(8, n - j), left = std::min(kDims, call.head_dim - c);
+      Vec8 v[8] = {};
+      if (keys == 8 && left == kDims) {
+        for (int64_t i = 0; i < 8; ++i) std::memcpy(&v[i], row[j + i] + c, sizeof v[i]);
+      } else {
+        for (int64_t i = 0; i < keys; ++i) std::memcpy(&v[i], row[j + i] + c, static_cast<size_t>(left) * sizeof(T));
+      }
+      store_transposed(v, tile + c * kTileKeys + j, kTileKeys, T{});
+    }
+}
+
+/// product[l][j] = <x[l], tile column j> for j below n, rounded up to 32: what lies from n on is not to be used.
+/// The sum runs over the dims in order, whatever N.
+template <int N>
+void multiply_transposed(const float* x, int64_t dims, int64_t x_stride, const float* tile, int64_t n,
+                         float (*product)[kTileKeys]) {
+  for (int64_t j = 0; j < n; j += 2 * kWide) {
+    Wide sums[N][2] = {};
+    for (int64_t c = 0; c < dims; ++c) {
+      const Wide a = load_wide(tile + c * kTileKeys + j), b = load_wide(tile + c * kTileKeys + j + kWide);
+      for (int l = 0; l < N; ++l) {
+        const Wide value = splat_wide(x[l * x_stride + c]);
+        sums[l][0] += value * a;
+        sums[l][1] += value * b;
+      }
+    }
+    for (int l = 0; l < N; ++l) {
+      store_wide(product[l] + j, sums[l][0]);
+      store_wide(product[l] + j + kWide, sums[l][1]);
+    }
+  }
+}
+
+/// sum[l] += sum over j in [begin, end) of weight[l][j] * tile[j], in the order of j, whatever N. dims % 32 == 0.
+template <int N>
+void accumulate(const float (*weight)[kTileKeys], int64_t begin, int64_t end, const float* tile, int64_t dims,
+                float* sum) {
+  for (int64_t c = 0; c < dims; c += 2 * kWide) {
+    Wide sums[N][2];
+    for (int l = 0; l < N; ++l) {
+      sums[l][0] = load_wide(sum + l * dims + c);
+      sums[l][1] = load_wide(sum + l * dims + c + kWide);
+    }
+    for (int64_t j = begin; j < end; ++j) {
+      const Wide a = load_wide(tile + j * dims + c), b = load_wide(tile + j * dims + c + kWide);
+      for (int l = 0; l < N; ++l) {
+        const Wide value = splat_wide(weight[l][j]);
+        sums[l][0] += value * a;
+        sums[l][1] += value * b;
+      }
+    }
+    for (int l = 0; l < N; ++l) {
+      store_wide(sum + l * dims + c, sums[l][0]);
+      store_wide(sum + l * dims + c + kWide, sums[l][1]);
+    }
+  }
+}
+
+/// Calls body(integral_constant<int, N>) with N = n, 1 to 4.
+template <class Body>
+void with_count(int64_t n, const Body& body) {
+  if (n >= 4) return body(std::integral_constant<int, 4>{});
+  if (n == 3) return body(std::integral_constant<int, 3>{});
+  if (n == 2) return body(std::integral_constant<int, 2>{});
+  body(std::integral_constant<int, 1>{});
+}
+
+/// to[c] = x[c], zero from head_dim to padded_dim, times scale.
+template <class T>
+void load_lane(const T* x, const AttentionCall& call, float scale, float* to) {
+  for (int64_t c = 0; c < call.padded_dim; c += kLanes) {
+    const int64_t left = call.head_dim - c;
+    store(to + c, scale * (left >= kLanes ? load(x + c) : (left > 0 ? load_first(x + c, left) : Vec{})));
+  }
+}
+
+/// to[c] = x[c] * scale for the head_dim elements of a lane.
+template <class T>
+void store_lane(const float* x, const AttentionCall& call, float scale, T* to) {
+  for (int64_t c = 0; c < call.head_dim; c += kLanes) {
+    const int64_t left = call.head_dim - c;
+    if (left >= kLanes) {
+      store(to + c, load(x + c) * scale);
+    } else {
+      store_first(to + c, load(x + c) * scale, left);
+    }
+  }
+}
+
+}  // namespace mor::MOR_CPU_ISA

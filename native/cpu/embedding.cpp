@@ -1,0 +1,41 @@
+// embedding on the CPU: rows copied; gradients summed in row order by threads that own columns. Must not know of other
+// ops.
+#include "ops/embedding.h"
+
+#include <algorithm>
+
+#include "cpu/cpu_ops.h"
+#include "cpu/lanes.h"
+
+namespace mor::MOR_CPU_ISA {
+
+void CpuOps::embedding_forward(const int32_t* tokens, const Tensor& weight, const Tensor& out) {
+  check_embedding_forward(weight, out);
+  with_type(compute_, [&](auto type) {
+    using T = decltype(type);
+    parallel(out.rows(), out.columns() / 8 + 1, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i)
+        std::copy_n(weight.as<T>() + tokens[i] * weight.row_stride, out.columns(), out.as<T>() + i * out.row_stride);
+    });
+  });
+}
+
+void CpuOps::embedding_backward(const int32_t* tokens, const Tensor& d_out, const Tensor& d_weight) {
+  check_embedding_backward(d_out, d_weight);
+  const int64_t rows = d_out.rows(), d = d_out.columns();
+  // A token may come twice, so rows cannot be shared out; columns can, and then every sum keeps the order of the rows.
+  const int64_t strips = (d + kLanes - 1) / kLanes;
+  with_type(compute_, [&](auto type) {
+    using T = decltype(type);
+    parallel(strips, rows * 4 + 1, [&](int64_t begin, int64_t end) {
+      const int64_t first = begin * kLanes, n = std::min(d, end * kLanes) - first;
+      for (int64_t i = 0; i < rows; ++i) {
+        const T* from = d_out.as<T>() + i * d_out.row_stride + first;
+        float* to = d_weight.as<float>() + tokens[i] * d_weight.row_stride + first;
+        for_lanes(n, [&](int64_t j, auto part) { part.store(to + j, part.load(to + j) + part.load(from + j)); });
+      }
+    });
+  });
+}
+
+}  // namespace mor::MOR_CPU_ISA

@@ -1,0 +1,39 @@
+// A loop over a row in vectors, its tail included, written once. Must not know of tensors, threads or ops.
+#pragma once
+
+#include "cpu/simd.h"
+
+namespace mor::MOR_CPU_ISA {
+
+struct WholeVector {
+  template <class T>
+  Vec load(const T* p) const {
+    return MOR_CPU_ISA::load(p);
+  }
+  template <class T>
+  void store(T* p, Vec v) const {
+    MOR_CPU_ISA::store(p, v);
+  }
+};
+
+struct FirstLanes {
+  int64_t n;
+  template <class T>
+  Vec load(const T* p) const {
+    return load_first(p, n);
+  }
+  template <class T>
+  void store(T* p, Vec v) const {
+    store_first(p, v, n);
+  }
+};
+
+/// body(j, part) for j = 0, 16, … below n, where part.load(x + j) and part.store(y + j, v) touch no element from n on.
+template <class Body>
+inline void for_lanes(int64_t n, const Body& body) {
+  int64_t j = 0;
+  for (; j + kLanes <= n; j += kLanes) body(j, WholeVector{});
+  if (j < n) body(j, FirstLanes{n - j});
+}
+
+}  // namespace mor::MOR_CPU_ISA

@@ -1,0 +1,351 @@
+// linear on the CPU: which kernel multiplies what. Must not know of models.
+//
+//                    float32                               bfloat16, AMX tiles   bfloat16, none   below AVX-512
+//   forward          dot products, in an order that no     tiles                 oneDNN; dots     dots
+//                    batch can change                                            for few rows
+//   backward         oneDNN                                tiles                 oneDNN           oneDNN in float32
+#include "ops/linear.h"
+
+#include "cpu/cpu_ops.h"
+#include "cpu/linear_amx.h"
+#include "cpu/linear_cache.h"
+#include "cpu/linear_dot.h"
+
+namespace mor::MOR_CPU_ISA {
+
+namespace {
+
+#if defined(__AVX512BF16__)
+constexpr bool kBfloat16Products = true;
+#else
+constexpr bool kBfloat16Products = false;  // oneDNN multiplies bfloat16 from AVX-512 on
+#endif
+constexpr int64_t kFewRows = 8;  // up to here a product waits for the weights, not for arithmetic
+
+#if defined(__AMX_BF16__)
+
+/// The products of one op by tiles. Each takes its operands' addresses before the team starts: nothing throws inside.
+class Tiles {
+ public:
+  Tiles(Arena& scratch, int threads) : scratch_(scratch), mark_(scratch.mark()), threads_(threads) {}
+  ~Tiles() { scratch_.release(mark_); }
+  Tiles(const Tiles&) = delete;
+  Tiles& operator=(const Tiles&) = delete;
+
+  /// Few rows: the weights stream through as they lie, and x is packed. Many rows: the other way round, so that the
+  /// output is written along its rows.
+  template <class Y>
+  void forward(const Tensor& x, const Tensor& weight, const LinearOutput<bfloat16, Y>& output) {
+    const int64_t rows = x.rows(), n = weight.rows();
+    by_depth(x.columns(), rows <= kStreamedRows ? x.columns() : kDepth, rows, n, output,
+             [&](int64_t begin, int64_t depth, auto&& write) {
+               if (rows < kManyRows || rows < n / 4)
+                 rows_by_rows(weight, x, begin, depth, [&](int64_t i, int64_t j, const float* c, int64_t m, int64_t l) {
+                   put_turned(c, m, l, [&](int64_t row, int64_t column, Vec values, int64_t count) {
+                     write(j + row, i + column, values, count);
+                   });
+                 });
+               else
+                 rows_by_rows(x, weight, begin, depth, [&](int64_t i, int64_t j, const float* c, int64_t m, int64_t l) {
+                   put_straight(c, m, l, [&](int64_t row, int64_t column, Vec values, int64_t count) {
+                     write(i + row, j + column, values, count);
+                   });
+                 });
+             });
+  }
+
+  void backward_input(const Tensor& d_y, const Tensor& weight, const LinearOutput<bfloat16, bfloat16>& output) {
+    const int64_t k = weight.columns(), stride = weight.row_stride;
+    const bfloat16 *d_data = d_y.as<bfloat16>(), *w_data = weight.as<bfloat16>();
+    by_depth(d_y.columns(), kDepth, d_y.rows(), k, output, [&](int64_t begin, int64_t depth, auto&& write) {
+      const int64_t run_elements = steps_of(depth) * kTileElements;
+      bfloat16* b = packed(k, depth);
+      TileProduct product;
+      product.a = TileRows::as_it_lies(d_data + begin, d_y.row_stride);
+      product.m = d_y.rows();
+      product.n = k;
+      product.depth = depth;
+      product.b = b;
+      run(
+          product, steps_of(depth),
+          [=](int64_t step) {
+            const int64_t first = step * kTileDepth;
+            pack_columns<false>(w_data + (begin + first) * stride, stride, std::min(kTileDepth, depth - first), k,
+                                b + step * kTileElements, run_elements);
+          },
+          [&](int64_t i, int64_t j, const float* c, int64_t m, int64_t l) {
+            put_straight(c, m, l, [&](int64_t row, int64_t column, Vec values, int64_t count) {
+              write(i + row, j + column, values, count);
+            });
+          });
+    });
+  }
+
+  /// The narrower of d_y and x is the one to be turned: turning costs more than pairing.
+  void backward_weight(const Tensor& d_y, const Tensor& x, const Tensor& d_weight) {
+    if (d_y.columns() <= x.columns())
+      accumulate<false>(d_y, x, d_weight);
+    else
+      accumulate<true>(x, d_y, d_weight);
+  }
+
+ private:
+  // A stretch of the depth, so that packed operands find room in the second-level cache. Few rows leave room anyway.
+  static constexpr int64_t kDepth = 2048, kStreamedRows = 64, kManyRows = 256;
+
+  bfloat16* packed(int64_t n, int64_t depth) {
+    return static_cast<bfloat16*>(scratch_.allocate(static_cast<size_t>(packed_elements(n, depth)) * sizeof(bfloat16)));
+  }
+
+  /// Runs body(begin, depth, write) over stretches of the depth no longer than `longest`; write(row, column, values, n)
+  /// sums up in float32 until the last stretch, which writes the output.
+  template <class Output, class Body>
+  void by_depth(int64_t depth, int64_t longest, int64_t rows, int64_t columns, const Output& output, const Body& body) {
+    const int64_t stretches = std::max<int64_t>(1, (depth + longest - 1) / longest);
+    const int64_t stretch = (steps_of(depth) + stretches - 1) / stretches * kTileDepth;
+    float* sums =
+        stretches == 1 ? nullptr : static_cast<float*>(scratch_.allocate(static_cast<size_t>(rows * columns) * 4));
+    for (int64_t begin = 0; begin < depth; begin += stretch) {
+      const Arena::Mark mark = scratch_.mark();
+      const bool first = begin == 0, last = begin + stretch >= depth;
+      body(begin, std::min(stretch, depth - begin), [&](int64_t row, int64_t column, Vec values, int64_t n) {
+        float* sum = sums + row * columns + column;
+        if (!first) values += n == kLanes ? load(sum) : load_first(sum, n);
+        if (last)
+          output.put(row, column, values, n);
+        else if (n == kLanes)
+          store(sum, values);
+        else
+          store_first(sum, values, n);
+      });
+      scratch_.release(mark);
+    }
+  }
+
+  /// put gets the blocks of a b^T over columns [begin, begin + depth) of both; b is packed.
+  template <class Put>
+  void rows_by_rows(const Tensor& a, const Tensor& b, int64_t begin, int64_t depth, const Put& put) {
+    const int64_t n = b.rows(), stride = b.row_stride, run_elements = steps_of(depth) * kTileElements;
+    const bfloat16* b_data = b.as<bfloat16>() + begin;
+    bfloat16* b_packed = packed(n, depth);
+    TileProduct product;
+    product.a = TileRows::as_it_lies(a.as<bfloat16>() + begin, a.row_stride);
+    product.m = a.rows();
+    product.n = n;
+    product.depth = depth;
+    product.b = b_packed;
+    run(
+        product, tiles_of(n),
+        [=](int64_t tile) {
+          const int64_t first = tile * kTileRows;
+          pack_rows_as_pairs(b_data + first * stride, stride, std::min(kTileRows, n - first), depth,
+                             b_packed + tile * run_elements);
+        },
+        put);
+  }
+
+  /// d_weight += a^T b, or its transpose; a, b [R, …].
+  template <bool transposed>
+  void accumulate(const Tensor& a, const Tensor& b, const Tensor& d_weight) {
+    const int64_t m = a.columns(), n = b.columns(), rows = a.rows(), stride = d_weight.row_stride;
+    const bfloat16 *a_data = a.as<bfloat16>(), *b_data = b.as<bfloat16>();
+    float* sums = d_weight.as<float>();
+    const auto add = [=](int64_t row, int64_t column, Vec values, int64_t count) {
+      float* sum = sums + row * stride + column;
+      if (count == kLanes)
+        store(sum, load(sum) + values);
+      else
+        store_first(sum, load_first(sum, count) + values, count);
+    };
+    for (int64_t begin = 0; begin < rows; begin += kDepth) {
+      const Arena::Mark mark = scratch_.mark();
+      const int64_t depth = std::min(kDepth, rows - begin), steps = steps_of(depth);
+      bfloat16 *a_packed = packed(m, depth), *b_packed = packed(n, depth);
+      TileProduct product;
+      product.a = TileRows::packed(a_packed, steps);
+      product.a_packed = true;
+      product.m = m;
+      product.n = n;
+      product.depth = depth;
+      product.b = b_packed;
+      run(
+          product, steps,
+          [=, &a, &b](int64_t step) {
+            const int64_t first = begin + step * kTileDepth, count = std::min(kTileDepth, rows - first);
+            pack_columns<true>(a_data + first * a.row_stride, a.row_stride, count, m, a_packed + step * kTileElements,
+                               steps * kTileElements);
+            pack_columns<false>(b_data + first * b.row_stride, b.row_stride, count, n, b_packed + step * kTileElements,
+                                steps * kTileElements);
+          },
+          [&](int64_t i, int64_t j, const float* c, int64_t c_rows, int64_t c_columns) {
+            const auto line = [&](int64_t row, int64_t column, Vec values, int64_t count) {
+              if (transposed)
+                add(j + row, i + column, values, count);
+              else
+                add(i + row, j + column, values, count);
+            };
+            if (transposed)
+              put_turned(c, c_rows, c_columns, line);
+            else
+              put_straight(c, c_rows, c_columns, line);
+          });
+      scratch_.release(mark);
+    }
+  }
+
+  /// pack(0), pack(1), … below `packs` by the team; then, by the team again, the product.
+  template <class Pack, class Put>
+  void run(TileProduct& product, int64_t packs, const Pack& pack, const Put& put) {
+    constexpr int64_t kWorthATeam = 4 << 20;  // multiplications, about 4 microseconds of them; a block is the least
+    const int64_t work = product.m * product.depth * std::max(product.n, kBlock);
+    const int team = work < kWorthATeam ? 1 : threads_;
+    product.plan(team);
+    bfloat16* staging = packed(kBlock * team, product.depth);
+#pragma omp parallel num_threads(team)
+    {
+      const int64_t i = omp_get_thread_num(), size = omp_get_num_threads();
+      for (int64_t p = packs * i / size; p < packs * (i + 1) / size; ++p) pack(p);
+#pragma omp barrier
+      const TileScope tiles;
+      for (int64_t task = product.tasks() * i / size; task < product.tasks() * (i + 1) / size; ++task)
+        product.run(task, staging + packed_elements(kBlock * i, product.depth), put);
+    }
+  }
+
+  Arena& scratch_;
+  Arena::Mark mark_;
+  int threads_;
+};
+
+#endif
+
+/// Products by oneDNN; bfloat16 operands go through float32 where it has no bfloat16 products.
+class Products {
+ public:
+  Products(CpuOps& ops, Arena& scratch, LinearCache& cache, int threads)
+      : ops_(ops), scratch_(scratch), mark_(scratch.mark()), cache_(cache), threads_(threads) {}
+  ~Products() { scratch_.release(mark_); }
+  Products(const Products&) = delete;
+  Products& operator=(const Products&) = delete;
+
+  /// y = x weight^T + residual.
+  void forward(const Tensor& x, const Tensor& weight, const Tensor& residual, const Tensor& y) {
+    Product p;
+    p.m = y.rows();
+    p.n = y.columns();
+    p.k = x.columns();
+    p.a_row = x.row_stride;
+    p.b_row = 1;
+    p.b_column = weight.row_stride;
+    p.c_row = y.row_stride;
+    p.input = x.dtype;
+    p.output = y.dtype;
+    if (residual) {
+      p.addend = residual.data == y.data ? Product::Addend::c : Product::Addend::matrix;
+      p.addend_row = residual.row_stride;
+    }
+    cache_.multiply(p, x.data, weight.data, residual.data, y.data, threads_);
+  }
+
+  /// c = a b, or, transposed, c += a^T b.
+  void backward(const Tensor& a_given, bool transposed, const Tensor& b_given, const Tensor& c) {
+    const Tensor a = readable(a_given), b = readable(b_given);
+    const bool through_float = c.dtype == DType::bfloat16 && !kBfloat16Products;
+    const Tensor to = through_float ? scratch_.tensor(DType::float32, c.rows(), c.columns(), c.name) : c;
+    Product p;
+    p.m = c.rows();
+    p.n = c.columns();
+    p.k = b.rows();
+    p.a_row = transposed ? 1 : a.row_stride;
+    p.a_column = transposed ? a.row_stride : 1;
+    p.b_row = b.row_stride;
+    p.c_row = to.row_stride;
+    p.addend = transposed ? Product::Addend::c : Product::Addend::none;
+    p.input = a.dtype;
+    p.output = to.dtype;
+    cache_.multiply(p, a.data, b.data, nullptr, to.data, threads_);
+    if (through_float) ops_.cast(to, c);
+  }
+
+ private:
+  Tensor readable(const Tensor& t) {
+    if (t.dtype != DType::bfloat16 || kBfloat16Products) return t;
+    const Tensor wide = scratch_.tensor(DType::float32, t.rows(), t.columns(), t.name);
+    ops_.cast(t, wide);
+    return wide;
+  }
+
+  CpuOps& ops_;
+  Arena& scratch_;
+  Arena::Mark mark_;
+  LinearCache& cache_;
+  int threads_;
+};
+
+template <class T, class Y>
+LinearOutput<T, Y> output_of(const Tensor& y, const Tensor& residual) {
+  return {y.as<Y>(), y.row_stride, residual ? residual.as<T>() : nullptr, residual.row_stride};
+}
+
+}  // namespace
+
+void CpuOps::linear_forward(const Tensor& x, const Tensor& weight, const Tensor& residual, const Tensor& y) {
+  check_linear_forward(x, weight, residual, y);
+  const int64_t rows = x.rows(), k = x.columns(), n = y.columns();
+  for (const Tensor& t : {x, weight}) check_dtype("linear_forward", t, compute_);
+  if (residual) check_dtype("linear_forward", residual, compute_);
+  if (rows == 0) return;
+#if defined(__AMX_BF16__)
+  if (compute_ == DType::bfloat16 && amx_usable()) {
+    with_type(y.dtype, [&](auto type) {
+      Tiles(scratch_, threads_).forward(x, weight, output_of<bfloat16, decltype(type)>(y, residual));
+    });
+    return;
+  }
+#endif
+  if (compute_ == DType::bfloat16 && kBfloat16Products && rows > kFewRows) {
+    Products(*this, scratch_, *linear_cache_, threads_).forward(x, weight, residual, y);
+    return;
+  }
+  with_type(compute_, [&](auto compute) {
+    with_type(y.dtype, [&](auto type) {
+      using T = decltype(compute);
+      const auto output = output_of<T, decltype(type)>(y, residual);
+      const T *x_data = x.as<T>(), *w_data = weight.as<T>();
+      const int64_t strips = (n + kDotColumns - 1) / kDotColumns;
+      parallel(strips, rows * k * kDotColumns / 64 + 1, [&](int64_t begin, int64_t end) {
+        linear_dot(x_data, x.row_stride, rows, w_data, weight.row_stride, k, begin * kDotColumns,
+                   std::min(n, end * kDotColumns), output);
+      });
+    });
+  });
+}
+
+void CpuOps::linear_backward_input(const Tensor& d_y, const Tensor& weight, const Tensor& d_x) {
+  check_linear_backward_input(d_y, weight, d_x);
+  for (const Tensor& t : {d_y, weight, d_x}) check_dtype("linear_backward_input", t, compute_);
+  if (d_x.rows() == 0) return;
+#if defined(__AMX_BF16__)
+  if (compute_ == DType::bfloat16 && amx_usable()) {
+    Tiles(scratch_, threads_).backward_input(d_y, weight, output_of<bfloat16, bfloat16>(d_x, {}));
+    return;
+  }
+#endif
+  Products(*this, scratch_, *linear_cache_, threads_).backward(d_y, false, weight, d_x);
+}
+
+void CpuOps::linear_backward_weight(const Tensor& d_y, const Tensor& x, const Tensor& d_weight) {
+  check_linear_backward_weight(d_y, x, d_weight);
+  for (const Tensor& t : {d_y, x}) check_dtype("linear_backward_weight", t, compute_);
+  check_dtype("linear_backward_weight", d_weight, DType::float32);
+  if (d_y.rows() == 0) return;
+#if defined(__AMX_BF16__)
+  if (compute_ == DType::bfloat16 && amx_usable()) {
+    Tiles(scratch_, threads_).backward_weight(d_y, x, d_weight);
+    return;
+  }
+#endif
+  Products(*this, scratch_, *linear_cache_, threads_).backward(d_y, true, x, d_weight);
+}
+
+}  // namespace mor::MOR_CPU_ISA

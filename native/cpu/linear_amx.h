@@ -1,0 +1,205 @@
+// Matrix products by AMX tiles, c = a b in blocks of 32 x 32: a is read as it lies where its rows run along the depth,
+// b is repacked. Must not know of tensors or threads.
+#pragma once
+
+#include "cpu/amx.h"
+
+#if defined(__AMX_BF16__)
+
+#include <algorithm>
+#include <cstring>
+
+#include "cpu/simd.h"
+
+namespace mor::MOR_CPU_ISA {
+
+constexpr int64_t kBlock = 2 * kTileRows;  // rows and columns of a block of 2 x 2 accumulators
+
+constexpr int64_t tiles_of(int64_t n) {
+  return (n + kTileRows - 1) / kTileRows;
+}
+constexpr int64_t steps_of(int64_t depth) {
+  return (depth + kTileDepth - 1) / kTileDepth;
+}
+constexpr int64_t blocks_of(int64_t n) {
+  return (n + kBlock - 1) / kBlock;
+}
+/// Elements of n packed rows (or columns), whole blocks of them.
+constexpr int64_t packed_elements(int64_t n, int64_t depth) {
+  return blocks_of(n) * 2 * steps_of(depth) * kTileElements;
+}
+
+// A packed matrix is tile after tile along the depth, one such run for every 16 rows of a or columns of b. What is
+// missing to whole tiles is 0. As rows (a), row i of a tile holds 32 depths of row i; as pairs (b), row p of a tile
+// holds depths 2p and 2p+1 of each of 16 columns.
+
+/// Up to 16 rows of x [rows, depth], as pairs: b = x^T.
+inline void pack_rows_as_pairs(const bfloat16* x, int64_t stride, int64_t rows, int64_t depth, bfloat16* packed) {
+  for (int64_t begin = 0; begin < depth; begin += kTileDepth, packed += kTileElements) {
+    const __mmask32 mask = static_cast<__mmask32>((uint64_t{1} << std::min(kTileDepth, depth - begin)) - 1);
+    __m512i v[16];
+    for (int64_t i = 0; i < kTileRows; ++i)
+      v[i] = i < rows ? _mm512_maskz_loadu_epi16(mask, x + i * stride + begin) : _mm512_setzero_si512();
+    transpose(v);
+    for (int64_t i = 0; i < kTileRows; ++i) _mm512_storeu_si512(packed + i * kTileDepth, v[i]);
+  }
+}
+
+/// Up to 32 rows of x [rows, depth] as rows: a = x, where x cannot be read as it lies.
+inline void pack_rows(const bfloat16* x, int64_t stride, int64_t rows, int64_t depth, bfloat16* packed) {
+  const int64_t steps = steps_of(depth);
+  for (int64_t i = 0; i < kBlock; ++i)
+    for (int64_t s = 0; s < steps; ++s) {
+      const int64_t left = std::min(kTileDepth, depth - s * kTileDepth);
+      const __mmask32 mask = static_cast<__mmask32>((uint64_t{1} << left) - 1);
+      _mm512_storeu_si512(
+          packed + (i / kTileRows * steps + s) * kTileElements + i % kTileRows * kTileDepth,
+          i < rows ? _mm512_maskz_loadu_epi16(mask, x + i * stride + s * kTileDepth) : _mm512_setzero_si512());
+    }
+}
+
+/// One tile's depth of x [rows <= 32, columns], as pairs (b = x) or, turned, as rows (a = x^T): the tiles of this
+/// depth, `run` elements from one to the next. Whole rows at a time, because x may be far wider than a page.
+template <bool turned>
+void pack_columns(const bfloat16* x, int64_t stride, int64_t rows, int64_t columns, bfloat16* packed, int64_t run) {
+  for (int64_t c = 0; c < blocks_of(columns) * kBlock; c += kTileRows, packed += run) {
+    const int64_t width = std::clamp<int64_t>(columns - c, 0, kTileRows);
+    const __mmask16 mask = static_cast<__mmask16>((1u << width) - 1);
+    const auto row = [&](int64_t i) {
+      if (i >= rows) return VecU{};
+      const __m256i values = _mm256_maskz_loadu_epi16(mask, x + i * stride + c);
+      return __builtin_convertvector(reinterpret_cast<VecH>(values), VecU);
+    };
+    __m512i v[16];
+    for (int64_t p = 0; p < 16; ++p) v[p] = reinterpret_cast<__m512i>(row(2 * p) | row(2 * p + 1) << 16);
+    if (turned) transpose(v);
+    for (int64_t p = 0; p < 16; ++p) _mm512_storeu_si512(packed + p * kTileDepth, v[p]);
+  }
+}
+
+/// a, packed or as it lies: how far in elements to the next row of a tile, the next tile along the depth, the next 16
+/// rows.
+struct TileRows {
+  const bfloat16* data = nullptr;
+  int64_t row = 0, step = 0, tile = 0;
+  static TileRows packed(const bfloat16* data, int64_t steps) {
+    return {data, kTileDepth, kTileElements, steps * kTileElements};
+  }
+  static TileRows as_it_lies(const bfloat16* data, int64_t stride) {
+    return {data, stride, kTileDepth, kTileRows * stride};
+  }
+};
+
+/// How far ahead rows read as they lie are fetched: their lines lie too far apart for the processor to foresee them.
+constexpr int64_t kPrefetchSteps = 4;
+
+/// c [32, 32] = a b over all steps; b of one tile column (the right half of c is then left alone) or two. next: where
+/// the block after a begins, null to fetch nothing ahead.
+template <int columns>
+void multiply_block(const TileRows& a, const bfloat16* b, int64_t steps, const bfloat16* next, float* c) {
+  asm volatile("" ::: "memory");  // the compiler does not know that tile loads read memory
+  _tile_zero(0);
+  _tile_zero(1);
+  _tile_zero(2);
+  _tile_zero(3);
+  for (int64_t s = 0; s < steps; ++s) {
+    if (next != nullptr) {
+      const int64_t ahead = s + kPrefetchSteps;
+      const bfloat16* from = ahead < steps ? a.data + ahead * a.step : next + (ahead - steps) * a.step;
+      for (int64_t i = 0; i < kBlock; ++i) _mm_prefetch(reinterpret_cast<const char*>(from + i * a.row), _MM_HINT_T0);
+    }
+    const bfloat16* upper = a.data + s * a.step;
+    const bfloat16* left = b + s * kTileElements;
+    const size_t a_bytes = static_cast<size_t>(a.row) * sizeof(bfloat16), b_bytes = kTileDepth * sizeof(bfloat16);
+    _tile_loadd(6, left, b_bytes);
+    _tile_loadd(4, upper, a_bytes);
+    _tile_dpbf16ps(0, 4, 6);
+    if constexpr (columns == 2) {
+      _tile_loadd(7, left + steps * kTileElements, b_bytes);
+      _tile_dpbf16ps(1, 4, 7);
+    }
+    _tile_loadd(5, upper + a.tile, a_bytes);
+    _tile_dpbf16ps(2, 5, 6);
+    if constexpr (columns == 2) _tile_dpbf16ps(3, 5, 7);
+  }
+  constexpr size_t kRowBytes = kBlock * sizeof(float);
+  _tile_stored(0, c, kRowBytes);
+  _tile_stored(2, c + kTileRows * kBlock, kRowBytes);
+  if constexpr (columns == 2) {
+    _tile_stored(1, c + kTileRows, kRowBytes);
+    _tile_stored(3, c + kTileRows * kBlock + kTileRows, kRowBytes);
+  }
+}
+
+/// Lines of c^T: c [32, 32], of which [rows, columns] are wanted, is turned, and put(j, i, values, n) gets n <= 16
+/// values c[i …, j] at a time.
+template <class Put>
+void put_turned(const float* c, int64_t rows, int64_t columns, const Put& put) {
+  for (int64_t i = 0; i < rows; i += kTileRows)
+    for (int64_t j = 0; j < columns; j += kTileRows) {
+      __m512i v[16];
+      for (int64_t r = 0; r < 16; ++r) v[r] = _mm512_loadu_si512(c + (i + r) * kBlock + j);
+      transpose(v);
+      for (int64_t r = 0; r < std::min(kTileRows, columns - j); ++r)
+        put(j + r, i, reinterpret_cast<Vec>(v[r]), std::min(kTileRows, rows - i));
+    }
+}
+/// Lines of c: put(i, j, values, n) gets n <= 16 values c[i, j …] at a time.
+template <class Put>
+void put_straight(const float* c, int64_t rows, int64_t columns, const Put& put) {
+  for (int64_t i = 0; i < rows; ++i)
+    for (int64_t j = 0; j < columns; j += kTileRows)
+      put(i, j, load(c + i * kBlock + j), std::min(kTileRows, columns - j));
+}
+
+/// One product: a [m, depth] times packed b [depth, n].
+struct TileProduct {
+  TileRows a;
+  bool a_packed = false;
+  int64_t m = 0, n = 0, depth = 0;
+  const bfloat16* b = nullptr;
+
+  // Work is shared out in tasks of about half a second-level cache: some blocks of a that stay there while some of b
+  // pass, a's blocks outermost, so that a large a comes from memory once.
+  int64_t a_blocks = 1, b_blocks = 1;
+  int64_t b_tasks() const { return (blocks_of(n) + b_blocks - 1) / b_blocks; }
+  int64_t tasks() const { return (blocks_of(m) + a_blocks - 1) / a_blocks * b_tasks(); }
+
+  void plan(int64_t team) {
+    constexpr int64_t kBytes = 512 << 10;
+    const int64_t block_bytes = kBlock * steps_of(depth) * kTileDepth * static_cast<int64_t>(sizeof(bfloat16));
+    a_blocks = b_blocks = std::clamp<int64_t>(kBytes / block_bytes, 2, 8);
+    while (a_blocks > 1 && tasks() < 4 * team) a_blocks /= 2;
+  }
+
+  /// put(i, j, c, rows, columns): the block of c that begins at (i, j). `staging` has room for a packed block.
+  template <class Put>
+  void run(int64_t task, bfloat16* staging, const Put& put) const {
+    alignas(64) float c[kBlock * kBlock];
+    const int64_t steps = steps_of(depth), block_elements = 2 * steps * kTileElements;
+    const int64_t i_begin = task / b_tasks() * a_blocks, i_end = std::min(blocks_of(m), i_begin + a_blocks);
+    const int64_t j_begin = task % b_tasks() * b_blocks, j_end = std::min(blocks_of(n), j_begin + b_blocks);
+    for (int64_t i = i_begin; i < i_end; ++i) {
+      const int64_t rows = std::min(kBlock, m - i * kBlock);
+      TileRows block = a;
+      block.data += i * 2 * a.tile;
+      const bfloat16* next = a_packed || (i + 2) * kBlock > m ? nullptr : block.data + 2 * a.tile;
+      if (!a_packed && (rows < kBlock || depth % kTileDepth != 0)) {
+        pack_rows(block.data, a.row, rows, depth, staging);
+        block = TileRows::packed(staging, steps);
+      }
+      for (int64_t j = j_begin; j < j_end; ++j) {
+        const int64_t columns = std::min(kBlock, n - j * kBlock);
+        if (columns > kTileRows)
+          multiply_block<2>(block, b + j * block_elements, steps, j == j_begin ? next : nullptr, c);
+        else
+          multiply_block<1>(block, b + j * block_elements, steps, j == j_begin ? next : nullptr, c);
+        put(i * kBlock, j * kBlock, c, rows, columns);
+      }
+    }
+  }
+};
+
+}  // namespace mor::MOR_CPU_ISA
+
+#endif

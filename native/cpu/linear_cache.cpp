@@ -1,0 +1,147 @@
+// LinearCache: oneDNN matmul primitives, the least recently used forgotten first. Must not know of tensors or ops.
+#include "cpu/linear_cache.h"
+
+#include <omp.h>
+
+#include <list>
+#include <oneapi/dnnl/dnnl.hpp>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "core/check.h"
+
+namespace mor::MOR_CPU_ISA {
+
+namespace {
+
+// A training step needs about a dozen shapes for every distinct row count, and token-choice routing brings a new row
+// count with every step: enough for many recursions, few enough to bound the generated code.
+constexpr size_t kCapacity = 256;
+
+dnnl::memory::data_type data_type(DType dtype) {
+  return dtype == DType::bfloat16 ? dnnl::memory::data_type::bf16 : dnnl::memory::data_type::f32;
+}
+
+dnnl::memory::desc matrix(int64_t rows, int64_t columns, DType dtype, int64_t row, int64_t column) {
+  return {{rows, columns}, data_type(dtype), dnnl::memory::dims{row, column}};
+}
+
+struct Hash {
+  size_t operator()(const Product& p) const {
+    size_t h = 0;
+    for (const int64_t x :
+         {p.m, p.n, p.k, p.a_row, p.a_column, p.b_row, p.b_column, p.c_row, p.addend_row,
+          static_cast<int64_t>(p.addend), static_cast<int64_t>(p.input) * 16, static_cast<int64_t>(p.output)})
+      h = (h ^ static_cast<size_t>(x)) * 0x9e3779b97f4a7c15u + (h >> 29);
+    return h;
+  }
+};
+
+/// oneDNN asks OpenMP how many threads the caller's next team has, when it builds a primitive and when it runs it.
+class TeamScope {
+ public:
+  explicit TeamScope(int threads) : before_(omp_get_max_threads()) { omp_set_num_threads(threads); }
+  ~TeamScope() { omp_set_num_threads(before_); }
+  TeamScope(const TeamScope&) = delete;
+  TeamScope& operator=(const TeamScope&) = delete;
+
+ private:
+  int before_;
+};
+
+struct Entry {
+  Product product;
+  dnnl::matmul primitive;
+  dnnl::memory a, b, addend, c, scratchpad;
+  std::unordered_map<int, dnnl::memory> arguments;
+};
+
+Entry make_entry(const Product& p, const dnnl::engine& engine) {
+  const auto a = matrix(p.m, p.k, p.input, p.a_row, p.a_column);
+  const auto b = matrix(p.k, p.n, p.input, p.b_row, p.b_column);
+  const auto c = matrix(p.m, p.n, p.output, p.c_row, 1);
+  const auto addend = matrix(p.m, p.n, p.input, p.addend_row == 0 ? p.n : p.addend_row, 1);
+  dnnl::post_ops post_ops;
+  if (p.addend == Product::Addend::c) post_ops.append_sum(1.0f);
+  if (p.addend == Product::Addend::matrix) post_ops.append_binary(dnnl::algorithm::binary_add, addend);
+  dnnl::primitive_attr attributes;
+  attributes.set_post_ops(post_ops);
+  attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+#if DNNL_VERSION_MAJOR >= 3
+  const dnnl::matmul::primitive_desc description(engine, a, b, c, attributes);
+#else
+  const dnnl::matmul::primitive_desc description(dnnl::matmul::desc(a, b, c), attributes, engine);
+#endif
+  const auto unset = [&](const dnnl::memory::desc& of) { return dnnl::memory(of, engine, nullptr); };
+  Entry entry{
+      p, dnnl::matmul(description), unset(a), unset(b), unset(addend), unset(c), unset(description.scratchpad_desc()),
+      {}};
+  entry.arguments = {{DNNL_ARG_SRC, entry.a},
+                     {DNNL_ARG_WEIGHTS, entry.b},
+                     {DNNL_ARG_DST, entry.c},
+                     {DNNL_ARG_SCRATCHPAD, entry.scratchpad}};
+  if (p.addend == Product::Addend::matrix)
+    entry.arguments.insert({DNNL_ARG_ATTR_MULTIPLE_POST_OP(0) | DNNL_ARG_SRC_1, entry.addend});
+  return entry;
+}
+
+}  // namespace
+
+struct LinearCache::State {
+  dnnl::engine engine{dnnl::engine::kind::cpu, 0};
+  dnnl::stream stream{engine};
+  std::list<Entry> entries;  ///< the most recently used first
+  std::unordered_map<Product, std::list<Entry>::iterator, Hash> found;
+  dnnl::memory scratchpad;  ///< shared by all: the products of one cache run one after another
+  size_t scratchpad_bytes = 0;
+
+  Entry& entry(const Product& product) {
+    const auto known = found.find(product);
+    if (known != found.end()) {
+      entries.splice(entries.begin(), entries, known->second);
+      return entries.front();
+    }
+    if (entries.size() == kCapacity) {
+      found.erase(entries.back().product);
+      entries.pop_back();
+    }
+    entries.push_front(make_entry(product, engine));
+    found[product] = entries.begin();
+    return entries.front();
+  }
+
+  void* scratchpad_of(size_t bytes) {
+    if (bytes > scratchpad_bytes) {
+      using memory = dnnl::memory;
+      scratchpad = memory({{static_cast<int64_t>(bytes)}, memory::data_type::u8, memory::format_tag::a}, engine);
+      scratchpad_bytes = bytes;
+    }
+    return scratchpad_bytes == 0 ? nullptr : scratchpad.get_data_handle();
+  }
+};
+
+LinearCache::LinearCache() : state_(std::make_unique<State>()) {}
+LinearCache::~LinearCache() = default;
+
+void LinearCache::multiply(const Product& product, const void* a, const void* b, const void* addend, void* c,
+                           int threads) {
+  const TeamScope team(threads);
+  try {
+    Entry& entry = state_->entry(product);
+    entry.a.set_data_handle(const_cast<void*>(a));
+    entry.b.set_data_handle(const_cast<void*>(b));
+    entry.addend.set_data_handle(const_cast<void*>(addend));
+    entry.c.set_data_handle(c);
+    entry.scratchpad.set_data_handle(state_->scratchpad_of(entry.scratchpad.get_desc().get_size()));
+    entry.primitive.execute(state_->stream, entry.arguments);
+    state_->stream.wait();
+  } catch (const dnnl::error& error) {
+    MOR_CHECK(error.status != dnnl_out_of_memory, OUT_OF_MEMORY, "linear: oneDNN found no memory for ", product.m,
+              " x ", product.n, " x ", product.k);
+    MOR_FAIL(INTERNAL, "linear: oneDNN refuses ", product.m, " x ", product.n, " x ", product.k, " in ",
+             dtype_name(product.input), ": ", error.what());
+  }
+}
+
+}  // namespace mor::MOR_CPU_ISA

@@ -1,0 +1,241 @@
+// sample on the CPU: a few vector passes over one row of logits, rows in parallel; only candidates are ever ordered.
+// Must not know of other ops.
+#include "ops/sample.h"
+
+#include <algorithm>
+#include <limits>
+#include <memory>
+#include <vector>
+
+#include "core/rng.h"
+#include "cpu/cpu_ops.h"
+#include "cpu/simd.h"
+
+namespace mor::MOR_CPU_ISA {
+
+namespace {
+
+constexpr float kNone = -std::numeric_limits<float>::infinity();  // a logit that is out of the draw
+constexpr int64_t kFilterBlock = 64;                              // numbers whose maximum is compared at once
+constexpr int64_t kSumBlock = 1024;                               // numbers summed in float before they go to double
+constexpr VecI kLaneNumbers = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+
+struct Candidate {
+  float logit;
+  int32_t id;
+};
+/// Falling order of logits; a tie goes to the smaller id.
+bool operator<(const Candidate& a, const Candidate& b) {
+  return a.logit > b.logit || (a.logit == b.logit && a.id < b.id);
+}
+
+/// One row of numbers: what is not finite, or lies behind the last one, reads as kNone.
+struct Row {
+  const float* data;
+  int64_t count;
+
+  float operator[](int64_t i) const { return std::isfinite(data[i]) ? data[i] : kNone; }
+  Vec vector(int64_t i) const {
+    Vec x;
+    if (i + kLanes <= count) {
+      x = load(data + i);
+    } else {
+      float lanes[kLanes];
+      std::fill(lanes, lanes + kLanes, kNone);
+      std::copy(data + i, data + count, lanes);
+      x = load(lanes);
+    }
+    return select(x - x == Vec{}, x, splat(kNone));
+  }
+  float most(int64_t begin, int64_t end) const {
+    Vec most = splat(kNone);
+    for (int64_t i = begin; i < end; i += kLanes) most = max(most, vector(i));
+    return largest(most);
+  }
+};
+
+/// The first in falling order; its logit is kNone where none is finite.
+Candidate best_of(const Row& row) {
+  Candidate best{kNone, -1};
+  int64_t block = 0;
+  for (int64_t begin = 0; begin < row.count; begin += kSumBlock) {
+    const float most = row.most(begin, std::min(row.count, begin + kSumBlock));
+    if (most > best.logit) {
+      best.logit = most;
+      block = begin;
+    }
+  }
+  if (best.logit != kNone)
+    best.id = static_cast<int32_t>(std::find(row.data + block, row.data + row.count, best.logit) - row.data);
+  return best;
+}
+
+/// Calls body({number, i}) for every number of at least `bound()`, which is finite and may rise meanwhile.
+template <class Bound, class Body>
+void for_each_from(const Row& row, const Bound& bound, const Body& body) {
+  for (int64_t begin = 0; begin < row.count; begin += kFilterBlock) {
+    const int64_t end = std::min(row.count, begin + kFilterBlock);
+    if (row.most(begin, end) < bound()) continue;
+    for (int64_t i = begin; i < end; ++i)
+      if (row[i] >= bound()) body(Candidate{row[i], static_cast<int32_t>(i)});
+  }
+}
+
+/// The first k in falling order, themselves in any order. The k-th best so far bounds all later logits; the bound is
+/// raised whenever the list has grown enough to pay for a selection.
+std::vector<Candidate> best_k(const Row& row, size_t k) {
+  std::vector<Candidate> best;
+  const size_t room = 2 * k + 1024;
+  best.reserve(room);
+  float bound = std::numeric_limits<float>::lowest();
+  const auto cut_to_k = [&] {
+    std::nth_element(best.begin(), best.begin() + static_cast<int64_t>(k) - 1, best.end());
+    best.resize(k);
+  };
+  for_each_from(
+      row, [&] { return bound; },
+      [&](const Candidate& c) {
+        best.push_back(c);
+        if (best.size() < room) return;
+        cut_to_k();
+        bound = best.back().logit;
+      });
+  if (best.size() > k) cut_to_k();
+  return best;
+}
+
+/// Unnormalised probabilities of a row at one temperature, one float a token; zeros behind the last one.
+class Weights {
+ public:
+  explicit Weights(int64_t count)
+      : count_(count),
+        blocks_(static_cast<size_t>((count + kSumBlock - 1) / kSumBlock)),
+        data_(std::make_unique<float[]>(blocks_.size() * kSumBlock)) {}
+
+  float operator[](int64_t i) const { return data_[static_cast<size_t>(i)]; }
+  double total() const { return total_; }
+  Row row() const { return {data_.get(), count_}; }
+
+  /// exp((logit - most) / temperature). The inverse of a tiny temperature stays finite: 0 times it must be 0.
+  void set(const Row& row, float most, float temperature) {
+    const float inverse = std::min(1 / temperature, std::numeric_limits<float>::max());
+    update(row, [&](Vec logit, Vec, VecI) { return exp((logit - most) * inverse); });
+  }
+  /// Zero for everything after `last` in falling order.
+  void keep_until(const Row& row, Candidate last) {
+    update(row, [&](Vec logit, Vec weight, VecI id) {
+      const VecI kept = (logit > last.logit) | ((logit == last.logit) & (id <= last.id));
+      return select(kept, weight, Vec{});
+    });
+  }
+
+  /// The id at `uniform` (in (0, 1)) of the way through the weights, laid side by side in order of their ids.
+  int32_t draw(float uniform) const {
+    double left = double{uniform} * total_;
+    size_t block = 0;
+    for (; block + 1 < blocks_.size() && left >= blocks_[block]; ++block) left -= blocks_[block];
+    int32_t chosen = -1;  // rounding may run past the last one, so the last one seen is kept
+    for (int64_t i = static_cast<int64_t>(block) * kSumBlock; i < count_ && (chosen < 0 || left >= 0); ++i) {
+      if ((*this)[i] <= 0) continue;
+      chosen = static_cast<int32_t>(i);
+      left -= double{(*this)[i]};
+    }
+    return chosen;
+  }
+
+ private:
+  template <class Function>
+  void update(const Row& row, const Function& function) {
+    total_ = 0;
+    for (size_t block = 0; block < blocks_.size(); ++block) {
+      Vec sums = {};
+      const auto begin = static_cast<int64_t>(block) * kSumBlock;
+      for (int64_t i = begin; i < std::min(count_, begin + kSumBlock); i += kLanes) {
+        float* w = data_.get() + i;
+        const Vec weight = function(row.vector(i), load(w), kLaneNumbers + static_cast<int32_t>(i));
+        store(w, weight);
+        sums += weight;
+      }
+      blocks_[block] = double{sum(sums)};
+      total_ += blocks_[block];
+    }
+  }
+
+  int64_t count_;
+  std::vector<double> blocks_;  ///< sum of each kSumBlock of them
+  std::unique_ptr<float[]> data_;
+  double total_ = 0;
+};
+
+/// The last candidate of the shortest prefix, in falling order, whose weights reach `mass`: quickselect by weight.
+Candidate last_of_prefix(std::vector<Candidate>& candidates, const Weights& weights, double mass) {
+  auto begin = candidates.begin(), end = candidates.end();
+  while (end - begin > 1) {
+    const auto middle = begin + (end - begin) / 2;
+    std::nth_element(begin, middle, end);
+    double upper = 0;
+    for (auto c = begin; c != middle; ++c) upper += double{weights[c->id]};
+    if (upper >= mass) {
+      end = middle;
+    } else {
+      mass -= upper;
+      begin = middle;
+    }
+  }
+  return *begin;
+}
+
+/// Takes out of the draw what top_k, then top_p, leave out.
+void filter(const Row& row, const SamplingParams& params, Weights& weights) {
+  const bool by_k = params.top_k > 0 && params.top_k < row.count;
+  std::vector<Candidate> candidates;
+  if (by_k) {
+    candidates = best_k(row, static_cast<size_t>(params.top_k));
+    weights.keep_until(row, *std::max_element(candidates.begin(), candidates.end()));
+  }
+  if (params.top_p < 1) {
+    if (!by_k) {
+      // The rest, all together, weigh less than what top_p may leave out.
+      const double least = (1 - double{params.top_p}) * weights.total() / static_cast<double>(row.count);
+      for_each_from(
+          weights.row(), [&] { return least; },
+          [&](const Candidate& c) {
+            candidates.push_back({row[c.id], c.id});
+          });
+    }
+    weights.keep_until(row, last_of_prefix(candidates, weights, double{params.top_p} * weights.total()));
+  }
+}
+
+/// The token of one row, or -1 where no logit is finite.
+int32_t sample_row(const Row& row, const SamplingParams& params, Weights& weights, float* logprob) {
+  const Candidate best = best_of(row);
+  if (best.id < 0) return -1;
+  int32_t token = best.id;
+  if (params.temperature > 0) {
+    weights.set(row, best.logit, params.temperature);
+    filter(row, params, weights);
+    token = weights.draw(uniform_from_bits(philox(params.seed, 0, params.counter).v[0]));
+  }
+  if (logprob != nullptr) {
+    weights.set(row, best.logit, 1);
+    *logprob = static_cast<float>(double{row[token]} - double{best.logit} - std::log(weights.total()));
+  }
+  return token;
+}
+
+}  // namespace
+
+void CpuOps::sample(const Tensor& logits, const SamplingParams* params, int32_t* token, float* logprob) {
+  check_sample(logits, params);
+  const float* data = logits.as<float>();
+  parallel(logits.rows(), logits.columns() / 2, [&](int64_t begin, int64_t end) {
+    Weights weights(logits.columns());
+    for (int64_t i = begin; i < end; ++i)
+      token[i] = sample_row({data + i * logits.row_stride, logits.columns()}, params[i], weights,
+                            logprob == nullptr ? nullptr : logprob + i);
+  });
+  for (int64_t i = 0; i < logits.rows(); ++i) check_finite_logits(token[i] >= 0, i);
+}
+
+}  // namespace mor::MOR_CPU_ISA

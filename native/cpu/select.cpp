@@ -1,0 +1,104 @@
+// select on the CPU: the k-th largest score of a sequence by quickselect, then one pass in row order. Must not know of
+// other ops.
+#include "ops/select.h"
+
+#include <algorithm>
+#include <functional>
+#include <limits>
+
+#include "cpu/cpu_ops.h"
+
+namespace mor::MOR_CPU_ISA {
+
+namespace {
+
+/// NaN is the smallest score.
+float ranked(float score) {
+  return score == score ? score : -std::numeric_limits<float>::infinity();
+}
+
+/// Rows [first, last) with the k largest scores, ties to the earlier row. `sorted` is scratch for last - first scores.
+void select_sequence(const float* scores, int32_t first, int32_t last, int32_t k, float* sorted, int32_t* index,
+                     uint8_t* selected) {
+  const int32_t rows = last - first;
+  for (int32_t i = 0; i < rows; ++i) sorted[i] = ranked(scores[first + i]);
+  std::nth_element(sorted, sorted + k - 1, sorted + rows, std::greater<>());
+  const float least = sorted[k - 1];
+  auto ties = static_cast<int32_t>(std::count(sorted, sorted + k, least));  // of equal scores, how many are taken
+  int32_t count = 0;
+  for (int32_t i = first; i < last; ++i) {
+    const float score = ranked(scores[i]);
+    const bool tie = score == least && ties > 0;
+    ties -= tie ? 1 : 0;
+    selected[i] = score > least || tie ? 1 : 0;
+    if (selected[i] != 0) index[count++] = i;
+  }
+}
+
+/// Without a branch on `chosen`: index[count] is written for every row and stays where the row is chosen. It never
+/// passes the row's own number, so there is room.
+template <class Chosen>
+int32_t write_selection(const int32_t* parent_start, int32_t sequences, const Chosen& chosen, int32_t* index,
+                        int32_t* start, uint8_t* selected) {
+  int32_t count = 0;
+  start[0] = 0;
+  for (int32_t s = 0; s < sequences; ++s) {
+    for (int32_t i = parent_start[s]; i < parent_start[s + 1]; ++i) {
+      selected[i] = chosen(i) ? 1 : 0;
+      index[count] = i;
+      count += selected[i];
+    }
+    start[s + 1] = count;
+  }
+  return count;
+}
+
+}  // namespace
+
+void CpuOps::select_topk(const Tensor& scores, const int32_t* parent_start, int32_t sequences, const int32_t* k,
+                         int32_t* index, int32_t* start, uint8_t* selected) {
+  check_select(scores, sequences);
+  check_select_topk(parent_start, sequences, k);
+  start[0] = 0;
+  for (int32_t s = 0; s < sequences; ++s) start[s + 1] = start[s] + k[s];
+  const Arena::Mark mark = scratch_.mark();
+  float* sorted = scratch_.vector(DType::float32, scores.count(), "sorted scores").as<float>();
+  const float* scores_data = scores.as<float>();
+  const int64_t rows_per_sequence = scores.count() / std::max(sequences, 1);
+  parallel(sequences, rows_per_sequence * 8, [&](int64_t begin, int64_t end) {
+    for (int64_t s = begin; s < end; ++s)
+      select_sequence(scores_data, parent_start[s], parent_start[s + 1], k[s], sorted + parent_start[s],
+                      index + start[s], selected);
+  });
+  scratch_.release(mark);
+}
+
+int32_t CpuOps::select_threshold(const Tensor& scores, const int32_t* parent_start, int32_t sequences, double threshold,
+                                 int32_t* index, int32_t* start, uint8_t* selected) {
+  check_select(scores, sequences);
+  const float* s = scores.as<float>();
+  return write_selection(
+      parent_start, sequences, [&](int32_t i) { return double{s[i]} >= threshold; }, index, start, selected);
+}
+
+int32_t CpuOps::select_between(const int32_t* values, const int32_t* parent_start, int32_t sequences, int32_t low,
+                               int32_t high, int32_t* index, int32_t* start, uint8_t* selected) {
+  return write_selection(
+      parent_start, sequences, [&](int32_t i) { return values[i] >= low && values[i] <= high; }, index, start,
+      selected);
+}
+
+void CpuOps::gather_indices(const int32_t* from, const int32_t* index, int32_t n, int32_t* to) {
+  parallel(n, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) to[i] = from[index[i]];
+  });
+}
+
+void CpuOps::visible_causal(const int32_t* start, int32_t sequences, int32_t n, int32_t* visible) {
+  parallel(sequences, n / std::max(sequences, 1), [&](int64_t begin, int64_t end) {
+    for (int64_t s = begin; s < end; ++s)
+      for (int32_t i = start[s]; i < std::min(n, start[s + 1]); ++i) visible[i] = i - start[s] + 1;
+  });
+}
+
+}  // namespace mor::MOR_CPU_ISA

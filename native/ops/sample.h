@@ -1,0 +1,29 @@
+// sample: the parameters it accepts, for every device. Must not know how tokens are drawn.
+#pragma once
+
+#include <cmath>
+
+#include "ops/ops.h"
+#include "ops/shapes.h"
+
+namespace mor {
+
+inline void check_sample(const Tensor& logits, const SamplingParams* params) {
+  MOR_CHECK(logits.columns() > 0, INVALID_ARGUMENT, "sample: ", logits.name, " has no columns, so no token to draw");
+  for (int64_t i = 0; i < logits.rows(); ++i) {
+    const SamplingParams& p = params[i];
+    MOR_CHECK(p.temperature >= 0 && std::isfinite(p.temperature), INVALID_ARGUMENT, "sample: temperature of row ", i,
+              " is ", p.temperature, ", but it must be a number >= 0 (0: greedy)");
+    MOR_CHECK(p.top_k >= 0, INVALID_ARGUMENT, "sample: top_k of row ", i, " is ", p.top_k,
+              ", but it must be >= 0 (0: off)");
+    MOR_CHECK(p.top_p > 0 && p.top_p <= 1, INVALID_ARGUMENT, "sample: top_p of row ", i, " is ", p.top_p,
+              ", but it must be above 0 and at most 1 (1: off)");
+  }
+}
+
+inline void check_finite_logits(bool any, int64_t row) {
+  MOR_CHECK(any, NON_FINITE, "sample: no logit of row ", row,
+            " is finite; the model's weights or activations have overflowed");
+}
+
+}  // namespace mor

@@ -1,0 +1,19 @@
+// swiglu: the shapes it accepts, for every device. Must not know how it is computed.
+#pragma once
+
+#include "ops/shapes.h"
+
+namespace mor {
+
+inline void check_swiglu_forward(const Tensor& gate_up, const Tensor& out) {
+  check_shape("swiglu_forward", gate_up, out.rows(), 2 * out.columns());
+  check_shape("swiglu_forward", out, gate_up.rows(), out.columns());
+}
+
+inline void check_swiglu_backward(const Tensor& d_out, const Tensor& gate_up, const Tensor& d_gate_up) {
+  check_shape("swiglu_backward", d_out, d_out.rows(), d_out.columns());
+  check_shape("swiglu_backward", gate_up, d_out.rows(), 2 * d_out.columns());
+  check_shape("swiglu_backward", d_gate_up, d_out.rows(), 2 * d_out.columns());
+}
+
+}  // namespace mor

@@ -1,0 +1,192 @@
+// global_norm and adamw: known steps, every device against the reference over several steps, and what must not change.
+// Must not know of devices by name.
+#include "ops/adamw.h"
+
+#include <limits>
+
+#include "test/ops/perturb.h"
+
+namespace mor::test {
+namespace {
+
+/// Two segments with a gap between and behind them: elements of no segment must not change.
+std::vector<ParameterSegment> two_segments(int64_t n) {
+  const int64_t half = n / 2;
+  return {{0, half / 2 + 1, 0.1f, 1.0f}, {half, n - half - n / 8, 0.0f, 10.0f}};
+}
+
+AdamWParams params_of_step(int64_t step) {
+  AdamWParams params;
+  params.learning_rate = 3e-3;
+  params.step = step;
+  return params;
+}
+
+/// inputs: master, gradient, exp_avg, exp_avg_sq, each [n,1]. outputs: master, weights, exp_avg, exp_avg_sq.
+Arrays steps(Ops& ops, const Arrays& in, int64_t first_step, int64_t count, double norm_or_own = -1) {
+  const int64_t n = in[0].rows;
+  const DType master_dtype = ops.master_dtype();
+  Buffer master(ops, master_dtype, n, 1, "master"), weights(ops, ops.compute_dtype(), n, 1, "weights");
+  Buffer gradient(ops, master_dtype, n, 1, "gradient"), exp_avg(ops, master_dtype, n, 1, "exp_avg");
+  Buffer exp_avg_sq(ops, master_dtype, n, 1, "exp_avg_sq"), norm(ops, master_dtype, 1, 1, "norm");
+  master.set(in[0]);
+  weights.set(in[0]);
+  gradient.set(in[1]);
+  exp_avg.set(in[2]);
+  exp_avg_sq.set(in[3]);
+  const std::vector<ParameterSegment> segments = two_segments(n);
+  for (int64_t step = first_step; step < first_step + count; ++step) {
+    if (norm_or_own < 0) {
+      ops.global_norm(gradient.tensor(), norm.tensor());
+    } else {
+      norm.set(Array(1, 1, norm_or_own));
+    }
+    ops.adamw(master.tensor(), weights.tensor(), gradient.tensor(), exp_avg.tensor(), exp_avg_sq.tensor(),
+              norm.tensor(), segments.data(), static_cast<int32_t>(segments.size()), params_of_step(step));
+  }
+  return {master.get(), weights.get(), exp_avg.get(), exp_avg_sq.get()};
+}
+
+Arrays random_state(int64_t n) {
+  Array squares = random_array(n, 1, 4, 0.01);
+  for (double& x : squares.values) x *= x;
+  return {random_array(n, 1, 1), random_array(n, 1, 2, 0.1), random_array(n, 1, 3, 0.01), squares};
+}
+
+Array norm_of(Ops& ops, const Array& gradient) {
+  Buffer g(ops, ops.master_dtype(), gradient.rows, 1, "gradient"), norm(ops, ops.master_dtype(), 1, 1, "norm");
+  g.set(gradient);
+  ops.global_norm(g.tensor(), norm.tensor());
+  return norm.get();
+}
+
+/// The first step from zero moments moves every weight by lr * g / (|g| + epsilon), whatever the betas.
+TEST(AdamW, FirstStepIsTheSignOfTheGradient) {
+  RefOps<double> ops;
+  const Array w = random_array(16, 1, 1), g = random_array(16, 1, 2);
+  const Array after = steps(ops, {w, g, Array(16, 1), Array(16, 1)}, 1, 1, /*norm=*/0.5)[0];
+  for (int64_t i = 0; i < 5; ++i)
+    EXPECT_NEAR(after(i), w(i) * (1 - 3e-3 * 0.1f) - 3e-3 * g(i) / (std::abs(g(i)) + 1e-8), 1e-12) << i;
+  for (int64_t i = 8; i < 14; ++i) EXPECT_NEAR(after(i), w(i) - 3e-2 * g(i) / (std::abs(g(i)) + 1e-8), 1e-12) << i;
+}
+
+TEST(AdamW, ClippingScalesTheGradientByTheNorm) {
+  RefOps<double> ops;
+  const Arrays state = random_state(16);
+  Arrays tenth = state;
+  for (double& g : tenth[1].values) g /= 10 + 1e-6;
+  const Arrays clipped = steps(ops, state, 1, 1, /*norm=*/10), scaled = steps(ops, tenth, 1, 1, /*norm=*/1e-3);
+  for (int64_t i = 0; i < 16; ++i) EXPECT_NEAR(clipped[0](i), scaled[0](i), 1e-12);
+}
+
+TEST(AdamW, MatchesReference) {
+  for (int64_t n : {8, 21, 1000, 70001})
+    for (int64_t first_step : {1, 1000})
+      compare_with_reference([&](Ops& ops, const Arrays& in) { return steps(ops, in, first_step, 3); }, random_state(n),
+                             {false, false, false, false}, {false, true, false, false});
+}
+
+TEST(AdamW, ElementsOfNoSegmentKeepTheirBits) {
+  const int64_t n = 1000;
+  Arrays state = random_state(n);
+  for (const Subject& subject : subjects()) {
+    const std::unique_ptr<Ops> ops = subject.make();
+    for (Array& array : state) array = rounded(array, subject.compute);
+    const Arrays after = steps(*ops, state, 1, 2);
+    const std::vector<ParameterSegment> segments = two_segments(n);
+    int64_t kept = 0;
+    for (int64_t i = 0; i < n; ++i) {
+      bool covered = false;
+      for (const ParameterSegment& s : segments) covered = covered || (i >= s.offset && i < s.offset + s.count);
+      if (covered) continue;
+      ++kept;
+      EXPECT_EQ(after[0](i), state[0](i)) << subject.name;
+      EXPECT_EQ(after[1](i), state[0](i)) << subject.name;
+      EXPECT_EQ(after[2](i), state[2](i)) << subject.name;
+      EXPECT_EQ(after[3](i), state[3](i)) << subject.name;
+    }
+    EXPECT_GT(kept, 0);
+  }
+}
+
+TEST(AdamW, NonFiniteNormChangesNothing) {
+  for (const Subject& subject : subjects())
+    for (double bad : {std::numeric_limits<double>::infinity(), std::numeric_limits<double>::quiet_NaN()}) {
+      const std::unique_ptr<Ops> ops = subject.make();
+      Arrays state = random_state(100);
+      for (Array& array : state) array = rounded(array, subject.compute);
+      state[1](37) = bad;
+      const Arrays after = steps(*ops, state, 1, 1);
+      EXPECT_EQ(after[0].values, state[0].values) << subject.name;
+      EXPECT_EQ(after[1].values, state[0].values) << subject.name;
+      EXPECT_EQ(after[2].values, state[2].values) << subject.name;
+      EXPECT_EQ(after[3].values, state[3].values) << subject.name;
+    }
+}
+
+TEST(AdamW, WeightsMayBeTheMasters) {
+  for (const Subject& subject : subjects()) {
+    if (subject.compute != DType::float32) continue;
+    const std::unique_ptr<Ops> ops = subject.make();
+    const int64_t n = 100;
+    const Arrays state = random_state(n);
+    Buffer master(*ops, DType::float32, n, 1, "master"), gradient(*ops, DType::float32, n, 1, "gradient");
+    Buffer exp_avg(*ops, DType::float32, n, 1, "exp_avg"), exp_avg_sq(*ops, DType::float32, n, 1, "exp_avg_sq");
+    Buffer norm(*ops, DType::float32, 1, 1, "norm");
+    master.set(state[0]);
+    gradient.set(state[1]);
+    exp_avg.set(state[2]);
+    exp_avg_sq.set(state[3]);
+    ops->global_norm(gradient.tensor(), norm.tensor());
+    const std::vector<ParameterSegment> segments = two_segments(n);
+    ops->adamw(master.tensor(), master.tensor(), gradient.tensor(), exp_avg.tensor(), exp_avg_sq.tensor(),
+               norm.tensor(), segments.data(), 2, params_of_step(1));
+    EXPECT_EQ(master.get().values, steps(*ops, state, 1, 1)[0].values) << subject.name;
+    EXPECT_EQ(gradient.get().values, rounded(state[1], DType::float32).values) << "the gradient is the caller's";
+  }
+}
+
+TEST(AdamW, StepZeroAndSegmentsPastTheEndAreErrors) {
+  expect_invalid([](Ops& ops) { steps(ops, random_state(8), 0, 1); }, "adamw: step is 0, but steps count from 1");
+  expect_invalid(
+      [](Ops& ops) {
+        Buffer b(ops, ops.master_dtype(), 8, 1, "b"), weights(ops, ops.compute_dtype(), 8, 1, "weights");
+        Buffer norm(ops, ops.master_dtype(), 1, 1, "norm");
+        const ParameterSegment segment{4, 5, 0, 1};
+        ops.adamw(b.tensor(), weights.tensor(), b.tensor(), b.tensor(), b.tensor(), norm.tensor(), &segment, 1, {});
+      },
+      "adamw: segment 0 covers 4 .. 9, but the buffers hold 8 elements");
+}
+
+TEST(GlobalNorm, IsTheSameForEveryNumberOfThreads) {
+  const Array gradient = random_array(200001, 1, 1);
+  const double once = norm_of(*make_ops("cpu", DType::float32, 1), gradient)(0);
+  for (int threads : {2, 3, 7}) EXPECT_EQ(norm_of(*make_ops("cpu", DType::float32, threads), gradient)(0), once);
+}
+
+TEST(GlobalNorm, KnownAndExtremeValues) {
+  for (const Subject& subject : subjects()) {
+    SCOPED_TRACE(subject.name);
+    const std::unique_ptr<Ops> ops = subject.make();
+    Array gradient(50000, 1);
+    EXPECT_EQ(norm_of(*ops, gradient)(0), 0);
+    gradient(17) = 3;
+    gradient(49999) = -4;
+    EXPECT_EQ(norm_of(*ops, gradient)(0), 5);
+    EXPECT_NEAR(norm_of(*ops, Array(40000, 1, 1e20))(0) / 2e22, 1, 1e-6);  // its squares are past float
+    EXPECT_EQ(norm_of(*ops, Array(0, 1))(0), 0);
+  }
+}
+
+TEST(GlobalNorm, MatchesReference) {
+  for (int64_t n : {1, 17, 100000})
+    for (const Subject& subject : subjects()) {
+      RefOps<double> reference;
+      const Array gradient = rounded(random_array(n, 1, 2), DType::float32);
+      const double exact = norm_of(reference, gradient)(0);
+      EXPECT_EQ(norm_of(*subject.make(), gradient)(0), static_cast<float>(exact)) << subject.name;
+    }
+}
+
+}  // namespace
+}  // namespace mor::test

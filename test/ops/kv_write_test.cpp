@@ -1,0 +1,63 @@
+// kv_write: the reference by the complex step, every device by the reference. Must not know of devices by name.
+#include "test/ops/perturb.h"
+
+namespace mor::test {
+namespace {
+
+/// Distinct slots in falling order, every other one.
+std::vector<int32_t> slots_of(int64_t rows) {
+  std::vector<int32_t> slot;
+  for (int64_t i = 0; i < rows; ++i) slot.push_back(static_cast<int32_t>(2 * (rows - i) - 1));
+  return slot;
+}
+
+/// inputs: x [R,n] (columns of a wider buffer), cache [2R+1,n]. outputs: cache.
+Arrays forward(Ops& ops, const Arrays& in, const Step& step) {
+  const int64_t rows = in[0].rows, n = in[0].columns;
+  Buffer x(ops, ops.compute_dtype(), rows, n, "x", n + 3), cache(ops, ops.compute_dtype(), in[1].rows, n, "cache");
+  Integers slot(ops, slots_of(rows));
+  fill(x, in[0], 0, step);
+  fill(cache, in[1], 1, step);
+  ops.kv_write(x.tensor(), slot.data(), cache.tensor());
+  return {read(cache, step)};
+}
+
+/// inputs: x's shape, d_cache. outputs: d_x, and d_cache with the slots that were written emptied.
+Arrays backward(Ops& ops, const Arrays& in) {
+  const int64_t rows = in[0].rows, n = in[0].columns;
+  Buffer d_cache(ops, ops.compute_dtype(), in[1].rows, n, "d_cache"),
+      d_x(ops, ops.compute_dtype(), rows, n, "d_x", n + 3);
+  Integers slot(ops, slots_of(rows));
+  d_cache.set(in[1]);
+  ops.kv_write_backward(d_cache.tensor(), slot.data(), d_x.tensor());
+  return {d_x.get(), d_cache.get()};
+}
+
+TEST(KvWrite, ReferenceGradientIsTheComplexStep) {
+  const Array x = random_array(3, 4, 1), cache = random_array(7, 4, 2), loss = random_array(7, 4, 3);
+  RefOps<double> ops;
+  // d_cache after the backward is the gradient of what the cache held before: nothing where it was overwritten.
+  expect_reference_gradient(forward, {x, cache}, {loss}, backward(ops, {x, loss}), {0, 1});
+}
+
+TEST(KvWrite, MatchesReference) {
+  for (int64_t rows : {0, 1, 5, 200})
+    for (int64_t n : {1, 15, 64, 193}) {
+      const Array x = random_array(rows, n, 4), cache = random_array(2 * rows + 1, n, 5);
+      compare_with_reference(plainly(forward), {x, cache}, {true, true}, {true});
+      compare_with_reference(backward, {x, cache}, {true, true}, {true, true});
+    }
+}
+
+TEST(KvWrite, WrongShapesAreNamed) {
+  expect_invalid(
+      [](Ops& ops) {
+        Buffer x(ops, ops.compute_dtype(), 2, 7, "x"), cache(ops, ops.compute_dtype(), 4, 8, "cache");
+        Integers slot(ops, {0, 1});
+        ops.kv_write(x.tensor(), slot.data(), cache.tensor());
+      },
+      "kv_write: x is 2 x 7, but 2 x 8 is needed");
+}
+
+}  // namespace
+}  // namespace mor::test

@@ -1,0 +1,259 @@
+// sample: greedy, filters and errors by known cases, draws by a chi-square test and by the reference. Must not know of
+// devices by name.
+#include "ops/sample.h"
+
+#include <limits>
+
+#include "test/ops/perturb.h"
+
+namespace mor::test {
+namespace {
+
+struct Drawn {
+  std::vector<int32_t> token;
+  std::vector<float> logprob;
+};
+
+Drawn sample(Ops& ops, const Array& logits, const std::vector<SamplingParams>& params) {
+  Buffer l(ops, ops.master_dtype(), logits.rows, logits.columns, "logits");
+  l.set(logits);
+  Drawn drawn{std::vector<int32_t>(params.size(), -7), std::vector<float>(params.size(), -7)};
+  ops.sample(l.tensor(), params.data(), drawn.token.data(), drawn.logprob.data());
+  return drawn;
+}
+
+Array row(const std::vector<double>& logits) {
+  Array a(1, static_cast<int64_t>(logits.size()));
+  a.values = logits;
+  return a;
+}
+
+SamplingParams with(float temperature, int32_t top_k, float top_p, uint64_t seed = 1, uint64_t counter = 0) {
+  SamplingParams p;
+  p.temperature = temperature;
+  p.top_k = top_k;
+  p.top_p = top_p;
+  p.seed = seed;
+  p.counter = counter;
+  return p;
+}
+
+/// Tokens of `draws` rows with equal logits and rising counters.
+std::vector<int32_t> draw_many(Ops& ops, const std::vector<double>& logits, SamplingParams params, int draws) {
+  Array rows(draws, static_cast<int64_t>(logits.size()));
+  std::vector<SamplingParams> each;
+  for (int i = 0; i < draws; ++i) {
+    std::copy(logits.begin(), logits.end(), rows.values.begin() + static_cast<int64_t>(i) * rows.columns);
+    params.counter = static_cast<uint64_t>(i);
+    each.push_back(params);
+  }
+  return sample(ops, rows, each).token;
+}
+
+/// Every device and the reference itself.
+void for_each_ops(const std::function<void(Ops& ops)>& body) {
+  RefOps<float> reference;
+  body(reference);
+  for (const Subject& subject : subjects()) {
+    SCOPED_TRACE(subject.name);
+    body(*subject.make());
+  }
+}
+
+const double kNan = std::numeric_limits<double>::quiet_NaN();
+const double kInfinity = std::numeric_limits<double>::infinity();
+
+TEST(Sample, GreedyTakesTheLargestAndOfEqualOnesTheFirst) {
+  for_each_ops([](Ops& ops) {
+    EXPECT_EQ(sample(ops, row({1, 3, 2}), {with(0, 0, 1)}).token[0], 1);
+    EXPECT_EQ(sample(ops, row({1, 3, 3, 3}), {with(0, 0, 1)}).token[0], 1);
+    EXPECT_EQ(sample(ops, row({-5}), {with(0, 5, 0.1f)}).token[0], 0);
+    for (int64_t where : {0, 15, 16, 1023, 1024, 4998, 4999}) {
+      Array logits = random_array(1, 5000, 1);
+      logits(0, where) = 10;
+      logits(0, 4999) = 10;
+      EXPECT_EQ(sample(ops, logits, {with(0, 0, 1)}).token[0], where);
+    }
+  });
+}
+
+TEST(Sample, LogprobIsOfTheWholeDistributionAtTemperatureOne) {
+  for_each_ops([](Ops& ops) {
+    const Array logits = random_array(1, 1000, 2, 3);
+    double sum = 0;
+    for (double l : logits.values) sum += std::exp(l);
+    for (const SamplingParams& p : {with(0, 0, 1), with(0.5f, 3, 1), with(2, 0, 0.5f), with(1, 0, 1)}) {
+      const Drawn drawn = sample(ops, logits, {p});
+      EXPECT_NEAR(drawn.logprob[0], logits(0, drawn.token[0]) - std::log(sum), 2e-6);
+    }
+  });
+}
+
+TEST(Sample, NonFiniteLogitsAreOutOfTheDraw) {
+  for_each_ops([](Ops& ops) {
+    for (float temperature : {0.0f, 1.0f}) {
+      const Drawn drawn = sample(ops, row({kNan, kInfinity, 2, -kInfinity, kNan}), {with(temperature, 0, 1)});
+      EXPECT_EQ(drawn.token[0], 2);
+      EXPECT_EQ(drawn.logprob[0], 0);
+      for (int32_t token : draw_many(ops, {kNan, 1, kInfinity, 1}, with(1, 3, 0.99f), 50))
+        EXPECT_TRUE(token == 1 || token == 3);
+    }
+  });
+}
+
+TEST(Sample, NothingFiniteIsAnError) {
+  for_each_ops([](Ops& ops) {
+    Array logits(2, 40, kNan);
+    logits(0, 5) = 1;
+    logits(1, 7) = -kInfinity;
+    try {
+      sample(ops, logits, {with(1, 0, 1), with(1, 0, 1)});
+      FAIL() << "no error";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::NON_FINITE);
+      EXPECT_STREQ(error.what(),
+                   "sample: no logit of row 1 is finite; the model's weights or activations have overflowed");
+    }
+  });
+}
+
+TEST(Sample, FiltersKeepExactlyTheirTokens) {
+  const std::vector<double> logits = {std::log(0.1), std::log(0.4), std::log(0.2), std::log(0.2), std::log(0.1)};
+  const auto seen = [&](Ops& ops, int32_t top_k, float top_p) {
+    std::vector<int32_t> tokens = draw_many(ops, logits, with(1, top_k, top_p), 500);
+    std::sort(tokens.begin(), tokens.end());
+    tokens.erase(std::unique(tokens.begin(), tokens.end()), tokens.end());
+    return tokens;
+  };
+  using Tokens = std::vector<int32_t>;
+  for_each_ops([&](Ops& ops) {
+    EXPECT_EQ(seen(ops, 1, 1), Tokens({1}));
+    EXPECT_EQ(seen(ops, 2, 1), Tokens({1, 2}));  // of the two of 0.2 the smaller id
+    EXPECT_EQ(seen(ops, 4, 1), Tokens({0, 1, 2, 3}));
+    EXPECT_EQ(seen(ops, 0, 1), Tokens({0, 1, 2, 3, 4}));
+    EXPECT_EQ(seen(ops, 9, 1), Tokens({0, 1, 2, 3, 4}));
+    EXPECT_EQ(seen(ops, 0, 0.3f), Tokens({1}));
+    EXPECT_EQ(seen(ops, 0, 0.5f), Tokens({1, 2}));
+    EXPECT_EQ(seen(ops, 0, 0.85f), Tokens({0, 1, 2, 3}));
+    EXPECT_EQ(seen(ops, 3, 0.7f), Tokens({1, 2}));  // of the 0.8 that top_k leaves, 0.6 is three quarters
+    EXPECT_EQ(seen(ops, 3, 0.8f), Tokens({1, 2, 3}));
+  });
+}
+
+TEST(Sample, ExtremeTemperatures) {
+  for_each_ops([](Ops& ops) {
+    const std::vector<double> logits = {1, 1.001, -3, 1};
+    for (float tiny : {1e-20f, std::numeric_limits<float>::denorm_min()})
+      for (float top_p : {1.0f, 0.9f})
+        for (int32_t token : draw_many(ops, logits, with(tiny, 0, top_p), 20)) EXPECT_EQ(token, 1);
+    for (int32_t token : draw_many(ops, logits, with(std::numeric_limits<float>::max(), 1, 1), 20)) EXPECT_EQ(token, 1);
+    std::vector<int32_t> counts(4);
+    for (int32_t token : draw_many(ops, logits, with(std::numeric_limits<float>::max(), 0, 1), 400))
+      ++counts[static_cast<size_t>(token)];
+    for (int32_t count : counts) EXPECT_GT(count, 60);
+  });
+}
+
+TEST(Sample, NeighboursDoNotMatter) {
+  for_each_ops([](Ops& ops) {
+    const int64_t rows = 33, vocabulary = 2000;
+    const Array logits = random_array(rows, vocabulary, 5, 2);
+    std::vector<SamplingParams> params;
+    for (int64_t i = 0; i < rows; ++i)
+      params.push_back(with(i % 4 == 0 ? 0.0f : 0.8f, i % 3 == 0 ? 40 : 0, i % 2 == 0 ? 0.9f : 1.0f,
+                            static_cast<uint64_t>(i / 7), static_cast<uint64_t>(i)));
+    const Drawn together = sample(ops, logits, params);
+    for (int64_t i = 0; i < rows; ++i) {
+      Array alone(1, vocabulary);
+      for (int64_t j = 0; j < vocabulary; ++j) alone(0, j) = logits(i, j);
+      const Drawn drawn = sample(ops, alone, {params[static_cast<size_t>(i)]});
+      EXPECT_EQ(drawn.token[0], together.token[static_cast<size_t>(i)]);
+      EXPECT_EQ(drawn.logprob[0], together.logprob[static_cast<size_t>(i)]);
+    }
+  });
+}
+
+/// Counts against expected probabilities: chi-square of k - 1 degrees has mean k - 1 and variance 2 (k - 1); five
+/// standard deviations above the mean with fixed seeds.
+void expect_distribution(Ops& ops, const std::vector<double>& logits, const SamplingParams& params,
+                         const std::vector<double>& probabilities) {
+  const int draws = 20000;
+  std::vector<int> counts(logits.size());
+  for (int32_t token : draw_many(ops, logits, params, draws)) ++counts[static_cast<size_t>(token)];
+  double chi_square = 0, degrees = -1;
+  for (size_t i = 0; i < counts.size(); ++i) {
+    const double expected = probabilities[i] * draws;
+    if (expected == 0) {
+      EXPECT_EQ(counts[i], 0) << i;
+      continue;
+    }
+    chi_square += (counts[i] - expected) * (counts[i] - expected) / expected;
+    degrees += 1;
+  }
+  EXPECT_LT(chi_square, degrees + 5 * std::sqrt(2 * degrees));
+}
+
+TEST(Sample, DrawsFollowTheDistribution) {
+  const std::vector<double> p = {0.05, 0.3, 0.15, 0.2, 0.1, 0.12, 0.08};
+  std::vector<double> logits;
+  for (double x : p) logits.push_back(std::log(x) + 3);
+  for_each_ops([&](Ops& ops) {
+    expect_distribution(ops, logits, with(1, 0, 1, 11), p);
+    expect_distribution(ops, logits, with(1, 3, 1, 12), {0, 0.3 / 0.65, 0.15 / 0.65, 0.2 / 0.65, 0, 0, 0});
+    expect_distribution(ops, logits, with(1, 0, 0.6f, 13), {0, 0.3 / 0.65, 0.15 / 0.65, 0.2 / 0.65, 0, 0, 0});
+    std::vector<double> warm = p;
+    double sum = 0;
+    for (double& x : warm) sum += x = std::sqrt(x);
+    for (double& x : warm) x /= sum;
+    expect_distribution(ops, logits, with(2, 0, 1, 14), warm);
+  });
+}
+
+/// Where rounding moves the border between two tokens past the draw, a device may take the neighbour: of a thousand
+/// tokens with borders exact to 1e-6, about one draw in a thousand.
+TEST(Sample, DrawsAreTheReferences) {
+  RefOps<double> reference;
+  std::mt19937 generator(9);
+  Array logits = rounded(random_array(600, 1000, 6, 2), DType::float32);
+  std::vector<SamplingParams> params;
+  for (int64_t i = 0; i < logits.rows; ++i) {
+    const int32_t top_k = i % 3 == 0 ? 1 + static_cast<int32_t>(generator() % 1200) : 0;
+    const float top_p = i % 2 == 0 ? 1.0f : 0.01f + 0.98f * static_cast<float>(generator() % 1000) / 1000;
+    params.push_back(with(0.1f + static_cast<float>(generator() % 30) / 10, top_k, top_p, generator(), generator()));
+    if (i % 5 == 0)
+      for (int64_t j = 0; j < 1000; ++j) logits(i, j) = std::round(logits(i, j));  // ties at every border
+  }
+  const Drawn expected = sample(reference, logits, params);
+  for (const Subject& subject : subjects()) {
+    const Drawn actual = sample(*subject.make(), logits, params);
+    int different = 0;
+    for (size_t i = 0; i < params.size(); ++i) different += actual.token[i] != expected.token[i] ? 1 : 0;
+    EXPECT_LE(different, 3) << subject.name;
+  }
+}
+
+TEST(Sample, WrongParametersAreNamed) {
+  const auto call = [](const SamplingParams& params) {
+    return [params](Ops& ops) { sample(ops, row({1, 2}), {params}); };
+  };
+  expect_invalid(call(with(-1, 0, 1)), "sample: temperature of row 0 is -1, but it must be a number >= 0 (0: greedy)");
+  expect_invalid(call(with(1, -2, 1)), "sample: top_k of row 0 is -2, but it must be >= 0 (0: off)");
+  expect_invalid(call(with(1, 0, 0)), "sample: top_p of row 0 is 0, but it must be above 0 and at most 1 (1: off)");
+  expect_invalid(call(with(1, 0, std::numeric_limits<float>::quiet_NaN())),
+                 "sample: top_p of row 0 is nan, but it must be above 0 and at most 1 (1: off)");
+}
+
+TEST(Sample, NoRowsAndNoLogprobAreLegal) {
+  for_each_ops([](Ops& ops) {
+    sample(ops, Array(0, 5), {});
+    Buffer logits(ops, ops.master_dtype(), 1, 3, "logits");
+    logits.set(row({1, 2, 3}));
+    const SamplingParams params = with(0, 0, 1);
+    int32_t token = -7;
+    ops.sample(logits.tensor(), &params, &token, nullptr);
+    EXPECT_EQ(token, 2);
+  });
+}
+
+}  // namespace
+}  // namespace mor::test
