@@ -40,17 +40,19 @@ class Tiles {
     by_depth(x.columns(), rows <= kStreamedRows ? x.columns() : kDepth, rows, n, output,
              [&](int64_t begin, int64_t depth, auto&& write) {
                if (rows < kManyRows || rows < n / 4)
-                 rows_by_rows(weight, x, begin, depth, [&](int64_t i, int64_t j, const float* c, int64_t m, int64_t l) {
-                   put_turned(c, m, l, [&](int64_t row, int64_t column, Vec values, int64_t count) {
-                     write(j + row, i + column, values, count);
-                   });
-                 });
+                 rows_by_rows<true>(weight, x, begin, depth,
+                                    [&](int64_t i, int64_t j, const float* c, int64_t m, int64_t l) {
+                                      put_turned(c, m, l, [&](int64_t row, int64_t column, Vec values, int64_t count) {
+                                        write(j + row, i + column, values, count);
+                                      });
+                                    });
                else
-                 rows_by_rows(x, weight, begin, depth, [&](int64_t i, int64_t j, const float* c, int64_t m, int64_t l) {
-                   put_straight(c, m, l, [&](int64_t row, int64_t column, Vec values, int64_t count) {
-                     write(i + row, j + column, values, count);
-                   });
-                 });
+                 rows_by_rows<false>(
+                     x, weight, begin, depth, [&](int64_t i, int64_t j, const float* c, int64_t m, int64_t l) {
+                       put_straight(c, m, l, [&](int64_t row, int64_t column, Vec values, int64_t count) {
+                         write(i + row, j + column, values, count);
+                       });
+                     });
              });
   }
 
@@ -122,8 +124,9 @@ class Tiles {
     }
   }
 
-  /// put gets the blocks of a b^T over columns [begin, begin + depth) of both; b is packed.
-  template <class Put>
+  /// put gets the blocks of a b^T over columns [begin, begin + depth) of both; b is packed. turned: the output is
+  /// b a^T.
+  template <bool turned, class Put>
   void rows_by_rows(const Tensor& a, const Tensor& b, int64_t begin, int64_t depth, const Put& put) {
     const int64_t n = b.rows(), stride = b.row_stride, run_elements = steps_of(depth) * kTileElements;
     const bfloat16* b_data = b.as<bfloat16>() + begin;
@@ -134,6 +137,7 @@ class Tiles {
     product.n = n;
     product.depth = depth;
     product.b = b_packed;
+    product.columns_outermost = turned;
     run(
         product, tiles_of(n),
         [=](int64_t tile) {
@@ -168,6 +172,7 @@ class Tiles {
       product.n = n;
       product.depth = depth;
       product.b = b_packed;
+      product.columns_outermost = transposed;
       run(
           product, steps,
           [=, &a, &b](int64_t step) {

@@ -158,6 +158,7 @@ struct TileProduct {
   bool a_packed = false;
   int64_t m = 0, n = 0, depth = 0;
   const bfloat16* b = nullptr;
+  bool columns_outermost = false;  ///< for an output that lies turned: it too is to be written along its rows
 
   // Work is shared out in tasks of about half a second-level cache: some blocks of a that stay there while some of b
   // pass, a's blocks outermost, so that a large a comes from memory once.
@@ -179,24 +180,27 @@ struct TileProduct {
     const int64_t steps = steps_of(depth), block_elements = 2 * steps * kTileElements;
     const int64_t i_begin = task / b_tasks() * a_blocks, i_end = std::min(blocks_of(m), i_begin + a_blocks);
     const int64_t j_begin = task % b_tasks() * b_blocks, j_end = std::min(blocks_of(n), j_begin + b_blocks);
-    for (int64_t i = i_begin; i < i_end; ++i) {
-      const int64_t rows = std::min(kBlock, m - i * kBlock);
-      TileRows block = a;
-      block.data += i * 2 * a.tile;
-      const bfloat16* next = a_packed || (i + 2) * kBlock > m ? nullptr : block.data + 2 * a.tile;
+    const auto block = [&](int64_t i, int64_t j) {
+      const int64_t rows = std::min(kBlock, m - i * kBlock), columns = std::min(kBlock, n - j * kBlock);
+      TileRows from = a;
+      from.data += i * 2 * a.tile;
+      const bfloat16* next = a_packed || j > j_begin || (i + 2) * kBlock > m ? nullptr : from.data + 2 * a.tile;
       if (!a_packed && (rows < kBlock || depth % kTileDepth != 0)) {
-        pack_rows(block.data, a.row, rows, depth, staging);
-        block = TileRows::packed(staging, steps);
+        pack_rows(from.data, a.row, rows, depth, staging);
+        from = TileRows::packed(staging, steps);
       }
-      for (int64_t j = j_begin; j < j_end; ++j) {
-        const int64_t columns = std::min(kBlock, n - j * kBlock);
-        if (columns > kTileRows)
-          multiply_block<2>(block, b + j * block_elements, steps, j == j_begin ? next : nullptr, c);
-        else
-          multiply_block<1>(block, b + j * block_elements, steps, j == j_begin ? next : nullptr, c);
-        put(i * kBlock, j * kBlock, c, rows, columns);
-      }
-    }
+      if (columns > kTileRows)
+        multiply_block<2>(from, b + j * block_elements, steps, next, c);
+      else
+        multiply_block<1>(from, b + j * block_elements, steps, next, c);
+      put(i * kBlock, j * kBlock, c, rows, columns);
+    };
+    if (columns_outermost)
+      for (int64_t j = j_begin; j < j_end; ++j)
+        for (int64_t i = i_begin; i < i_end; ++i) block(i, j);
+    else
+      for (int64_t i = i_begin; i < i_end; ++i)
+        for (int64_t j = j_begin; j < j_end; ++j) block(i, j);
   }
 };
 

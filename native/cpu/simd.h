@@ -80,24 +80,32 @@ inline Vec min(Vec a, Vec b) {
 
 /// Sum of the lanes, always in the same tree order.
 inline float sum(Vec v) {
+#if defined(__AVX512F__)
+  return _mm512_reduce_add_ps(reinterpret_cast<__m512>(v));
+#else
   float x[kLanes];
   store(x, v);
   for (int64_t step = kLanes / 2; step > 0; step /= 2)
     for (int64_t i = 0; i < step; ++i) x[i] += x[i + step];
   return x[0];
+#endif
 }
 inline float largest(Vec v) {
+#if defined(__AVX512F__)
+  return _mm512_reduce_max_ps(reinterpret_cast<__m512>(v));
+#else
   float x[kLanes];
   store(x, v);
   for (int64_t step = kLanes / 2; step > 0; step /= 2)
     for (int64_t i = 0; i < step; ++i) x[i] = x[i] > x[i + step] ? x[i] : x[i + step];
   return x[0];
+#endif
 }
 
 /// exp to about 2 ulp; 0 below -87.3, saturated above 88 (Cephes-style range reduction by ln 2, degree-6 polynomial).
 inline Vec exp(Vec x) {
   const VecI underflow = x < splat(-87.33654f);
-  x = min(splat(88.0f), max(splat(-87.33654f), x));  // in this order a NaN comes through
+  x = min(splat(88.0f), max(splat(-87.33654f), x));                // in this order a NaN comes through
   const Vec shifted = x * 1.44269504088896f + splat(12582912.0f);  // rounds to the nearest integer in the low bits
   const VecI n = reinterpret_cast<VecI>(shifted) - reinterpret_cast<VecI>(splat(12582912.0f));
   const Vec rounded = shifted - splat(12582912.0f);

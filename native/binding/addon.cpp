@@ -1,0 +1,36 @@
+// The addon's entry: one Environment for every Node environment that loads it, and the functions of lib/native.ts.
+// Must not do anything that a wrap can do.
+#include <napi.h>
+
+#include "binding/convert.h"
+#include "binding/engine_wrap.h"
+#include "binding/environment.h"
+#include "binding/model_wrap.h"
+#include "binding/native_results.h"
+#include "binding/trainer_wrap.h"
+
+namespace mor::binding {
+
+namespace {
+
+Napi::Value devices(const Napi::CallbackInfo& info) {
+  return throwing(info.Env(), "devices", [&] { return device_list(info.Env(), list_devices()); });
+}
+
+Napi::Object init(Napi::Env env, Napi::Object exports) {
+  Environment::install(env);
+  ModelWrap::define(env);
+  TrainerWrap::define(env);
+  EngineWrap::define(env);
+  exports.Set("devices", Napi::Function::New<devices>(env, "devices"));
+  exports.Set("createModel", Napi::Function::New<ModelWrap::create>(env, "createModel"));
+  exports.Set("createTrainer", Napi::Function::New<TrainerWrap::create>(env, "createTrainer"));
+  exports.Set("createEngine", Napi::Function::New<EngineWrap::create>(env, "createEngine"));
+  return exports;
+}
+
+}  // namespace
+
+NODE_API_MODULE(mixture_of_recursions, init)
+
+}  // namespace mor::binding

@@ -1,0 +1,15 @@
+# The Node addon. cmake-js calls CMake with CMAKE_JS_VERSION and the folders of the Node-API headers; without it the core
+# builds alone.
+file(GLOB binding_sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_LIST_DIR}/*.cpp)
+add_library(mixture_of_recursions MODULE ${binding_sources} ${CMAKE_JS_SRC})
+set_target_properties(mixture_of_recursions PROPERTIES PREFIX "" SUFFIX ".node")
+target_include_directories(mixture_of_recursions SYSTEM PRIVATE ${CMAKE_JS_INC})
+# Node's environment may end while a callback is about to throw: then there is nobody to throw to.
+target_compile_definitions(mixture_of_recursions PRIVATE NAPI_VERSION=8 NAPI_CPP_EXCEPTIONS
+  NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS)
+target_link_libraries(mixture_of_recursions PRIVATE mor_train mor_engine mor_device ${CMAKE_JS_LIB})
+if(CMAKE_SYSTEM_NAME STREQUAL "Linux")
+  # A worker thread of Node unloads the addon when it ends. OpenMP and oneDNN, which would go with it, keep thread pools
+  # and thread-local objects and are not made to be unloaded.
+  target_link_options(mixture_of_recursions PRIVATE -Wl,-z,nodelete)
+endif()

@@ -1,0 +1,161 @@
+// Reading through a map of the file, writing through a staging buffer; the device converts. Must not know of Node, nor
+// which tensors a model or a trainer has.
+#include "binding/checkpoint_io.h"
+
+#include <cstring>
+#include <memory>
+#include <unordered_map>
+
+#include "binding/output_file.h"
+#include "core/mapped_file.h"
+
+namespace mor::binding {
+
+namespace {
+
+constexpr int64_t kChunk = int64_t{1} << 20;  ///< elements on their way at a time
+constexpr int64_t kColumns = 1024;            ///< how a stretch is cut into rows for the device's threads
+
+int64_t file_dtype_size(FileDType dtype) {
+  return dtype == FileDType::F32 ? 4 : 2;
+}
+
+/// What the device sees of a file's elements; it has no float16.
+DType device_dtype(FileDType dtype) {
+  return dtype == FileDType::BF16 ? DType::bfloat16 : DType::float32;
+}
+
+/// Elements [begin, begin + n) of a contiguous tensor.
+void* element(const Tensor& tensor, int64_t begin) {
+  return static_cast<char*>(tensor.data) + begin * static_cast<int64_t>(dtype_size(tensor.dtype));
+}
+
+void cast_stretch(Ops& ops, void* from, DType from_dtype, void* to, DType to_dtype, int64_t n) {
+  const auto part = [&](int64_t begin, int64_t rows, int64_t columns) {
+    const auto view = [&](void* data, DType dtype) {
+      return make_tensor(static_cast<char*>(data) + begin * static_cast<int64_t>(dtype_size(dtype)), dtype, rows,
+                         columns, "checkpoint");
+    };
+    if (rows > 0 && columns > 0) ops.cast(view(from, from_dtype), view(to, to_dtype));
+  };
+  part(0, n / kColumns, kColumns);
+  part(n / kColumns * kColumns, 1, n % kColumns);
+}
+
+/// IEEE binary16 to binary32: exact, subnormals included.
+float half_to_float(uint16_t half) {
+  const uint32_t magnitude = static_cast<uint32_t>(half & 0x7fffu) << 13;
+  float value;
+  std::memcpy(&value, &magnitude, 4);
+  value *= 0x1p112f;  // from the bias of float32 to that of float16
+  uint32_t bits;
+  std::memcpy(&bits, &value, 4);
+  if ((half & 0x7c00u) == 0x7c00u) bits |= 0x7f800000u;  // infinities and NaN
+  bits |= static_cast<uint32_t>(half & 0x8000u) << 16;
+  std::memcpy(&value, &bits, 4);
+  return value;
+}
+
+struct Reading {
+  const MappedFile* file;
+  const TensorLocation* location;
+  const Tensor* tensor;
+};
+
+void read_tensor(Ops& ops, const Reading& reading, const Tensor& scratch, std::vector<float>& floats,
+                 const Checkpoint& checkpoint) {
+  const FileDType dtype = reading.location->dtype;
+  const Tensor& tensor = *reading.tensor;
+  const bool as_it_is = dtype != FileDType::F16 && device_dtype(dtype) == tensor.dtype;
+  const size_t size = static_cast<size_t>(file_dtype_size(dtype));
+  for (int64_t begin = 0; begin < tensor.count(); begin += kChunk) {
+    checkpoint();
+    const int64_t n = std::min(kChunk, tensor.count() - begin);
+    const size_t bytes = static_cast<size_t>(n) * size;
+    const uint8_t* source =
+        reading.file->at(static_cast<size_t>(reading.location->offset) + static_cast<size_t>(begin) * size, bytes);
+    if (as_it_is) {
+      ops.copy_to_device(element(tensor, begin), source, bytes);
+      continue;
+    }
+    if (dtype == FileDType::F16) {
+      floats.resize(static_cast<size_t>(n));
+      for (int64_t i = 0; i < n; ++i) {
+        uint16_t half;
+        std::memcpy(&half, source + 2 * i, 2);
+        floats[static_cast<size_t>(i)] = half_to_float(half);
+      }
+      ops.copy_to_device(scratch.data, floats.data(), floats.size() * sizeof(float));
+    } else {
+      ops.copy_to_device(scratch.data, source, bytes);
+    }
+    cast_stretch(ops, scratch.data, device_dtype(dtype), element(tensor, begin), tensor.dtype, n);
+    ops.synchronize();  // the scratch is filled again
+  }
+}
+
+}  // namespace
+
+void read_tensors(Ops& ops, const std::vector<CheckpointFile>& files, const std::vector<NamedTensor>& into,
+                  const Checkpoint& checkpoint) {
+  std::unordered_map<std::string, const Tensor*> table;
+  for (const NamedTensor& named : into) table.emplace(named.name, &named.tensor);
+  std::vector<std::unique_ptr<MappedFile>> mapped;
+  std::vector<Reading> readings;
+  for (const CheckpointFile& file : files) {
+    mapped.push_back(std::make_unique<MappedFile>(file.path));
+    for (const TensorLocation& location : file.tensors) {
+      const auto found = table.find(location.name);
+      MOR_CHECK(found != table.end(), CHECKPOINT_INVALID, file.path, ": there is no tensor '", location.name,
+                "' to read into");
+      const int64_t needed = found->second->count() * file_dtype_size(location.dtype);
+      MOR_CHECK(location.bytes == needed, CHECKPOINT_INVALID, file.path, ": '", location.name, "' has ", location.bytes,
+                " bytes, but its shape needs ", needed);
+      mapped.back()->at(static_cast<size_t>(location.offset), static_cast<size_t>(location.bytes));
+      readings.push_back({mapped.back().get(), &location, found->second});
+    }
+  }
+  Arena arena(ops);
+  const Tensor scratch = arena.vector(DType::float32, kChunk, "checkpoint scratch");
+  std::vector<float> floats;
+  for (const Reading& reading : readings) read_tensor(ops, reading, scratch, floats, checkpoint);
+  ops.synchronize();
+}
+
+void write_tensors(Ops& ops, const std::string& path, const std::vector<uint8_t>& header,
+                   const std::vector<Tensor>& tensors, FileDType dtype, const Checkpoint& checkpoint) {
+  OutputFile file(path);
+  file.write(header.data(), header.size());
+  Arena arena(ops);
+  const Tensor scratch = arena.vector(DType::float32, kChunk, "checkpoint scratch");
+  std::vector<uint8_t> host;
+  for (const Tensor& tensor : tensors) {
+    for (int64_t begin = 0; begin < tensor.count(); begin += kChunk) {
+      checkpoint();
+      const int64_t n = std::min(kChunk, tensor.count() - begin);
+      void* source = element(tensor, begin);
+      if (tensor.dtype != device_dtype(dtype)) {
+        cast_stretch(ops, source, tensor.dtype, scratch.data, device_dtype(dtype), n);
+        source = scratch.data;
+      }
+      host.resize(static_cast<size_t>(n * file_dtype_size(dtype)));
+      ops.copy_to_host(host.data(), source, host.size());
+      file.write(host.data(), host.size());
+    }
+  }
+  file.finish();
+}
+
+std::vector<Tensor> tensors_named(const std::vector<NamedTensor>& table, const std::vector<std::string>& names) {
+  std::unordered_map<std::string, const Tensor*> by_name;
+  for (const NamedTensor& named : table) by_name.emplace(named.name, &named.tensor);
+  std::vector<Tensor> tensors;
+  for (const std::string& name : names) {
+    const auto found = by_name.find(name);
+    MOR_CHECK(found != by_name.end(), INVALID_ARGUMENT, "there is no tensor '", name, "' to write");
+    tensors.push_back(*found->second);
+  }
+  return tensors;
+}
+
+}  // namespace mor::binding

@@ -1,0 +1,100 @@
+// Input: one JavaScript value, checked and turned into plain C++ on the thread of JavaScript; and errors the other way.
+// Must not know what the values mean.
+#pragma once
+
+#include <napi.h>
+
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/check.h"
+
+namespace mor::binding {
+
+/// A value and the name under which messages speak of it. Every method throws an Error of `code` that says what was
+/// found and what is allowed.
+class Input {
+ public:
+  Input(Napi::Value value, std::string name, ErrorCode code = ErrorCode::INVALID_ARGUMENT)
+      : value_(value), name_(std::move(name)), code_(code) {}
+
+  bool null() const { return value_.IsNull(); }
+  bool undefined() const { return value_.IsUndefined(); }
+  Napi::Value value() const { return value_; }
+  const std::string& name() const { return name_; }
+
+  /// Finite and in [minimum, maximum].
+  double number(double minimum, double maximum) const;
+  int64_t integer(int64_t minimum, int64_t maximum) const;
+  int32_t int32(int32_t minimum, int32_t maximum) const { return static_cast<int32_t>(integer(minimum, maximum)); }
+  bool boolean() const;
+  std::string string() const;
+  Napi::Function function() const;
+  /// A copy of an Int32Array.
+  std::vector<int32_t> int32_array() const;
+  /// A copy of a Uint8Array.
+  std::vector<uint8_t> bytes() const;
+  std::vector<Input> items() const;
+  /// The property of an object.
+  Input field(const char* key) const;
+  /// One of the names.
+  template <class Enum>
+  Enum choice(const std::vector<std::pair<const char*, Enum>>& allowed) const {
+    const std::string chosen = string();
+    std::string names;
+    for (const auto& [name, value] : allowed) {
+      if (chosen == name) return value;
+      names += (names.empty() ? "'" : ", '") + std::string(name) + "'";
+    }
+    fail("one of " + names);
+  }
+  /// Throws "<name> must be <expected>, got <what it is>".
+  [[noreturn]] void fail(const std::string& expected) const;
+
+ private:
+  Napi::Value value_;
+  std::string name_;
+  ErrorCode code_;
+};
+
+/// What went wrong on any thread, as JavaScript will see it.
+struct Failure {
+  ErrorCode code = ErrorCode::INTERNAL;
+  std::string message;
+};
+/// The exception being handled. `what` names the work and its sizes, for a lack of memory.
+Failure current_failure(const std::string& what);
+/// An Error object with `code` and `message`.
+Napi::Value to_js(Napi::Env env, const Failure& failure);
+/// A new typed array, e.g. "Float32Array". Throws OUT_OF_MEMORY where JavaScript cannot have one of `length` elements.
+Napi::Value new_typed_array(Napi::Env env, const char* type, size_t length);
+
+/// Runs the body of a function that JavaScript called; an exception becomes a JavaScript one.
+template <class Body>
+Napi::Value throwing(Napi::Env env, const char* what, const Body& body) {
+  try {
+    return body();
+  } catch (const Napi::Error&) {
+    throw;
+  } catch (...) {
+    throw Napi::Error(env, to_js(env, current_failure(what)));
+  }
+}
+
+/// The same for a function that returns a promise: an exception becomes a rejected one.
+template <class Body>
+Napi::Value rejecting(Napi::Env env, const char* what, const Body& body) {
+  const Napi::Promise::Deferred deferred = Napi::Promise::Deferred::New(env);
+  try {
+    return body();
+  } catch (const Napi::Error& error) {
+    deferred.Reject(error.Value());
+  } catch (...) {
+    deferred.Reject(to_js(env, current_failure(what)));
+  }
+  return deferred.Promise();
+}
+
+}  // namespace mor::binding

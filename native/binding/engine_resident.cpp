@@ -1,0 +1,134 @@
+// EngineResident: inbox, tick, events. Must not know of Node.
+#include "binding/engine_resident.h"
+
+#include <utility>
+
+namespace mor::binding {
+
+void EngineEvents::token(const EngineEvent& event, int32_t depth) {
+  packed.insert(packed.end(), {static_cast<double>(event.request), kToken, static_cast<double>(event.token),
+                               static_cast<double>(depth), static_cast<double>(event.logprob)});
+}
+
+void EngineEvents::finish(uint64_t request, Kind kind) {
+  packed.insert(packed.end(), {static_cast<double>(request), static_cast<double>(kind), -1, 0, 0});
+  finished.push_back(request);
+}
+
+void EngineEvents::fail(uint64_t request, const Failure& failure) {
+  packed.insert(packed.end(), {static_cast<double>(request), kError, static_cast<double>(failure.code), 0, 0});
+  messages.push_back(failure.message);
+  finished.push_back(request);
+}
+
+bool EngineResident::submit(uint64_t request, std::vector<int32_t> prompt, const GenerateParams& params) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  inbox_.submissions.push_back({request, std::move(prompt), params});
+  return !std::exchange(scheduled_, true);
+}
+
+bool EngineResident::abort(uint64_t request) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  inbox_.aborts.push_back(request);
+  return !std::exchange(scheduled_, true);
+}
+
+EngineStats EngineResident::stats() const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return stats_;
+}
+
+EngineResident::Inbox EngineResident::take_inbox() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return std::exchange(inbox_, {});
+}
+
+bool EngineResident::tick(ModelCore& core) {
+  EngineEvents events;
+  Inbox inbox = take_inbox();
+  try {
+    if (engine_ == nullptr) engine_ = std::make_unique<Engine>(core.model(), options_);
+    take_in(inbox, events);
+    if (!active_.empty()) step(events, core.config().num_recursions);
+  } catch (...) {
+    // The engine is in an unknown state: its requests end here, and the next one finds a new engine.
+    const Failure failure = current_failure("generation");
+    for (const Submission& submission : inbox.submissions) active_.insert(submission.request);
+    fail_active(events, failure);
+    engine_.reset();
+  }
+  core.refresh_memory();
+  deliver_(std::move(events));
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (engine_ != nullptr) stats_ = engine_->stats();
+  scheduled_ = !active_.empty() || !inbox_.submissions.empty() || !inbox_.aborts.empty();
+  return scheduled_;
+}
+
+void EngineResident::take_in(Inbox& inbox, EngineEvents& events) {
+  while (!inbox.submissions.empty()) {
+    Submission& submission = inbox.submissions.front();
+    try {
+      engine_->submit(submission.request, std::move(submission.prompt), submission.params);
+      active_.insert(submission.request);
+    } catch (...) {
+      events.fail(submission.request, current_failure("a prompt"));
+    }
+    inbox.submissions.pop_front();
+  }
+  for (const uint64_t request : inbox.aborts) engine_->abort(request);
+}
+
+void EngineResident::step(EngineEvents& events, int32_t full_depth) {
+  std::vector<EngineEvent> happened;
+  engine_->step(happened);
+  for (const EngineEvent& event : happened) {
+    if (event.kind == EngineEvent::Kind::token) {
+      // Without a block that recurs as a whole every token runs all recursions.
+      events.token(event, event.depth == 0 ? full_depth : event.depth);
+      continue;
+    }
+    active_.erase(event.request);
+    switch (event.reason) {
+      case FinishReason::stop:
+        events.finish(event.request, EngineEvents::kStop);
+        break;
+      case FinishReason::length:
+        events.finish(event.request, EngineEvents::kLength);
+        break;
+      case FinishReason::abort:
+        events.finish(event.request, EngineEvents::kAbort);
+        break;
+      case FinishReason::error:
+        events.fail(event.request, {event.code, event.message});
+        break;
+    }
+  }
+}
+
+void EngineResident::fail_active(EngineEvents& events, const Failure& failure) {
+  for (const uint64_t request : active_) events.fail(request, failure);
+  active_.clear();
+}
+
+void EngineResident::abort_all() {
+  EngineEvents events;
+  for (const Submission& submission : take_inbox().submissions) active_.insert(submission.request);
+  for (const uint64_t request : active_) events.finish(request, EngineEvents::kAbort);
+  active_.clear();
+  deliver_(std::move(events));
+}
+
+void EngineResident::release() noexcept {
+  EngineEvents events;
+  for (const Submission& submission : take_inbox().submissions) active_.insert(submission.request);
+  fail_active(events, {ErrorCode::DISPOSED, "the model is disposed"});
+  engine_.reset();
+  deliver_(std::move(events));
+}
+
+void EngineResident::add_memory(MemoryByPurpose& use) const {
+  if (engine_ != nullptr) use["kvCache"] += engine_->stats().kv_bytes_used;
+}
+
+}  // namespace mor::binding

@@ -1,0 +1,135 @@
+// Environment: deliveries to the event loop, and teardown. Must not know what the tasks do.
+#include "binding/environment.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace mor::binding {
+
+Environment& Environment::install(Napi::Env env) {
+  auto* environment = new Environment(env);
+  env.SetInstanceData(environment);
+  return *environment;
+}
+
+Environment& Environment::of(Napi::Env env) {
+  return *env.GetInstanceData<Environment>();
+}
+
+Environment::Environment(Napi::Env env) : env_(env) {
+  const auto answer = [](napi_env answering, napi_value, void* context, void*) {
+    // Without an environment the function is only being emptied at teardown.
+    if (answering != nullptr) static_cast<Environment*>(context)->drain();
+  };
+  const Napi::String name = Napi::String::New(env, "mixture-of-recursions");
+  const napi_status status =
+      napi_create_threadsafe_function(env, nullptr, nullptr, name, 0, 1, nullptr, nullptr, this, answer, &doorbell_);
+  MOR_CHECK(status == napi_ok, INTERNAL, "Node gave no thread-safe function (status ", status, ")");
+  napi_unref_threadsafe_function(env, doorbell_);
+  // Hooks run in reverse order, so this one runs before the doorbell is taken away.
+  napi_add_env_cleanup_hook(
+      env, [](void* self) { static_cast<Environment*>(self)->stop(); }, this);
+}
+
+Environment::~Environment() {
+  stop();
+}
+
+std::shared_ptr<Worker> Environment::start_worker() {
+  MOR_CHECK(!stopped_, DISPOSED, "the process is exiting");
+  stop_at_exit();
+  workers_.push_back(std::make_shared<Worker>(*this));
+  return workers_.back();
+}
+
+Napi::Object Environment::construct(const Napi::FunctionReference& of_class, std::shared_ptr<void> from) {
+  construct_from_ = std::move(from);
+  try {
+    return of_class.New({});
+  } catch (...) {
+    construct_from_.reset();
+    throw;
+  }
+}
+
+void Environment::begin_pending() {
+  if (pending_++ == 0) napi_ref_threadsafe_function(env_, doorbell_);
+}
+
+void Environment::end_pending() {
+  if (--pending_ == 0) napi_unref_threadsafe_function(env_, doorbell_);
+}
+
+void Environment::deliver(std::unique_ptr<Task> task) noexcept {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  delivered_.push_back(std::move(task));
+  ring();
+}
+
+void Environment::ended(Worker& worker) noexcept {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  ended_.push_back(&worker);
+  ring();
+}
+
+/// With the mutex held. One ring answers for everything that was delivered until then.
+void Environment::ring() {
+  if (rung_) return;
+  rung_ = napi_call_threadsafe_function(doorbell_, nullptr, napi_tsfn_nonblocking) == napi_ok;
+}
+
+void Environment::drain() {
+  std::vector<std::unique_ptr<Task>> tasks;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    tasks.swap(delivered_);
+    rung_ = false;
+  }
+  for (const std::unique_ptr<Task>& task : tasks) {
+    const Napi::HandleScope scope(env_);
+    try {
+      task->settle();
+    } catch (const Napi::Error& error) {
+      // A callback threw: that is the program's uncaught exception. While Node is terminating it is nobody's.
+      napi_fatal_exception(env_, error.Value());
+    } catch (const std::exception&) {
+      // JavaScript can no longer be called: the environment is going away.
+    }
+  }
+  join_ended();
+}
+
+void Environment::join_ended() {
+  std::vector<Worker*> ended;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    ended.swap(ended_);
+  }
+  for (Worker* worker : ended) {
+    worker->join();
+    std::erase_if(workers_, [&](const std::shared_ptr<Worker>& owned) { return owned.get() == worker; });
+  }
+}
+
+/// Teardown in the middle of anything: ask every worker to stop, wait for the task it is in, and drop the rest.
+void Environment::stop() {
+  stopped_ = true;
+  for (const std::shared_ptr<Worker>& worker : workers_) worker->stop();
+  for (const std::shared_ptr<Worker>& worker : workers_) worker->join();
+  workers_.clear();
+  delivered_.clear();
+  ended_.clear();
+}
+
+/// process.exit() and uncaught exceptions skip cleanup hooks and go on to destroy the libraries' global objects, under
+/// the feet of a thread that computes. The 'exit' event comes before that.
+void Environment::stop_at_exit() {
+  if (std::exchange(listens_for_exit_, true)) return;
+  const Napi::HandleScope scope(env_);
+  const Napi::Object process = env_.Global().Get("process").As<Napi::Object>();
+  const auto on_exit = [this](const Napi::CallbackInfo&) { stop(); };
+  process.Get("once").As<Napi::Function>().Call(
+      process, {Napi::String::New(env_, "exit"), Napi::Function::New(env_, on_exit, "stopMixtureOfRecursions")});
+}
+
+}  // namespace mor::binding

@@ -1,0 +1,65 @@
+// Environment: what one Node environment (the main thread or a worker thread) has of this addon: its classes, its
+// workers, the way back to its event loop, and its end. Must not know what the tasks do.
+#pragma once
+
+#include <napi.h>
+
+#include <memory>
+#include <mutex>
+#include <utility>
+#include <vector>
+
+#include "binding/worker.h"
+#include "core/check.h"
+
+namespace mor::binding {
+
+class Environment final : public TaskSink {
+ public:
+  /// Makes the environment's instance data; there are no globals, so that many can live in one process.
+  static Environment& install(Napi::Env env);
+  static Environment& of(Napi::Env env);
+  explicit Environment(Napi::Env env);
+  ~Environment() override;
+
+  /// Throws DISPOSED once the process is exiting.
+  std::shared_ptr<Worker> start_worker();
+
+  /// Keeps the process alive from the first `begin_pending` to the last `end_pending`.
+  void begin_pending();
+  void end_pending();
+
+  void deliver(std::unique_ptr<Task> task) noexcept override;
+  void ended(Worker& worker) noexcept override;
+
+  Napi::FunctionReference model_class, trainer_class, engine_class;
+  /// A new object of a class, made of `from`.
+  Napi::Object construct(const Napi::FunctionReference& of_class, std::shared_ptr<void> from);
+  /// For constructors: what `construct` was given. Throws INVALID_ARGUMENT if JavaScript called the constructor itself.
+  template <class From>
+  std::shared_ptr<From> take_from() {
+    MOR_CHECK(construct_from_ != nullptr, INVALID_ARGUMENT, "objects of the addon come from its functions only");
+    return std::static_pointer_cast<From>(std::exchange(construct_from_, nullptr));
+  }
+
+ private:
+  void ring();
+  void drain();
+  void join_ended();
+  void stop();
+  void stop_at_exit();
+
+  const Napi::Env env_;
+  napi_threadsafe_function doorbell_ = nullptr;
+  std::shared_ptr<void> construct_from_;
+  int64_t pending_ = 0;
+  bool stopped_ = false, listens_for_exit_ = false;
+  std::vector<std::shared_ptr<Worker>> workers_;
+
+  std::mutex mutex_;  ///< of everything below
+  std::vector<std::unique_ptr<Task>> delivered_;
+  std::vector<Worker*> ended_;
+  bool rung_ = false;
+};
+
+}  // namespace mor::binding

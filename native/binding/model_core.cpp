@@ -1,0 +1,118 @@
+// ModelCore: creation, residents, release. Must not know of Node.
+#include "binding/model_core.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <utility>
+
+#include "device/device.h"
+
+namespace mor::binding {
+
+namespace {
+
+class ReleaseTask final : public Task {
+ public:
+  explicit ReleaseTask(std::shared_ptr<ModelCore> core) : core_(std::move(core)) {}
+  void run() noexcept override { core_->release(); }
+  void settle() override {}
+
+ private:
+  std::shared_ptr<ModelCore> core_;
+};
+
+/// In floating point, so that sizes which overflow every integer are refused, too.
+void check_weights_fit(const ModelConfig& c, DType dtype, size_t device_bytes) {
+  const double d = c.hidden_size, f = c.intermediate_size;
+  const double query = static_cast<double>(c.num_attention_heads) * c.head_dim;
+  const double key_value = static_cast<double>(c.num_key_value_heads) * c.head_dim;
+  MOR_CHECK(std::max(query + 2 * key_value, 2 * f) <= INT32_MAX, INVALID_CONFIG, "a layer of ", query, " query, ",
+            key_value, " key and value, and ", f, " feed-forward columns is too wide; a row may have ", INT32_MAX);
+  const double layer = 2 * d * query + 2 * d * key_value + 3 * d * f + 2 * d;
+  const double embedding = static_cast<double>(c.vocab_size) * d * (c.tie_word_embeddings ? 1 : 2);
+  const double rotary = static_cast<double>(c.max_position_embeddings) * c.head_dim * sizeof(double);
+  const double bytes = (embedding + layer * c.unique_layers()) * static_cast<double>(dtype_size(dtype)) + rotary;
+  MOR_CHECK(device_bytes == 0 || bytes <= static_cast<double>(device_bytes), OUT_OF_MEMORY, "the weights take ",
+            bytes / 1e9, " GB as ", dtype_name(dtype), ", and the device has ", static_cast<double>(device_bytes) / 1e9,
+            " GB");
+}
+
+/// 0 for a device that is not in the list: make_ops says why it cannot be had.
+size_t memory_of_device(const std::string& device) {
+  for (const DeviceInfo& info : list_devices())
+    if (info.id == device || (device == "auto" && info.type == "cpu")) return info.memory_bytes;
+  return 0;
+}
+
+std::vector<NamedTensor> checkpoint_tensors(const Model& model) {
+  const DType dtype = model.ops().compute_dtype();
+  std::vector<NamedTensor> tensors;
+  for (const Parameter& p : model.parameters().list()) {
+    void* data = static_cast<char*>(model.weights()) + p.offset * static_cast<int64_t>(dtype_size(dtype));
+    tensors.push_back({p.name, p.vector ? make_vector(data, dtype, p.columns, p.name.c_str())
+                                        : make_tensor(data, dtype, p.rows, p.columns, p.name.c_str())});
+  }
+  if (model.balancing_bias()) tensors.push_back({model.balancing_bias().name, model.balancing_bias()});
+  return tensors;
+}
+
+}  // namespace
+
+ModelCore::ModelCore(std::shared_ptr<Worker> worker) : worker_(std::move(worker)) {}
+
+ModelCore::~ModelCore() {
+  release();
+}
+
+MemoryByPurpose ModelCore::memory() const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return memory_;
+}
+
+void ModelCore::create(const ModelConfig& config, const std::string& device, DType dtype, int threads) {
+  config.validate();
+  device_memory_bytes_ = memory_of_device(device);
+  check_weights_fit(config, dtype, device_memory_bytes_);
+  config_ = config;
+  model_ = std::make_unique<Model>(config, make_ops(device, dtype, threads));
+  activations_ = std::make_unique<Arena>(model_->ops());
+  tokens_ = std::make_unique<Arena>(model_->ops());
+  tensors_ = checkpoint_tensors(*model_);
+  refresh_memory();
+}
+
+void ModelCore::adopt(std::shared_ptr<Resident> resident) {
+  residents_.push_back(std::move(resident));
+}
+
+void ModelCore::drop(Resident& resident) {
+  resident.release();
+  std::erase_if(residents_, [&](const std::shared_ptr<Resident>& owned) { return owned.get() == &resident; });
+  refresh_memory();
+}
+
+void ModelCore::release() noexcept {
+  for (const std::shared_ptr<Resident>& resident : residents_) resident->release();
+  residents_.clear();
+  tokens_.reset();
+  activations_.reset();
+  model_.reset();
+}
+
+void ModelCore::refresh_memory() {
+  if (model_ == nullptr) return;
+  MemoryByPurpose use{{"parameters", model_->memory_bytes()},
+                      {"activations", activations_->capacity() + tokens_->capacity()}};
+  for (const std::shared_ptr<Resident>& resident : residents_) resident->add_memory(use);
+  const std::lock_guard<std::mutex> lock(mutex_);
+  memory_ = std::move(use);
+}
+
+ModelHost::ModelHost(std::shared_ptr<Worker> worker)
+    : core_(std::make_shared<ModelCore>(std::move(worker))), life_(std::make_shared<Life>("model")) {}
+
+void ModelHost::dispose() {
+  if (life_->end()) core_->worker().close(std::make_unique<ReleaseTask>(core_));
+}
+
+}  // namespace mor::binding

@@ -1,0 +1,162 @@
+// One function per plain object of lib/native.ts, its keys in the same order. Must not know of promises or lifetimes.
+#include "binding/native_config.h"
+
+#include <algorithm>
+#include <cfloat>
+#include <cstdint>
+
+namespace mor::binding {
+
+namespace {
+
+constexpr int64_t kLargestInteger = (int64_t{1} << 53) - 1;  ///< that a JavaScript number holds exactly
+constexpr double kBelowOne = 1 - DBL_EPSILON / 2;
+
+double finite(const Input& input) {
+  return input.number(-DBL_MAX, DBL_MAX);
+}
+
+int32_t count(const Input& input) {
+  return input.int32(0, INT32_MAX);
+}
+
+RouterConfig router_config(const Input& input) {
+  RouterConfig router;
+  if (input.null()) return router;
+  router.type = input.field("type").choice<RouterType>(
+      {{"expert_choice", RouterType::expert_choice}, {"token_choice", RouterType::token_choice}});
+  router.activation =
+      input.field("activation")
+          .choice<Activation>(
+              {{"sigmoid", Activation::sigmoid}, {"tanh", Activation::tanh}, {"softmax", Activation::softmax}});
+  router.mlp = input.field("architecture").choice<bool>({{"linear", false}, {"mlp", true}});
+  router.alpha = finite(input.field("alpha"));
+  for (const Input& capacity : input.field("capacities").items()) router.capacities.push_back(finite(capacity));
+  router.auxiliary_loss_coefficient = finite(input.field("auxiliaryLossCoefficient"));
+  router.z_loss_coefficient = finite(input.field("zLossCoefficient"));
+  router.balancing_loss_coefficient = finite(input.field("balancingLossCoefficient"));
+  router.loss_free_balancing = input.field("balancing").choice<bool>({{"loss", false}, {"loss_free", true}});
+  router.auxiliary_router = input.field("auxiliaryRouter").boolean();
+  router.capacity_warmup_steps = input.field("capacityWarmupSteps").integer(0, kLargestInteger);
+  return router;
+}
+
+}  // namespace
+
+ModelConfig model_config(const Input& input) {
+  ModelConfig config;
+  config.vocab_size = count(input.field("vocabSize"));
+  config.hidden_size = count(input.field("hiddenSize"));
+  config.intermediate_size = count(input.field("intermediateSize"));
+  config.num_hidden_layers = count(input.field("numHiddenLayers"));
+  config.num_attention_heads = count(input.field("numAttentionHeads"));
+  config.num_key_value_heads = count(input.field("numKeyValueHeads"));
+  config.head_dim = count(input.field("headDim"));
+  config.max_position_embeddings = count(input.field("maxPositionEmbeddings"));
+  config.rope_theta = finite(input.field("ropeTheta"));
+  config.rms_norm_eps = finite(input.field("rmsNormEps"));
+  config.tie_word_embeddings = input.field("tieWordEmbeddings").boolean();
+  config.initializer_range = input.field("initializerRange").number(0, DBL_MAX);
+  config.num_recursions = count(input.field("numRecursions"));
+  config.sharing = input.field("sharing").choice<Sharing>({{"cycle", Sharing::cycle},
+                                                           {"sequence", Sharing::sequence},
+                                                           {"middle_cycle", Sharing::middle_cycle},
+                                                           {"middle_sequence", Sharing::middle_sequence}});
+  config.kv_cache = input.field("kvCache").choice<KvCachePolicy>({{"recursion_wise", KvCachePolicy::recursion_wise},
+                                                                  {"shared", KvCachePolicy::shared},
+                                                                  {"hybrid", KvCachePolicy::hybrid}});
+  config.router = router_config(input.field("router"));
+  return config;
+}
+
+ModelOptions model_options(const Input& input) {
+  constexpr int32_t kMostThreads = 4096;
+  ModelOptions options;
+  options.device = input.field("device").string();
+  options.dtype = input.field("dtype").choice<DType>({{"bfloat16", DType::bfloat16}, {"float32", DType::float32}});
+  options.threads = input.field("threads").int32(0, kMostThreads);
+  return options;
+}
+
+Routing routing(const Input& input) {
+  return input.choice<Routing>({{"topk", Routing::topk}, {"threshold", Routing::threshold}});
+}
+
+PassOptions forward_options(const Input& input) {
+  PassOptions options;
+  options.routing = routing(input.field("routing"));
+  options.router_threshold = input.field("routerThreshold").number(0, 1);
+  options.max_recursions = count(input.field("maxRecursions"));
+  return options;
+}
+
+TrainerOptions trainer_options(const Input& input) {
+  TrainerOptions options;
+  options.learning_rate = finite(input.field("learningRate"));
+  const Input schedule = input.field("schedule");
+  options.schedule.type = schedule.field("type").choice<ScheduleType>(
+      {{"constant", ScheduleType::constant}, {"cosine", ScheduleType::cosine}, {"trapezoid", ScheduleType::trapezoid}});
+  options.schedule.warmup_steps = schedule.field("warmupSteps").integer(0, kLargestInteger);
+  options.schedule.total_steps = schedule.field("totalSteps").integer(0, kLargestInteger);
+  options.schedule.cooldown_steps = schedule.field("cooldownSteps").integer(0, kLargestInteger);
+  options.schedule.minimum_ratio = schedule.field("minimumRatio").number(0, 1);
+  options.beta1 = input.field("beta1").number(0, kBelowOne);
+  options.beta2 = input.field("beta2").number(0, kBelowOne);
+  options.epsilon = input.field("epsilon").number(0, DBL_MAX);
+  options.weight_decay = input.field("weightDecay").number(0, DBL_MAX);
+  options.gradient_clip = input.field("gradientClip").number(0, DBL_MAX);
+  options.recompute = input.field("recompute").boolean();
+  return options;
+}
+
+EngineOptions engine_options(const Input& input) {
+  EngineOptions options;
+  options.max_batch_size = input.field("maxBatchSize").int32(1, INT32_MAX);
+  options.kv_cache_bytes = static_cast<size_t>(input.field("kvCacheBytes").integer(0, kLargestInteger));
+  return options;
+}
+
+GenerateParams generate_params(const Input& input) {
+  GenerateParams params;
+  params.max_tokens = input.field("maxTokens").int32(1, INT32_MAX);
+  params.temperature = input.field("temperature").number(0, DBL_MAX);
+  params.top_k = static_cast<int32_t>(std::min<int64_t>(input.field("topK").integer(0, kLargestInteger), INT32_MAX));
+  params.top_p = input.field("topP").number(0, 1);
+  params.seed = static_cast<uint64_t>(input.field("seed").integer(0, kLargestInteger));
+  params.stop = input.field("stop").int32_array();
+  params.router_threshold = input.field("routerThreshold").number(0, 1);
+  params.max_recursions = count(input.field("maxRecursions"));
+  params.logprobs = input.field("logprobs").boolean();
+  return params;
+}
+
+std::vector<CheckpointFile> checkpoint_files(const Input& input) {
+  std::vector<CheckpointFile> files;
+  for (const Input& item : input.items()) {
+    CheckpointFile file;
+    file.path = item.field("path").string();
+    for (const Input& entry : item.field("tensors").items()) {
+      TensorLocation location;
+      location.name = entry.field("name").string();
+      location.dtype = entry.field("dtype").choice<FileDType>(
+          {{"F32", FileDType::F32}, {"BF16", FileDType::BF16}, {"F16", FileDType::F16}});
+      location.offset = entry.field("offset").integer(0, kLargestInteger);
+      location.bytes = entry.field("bytes").integer(0, kLargestInteger);
+      file.tensors.push_back(location);
+    }
+    files.push_back(file);
+  }
+  return files;
+}
+
+FileDType written_dtype(const Input& input) {
+  return input.choice<FileDType>({{"F32", FileDType::F32}, {"BF16", FileDType::BF16}});
+}
+
+std::vector<std::string> strings(const Input& input) {
+  std::vector<std::string> strings;
+  for (const Input& item : input.items()) strings.push_back(item.string());
+  return strings;
+}
+
+}  // namespace mor::binding

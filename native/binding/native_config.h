@@ -1,0 +1,40 @@
+// The plain objects of lib/native.ts as the structs of the core. Checks types; the core checks meanings.
+// Must not know of promises or object lifetimes.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "binding/checkpoint_io.h"
+#include "binding/convert.h"
+#include "engine/engine.h"
+#include "model/config.h"
+#include "model/pass.h"
+#include "train/trainer.h"
+
+namespace mor::binding {
+
+struct ModelOptions {
+  std::string device;
+  DType dtype = DType::bfloat16;
+  int threads = 0;
+};
+
+/// NativeConfig. Throws INVALID_CONFIG.
+ModelConfig model_config(const Input& input);
+ModelOptions model_options(const Input& input);
+/// The options of NativeModel.forward.
+PassOptions forward_options(const Input& input);
+Routing routing(const Input& input);
+/// NativeTrainerOptions.
+TrainerOptions trainer_options(const Input& input);
+EngineOptions engine_options(const Input& input);
+/// NativeGenerateParams.
+GenerateParams generate_params(const Input& input);
+/// NativeReadFile[].
+std::vector<CheckpointFile> checkpoint_files(const Input& input);
+/// 'F32' or 'BF16'.
+FileDType written_dtype(const Input& input);
+std::vector<std::string> strings(const Input& input);
+
+}  // namespace mor::binding

@@ -1,0 +1,115 @@
+// One function per plain object of lib/native.ts. Must not know of promises or object lifetimes.
+#include "binding/native_results.h"
+
+namespace mor::binding {
+
+namespace {
+
+/// Negative in the core means that it does not apply.
+Napi::Value or_null(Napi::Env env, double value) {
+  return value < 0 ? env.Null() : Napi::Number::New(env, value);
+}
+
+double number(int64_t value) {
+  return static_cast<double>(value);
+}
+
+/// Tokens that ran exactly 1..N recursions; without a block that recurs as a whole every token ran all.
+Napi::Array depth_histogram(Napi::Env env, const StepResult& result, const ModelConfig& config) {
+  const auto n = static_cast<uint32_t>(config.num_recursions);
+  const Napi::Array array = Napi::Array::New(env, n);
+  for (uint32_t r = 0; r < n; ++r) {
+    const int64_t whole = r + 1 == n ? result.tokens : 0;
+    array.Set(r, number(config.body_recursions() == 0 ? whole : result.depth_histogram.at(r)));
+  }
+  return array;
+}
+
+}  // namespace
+
+Napi::Value device_list(Napi::Env env, const std::vector<DeviceInfo>& devices) {
+  const Napi::Array list = Napi::Array::New(env, devices.size());
+  for (uint32_t i = 0; i < devices.size(); ++i) {
+    const DeviceInfo& info = devices[i];
+    const Napi::Object object = Napi::Object::New(env);
+    object.Set("id", info.id);
+    object.Set("type", info.type);
+    object.Set("name", info.name);
+    object.Set("usable", info.usable);
+    if (!info.usable) object.Set("reason", info.reason);
+    object.Set("memoryBytes", static_cast<double>(info.memory_bytes));
+    if (info.threads > 0) object.Set("threads", info.threads);
+    const Napi::Array features = Napi::Array::New(env, info.features.size());
+    for (uint32_t f = 0; f < info.features.size(); ++f) features.Set(f, info.features[f]);
+    object.Set("features", features);
+    list.Set(i, object);
+  }
+  return list;
+}
+
+Napi::Array tensor_list(Napi::Env env, const std::vector<NamedTensor>& tensors) {
+  const Napi::Array list = Napi::Array::New(env, tensors.size());
+  for (uint32_t i = 0; i < tensors.size(); ++i) {
+    const Tensor& tensor = tensors[i].tensor;
+    const Napi::Array shape = Napi::Array::New(env, static_cast<size_t>(tensor.rank));
+    for (int32_t r = 0; r < tensor.rank; ++r) shape.Set(static_cast<uint32_t>(r), number(tensor.shape[r]));
+    const Napi::Object object = Napi::Object::New(env);
+    object.Set("name", tensors[i].name);
+    object.Set("shape", shape);
+    list.Set(i, object);
+  }
+  return list;
+}
+
+Napi::Value step_stats(Napi::Env env, const StepResult& result, const ModelConfig& config) {
+  const Napi::Object object = Napi::Object::New(env);
+  object.Set("loss", result.loss);
+  object.Set("lmLoss", result.lm_loss);
+  object.Set("auxiliaryLoss", result.auxiliary_loss);
+  object.Set("zLoss", result.z_loss);
+  object.Set("balancingLoss", result.balancing_loss);
+  object.Set("gradientNorm", result.gradient_norm);
+  object.Set("learningRate", result.learning_rate);
+  object.Set("tokens", number(result.tokens));
+  object.Set("seconds", result.seconds);
+  object.Set("flops", result.flops);
+  object.Set("vanillaFlops", result.vanilla_flops);
+  object.Set("depthHistogram", depth_histogram(env, result, config));
+  object.Set("routingAccuracy", or_null(env, result.routing_accuracy));
+  object.Set("deadTokenRatio", or_null(env, result.dead_token_ratio));
+  object.Set("maxVio", or_null(env, result.max_vio));
+  object.Set("loadEntropy", or_null(env, result.load_entropy));
+  object.Set("memoryBytes", static_cast<double>(result.memory_bytes));
+  object.Set("step", number(result.step));
+  return object;
+}
+
+Napi::Value evaluate_stats(Napi::Env env, const StepResult& result, const ModelConfig& config) {
+  const Napi::Object object = Napi::Object::New(env);
+  object.Set("loss", result.loss);
+  object.Set("lmLoss", result.lm_loss);
+  object.Set("tokens", number(result.tokens));
+  object.Set("depthHistogram", depth_histogram(env, result, config));
+  object.Set("routingAccuracy", or_null(env, result.routing_accuracy));
+  object.Set("seconds", result.seconds);
+  return object;
+}
+
+Napi::Value engine_stats(Napi::Env env, const EngineStats& stats) {
+  const Napi::Object object = Napi::Object::New(env);
+  object.Set("running", number(stats.running));
+  object.Set("waiting", number(stats.waiting));
+  object.Set("finished", number(stats.finished));
+  object.Set("tokensGenerated", number(stats.tokens_generated));
+  object.Set("promptTokens", number(stats.prompt_tokens));
+  object.Set("steps", number(stats.steps));
+  object.Set("kvBlocksTotal", number(stats.kv_blocks_total));
+  object.Set("kvBlocksUsed", number(stats.kv_blocks_used));
+  object.Set("kvBytesUsed", static_cast<double>(stats.kv_bytes_used));
+  object.Set("kvBytesVanilla", static_cast<double>(stats.kv_bytes_vanilla));
+  for (size_t r = 0; r < stats.depth_histogram.size(); ++r)
+    object.Set(concat("tokensAtDepth", r + 1), number(stats.depth_histogram[r]));
+  return object;
+}
+
+}  // namespace mor::binding

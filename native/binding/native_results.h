@@ -1,0 +1,26 @@
+// The structs of the core as the plain objects of lib/native.ts. Must not know of promises or object lifetimes.
+#pragma once
+
+#include <napi.h>
+
+#include <vector>
+
+#include "binding/checkpoint_io.h"
+#include "device/device.h"
+#include "engine/engine.h"
+#include "train/trainer.h"
+
+namespace mor::binding {
+
+/// DeviceInfo[].
+Napi::Value device_list(Napi::Env env, const std::vector<DeviceInfo>& devices);
+/// { name, shape }[].
+Napi::Array tensor_list(Napi::Env env, const std::vector<NamedTensor>& tensors);
+/// NativeStepStats.
+Napi::Value step_stats(Napi::Env env, const StepResult& result, const ModelConfig& config);
+/// NativeEvaluateStats.
+Napi::Value evaluate_stats(Napi::Env env, const StepResult& result, const ModelConfig& config);
+/// Counters by name; `tokensAtDepth1` … hold the depth histogram.
+Napi::Value engine_stats(Napi::Env env, const EngineStats& stats);
+
+}  // namespace mor::binding

@@ -1,0 +1,163 @@
+// Engine: checks requests, joins scheduler and runner, counts. Must not know of Node, threads or training.
+#include "engine/engine.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "engine/runner.h"
+#include "engine/scheduler.h"
+
+namespace mor {
+
+namespace {
+
+/// The router score whose sigmoid is `probability`.
+double score_threshold(double probability) {
+  if (probability <= 0) return -std::numeric_limits<double>::infinity();
+  if (probability >= 1) return std::numeric_limits<double>::infinity();
+  return std::log(probability / (1 - probability));
+}
+
+size_t cache_bytes(const Model& model, const EngineOptions& options) {
+  if (options.kv_cache_bytes > 0) return options.kv_cache_bytes;
+  const ModelConfig& config = model.config();
+  const size_t wanted =
+      KvCache::vanilla_bytes(config, model.ops().compute_dtype(), int64_t{8} * config.max_position_embeddings);
+  return options.device_memory_bytes > 0 ? std::min(wanted, options.device_memory_bytes / 4) : wanted;
+}
+
+const EngineOptions& checked(const EngineOptions& options) {
+  MOR_CHECK(options.max_batch_size >= 1, INVALID_ARGUMENT, "maxBatchSize must be at least 1, got ",
+            options.max_batch_size);
+  MOR_CHECK(options.prefill_chunk >= 1, INVALID_ARGUMENT, "the prefill chunk must be at least 1, got ",
+            options.prefill_chunk);
+  MOR_CHECK(options.block_size >= 1, INVALID_ARGUMENT, "a KV block must hold at least 1 token, got ",
+            options.block_size);
+  return options;
+}
+
+SchedulerConfig scheduler_config(const Model& model, const KvCache& cache, const EngineOptions& options) {
+  const ModelConfig& c = model.config();
+  SchedulerConfig s;
+  s.recursions = c.body_recursions();
+  s.layers_outside_block = c.layers_before() + c.layers_after() > 0;
+  for (int32_t r = 1; r <= s.recursions; ++r) s.runs_all.push_back(c.runs_all(r));
+  if (c.router.type == RouterType::expert_choice) s.depth_source = DepthSource::score_per_recursion;
+  if (c.router.type == RouterType::token_choice) s.depth_source = DepthSource::chosen_at_entry;
+  if (c.kv_cache == KvCachePolicy::shared) s.key_policy = KeyPolicy::shared;
+  if (c.kv_cache == KvCachePolicy::hybrid) s.key_policy = KeyPolicy::hybrid;
+  cache.describe(s);
+  s.max_batch_size = options.max_batch_size;
+  s.prefill_chunk = options.prefill_chunk;
+  // With a router, tokens that left the block wait for the boundary stages: others keep the batch full meanwhile.
+  s.max_sequences = c.routed() ? 2 * options.max_batch_size : options.max_batch_size;
+  if (s.key_policy == KeyPolicy::shared)
+    s.scratch_blocks = static_cast<int32_t>(blocks_of(options.max_batch_size + options.prefill_chunk, s.block_size));
+  const double d = c.hidden_size;
+  const double layer = d * (c.qkv_size() + c.query_size() + 3.0 * c.intermediate_size);
+  s.block_cost = layer * c.body_layers();
+  s.boundary_cost = layer * (c.layers_before() + c.layers_after()) + d * c.vocab_size;
+  return s;
+}
+
+}  // namespace
+
+struct Engine::State {
+  const Model& model;
+  KvCache cache;
+  Scheduler scheduler;
+  Runner runner;
+  int64_t steps = 0;
+
+  State(const Model& m, const EngineOptions& options)
+      : model(m),
+        cache(m, options.block_size, cache_bytes(m, options)),
+        scheduler(scheduler_config(m, cache, options)),
+        runner(m, cache, scheduler.stream_rows()) {}
+};
+
+Engine::Engine(const Model& model, const EngineOptions& options)
+    : state_(std::make_unique<State>(model, checked(options))) {}
+Engine::~Engine() = default;
+
+void Engine::submit(uint64_t request, std::vector<int32_t> prompt, const GenerateParams& params) {
+  const ModelConfig& config = state_->model.config();
+  const int32_t length = static_cast<int32_t>(prompt.size()), context = config.max_position_embeddings;
+  MOR_CHECK(!prompt.empty(), INVALID_ARGUMENT, "the prompt is empty; it must hold at least one token");
+  MOR_CHECK(length < context, CONTEXT_OVERFLOW, "the prompt has ", length, " tokens and the context holds ", context,
+            ", which leaves no room to generate");
+  for (const int32_t token : prompt)
+    MOR_CHECK(token >= 0 && token < config.vocab_size, TOKEN_OUT_OF_RANGE, "the prompt holds token ", token,
+              "; the vocabulary has ids 0 to ", config.vocab_size - 1);
+  MOR_CHECK(params.max_tokens >= 1, INVALID_ARGUMENT, "maxTokens must be at least 1, got ", params.max_tokens);
+  MOR_CHECK(params.temperature >= 0 && std::isfinite(static_cast<float>(params.temperature)), INVALID_ARGUMENT,
+            "temperature must be a number from 0 on, got ", params.temperature);
+  MOR_CHECK(params.top_k >= 0, INVALID_ARGUMENT, "topK must be at least 0 (0: all tokens), got ", params.top_k);
+  MOR_CHECK(static_cast<float>(params.top_p) > 0 && params.top_p <= 1, INVALID_ARGUMENT,
+            "topP must be above 0 and at most 1, got ", params.top_p);
+  MOR_CHECK(params.router_threshold >= 0 && params.router_threshold <= 1, INVALID_ARGUMENT,
+            "routerThreshold must be from 0 to 1, got ", params.router_threshold);
+  MOR_CHECK(params.max_recursions >= 0, INVALID_ARGUMENT, "maxRecursions must be at least 0 (0: all), got ",
+            params.max_recursions);
+
+  Request r;
+  r.id = request;
+  r.prompt = std::move(prompt);
+  r.max_tokens = std::min(params.max_tokens, context - length);
+  r.stop = params.stop;
+  r.score_threshold = score_threshold(params.router_threshold);
+  const int32_t recursions = config.body_recursions();
+  r.max_recursions = params.max_recursions == 0 ? recursions : std::min(params.max_recursions, recursions);
+  r.temperature = static_cast<float>(params.temperature);
+  r.top_k = params.top_k;
+  r.top_p = static_cast<float>(params.top_p);
+  r.seed = params.seed;
+  r.logprobs = params.logprobs;
+  state_->scheduler.submit(std::move(r));
+}
+
+void Engine::abort(uint64_t request) {
+  state_->scheduler.abort(request);
+}
+
+bool Engine::step(std::vector<EngineEvent>& events) {
+  Scheduler& scheduler = state_->scheduler;
+  Runner& runner = state_->runner;
+  scheduler.begin_step(events);
+  if (!scheduler.unfinished()) return false;
+  ++state_->steps;
+  try {
+    if (scheduler.boundary_due()) {
+      if (const StagePlan* plan = scheduler.plan_exit()) scheduler.commit_exit(runner.run_exit(*plan), events);
+      if (const StagePlan* plan = scheduler.plan_entry()) scheduler.commit_entry(runner.run_entry(*plan));
+    }
+    if (const StagePlan* plan = scheduler.plan_block()) scheduler.commit_block(runner.run_block(*plan));
+  } catch (const Error& error) {
+    scheduler.fail_running(error.code(), error.what(), events);
+  } catch (const std::bad_alloc&) {
+    scheduler.fail_running(ErrorCode::OUT_OF_MEMORY, "the host has no memory left", events);
+  }
+  return scheduler.unfinished();
+}
+
+EngineStats Engine::stats() const {
+  const SchedulerStats s = state_->scheduler.stats();
+  EngineStats stats;
+  stats.running = s.running;
+  stats.waiting = s.waiting;
+  stats.finished = s.finished;
+  stats.tokens_generated = s.tokens_generated;
+  stats.prompt_tokens = s.prompt_tokens;
+  stats.steps = state_->steps;
+  stats.preemptions = s.preemptions;
+  stats.kv_blocks_total = s.blocks_total;
+  stats.kv_blocks_used = s.blocks_used;
+  stats.kv_bytes_used = static_cast<size_t>(s.blocks_used) * state_->cache.block_bytes();
+  stats.kv_bytes_vanilla =
+      KvCache::vanilla_bytes(state_->model.config(), state_->model.ops().compute_dtype(), s.cached_tokens);
+  stats.depth_histogram = s.depth_histogram;
+  return stats;
+}
+
+}  // namespace mor

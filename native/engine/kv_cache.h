@@ -1,0 +1,49 @@
+// KvCache: the memory of keys and values: one pool of equal blocks, and where each layer's share of a block lies.
+// Must not know of requests, nor which blocks are taken.
+//
+// A block serves either the layers of the recurring block (one recursion of one sequence) or the layers outside it.
+// Both kinds have one size in bytes, so that a single pool serves both and no share of it has to be guessed: a block
+// holds `block_size` tokens under the b layers of the recurring block, or block_size * b / o tokens under the o layers
+// outside it. Inside, everything of one layer lies together: [layer][key or value][token][kv * head_dim]. So the rows
+// of the pool are slots (rows.h), a layer is an offset, and one block table serves all layers of a stage.
+#pragma once
+
+#include <vector>
+
+#include "engine/scheduler.h"
+#include "model/model.h"
+
+namespace mor {
+
+class KvCache {
+ public:
+  /// As many blocks as fit into `bytes`. Throws OUT_OF_MEMORY naming the bytes.
+  KvCache(const Model& model, int32_t block_size, size_t bytes);
+  ~KvCache();
+  KvCache(const KvCache&) = delete;
+  KvCache& operator=(const KvCache&) = delete;
+
+  /// Bytes of `tokens` tokens under every layer pass of the unrolled model: what a cache without recursions would take.
+  static size_t vanilla_bytes(const ModelConfig& config, DType compute, int64_t tokens);
+
+  int32_t blocks() const { return blocks_; }
+  size_t block_bytes() const { return block_bytes_; }
+  /// Sizes and strides of the two kinds of block.
+  void describe(SchedulerConfig& config) const;
+
+  /// Keys and values of layer i of the recurring block, or of the i-th layer outside it: [slots, kv, head_dim].
+  LayerKeys inside(int32_t i, KeySource source) const;
+  LayerKeys outside(int32_t i) const;
+
+ private:
+  LayerKeys layer(int32_t i, int32_t tokens, KeySource source) const;
+
+  Ops& ops_;
+  int32_t inside_layers_, outside_layers_, inside_tokens_, outside_tokens_;
+  int64_t key_value_size_, head_dim_;
+  int32_t blocks_ = 0;
+  size_t block_bytes_ = 0;
+  Tensor pool_;  ///< [slots, kv * head_dim]
+};
+
+}  // namespace mor

@@ -1,0 +1,26 @@
+// Sampler: from rows of the residual stream to tokens: final norm, head, draw. Must not know of the KV cache or of
+// recursions.
+#pragma once
+
+#include <vector>
+
+#include "engine/scheduler_plan.h"
+#include "model/model.h"
+
+namespace mor {
+
+class Sampler {
+ public:
+  explicit Sampler(const Model& model) : model_(model) {}
+
+  /// A token for each of `sequences` from row source[i] of x [M, d]: fills token and logprob of `outcome`; -1 where no
+  /// logit is finite. logprob stays empty where no sequence asks for it.
+  void run(Arena& arena, const Tensor& x, const int32_t* source, const std::vector<Sequence*>& sequences,
+           StageOutcome& outcome);
+
+ private:
+  const Model& model_;
+  std::vector<SamplingParams> params_;
+};
+
+}  // namespace mor

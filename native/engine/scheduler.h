@@ -1,0 +1,128 @@
+// Scheduler: which tokens of which requests run next. Admits, plans a stage, and takes in what the stage found.
+// Must not know of models or devices: it is simulated in tests with none.
+//
+// A step is one pass of the shared block over rows of many sequences at many depths. Before it, where that pays, the
+// boundary stages run: exit (layers after the block, head, sampling) and entry (embedding, layers before the block),
+// so that the slots which exits freed are full again when the block runs.
+#pragma once
+
+#include <deque>
+#include <memory>
+#include <unordered_map>
+#include <vector>
+
+#include "engine/block_pool.h"
+#include "engine/scheduler_plan.h"
+
+namespace mor {
+
+/// Who says how deep a token goes.
+enum class DepthSource : uint8_t { everyone_runs_all, score_per_recursion, chosen_at_entry };
+/// Which keys a query at recursion r sees (mor.md section 5).
+enum class KeyPolicy : uint8_t { recursion_wise, shared, hybrid };
+
+struct SchedulerConfig {
+  int32_t recursions = 0;  ///< N; 0: no recurring block, the entry stage runs every layer
+  bool layers_outside_block = true;
+  DepthSource depth_source = DepthSource::everyone_runs_all;
+  KeyPolicy key_policy = KeyPolicy::recursion_wise;
+  std::vector<bool> runs_all;  ///< [N] every token runs recursion r + 1, whatever its score
+
+  // The cache (kv_cache.h): one pool of equal blocks.
+  int32_t blocks = 0;
+  int32_t scratch_blocks = 0;      ///< the first so many belong to nobody: there go keys that nobody wants
+  int32_t block_size = 0;          ///< tokens in a block under the layers of the recurring block
+  int32_t outside_block_size = 0;  ///< tokens in a block under the layers outside it
+  int32_t block_stride = 0;        ///< an entry of Rows::block_table is block * stride
+  int32_t outside_block_stride = 0;
+
+  int32_t max_batch_size = 0;  ///< most decoding rows in one pass
+  int32_t max_sequences = 0;   ///< most admitted at a time
+  int32_t prefill_chunk = 0;   ///< most prompt rows in flight
+
+  /// Time of one pass, in any unit: of the block, and of exit and entry together.
+  double block_cost = 1, boundary_cost = 1;
+};
+
+struct SchedulerStats {
+  int64_t running = 0, waiting = 0, finished = 0, tokens_generated = 0, prompt_tokens = 0, preemptions = 0;
+  int64_t blocks_total = 0, blocks_used = 0;
+  int64_t cached_tokens = 0;             ///< of running sequences
+  std::vector<int64_t> depth_histogram;  ///< [N] tokens that ran r + 1 recursions; those that ran none are not in it
+};
+
+/// Blocks of `size` tokens that hold `tokens`.
+inline int64_t blocks_of(int64_t tokens, int64_t size) {
+  return (tokens + size - 1) / size;
+}
+
+class Scheduler {
+ public:
+  explicit Scheduler(SchedulerConfig config);
+
+  /// Rows that the stream buffer must hold.
+  int32_t stream_rows() const { return config_.max_sequences + config_.prefill_chunk; }
+
+  /// Throws INVALID_ARGUMENT if the id is in use, OUT_OF_MEMORY if the cache could never hold the request.
+  void submit(Request request);
+  void abort(uint64_t id);
+  bool unfinished() const { return !sequences_.empty(); }
+
+  /// Ends what was aborted.
+  void begin_step(std::vector<EngineEvent>& events);
+  /// Whether exit and entry run in this step.
+  bool boundary_due() const;
+  // Each plans one stage; null: it has nothing to do. A plan lives until the next one, and its commit comes first.
+  const StagePlan* plan_exit();
+  void commit_exit(const StageOutcome& outcome, std::vector<EngineEvent>& events);
+  const StagePlan* plan_entry();
+  void commit_entry(const StageOutcome& outcome);
+  const StagePlan* plan_block();
+  void commit_block(const StageOutcome& outcome);
+  /// Ends every admitted request with an error: what a failed stage left in the cache is unknown.
+  void fail_running(ErrorCode code, const std::string& message, std::vector<EngineEvent>& events);
+
+  SchedulerStats stats() const;
+
+ private:
+  // Admission and memory: scheduler.cpp.
+  int32_t block_size(size_t list) const { return list == 0 ? config_.outside_block_size : config_.block_size; }
+  int32_t block_stride(size_t list) const { return list == 0 ? config_.outside_block_stride : config_.block_stride; }
+  bool uses(const Request& request, size_t list) const;
+  int64_t blocks_for(const Request& request, int64_t tokens) const;
+  int64_t blocks_missing(const Sequence& s, int32_t rows) const;
+  bool make_room(const Sequence& s, int32_t rows);
+  bool may_admit() const;
+  void preempt(Sequence& s);
+  void give_back_blocks(KeyList& list, size_t index, size_t keep);
+  void give_back_rows(Sequence& s);
+  void release(Sequence& s);
+  void finish(Sequence& s, EngineEvent event, std::vector<EngineEvent>& events);
+
+  // Stages: scheduler_stages.cpp.
+  void enter(Sequence& s);
+  void add_group(Sequence& s);
+  void add_row(const InFlight& row, int32_t visible, int32_t cache_slot);
+  void add_block_group(Sequence& s);
+  int32_t cache_slot(const Sequence& s, size_t list, int32_t index) const;
+  int32_t scratch_slot(int32_t i) const;
+  void finish_plan(bool outside);
+  void advance(Sequence& s, const StageOutcome& outcome, size_t first);
+
+  SchedulerConfig config_;
+  BlockPool pool_;
+  std::unordered_map<uint64_t, std::unique_ptr<Sequence>> sequences_;
+  std::deque<Sequence*> waiting_;   ///< in order of arrival
+  std::vector<Sequence*> running_;  ///< in order of arrival
+  std::vector<Sequence*> ready_;    ///< phase block, in the order in which they got there
+  std::vector<Sequence*> chosen_;   ///< of the pass being planned
+  std::vector<int32_t> free_slots_;
+  bool any_aborted_ = false;
+  int32_t prompt_rows_ = 0;  ///< in flight
+  StagePlan plan_;
+  /// Of the block since exit and entry ran last: passes, and rows in them.
+  double passes_ = 0, rows_passed_ = 0;
+  SchedulerStats stats_;
+};
+
+}  // namespace mor

@@ -1,0 +1,54 @@
+// What the scheduler asks the device to do in one stage, and what it wants to hear back.
+// Must not know how it was planned or how it is done.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "engine/sequence.h"
+
+namespace mor {
+
+/// Rows of one stage, in groups that share one list of keys: a group is a sequence here, since all of its rows stand at
+/// the same recursion. Groups of one recursion stand together, recursion 1 first. Field meanings are those of Rows.
+struct StagePlan {
+  std::vector<Sequence*> groups;
+  std::vector<int32_t> start;                          ///< [groups + 1]
+  std::vector<int32_t> slot;                           ///< [rows] of the stream buffer
+  std::vector<int32_t> position, visible, cache_slot;  ///< [rows]
+  std::vector<int32_t> block_table;                    ///< [groups, blocks_per_group]
+  int32_t blocks_per_group = 0, block_size = 0;
+  int32_t max_rows = 0, max_keys = 0;
+
+  // Entry.
+  std::vector<int32_t> token;  ///< [rows]
+
+  // Block.
+  std::vector<int32_t> recursion_start;  ///< [N + 1] rows of recursion r are recursion_start[r-1] .. recursion_start[r]
+  std::vector<double> gate;              ///< expert choice: [rows]; token choice: [exits]
+  std::vector<int32_t> exits;            ///< token choice: rows that leave the block here
+  bool queries_only = false;             ///< the keys are all there: shared policy, and no row of recursion 1
+
+  // Exit.
+  std::vector<int32_t> last;       ///< rows whose logits give a token
+  std::vector<int32_t> last_slot;  ///< their rows of the stream buffer
+  std::vector<Sequence*> sampled;  ///< their sequences
+
+  int32_t rows() const { return static_cast<int32_t>(slot.size()); }
+  void clear();
+};
+
+/// What a stage found.
+struct StageOutcome {
+  // Entry and block: about the recursion that comes next.
+  std::vector<double> score;   ///< [rows] expert choice: of the router that decides; rows without a next one: anything
+  std::vector<double> gate;    ///< [rows] of the main router
+  std::vector<int32_t> depth;  ///< [rows] token choice, entry only: recursions chosen
+
+  // Exit, one for each of StagePlan::last.
+  std::vector<int32_t> token;  ///< -1: no logit was finite
+  std::vector<float> logprob;
+};
+
+}  // namespace mor

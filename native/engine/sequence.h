@@ -1,0 +1,90 @@
+// Sequence: one request under way: its tokens, the rows it has in flight, and the key lists it fills in the KV cache.
+// Must not know of other sequences, of models or of devices.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/check.h"
+
+namespace mor {
+
+enum class FinishReason : uint8_t { stop, length, abort, error };
+
+struct EngineEvent {
+  enum class Kind : uint8_t { token, finish } kind = Kind::token;
+  uint64_t request = 0;
+  int32_t token = 0;
+  int32_t depth = 0;  ///< recursions the token that produced this one ran; 0 for models without a recurring block
+  float logprob = 0;  ///< of the token at temperature 1; 0 unless asked for
+  FinishReason reason = FinishReason::stop;  ///< finish only
+  ErrorCode code = ErrorCode::INTERNAL;      ///< finish with error only
+  std::string message{};                     ///< finish with error only
+};
+
+/// What is asked for, checked and resolved: nothing in it is "default".
+struct Request {
+  uint64_t id = 0;
+  std::vector<int32_t> prompt;
+  int32_t max_tokens = 0;
+  std::vector<int32_t> stop;   ///< ids that end the sequence
+  double score_threshold = 0;  ///< least router score with which a token runs another recursion (mor.md section 3)
+  int32_t max_recursions = 0;  ///< from 1 to N; 0 for models without a recurring block
+  float temperature = 0, top_p = 1;
+  int32_t top_k = 0;
+  uint64_t seed = 0;
+  bool logprobs = false;
+};
+
+/// One list of keys: those of the layers outside the block, or those of the block at one recursion.
+struct KeyList {
+  std::vector<int32_t> blocks;  ///< as in Rows::block_table
+  int32_t count = 0;            ///< keys
+  /// hybrid only: the slot of every key that a query at this depth sees (mor.md section 5): the token's own at this
+  /// recursion, or at the deepest before it that the token ran.
+  std::vector<int32_t> visible_slots;
+};
+
+/// A token on its way through the model.
+struct InFlight {
+  int32_t position = 0;
+  int32_t slot = 0;    ///< its row of the stream buffer
+  int32_t depth = 0;   ///< recursions run
+  int32_t target = 0;  ///< token choice: recursions it will run
+  int32_t rank = 0;    ///< place among the keys of recursion 1
+  double gate = 0;     ///< of its next recursion; token choice: of its exit
+};
+
+/// Where the tokens in flight are, all of a sequence together: later tokens see the keys of earlier ones at the same
+/// recursion, so the rows of one sequence go through the recursions in step.
+enum class Phase : uint8_t {
+  waiting,   ///< not admitted
+  entering,  ///< nothing in flight; the next tokens enter through the embedding and the layers before the block
+  block,     ///< `active` run recursion `recursion` next
+  exiting,   ///< all left the block; layers after it and head are next
+};
+
+struct Sequence {
+  explicit Sequence(Request r, int32_t recursions)
+      : request(std::move(r)), tokens(request.prompt), keys(static_cast<size_t>(recursions) + 1) {}
+
+  Request request;
+  std::vector<int32_t> tokens;  ///< prompt, then what was generated
+  int32_t entered = 0;          ///< tokens that have been in flight, or are
+  int32_t counted = 0;          ///< tokens in the statistics; a recomputed token counts once
+  Phase phase = Phase::waiting;
+  bool aborted = false;
+  std::vector<KeyList> keys;    ///< [0]: layers outside the block; [r]: the block at recursion r
+  std::vector<InFlight> rows;   ///< tokens in flight, in position order
+  std::vector<int32_t> active;  ///< indices of `rows`
+  int32_t recursion = 0;
+  int32_t prompt_rows = 0;  ///< rows in flight that count against the prompt budget: all, or none for a decoding token
+
+  int32_t length() const { return static_cast<int32_t>(tokens.size()); }
+  int32_t generated() const { return length() - static_cast<int32_t>(request.prompt.size()); }
+  /// Whether the tokens in flight include the last one, whose logits give the next.
+  bool reaches_end() const { return entered == length(); }
+};
+
+}  // namespace mor

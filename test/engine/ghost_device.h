@@ -1,0 +1,201 @@
+// GhostDevice: a device that computes nothing. It remembers whose key lies at every cache slot, and checks that each
+// row of a plan sees exactly the keys that mor.md section 5 says. What routers and sampling "find" is a hash of
+// (request, position, recursion), so that it is the same however requests are scheduled. Must not know how the
+// scheduler works.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <map>
+#include <set>
+#include <tuple>
+
+#include "core/rng.h"
+#include "engine/scheduler.h"
+
+namespace mor::test {
+
+class GhostDevice {
+ public:
+  GhostDevice(const SchedulerConfig& config, uint64_t seed) : config_(config), seed_(seed) {}
+
+  /// In [0, 1).
+  double random(const Request& request, int32_t position, int32_t what) const {
+    const uint64_t stream = request.id * 100 + static_cast<uint64_t>(what);
+    return philox(seed_, stream, static_cast<uint64_t>(position)).v[0] / 4294967296.0;
+  }
+  /// Recursions that a token runs in the end.
+  int32_t depth(const Request& request, int32_t position) const {
+    const int32_t limit = request.max_recursions;
+    switch (config_.depth_source) {
+      case DepthSource::everyone_runs_all:
+        return limit;
+      case DepthSource::chosen_at_entry:
+        return std::min(limit, chosen(request, position));
+      case DepthSource::score_per_recursion:
+        for (int32_t r = 1; r <= limit; ++r)
+          if (!config_.runs_all[static_cast<size_t>(r) - 1] && random(request, position, r) < request.score_threshold)
+            return r - 1;
+        return limit;
+    }
+    return 0;
+  }
+  int32_t token(const Request& request, int32_t index) const {
+    return static_cast<int32_t>(1000 * random(request, index, 50));
+  }
+
+  StageOutcome run_entry(const StagePlan& plan) {
+    check_rows(plan);
+    if (config_.layers_outside_block) check_keys(plan, 0);
+    for_rows(plan, [&](const Sequence& s, size_t i) {
+      const int32_t position = plan.position[i];
+      EXPECT_EQ(plan.token[i], s.tokens[static_cast<size_t>(position)]);
+      stream_[plan.slot[i]] = {s.request.id, position, 0};
+    });
+    return next_recursion(plan);
+  }
+
+  StageOutcome run_block(const StagePlan& plan) {
+    check_rows(plan);
+    for (int32_t r = 1; r <= config_.recursions; ++r) check_keys(plan, r);
+    size_t gate = 0, exit = 0;
+    for_rows(plan, [&](const Sequence& s, size_t i) {
+      auto& [id, position, depth] = stream_[plan.slot[i]];
+      EXPECT_EQ(id, s.request.id);
+      EXPECT_EQ(position, plan.position[i]);
+      EXPECT_EQ(++depth, s.recursion) << "a depth must rise by one a pass";
+      EXPECT_LE(depth, this->depth(s.request, position));
+      if (config_.depth_source == DepthSource::score_per_recursion) {
+        EXPECT_EQ(plan.gate[gate++], random(s.request, position, 20 + depth));
+      } else if (config_.depth_source == DepthSource::chosen_at_entry && depth == this->depth(s.request, position)) {
+        ASSERT_LT(exit, plan.exits.size());
+        EXPECT_EQ(plan.exits[exit++], static_cast<int32_t>(i));
+        EXPECT_EQ(plan.gate[gate++], random(s.request, position, 21));
+      }
+    });
+    EXPECT_EQ(gate, plan.gate.size());
+    return next_recursion(plan);
+  }
+
+  StageOutcome run_exit(const StagePlan& plan) {
+    check_rows(plan);
+    if (config_.layers_outside_block) check_keys(plan, 0);
+    for_rows(plan, [&](const Sequence& s, size_t i) {
+      const auto [id, position, depth] = stream_[plan.slot[i]];
+      EXPECT_EQ(id, s.request.id);
+      EXPECT_EQ(position, plan.position[i]);
+      EXPECT_EQ(depth, this->depth(s.request, position)) << "left the block too early or too late";
+    });
+    StageOutcome outcome;
+    for (size_t i = 0; i < plan.sampled.size(); ++i) {
+      const Sequence& s = *plan.sampled[i];
+      EXPECT_EQ(plan.slot[static_cast<size_t>(plan.last[i])], plan.last_slot[i]);
+      EXPECT_EQ(std::get<1>(stream_[plan.last_slot[i]]), s.length() - 1);
+      outcome.token.push_back(token(s.request, s.generated()));
+      outcome.logprob.push_back(-1);
+    }
+    return outcome;
+  }
+
+ private:
+  using Tag = std::tuple<uint64_t, int32_t, int32_t>;  ///< request, position, depth (or recursion of a key; 0: outside)
+
+  int32_t chosen(const Request& request, int32_t position) const {
+    return 1 + static_cast<int32_t>(random(request, position, 10) * config_.recursions);
+  }
+
+  template <class Body>
+  void for_rows(const StagePlan& plan, const Body& body) const {
+    for (size_t g = 0; g < plan.groups.size(); ++g)
+      for (int32_t i = plan.start[g]; i < plan.start[g + 1]; ++i) body(*plan.groups[g], static_cast<size_t>(i));
+  }
+
+  StageOutcome next_recursion(const StagePlan& plan) const {
+    StageOutcome outcome;
+    for_rows(plan, [&](const Sequence& s, size_t i) {
+      const int32_t next = s.recursion + 1;
+      outcome.score.push_back(random(s.request, plan.position[i], next));
+      outcome.gate.push_back(random(s.request, plan.position[i], 20 + next));
+      outcome.depth.push_back(chosen(s.request, plan.position[i]));
+    });
+    return outcome;
+  }
+
+  void check_rows(const StagePlan& plan) const {
+    ASSERT_EQ(plan.start.size(), plan.groups.size() + 1);
+    ASSERT_EQ(plan.start.back(), plan.rows());
+    const std::set<int32_t> slots(plan.slot.begin(), plan.slot.end());
+    EXPECT_EQ(static_cast<int32_t>(slots.size()), plan.rows());
+    EXPECT_GE(*slots.begin(), 0);
+    EXPECT_LT(*slots.rbegin(), config_.max_sequences + config_.prefill_chunk);
+    EXPECT_EQ(std::set<Sequence*>(plan.groups.begin(), plan.groups.end()).size(), plan.groups.size());
+  }
+
+  /// Writes the keys of the rows at recursion r (0: outside the block), then reads what each of them sees.
+  void check_keys(const StagePlan& plan, int32_t r) {
+    const size_t first = r == 0 ? 0 : static_cast<size_t>(plan.recursion_start[static_cast<size_t>(r) - 1]);
+    const size_t end = r == 0 ? plan.slot.size() : static_cast<size_t>(plan.recursion_start[static_cast<size_t>(r)]);
+    if (!plan.queries_only) {
+      const std::set<int32_t> distinct(plan.cache_slot.begin(), plan.cache_slot.end());
+      EXPECT_EQ(static_cast<int32_t>(distinct.size()), plan.rows());
+    }
+    const bool given = r > 1 && config_.key_policy == KeyPolicy::shared;
+    for_rows(plan, [&](const Sequence& s, size_t i) {
+      if (i < first || i >= end) return;
+      if (r > 0) {
+        EXPECT_EQ(s.recursion, r);
+      }
+      if (plan.queries_only) return;
+      const bool written = scratch_or_new(plan.cache_slot[i], {s.request.id, plan.position[i], r}, given);
+      EXPECT_TRUE(written);
+    });
+    for (size_t g = 0; g < plan.groups.size(); ++g)
+      for (int32_t i = plan.start[g]; i < plan.start[g + 1]; ++i)
+        if (static_cast<size_t>(i) >= first && static_cast<size_t>(i) < end) {
+          EXPECT_EQ(seen(plan, g, static_cast<size_t>(i)), expected(plan, g, static_cast<size_t>(i), r));
+        }
+  }
+
+  bool scratch_or_new(int32_t slot, const Tag& tag, bool given) {
+    const int32_t slots_per_block = config_.block_stride > 0
+                                        ? config_.block_stride * config_.block_size
+                                        : config_.outside_block_stride * config_.outside_block_size;
+    const bool scratch = slot / slots_per_block < config_.scratch_blocks;
+    if (scratch != given || slot < 0 || slot / slots_per_block >= config_.blocks) return false;
+    keys_[slot] = tag;
+    return true;
+  }
+
+  std::vector<Tag> seen(const StagePlan& plan, size_t g, size_t i) {
+    std::vector<Tag> tags;
+    for (int32_t j = 0; j < plan.visible[i]; ++j) {
+      EXPECT_LT(j / plan.block_size, plan.blocks_per_group);
+      const size_t at = g * static_cast<size_t>(plan.blocks_per_group) + static_cast<size_t>(j / plan.block_size);
+      tags.push_back(keys_[plan.block_table[at] * plan.block_size + j % plan.block_size]);
+    }
+    EXPECT_LE(plan.visible[i], plan.max_keys);
+    return tags;
+  }
+
+  std::vector<Tag> expected(const StagePlan& plan, size_t g, size_t i, int32_t r) const {
+    const Request& request = plan.groups[g]->request;
+    std::vector<Tag> tags;
+    for (int32_t p = 0; p <= plan.position[i]; ++p) {
+      const int32_t ran = depth(request, p);
+      if (r == 0) {
+        tags.emplace_back(request.id, p, 0);
+      } else if (config_.key_policy == KeyPolicy::recursion_wise) {
+        if (ran >= r) tags.emplace_back(request.id, p, r);
+      } else if (ran >= 1) {
+        tags.emplace_back(request.id, p, config_.key_policy == KeyPolicy::shared ? 1 : std::min(ran, r));
+      }
+    }
+    return tags;
+  }
+
+  SchedulerConfig config_;
+  uint64_t seed_;
+  std::map<int32_t, Tag> keys_, stream_;
+};
+
+}  // namespace mor::test

@@ -1,0 +1,228 @@
+// What the engine promises about single requests: ends, aborts, refusals, statistics. Must not know how it schedules.
+#include <limits>
+
+#include "test/engine/support.h"
+
+namespace mor::test {
+namespace {
+
+/// An expert-choice model of three recursions.
+class Requests : public testing::Test {
+ protected:
+  Requests() : model(config(), std::make_unique<RefOps<float>>()) { model.init(3); }
+  static ModelConfig config() {
+    ModelConfig c = tiny_config();
+    c.num_hidden_layers = 5;
+    c.num_recursions = 3;
+    c.router.type = RouterType::expert_choice;
+    c.max_position_embeddings = 32;
+    return c;
+  }
+  static Wanted greedy(int32_t prompt, int32_t max_tokens) {
+    Wanted w;
+    w.prompt = random_tokens(prompt, 11, 5);
+    w.params.max_tokens = max_tokens;
+    return w;
+  }
+  Model model;
+};
+
+TEST_F(Requests, StopsAtAStopTokenWithoutReportingIt) {
+  Wanted w = greedy(4, 20);
+  w.params.temperature = 3;
+  w.params.seed = 9;
+  Engine engine(model, {});
+  const Generated all = run_engine(engine, {w}).at(0);
+  ASSERT_EQ(all.tokens.size(), 20u);
+  EXPECT_EQ(all.reason, FinishReason::length);
+  for (size_t at = 0; at < all.tokens.size(); ++at) {
+    w.params.stop = {99, all.tokens[at]};
+    const size_t first =
+        static_cast<size_t>(std::find(all.tokens.begin(), all.tokens.end(), all.tokens[at]) - all.tokens.begin());
+    const Generated stopped = run_engine(engine, {w}).at(0);
+    EXPECT_EQ(stopped.reason, FinishReason::stop);
+    EXPECT_EQ(stopped.tokens,
+              std::vector<int32_t>(all.tokens.begin(), all.tokens.begin() + static_cast<int64_t>(first)));
+  }
+}
+
+TEST_F(Requests, EndsWhereTheContextEnds) {
+  Engine engine(model, {});
+  const Generated g = run_engine(engine, {greedy(30, 1000)}).at(0);
+  EXPECT_EQ(g.reason, FinishReason::length);
+  EXPECT_EQ(g.tokens.size(), 2u);
+}
+
+TEST_F(Requests, LogprobsOnlyWhereAskedFor) {
+  Wanted with = greedy(4, 5), without = with;
+  with.params.logprobs = true;
+  Engine engine(model, {});
+  const auto results = run_engine(engine, {with, without});
+  EXPECT_EQ(results.at(0).tokens, results.at(1).tokens);
+  for (const float logprob : results.at(0).logprobs) EXPECT_LT(logprob, 0);
+  for (const float logprob : results.at(1).logprobs) EXPECT_EQ(logprob, 0);
+}
+
+TEST_F(Requests, AbortTakesEffectWithinAStepAtAnyMoment) {
+  for (int32_t before = 0; before < 14; ++before) {
+    SCOPED_TRACE(concat("after ", before, " steps"));
+    EngineOptions options;
+    options.prefill_chunk = 2;  // so that the first steps are in the prompt
+    Engine engine(model, options);
+    const Wanted w = greedy(9, 20);
+    engine.submit(7, w.prompt, w.params);
+    engine.submit(8, w.prompt, w.params);
+    std::vector<EngineEvent> events;
+    for (int32_t i = 0; i < before; ++i) engine.step(events);
+    engine.abort(7);
+    engine.abort(1234);
+    events.clear();
+    engine.step(events);
+    ASSERT_FALSE(events.empty());
+    EXPECT_EQ(events[0].request, 7u);
+    EXPECT_EQ(events[0].kind, EngineEvent::Kind::finish);
+    EXPECT_EQ(events[0].reason, FinishReason::abort);
+    while (engine.step(events)) engine.abort(7);
+    for (size_t i = 1; i < events.size(); ++i) EXPECT_EQ(events[i].request, 8u);
+    EXPECT_EQ(events.back().reason, FinishReason::length);
+    EXPECT_EQ(engine.stats().kv_blocks_used, 0);
+    EXPECT_EQ(engine.stats().finished, 2);
+  }
+}
+
+TEST_F(Requests, FewerRecursionsAndAHigherThresholdMeanLessDepth) {
+  Wanted all = greedy(6, 20), limited = all, never = all;
+  all.params.router_threshold = 0;
+  limited.params.router_threshold = 0;
+  limited.params.max_recursions = 2;
+  never.params.router_threshold = 1;
+  Engine engine(model, {});
+  const auto results = run_engine(engine, {all, limited, never});
+  EXPECT_EQ(results.at(0).depths, std::vector<int32_t>(20, 3));
+  EXPECT_EQ(results.at(1).depths, std::vector<int32_t>(20, 2));
+  EXPECT_EQ(results.at(2).depths, std::vector<int32_t>(20, 1));
+  // Six prompt tokens and all generated ones but the last, which nothing comes after, of each request.
+  EXPECT_EQ(engine.stats().depth_histogram, (std::vector<int64_t>{25, 25, 25}));
+}
+
+TEST_F(Requests, CountsWhatItDoes) {
+  EngineOptions options;
+  options.block_size = 4;
+  Engine engine(model, options);
+  Wanted w = greedy(6, 10);
+  w.params.router_threshold = 1;  // every token runs one recursion of three
+  engine.submit(0, w.prompt, w.params);
+  std::vector<EngineEvent> events;
+  EXPECT_EQ(engine.stats().waiting, 1);
+  const int64_t total = engine.stats().kv_blocks_total;
+  EXPECT_GT(total, 0);
+  while (events.size() < 5) engine.step(events);
+  const EngineStats stats = engine.stats();
+  EXPECT_EQ(stats.running, 1);
+  EXPECT_EQ(stats.waiting, 0);
+  EXPECT_EQ(stats.tokens_generated, 5);
+  EXPECT_EQ(stats.prompt_tokens, 6);
+  EXPECT_GE(stats.steps, 6);
+  // Eleven tokens: a block is 4 tokens of the one block layer or 2 of the two layers outside. Two thirds of the block's
+  // vanilla memory are saved, but for rounding and the blocks of the token in flight.
+  EXPECT_GE(stats.kv_blocks_used, 3 + 6);
+  EXPECT_LE(stats.kv_blocks_used, 3 + 6 + 2);
+  const int64_t bytes_per_layer = 2 * 8 * 4;
+  EXPECT_EQ(stats.kv_bytes_vanilla, static_cast<size_t>(11 * 5 * bytes_per_layer));
+  EXPECT_EQ(stats.kv_bytes_used, static_cast<size_t>(stats.kv_blocks_used * 4 * bytes_per_layer));
+  while (engine.step(events)) {
+  }
+  EXPECT_EQ(engine.stats().kv_blocks_used, 0);
+  EXPECT_EQ(engine.stats().finished, 1);
+  EXPECT_EQ(engine.stats().running, 0);
+}
+
+TEST_F(Requests, RefusesBadInputAndGoesOn) {
+  Engine engine(model, {});
+  const auto code_of = [&](const Wanted& w) {
+    try {
+      engine.submit(1, w.prompt, w.params);
+    } catch (const Error& error) {
+      EXPECT_GT(std::string(error.what()).size(), 20u);
+      return std::string(error_code_name(error.code()));
+    }
+    return std::string("accepted");
+  };
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  Wanted w = greedy(0, 5);
+  EXPECT_EQ(code_of(w), "INVALID_ARGUMENT");
+  EXPECT_EQ(code_of(greedy(32, 5)), "CONTEXT_OVERFLOW");
+  w = greedy(3, 5);
+  w.prompt[1] = 11;
+  EXPECT_EQ(code_of(w), "TOKEN_OUT_OF_RANGE");
+  w.prompt[1] = -1;
+  EXPECT_EQ(code_of(w), "TOKEN_OUT_OF_RANGE");
+  EXPECT_EQ(code_of(greedy(3, 0)), "INVALID_ARGUMENT");
+  for (const double bad : {-1.0, nan, std::numeric_limits<double>::infinity(), 1e300}) {
+    w = greedy(3, 5);
+    w.params.temperature = bad;
+    EXPECT_EQ(code_of(w), "INVALID_ARGUMENT") << "temperature " << bad;
+  }
+  for (const double bad : {0.0, -0.5, 1.1, nan, 1e-300}) {
+    w = greedy(3, 5);
+    w.params.top_p = bad;
+    EXPECT_EQ(code_of(w), "INVALID_ARGUMENT") << "topP " << bad;
+  }
+  for (const double bad : {-0.1, 1.1, nan}) {
+    w = greedy(3, 5);
+    w.params.router_threshold = bad;
+    EXPECT_EQ(code_of(w), "INVALID_ARGUMENT") << "routerThreshold " << bad;
+  }
+  w = greedy(3, 5);
+  w.params.top_k = -1;
+  EXPECT_EQ(code_of(w), "INVALID_ARGUMENT");
+  w = greedy(3, 5);
+  w.params.max_recursions = -1;
+  EXPECT_EQ(code_of(w), "INVALID_ARGUMENT");
+  EXPECT_EQ(code_of(greedy(3, 5)), "accepted");
+  EXPECT_EQ(code_of(greedy(3, 5)), "INVALID_ARGUMENT") << "the id is in use";
+  std::vector<EngineEvent> events;
+  while (engine.step(events)) {
+  }
+  ASSERT_EQ(events.size(), 6u);
+  EXPECT_EQ(events.back().reason, FinishReason::length);
+  EXPECT_EQ(code_of(greedy(3, 5)), "accepted") << "the id is free again";
+}
+
+TEST_F(Requests, RefusesACacheThatHoldsNothing) {
+  const auto message_of = [&](const EngineOptions& options) {
+    try {
+      Engine engine(model, options);
+    } catch (const Error& error) {
+      return std::string(error.what());
+    }
+    return std::string("accepted");
+  };
+  EngineOptions options;
+  options.kv_cache_bytes = 100;
+  EXPECT_NE(message_of(options).find("kvCacheBytes is 100"), std::string::npos) << message_of(options);
+  options = {};
+  options.max_batch_size = 0;
+  EXPECT_NE(message_of(options).find("maxBatchSize must be at least 1, got 0"), std::string::npos);
+}
+
+TEST_F(Requests, ARequestWhoseLogitsAreNotFiniteEndsAlone) {
+  // Token 10 has an embedding that is not finite: its own row is lost, and with tied embeddings its own logit.
+  std::vector<float> embedding(11 * 8);
+  model.get(0, embedding.data());
+  for (size_t j = 0; j < 8; ++j) embedding[10 * 8 + j] = std::numeric_limits<float>::quiet_NaN();
+  model.set(0, embedding.data());
+  Wanted good = greedy(3, 5), bad = good;
+  good.prompt = {1, 2, 3};
+  bad.prompt = {1, 10, 3};
+  Engine engine(model, {});
+  const auto results = run_engine(engine, {good, bad, good});
+  EXPECT_EQ(results.at(0).reason, FinishReason::length);
+  EXPECT_EQ(results.at(2).reason, FinishReason::length);
+  EXPECT_EQ(results.at(0).tokens, results.at(2).tokens);
+  EXPECT_EQ(results.at(1).reason, FinishReason::error);
+  EXPECT_NE(results.at(1).message.find("finite"), std::string::npos) << results.at(1).message;
+}
+
+}  // namespace
+}  // namespace mor::test

@@ -1,0 +1,132 @@
+// What engine tests share: requests, what came of them, and the oracle that recomputes everything for every token.
+// Must not know what is tested.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <map>
+
+#include "engine/engine.h"
+#include "test/model/support.h"
+
+namespace mor::test {
+
+struct Generated {
+  std::vector<int32_t> tokens, depths;
+  std::vector<float> logprobs;
+  bool finished = false;
+  FinishReason reason = FinishReason::error;
+  std::string message;
+};
+
+struct Wanted {
+  std::vector<int32_t> prompt;
+  GenerateParams params;
+};
+
+inline void collect(const std::vector<EngineEvent>& events, std::map<uint64_t, Generated>& results) {
+  for (const EngineEvent& event : events) {
+    Generated& g = results[event.request];
+    ASSERT_FALSE(g.finished) << "an event of request " << event.request << " after its end";
+    if (event.kind == EngineEvent::Kind::finish) {
+      g.finished = true;
+      g.reason = event.reason;
+      g.message = event.message;
+      continue;
+    }
+    g.tokens.push_back(event.token);
+    g.depths.push_back(event.depth);
+    g.logprobs.push_back(event.logprob);
+  }
+}
+
+/// Runs requests 0, 1, … to their ends; request i is submitted before step i * apart.
+inline std::map<uint64_t, Generated> run_engine(Engine& engine, const std::vector<Wanted>& wanted, size_t apart = 0) {
+  std::map<uint64_t, Generated> results;
+  size_t submitted = 0;
+  bool unfinished = true;
+  for (size_t step = 0; unfinished || submitted < wanted.size(); ++step) {
+    for (; submitted < wanted.size() && submitted * apart <= step; ++submitted)
+      engine.submit(submitted, wanted[submitted].prompt, wanted[submitted].params);
+    std::vector<EngineEvent> events;
+    unfinished = engine.step(events);
+    collect(events, results);
+    if (step > 100000) {
+      ADD_FAILURE() << "the engine does not come to an end";
+      break;
+    }
+  }
+  return results;
+}
+
+/// What was generated is what a full forward over prompt and generated tokens (threshold routing, no cache) gives at
+/// every position: the token that its logits give under the request's sampling, the depth, the log-probability.
+inline void expect_full_forward_agrees(const Model& model, const Wanted& wanted, const Generated& generated,
+                                       double tolerance) {
+  ASSERT_FALSE(generated.tokens.empty());
+  std::vector<int32_t> tokens = wanted.prompt;
+  tokens.insert(tokens.end(), generated.tokens.begin(), generated.tokens.end() - 1);
+  Ops& ops = model.ops();
+  Arena arena(ops), inputs(ops);
+  int32_t* device = allocate_integers(inputs, static_cast<int64_t>(tokens.size()));
+  ops.copy_to_device(device, tokens.data(), tokens.size() * sizeof(int32_t));
+  Batch batch;
+  batch.sequences = 1;
+  batch.length = static_cast<int32_t>(tokens.size());
+  batch.tokens = device;
+  PassOptions options;
+  options.routing = Routing::threshold;
+  options.router_threshold = wanted.params.router_threshold;
+  options.max_recursions = wanted.params.max_recursions;
+  const size_t vocab = static_cast<size_t>(model.config().vocab_size);
+  std::vector<float> logits(tokens.size() * vocab);
+  std::vector<uint8_t> depths(tokens.size());
+  logits_pass(model, arena, batch, options, logits.data(), depths.data());
+
+  const Tensor row = inputs.tensor(ops.master_dtype(), 1, static_cast<int64_t>(vocab), "logits");
+  for (size_t t = 0; t < generated.tokens.size(); ++t) {
+    SCOPED_TRACE(concat("token ", t));
+    const size_t position = wanted.prompt.size() - 1 + t;
+    upload(ops, logits.data() + position * vocab, row);
+    const GenerateParams& p = wanted.params;
+    const SamplingParams sampling{static_cast<float>(p.temperature), p.top_k, static_cast<float>(p.top_p), p.seed, t};
+    int32_t token = -1;
+    float logprob = 0;
+    ops.sample(row, &sampling, &token, &logprob);
+    EXPECT_EQ(generated.tokens[t], token);
+    EXPECT_EQ(generated.depths[t], depths[position]);
+    EXPECT_NEAR(generated.logprobs[t], logprob, tolerance);
+  }
+}
+
+inline void expect_same_bits(const Generated& actual, const Generated& expected) {
+  EXPECT_TRUE(actual.finished);
+  EXPECT_EQ(actual.reason, expected.reason) << actual.message;
+  EXPECT_EQ(actual.tokens, expected.tokens);
+  EXPECT_EQ(actual.depths, expected.depths);
+  EXPECT_EQ(actual.logprobs, expected.logprobs);
+}
+
+/// Prompts of different lengths, some with fewer recursions or another threshold, greedy and sampled in turn.
+inline std::vector<Wanted> mixed_requests(const ModelConfig& config, int32_t count, int32_t longest, uint32_t seed) {
+  std::vector<Wanted> wanted;
+  for (int32_t i = 0; i < count; ++i) {
+    Wanted w;
+    w.prompt = random_tokens(1 + (i * 7 + 3) % longest, config.vocab_size, seed + static_cast<uint32_t>(i));
+    w.params.max_tokens = 3 + i * 5 % 11;
+    w.params.logprobs = true;
+    w.params.router_threshold = i % 4 == 3 ? 0.45 : 0.5;
+    w.params.max_recursions = i % 3 == 2 ? std::max(1, config.num_recursions - 1) : 0;
+    w.params.seed = static_cast<uint64_t>(i) * 77 + 5;
+    if (i % 2 == 0) {
+      w.params.temperature = 1 + 0.5 * i;
+      w.params.top_k = i % 3 == 0 ? 20 : 0;
+      w.params.top_p = i % 4 == 0 ? 0.9 : 1;
+    }
+    wanted.push_back(w);
+  }
+  return wanted;
+}
+
+}  // namespace mor::test

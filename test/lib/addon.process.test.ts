@@ -1,0 +1,142 @@
+// The real addon in processes and threads of its own: ends in mid-run, many threads, repeated use, limits of the system.
+import { Worker } from 'node:worker_threads'
+import { expect, it, vi } from 'vitest'
+import { programSource, runProgram } from './addon_support.js'
+
+// A machine may be busy with much else.
+vi.setConfig({ testTimeout: 60_000 })
+
+const quietEnd = { code: 0, signal: null, output: '' }
+
+function workerSource(body: string): string {
+  return `const { parentPort } = require('node:worker_threads')\n${programSource(body)}`
+}
+
+it('does not keep an idle process alive', async () => {
+  expect(await runProgram(programSource('await tiny(false)'))).toMatchObject(quietEnd)
+})
+
+it('keeps the process alive while a step is under way', async () => {
+  const body = `const { step } = await slowTrainer(); step().then((s) => process.stdout.write('step ' + s.step))`
+  expect(await runProgram(programSource(body))).toMatchObject({ ...quietEnd, output: 'step 1' })
+})
+
+it('keeps the process alive while a generation is under way', async () => {
+  const body = `
+    const { model } = await tiny(false)
+    const engine = addon.createEngine(model, { maxBatchSize: 1, kvCacheBytes: 0 }, (events) => {
+      for (let i = 0; i < events.length; i += 5) process.stdout.write(events[i + 1] === 2 ? 'length' : '.')
+    })
+    generate(engine, 3)`
+  expect(await runProgram(programSource(body))).toMatchObject({ ...quietEnd, output: '...length' })
+})
+
+it.each([
+  ['process.exit', 'process.exit(7)', 7],
+  ['an uncaught exception', "throw new Error('on purpose')", 1],
+])('ends by %s in mid-step', async (_, ending, code) => {
+  for (const delay of [0, 3, 20]) {
+    const body = `
+      const { step } = await slowTrainer()
+      step().catch(() => undefined)
+      step().catch(() => undefined)
+      setTimeout(() => { ${ending} }, ${delay})`
+    expect(await runProgram(programSource(body))).toMatchObject({ code, signal: null })
+  }
+})
+
+it('reports an exception of the event callback as uncaught, and goes on', async () => {
+  const body = `
+    process.on('uncaughtException', (error) => process.stdout.write(error.message))
+    const { model } = await tiny(false)
+    const engine = addon.createEngine(model, { maxBatchSize: 1, kvCacheBytes: 0 }, () => { throw new Error('mine;') })
+    generate(engine, 1)`
+  const result = await runProgram(programSource(body))
+  expect(result).toMatchObject({ code: 0, signal: null, output: expect.stringMatching(/^(mine;)+$/) })
+})
+
+it('survives terminate at any moment, in several threads at once', async () => {
+  const body = `
+    const { step } = await slowTrainer()
+    parentPort.postMessage('ready')
+    for (;;) await step()`
+  for (const delay of [0, 1, 10, 60]) {
+    const workers = [0, 1].map(() => new Worker(workerSource(body), { eval: true }))
+    await Promise.all(workers.map((worker) => new Promise((resolve) => worker.once('message', resolve))))
+    await new Promise((resolve) => setTimeout(resolve, delay))
+    await Promise.all(workers.map((worker) => worker.terminate()))
+  }
+})
+
+it('computes the same in several threads at once', async () => {
+  const loss = () =>
+    new Promise<number>((resolve, reject) => {
+      const source = workerSource('parentPort.postMessage((await tiny(true)).step.loss)')
+      const worker = new Worker(source, { eval: true })
+      worker.once('message', resolve)
+      worker.once('error', reject)
+    })
+  const losses = await Promise.all([loss(), loss(), loss()])
+  expect(losses[0]).toBeGreaterThan(0)
+  expect(new Set(losses).size).toBe(1)
+})
+
+it('survives when only threads that have ended loaded it', async () => {
+  const source = workerSource(`
+    const { step } = await slowTrainer()
+    parentPort.postMessage('ready')
+    await step()`)
+  const program = `
+    const { Worker } = require('node:worker_threads')
+    ;(async () => {
+      for (let i = 0; i < 3; i++) {
+        const worker = new Worker(${JSON.stringify(source)}, { eval: true })
+        await new Promise((resolve) => worker.once('message', resolve))
+        await worker.terminate()
+      }
+    })()`
+  expect(await runProgram(program)).toMatchObject(quietEnd)
+})
+
+it('does not grow over 100 cycles of load, use and close', async () => {
+  const body = `
+    const { readFileSync } = require('node:fs')
+    const threads = () => Number(/Threads:\\s+(\\d+)/.exec(readFileSync('/proc/self/status', 'utf8'))[1])
+    async function cycles(n, close) {
+      for (let i = 0; i < n; i++) {
+        await tiny(close)
+        if (!close) gc()
+      }
+      for (let i = 0; i < 3; i++) {
+        gc()
+        await new Promise((resolve) => setTimeout(resolve, 100))
+      }
+    }
+    await cycles(30, true)
+    await cycles(30, false)
+    const before = [process.memoryUsage().rss, threads()]
+    await cycles(100, true)
+    await cycles(100, false)
+    const after = [process.memoryUsage().rss, threads()]
+    process.stdout.write(JSON.stringify({ megabytes: (after[0] - before[0]) / 2 ** 20, threads: after[1] - before[1] }))`
+  const result = await runProgram(programSource(body), { nodeOptions: ['--expose-gc'] })
+  expect(result).toMatchObject({ code: 0, signal: null })
+  const { megabytes, threads } = JSON.parse(result.output)
+  expect(megabytes).toBeLessThan(20)
+  expect(threads).toBeLessThanOrEqual(0)
+})
+
+it('turns a file size limit into an error, and removes the partial file', async () => {
+  const body = `
+    const fs = require('node:fs'), os = require('node:os'), path = require('node:path')
+    const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'mor-limit-'))
+    const { model } = await slowTrainer()
+    const names = model.parameters().map(({ name }) => name)
+    await model.write(path.join(folder, 'weights'), new Uint8Array(64), names, 'F32').catch(({ code, message }) => {
+      process.stdout.write(code + ' ' + message + ' ' + fs.readdirSync(folder).length)
+    })
+    fs.rmSync(folder, { recursive: true })`
+  const result = await runProgram(programSource(body), { limit: 'ulimit -f 64' })
+  expect(result).toMatchObject({ code: 0, signal: null })
+  expect(result.output).toMatch(/^IO_ERROR cannot write .* after \d+ bytes: File too large 0$/)
+})

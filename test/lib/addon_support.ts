@@ -1,0 +1,154 @@
+// What the tests of the real addon share: tiny models of every kind, and programs that run it in processes and threads
+// of their own. Must not hold any expectation.
+import { spawn } from 'node:child_process'
+import { createRequire } from 'node:module'
+import { resolve } from 'node:path'
+import { resolveConfig } from '../../lib/config.js'
+import { toNativeConfig } from '../../lib/config_native.js'
+import type { NativeAddon, NativeGenerateParams, NativeTrainerOptions } from '../../lib/native.js'
+import { loadNative } from '../../lib/native_loader.js'
+
+// Threads that wait for each other by spinning make no progress where others need the cores, as in a test run.
+process.env.OMP_WAIT_POLICY ??= 'passive'
+
+export const addon: NativeAddon = loadNative()
+
+export const binary = (createRequire(import.meta.url)('node-gyp-build') as { path(root: string): string }).path(
+  resolve('.'),
+)
+
+const vanilla = {
+  vocab_size: 48,
+  hidden_size: 16,
+  intermediate_size: 32,
+  num_hidden_layers: 5,
+  num_attention_heads: 2,
+  num_key_value_heads: 1,
+  max_position_embeddings: 32,
+}
+const recursive = { ...vanilla, num_recursions: 3 }
+const expert = { ...recursive, router: { type: 'expert_choice' } }
+
+/** One of each kind, by name. */
+export const configs = {
+  vanilla,
+  'vanilla, untied': { ...vanilla, tie_word_embeddings: false },
+  'recursive, sequence': { ...recursive, num_hidden_layers: 6, sharing: 'sequence' },
+  recursive,
+  'expert choice': expert,
+  'expert choice, mlp, auxiliary router, hybrid': {
+    ...recursive,
+    kv_cache: 'hybrid',
+    router: { type: 'expert_choice', architecture: 'mlp', auxiliary_router: true },
+  },
+  'token choice, shared': { ...recursive, kv_cache: 'shared', router: { type: 'token_choice' } },
+  'token choice, loss-free': { ...recursive, router: { type: 'token_choice', balancing: 'loss_free' } },
+}
+
+export function nativeConfig(name: keyof typeof configs) {
+  return toNativeConfig(resolveConfig(configs[name]))
+}
+
+/** A model with routers whose steps take long enough to be met in the middle. */
+export const slowConfig = toNativeConfig(
+  resolveConfig({
+    ...expert,
+    vocab_size: 2048,
+    hidden_size: 256,
+    intermediate_size: 704,
+    num_attention_heads: 4,
+    num_key_value_heads: 4,
+    max_position_embeddings: 512,
+  }),
+)
+export const slowLength = 256
+
+export const trainerOptions: NativeTrainerOptions = {
+  learningRate: 0.01,
+  schedule: { type: 'constant', warmupSteps: 0, totalSteps: 0, cooldownSteps: 0, minimumRatio: 0 },
+  beta1: 0.9,
+  beta2: 0.95,
+  epsilon: 1e-8,
+  weightDecay: 0.1,
+  gradientClip: 1,
+  recompute: false,
+}
+
+export const generateParams: NativeGenerateParams = {
+  maxTokens: 8,
+  temperature: 0,
+  topK: 0,
+  topP: 1,
+  seed: 0,
+  stop: new Int32Array(),
+  routerThreshold: 0.5,
+  maxRecursions: 0,
+  logprobs: true,
+}
+
+export const forwardOptions = { routing: 'topk', routerThreshold: 0.5, maxRecursions: 0 } as const
+
+/** Token ids with a pattern that a model can learn. */
+export function patternTokens(count: number): Int32Array {
+  return Int32Array.from({ length: count }, (_, i) => (i * 5) % 13)
+}
+
+/**
+ * The source of a program that runs `body`, an async function's body, with `addon`, `slowTrainer()` whose `step()` takes a
+ * while, and `tiny()` that has made, trained and generated.
+ */
+export function programSource(body: string): string {
+  return `
+  const addon = require(${JSON.stringify(binary)})
+  const slowRows = new Int32Array(4 * ${slowLength + 1}).fill(7)
+  async function slowTrainer() {
+    const model = await addon.createModel(${JSON.stringify(slowConfig)}, { device: 'cpu', dtype: 'float32', threads: 2 })
+    await model.init(1)
+    const trainer = await addon.createTrainer(model, ${JSON.stringify(trainerOptions)})
+    return { model, trainer, step: () => trainer.step(slowRows, 1, 4, ${slowLength}) }
+  }
+  async function tiny(close) {
+    const model = await addon.createModel(${JSON.stringify(nativeConfig('expert choice'))}, { device: 'cpu', dtype: 'float32', threads: 2 })
+    await model.init(1)
+    const trainer = await addon.createTrainer(model, ${JSON.stringify(trainerOptions)})
+    const step = await trainer.step(new Int32Array(2 * 17).fill(3), 1, 2, 16)
+    const engine = addon.createEngine(model, { maxBatchSize: 1, kvCacheBytes: 0 }, (events) => {
+      if (events[events.length - 4] === 2) finished()
+    })
+    let finished
+    const generated = new Promise((resolve) => { finished = resolve })
+    generate(engine, 2)
+    await generated
+    if (close) { await engine.close(); trainer.dispose(); model.dispose() }
+    return { model, trainer, step }
+  }
+  function generate(engine, maxTokens) {
+    engine.submit(1, Int32Array.of(1, 2), {
+      maxTokens, temperature: 0, topK: 0, topP: 1, seed: 0, stop: new Int32Array(0), routerThreshold: 0.5, maxRecursions: 0,
+      logprobs: false,
+    })
+  }
+  ;(async () => {${body}
+  })()`
+}
+
+export interface Ended {
+  code: number | null
+  signal: NodeJS.Signals | null
+  output: string
+}
+
+/** Runs a program in a process of its own. `limit`: a shell command before it, as in `ulimit`. */
+export function runProgram(source: string, { nodeOptions = [] as string[], limit = 'true' } = {}): Promise<Ended> {
+  return new Promise((done) => {
+    const command = [process.execPath, ...nodeOptions, '-e', source]
+    const child = spawn('sh', ['-c', `${limit}; exec "$0" "$@"`, ...command])
+    let output = ''
+    for (const stream of [child.stdout, child.stderr]) {
+      stream.on('data', (text) => {
+        output += String(text)
+      })
+    }
+    child.on('close', (code, signal) => done({ code, signal, output }))
+  })
+}
