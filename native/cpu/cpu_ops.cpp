@@ -1,6 +1,9 @@
 // CpuOps: memory and casts. Must not hold any arithmetic of an op.
 #include "cpu/cpu_ops.h"
 
+#include <sys/mman.h>
+
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 
@@ -8,6 +11,10 @@
 #include "cpu/simd.h"
 
 namespace mor::MOR_CPU_ISA {
+
+namespace {
+constexpr size_t kHugePage = size_t{2} << 20;
+}
 
 CpuOps::CpuOps(DType compute, int threads)
     : compute_(compute), threads_(threads), scratch_(*this), linear_cache_(std::make_unique<LinearCache>()) {
@@ -18,9 +25,14 @@ CpuOps::CpuOps(DType compute, int threads)
 CpuOps::~CpuOps() = default;
 
 void* CpuOps::allocate(size_t bytes) {
-  const size_t size = (bytes + 63) / 64 * 64;
-  void* pointer = std::aligned_alloc(64, size == 0 ? 64 : size);
+  const bool large = bytes >= 4 * kHugePage;
+  const size_t alignment = large ? kHugePage : 64;
+  const size_t size = (std::max<size_t>(bytes, 1) + alignment - 1) / alignment * alignment;
+  void* pointer = std::aligned_alloc(alignment, size);
   MOR_CHECK(pointer != nullptr, OUT_OF_MEMORY, "the CPU has no ", bytes, " bytes left");
+#if defined(MADV_HUGEPAGE)
+  if (large) ::madvise(pointer, size, MADV_HUGEPAGE);  // fewer page faults and address look-ups; a wish, not a need
+#endif
   return pointer;
 }
 void CpuOps::release(void* pointer, size_t) noexcept {

@@ -1,5 +1,5 @@
 // CpuOps: the Ops of the CPU, one op per file beside this one. Compiled once per instruction set (cpu.cmake).
-// Must not know of models; oneDNN appears in linear.cpp only.
+// Must not know of models; oneDNN appears in linear_cache.cpp only.
 #pragma once
 
 #include <omp.h>
@@ -109,6 +109,10 @@ class CpuOps final : public Ops {
     }
   }
   static constexpr int64_t kWorthATeam = 8000;
+
+  /// Calls body(first row, logits [rows, V] float32) for one chunk of rows of x after another.
+  template <class Body>
+  void cross_entropy_chunks(const Tensor& x, const Tensor& weight, const Body& body);
 
   DType compute_;
   int threads_;
