@@ -24,7 +24,7 @@ struct ParameterSegment {
 struct AdamWParams {
   double learning_rate = 0, beta1 = 0.9, beta2 = 0.95, epsilon = 1e-8;
   double gradient_clip = 1;  ///< 0: no clipping
-  int64_t step = 1;            ///< counted from 1, for bias correction
+  int64_t step = 1;          ///< counted from 1, for bias correction
 };
 
 /// How one row of logits becomes a token. Draws depend on (seed, counter) alone, never on batch neighbours.

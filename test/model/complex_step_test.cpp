@@ -44,7 +44,9 @@ struct Case {
   ModelConfig config;
 };
 
-std::ostream& operator<<(std::ostream& out, const Case& c) { return out << c.name; }
+std::ostream& operator<<(std::ostream& out, const Case& c) {
+  return out << c.name;
+}
 
 std::vector<Case> cases() {
   std::vector<Case> list;
