@@ -3,21 +3,14 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
 #include "engine/runner.h"
 #include "engine/scheduler.h"
+#include "model/router.h"
 
 namespace mor {
 
 namespace {
-
-/// The router score whose sigmoid is `probability`.
-double score_threshold(double probability) {
-  if (probability <= 0) return -std::numeric_limits<double>::infinity();
-  if (probability >= 1) return std::numeric_limits<double>::infinity();
-  return std::log(probability / (1 - probability));
-}
 
 size_t cache_bytes(const Model& model, const EngineOptions& options) {
   if (options.kv_cache_bytes > 0) return options.kv_cache_bytes;

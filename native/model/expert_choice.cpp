@@ -1,7 +1,6 @@
 // Expert-choice recursion (mor.md section 3; paper section 2.2.1): every recursion picks its tokens.
 // Must not know of token choice, embeddings or the head.
 #include <algorithm>
-#include <cmath>
 #include <limits>
 
 #include "model/recursion.h"
@@ -9,12 +8,6 @@
 namespace mor {
 
 namespace {
-
-double score_threshold(double probability) {
-  if (probability <= 0) return -std::numeric_limits<double>::infinity();
-  if (probability >= 1) return std::numeric_limits<double>::infinity();
-  return std::log(probability / (1 - probability));
-}
 
 /// Fills the selection of recursion r out of `parent` from the scores that decide.
 void select(Pass& pass, int32_t r, const ActiveRows& parent, const Tensor& scores, Selection& selection) {

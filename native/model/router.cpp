@@ -1,7 +1,16 @@
 // One router, forward and backward. Must not know how scores become a selection.
 #include "model/router.h"
 
+#include <cmath>
+#include <limits>
+
 namespace mor {
+
+double score_threshold(double probability) {
+  if (probability <= 0) return -std::numeric_limits<double>::infinity();
+  if (probability >= 1) return std::numeric_limits<double>::infinity();
+  return std::log(probability / (1 - probability));
+}
 
 RouterActivations router_forward(const LayerContext& context, const RouterTensors& weights, const Tensor& x,
                                  const int32_t* source, int64_t rows) {

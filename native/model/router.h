@@ -11,6 +11,10 @@ struct RouterActivations {
   Tensor gathered, hidden, activated;  ///< MLP only: [P, d], [P, 2d], [P, 2d]
 };
 
+/// The score from which a token runs on: sigmoid(score) >= probability, for tanh gates too, so that 0.5 is score 0.
+/// Below 0 everything runs, from 1 on nothing.
+double score_threshold(double probability);
+
 /// Scores of rows x[source[i]], i < rows.
 RouterActivations router_forward(const LayerContext& context, const RouterTensors& weights, const Tensor& x,
                                  const int32_t* source, int64_t rows);

@@ -49,6 +49,21 @@ TEST(KvWrite, MatchesReference) {
     }
 }
 
+TEST(KvWrite, WithoutSlotsRowIGoesToSlotI) {
+  const OpCall there_and_back = [](Ops& ops, const Arrays& in) -> Arrays {
+    Buffer x(ops, ops.compute_dtype(), 3, 20, "x"), cache(ops, ops.compute_dtype(), 4, 20, "cache");
+    Buffer d_x(ops, ops.compute_dtype(), 3, 20, "d_x");
+    x.set(in[0]);
+    cache.set(in[1]);
+    ops.kv_write(x.tensor(), nullptr, cache.tensor());
+    const Array written = cache.get();
+    ops.kv_write_backward(cache.tensor(), nullptr, d_x.tensor());
+    return {written, cache.get(), d_x.get()};
+  };
+  compare_with_reference(there_and_back, {random_array(3, 20, 6), random_array(4, 20, 7)}, {true, true},
+                         {true, true, true});
+}
+
 TEST(KvWrite, WrongShapesAreNamed) {
   expect_invalid(
       [](Ops& ops) {

@@ -80,6 +80,18 @@ TEST(GatherRows, MatchesReference) {
       }
 }
 
+TEST(GatherRows, TakesTheMasterDtypeToo) {
+  const OpCall scalars = [](Ops& ops, const Arrays& in) -> Arrays {
+    Buffer x(ops, ops.master_dtype(), 5, 1, "x"), y(ops, ops.master_dtype(), 3, 1, "y");
+    Integers index(ops, {4, 0, 3});
+    x.set(in[0]);
+    ops.gather_rows(x.tensor(), index.data(), y.tensor());
+    ops.add_rows(y.tensor(), index.data(), x.tensor());
+    return {y.get(), x.get()};
+  };
+  compare_with_reference(scalars, {random_array(5, 1, 21)}, {false}, {false, false});
+}
+
 TEST(ScatterGated, ReferenceGradientIsTheComplexStep) {
   const Array loss = random_array(6, 4, 6);
   for (int64_t rows : {3, 5}) {  // 3 gates: `from` null, then not
