@@ -1,30 +1,48 @@
-// The scalar reference device against PyTorch, for every model kind, router and KV policy: logits, losses, gradients.
-// Must not know how either computes.
+// The reference in double and the CPU in float32 against PyTorch, for every model kind, router and KV policy: logits,
+// losses, gradients. Must not know how either computes.
+#include "device/device.h"
 #include "test/model/support.h"
 
 namespace mor::test {
 namespace {
 
-class FixtureCase : public testing::TestWithParam<std::string> {};
+/// A device, and how far it may stray: on the CPU four times what PyTorch itself strays in float32 (expected.txt).
+struct Precision {
+  const char* name;
+  std::unique_ptr<Ops> (*make)();
+  double slack;  ///< times float32_error.*; 0: double precision
+};
+const Precision kPrecisions[] = {
+    {"reference", [] { return std::unique_ptr<Ops>(std::make_unique<RefOps<double>>()); }, 0},
+    {"cpu", [] { return make_ops("cpu", DType::float32, 2); }, 4},
+};
 
-/// Values agree to `tolerance` of the largest.
+class FixtureCase : public testing::TestWithParam<std::tuple<std::string, Precision>> {};
+
+/// Values agree to `tolerance`.
 void expect_near_all(const std::vector<double>& actual, const std::vector<double>& expected, double tolerance,
                      const std::string& what) {
   ASSERT_EQ(actual.size(), expected.size()) << what;
-  double largest = 1e-12;
-  for (const double x : expected) largest = std::max(largest, std::abs(x));
   for (size_t i = 0; i < expected.size(); ++i)
-    ASSERT_NEAR(actual[i], expected[i], tolerance * largest) << what << "[" << i << "]";
+    ASSERT_NEAR(actual[i], expected[i], tolerance) << what << "[" << i << "]";
+}
+
+double norm_of(const std::vector<double>& values) {
+  double sum = 0;
+  for (const double x : values) sum += x * x;
+  return std::sqrt(sum);
 }
 
 struct Loaded {
   Fixture fixture;
+  Precision precision;
   Model model;
   int32_t sequences, length;
   DeviceBatch batch;
-  explicit Loaded(const std::string& name)
-      : fixture(Fixture::load(name)),
-        model(config_of(fixture), std::make_unique<RefOps<double>>()),
+  explicit Loaded(const std::tuple<std::string, Precision>& param)
+      : fixture(Fixture::load(std::get<0>(param))),
+        precision(std::get<1>(param)),
+        model(config_of(fixture), precision.make()),
         sequences(static_cast<int32_t>(fixture.tensor("tokens").shape[0])),
         length(static_cast<int32_t>(fixture.tensor("tokens").shape[1]) - 1),
         batch(model.ops(), tokens(), sequences) {
@@ -33,6 +51,11 @@ struct Loaded {
   std::vector<int32_t> tokens() const {
     const std::vector<double> values = fixture.tensor("tokens").values();
     return {values.begin(), values.end()};
+  }
+  /// `exact` in double; in float32 what the precision allows for `kind`, and one more rounding.
+  double tolerance(const char* kind, double exact) const {
+    if (precision.slack == 0) return exact;
+    return precision.slack * fixture.scalar(std::string("float32_error.") + kind) + 1e-6;
   }
 };
 
@@ -49,8 +72,8 @@ TEST_P(FixtureCase, LogitsAndDepths) {
     std::vector<uint8_t> depths(rows);
     logits_pass(l.model, arena, l.batch.get(), options, logits.data(), depths.data());
     const std::string suffix = topk ? "topk" : "threshold";
-    expect_near_all({logits.begin(), logits.end()}, l.fixture.tensor("logits_" + suffix).values(), 1e-7,
-                    "logits_" + suffix);
+    expect_near_all({logits.begin(), logits.end()}, l.fixture.tensor("logits_" + suffix).values(),
+                    l.tolerance("logits", 2e-6), "logits_" + suffix);
     if (l.model.config().body_recursions() > 0)
       expect_near_all({depths.begin(), depths.end()}, l.fixture.tensor("depths_" + suffix).values(), 0,
                       "depths_" + suffix);
@@ -66,11 +89,11 @@ TEST_P(FixtureCase, LossesAndGradients) {
     PassOptions options;
     options.recompute = recompute;
     const PassResult r = training_pass(l.model, arena, gradients.views(), l.batch.get(), options);
-    EXPECT_NEAR(r.lm_loss, l.fixture.scalar("lm_loss"), 1e-10);
-    EXPECT_NEAR(r.statistics.auxiliary_loss, l.fixture.scalar("auxiliary_loss"), 1e-10);
-    EXPECT_NEAR(r.statistics.z_loss, l.fixture.scalar("z_loss"), 1e-10);
-    EXPECT_NEAR(r.statistics.balancing_loss, l.fixture.scalar("balancing_loss"), 1e-10);
-    EXPECT_NEAR(r.loss(), l.fixture.scalar("loss"), 1e-10);
+    EXPECT_NEAR(r.lm_loss, l.fixture.scalar("lm_loss"), l.tolerance("loss", 1e-10));
+    EXPECT_NEAR(r.statistics.auxiliary_loss, l.fixture.scalar("auxiliary_loss"), l.tolerance("loss", 1e-10));
+    EXPECT_NEAR(r.statistics.z_loss, l.fixture.scalar("z_loss"), l.tolerance("loss", 1e-10));
+    EXPECT_NEAR(r.statistics.balancing_loss, l.fixture.scalar("balancing_loss"), l.tolerance("loss", 1e-10));
+    EXPECT_NEAR(r.loss(), l.fixture.scalar("loss"), l.tolerance("loss", 1e-10));
     if (l.fixture.has_scalar("max_vio")) {
       EXPECT_NEAR(r.statistics.max_vio, l.fixture.scalar("max_vio"), 1e-12);
     }
@@ -78,9 +101,11 @@ TEST_P(FixtureCase, LossesAndGradients) {
       EXPECT_NEAR(r.statistics.load_entropy, l.fixture.scalar("load_entropy"), 1e-12);
     }
     for (const Parameter& p : l.model.parameters().list()) {
-      const Tensor gradient = make_tensor(static_cast<double*>(gradients.flat().data) + p.offset, DType::float64,
-                                          p.rows, p.columns, p.name.c_str());
-      expect_near_all(read_master(l.model.ops(), gradient), l.fixture.tensor("grad." + p.name).values(), 3e-7, p.name);
+      const DType dtype = gradients.flat().dtype;
+      void* data = static_cast<char*>(gradients.flat().data) + p.offset * static_cast<int64_t>(dtype_size(dtype));
+      const std::vector<double> expected = l.fixture.tensor("grad." + p.name).values();
+      expect_near_all(read_master(l.model.ops(), make_tensor(data, dtype, p.rows, p.columns, p.name.c_str())), expected,
+                      l.tolerance("gradient", 3e-7) * norm_of(expected) + 1e-9, p.name);
     }
   }
 }
@@ -89,15 +114,17 @@ TEST_P(FixtureCase, EvaluationUnderBothRoutings) {
   Loaded l(GetParam());
   Arena arena(l.model.ops());
   PassOptions options;
-  EXPECT_NEAR(evaluation_pass(l.model, arena, l.batch.get(), options).lm_loss, l.fixture.scalar("lm_loss"), 1e-10);
+  EXPECT_NEAR(evaluation_pass(l.model, arena, l.batch.get(), options).lm_loss, l.fixture.scalar("lm_loss"),
+              l.tolerance("loss", 1e-10));
   options.routing = Routing::threshold;
   if (l.fixture.has_scalar("router_threshold")) options.router_threshold = l.fixture.scalar("router_threshold");
   EXPECT_NEAR(evaluation_pass(l.model, arena, l.batch.get(), options).lm_loss, l.fixture.scalar("lm_loss_threshold"),
-              1e-10);
+              l.tolerance("loss", 1e-10));
 }
 
-INSTANTIATE_TEST_SUITE_P(All, FixtureCase, testing::ValuesIn(Fixture::names()),
-                         [](const auto& info) { return info.param; });
+INSTANTIATE_TEST_SUITE_P(All, FixtureCase,
+                         testing::Combine(testing::ValuesIn(Fixture::names()), testing::ValuesIn(kPrecisions)),
+                         [](const auto& info) { return std::get<0>(info.param) + "_" + std::get<1>(info.param).name; });
 
 }  // namespace
 }  // namespace mor::test

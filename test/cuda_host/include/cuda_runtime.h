@@ -1,0 +1,243 @@
+// What cuda/**/*.cu include as <cuda_runtime.h> in the host run: the part of the CUDA language and of the runtime API
+// that they use, with CUDA's names and meanings. Must not know of any kernel.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <tuple>
+#include <utility>
+
+#include "test/cuda_host/run/block.h"
+
+// ---- language
+#define __global__
+#define __device__
+#define __host__
+#define __forceinline__ inline __attribute__((always_inline))
+#define __shared__ static
+#define __launch_bounds__(...)
+#define __align__(n) __attribute__((aligned(n)))
+
+struct uint3 {
+  unsigned x, y, z;
+};
+struct dim3 {
+  unsigned x, y, z;
+  constexpr dim3(unsigned x_ = 1, unsigned y_ = 1, unsigned z_ = 1) : x(x_), y(y_), z(z_) {}
+};
+struct alignas(8) uint2 {
+  unsigned x, y;
+};
+struct alignas(16) uint4 {
+  unsigned x, y, z, w;
+};
+struct alignas(8) float2 {
+  float x, y;
+};
+struct alignas(16) float4 {
+  float x, y, z, w;
+};
+inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) {
+  return {x, y, z, w};
+}
+inline float4 make_float4(float x, float y, float z, float w) {
+  return {x, y, z, w};
+}
+
+/// Of the running thread; set whenever a fiber is resumed.
+extern uint3 threadIdx, blockIdx;
+extern dim3 blockDim, gridDim;
+constexpr int warpSize = 32;
+
+// ---- synchronisation
+inline void __syncthreads() {
+  mor::cuda_host::barrier_sync(0, mor::cuda_host::block_threads(), "__syncthreads");
+}
+inline void __syncwarp(unsigned mask = 0xffffffffu) {
+  const mor::cuda_host::Meeting meeting(mask, "__syncwarp", 0);
+}
+inline void __threadfence() {}
+inline void __threadfence_block() {}
+inline void __threadfence_system() {}
+
+// ---- warp shuffles, votes and reductions
+template <class T>
+T __shfl_sync(unsigned mask, T value, int source, int width = 32) {
+  const mor::cuda_host::Meeting meeting(mask, "__shfl_sync", value);
+  const int first = mor::cuda_host::lane() & ~(width - 1);
+  return meeting.from<T>(first + (source & (width - 1)));
+}
+template <class T>
+T __shfl_xor_sync(unsigned mask, T value, int lane_mask, int width = 32) {
+  const mor::cuda_host::Meeting meeting(mask, "__shfl_xor_sync", value);
+  const int lane = mor::cuda_host::lane(), other = lane ^ lane_mask;
+  return meeting.from<T>(other < (lane & ~(width - 1)) + width ? other : lane);
+}
+template <class T>
+T __shfl_down_sync(unsigned mask, T value, unsigned delta, int width = 32) {
+  const mor::cuda_host::Meeting meeting(mask, "__shfl_down_sync", value);
+  const int lane = mor::cuda_host::lane(), other = lane + static_cast<int>(delta);
+  return meeting.from<T>(other < (lane & ~(width - 1)) + width ? other : lane);
+}
+template <class T>
+T __shfl_up_sync(unsigned mask, T value, unsigned delta, int width = 32) {
+  const mor::cuda_host::Meeting meeting(mask, "__shfl_up_sync", value);
+  const int lane = mor::cuda_host::lane(), other = lane - static_cast<int>(delta);
+  return meeting.from<T>(other >= (lane & ~(width - 1)) ? other : lane);
+}
+inline unsigned __ballot_sync(unsigned mask, int predicate) {
+  const mor::cuda_host::Meeting meeting(mask, "__ballot_sync", predicate);
+  unsigned votes = 0;
+  for (int l = 0; l < 32; ++l)
+    if ((mask >> l & 1) != 0 && meeting.from<int>(l) != 0) votes |= 1u << l;
+  return votes;
+}
+inline int __any_sync(unsigned mask, int predicate) {
+  return __ballot_sync(mask, predicate) != 0;
+}
+inline int __all_sync(unsigned mask, int predicate) {
+  return __ballot_sync(mask, predicate) == mask;
+}
+inline unsigned __reduce_add_sync(unsigned mask, unsigned value) {
+  const mor::cuda_host::Meeting meeting(mask, "__reduce_add_sync", value);
+  unsigned sum = 0;
+  for (int l = 0; l < 32; ++l)
+    if ((mask >> l & 1) != 0) sum += meeting.from<unsigned>(l);
+  return sum;
+}
+
+// ---- atomics: one thread runs at a time. Integers only: sums of floats would depend on the order.
+template <class T>
+T atomicAdd(T* address, T value) {
+  static_assert(std::is_integral_v<T>);
+  return std::exchange(*address, *address + value);
+}
+template <class T>
+T atomicMax(T* address, T value) {
+  static_assert(std::is_integral_v<T>);
+  return std::exchange(*address, std::max(*address, value));
+}
+template <class T>
+T atomicMin(T* address, T value) {
+  static_assert(std::is_integral_v<T>);
+  return std::exchange(*address, std::min(*address, value));
+}
+template <class T>
+T atomicCAS(T* address, T compare, T value) {
+  static_assert(std::is_integral_v<T>);
+  return std::exchange(*address, *address == compare ? value : *address);
+}
+
+// ---- small functions
+template <class T>
+T __ldg(const T* address) {
+  return *address;
+}
+inline unsigned __float_as_uint(float x) {
+  unsigned u;
+  std::memcpy(&u, &x, 4);
+  return u;
+}
+inline float __uint_as_float(unsigned u) {
+  float x;
+  std::memcpy(&x, &u, 4);
+  return x;
+}
+inline int __popc(unsigned x) {
+  return __builtin_popcount(x);
+}
+inline int __ffs(int x) {
+  return __builtin_ffs(x);
+}
+inline int __clz(int x) {
+  return x == 0 ? 32 : __builtin_clz(static_cast<unsigned>(x));
+}
+[[noreturn]] inline void __trap() {
+  mor::cuda_host::fail("__trap");
+}
+
+// ---- runtime API
+#define CUDART_VERSION 13000
+enum cudaError_t {
+  cudaSuccess = 0,
+  cudaErrorInvalidValue = 1,
+  cudaErrorMemoryAllocation = 2,
+  cudaErrorInvalidConfiguration = 9,
+  cudaErrorInsufficientDriver = 35,
+  cudaErrorNoDevice = 100,
+  cudaErrorInvalidDevice = 101,
+  cudaErrorLaunchFailure = 719,
+};
+/// In the host run the text of cudaErrorLaunchFailure says what the kernel did wrong.
+const char* cudaGetErrorString(cudaError_t error);
+
+enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2, cudaMemcpyDeviceToDevice = 3 };
+enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
+constexpr unsigned cudaStreamNonBlocking = 1, cudaHostAllocMapped = 2;
+
+struct cudaStreamOnHost;
+using cudaStream_t = cudaStreamOnHost*;
+
+struct cudaLaunchConfig_t {
+  dim3 gridDim, blockDim;
+  size_t dynamicSmemBytes;
+  cudaStream_t stream;
+};
+
+cudaError_t cudaDriverGetVersion(int* version);
+cudaError_t cudaGetDeviceCount(int* count);
+cudaError_t cudaSetDevice(int device);
+struct cudaDeviceProp {
+  char name[256];
+  size_t totalGlobalMem;
+  int major, minor;
+};
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device);
+cudaError_t cudaMemGetInfo(size_t* free, size_t* total);
+
+cudaError_t cudaMalloc(void** pointer, size_t bytes);
+cudaError_t cudaFree(void* pointer);
+cudaError_t cudaHostAlloc(void** pointer, size_t bytes, unsigned flags);
+cudaError_t cudaFreeHost(void* pointer);
+cudaError_t cudaHostGetDevicePointer(void** device, void* host, unsigned flags);
+cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream);
+cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t stream);
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags);
+cudaError_t cudaStreamDestroy(cudaStream_t stream);
+cudaError_t cudaStreamSynchronize(cudaStream_t stream);
+cudaError_t cudaGetLastError();
+
+namespace mor::cuda_host {
+cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel, const std::function<void()>& thread);
+cudaError_t allow_shared_memory(const void* kernel, int bytes);
+
+/// The machine that the runtime finds; tests change it.
+struct Machine {
+  int driver_version = CUDART_VERSION;  ///< 0: no driver
+  int gpus = 1;
+  int compute_capability_major = 9;
+  size_t memory_bytes = size_t{4} << 30;
+};
+Machine& machine();
+/// For tests: a device again after one was lost.
+void revive_device();
+}  // namespace mor::cuda_host
+
+template <class... Parameters>
+cudaError_t cudaFuncSetAttribute(void (*kernel)(Parameters...), cudaFuncAttribute, int value) {
+  return mor::cuda_host::allow_shared_memory(reinterpret_cast<const void*>(kernel), value);
+}
+template <class... Parameters, class... Arguments>
+cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Parameters...), Arguments&&... arguments) {
+  const std::tuple<Parameters...> copied(std::forward<Arguments>(arguments)...);
+  return mor::cuda_host::launch(*config, reinterpret_cast<const void*>(kernel), [&] { std::apply(kernel, copied); });
+}
+template <class... Parameters>
+cudaError_t cudaFuncGetName(const char** name, void (*)(Parameters...)) {
+  *name = "kernel";
+  return cudaSuccess;
+}

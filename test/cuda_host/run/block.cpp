@@ -1,0 +1,290 @@
+// The scheduler of a block's fibers. Must not know of memory, streams or kernels by name.
+#include "test/cuda_host/run/block.h"
+
+#include <algorithm>
+#include <array>
+#include <cstdlib>
+#include <deque>
+#include <exception>
+#include <memory>
+#include <new>
+#include <utility>
+#include <vector>
+
+#include "test/cuda_host/include/cuda_runtime.h"
+#include "test/cuda_host/run/fiber.h"
+
+uint3 threadIdx, blockIdx;
+dim3 blockDim, gridDim;
+
+namespace mor::cuda_host {
+
+struct Meeting::State {
+  uint32_t mask = 0, arrived = 0, left = 0;  ///< mask 0: not in use
+  const char* operation = nullptr;
+  alignas(16) uint8_t values[kWarpSize][kMaxBytes];
+};
+
+namespace {
+
+/// Unwinds the stack of a thread whose block has failed; no kernel may catch it.
+struct Abandoned {};
+
+enum class Wait { none, barrier, meeting, ended };
+
+struct Thread {
+  Thread() : fiber(&Thread::loop, this) {}
+  static void loop(void* self);
+
+  Fiber fiber;
+  int number = 0;
+  uint3 index{};
+  Wait wait = Wait::ended;
+  int barrier = 0;
+  const Meeting::State* meeting = nullptr;
+  const char* operation = "";
+  std::vector<AsyncCopy> begun;                ///< not yet in a group
+  std::deque<std::vector<AsyncCopy>> groups;  ///< committed, oldest first
+};
+
+struct Barrier {
+  int arrived = 0, expected = 0;
+};
+
+struct Grid {
+  std::vector<std::unique_ptr<Thread>> threads;  ///< kept from grid to grid; the first `count` are in use
+  int count = 0;
+  Thread* current = nullptr;
+  const std::function<void()>* kernel = nullptr;
+  std::exception_ptr error;
+  std::array<Barrier, kMaxBarriers> barriers;
+  std::vector<std::vector<std::unique_ptr<Meeting::State>>> meetings;  ///< of each warp
+  void* shared = nullptr;
+  bool falling_threads = false, falling_blocks = false;
+
+  void run_block();
+  std::string describe_deadlock() const;
+};
+
+Grid the_grid;
+Grid& grid() {
+  return the_grid;
+}
+
+void Thread::loop(void* argument) {
+  auto* self = static_cast<Thread*>(argument);
+  for (;;) {
+    try {
+      (*grid().kernel)();
+    } catch (const Abandoned&) {
+    } catch (...) {
+      if (!grid().error) grid().error = std::current_exception();
+    }
+    self->wait = Wait::ended;
+    self->fiber.suspend();
+  }
+}
+
+std::string name_of(const uint3& index) {
+  return "(" + std::to_string(index.x) + "," + std::to_string(index.y) + "," + std::to_string(index.z) + ")";
+}
+
+/// The running thread waits until something sets its state back to none.
+void wait_for(Wait wait, const char* operation) {
+  Thread& self = *grid().current;
+  self.wait = wait;
+  self.operation = operation;
+  while (self.wait != Wait::none) {
+    self.fiber.suspend();
+    if (grid().error) throw Abandoned{};
+  }
+}
+
+void Grid::run_block() {
+  for (Barrier& b : barriers) b = {};
+  for (auto& warp : meetings)
+    for (auto& state : warp) state->mask = 0;
+  for (int t = 0; t < count; ++t) {
+    Thread& thread = *threads[static_cast<size_t>(t)];
+    const auto n = static_cast<unsigned>(t);
+    thread.number = t;
+    thread.index = {n % blockDim.x, n / blockDim.x % blockDim.y, n / blockDim.x / blockDim.y};
+    thread.wait = Wait::none;
+    thread.begun.clear();
+    thread.groups.clear();
+  }
+  for (;;) {
+    bool progress = false, all_ended = true;
+    for (int i = 0; i < count; ++i) {
+      Thread& thread = *threads[static_cast<size_t>(falling_threads ? count - 1 - i : i)];
+      if (thread.wait == Wait::ended) continue;
+      all_ended = false;
+      if (thread.wait != Wait::none && !error) continue;
+      current = &thread;
+      ::threadIdx = thread.index;
+      thread.fiber.resume();
+      progress = true;
+    }
+    current = nullptr;
+    if (all_ended) break;
+    if (!progress) error = std::make_exception_ptr(KernelError(describe_deadlock()));
+  }
+  if (error) std::rethrow_exception(std::exchange(error, nullptr));
+}
+
+std::string Grid::describe_deadlock() const {
+  int ended = 0, waiting = 0;
+  const Thread* first = nullptr;
+  for (int t = 0; t < count; ++t) {
+    const Thread& thread = *threads[static_cast<size_t>(t)];
+    (thread.wait == Wait::ended ? ended : waiting) += 1;
+    if (thread.wait != Wait::ended && first == nullptr) first = &thread;
+  }
+  return "deadlock in block " + name_of(::blockIdx) + ": " + std::to_string(waiting) + " of " + std::to_string(count) +
+         " threads wait for others that never come, " + std::to_string(ended) + " have ended; thread " +
+         name_of(first->index) + " waits in " + first->operation;
+}
+
+struct FreeDeleter {
+  void operator()(void* p) const { std::free(p); }
+};
+
+}  // namespace
+
+void run_grid(Dim3 grid_size, Dim3 block_size, size_t dynamic_shared_bytes, const std::function<void()>& kernel) {
+  Grid& g = grid();
+  g.count = static_cast<int>(block_size.x * block_size.y * block_size.z);
+  while (g.threads.size() < static_cast<size_t>(g.count)) g.threads.push_back(std::make_unique<Thread>());
+  g.meetings.resize((g.threads.size() + kWarpSize - 1) / kWarpSize);
+  g.kernel = &kernel;
+  ::gridDim = dim3(grid_size.x, grid_size.y, grid_size.z);
+  ::blockDim = dim3(block_size.x, block_size.y, block_size.z);
+  // Exactly as many bytes as were asked for, so that the sanitizer sees the first one behind them.
+  void* memory = nullptr;
+  if (posix_memalign(&memory, 1024, dynamic_shared_bytes) != 0) throw std::bad_alloc();
+  const std::unique_ptr<void, FreeDeleter> shared(memory);
+  g.shared = memory;
+  const uint64_t blocks = uint64_t{grid_size.x} * grid_size.y * grid_size.z;
+  struct Reset {
+    Grid& g;
+    ~Reset() {
+      g.kernel = nullptr;
+      g.shared = nullptr;
+      g.falling_blocks = !g.falling_blocks;
+    }
+  } reset{g};
+  for (uint64_t i = 0; i < blocks; ++i) {
+    const uint64_t b = g.falling_blocks ? blocks - 1 - i : i;
+    ::blockIdx = {static_cast<unsigned>(b % grid_size.x), static_cast<unsigned>(b / grid_size.x % grid_size.y),
+                  static_cast<unsigned>(b / grid_size.x / grid_size.y)};
+    std::memset(memory, 0xff, dynamic_shared_bytes);
+    g.falling_threads = !g.falling_threads;
+    g.run_block();
+  }
+}
+
+bool in_kernel() {
+  return grid().kernel != nullptr;
+}
+
+void* dynamic_shared_memory() {
+  return grid().shared;
+}
+
+int lane() {
+  return grid().current->number % kWarpSize;
+}
+
+int block_threads() {
+  return grid().count;
+}
+
+void begin_async_copy(const AsyncCopy& copy) {
+  grid().current->begun.push_back(copy);
+}
+
+void commit_async_copies() {
+  Thread& self = *grid().current;
+  self.groups.push_back(std::exchange(self.begun, {}));
+}
+
+void wait_async_copies(unsigned pending) {
+  auto& groups = grid().current->groups;
+  for (; groups.size() > pending; groups.pop_front())
+    for (const AsyncCopy& copy : groups.front()) {
+      std::memcpy(copy.to, copy.from, copy.copied);
+      std::memset(static_cast<char*>(copy.to) + copy.copied, 0, copy.bytes - copy.copied);
+    }
+}
+
+void fail(const std::string& message) {
+  const Thread* thread = grid().current;
+  throw KernelError(message + " (block " + name_of(::blockIdx) + ", thread " + name_of(thread->index) + ")");
+}
+
+void barrier_sync(int id, int threads, const char* operation) {
+  Grid& g = grid();
+  if (id < 0 || id >= kMaxBarriers) fail(std::string(operation) + ": there is no barrier " + std::to_string(id));
+  Barrier& barrier = g.barriers[static_cast<size_t>(id)];
+  if (barrier.arrived == 0) barrier.expected = threads;
+  if (barrier.expected != threads)
+    fail(std::string(operation) + ": barrier " + std::to_string(id) + " is waited for with " +
+         std::to_string(barrier.expected) + " and with " + std::to_string(threads) + " threads");
+  g.current->barrier = id;
+  if (++barrier.arrived < barrier.expected) return wait_for(Wait::barrier, operation);
+  barrier.arrived = 0;
+  for (int t = 0; t < g.count; ++t) {
+    Thread& other = *g.threads[static_cast<size_t>(t)];
+    if (other.wait == Wait::barrier && other.barrier == id) other.wait = Wait::none;
+  }
+}
+
+Meeting::Meeting(uint32_t mask, const char* operation, const void* value, size_t bytes) {
+  Grid& g = grid();
+  Thread& self = *g.current;
+  const uint32_t me = 1u << lane();
+  const int warp = self.number / kWarpSize, present = g.count - warp * kWarpSize;
+  if ((mask & me) == 0) fail(std::string(operation) + ": the lane is not in the mask it calls with");
+  if (present < kWarpSize && (mask >> present) != 0)
+    fail(std::string(operation) + ": the mask names lanes that the block does not have");
+  auto& meetings = g.meetings[static_cast<size_t>(warp)];
+  state_ = nullptr;
+  State* unused = nullptr;
+  for (const auto& m : meetings) {
+    if (m->mask == 0) unused = m.get();
+    if (m->mask == mask && m->arrived != mask && (m->arrived & me) == 0) state_ = m.get();
+  }
+  if (state_ == nullptr) {
+    if (unused == nullptr) unused = meetings.emplace_back(std::make_unique<State>()).get();
+    state_ = unused;
+    state_->mask = mask;
+    state_->arrived = state_->left = 0;
+    state_->operation = operation;
+  }
+  if (std::strcmp(state_->operation, operation) != 0)
+    fail(std::string("lanes of one warp meet in different operations: ") + state_->operation + " and " + operation);
+  std::memcpy(state_->values[lane()], value, bytes);
+  state_->arrived |= me;
+  if (state_->arrived == mask) {
+    for (int l = 0; l < std::min(present, kWarpSize); ++l) {
+      Thread& other = *g.threads[static_cast<size_t>(warp * kWarpSize + l)];
+      if (other.wait == Wait::meeting && other.meeting == state_) other.wait = Wait::none;
+    }
+  } else {
+    self.meeting = state_;
+    wait_for(Wait::meeting, operation);
+  }
+}
+
+Meeting::~Meeting() {
+  state_->left |= 1u << lane();
+  if (state_->left == state_->mask) state_->mask = 0;
+}
+
+const void* Meeting::bytes_from(int other) const {
+  if (other < 0 || other >= kWarpSize || (state_->mask >> other & 1) == 0)
+    fail(std::string(state_->operation) + ": reads from lane " + std::to_string(other) + ", which is not in the mask");
+  return state_->values[other];
+}
+
+}  // namespace mor::cuda_host

@@ -1,0 +1,216 @@
+// The runtime API of the host run: one device whose memory only kernels and copies may touch; everything happens at
+// once. Must not know of any kernel.
+#include <sanitizer/asan_interface.h>
+
+#include <cstdlib>
+#include <map>
+#include <mutex>
+#include <string>
+#include <unordered_map>
+
+#include "test/cuda_host/include/cuda_runtime.h"
+
+struct cudaStreamOnHost {};
+
+namespace mor::cuda_host {
+
+namespace {
+
+constexpr size_t kSharedByDefault = size_t{48} << 10, kSharedAtMost = size_t{227} << 10;  // bytes per block, sm_90
+
+struct Device {
+  std::recursive_mutex mutex;  ///< one kernel or copy at a time
+  std::map<char*, size_t> allocations;
+  size_t used = 0;
+  std::unordered_map<const void*, size_t> shared_allowed;
+  std::string error;  ///< of the kernel that failed; the device is lost from then on
+
+  /// Whether one allocation holds all of [pointer, pointer + bytes).
+  bool holds(const void* pointer, size_t bytes) const {
+    auto* p = const_cast<char*>(static_cast<const char*>(pointer));
+    auto after = allocations.upper_bound(p);
+    if (after == allocations.begin()) return false;
+    const auto& [data, size] = *std::prev(after);
+    return p + bytes <= data + size;
+  }
+};
+
+Device& device() {
+  static Device instance;
+  return instance;
+}
+
+/// While one lives, device memory can be touched; otherwise the sanitizer reports every access: on a GPU the host has no
+/// business there.
+class Access {
+ public:
+  Access() : lock_(device().mutex) {
+    for (const auto& [data, bytes] : device().allocations) __asan_unpoison_memory_region(data, bytes);
+  }
+  ~Access() {
+    for (const auto& [data, bytes] : device().allocations) __asan_poison_memory_region(data, bytes);
+  }
+
+ private:
+  std::lock_guard<std::recursive_mutex> lock_;
+};
+
+}  // namespace
+
+cudaError_t allow_shared_memory(const void* kernel, int bytes) {
+  if (bytes < 0 || static_cast<size_t>(bytes) > kSharedAtMost) return cudaErrorInvalidValue;
+  device().shared_allowed[kernel] = static_cast<size_t>(bytes);
+  return cudaSuccess;
+}
+
+cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel, const std::function<void()>& thread) {
+  const dim3 g = config.gridDim, b = config.blockDim;
+  if (!device().error.empty()) return cudaErrorLaunchFailure;
+  if (g.x == 0 || g.y == 0 || g.z == 0 || g.x > 0x7fffffffu || g.y > 65535 || g.z > 65535)
+    return cudaErrorInvalidConfiguration;
+  if (b.x == 0 || b.y == 0 || b.z == 0 || b.z > 64 || uint64_t{b.x} * b.y * b.z > kMaxThreads)
+    return cudaErrorInvalidConfiguration;
+  const auto allowed = device().shared_allowed.find(kernel);
+  if (config.dynamicSmemBytes > (allowed == device().shared_allowed.end() ? kSharedByDefault : allowed->second))
+    return cudaErrorInvalidValue;
+  try {
+    const Access access;
+    run_grid({g.x, g.y, g.z}, {b.x, b.y, b.z}, config.dynamicSmemBytes, thread);
+  } catch (const KernelError& error) {
+    device().error = error.what();
+    return cudaErrorLaunchFailure;
+  }
+  return cudaSuccess;
+}
+
+Machine& machine() {
+  static Machine instance;
+  return instance;
+}
+
+void revive_device() {
+  device().error.clear();
+}
+
+}  // namespace mor::cuda_host
+
+using mor::cuda_host::device;
+using mor::cuda_host::machine;
+
+const char* cudaGetErrorString(cudaError_t error) {
+  switch (error) {
+    case cudaSuccess:
+      return "no error";
+    case cudaErrorInvalidValue:
+      return "invalid argument";
+    case cudaErrorMemoryAllocation:
+      return "out of memory";
+    case cudaErrorInvalidConfiguration:
+      return "invalid configuration argument";
+    case cudaErrorInsufficientDriver:
+      return "CUDA driver version is insufficient for CUDA runtime version";
+    case cudaErrorNoDevice:
+      return "no CUDA-capable device is detected";
+    case cudaErrorInvalidDevice:
+      return "invalid device ordinal";
+    case cudaErrorLaunchFailure:
+      return device().error.c_str();
+  }
+  return "unknown error";
+}
+
+cudaError_t cudaDriverGetVersion(int* version) {
+  *version = machine().driver_version;
+  return cudaSuccess;
+}
+cudaError_t cudaGetDeviceCount(int* count) {
+  *count = 0;
+  if (machine().driver_version < CUDART_VERSION) return cudaErrorInsufficientDriver;
+  if (machine().gpus == 0) return cudaErrorNoDevice;
+  *count = machine().gpus;
+  return cudaSuccess;
+}
+cudaError_t cudaSetDevice(int index) {
+  return index >= 0 && index < machine().gpus ? cudaSuccess : cudaErrorInvalidDevice;
+}
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int index) {
+  if (index < 0 || index >= machine().gpus) return cudaErrorInvalidDevice;
+  *properties = {};
+  std::strcpy(properties->name, "host run");
+  properties->totalGlobalMem = machine().memory_bytes;
+  properties->major = machine().compute_capability_major;
+  return cudaSuccess;
+}
+cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
+  *total = machine().memory_bytes;
+  *free = *total - std::min(*total, device().used);
+  return cudaSuccess;
+}
+
+cudaError_t cudaMalloc(void** pointer, size_t bytes) {
+  const std::lock_guard<std::recursive_mutex> lock(device().mutex);
+  if (bytes > machine().memory_bytes - std::min(machine().memory_bytes, device().used)) return cudaErrorMemoryAllocation;
+  void* data = nullptr;
+  if (posix_memalign(&data, 256, bytes) != 0) return cudaErrorMemoryAllocation;
+  std::memset(data, 0xff, bytes);  // NaN: what is read before it was written shows
+  device().allocations[static_cast<char*>(data)] = bytes;
+  device().used += bytes;
+  __asan_poison_memory_region(data, bytes);
+  *pointer = data;
+  return cudaSuccess;
+}
+cudaError_t cudaFree(void* pointer) {
+  if (pointer == nullptr) return cudaSuccess;
+  const std::lock_guard<std::recursive_mutex> lock(device().mutex);
+  const auto found = device().allocations.find(static_cast<char*>(pointer));
+  if (found == device().allocations.end()) return cudaErrorInvalidValue;
+  __asan_unpoison_memory_region(pointer, found->second);
+  device().used -= found->second;
+  device().allocations.erase(found);
+  std::free(pointer);
+  return cudaSuccess;
+}
+cudaError_t cudaHostAlloc(void** pointer, size_t bytes, unsigned) {
+  *pointer = std::calloc(1, bytes);
+  return *pointer == nullptr ? cudaErrorMemoryAllocation : cudaSuccess;
+}
+cudaError_t cudaFreeHost(void* pointer) {
+  std::free(pointer);
+  return cudaSuccess;
+}
+cudaError_t cudaHostGetDevicePointer(void** to, void* host, unsigned) {
+  *to = host;
+  return cudaSuccess;
+}
+cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t) {
+  if (!device().error.empty()) return cudaErrorLaunchFailure;
+  if (bytes == 0) return cudaSuccess;
+  const mor::cuda_host::Access access;
+  if (device().holds(to, bytes) != (kind != cudaMemcpyDeviceToHost)) return cudaErrorInvalidValue;
+  if (device().holds(from, bytes) != (kind != cudaMemcpyHostToDevice)) return cudaErrorInvalidValue;
+  std::memcpy(to, from, bytes);
+  return cudaSuccess;
+}
+cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t) {
+  if (!device().error.empty()) return cudaErrorLaunchFailure;
+  if (bytes == 0) return cudaSuccess;
+  const mor::cuda_host::Access access;
+  if (!device().holds(to, bytes)) return cudaErrorInvalidValue;
+  std::memset(to, value, bytes);
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
+  *stream = new cudaStreamOnHost;
+  return cudaSuccess;
+}
+cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+  delete stream;
+  return cudaSuccess;
+}
+cudaError_t cudaStreamSynchronize(cudaStream_t) {
+  return device().error.empty() ? cudaSuccess : cudaErrorLaunchFailure;
+}
+cudaError_t cudaGetLastError() {
+  return cudaSuccess;
+}

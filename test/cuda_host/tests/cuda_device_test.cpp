@@ -1,0 +1,161 @@
+// cuda_device and CudaOps where things go wrong: no driver, an old one, an old GPU, no memory, a lost device, input that
+// only a kernel can see. Must not know of ops' implementations.
+#include "cuda/cuda_device.h"
+
+#include <cuda_runtime.h>
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <vector>
+
+#include "cuda/launch.h"
+
+namespace mor::cuda_host::test {
+namespace {
+
+/// Every test starts with one good GPU and leaves one behind.
+class CudaDevice : public ::testing::Test {
+ protected:
+  ~CudaDevice() override {
+    machine() = {};
+    revive_device();
+  }
+};
+
+void expect_error(ErrorCode code, const std::string& message, const std::function<void()>& call) {
+  try {
+    call();
+    ADD_FAILURE() << "no error";
+  } catch (const Error& error) {
+    EXPECT_STREQ(error_code_name(error.code()), error_code_name(code));
+    EXPECT_EQ(std::string(error.what()), message);
+  }
+}
+
+TEST_F(CudaDevice, AGoodOneIsListedAndMade) {
+  std::string reason = "?";
+  const std::vector<CudaInfo> devices = cuda_devices(&reason);
+  EXPECT_EQ(reason, "");
+  ASSERT_EQ(devices.size(), 1u);
+  EXPECT_TRUE(devices[0].usable);
+  EXPECT_EQ(devices[0].name, "host run");
+  EXPECT_EQ(devices[0].compute_capability, "9.0");
+  EXPECT_EQ(make_cuda_ops(0, DType::bfloat16)->compute_dtype(), DType::bfloat16);
+  expect_error(ErrorCode::INVALID_ARGUMENT, "the CUDA device computes in float32 or bfloat16, not float64",
+               [] { make_cuda_ops(0, DType::float64); });
+}
+
+TEST_F(CudaDevice, WithoutADriverThereIsNone) {
+  machine().driver_version = 0;
+  std::string reason;
+  EXPECT_TRUE(cuda_devices(&reason).empty());
+  EXPECT_EQ(reason, "no NVIDIA driver was found (looked for libcuda.so.1); install one, or use device: 'cpu'");
+  expect_error(ErrorCode::DEVICE_UNAVAILABLE, "device 'cuda:0': " + reason, [] { make_cuda_ops(0, DType::float32); });
+}
+
+TEST_F(CudaDevice, AnOldDriverIsNamedWithBothVersions) {
+  machine().driver_version = 12040;
+  expect_error(ErrorCode::DRIVER_TOO_OLD,
+               "device 'cuda:0': the NVIDIA driver supports CUDA 12.4, but 13.0 is needed; update the driver, or use "
+               "device: 'cpu'",
+               [] { make_cuda_ops(0, DType::float32); });
+}
+
+TEST_F(CudaDevice, ADriverWithoutAGpu) {
+  machine().gpus = 0;
+  expect_error(ErrorCode::DEVICE_UNAVAILABLE,
+               "device 'cuda:0': the NVIDIA driver shows no GPU (CUDA_VISIBLE_DEVICES hides those it does not name); use "
+               "device: 'cpu'",
+               [] { make_cuda_ops(0, DType::float32); });
+}
+
+TEST_F(CudaDevice, AnIndexThatIsNotThere) {
+  for (int index : {-1, 1})
+    expect_error(ErrorCode::DEVICE_UNAVAILABLE,
+                 "device 'cuda:" + std::to_string(index) + "': there are 1 GPUs, numbered from 0",
+                 [=] { make_cuda_ops(index, DType::float32); });
+}
+
+TEST_F(CudaDevice, AnOldGpuIsListedWithItsReasonAndRefused) {
+  machine().compute_capability_major = 7;
+  const std::vector<CudaInfo> devices = cuda_devices(nullptr);
+  ASSERT_EQ(devices.size(), 1u);
+  EXPECT_FALSE(devices[0].usable);
+  EXPECT_EQ(devices[0].reason, "compute capability 7.0, but 8.0 (Ampere) or newer is needed");
+  expect_error(ErrorCode::DEVICE_TOO_OLD,
+               "device 'cuda:0' (host run): compute capability 7.0, but 8.0 (Ampere) or newer is needed; use device: "
+               "'cpu'",
+               [] { make_cuda_ops(0, DType::float32); });
+}
+
+TEST_F(CudaDevice, OutOfMemoryNamesTheSizesAndEndsNothing) {
+  machine().memory_bytes = 1000;
+  const std::unique_ptr<Ops> ops = make_cuda_ops(0, DType::float32);
+  void* some = ops->allocate(600);
+  expect_error(ErrorCode::OUT_OF_MEMORY,
+               "cuda:0 has no 500 bytes in one piece left: 400 of its 1000 bytes are free. Use a smaller batch, a shorter "
+               "context, fewer cache blocks or a smaller model",
+               [&] { ops->allocate(500); });
+  ops->zero(some, 600);
+  ops->release(some, 600);
+  ops->release(ops->allocate(900), 900);
+}
+
+TEST_F(CudaDevice, AnEmptyAllocationIsMemory) {
+  const std::unique_ptr<Ops> ops = make_cuda_ops(0, DType::float32);
+  void* nothing = ops->allocate(0);
+  EXPECT_NE(nothing, nullptr);
+  ops->release(nothing, 0);
+}
+
+void stuck() {
+  if (threadIdx.x == 0) __syncthreads();
+}
+void fine(int* out) {
+  *out = 1;
+}
+
+TEST_F(CudaDevice, AfterAnErrorEverythingThrowsThatError) {
+  cuda::Stream stream(0);
+  const std::string message =
+      "cuda:0 was lost in kernel: deadlock in block (0,0,0): 1 of 32 threads wait for others that never come, 31 have "
+      "ended; thread (0,0,0) waits in __syncthreads. It takes no more work from this model; save what you can on the CPU "
+      "and start a new process";
+  expect_error(ErrorCode::DEVICE_LOST, message, [&] { cuda::launch(stuck, dim3(1), dim3(32), 0, stream); });
+  revive_device();  // even if CUDA worked again, what this stream computed is not to be trusted
+  int* out = nullptr;
+  expect_error(ErrorCode::DEVICE_LOST, message, [&] { cuda::launch(fine, dim3(1), dim3(1), 0, stream, out); });
+  expect_error(ErrorCode::DEVICE_LOST, message, [&] { stream.synchronize(); });
+}
+
+TEST_F(CudaDevice, AnImpossibleLaunchIsAnErrorAndAnEmptyGridIsNoWork) {
+  cuda::Stream stream(0);
+  cuda::launch(stuck, dim3(0), dim3(32), 0, stream);
+  cuda::launch(stuck, dim3(3, 0), dim3(32), 0, stream);
+  EXPECT_THROW(cuda::launch(stuck, dim3(1), dim3(2000), 0, stream), Error);
+}
+
+TEST_F(CudaDevice, WhatAKernelReportsIsThrownOnceByTheNextWait) {
+  const std::unique_ptr<Ops> ops = make_cuda_ops(0, DType::float32);
+  std::vector<float> ones(12, 1.0f);
+  const std::vector<int32_t> target = {1, 9, 2};
+  auto* x = static_cast<float*>(ops->allocate(48));
+  auto* device_target = static_cast<int32_t*>(ops->allocate(12));
+  auto* losses = static_cast<float*>(ops->allocate(12));
+  ops->copy_to_device(x, ones.data(), 48);
+  ops->copy_to_device(device_target, target.data(), 12);
+  const Tensor rows = make_tensor(x, DType::float32, 3, 4, "x");
+  ops->cross_entropy_forward(rows, rows, device_target, make_vector(losses, DType::float32, 3, "losses"));
+  expect_error(ErrorCode::TOKEN_OUT_OF_RANGE,
+               "cross_entropy: target 9 of row 1 is outside the vocabulary of 3 (-1 means: ignore this row)",
+               [&] { ops->synchronize(); });
+  ops->synchronize();
+  ops->copy_to_host(ones.data(), losses, 12);
+  EXPECT_NEAR(ones[0], 1.0986123, 1e-6);
+  ops->release(x, 48);
+  ops->release(device_target, 12);
+  ops->release(losses, 12);
+}
+
+}  // namespace
+}  // namespace mor::cuda_host::test

@@ -1,0 +1,42 @@
+// Runs a kernel of a test on the execution model. Must not know of the model's inside.
+#pragma once
+
+#include <cuda_runtime.h>
+#include <gtest/gtest.h>
+
+#include <string>
+
+namespace mor::cuda_host::test {
+
+/// Launches and returns the error's text, or "" where there is none. A lost device is made whole again.
+template <class... Parameters, class... Arguments>
+std::string run(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared, Arguments... arguments) {
+  const cudaLaunchConfig_t config{grid, block, shared, nullptr};
+  const cudaError_t status = cudaLaunchKernelEx(&config, kernel, arguments...);
+  const std::string text = status == cudaSuccess ? "" : cudaGetErrorString(status);
+  revive_device();
+  return text;
+}
+
+/// n elements of device memory.
+template <class T>
+class DeviceArray {
+ public:
+  explicit DeviceArray(size_t n) : n_(n) { EXPECT_EQ(cudaMalloc(reinterpret_cast<void**>(&data_), n * sizeof(T)), cudaSuccess); }
+  DeviceArray(const DeviceArray&) = delete;
+  DeviceArray& operator=(const DeviceArray&) = delete;
+  ~DeviceArray() { cudaFree(data_); }
+  T* data() const { return data_; }
+  T operator[](size_t i) const {
+    T value{};
+    EXPECT_LT(i, n_);
+    EXPECT_EQ(cudaMemcpyAsync(&value, data_ + i, sizeof(T), cudaMemcpyDeviceToHost, nullptr), cudaSuccess);
+    return value;
+  }
+
+ private:
+  size_t n_;
+  T* data_ = nullptr;
+};
+
+}  // namespace mor::cuda_host::test
