@@ -42,7 +42,7 @@ export async function benchGenerate(rounds: number): Promise<Report> {
     buildCeilings()
     installNodeLlamaCpp()
     const before = measureReadBandwidth()
-    const { ours, rival } = await startContenders(folder)
+    const { ours, oursMor, rival } = await startContenders(folder)
     const series = {
       vanilla: newSeries(ours, 1, { name: 'vanilla' }),
       node_llama_cpp: newSeries(rival, 1),
@@ -51,7 +51,7 @@ export async function benchGenerate(rounds: number): Promise<Report> {
       ...Object.fromEntries(
         Object.entries(routings).map(([name, routing]) => [
           `mor_${name}`,
-          newSeries(ours, 1, { name: 'mor', ...routing }),
+          newSeries(oursMor, 1, { name: 'mor', ...routing }),
         ]),
       ),
     } as Record<string, Series>
@@ -61,7 +61,7 @@ export async function benchGenerate(rounds: number): Promise<Report> {
       one.eventLoopDelays.length = 0
     }
     for (let round = 0; round < rounds; round++) for (const one of Object.values(series)) await runRound(one)
-    await Promise.all([ours.end(), rival.end()])
+    await Promise.all([ours.end(), oursMor.end(), rival.end()])
     const after = measureReadBandwidth()
     reportAll(report, series, [before.median, after.median])
     return report
@@ -70,17 +70,21 @@ export async function benchGenerate(rounds: number): Promise<Report> {
   }
 }
 
-async function startContenders(folder: string): Promise<{ ours: Contender; rival: Contender }> {
-  const ours = await Contender.startTypeScript(join(__dirname, 'worker.ts'))
-  for (const [name, config] of Object.entries({ vanilla, mor })) {
-    await ours.ask('build', { name, config, threads, sequences: many })
-  }
+/** One process a model: the OpenMP threads of two models in one process would hinder each other. */
+async function startContenders(folder: string): Promise<{ ours: Contender; oursMor: Contender; rival: Contender }> {
+  const [ours, oursMor] = (await Promise.all(
+    Object.entries({ vanilla, mor }).map(async ([name, config]) => {
+      const contender = await Contender.startTypeScript(join(__dirname, 'worker.ts'))
+      await contender.ask('build', { name, config, threads, sequences: many })
+      return contender
+    }),
+  )) as [Contender, Contender]
   await ours.ask('save', { name: 'vanilla', folder })
   const path = join(folder, 'vanilla.gguf')
   await writeGguf(folder, path)
   const rival = await Contender.startTypeScript(join(__dirname, '..', 'baselines', 'node_llama_cpp.ts'))
   await rival.ask('load', { path, threads, sequences: many, contextSize })
-  return { ours, rival }
+  return { ours, oursMor, rival }
 }
 
 function newSeries(contender: Contender, sequences: number, options: { name?: string } = {}): Series {
