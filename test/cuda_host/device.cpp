@@ -1,5 +1,5 @@
-// The list of devices of the host run: CUDA kernels on the execution model, instead of native/device/device.cpp, so that
-// the same tests run on them. Must not know of models.
+// The list of devices of the host run: CUDA kernels on the execution model, instead of native/device/device.cpp, so
+// that the same tests run on them. Must not know of models.
 #include "device/device.h"
 
 #include "cuda/cuda_device.h"

@@ -232,7 +232,8 @@ cudaError_t cudaFuncSetAttribute(void (*kernel)(Parameters...), cudaFuncAttribut
   return mor::cuda_host::allow_shared_memory(reinterpret_cast<const void*>(kernel), value);
 }
 template <class... Parameters, class... Arguments>
-cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Parameters...), Arguments&&... arguments) {
+cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Parameters...),
+                               Arguments&&... arguments) {
   const std::tuple<Parameters...> copied(std::forward<Arguments>(arguments)...);
   return mor::cuda_host::launch(*config, reinterpret_cast<const void*>(kernel), [&] { std::apply(kernel, copied); });
 }

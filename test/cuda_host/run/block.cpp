@@ -43,7 +43,7 @@ struct Thread {
   int barrier = 0;
   const Meeting::State* meeting = nullptr;
   const char* operation = "";
-  std::vector<AsyncCopy> begun;                ///< not yet in a group
+  std::vector<AsyncCopy> begun;               ///< not yet in a group
   std::deque<std::vector<AsyncCopy>> groups;  ///< committed, oldest first
 };
 

@@ -27,8 +27,8 @@ constexpr int kWarpSize = 32;
 constexpr unsigned kMaxThreads = 1024;
 constexpr int kMaxBarriers = 16;
 
-/// Runs `kernel` once for every thread of every block. Threads of a block run in rising order in one block and in falling
-/// order in the next, blocks likewise in one grid and the next, so that code which needs an order shows. Throws
+/// Runs `kernel` once for every thread of every block. Threads of a block run in rising order in one block and in
+/// falling order in the next, blocks likewise in one grid and the next, so that code which needs an order shows. Throws
 /// KernelError, after every thread's stack has been unwound.
 void run_grid(Dim3 grid, Dim3 block, size_t dynamic_shared_bytes, const std::function<void()>& kernel);
 
@@ -52,7 +52,6 @@ void begin_async_copy(const AsyncCopy& copy);
 void commit_async_copies();
 /// Waits until at most `pending` of the youngest committed groups have not happened.
 void wait_async_copies(unsigned pending);
-
 
 /// Waits until `threads` threads of the block have come to barrier `id`. A thread that has ended never comes.
 void barrier_sync(int id, int threads, const char* operation);

@@ -22,9 +22,9 @@ constexpr size_t kGuardBytes = 4096;
 struct Fiber::Context {
   void (*body)(void*);
   void* argument;
-  void* stack;                   ///< guard page, then kStackBytes
-  context::fcontext_t inside;    ///< where the fiber goes on
-  context::fcontext_t outside;   ///< where whoever resumed it goes on
+  void* stack;                  ///< guard page, then kStackBytes
+  context::fcontext_t inside;   ///< where the fiber goes on
+  context::fcontext_t outside;  ///< where whoever resumed it goes on
   void* inside_fake_stack = nullptr;
   const void* outside_stack = nullptr;
   size_t outside_bytes = 0;
@@ -38,8 +38,8 @@ struct Fiber::Context {
 };
 
 Fiber::Fiber(void (*body)(void*), void* argument) : context_(new Context{}) {
-  void* memory =
-      mmap(nullptr, kGuardBytes + kStackBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* memory = mmap(nullptr, kGuardBytes + kStackBytes, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (memory == MAP_FAILED) throw std::bad_alloc();
   mprotect(memory, kGuardBytes, PROT_NONE);
   context_->body = body;

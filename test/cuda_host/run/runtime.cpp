@@ -40,8 +40,8 @@ Device& device() {
   return instance;
 }
 
-/// While one lives, device memory can be touched; otherwise the sanitizer reports every access: on a GPU the host has no
-/// business there.
+/// While one lives, device memory can be touched; otherwise the sanitizer reports every access: on a GPU the host has
+/// no business there.
 class Access {
  public:
   Access() : lock_(device().mutex) {
@@ -149,7 +149,8 @@ cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
 
 cudaError_t cudaMalloc(void** pointer, size_t bytes) {
   const std::lock_guard<std::recursive_mutex> lock(device().mutex);
-  if (bytes > machine().memory_bytes - std::min(machine().memory_bytes, device().used)) return cudaErrorMemoryAllocation;
+  if (bytes > machine().memory_bytes - std::min(machine().memory_bytes, device().used))
+    return cudaErrorMemoryAllocation;
   void* data = nullptr;
   if (posix_memalign(&data, 256, bytes) != 0) return cudaErrorMemoryAllocation;
   std::memset(data, 0xff, bytes);  // NaN: what is read before it was written shows

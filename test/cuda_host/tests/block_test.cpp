@@ -87,9 +87,10 @@ void half_waits_and_half_waits_elsewhere() {
 }
 
 TEST(Block, ABarrierThatSomeNeverReachIsADeadlock) {
-  EXPECT_EQ(run(half_waits, dim3(1), dim3(48), 0),
-            "deadlock in block (0,0,0): 16 of 48 threads wait for others that never come, 32 have ended; thread (0,0,0) "
-            "waits in __syncthreads");
+  EXPECT_EQ(
+      run(half_waits, dim3(1), dim3(48), 0),
+      "deadlock in block (0,0,0): 16 of 48 threads wait for others that never come, 32 have ended; thread (0,0,0) "
+      "waits in __syncthreads");
   EXPECT_NE(run(half_waits_and_half_waits_elsewhere, dim3(1), dim3(64), 0).find("deadlock"), std::string::npos);
 }
 
@@ -164,7 +165,8 @@ TEST(Block, ImpossibleLaunchesAreErrors) {
   EXPECT_EQ(status_of(dim3(1, 65536), dim3(32), 0), cudaErrorInvalidConfiguration);
   EXPECT_EQ(status_of(dim3(1), dim3(32), 48 << 10), cudaSuccess);
   EXPECT_EQ(status_of(dim3(1), dim3(32), (48 << 10) + 1), cudaErrorInvalidValue);
-  EXPECT_EQ(cudaFuncSetAttribute(nothing, cudaFuncAttributeMaxDynamicSharedMemorySize, 228 << 10), cudaErrorInvalidValue);
+  EXPECT_EQ(cudaFuncSetAttribute(nothing, cudaFuncAttributeMaxDynamicSharedMemorySize, 228 << 10),
+            cudaErrorInvalidValue);
   EXPECT_EQ(cudaFuncSetAttribute(nothing, cudaFuncAttributeMaxDynamicSharedMemorySize, 64 << 10), cudaSuccess);
   EXPECT_EQ(status_of(dim3(1), dim3(32), 64 << 10), cudaSuccess);
 }

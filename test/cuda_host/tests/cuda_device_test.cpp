@@ -1,5 +1,5 @@
-// cuda_device and CudaOps where things go wrong: no driver, an old one, an old GPU, no memory, a lost device, input that
-// only a kernel can see. Must not know of ops' implementations.
+// cuda_device and CudaOps where things go wrong: no driver, an old one, an old GPU, no memory, a lost device, input
+// that only a kernel can see. Must not know of ops' implementations.
 #include "cuda/cuda_device.h"
 
 #include <cuda_runtime.h>
@@ -63,10 +63,11 @@ TEST_F(CudaDevice, AnOldDriverIsNamedWithBothVersions) {
 
 TEST_F(CudaDevice, ADriverWithoutAGpu) {
   machine().gpus = 0;
-  expect_error(ErrorCode::DEVICE_UNAVAILABLE,
-               "device 'cuda:0': the NVIDIA driver shows no GPU (CUDA_VISIBLE_DEVICES hides those it does not name); use "
-               "device: 'cpu'",
-               [] { make_cuda_ops(0, DType::float32); });
+  expect_error(
+      ErrorCode::DEVICE_UNAVAILABLE,
+      "device 'cuda:0': the NVIDIA driver shows no GPU (CUDA_VISIBLE_DEVICES hides those it does not name); use "
+      "device: 'cpu'",
+      [] { make_cuda_ops(0, DType::float32); });
 }
 
 TEST_F(CudaDevice, AnIndexThatIsNotThere) {
@@ -92,10 +93,11 @@ TEST_F(CudaDevice, OutOfMemoryNamesTheSizesAndEndsNothing) {
   machine().memory_bytes = 1000;
   const std::unique_ptr<Ops> ops = make_cuda_ops(0, DType::float32);
   void* some = ops->allocate(600);
-  expect_error(ErrorCode::OUT_OF_MEMORY,
-               "cuda:0 has no 500 bytes in one piece left: 400 of its 1000 bytes are free. Use a smaller batch, a shorter "
-               "context, fewer cache blocks or a smaller model",
-               [&] { ops->allocate(500); });
+  expect_error(
+      ErrorCode::OUT_OF_MEMORY,
+      "cuda:0 has no 500 bytes in one piece left: 400 of its 1000 bytes are free. Use a smaller batch, a shorter "
+      "context, fewer cache blocks or a smaller model",
+      [&] { ops->allocate(500); });
   ops->zero(some, 600);
   ops->release(some, 600);
   ops->release(ops->allocate(900), 900);
@@ -119,7 +121,8 @@ TEST_F(CudaDevice, AfterAnErrorEverythingThrowsThatError) {
   cuda::Stream stream(0);
   const std::string message =
       "cuda:0 was lost in kernel: deadlock in block (0,0,0): 1 of 32 threads wait for others that never come, 31 have "
-      "ended; thread (0,0,0) waits in __syncthreads. It takes no more work from this model; save what you can on the CPU "
+      "ended; thread (0,0,0) waits in __syncthreads. It takes no more work from this model; save what you can on the "
+      "CPU "
       "and start a new process";
   expect_error(ErrorCode::DEVICE_LOST, message, [&] { cuda::launch(stuck, dim3(1), dim3(32), 0, stream); });
   revive_device();  // even if CUDA worked again, what this stream computed is not to be trusted

@@ -98,9 +98,10 @@ void mask_of_a_whole_warp() {
 }
 
 TEST(Warp, WrongMasksAreErrors) {
-  EXPECT_EQ(run(some_lanes_never_come, dim3(1), dim3(32), 0),
-            "deadlock in block (0,0,0): 10 of 32 threads wait for others that never come, 22 have ended; thread (0,0,0) "
-            "waits in __syncwarp");
+  EXPECT_EQ(
+      run(some_lanes_never_come, dim3(1), dim3(32), 0),
+      "deadlock in block (0,0,0): 10 of 32 threads wait for others that never come, 22 have ended; thread (0,0,0) "
+      "waits in __syncwarp");
   EXPECT_NE(run(lane_outside_its_mask, dim3(1), dim3(32), 0).find("not in the mask it calls with"), std::string::npos);
   EXPECT_NE(run(reads_outside_the_mask, dim3(1), dim3(32), 0).find("reads from lane 20"), std::string::npos);
   EXPECT_NE(run(different_operations, dim3(1), dim3(32), 0).find("different operations"), std::string::npos);

@@ -9,8 +9,9 @@ namespace cub {
 
 struct DeviceRadixSort {
   template <class Key, class Value>
-  static cudaError_t SortPairs(void* work, size_t& work_bytes, const Key* keys_in, Key* keys_out, const Value* values_in,
-                               Value* values_out, int n, int begin_bit, int end_bit, cudaStream_t stream) {
+  static cudaError_t SortPairs(void* work, size_t& work_bytes, const Key* keys_in, Key* keys_out,
+                               const Value* values_in, Value* values_out, int n, int begin_bit, int end_bit,
+                               cudaStream_t stream) {
     constexpr size_t kWorkBytes = 256;
     if (work == nullptr) {
       work_bytes = kWorkBytes;

@@ -1,0 +1,69 @@
+// CudaOps: memory and waiting. Must not hold any arithmetic of an op.
+#include "cuda/cuda_ops.h"
+
+namespace mor::cuda {
+
+CudaOps::CudaOps(int device, DType compute) : stream_(device), compute_(compute), fault_(stream_), scratch_(*this) {
+  MOR_CHECK(compute == DType::float32 || compute == DType::bfloat16, INVALID_ARGUMENT,
+            "the CUDA device computes in float32 or bfloat16, not ", dtype_name(compute));
+}
+
+CudaOps::~CudaOps() {
+  release(segment_table_, segment_table_bytes_);
+}
+
+void* CudaOps::allocate(size_t bytes) {
+  stream_.handle();
+  void* pointer = nullptr;
+  const cudaError_t status = cudaMalloc(&pointer, bytes == 0 ? 1 : bytes);
+  if (status == cudaErrorMemoryAllocation) {
+    cudaGetLastError();  // running out of memory does not end the device
+    size_t free = 0, total = 0;
+    stream_.check(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");
+    MOR_FAIL(OUT_OF_MEMORY, "cuda:", stream_.device(), " has no ", bytes, " bytes in one piece left: ", free,
+             " of its ", total,
+             " bytes are free. Use a smaller batch, a shorter context, fewer cache blocks or a smaller model");
+  }
+  stream_.check(status, "cudaMalloc");
+  return pointer;
+}
+
+void CudaOps::release(void* pointer, size_t) noexcept {
+  // cudaFree waits for the device, so that no kernel loses memory it works on. Of a lost device nothing can be freed.
+  if (pointer != nullptr && cudaSetDevice(stream_.device()) == cudaSuccess) cudaFree(pointer);
+}
+
+void CudaOps::copy_to_device(void* device, const void* host, size_t bytes) {
+  // From pageable memory the call returns when the bytes have been read, so `host` may change at once.
+  const cudaStream_t stream = stream_.handle();
+  stream_.check(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, stream), "copy_to_device");
+}
+
+void CudaOps::copy_to_host(void* host, const void* device, size_t bytes) {
+  const cudaStream_t stream = stream_.handle();
+  stream_.check(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, stream), "copy_to_host");
+  synchronize();
+}
+
+void CudaOps::copy(void* to, const void* from, size_t bytes) {
+  const cudaStream_t stream = stream_.handle();
+  stream_.check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream), "copy");
+}
+
+void CudaOps::zero(void* device, size_t bytes) {
+  const cudaStream_t stream = stream_.handle();
+  stream_.check(cudaMemsetAsync(device, 0, bytes, stream), "zero");
+}
+
+void CudaOps::synchronize() {
+  stream_.synchronize();
+  fault_.throw_if_any();
+}
+
+int32_t CudaOps::read_count(const int32_t* device) {
+  int32_t count = 0;
+  copy_to_host(&count, device, sizeof count);
+  return count;
+}
+
+}  // namespace mor::cuda

@@ -1,0 +1,39 @@
+// FaultBox: from what a kernel reported to the error that the CPU would throw. Must not know of ops' implementations.
+#include <utility>
+#include <vector>
+
+#include "cuda/fault.h"
+#include "ops/cross_entropy.h"
+#include "ops/select.h"
+
+namespace mor::cuda {
+
+FaultBox::FaultBox(Stream& stream) {
+  stream.check(cudaHostAlloc(reinterpret_cast<void**>(&host_), sizeof(Fault), cudaHostAllocMapped), "cudaHostAlloc");
+  *host_ = {};
+  stream.check(cudaHostGetDevicePointer(reinterpret_cast<void**>(&device_), host_, 0), "cudaHostGetDevicePointer");
+}
+
+FaultBox::~FaultBox() {
+  cudaFreeHost(host_);
+}
+
+void FaultBox::throw_if_any() {
+  if (host_->kind == FaultKind::none) return;
+  const Fault fault = std::exchange(*host_, Fault{});
+  const auto where = static_cast<size_t>(fault.where);
+  // The checks of ops/ word the errors; they are given input that is right everywhere but at the fault.
+  if (fault.kind == FaultKind::target_outside_vocabulary) {
+    std::vector<int32_t> target(where + 1, 0);
+    target[where] = fault.value;
+    check_targets(target.data(), fault.where + 1, fault.limit);
+  } else {
+    std::vector<int32_t> start, k(where + 1, 1);
+    for (int32_t s = 0; s <= fault.where; ++s) start.push_back(s);
+    start.push_back(fault.where + fault.limit);
+    k[where] = fault.value;
+    check_select_topk(start.data(), fault.where + 1, k.data());
+  }
+}
+
+}  // namespace mor::cuda

@@ -1,0 +1,67 @@
+// Stream: one CUDA stream and the error, if any, that ended it; launch: the one way kernels are started.
+// Must not know of any kernel or op.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <string>
+
+#include "core/check.h"
+
+namespace mor::cuda {
+
+/// The stream all work of one CudaOps goes through, in program order. After the first CUDA error every call throws that
+/// same error, DEVICE_LOST: what the device holds is not to be trusted any more.
+class Stream {
+ public:
+  explicit Stream(int device);
+  ~Stream();
+  Stream(const Stream&) = delete;
+  Stream& operator=(const Stream&) = delete;
+
+  int device() const { return device_; }
+  /// Makes the device current on the calling thread. Throws DEVICE_LOST after an error.
+  cudaStream_t handle();
+  /// Throws DEVICE_LOST, now and from now on, if `status` is an error. what: the call that returned it.
+  void check(cudaError_t status, const char* what);
+  /// Waits until everything put into the stream has happened.
+  void synchronize();
+
+ private:
+  void throw_if_lost() const;
+  int device_;
+  cudaStream_t stream_ = nullptr;
+  std::string lost_;  ///< the first error's message
+};
+
+/// Dynamic shared memory that a kernel may ask for without an attribute.
+constexpr size_t kSharedWithoutAsking = size_t{48} << 10;
+
+/// Starts kernel<<<grid, block, shared>>>(arguments...). A grid of no blocks is no work.
+template <class... Parameters, class... Arguments>
+void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared, Stream& stream,
+            Arguments... arguments) {
+  if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
+  cudaLaunchConfig_t config = {};
+  config.gridDim = grid;
+  config.blockDim = block;
+  config.dynamicSmemBytes = shared;
+  config.stream = stream.handle();
+  if (shared > kSharedWithoutAsking)
+    stream.check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared)),
+                 "cudaFuncSetAttribute");
+  const cudaError_t status = cudaLaunchKernelEx(&config, kernel, arguments...);
+  if (status == cudaSuccess) return;
+  const char* name = "a kernel";
+  cudaFuncGetName(&name, kernel);
+  stream.check(status, name);
+}
+
+/// How many blocks of `per_block` cover n.
+inline unsigned blocks_for(int64_t n, int64_t per_block) {
+  const int64_t blocks = (n + per_block - 1) / per_block;
+  MOR_CHECK(blocks <= 0x7fffffff, INVALID_ARGUMENT, "the CUDA device cannot run ", blocks, " blocks at once");
+  return static_cast<unsigned>(blocks);
+}
+
+}  // namespace mor::cuda

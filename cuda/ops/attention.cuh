@@ -1,0 +1,66 @@
+// What the forward and the backward kernels of attention share: where keys lie, and which sequence a row belongs to.
+// Must not know how attention is computed.
+#pragma once
+
+#include "core/tensor.h"
+#include "cuda/tile/vec.cuh"
+#include "ops/rows.h"
+
+namespace mor::cuda {
+
+/// Rows of heads in device memory: element c of head a of row i is data[i * stride + a * head_dim + c].
+template <class T>
+struct Heads {
+  T* data;
+  int64_t stride;
+  int heads, head_dim;
+
+  __device__ T* at(int64_t row, int64_t head) const { return data + row * stride + head * head_dim; }
+};
+
+template <class T>
+Heads<T> heads_of(const Tensor& tensor) {
+  return {tensor.as<std::remove_const_t<T>>(), tensor.row_stride, static_cast<int>(tensor.shape[1]),
+          static_cast<int>(tensor.shape[2])};
+}
+
+/// The slot of key j of sequence s (rows.h).
+__device__ __forceinline__ int64_t key_slot(const Rows& rows, int64_t s, int j) {
+  if (rows.block_size == 0) return static_cast<int64_t>(rows.key_start[s]) + j;
+  return static_cast<int64_t>(rows.block_table[s * rows.blocks_per_sequence + j / rows.block_size]) * rows.block_size +
+         j % rows.block_size;
+}
+
+/// The sequence that row i belongs to: the last one that starts at or before it.
+__device__ __forceinline__ int sequence_of(const Rows& rows, int i) {
+  int low = 0, high = rows.sequences;
+  while (high - low > 1) {
+    const int middle = low + (high - low) / 2;
+    (rows.start[middle] <= i ? low : high) = middle;
+  }
+  return low;
+}
+
+/// <a, b> over head_dim elements, in their order.
+template <int N, class T>
+__device__ __forceinline__ float dot(const T* a, const T* b, int head_dim) {
+  float sum = 0;
+  for (int c = 0; c < head_dim; c += N) {
+    float x[N], y[N];
+    load(x, a + c);
+    load(y, b + c);
+#pragma unroll
+    for (int i = 0; i < N; ++i) sum += x[i] * y[i];
+  }
+  return sum;
+}
+
+/// Of the elements of a head a lane keeps every 32nd.
+constexpr int kMostHeadDim = 256, kElementsPerLane = kMostHeadDim / 32;
+
+inline void check_head_dim(const char* op, const Tensor& q) {
+  MOR_CHECK(q.shape[2] <= kMostHeadDim, INVALID_ARGUMENT, op, ": head dim ", q.shape[2],
+            ", but the CUDA device computes up to ", kMostHeadDim);
+}
+
+}  // namespace mor::cuda

@@ -1,0 +1,51 @@
+// kv_write on the GPU: rows copied into the slots of a cache. Must not know of other ops.
+// Bytes: every element read and written once; backward writes twice.
+#include "cuda/cuda_ops.h"
+#include "cuda/tile/copy_rows.cuh"
+#include "ops/kv_write.h"
+
+namespace mor::cuda {
+
+namespace {
+
+template <int N, class T>
+struct KvWriteBackward {
+  T* d_cache;  ///< [slots, n]
+  int64_t d_cache_stride;
+  const int32_t* slot;  ///< [R]
+  T* d_x;               ///< [R, n]
+  int64_t d_x_stride;
+
+  __device__ void operator()(int64_t row, int64_t column) const {
+    T* cached = d_cache + row_of(slot, row) * d_cache_stride + column;
+    float d[N];
+    load(d, cached);
+    store(d_x + row * d_x_stride + column, d);
+    const float nothing[N] = {};
+    store(cached, nothing);
+  }
+};
+
+}  // namespace
+
+void CudaOps::kv_write(const Tensor& x, const int32_t* slot, const Tensor& cache) {
+  check_kv_write(x, cache);
+  with_type(compute_, [&](auto type) {
+    using T = decltype(type);
+    copy_rows<T, T>(stream_, x.rows(), x, nullptr, cache, slot);
+  });
+}
+
+void CudaOps::kv_write_backward(const Tensor& d_cache, const int32_t* slot, const Tensor& d_x) {
+  check_kv_write_backward(d_cache, d_x);
+  with_type(compute_, [&](auto type) {
+    using T = decltype(type);
+    with_width<T>(d_x.columns(), {&d_cache, &d_x}, [&](auto width) {
+      constexpr int N = width();
+      for_each<N>(stream_, d_x.rows(), d_x.columns(),
+                  KvWriteBackward<N, T>{d_cache.as<T>(), d_cache.row_stride, slot, d_x.as<T>(), d_x.row_stride});
+    });
+  });
+}
+
+}  // namespace mor::cuda

@@ -1,0 +1,136 @@
+// rmsnorm on the GPU: one block a row. Must not know of other ops.
+// Bytes: forward reads x twice, the second time from L1 (2·R·d elements from memory with y, 3·R·d with packed);
+// backward reads d_y and packed twice (again from L1), reads and writes d_packed, and writes 4·d bytes of partial sums
+// a block.
+#include <algorithm>
+
+#include "cuda/cuda_ops.h"
+#include "cuda/tile/copy_rows.cuh"
+#include "cuda/tile/partials.cuh"
+#include "cuda/tile/reduce.cuh"
+#include "cuda/tile/shared.cuh"
+#include "ops/rmsnorm.h"
+
+namespace mor::cuda {
+
+namespace {
+
+constexpr unsigned kMostThreads = 256;
+constexpr int64_t kRowsPerBlock = 4, kMostBlocks = 512;  // of the backward kernel
+
+/// Whole warps, of which no thread is without a vector in a row of d; it depends on d alone, as the order of sums must.
+unsigned threads_for(int64_t d, int width) {
+  return static_cast<unsigned>(std::clamp<int64_t>((d / width + 31) / 32 * 32, 32, kMostThreads));
+}
+
+template <int N, class T>
+__global__ void __launch_bounds__(kMostThreads)
+    rmsnorm_forward_kernel(int64_t d, const T* x /*[M,d]*/, int64_t x_stride, const int32_t* source /*[R]*/,
+                           const T* weight /*[d]*/, float epsilon, T* packed /*[R,d] or null*/, int64_t packed_stride,
+                           T* y /*[R,d]*/, int64_t y_stride, float* rstd /*[R] or null*/) {
+  const int64_t row = blockIdx.x;
+  const T* x_row = x + row_of(source, row) * x_stride;
+  float squares = 0;
+  for (int64_t column = threadIdx.x * N; column < d; column += blockDim.x * N) {
+    float value[N];
+    load(value, x_row + column);
+#pragma unroll
+    for (int i = 0; i < N; ++i) squares += value[i] * value[i];
+  }
+  const float r = 1.0f / sqrtf(block_sum(squares) / static_cast<float>(d) + epsilon);
+  for (int64_t column = threadIdx.x * N; column < d; column += blockDim.x * N) {
+    float value[N], w[N];
+    load(value, x_row + column);
+    load(w, weight + column);
+    if (packed != nullptr) store(packed + row * packed_stride + column, value);
+#pragma unroll
+    for (int i = 0; i < N; ++i) value[i] *= r * w[i];
+    store(y + row * y_stride + column, value);
+  }
+  if (rstd != nullptr && threadIdx.x == 0) rstd[row] = r;
+}
+
+/// Each block takes every gridDim.x-th row and keeps its sum of d_weight in shared memory, every thread its own
+/// columns.
+template <int N, class T>
+__global__ void __launch_bounds__(kMostThreads)
+    rmsnorm_backward_kernel(int64_t rows, int64_t d, const T* d_y /*[R,d]*/, int64_t d_y_stride,
+                            const T* packed /*[R,d]*/, int64_t packed_stride, const T* weight /*[d]*/,
+                            const float* rstd /*[R]*/, T* d_packed /*[R,d] +=*/, int64_t d_packed_stride,
+                            float* partial /*[blocks,d]*/) {
+  float* d_weight = dynamic_shared<float>();  // [d]
+  for (int64_t column = threadIdx.x * N; column < d; column += blockDim.x * N)
+#pragma unroll
+    for (int i = 0; i < N; ++i) d_weight[column + i] = 0;
+  for (int64_t row = blockIdx.x; row < rows; row += gridDim.x) {
+    const T *d_y_row = d_y + row * d_y_stride, *x_row = packed + row * packed_stride;
+    T* d_x_row = d_packed + row * d_packed_stride;
+    const float r = rstd[row];
+    float dot = 0;
+    for (int64_t column = threadIdx.x * N; column < d; column += blockDim.x * N) {
+      float dy[N], x[N], w[N];
+      load(dy, d_y_row + column);
+      load(x, x_row + column);
+      load(w, weight + column);
+#pragma unroll
+      for (int i = 0; i < N; ++i) dot += dy[i] * w[i] * x[i];
+    }
+    const float mean = block_sum(dot) * r / static_cast<float>(d);
+    for (int64_t column = threadIdx.x * N; column < d; column += blockDim.x * N) {
+      float dy[N], x[N], w[N], dx[N];
+      load(dy, d_y_row + column);
+      load(x, x_row + column);
+      load(w, weight + column);
+      load(dx, d_x_row + column);
+#pragma unroll
+      for (int i = 0; i < N; ++i) {
+        const float normal = x[i] * r;
+        dx[i] += r * (dy[i] * w[i] - normal * mean);
+        d_weight[column + i] += dy[i] * normal;
+      }
+      store(d_x_row + column, dx);
+    }
+  }
+  for (int64_t column = threadIdx.x * N; column < d; column += blockDim.x * N)
+#pragma unroll
+    for (int i = 0; i < N; ++i) partial[blockIdx.x * d + column + i] = d_weight[column + i];
+}
+
+}  // namespace
+
+void CudaOps::rmsnorm_forward(const Tensor& x, const int32_t* source, const Tensor& weight, double epsilon,
+                              const Tensor& packed, const Tensor& y, const Tensor& rstd) {
+  check_rmsnorm_forward(x, source, weight, packed, y, rstd);
+  const int64_t d = y.columns();
+  with_type(compute_, [&](auto type) {
+    using T = decltype(type);
+    with_width<T>(d, {&x, &weight, &packed, &y}, [&](auto width) {
+      constexpr int N = width();
+      launch(rmsnorm_forward_kernel<N, T>, dim3(blocks_for(y.rows(), 1)), dim3(threads_for(d, N)), 0, stream_, d,
+             x.as<T>(), x.row_stride, source, weight.as<T>(), static_cast<float>(epsilon),
+             packed ? packed.as<T>() : nullptr, packed.row_stride, y.as<T>(), y.row_stride,
+             rstd ? rstd.as<float>() : nullptr);
+    });
+  });
+}
+
+void CudaOps::rmsnorm_backward(const Tensor& d_y, const Tensor& packed, const Tensor& weight, const Tensor& rstd,
+                               const Tensor& d_packed, const Tensor& d_weight) {
+  check_rmsnorm_backward(d_y, packed, weight, rstd, d_packed, d_weight);
+  const int64_t rows = d_y.rows(), d = d_y.columns();
+  const int64_t blocks = std::min((rows + kRowsPerBlock - 1) / kRowsPerBlock, kMostBlocks);
+  const ScratchScope scope(scratch_);
+  float* partial = scratch_.tensor(DType::float32, blocks, d, "partial d_weight").as<float>();
+  with_type(compute_, [&](auto type) {
+    using T = decltype(type);
+    with_width<T>(d, {&d_y, &packed, &weight, &d_packed}, [&](auto width) {
+      constexpr int N = width();
+      launch(rmsnorm_backward_kernel<N, T>, dim3(blocks_for(blocks, 1)), dim3(threads_for(d, N)),
+             static_cast<size_t>(d) * sizeof(float), stream_, rows, d, d_y.as<T>(), d_y.row_stride, packed.as<T>(),
+             packed.row_stride, weight.as<T>(), rstd.as<float>(), d_packed.as<T>(), d_packed.row_stride, partial);
+    });
+  });
+  add_partials(stream_, partial, blocks, d, d_weight.as<float>(), d, d);
+}
+
+}  // namespace mor::cuda

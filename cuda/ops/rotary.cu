@@ -1,0 +1,59 @@
+// rotary on the GPU: pairs turned in place. Must not know of other ops.
+// Bytes: every element of x read and written once; the table's rows come from the caches.
+#include "cuda/cuda_ops.h"
+#include "cuda/tile/for_each.cuh"
+#include "cuda/tile/vec.cuh"
+#include "ops/rotary.h"
+
+namespace mor::cuda {
+
+namespace {
+
+/// Columns run over the first halves of all heads: column c is pair c % half of head c / half.
+template <int N, class T>
+struct Rotary {
+  T* x;  ///< [R, heads, 2 half]
+  int64_t x_stride;
+  const int32_t* position;  ///< [R]
+  const float* table;       ///< [positions, 2 half]: cosines, then sines
+  int64_t table_stride;
+  int half;
+  float direction;
+
+  __device__ void operator()(int64_t row, int64_t column) const {
+    const int pair = static_cast<int>(column) % half;
+    T* first = x + row * x_stride + (column - pair) * 2 + pair;
+    const float* angles = table + position[row] * table_stride + pair;
+    float a[N], b[N], cosine[N], sine[N];
+    load(a, first);
+    load(b, first + half);
+    load(cosine, angles);
+    load(sine, angles + half);
+#pragma unroll
+    for (int i = 0; i < N; ++i) {
+      const float turned = a[i] * cosine[i] - b[i] * (direction * sine[i]);
+      b[i] = b[i] * cosine[i] + a[i] * (direction * sine[i]);
+      a[i] = turned;
+    }
+    store(first, a);
+    store(first + half, b);
+  }
+};
+
+}  // namespace
+
+void CudaOps::rotary(const Tensor& x, const int32_t* position, const Tensor& table, int direction) {
+  check_rotary(x, table, direction);
+  const int64_t half = table.columns() / 2;
+  with_type(compute_, [&](auto type) {
+    using T = decltype(type);
+    with_width<T>(half, {&x, &table}, [&](auto width) {
+      constexpr int N = width();
+      for_each<N>(stream_, x.rows(), x.columns() / 2,
+                  Rotary<N, T>{x.as<T>(), x.row_stride, position, table.as<float>(), table.row_stride,
+                               static_cast<int>(half), static_cast<float>(direction)});
+    });
+  });
+}
+
+}  // namespace mor::cuda

@@ -1,0 +1,149 @@
+// router_scores on the GPU: products with few outputs, bound by reading x. Must not know of other ops.
+// Bytes: forward reads R·d elements (again from L1 for every kOutputs outputs more); backward reads x, reads and writes
+// d_x.
+#include <algorithm>
+
+#include "cuda/cuda_ops.h"
+#include "cuda/tile/copy_rows.cuh"
+#include "cuda/tile/partials.cuh"
+#include "cuda/tile/reduce.cuh"
+#include "ops/router_scores.h"
+
+namespace mor::cuda {
+
+namespace {
+
+constexpr int kOutputs = 4;  // summed in one pass over a row
+constexpr unsigned kWarpsPerBlock = 8, kColumnThreads = 128;
+constexpr int64_t kRowsPerPart = 32, kMostParts = 512;
+
+/// One warp a row.
+template <int N, class T>
+__global__ void __launch_bounds__(32 * kWarpsPerBlock)
+    router_scores_kernel(int64_t rows, int64_t d, int outputs, const T* x /*[M,d]*/, int64_t x_stride,
+                         const int32_t* source /*[R]*/, const T* weight /*[n,d]*/, int64_t weight_stride,
+                         float* scores /*[R,n]*/, int64_t scores_stride) {
+  const int64_t row = static_cast<int64_t>(blockIdx.x) * kWarpsPerBlock + threadIdx.x / 32;
+  if (row >= rows) return;
+  const T* x_row = x + row_of(source, row) * x_stride;
+  const unsigned lane = threadIdx.x % 32;
+  for (int first = 0; first < outputs; first += kOutputs) {
+    float dot[kOutputs] = {};
+    for (int64_t column = lane * N; column < d; column += 32 * N) {
+      float value[N], w[N];
+      load(value, x_row + column);
+#pragma unroll
+      for (int o = 0; o < kOutputs; ++o)
+        if (first + o < outputs) {
+          load(w, weight + (first + o) * weight_stride + column);
+#pragma unroll
+          for (int i = 0; i < N; ++i) dot[o] += value[i] * w[i];
+        }
+    }
+#pragma unroll
+    for (int o = 0; o < kOutputs; ++o) {
+      const float sum = warp_sum(dot[o]);
+      if (lane == 0 && first + o < outputs) scores[row * scores_stride + first + o] = sum;
+    }
+  }
+}
+
+template <int N, class T>
+struct AddInputGradient {
+  int outputs;
+  const float* d_scores;  ///< [R,n]
+  int64_t d_scores_stride;
+  const T* weight;  ///< [n,d]
+  int64_t weight_stride;
+  const int32_t* source;  ///< [R], distinct
+  T* d_x;                 ///< [M,d]
+  int64_t d_x_stride;
+
+  __device__ void operator()(int64_t row, int64_t column) const {
+    float sum[N] = {}, w[N];
+    for (int o = 0; o < outputs; ++o) {
+      const float d = d_scores[row * d_scores_stride + o];
+      load(w, weight + o * weight_stride + column);
+#pragma unroll
+      for (int i = 0; i < N; ++i) sum[i] += d * w[i];
+    }
+    T* target = d_x + row_of(source, row) * d_x_stride + column;
+    load(w, target);
+#pragma unroll
+    for (int i = 0; i < N; ++i) sum[i] += w[i];
+    store(target, sum);
+  }
+};
+
+/// Block (column block, part, output group) sums its columns over every gridDim.y-th row.
+template <int N, class T>
+__global__ void __launch_bounds__(kColumnThreads)
+    router_scores_weight_kernel(int64_t rows, int64_t d, int outputs, const float* d_scores /*[R,n]*/,
+                                int64_t d_scores_stride, const T* x /*[M,d]*/, int64_t x_stride,
+                                const int32_t* source /*[R]*/, float* partial /*[parts,n,d]*/) {
+  const int64_t column = (static_cast<int64_t>(blockIdx.x) * kColumnThreads + threadIdx.x) * N;
+  const int first = static_cast<int>(blockIdx.z) * kOutputs;
+  if (column >= d) return;
+  float sum[kOutputs][N] = {};
+  for (int64_t row = blockIdx.y; row < rows; row += gridDim.y) {
+    float value[N];
+    load(value, x + row_of(source, row) * x_stride + column);
+#pragma unroll
+    for (int o = 0; o < kOutputs; ++o) {
+      const float score = first + o < outputs ? d_scores[row * d_scores_stride + first + o] : 0.0f;
+#pragma unroll
+      for (int i = 0; i < N; ++i) sum[o][i] += score * value[i];
+    }
+  }
+#pragma unroll
+  for (int o = 0; o < kOutputs; ++o)
+    if (first + o < outputs) {
+      float* to = partial + (static_cast<int64_t>(blockIdx.y) * outputs + first + o) * d + column;
+#pragma unroll
+      for (int i = 0; i < N; ++i) to[i] = sum[o][i];
+    }
+}
+
+}  // namespace
+
+void CudaOps::router_scores_forward(const Tensor& x, const int32_t* source, const Tensor& weight,
+                                    const Tensor& scores) {
+  check_router_scores_forward(x, source, weight, scores);
+  const int outputs = static_cast<int>(weight.rows());
+  with_type(compute_, [&](auto type) {
+    using T = decltype(type);
+    with_width<T>(x.columns(), {&x, &weight}, [&](auto width) {
+      constexpr int N = width();
+      launch(router_scores_kernel<N, T>, dim3(blocks_for(scores.rows(), kWarpsPerBlock)), dim3(32 * kWarpsPerBlock), 0,
+             stream_, scores.rows(), x.columns(), outputs, x.as<T>(), x.row_stride, source, weight.as<T>(),
+             weight.row_stride, scores.as<float>(), scores.row_stride);
+    });
+  });
+}
+
+void CudaOps::router_scores_backward(const Tensor& d_scores, const Tensor& x, const int32_t* source,
+                                     const Tensor& weight, const Tensor& d_x, const Tensor& d_weight) {
+  check_router_scores_backward(d_scores, x, source, weight, d_x, d_weight);
+  const int64_t rows = d_scores.rows(), d = x.columns();
+  const int outputs = static_cast<int>(weight.rows());
+  const int64_t parts = std::min((rows + kRowsPerPart - 1) / kRowsPerPart, kMostParts);
+  const ScratchScope scope(scratch_);
+  float* partial = scratch_.tensor(DType::float32, parts, outputs * d, "partial d_weight").as<float>();
+  with_type(compute_, [&](auto type) {
+    using T = decltype(type);
+    with_width<T>(d, {&x, &weight, &d_x}, [&](auto width) {
+      constexpr int N = width();
+      const dim3 grid(blocks_for(d, kColumnThreads * N), static_cast<unsigned>(parts),
+                      static_cast<unsigned>((outputs + kOutputs - 1) / kOutputs));
+      launch(router_scores_weight_kernel<N, T>, grid, dim3(kColumnThreads), 0, stream_, rows, d, outputs,
+             d_scores.as<float>(), d_scores.row_stride, x.as<T>(), x.row_stride, source, partial);
+      if (!d_x) return;
+      for_each<N>(stream_, rows, d,
+                  AddInputGradient<N, T>{outputs, d_scores.as<float>(), d_scores.row_stride, weight.as<T>(),
+                                         weight.row_stride, source, d_x.as<T>(), d_x.row_stride});
+    });
+  });
+  add_partials(stream_, partial, parts, outputs * d, d_weight.as<float>(), d, d_weight.row_stride);
+}
+
+}  // namespace mor::cuda

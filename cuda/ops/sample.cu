@@ -1,0 +1,118 @@
+// sample on the GPU: one block a row, a few passes over its logits, no sort. Weights are fixed-point integers, so that
+// every sum is exact and the same on every GPU. Must not know of other ops.
+#include "core/rng.h"
+#include "cuda/cuda_ops.h"
+#include "cuda/tile/select.cuh"
+#include "ops/sample.h"
+
+namespace mor::cuda {
+
+namespace {
+
+constexpr float kOne =
+    1099511627776.0f;  // weight of the best token, 2^40; below a 2^-40th of it a token is never drawn
+
+struct Drawn {
+  int32_t token;  ///< -1: no logit is finite
+  float logprob;
+};
+
+/// The logits of one row; what is not finite is out of the draw.
+struct Logits {
+  const float* data;
+  __device__ bool finite(int64_t i) const { return (__float_as_uint(data[i]) & 0x7f800000u) != 0x7f800000u; }
+  __device__ float operator[](int64_t i) const { return finite(i) ? data[i] : -INFINITY; }
+  __device__ uint32_t key(int64_t i) const { return ordered_key((*this)[i]); }
+};
+
+/// Everything that comes before (key, last) in falling order, itself included.
+struct Kept {
+  uint32_t key;
+  int64_t last;
+};
+
+__global__ void __launch_bounds__(kMostSelectThreads)
+    sample_kernel(int64_t vocabulary, const float* logits /*[R,V]*/, int64_t logits_stride,
+                  const SamplingParams* params /*[R]*/, Drawn* drawn /*[R]*/) {
+  const Logits logit{logits + blockIdx.x * logits_stride};
+  const SamplingParams p = params[blockIdx.x];
+  float most = -INFINITY;
+  for (int64_t i = threadIdx.x; i < vocabulary; i += blockDim.x) most = logit[i] > most ? logit[i] : most;
+  most = block_reduce(most, Max{}, -INFINITY);
+  if (most == -INFINITY) {
+    if (threadIdx.x == 0) drawn[blockIdx.x] = {-1, 0.0f};
+    return;
+  }
+  int64_t token = vocabulary;
+  double sum = 0;
+  int finite = 0;
+  for (int64_t i = threadIdx.x; i < vocabulary; i += blockDim.x) {
+    if (logit[i] == most && i < token) token = i;
+    sum += static_cast<double>(expf(logit[i] - most));
+    finite += logit.finite(i) ? 1 : 0;
+  }
+  token = block_reduce(token, Min{}, vocabulary);
+  sum = block_sum(sum);
+  finite = block_sum(finite);
+  if (p.temperature > 0) {
+    // The inverse of a tiny temperature stays finite: 0 times it must be 0.
+    const float inverse = fminf(1.0f / p.temperature, 3.402823466e38f);
+    Kept kept = {0, vocabulary};
+    const auto is_kept = [&](int64_t i) {
+      const uint32_t key = logit.key(i);
+      return logit.finite(i) && (key > kept.key || (key == kept.key && i <= kept.last));
+    };
+    const auto weight = [&](int64_t i) {
+      return is_kept(i) ? static_cast<Weight>(expf((logit[i] - most) * inverse) * kOne) : Weight{0};
+    };
+    const auto key = [&](int64_t i) { return logit.key(i); };
+    const auto total = [&] {
+      Weight own = 0;
+      for (int64_t i = threadIdx.x; i < vocabulary; i += blockDim.x) own += weight(i);
+      return block_sum(own);
+    };
+    if (p.top_k > 0 && p.top_k < finite) {
+      const auto one = [&](int64_t i) { return logit.finite(i) ? Weight{1} : Weight{0}; };
+      const Cut cut = find_cut(vocabulary, key, one, static_cast<Weight>(p.top_k));
+      const auto tie = [&](int64_t i) { return key(i) == cut.key ? one(i) : Weight{0}; };
+      kept = {cut.key, find_in_order(vocabulary, tie, static_cast<Weight>(p.top_k) - cut.above)};
+    }
+    if (p.top_p < 1) {
+      const Weight mass = static_cast<Weight>(ceil(static_cast<double>(p.top_p) * static_cast<double>(total())));
+      const Weight target = mass > 0 ? mass : 1;
+      const Cut cut = find_cut(vocabulary, key, weight, target);
+      const auto tie = [&](int64_t i) { return key(i) == cut.key ? weight(i) : Weight{0}; };
+      kept = {cut.key, find_in_order(vocabulary, tie, target - cut.above)};
+    }
+    const Weight mass = total();
+    const float uniform = uniform_from_bits(philox(p.seed, 0, p.counter).v[0]);
+    const Weight point = static_cast<Weight>(static_cast<double>(uniform) * static_cast<double>(mass));
+    token = find_in_order(vocabulary, weight, (point < mass ? point : mass - 1) + 1);
+  }
+  if (threadIdx.x == 0)
+    drawn[blockIdx.x] = {static_cast<int32_t>(token),
+                         static_cast<float>(static_cast<double>(logit[token]) - static_cast<double>(most) - log(sum))};
+}
+
+}  // namespace
+
+void CudaOps::sample(const Tensor& logits, const SamplingParams* params, int32_t* token, float* logprob) {
+  check_sample(logits, params);
+  const size_t rows = static_cast<size_t>(logits.rows());
+  if (rows == 0) return;
+  const ScratchScope scope(scratch_);
+  auto* device_params = static_cast<SamplingParams*>(scratch_.allocate(rows * sizeof(SamplingParams)));
+  auto* device_drawn = static_cast<Drawn*>(scratch_.allocate(rows * sizeof(Drawn)));
+  copy_to_device(device_params, params, rows * sizeof(SamplingParams));
+  launch(sample_kernel, dim3(blocks_for(logits.rows(), 1)), dim3(select_threads(logits.columns())), 0, stream_,
+         logits.columns(), logits.as<float>(), logits.row_stride, device_params, device_drawn);
+  std::vector<Drawn> drawn(rows);
+  copy_to_host(drawn.data(), device_drawn, rows * sizeof(Drawn));
+  for (size_t i = 0; i < rows; ++i) {
+    check_finite_logits(drawn[i].token >= 0, static_cast<int64_t>(i));
+    token[i] = drawn[i].token;
+    if (logprob != nullptr) logprob[i] = drawn[i].logprob;
+  }
+}
+
+}  // namespace mor::cuda

@@ -1,0 +1,51 @@
+// bf16 on the device: storage, and conversion from and to float. Must not know of vectors or ops.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include "core/dtype.h"
+
+namespace mor {
+
+/// The device's view of bfloat16: no constructors, so that it may lie in shared memory. Arithmetic happens in float.
+struct bf16 {
+  uint16_t bits;
+};
+template <>
+struct dtype_of<bf16> {
+  static constexpr DType value = DType::bfloat16;
+};
+
+namespace cuda {
+
+__device__ __forceinline__ float to_float(float x) {
+  return x;
+}
+__device__ __forceinline__ float to_float(bf16 x) {
+  return __uint_as_float(static_cast<uint32_t>(x.bits) << 16);
+}
+
+/// Two floats rounded to nearest even, the first in the lower half.
+__device__ __forceinline__ uint32_t pack_bf16(float first, float second) {
+#if defined(MOR_CUDA_HOST)
+  return static_cast<uint32_t>(bfloat16(first).bits) | static_cast<uint32_t>(bfloat16(second).bits) << 16;
+#else
+  uint32_t packed;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(second), "f"(first));
+  return packed;
+#endif
+}
+
+template <class T>
+__device__ __forceinline__ T from_float(float x);
+template <>
+__device__ __forceinline__ float from_float<float>(float x) {
+  return x;
+}
+template <>
+__device__ __forceinline__ bf16 from_float<bf16>(float x) {
+  return {static_cast<uint16_t>(pack_bf16(x, 0.0f))};
+}
+
+}  // namespace cuda
+}  // namespace mor

@@ -1,0 +1,42 @@
+// Rows copied from one tensor to another, numbered on either side: gather, scatter and cast. Must not know of ops.
+#pragma once
+
+#include "core/tensor.h"
+#include "cuda/tile/for_each.cuh"
+#include "cuda/tile/vec.cuh"
+
+namespace mor::cuda {
+
+__device__ __forceinline__ int64_t row_of(const int32_t* index, int64_t row) {
+  return index == nullptr ? row : index[row];
+}
+
+template <int N, class From, class To>
+struct CopyRows {
+  const From* from;
+  int64_t from_stride;
+  const int32_t* from_row;  ///< null: identity
+  To* to;
+  int64_t to_stride;
+  const int32_t* to_row;  ///< null: identity
+
+  __device__ void operator()(int64_t row, int64_t column) const {
+    float x[N];
+    load(x, from + row_of(from_row, row) * from_stride + column);
+    store(to + row_of(to_row, row) * to_stride + column, x);
+  }
+};
+
+/// to[to_row[i]] = from[from_row[i]] for i < rows, converted from From to To.
+template <class From, class To>
+void copy_rows(Stream& stream, int64_t rows, const Tensor& from, const int32_t* from_row, const Tensor& to,
+               const int32_t* to_row) {
+  using Narrower = std::conditional_t<sizeof(From) < sizeof(To), From, To>;
+  with_width<Narrower>(to.columns(), {&from, &to}, [&](auto width) {
+    constexpr int N = width();
+    for_each<N>(stream, rows, to.columns(),
+                CopyRows<N, From, To>{from.as<From>(), from.row_stride, from_row, to.as<To>(), to.row_stride, to_row});
+  });
+}
+
+}  // namespace mor::cuda

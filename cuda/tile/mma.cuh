@@ -1,0 +1,74 @@
+// Matrix products of one warp (mma.sync) and the loads that feed them (ldmatrix). Must not know of ops.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include "cuda/tile/async_copy.cuh"
+#include "cuda/tile/bf16.cuh"
+
+namespace mor::cuda {
+
+/// d += a b for a [16,16] and b [16,8] in bf16, d [16,8] in float. With group = lane / 4 and pair = 2 (lane % 4), a
+/// lane holds, as pairs of neighbours,
+///   a: rows group, group + 8 at columns pair, then both at columns pair + 8;  b: rows pair, then pair + 8 at column
+///   group; d: row group at columns pair, pair + 1, then row group + 8.
+__device__ __forceinline__ void mma_16x8x16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+#if defined(MOR_CUDA_HOST)
+  struct Operands {
+    uint32_t a[4], b[2];
+  };
+  const cuda_host::Meeting meeting(0xffffffffu, "mma.sync", Operands{{a[0], a[1], a[2], a[3]}, {b[0], b[1]}});
+  const auto half = [](uint32_t packed, int i) { return to_float(bf16{static_cast<uint16_t>(packed >> (16 * i))}); };
+  const int group = cuda_host::lane() / 4, pair = 2 * (cuda_host::lane() % 4);
+  Operands left[4], right[2][4];
+  for (int i = 0; i < 4; ++i) {
+    left[i] = meeting.from<Operands>(4 * group + i);
+    for (int column = 0; column < 2; ++column) right[column][i] = meeting.from<Operands>(4 * (pair + column) + i);
+  }
+  for (int k = 0; k < 16; ++k) {
+    const int from = k / 2 % 4, part = k / 8;
+    for (int column = 0; column < 2; ++column) {
+      const float factor = half(right[column][from].b[part], k % 2);
+      d[column] += half(left[from].a[2 * part], k % 2) * factor;
+      d[2 + column] += half(left[from].a[2 * part + 1], k % 2) * factor;
+    }
+  }
+#else
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+#endif
+}
+
+/// Four 8x8 matrices of bf16 from shared memory: lanes 8m .. 8m + 7 name the rows of matrix m (16 bytes each, at
+/// multiples of 16), and to[m] gets, of matrix m, row lane / 4 at columns 2 (lane % 4) and the next; transposed: the
+/// same of its transpose.
+template <bool transposed = false>
+__device__ __forceinline__ void load_matrix_x4(uint32_t (&to)[4], const void* row) {
+#if defined(MOR_CUDA_HOST)
+  if (reinterpret_cast<uintptr_t>(row) % 16 != 0) cuda_host::fail("ldmatrix: an address is no multiple of 16");
+  const cuda_host::Meeting meeting(0xffffffffu, transposed ? "ldmatrix.trans" : "ldmatrix", row);
+  const int group = cuda_host::lane() / 4, pair = 2 * (cuda_host::lane() % 4);
+  for (int m = 0; m < 4; ++m) {
+    const auto at = [&](int i, int j) {
+      return static_cast<uint32_t>(static_cast<const bf16*>(meeting.from<const void*>(8 * m + i))[j].bits);
+    };
+    to[m] = transposed ? at(pair, group) | at(pair + 1, group) << 16 : at(group, pair) | at(group, pair + 1) << 16;
+  }
+#else
+  const uint32_t address = shared_address(row);
+  if constexpr (transposed)
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+                 : "r"(address)
+                 : "memory");
+  else
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+                 : "r"(address)
+                 : "memory");
+#endif
+}
+
+}  // namespace mor::cuda

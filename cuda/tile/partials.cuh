@@ -1,0 +1,39 @@
+// The second half of every sum over rows: what each block of a kernel has summed is added up in the order of the
+// blocks. Must not know what was summed.
+#pragma once
+
+#include "cuda/launch.h"
+
+namespace mor::cuda {
+
+constexpr unsigned kPartialColumns = 32, kPartialStripes = 8;
+
+/// out[(c / row) * out_stride + c % row] += sum over p < parts of partial[p, c], c < columns: a stripe of threads sums
+/// every kPartialStripes-th part, then the stripes are added in order.
+template <class T>
+__global__ void __launch_bounds__(kPartialColumns* kPartialStripes)
+    add_partials_kernel(const T* partial /*[parts, columns]*/, int64_t parts, int64_t columns, float* out, int64_t row,
+                        int64_t out_stride) {
+  __shared__ T stripes[kPartialStripes][kPartialColumns];
+  const int64_t column = static_cast<int64_t>(blockIdx.x) * kPartialColumns + threadIdx.x;
+  T sum = 0;
+  if (column < columns)
+    for (int64_t p = threadIdx.y; p < parts; p += kPartialStripes) sum += partial[p * columns + column];
+  stripes[threadIdx.y][threadIdx.x] = sum;
+  __syncthreads();
+  if (threadIdx.y != 0 || column >= columns) return;
+  for (unsigned stripe = 1; stripe < kPartialStripes; ++stripe) sum += stripes[stripe][threadIdx.x];
+  float& target = out[column / row * out_stride + column % row];
+  target = static_cast<float>(target + sum);
+}
+
+/// out [columns / row, row] float, rows out_stride apart.
+template <class T>
+void add_partials(Stream& stream, const T* partial, int64_t parts, int64_t columns, float* out, int64_t row,
+                  int64_t out_stride) {
+  if (parts == 0) return;
+  launch(add_partials_kernel<T>, dim3(blocks_for(columns, kPartialColumns)), dim3(kPartialColumns, kPartialStripes), 0,
+         stream, partial, parts, columns, out, row, out_stride);
+}
+
+}  // namespace mor::cuda

@@ -1,0 +1,59 @@
+// Sums and maxima over a warp and over a block, in an order that depends on nothing but the block's size. Must not know
+// of ops.
+#pragma once
+
+#include <cuda_runtime.h>
+
+namespace mor::cuda {
+
+constexpr unsigned kAllLanes = 0xffffffffu;
+
+struct Sum {
+  template <class T>
+  __device__ __forceinline__ T operator()(T a, T b) const {
+    return a + b;
+  }
+};
+struct Max {
+  template <class T>
+  __device__ __forceinline__ T operator()(T a, T b) const {
+    return a > b ? a : b;
+  }
+};
+struct Min {
+  template <class T>
+  __device__ __forceinline__ T operator()(T a, T b) const {
+    return a < b ? a : b;
+  }
+};
+
+/// Every lane gets the result.
+template <class Combine, class T>
+__device__ __forceinline__ T warp_reduce(T value, Combine combine) {
+#pragma unroll
+  for (int offset = 16; offset > 0; offset /= 2) value = combine(value, __shfl_xor_sync(kAllLanes, value, offset));
+  return value;
+}
+
+/// Every thread of a one-dimensional block of whole warps gets the result. Two barriers.
+template <class Combine, class T>
+__device__ __forceinline__ T block_reduce(T value, Combine combine, T neutral) {
+  __shared__ T of_warp[32];
+  const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  value = warp_reduce(value, combine);
+  __syncthreads();  // of_warp of the call before has been read
+  if (lane == 0) of_warp[warp] = value;
+  __syncthreads();
+  return warp_reduce(lane < blockDim.x / 32 ? of_warp[lane] : neutral, combine);
+}
+
+template <class T>
+__device__ __forceinline__ T warp_sum(T value) {
+  return warp_reduce(value, Sum{});
+}
+template <class T>
+__device__ __forceinline__ T block_sum(T value) {
+  return block_reduce(value, Sum{}, T(0));
+}
+
+}  // namespace mor::cuda

@@ -1,0 +1,66 @@
+// Loads and stores of several neighbouring elements at once, up to 16 bytes an instruction. Must not know of ops.
+#pragma once
+
+#include <initializer_list>
+#include <type_traits>
+
+#include "core/tensor.h"
+#include "cuda/tile/bf16.cuh"
+
+namespace mor::cuda {
+
+/// N elements that lie together, as aligned as one instruction needs.
+template <class T, int N>
+struct alignas(N * sizeof(T) < 16 ? N * sizeof(T) : 16) Vec {
+  T v[N];
+};
+
+template <int N, class T>
+__device__ __forceinline__ void load(float (&to)[N], const T* from) {
+  const Vec<T, N> vec = *reinterpret_cast<const Vec<T, N>*>(from);
+#pragma unroll
+  for (int i = 0; i < N; ++i) to[i] = to_float(vec.v[i]);
+}
+
+template <int N>
+__device__ __forceinline__ void store(float* to, const float (&from)[N]) {
+  Vec<float, N> vec;
+#pragma unroll
+  for (int i = 0; i < N; ++i) vec.v[i] = from[i];
+  *reinterpret_cast<Vec<float, N>*>(to) = vec;
+}
+template <int N>
+__device__ __forceinline__ void store(bf16* to, const float (&from)[N]) {
+  if constexpr (N == 1) {
+    *to = from_float<bf16>(from[0]);
+  } else {
+    Vec<uint32_t, N / 2> vec;
+#pragma unroll
+    for (int i = 0; i < N / 2; ++i) vec.v[i] = pack_bf16(from[2 * i], from[2 * i + 1]);
+    *reinterpret_cast<Vec<uint32_t, N / 2>*>(to) = vec;
+  }
+}
+
+/// Elements of T in 16 bytes.
+template <class T>
+constexpr int kVectorWidth = 16 / static_cast<int>(sizeof(T));
+
+/// Whether every row of the tensor begins at a multiple of 16 bytes. An empty tensor stands in nobody's way.
+inline bool rows_aligned(const Tensor& tensor) {
+  return reinterpret_cast<uintptr_t>(tensor.data) % 16 == 0 &&
+         (tensor.rows() <= 1 || tensor.row_stride * static_cast<int64_t>(dtype_size(tensor.dtype)) % 16 == 0);
+}
+
+/// Runs body(width) with the vector width of T where rows of `columns` elements allow it in all of these tensors, else
+/// with width 1: with_width<T>(columns, {&x, &y}, [&](auto width) { constexpr int N = width(); … }).
+template <class T, class Body>
+void with_width(int64_t columns, std::initializer_list<const Tensor*> tensors, const Body& body) {
+  bool wide = columns % kVectorWidth<T> == 0;
+  for (const Tensor* tensor : tensors) wide = wide && rows_aligned(*tensor);
+  if (wide)
+    body(std::integral_constant<int, kVectorWidth<T>>{});
+  else
+    body(std::integral_constant<int, 1>{});
+}
+
+}  // namespace mor::cuda
