@@ -36,7 +36,6 @@ export function loadNativeFrom(root: string): NativeAddon {
       { cause },
     )
   }
-  limitSpinning()
   try {
     return requireFrom(binary) as NativeAddon
   } catch (cause) {
@@ -47,13 +46,4 @@ export function loadNativeFrom(root: string): NativeAddon {
       { cause },
     )
   }
-}
-
-/**
- * OpenMP threads wait for each other by spinning, by default for milliseconds: on a machine that has other work to do, the
- * event loop included, that costs whole time slices. About 50 microseconds bridge the gaps inside a step; then they sleep.
- * The runtime reads this once, when the addon is loaded; whoever has set either variable keeps their choice.
- */
-function limitSpinning(): void {
-  if (process.env.OMP_WAIT_POLICY === undefined) process.env.GOMP_SPINCOUNT ??= '20000'
 }

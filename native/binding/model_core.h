@@ -44,6 +44,7 @@ class ModelCore {
   // ---- on the worker's thread
   /// Throws OUT_OF_MEMORY where the weights cannot fit the machine, and what Model and make_ops throw.
   void create(const ModelConfig& config, const std::string& device, DType dtype, int threads);
+  bool created() const { return model_ != nullptr; }
   Model& model() { return *model_; }
   Arena& activations() { return *activations_; }
   /// For token ids; reset by its user.

@@ -12,22 +12,22 @@ namespace {
 /// sums[j] += sum over l of weight[l][j] * x[l], for j < n.
 template <int N>
 void accumulate_transposed(const float (*weight)[kTileKeys], int64_t n, const float* x, int64_t dims, float* sums) {
-  for (int64_t c = 0; c < dims; c += 2 * kWide) {
-    Wide a[N], b[N];
+  for (int64_t c = 0; c < dims; c += 2 * kLanes) {
+    Vec a[N], b[N];
     for (int l = 0; l < N; ++l) {
-      a[l] = load_wide(x + l * dims + c);
-      b[l] = load_wide(x + l * dims + c + kWide);
+      a[l] = load(x + l * dims + c);
+      b[l] = load(x + l * dims + c + kLanes);
     }
     for (int64_t j = 0; j < n; ++j) {
       float* to = sums + j * dims + c;
-      Wide first = load_wide(to), second = load_wide(to + kWide);
+      Vec first = load(to), second = load(to + kLanes);
       for (int l = 0; l < N; ++l) {
-        const Wide value = splat_wide(weight[l][j]);
+        const Vec value = splat(weight[l][j]);
         first += value * a[l];
         second += value * b[l];
       }
-      store_wide(to, first);
-      store_wide(to + kWide, second);
+      store(to, first);
+      store(to + kLanes, second);
     }
   }
 }
@@ -52,7 +52,7 @@ struct TileData {
 template <int N>
 void take_tile(const AttentionCall& call, const Lanes& lanes, int64_t first_lane, int64_t x, int64_t first, int64_t n,
                const LaneData& lane, const TileData& tile) {
-  constexpr VecI kIndex = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+  const VecI index = lane_numbers();
   const int64_t dims = call.padded_dim, at = x * dims;
   alignas(64) float weight[N][kTileKeys], d_score[N][kTileKeys];
   int64_t seen[N];
@@ -63,7 +63,7 @@ void take_tile(const AttentionCall& call, const Lanes& lanes, int64_t first_lane
   multiply_transposed<N>(lane.d_out + at, call.head_dim, dims, tile.values_transposed, most, d_score);
   for (int l = 0; l < N; ++l)
     for (int64_t j = 0; j < most; j += kLanes) {
-      const VecI visible = kIndex < static_cast<int32_t>(seen[l] - j);
+      const VecI visible = index < static_cast<int32_t>(seen[l] - j);
       const Vec p = select(visible, exp(load(weight[l] + j) - lane.lse[x + l]), Vec{});
       const Vec d_s = p * (load(d_score[l] + j) - lane.delta[x + l]);
       store(weight[l] + j, p);

@@ -54,11 +54,11 @@ void combine(const State& to, const State& from, int64_t lanes, const AttentionC
 
 /// Takes the first n scores of one lane into its state; they become weights exp(score - largest).
 void take_scores(float* score, int64_t n, const State& state, int64_t x, int64_t dims) {
-  constexpr VecI kIndex = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+  const VecI index = lane_numbers();
   const int64_t vectors = (n + kLanes - 1) / kLanes;
   Vec largest_lanes = splat(state.largest[x]);
   for (int64_t j = 0; j < vectors; ++j) {
-    const VecI seen = kIndex < static_cast<int32_t>(n - j * kLanes);
+    const VecI seen = index < static_cast<int32_t>(n - j * kLanes);
     const Vec s = select(seen, load(score + j * kLanes), splat(-std::numeric_limits<float>::infinity()));
     store(score + j * kLanes, s);
     largest_lanes = max(largest_lanes, s);

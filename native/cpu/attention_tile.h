@@ -13,28 +13,8 @@ namespace mor::MOR_CPU_ISA {
 
 constexpr int64_t kTileKeys = 64;
 
-// The inner loops are written in the widest vector that fits a register: one that does not lives in memory.
 typedef float Vec8 __attribute__((vector_size(32)));
-#if defined(__AVX512F__)
-typedef Vec Wide;
-#else
-typedef Vec8 Wide;
-#endif
 typedef uint32_t Vec8U __attribute__((vector_size(32)));
-constexpr int64_t kWide = sizeof(Wide) / sizeof(float);
-
-inline Wide load_wide(const float* p) {
-  Wide v;
-  std::memcpy(&v, p, sizeof v);
-  return v;
-}
-inline void store_wide(float* p, Wide v) {
-  std::memcpy(p, &v, sizeof v);
-}
-/// Subtracting 0 changes no number, so the compiler leaves it out (0 + x it could not: x may be -0).
-inline Wide splat_wide(float x) {
-  return x - Wide{};
-}
 
 /// Element j of v[i] becomes element i of v[j].
 inline void transpose(Vec8 (&v)[8]) {
@@ -123,19 +103,19 @@ void load_tile_transposed(const T* const* row, int64_t n, const AttentionCall& c
 template <int N>
 void multiply_transposed(const float* x, int64_t dims, int64_t x_stride, const float* tile, int64_t n,
                          float (*product)[kTileKeys]) {
-  for (int64_t j = 0; j < n; j += 2 * kWide) {
-    Wide sums[N][2] = {};
+  for (int64_t j = 0; j < n; j += 2 * kLanes) {
+    Vec sums[N][2] = {};
     for (int64_t c = 0; c < dims; ++c) {
-      const Wide a = load_wide(tile + c * kTileKeys + j), b = load_wide(tile + c * kTileKeys + j + kWide);
+      const Vec a = load(tile + c * kTileKeys + j), b = load(tile + c * kTileKeys + j + kLanes);
       for (int l = 0; l < N; ++l) {
-        const Wide value = splat_wide(x[l * x_stride + c]);
+        const Vec value = splat(x[l * x_stride + c]);
         sums[l][0] += value * a;
         sums[l][1] += value * b;
       }
     }
     for (int l = 0; l < N; ++l) {
-      store_wide(product[l] + j, sums[l][0]);
-      store_wide(product[l] + j + kWide, sums[l][1]);
+      store(product[l] + j, sums[l][0]);
+      store(product[l] + j + kLanes, sums[l][1]);
     }
   }
 }
@@ -144,23 +124,23 @@ void multiply_transposed(const float* x, int64_t dims, int64_t x_stride, const f
 template <int N>
 void accumulate(const float (*weight)[kTileKeys], int64_t begin, int64_t end, const float* tile, int64_t dims,
                 float* sum) {
-  for (int64_t c = 0; c < dims; c += 2 * kWide) {
-    Wide sums[N][2];
+  for (int64_t c = 0; c < dims; c += 2 * kLanes) {
+    Vec sums[N][2];
     for (int l = 0; l < N; ++l) {
-      sums[l][0] = load_wide(sum + l * dims + c);
-      sums[l][1] = load_wide(sum + l * dims + c + kWide);
+      sums[l][0] = load(sum + l * dims + c);
+      sums[l][1] = load(sum + l * dims + c + kLanes);
     }
     for (int64_t j = begin; j < end; ++j) {
-      const Wide a = load_wide(tile + j * dims + c), b = load_wide(tile + j * dims + c + kWide);
+      const Vec a = load(tile + j * dims + c), b = load(tile + j * dims + c + kLanes);
       for (int l = 0; l < N; ++l) {
-        const Wide value = splat_wide(weight[l][j]);
+        const Vec value = splat(weight[l][j]);
         sums[l][0] += value * a;
         sums[l][1] += value * b;
       }
     }
     for (int l = 0; l < N; ++l) {
-      store_wide(sum + l * dims + c, sums[l][0]);
-      store_wide(sum + l * dims + c + kWide, sums[l][1]);
+      store(sum + l * dims + c, sums[l][0]);
+      store(sum + l * dims + c + kLanes, sums[l][1]);
     }
   }
 }

@@ -2,7 +2,8 @@
 # runs. Every copy is linked into one object whose other symbols are local: otherwise the linker could pick an inline
 # function compiled for AVX-512 and call it on a machine that has none.
 file(GLOB cpu_sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_LIST_DIR}/*.cpp)
-list(REMOVE_ITEM cpu_sources ${CMAKE_CURRENT_LIST_DIR}/cpu_device.cpp)
+set(cpu_common ${CMAKE_CURRENT_LIST_DIR}/cpu_device.cpp ${CMAKE_CURRENT_LIST_DIR}/team.cpp)
+list(REMOVE_ITEM cpu_sources ${cpu_common})
 
 set(MOR_CPU_ISAS baseline)
 set(MOR_CPU_FLAGS_baseline "")
@@ -32,6 +33,6 @@ foreach(isa ${MOR_CPU_ISAS})
   endif()
 endforeach()
 
-add_library(mor_cpu STATIC ${CMAKE_CURRENT_LIST_DIR}/cpu_device.cpp ${cpu_objects})
+add_library(mor_cpu STATIC ${cpu_common} ${cpu_objects})
 target_include_directories(mor_cpu PUBLIC ${CMAKE_SOURCE_DIR}/native)
 target_link_libraries(mor_cpu PUBLIC mor_core OpenMP::OpenMP_CXX ${DNNL_LIBRARY})

@@ -2,10 +2,9 @@
 // Must not know of models; oneDNN appears in linear_cache.cpp only.
 #pragma once
 
-#include <omp.h>
-
 #include <memory>
 
+#include "cpu/team.h"
 #include "ops/ops.h"
 
 namespace mor::MOR_CPU_ISA {
@@ -14,7 +13,7 @@ class LinearCache;
 
 class CpuOps final : public Ops {
  public:
-  /// compute: float32 or bfloat16. threads: the OpenMP team of every op, at least 1.
+  /// compute: float32 or bfloat16. threads: the team (team.h) of every op, at least 1.
   CpuOps(DType compute, int threads);
   ~CpuOps() override;
 
@@ -102,11 +101,8 @@ class CpuOps final : public Ops {
       if (n > 0) body(int64_t{0}, n);
       return;
     }
-#pragma omp parallel num_threads(static_cast <int>(team))
-    {
-      const int64_t i = omp_get_thread_num(), size = omp_get_num_threads();
-      body(n * i / size, n * (i + 1) / size);
-    }
+    Team::of_process().run(team, static_cast<int>(team),
+                           [&](int64_t i, int) { body(n * i / team, n * (i + 1) / team); });
   }
   static constexpr int64_t kWorthATeam = 8000;
 

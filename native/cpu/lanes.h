@@ -28,7 +28,8 @@ struct FirstLanes {
   }
 };
 
-/// body(j, part) for j = 0, 16, … below n, where part.load(x + j) and part.store(y + j, v) touch no element from n on.
+/// body(j, part) for j = 0, kLanes, … below n, where part.load(x + j) and part.store(y + j, v) touch no element from n
+/// on.
 template <class Body>
 inline void for_lanes(int64_t n, const Body& body) {
   int64_t j = 0;

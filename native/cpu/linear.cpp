@@ -10,6 +10,7 @@
 #include "cpu/linear_amx.h"
 #include "cpu/linear_cache.h"
 #include "cpu/linear_dot.h"
+#include "cpu/team.h"
 
 namespace mor::MOR_CPU_ISA {
 
@@ -206,15 +207,12 @@ class Tiles {
     const int team = work < kWorthATeam ? 1 : threads_;
     product.plan(team);
     bfloat16* staging = packed(kBlock * team, product.depth);
-#pragma omp parallel num_threads(team)
-    {
-      const int64_t i = omp_get_thread_num(), size = omp_get_num_threads();
-      for (int64_t p = packs * i / size; p < packs * (i + 1) / size; ++p) pack(p);
-#pragma omp barrier
+    Team& members = Team::of_process();
+    members.run(packs, team, [&](int64_t i, int) { pack(i); });
+    members.run(product.tasks(), team, [&](int64_t task, int thread) {
       const TileScope tiles;
-      for (int64_t task = product.tasks() * i / size; task < product.tasks() * (i + 1) / size; ++task)
-        product.run(task, staging + packed_elements(kBlock * i, product.depth), put);
-    }
+      product.run(task, staging + packed_elements(kBlock * thread, product.depth), put);
+    });
   }
 
   Arena& scratch_;

@@ -170,7 +170,21 @@ struct TileProduct {
     constexpr int64_t kBytes = 512 << 10;
     const int64_t block_bytes = kBlock * steps_of(depth) * kTileDepth * static_cast<int64_t>(sizeof(bfloat16));
     a_blocks = b_blocks = std::clamp<int64_t>(kBytes / block_bytes, 2, 8);
-    while (a_blocks > 1 && tasks() < 4 * team) a_blocks /= 2;
+    if (blocks_of(n) <= b_blocks)
+      a_blocks = fairest(a_blocks, team);
+    else
+      while (a_blocks > 1 && tasks() < 4 * team) a_blocks /= 2;
+  }
+
+  /// Where b is one task wide and a streams: the blocks a task takes, at most `most`, that leave the busiest thread the
+  /// least to do; the larger of equals.
+  int64_t fairest(int64_t most, int64_t team) const {
+    int64_t best = most, least = INT64_MAX;
+    for (int64_t take = most; take > 0; --take) {
+      const int64_t count = (blocks_of(m) + take - 1) / take, load = (count + team - 1) / team * take;
+      if (load < least) best = take, least = load;
+    }
+    return best;
   }
 
   /// put(i, j, c, rows, columns): the block of c that begins at (i, j). `staging` has room for a packed block.

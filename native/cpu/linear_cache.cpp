@@ -3,6 +3,8 @@
 
 #include <omp.h>
 
+#include <algorithm>
+#include <exception>
 #include <list>
 #include <oneapi/dnnl/dnnl.hpp>
 #include <unordered_map>
@@ -10,6 +12,7 @@
 #include <vector>
 
 #include "core/check.h"
+#include "cpu/team.h"
 
 namespace mor::MOR_CPU_ISA {
 
@@ -36,18 +39,6 @@ struct Hash {
       h = (h ^ static_cast<size_t>(x)) * 0x9e3779b97f4a7c15u + (h >> 29);
     return h;
   }
-};
-
-/// oneDNN asks OpenMP how many threads the caller's next team has, when it builds a primitive and when it runs it.
-class TeamScope {
- public:
-  explicit TeamScope(int threads) : before_(omp_get_max_threads()) { omp_set_num_threads(threads); }
-  ~TeamScope() { omp_set_num_threads(before_); }
-  TeamScope(const TeamScope&) = delete;
-  TeamScope& operator=(const TeamScope&) = delete;
-
- private:
-  int before_;
 };
 
 struct Entry {
@@ -88,60 +79,95 @@ Entry make_entry(const Product& p, const dnnl::engine& engine) {
 
 }  // namespace
 
-struct LinearCache::State {
-  dnnl::engine engine{dnnl::engine::kind::cpu, 0};
-  dnnl::stream stream{engine};
-  std::list<Entry> entries;  ///< the most recently used first
-  std::unordered_map<Product, std::list<Entry>::iterator, Hash> found;
-  dnnl::memory scratchpad;  ///< shared by all: the products of one cache run one after another
-  size_t scratchpad_bytes = 0;
+/// One slice's primitives; of each cache one product runs at a time.
+class LinearCache::Slice {
+ public:
+  void multiply(const Product& product, const void* a, const void* b, const void* addend, void* c) {
+    try {
+      Entry& entry = entry_of(product);
+      entry.a.set_data_handle(const_cast<void*>(a));
+      entry.b.set_data_handle(const_cast<void*>(b));
+      entry.addend.set_data_handle(const_cast<void*>(addend));
+      entry.c.set_data_handle(c);
+      entry.scratchpad.set_data_handle(scratchpad_of(entry.scratchpad.get_desc().get_size()));
+      entry.primitive.execute(stream_, entry.arguments);
+      stream_.wait();
+    } catch (const dnnl::error& error) {
+      MOR_CHECK(error.status != dnnl_out_of_memory, OUT_OF_MEMORY, "linear: oneDNN found no memory for ", product.m,
+                " x ", product.n, " x ", product.k);
+      MOR_FAIL(INTERNAL, "linear: oneDNN refuses ", product.m, " x ", product.n, " x ", product.k, " in ",
+               dtype_name(product.input), ": ", error.what());
+    }
+  }
 
-  Entry& entry(const Product& product) {
-    const auto known = found.find(product);
-    if (known != found.end()) {
-      entries.splice(entries.begin(), entries, known->second);
-      return entries.front();
+ private:
+  dnnl::engine engine_{dnnl::engine::kind::cpu, 0};
+  dnnl::stream stream_{engine_};
+  std::list<Entry> entries_;  ///< the most recently used first
+  std::unordered_map<Product, std::list<Entry>::iterator, Hash> found_;
+  dnnl::memory scratchpad_;  ///< shared by all: the products of one slice run one after another
+  size_t scratchpad_bytes_ = 0;
+
+  Entry& entry_of(const Product& product) {
+    const auto known = found_.find(product);
+    if (known != found_.end()) {
+      entries_.splice(entries_.begin(), entries_, known->second);
+      return entries_.front();
     }
-    if (entries.size() == kCapacity) {
-      found.erase(entries.back().product);
-      entries.pop_back();
+    if (entries_.size() == kCapacity) {
+      found_.erase(entries_.back().product);
+      entries_.pop_back();
     }
-    entries.push_front(make_entry(product, engine));
-    found[product] = entries.begin();
-    return entries.front();
+    entries_.push_front(make_entry(product, engine_));
+    found_[product] = entries_.begin();
+    return entries_.front();
   }
 
   void* scratchpad_of(size_t bytes) {
-    if (bytes > scratchpad_bytes) {
+    if (bytes > scratchpad_bytes_) {
       using memory = dnnl::memory;
-      scratchpad = memory({{static_cast<int64_t>(bytes)}, memory::data_type::u8, memory::format_tag::a}, engine);
-      scratchpad_bytes = bytes;
+      scratchpad_ = memory({{static_cast<int64_t>(bytes)}, memory::data_type::u8, memory::format_tag::a}, engine_);
+      scratchpad_bytes_ = bytes;
     }
-    return scratchpad_bytes == 0 ? nullptr : scratchpad.get_data_handle();
+    return scratchpad_bytes_ == 0 ? nullptr : scratchpad_.get_data_handle();
   }
 };
 
-LinearCache::LinearCache() : state_(std::make_unique<State>()) {}
+LinearCache::LinearCache() = default;
 LinearCache::~LinearCache() = default;
 
 void LinearCache::multiply(const Product& product, const void* a, const void* b, const void* addend, void* c,
                            int threads) {
-  const TeamScope team(threads);
-  try {
-    Entry& entry = state_->entry(product);
-    entry.a.set_data_handle(const_cast<void*>(a));
-    entry.b.set_data_handle(const_cast<void*>(b));
-    entry.addend.set_data_handle(const_cast<void*>(addend));
-    entry.c.set_data_handle(c);
-    entry.scratchpad.set_data_handle(state_->scratchpad_of(entry.scratchpad.get_desc().get_size()));
-    entry.primitive.execute(state_->stream, entry.arguments);
-    state_->stream.wait();
-  } catch (const dnnl::error& error) {
-    MOR_CHECK(error.status != dnnl_out_of_memory, OUT_OF_MEMORY, "linear: oneDNN found no memory for ", product.m,
-              " x ", product.n, " x ", product.k);
-    MOR_FAIL(INTERNAL, "linear: oneDNN refuses ", product.m, " x ", product.n, " x ", product.k, " in ",
-             dtype_name(product.input), ": ", error.what());
-  }
+  constexpr int64_t kWidth = 32;  // a slice ends at a multiple of it, so that at most one has a ragged edge
+  const bool by_columns = product.n >= product.m;
+  const int64_t strips = ((by_columns ? product.n : product.m) + kWidth - 1) / kWidth;
+  const int64_t slices = std::min<int64_t>(threads, strips);
+  while (static_cast<int64_t>(slices_.size()) < slices) slices_.push_back(std::make_unique<Slice>());
+  std::vector<std::exception_ptr> errors(static_cast<size_t>(slices));
+  Team::of_process().run(slices, threads, [&](int64_t i, int) {
+    try {
+      omp_set_num_threads(1);  // of the thread that calls oneDNN: it is not to make a team of its own
+      const int64_t begin = strips * i / slices * kWidth, end = strips * (i + 1) / slices * kWidth;
+      Product slice = product;
+      const auto moved = [&](const void* data, int64_t stride, DType dtype) -> void* {
+        if (data == nullptr) return nullptr;
+        return static_cast<char*>(const_cast<void*>(data)) + begin * stride * static_cast<int64_t>(dtype_size(dtype));
+      };
+      if (by_columns) {
+        slice.n = std::min(end, product.n) - begin;
+        slices_[i]->multiply(slice, a, moved(b, product.b_column, product.input), moved(addend, 1, product.input),
+                             moved(c, 1, product.output));
+      } else {
+        slice.m = std::min(end, product.m) - begin;
+        slices_[i]->multiply(slice, moved(a, product.a_row, product.input), b,
+                             moved(addend, product.addend_row, product.input), moved(c, product.c_row, product.output));
+      }
+    } catch (...) {
+      errors[i] = std::current_exception();
+    }
+  });
+  for (const std::exception_ptr& error : errors)
+    if (error) std::rethrow_exception(error);
 }
 
 }  // namespace mor::MOR_CPU_ISA

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "core/dtype.h"
 
@@ -30,12 +31,13 @@ class LinearCache {
   LinearCache();
   ~LinearCache();
 
-  /// Runs the product on a team of `threads`, always the same for one cache. addend: null unless it is a matrix.
+  /// Runs the product in slices of its output, as many as `threads`, each slice by oneDNN on the one thread that has
+  /// it. addend: null unless it is a matrix.
   void multiply(const Product& product, const void* a, const void* b, const void* addend, void* c, int threads);
 
  private:
-  struct State;
-  std::unique_ptr<State> state_;
+  class Slice;
+  std::vector<std::unique_ptr<Slice>> slices_;
 };
 
 }  // namespace mor::MOR_CPU_ISA

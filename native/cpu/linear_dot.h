@@ -32,22 +32,12 @@ struct LinearOutput {
   }
 };
 
-// What fits into the registers: accumulators of a tile, one more row of operands.
+// What fits into the registers, 32 or 16: accumulators of a tile, one more row of operands.
 #if defined(__AVX512F__)
 constexpr int64_t kDotRows = 4, kDotColumns = 4;
 #else
-constexpr int64_t kDotRows = 2, kDotColumns = 2;  // a vector takes two of sixteen registers here
+constexpr int64_t kDotRows = 3, kDotColumns = 3;
 #endif
-
-/// Lanes in a fixed tree.
-inline float sum_lanes(Vec v) {
-  typedef float Half __attribute__((vector_size(32)));
-  typedef float Quarter __attribute__((vector_size(16)));
-  const Half h = __builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7) +
-                 __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15);
-  const Quarter q = __builtin_shufflevector(h, h, 0, 1, 2, 3) + __builtin_shufflevector(h, h, 4, 5, 6, 7);
-  return (q[0] + q[2]) + (q[1] + q[3]);
-}
 
 /// M rows of x times N rows of weight. The order of every sum depends on k alone: not on M, N or the place in a tile.
 template <int64_t M, int64_t N, class T, class Y>
@@ -68,7 +58,7 @@ void dot_tile(const T* x, int64_t x_stride, const T* weight, int64_t weight_stri
   for (; l + kLanes <= k; l += kLanes) step([l](const T* p) { return load(p + l); });
   if (l < k) step([l, k](const T* p) { return load_first(p + l, k - l); });
   for (int64_t i = 0; i < M; ++i)
-    for (int64_t j = 0; j < N; ++j) output.put(row + i, column + j, sum_lanes(sums[i][j]));
+    for (int64_t j = 0; j < N; ++j) output.put(row + i, column + j, sum(sums[i][j]));
 }
 
 template <int64_t M, class T, class Y>

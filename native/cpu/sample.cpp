@@ -18,7 +18,6 @@ namespace {
 constexpr float kNone = -std::numeric_limits<float>::infinity();  // a logit that is out of the draw
 constexpr int64_t kFilterBlock = 64;                              // numbers whose maximum is compared at once
 constexpr int64_t kSumBlock = 1024;                               // numbers summed in float before they go to double
-constexpr VecI kLaneNumbers = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
 
 struct Candidate {
   float logit;
@@ -152,7 +151,7 @@ class Weights {
       const auto begin = static_cast<int64_t>(block) * kSumBlock;
       for (int64_t i = begin; i < std::min(count_, begin + kSumBlock); i += kLanes) {
         float* w = data_.get() + i;
-        const Vec weight = function(row.vector(i), load(w), kLaneNumbers + static_cast<int32_t>(i));
+        const Vec weight = function(row.vector(i), load(w), lane_numbers() + static_cast<int32_t>(i));
         store(w, weight);
         sums += weight;
       }

@@ -1,4 +1,4 @@
-// Sixteen float lanes in portable vector extensions: one way to write a loop for AVX2, AVX-512 and others.
+// A register of float lanes in portable vector extensions: one way to write a loop for AVX2, AVX-512 and others.
 // Must not know of tensors, threads or ops.
 #pragma once
 
@@ -12,14 +12,29 @@
 
 namespace mor::MOR_CPU_ISA {
 
+// What one register holds: GCC keeps a wider vector in memory.
+#if defined(__AVX512F__)
 constexpr int64_t kLanes = 16;
-typedef float Vec __attribute__((vector_size(64)));
-typedef int32_t VecI __attribute__((vector_size(64)));
-typedef uint32_t VecU __attribute__((vector_size(64)));
-typedef uint16_t VecH __attribute__((vector_size(32)));
+#elif defined(__AVX2__)
+constexpr int64_t kLanes = 8;
+#else
+constexpr int64_t kLanes = 4;
+#endif
+typedef float Vec __attribute__((vector_size(kLanes * 4)));
+typedef int32_t VecI __attribute__((vector_size(kLanes * 4)));
+typedef uint32_t VecU __attribute__((vector_size(kLanes * 4)));
+typedef uint16_t VecH __attribute__((vector_size(kLanes * 2)));
 
+/// 0, 1, 2, …
+inline VecI lane_numbers() {
+  VecI v;
+  for (int i = 0; i < kLanes; ++i) v[i] = i;
+  return v;
+}
+
+/// Subtracting 0 changes no number, so the compiler leaves it out (0 + x it could not: x may be -0).
 inline Vec splat(float value) {
-  return Vec{} + value;
+  return value - Vec{};
 }
 
 inline Vec load(const float* p) {
@@ -54,7 +69,7 @@ inline void store(bfloat16* p, Vec v) {
 #endif
 }
 
-/// The first n < 16 lanes; the others are 0 (load) or left alone (store).
+/// The first n < kLanes lanes; the others are 0 (load) or left alone (store).
 template <class T>
 inline Vec load_first(const T* p, int64_t n) {
   T lanes[kLanes] = {};
@@ -139,13 +154,8 @@ inline Vec sigmoid(Vec x) {
 inline Vec sqrt(Vec x) {
 #if defined(__AVX512F__)
   return reinterpret_cast<Vec>(_mm512_maskz_sqrt_ps(0xffff, reinterpret_cast<__m512>(x)));
-#elif defined(__AVX__)
-  __m256 half[2];
-  std::memcpy(half, &x, sizeof x);
-  half[0] = _mm256_sqrt_ps(half[0]);
-  half[1] = _mm256_sqrt_ps(half[1]);
-  std::memcpy(&x, half, sizeof x);
-  return x;
+#elif defined(__AVX2__)
+  return reinterpret_cast<Vec>(_mm256_sqrt_ps(reinterpret_cast<__m256>(x)));
 #else
   for (int64_t i = 0; i < kLanes; ++i) x[i] = __builtin_sqrtf(x[i]);
   return x;

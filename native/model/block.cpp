@@ -27,6 +27,7 @@ Projected split(const ModelConfig& config, const Tensor& qkv, bool queries_only)
 
 void layer_forward(const LayerContext& context, const LayerTensors& weights, const Rows& rows, const Tensor& stream,
                    const Tensor& x, const LayerKeys& keys, const Tensor& y, LayerActivations* keep) {
+  context.may_interrupt();
   Ops& ops = context.ops;
   Arena& arena = context.arena;
   const ModelConfig& config = context.config;
@@ -81,6 +82,7 @@ void layer_forward(const LayerContext& context, const LayerTensors& weights, con
 
 void layer_backward(const LayerContext& context, const LayerTensors& weights, const LayerTensors& gradients,
                     const Rows& rows, const LayerActivations& kept, const LayerKeys& keys, const Tensor& d) {
+  context.may_interrupt();
   Ops& ops = context.ops;
   Arena& arena = context.arena;
   const ModelConfig& config = context.config;

@@ -2,6 +2,8 @@
 // prefills and decodes. Must not know of recursions, routers or batches.
 #pragma once
 
+#include <functional>
+
 #include "core/arena.h"
 #include "model/config.h"
 #include "model/parameters.h"
@@ -35,7 +37,11 @@ struct LayerContext {
   Ops& ops;
   Arena& arena;
   const ModelConfig& config;
-  Tensor rotary_table;  ///< [positions, head_dim] master
+  Tensor rotary_table;                        ///< [positions, head_dim] master
+  const std::function<void()>& interruption;  ///< asked before every layer; may throw
+  void may_interrupt() const {
+    if (interruption) interruption();
+  }
 };
 
 /// y = layer(x). With `stream`, row i of x is first read from stream[rows.source[i]] (the gather of a recursion rides

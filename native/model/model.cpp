@@ -112,6 +112,7 @@ Model::~Model() {
 
 void Model::init(uint64_t seed) {
   for (size_t index = 0; index < parameters_.list().size(); ++index) {
+    if (interruption_) interruption_();
     const Parameter& p = parameters_.list()[index];
     std::vector<float> values(static_cast<size_t>(p.count() + 3), 1.0f);
     if (!p.vector)
@@ -137,6 +138,7 @@ Tensor parameter_tensor(const Model& model, size_t index) {
 }  // namespace
 
 void Model::set(size_t index, const float* values) {
+  weights_changed();
   upload(*ops_, values, parameter_tensor(*this, index));
 }
 void Model::get(size_t index, float* values) const {

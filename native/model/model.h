@@ -2,6 +2,7 @@
 // Must not know of optimisers, batches or requests.
 #pragma once
 
+#include <functional>
 #include <memory>
 
 #include "model/block.h"
@@ -22,10 +23,18 @@ class Model {
   /// Flat buffer of parameters().size() elements in compute dtype.
   void* weights() const { return weights_; }
   const ModelTensors& tensors() const { return tensors_; }
+  /// Rises whenever the weights change: whoever keeps what was computed from them compares it. Whoever writes weights
+  /// other than by `init` and `set` says so.
+  uint64_t weights_version() const { return weights_version_; }
+  void weights_changed() { ++weights_version_; }
   /// Loss-free balancing bias b of token choice, [N] master; part of the checkpoint, not trained by gradient. Empty
   /// without.
   const Tensor& balancing_bias() const { return balancing_bias_; }
-  LayerContext context(Arena& arena) const { return {*ops_, arena, config_, rotary_table_}; }
+  LayerContext context(Arena& arena) const { return {*ops_, arena, config_, rotary_table_, interruption_}; }
+
+  /// Called before every layer of every pass and before every tensor that `init` fills: what it throws ends the work
+  /// there. To be set between passes; empty: nothing.
+  void set_interruption(std::function<void()> interruption) { interruption_ = std::move(interruption); }
 
   /// N(0, initializer_range) for every matrix, 1 for norms, from a counter-based stream of (seed, tensor): the same
   /// weights on every device.
@@ -45,6 +54,8 @@ class Model {
   Arena tables_;
   ModelTensors tensors_;
   Tensor rotary_table_, balancing_bias_;
+  uint64_t weights_version_ = 0;
+  std::function<void()> interruption_;
 };
 
 /// Host values into a device tensor of compute or master dtype, rounded as it needs, and back.

@@ -166,6 +166,34 @@ TEST(Trainer, ResumedIsNeverStopped) {
     }
 }
 
+/// A step given up at any layer, forward or backward, leaves weights, state and the next step as they would have been.
+TEST(Trainer, AnInterruptedStepNeverWas) {
+  struct GivenUp {};
+  for (const ModelConfig& config : small_models()) {
+    Model undisturbed(config, cpu_bfloat16()), disturbed(config, cpu_bfloat16());
+    undisturbed.init(1);
+    disturbed.init(1);
+    Trainer a(undisturbed, {}), b(disturbed, {});
+    bool finished = false;
+    for (int layers = 0; !finished; ++layers) {
+      int left = layers;
+      disturbed.set_interruption([&left] {
+        if (left-- == 0) throw GivenUp{};
+      });
+      const std::vector<std::vector<uint8_t>> before = everything(b);
+      try {
+        b.step(batch(config, 0).data(), 1, kSequences, kLength);
+        finished = true;
+      } catch (const GivenUp&) {
+        ASSERT_EQ(everything(b), before) << "given up before layer pass " << layers;
+      }
+    }
+    disturbed.set_interruption({});
+    a.step(batch(config, 0).data(), 1, kSequences, kLength);
+    EXPECT_EQ(everything(a), everything(b));
+  }
+}
+
 TEST(Trainer, RecomputationChangesNothing) {
   for (const MakeOps make : {cpu_float32, cpu_bfloat16})
     for (const ModelConfig& config : small_models()) {

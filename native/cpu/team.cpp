@@ -1,0 +1,140 @@
+// Team: how helpers wait, wake and share out parts. Must not know of ops, tensors or what a part is.
+#include "cpu/team.h"
+
+#include <sched.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <mutex>
+#include <thread>
+
+#include "core/check.h"
+
+namespace mor {
+
+namespace {
+
+constexpr int kMostThreads = 1024;
+constexpr size_t kLine = 64;  // bytes that the processors' caches exchange at a time
+
+/// How long a helper looks for the next job before it sleeps: longer than the gaps between the ops of a step, short
+/// enough to leave the core to others soon. Waking it takes some 50 microseconds.
+constexpr std::chrono::microseconds kPatience{200};
+
+void pause() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#endif
+}
+
+/// Parts of one thread that nobody has begun. Both ends in one word: its owner takes the first, others the last.
+struct alignas(kLine) Stretch {
+  std::atomic<uint64_t> ends{0};
+
+  void set(uint32_t begin, uint32_t end) { ends.store(uint64_t{end} << 32 | begin, std::memory_order_relaxed); }
+  bool take(bool first, int64_t& part) {
+    uint64_t seen = ends.load(std::memory_order_relaxed);
+    for (;;) {
+      const uint32_t begin = static_cast<uint32_t>(seen), end = static_cast<uint32_t>(seen >> 32);
+      if (begin >= end) return false;
+      const uint64_t left = first ? uint64_t{end} << 32 | (begin + 1) : uint64_t{end - 1} << 32 | begin;
+      if (!ends.compare_exchange_weak(seen, left, std::memory_order_relaxed)) continue;
+      part = first ? begin : end - 1;
+      return true;
+    }
+  }
+};
+
+}  // namespace
+
+struct Team::State {
+  std::atomic<bool> taken{false};  ///< by a thread that runs a job
+  Job job;                         ///< to be read by helpers inside, while open
+  Stretch stretches[kMostThreads];
+
+  // A helper goes inside, looks whether the job is open, works, and leaves. The job's owner closes it and waits until
+  // nobody is inside. Sequential consistency makes one of the two see the other.
+  alignas(kLine) std::atomic<bool> open{false};
+  alignas(kLine) std::atomic<int> inside{0};
+  alignas(kLine) std::atomic<uint32_t> jobs{0};  ///< counts them: a helper waits for the next
+  std::atomic<int> asleep{0};
+
+  std::mutex growth;
+  std::atomic<int> helpers{0};
+
+  void work(int thread) {
+    for (int i = 0; i < job.threads; ++i) {
+      Stretch& stretch = stretches[(thread + i) % job.threads];
+      for (int64_t part; stretch.take(i == 0, part);) job.call(job.body, part, thread);
+    }
+  }
+
+  void wait_for_job(uint32_t seen) {
+    using Clock = std::chrono::steady_clock;
+    const Clock::time_point begin = Clock::now();
+    do {
+      for (int i = 0; i < 64; ++i) {
+        if (jobs.load() != seen) return;
+        pause();
+      }
+    } while (Clock::now() - begin < kPatience);
+    asleep.fetch_add(1);
+    jobs.wait(seen);
+    asleep.fetch_sub(1);
+  }
+
+  void help(int thread) {
+    for (uint32_t seen = 0;;) {
+      wait_for_job(seen);
+      seen = jobs.load();
+      inside.fetch_add(1);
+      if (open.load() && thread < job.threads) work(thread);
+      inside.fetch_sub(1);
+    }
+  }
+
+  void grow(int threads) {
+    const std::lock_guard<std::mutex> lock(growth);
+    for (int thread = helpers.load() + 1; thread < threads; ++thread) {
+      std::thread([this, thread] { help(thread); }).detach();
+      helpers.store(thread);
+    }
+  }
+};
+
+Team::Team() : state_(new State) {}
+
+Team& Team::of_process() {
+  static Team* team = new Team;
+  return *team;
+}
+
+void Team::run(const Job& job) {
+  State& s = *state_;
+  MOR_CHECK(job.parts < UINT32_MAX, INTERNAL, "a job of ", job.parts, " parts");
+  Job own = job;
+  own.threads = static_cast<int>(std::min<int64_t>({job.threads, job.parts, kMostThreads}));
+  if (own.threads <= 1 || s.taken.exchange(true)) {
+    for (int64_t part = 0; part < job.parts; ++part) job.call(job.body, part, 0);
+    return;
+  }
+  if (s.helpers.load() + 1 < own.threads) s.grow(own.threads);
+  s.job = own;
+  for (int64_t i = 0; i < own.threads; ++i)
+    s.stretches[i].set(static_cast<uint32_t>(job.parts * i / own.threads),
+                       static_cast<uint32_t>(job.parts * (i + 1) / own.threads));
+  s.open.store(true);
+  s.jobs.fetch_add(1);
+  if (s.asleep.load() > 0) s.jobs.notify_all();
+  s.work(0);
+  s.open.store(false);
+  for (int looks = 0; s.inside.load() != 0; ++looks)
+    if (looks < 4096)
+      pause();
+    else
+      sched_yield();  // perhaps for the core that a helper waits for
+  s.taken.store(false);
+}
+
+}  // namespace mor
