@@ -47,6 +47,6 @@ export function buildCeilings(): void {
   const cmake = (...arguments_: string[]): void => {
     execFileSync('cmake', arguments_, { cwd: root, stdio: ['ignore', 'ignore', 'inherit'] })
   }
-  cmake('-S', root, '-B', build, '-DCMAKE_BUILD_TYPE=Release', '-DMOR_BUILD_BENCH=ON')
+  cmake('-S', root, '-B', build, '-DCMAKE_BUILD_TYPE=Release', '-DMOR_BUILD_BENCH=ON', '-DMOR_CUDA=OFF')
   cmake('--build', build, '--target', 'onednn_peak')
 }
