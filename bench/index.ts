@@ -1,31 +1,40 @@
-// Runs one bench: `npm run bench -- train [--rounds 5] [--save]`. Prints a table and, as the last line, one JSON object.
+// Runs one bench: `npm run bench -- train [--rounds N] [--save]`. Prints a table and, as the last line, one JSON object.
 // Must not know what a bench measures.
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { benchGenerate } from './generate/index.js'
 import type { Report } from './lib/report.js'
+import { benchOps } from './ops/index.js'
+import { benchServe } from './serve/index.js'
 import { benchTrain } from './train/index.js'
 
-const benches: Record<string, (rounds: number) => Promise<Report>> = { train: benchTrain, generate: benchGenerate }
+/** Each with as many rounds as fit into about ten minutes. */
+const benches: Record<string, { run: (rounds: number, device: string) => Promise<Report>; rounds: number }> = {
+  train: { run: benchTrain, rounds: 5 },
+  generate: { run: benchGenerate, rounds: 5 },
+  serve: { run: benchServe, rounds: 2 },
+  ops: { run: benchOps, rounds: 5 },
+}
 
 async function main(): Promise<void> {
   const { positionals, values } = parseArgs({
     allowPositionals: true,
-    options: { rounds: { type: 'string', default: '5' }, save: { type: 'boolean', default: false } },
+    options: { rounds: { type: 'string' }, save: { type: 'boolean', default: false }, device: { type: 'string' } },
   })
   const [name = ''] = positionals
   const bench = Object.hasOwn(benches, name) ? benches[name] : undefined
-  const rounds = Number(values.rounds)
-  if (bench === undefined || positionals.length > 1 || !Number.isInteger(rounds) || rounds < 1) {
+  const rounds = Number(values.rounds ?? bench?.rounds)
+  const misplaced = values.device !== undefined && name !== 'ops'
+  if (bench === undefined || positionals.length > 1 || !Number.isInteger(rounds) || rounds < 1 || misplaced) {
     const names = Object.keys(benches).join(' | ')
     console.error(
-      `usage: npm run bench -- ${names} [--rounds N] [--save]\n  --save  write the JSON to bench/results/ too`,
+      `usage: npm run bench -- ${names} [--rounds N] [--save] [--device D]\n  --save    write the JSON to bench/results/ too\n  --device  cpu or cuda:<n>, for ops`,
     )
     process.exitCode = 2
     return
   }
-  const report = await bench(rounds)
+  const report = await bench.run(rounds, values.device ?? 'cpu')
   if (values.save) {
     const results = join(__dirname, 'results')
     mkdirSync(results, { recursive: true })

@@ -1,17 +1,27 @@
 # The CUDA device: cuda/**/*.cu by nvcc, as machine code for sm_80 (Ampere, Ada) and sm_90a (Hopper) and as PTX for what
-# comes later; the CUDA runtime is linked statically and looks for the driver when it is first called.
-# MOR_CUDA_ARCHITECTURES=80-real builds one architecture only, for development.
+# comes later; the CUDA runtime is linked statically and looks for the driver when it is first called. Without nvcc, the
+# device that says that it is not there.
+# MOR_CUDA_ARCHITECTURES=90a-real builds one architecture only, for development.
+option(MOR_CUDA "Build the CUDA device where nvcc is found" ON)
 set(MOR_CUDA_ARCHITECTURES "80-real;90a-real;90-virtual" CACHE STRING "What nvcc compiles for, as CMake names it")
-set(CMAKE_CUDA_ARCHITECTURES ${MOR_CUDA_ARCHITECTURES})
-set(CMAKE_CUDA_RUNTIME_LIBRARY Static)
-enable_language(CUDA)
 
-file(GLOB cuda_sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_LIST_DIR}/*.cu ${CMAKE_CURRENT_LIST_DIR}/ops/*.cu)
-add_library(mor_cuda STATIC ${cuda_sources})
+if(MOR_CUDA)
+  find_program(MOR_NVCC nvcc HINTS /usr/local/cuda/bin DOC "The CUDA compiler")
+endif()
+if(MOR_CUDA AND MOR_NVCC)
+  set(CMAKE_CUDA_COMPILER ${MOR_NVCC})
+  set(CMAKE_CUDA_ARCHITECTURES ${MOR_CUDA_ARCHITECTURES})
+  set(CMAKE_CUDA_RUNTIME_LIBRARY Static)
+  enable_language(CUDA)
+  file(GLOB cuda_sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_LIST_DIR}/*.cu ${CMAKE_CURRENT_LIST_DIR}/ops/*.cu)
+  add_library(mor_cuda STATIC ${cuda_sources})
+  # COMPILE_OPTIONS replaces those of the directory, which are the host compiler's and which nvcc does not know.
+  set_target_properties(mor_cuda PROPERTIES
+    CUDA_STANDARD 17 CUDA_STANDARD_REQUIRED ON CUDA_EXTENSIONS OFF
+    COMPILE_OPTIONS "-Xcompiler=-Wall,-Wextra,-Wno-psabi,-fvisibility=hidden,-fvisibility-inlines-hidden")
+else()
+  message(STATUS "No nvcc: building without the CUDA device")
+  add_library(mor_cuda STATIC ${CMAKE_CURRENT_LIST_DIR}/without_cuda.cpp)
+endif()
 target_include_directories(mor_cuda PUBLIC ${CMAKE_CURRENT_LIST_DIR}/.. ${CMAKE_CURRENT_LIST_DIR}/../native)
-# COMPILE_OPTIONS replaces those of the directory, which are the host compiler's and which nvcc does not know.
-set_target_properties(mor_cuda PROPERTIES
-  CUDA_STANDARD 17 CUDA_STANDARD_REQUIRED ON CUDA_EXTENSIONS OFF
-  COMPILE_OPTIONS "-Xcompiler=-Wall,-Wextra,-Wno-psabi,-fvisibility=hidden,-fvisibility-inlines-hidden")
-target_compile_definitions(mor_cuda PUBLIC MOR_CUDA)
 target_link_libraries(mor_cuda PUBLIC mor_core)

@@ -1,5 +1,7 @@
 // The list of GPUs by the CUDA runtime, which is linked statically and opens the driver only when it is first called.
 // Must not know of ops' implementations.
+#include <utility>
+
 #include "cuda/cuda_device.h"
 #include "cuda/cuda_ops.h"
 
@@ -13,75 +15,79 @@ std::string version_name(int version) {
   return concat(version / 1000, ".", version % 1000 / 10);
 }
 
-/// What keeps this process from any GPU; code is INTERNAL where nothing does.
-struct Obstacle {
-  ErrorCode code = ErrorCode::INTERNAL;
-  std::string reason;
-};
-
-Obstacle find_obstacle(int* count) {
-  *count = 0;
-  int driver = 0;
-  if (cudaDriverGetVersion(&driver) != cudaSuccess || driver == 0)
-    return {ErrorCode::DEVICE_UNAVAILABLE,
-            "no NVIDIA driver was found (looked for libcuda.so.1); install one, or use device: 'cpu'"};
-  const cudaError_t status = cudaGetDeviceCount(count);
-  if (status == cudaErrorInsufficientDriver)
-    return {ErrorCode::DRIVER_TOO_OLD,
-            concat("the NVIDIA driver supports CUDA ", version_name(driver), ", but ", version_name(CUDART_VERSION),
-                   " is needed; update the driver, or use device: 'cpu'")};
-  if (status == cudaErrorNoDevice || (status == cudaSuccess && *count == 0))
-    return {ErrorCode::DEVICE_UNAVAILABLE,
-            "the NVIDIA driver shows no GPU (CUDA_VISIBLE_DEVICES hides those it does not name); use device: 'cpu'"};
-  if (status != cudaSuccess)
-    return {ErrorCode::DEVICE_UNAVAILABLE,
-            concat("the NVIDIA driver lists no GPUs: ", cudaGetErrorString(status), "; use device: 'cpu'")};
-  return {};
+CudaInfo unusable(int index, ErrorCode code, std::string reason) {
+  CudaInfo info;
+  info.index = index;
+  info.name = "NVIDIA GPU";
+  info.usable = false;
+  info.code = code;
+  info.reason = std::move(reason);
+  return info;
 }
 
 CudaInfo info_of(int index) {
-  CudaInfo info;
-  info.index = index;
   cudaDeviceProp properties;
   const cudaError_t status = cudaGetDeviceProperties(&properties, index);
-  if (status != cudaSuccess) {
-    info.usable = false;
-    info.reason = concat("the driver does not describe it: ", cudaGetErrorString(status));
-    return info;
-  }
+  if (status != cudaSuccess)
+    return unusable(index, ErrorCode::DEVICE_UNAVAILABLE,
+                    concat("the NVIDIA driver does not describe it: ", cudaGetErrorString(status)));
+  CudaInfo info;
+  info.index = index;
   info.name = properties.name;
   info.memory_bytes = properties.totalGlobalMem;
   info.compute_capability = concat(properties.major, ".", properties.minor);
   if (properties.major < kOldestMajor) {
     info.usable = false;
+    info.code = ErrorCode::DEVICE_TOO_OLD;
     info.reason = concat("compute capability ", info.compute_capability, ", but ", kOldestMajor,
-                         ".0 (Ampere) or newer is needed");
+                         ".0 (Ampere) or newer is needed; use device: 'cpu'");
   }
   return info;
 }
 
 }  // namespace
 
-std::vector<CudaInfo> cuda_devices(std::string* reason) {
+std::vector<CudaInfo> cuda_devices() {
+  int driver = 0;
+  if (cudaDriverGetVersion(&driver) != cudaSuccess || driver == 0)
+    return {unusable(-1, ErrorCode::DRIVER_MISSING,
+                     "no NVIDIA driver was found (looked for libcuda.so.1); install one, or use device: 'cpu'")};
   int count = 0;
-  const Obstacle obstacle = find_obstacle(&count);
-  if (reason != nullptr) *reason = obstacle.reason;
+  const cudaError_t status = cudaGetDeviceCount(&count);
+  if (status == cudaErrorInsufficientDriver)
+    return {unusable(-1, ErrorCode::DRIVER_TOO_OLD,
+                     concat("the NVIDIA driver supports CUDA ", version_name(driver), ", but ",
+                            version_name(CUDART_VERSION), " is needed; update the driver, or use device: 'cpu'"))};
+  if (status == cudaErrorNoDevice || (status == cudaSuccess && count == 0))
+    return {unusable(-1, ErrorCode::DEVICE_NOT_FOUND,
+                     "the NVIDIA driver shows no GPU (CUDA_VISIBLE_DEVICES hides those it does not name); use "
+                     "device: 'cpu'")};
+  if (status != cudaSuccess)
+    return {unusable(-1, ErrorCode::DEVICE_UNAVAILABLE,
+                     concat("the NVIDIA driver lists no GPUs: ", cudaGetErrorString(status), "; use device: 'cpu'"))};
   std::vector<CudaInfo> devices;
-  for (int i = 0; obstacle.reason.empty() && i < count; ++i) devices.push_back(info_of(i));
+  for (int i = 0; i < count; ++i) devices.push_back(info_of(i));
   return devices;
 }
 
 std::unique_ptr<Ops> make_cuda_ops(int index, DType compute) {
-  int count = 0;
-  const Obstacle obstacle = find_obstacle(&count);
-  if (!obstacle.reason.empty())
-    throw Error(obstacle.code, concat("device 'cuda:", index, "': ", obstacle.reason), __FILE__, __LINE__);
-  MOR_CHECK(index >= 0 && index < count, DEVICE_UNAVAILABLE, "device 'cuda:", index, "': there are ", count,
-            " GPUs, numbered from 0");
-  const CudaInfo info = info_of(index);
-  MOR_CHECK(info.usable, DEVICE_TOO_OLD, "device 'cuda:", index, "' (", info.name, "): ", info.reason,
-            "; use device: 'cpu'");
+  const std::vector<CudaInfo> devices = cuda_devices();
+  const auto count = static_cast<int>(devices.size());
+  const bool listed = devices.front().index >= 0;
+  MOR_CHECK(!listed || (index >= 0 && index < count), DEVICE_NOT_FOUND, "device 'cuda:", index, "': there ",
+            count == 1 ? "is " : "are ", count, count == 1 ? " GPU" : " GPUs", ", numbered from 0");
+  const CudaInfo& info = devices[listed ? static_cast<size_t>(index) : 0];
+  if (!info.usable)
+    throw Error(info.code, concat("device 'cuda:", index, "' (", info.name, "): ", info.reason), __FILE__, __LINE__);
   return std::make_unique<cuda::CudaOps>(index, compute);
+}
+
+double cuda_seconds(Ops& ops, const std::function<void()>& work) {
+  return static_cast<cuda::CudaOps&>(ops).stream().seconds(work);
+}
+
+void* cuda_stream(Ops& ops) {
+  return static_cast<cuda::CudaOps&>(ops).stream().handle();
 }
 
 }  // namespace mor

@@ -21,8 +21,7 @@ void* CudaOps::allocate(size_t bytes) {
     size_t free = 0, total = 0;
     stream_.check(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");
     MOR_FAIL(OUT_OF_MEMORY, "cuda:", stream_.device(), " has no ", bytes, " bytes in one piece left: ", free,
-             " of its ", total,
-             " bytes are free. Use a smaller batch, a shorter context, fewer cache blocks or a smaller model");
+             " of its ", total, " bytes are free");
   }
   stream_.check(status, "cudaMalloc");
   return pointer;

@@ -18,6 +18,8 @@ class CudaOps final : public Ops {
   CudaOps(int device, DType compute);
   ~CudaOps() override;
 
+  Stream& stream() { return stream_; }
+
   const char* name() const override { return "cuda"; }
   DType compute_dtype() const override { return compute_; }
   DType master_dtype() const override { return DType::float32; }

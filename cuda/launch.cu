@@ -35,4 +35,22 @@ void Stream::synchronize() {
   check(cudaStreamSynchronize(stream), "cudaStreamSynchronize");
 }
 
+double Stream::seconds(const std::function<void()>& work) {
+  /// An event of this stream, destroyed whatever happens.
+  struct Event {
+    explicit Event(Stream& stream) { stream.check(cudaEventCreate(&event), "cudaEventCreate"); }
+    ~Event() { cudaEventDestroy(event); }
+    cudaEvent_t event = nullptr;
+  };
+  handle();
+  const Event begin(*this), end(*this);
+  check(cudaEventRecord(begin.event, handle()), "cudaEventRecord");
+  work();
+  check(cudaEventRecord(end.event, handle()), "cudaEventRecord");
+  synchronize();
+  float milliseconds = 0;
+  check(cudaEventElapsedTime(&milliseconds, begin.event, end.event), "cudaEventElapsedTime");
+  return static_cast<double>(milliseconds) * 1e-3;
+}
+
 }  // namespace mor::cuda

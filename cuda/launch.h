@@ -4,6 +4,7 @@
 
 #include <cuda_runtime.h>
 
+#include <functional>
 #include <string>
 
 #include "core/check.h"
@@ -26,6 +27,8 @@ class Stream {
   void check(cudaError_t status, const char* what);
   /// Waits until everything put into the stream has happened.
   void synchronize();
+  /// Seconds on the device from before to after what work() puts into the stream; waits.
+  double seconds(const std::function<void()>& work);
 
  private:
   void throw_if_lost() const;

@@ -9,8 +9,6 @@ import { MorError, throwIfAborted, wrapNativeAsync } from './errors.js'
 import type { DType, NativeModel, NativeReadFile, SafetensorsFloat } from './native.js'
 import { buildSafetensorsHeader, type SafetensorsFile, type TensorEntry } from './safetensors.js'
 
-export const safetensorsOf = { bfloat16: 'BF16', float32: 'F32' } as const
-
 /** A tensor that must be found, and the name under which the addon wants it. */
 export interface ExpectedTensor {
   name: string
@@ -45,11 +43,11 @@ export async function saveWeights(
   folder: string,
 ): Promise<void> {
   const parameters = model.parameters()
-  const type = safetensorsOf[dtype]
-  const header = buildSafetensorsHeader(parameters.map(({ name, shape }) => ({ name, shape, dtype: type })))
+  const header = buildSafetensorsHeader(parameters)
   await replaceFiles(folder, async (staging) => {
     const names = parameters.map(({ name }) => name)
-    await wrapNativeAsync(() => model.write(join(staging, weightsFileName), header, names, type))
+    const dtypes = parameters.map(({ dtype }) => dtype)
+    await wrapNativeAsync(() => model.write(join(staging, weightsFileName), header, names, dtypes))
     await writeJsonFile(join(staging, configFileName), configFileContent(config, dtype))
   })
 }

@@ -10,7 +10,7 @@ import { suggestion } from './suggest.js'
 export type DeviceOption = 'auto' | 'cpu' | 'cuda' | `cuda:${number}`
 
 /**
- * The CPU and every GPU, and for one that cannot be used, why.
+ * The CPU and every GPU, and for one that cannot be used, why; where no GPU can be listed, one entry that says why.
  * @throws {MorError} NATIVE_MISSING
  */
 export function devices(): DeviceInfo[] {
@@ -20,40 +20,35 @@ export function devices(): DeviceInfo[] {
 
 /**
  * The id of the device that `option` means. Never falls back from what was asked for.
- * @throws {MorError} INVALID_ARGUMENT for a name that is no device, DEVICE_UNAVAILABLE for one that cannot be used.
+ * @throws {MorError} INVALID_ARGUMENT for a name that is no device, DEVICE_NOT_FOUND for a GPU that is not there, and for
+ * a device that cannot be used its own `code`: DRIVER_MISSING, DRIVER_TOO_OLD, DEVICE_TOO_OLD, DEVICE_UNAVAILABLE.
  */
 export function selectDevice(option: unknown, available: readonly DeviceInfo[]): string {
-  const gpus = available.filter((device) => device.type === 'cuda')
-  const usableGpu = gpus.find((device) => device.usable)
-  if (option === 'auto') return (usableGpu ?? find('cpu', available)).id
-  if (option === 'cuda') {
-    if (usableGpu === undefined) throw new MorError('DEVICE_UNAVAILABLE', `device "cuda": ${whyNoGpu(gpus)}`)
-    return usableGpu.id
-  }
   if (typeof option !== 'string')
     throw new MorError('INVALID_ARGUMENT', `device is ${show(option)}; it must be a string`)
-  if (/^cuda:\d+$/.test(option) && gpus.length === 0) {
-    throw new MorError('DEVICE_UNAVAILABLE', `device "${option}": ${whyNoGpu(gpus)}`)
+  const gpus = available.filter((device) => device.type === 'cuda')
+  const usableGpu = gpus.find((device) => device.usable)
+  if (option === 'auto') return usableGpu?.id ?? 'cpu'
+  if (option === 'cuda') return usableGpu?.id ?? refuse(option, gpus)
+  const device = available.find(({ id }) => id === option)
+  if (device?.usable) return device.id
+  if (device !== undefined) return refuse(option, [device])
+  if (!/^cuda:\d+$/.test(option)) {
+    const names = ['auto', 'cuda', ...available.map(({ id }) => id).filter((id) => id !== 'cuda')]
+    throw new MorError(
+      'INVALID_ARGUMENT',
+      `device is "${option}"; this machine knows ${names.map(show).join(', ')}${suggestion(option, names)}`,
+    )
   }
-  const device = find(option, available)
-  if (!device.usable) {
-    throw new MorError('DEVICE_UNAVAILABLE', `device "${option}" (${device.name}) cannot be used: ${device.reason}`)
-  }
-  return device.id
-}
-
-function find(id: string, available: readonly DeviceInfo[]): DeviceInfo {
-  const device = available.find((candidate) => candidate.id === id)
-  if (device !== undefined) return device
-  const names = ['auto', 'cuda', ...available.map((candidate) => candidate.id)]
+  if (gpus.some(({ id }) => id === 'cuda')) return refuse(option, gpus)
   throw new MorError(
-    'INVALID_ARGUMENT',
-    `device is "${id}"; this machine knows ${names.map(show).join(', ')}${suggestion(id, names)}`,
+    'DEVICE_NOT_FOUND',
+    `device is "${option}"; this machine has ${gpus.map(({ id }) => id).join(', ')}`,
   )
 }
 
-function whyNoGpu(gpus: DeviceInfo[]): string {
-  if (gpus.length === 0) return 'no CUDA device was found; use device "cpu", or "auto" to take what there is'
-  const reasons = gpus.map((gpu) => `${gpu.id} (${gpu.name}): ${gpu.reason}`)
-  return `no CUDA device can be used: ${reasons.join('; ')}`
+/** @param gpus those that `option` could mean; none can be used. */
+function refuse(option: string, gpus: readonly DeviceInfo[]): never {
+  const reasons = gpus.map(({ id, name, reason }) => (id === 'cuda' ? reason : `${id} (${name}): ${reason}`))
+  throw new MorError(gpus[0]!.code!, `device "${option}" cannot be used: ${reasons.join('; ')}`)
 }

@@ -9,15 +9,26 @@ import { type GenerateOptions, resolveGenerateOptions } from './sampling.js'
 import { packPrompt } from './tokens.js'
 
 export interface EngineOptions {
-  /** Most sequences in one step; further requests wait their turn. Default 64. */
+  /** Most decoding sequences in one step; others wait their turn. Default 64. */
   maxBatchSize?: number
-  /** Memory for keys and values; 0 (default) = room for eight full contexts, at most a quarter of the memory. */
+  /**
+   * Most prompt tokens in one step, beside them. More gives long prompts their first token sooner, less keeps the tokens
+   * of others coming evenly. Default 256.
+   */
+  prefillChunk?: number
+  /**
+   * Memory for keys and values. Default: room for eight sequences of full context in a cache without recursions, at most a
+   * quarter of the device's memory.
+   */
   kvCacheBytes?: number
+  /** Keep the keys of finished requests for others that begin alike, until room is needed. Default true. */
+  prefixCache?: boolean
 }
 
 /**
- * Generates with one Model, with a KV cache and causal threshold routing. Do not train the model while a generation is
- * under way: its tokens would come from weights of different steps.
+ * Generates with one Model, with a KV cache and causal threshold routing. Any number of requests may be under way; each
+ * gets what it would get alone. Do not train the model while a generation is under way: its tokens would come from weights
+ * of different steps.
  */
 export class Engine {
   readonly model: Model
@@ -29,10 +40,12 @@ export class Engine {
   /** @throws {MorError} INVALID_ARGUMENT, OUT_OF_MEMORY, DISPOSED */
   constructor(model: Model, options: EngineOptions = {}) {
     const check = Checker.of(options, 'Engine')
-    check.onlyKeys(['maxBatchSize', 'kvCacheBytes'])
+    check.onlyKeys(['maxBatchSize', 'prefillChunk', 'kvCacheBytes', 'prefixCache'])
     const native = {
       maxBatchSize: check.integer('maxBatchSize', { min: 1, max: 65536, fallback: 64 }),
+      prefillChunk: check.integer('prefillChunk', { min: 1, max: 65536, fallback: 256 }),
       kvCacheBytes: check.integer('kvCacheBytes', { min: 0, max: Number.MAX_SAFE_INTEGER, fallback: 0 }),
+      prefixCache: check.boolean('prefixCache', true),
     }
     model.handle.assertAlive()
     this.model = model
@@ -110,12 +123,14 @@ export class Engine {
 function deliver(events: Float64Array, messages: string[], requests: Map<number, Generation>): void {
   let nextMessage = 0
   for (let i = 0; i + eventStride <= events.length; i += eventStride) {
-    const [id, kind, token, depth, logprob] = events.subarray(i, i + eventStride) as unknown as EventFields
+    const id = events[i]!
+    const kind = events[i + 1]!
+    const token = events[i + 2]!
     const message = kind === eventKind.error ? messages[nextMessage++] : undefined
     const generation = requests.get(id)
     if (generation === undefined) continue
     if (kind === eventKind.token) {
-      generation.push({ token, depth, logprob })
+      generation.push({ token, depth: events[i + 3]!, logprob: events[i + 4]! })
       continue
     }
     requests.delete(id)
@@ -125,8 +140,6 @@ function deliver(events: Float64Array, messages: string[], requests: Map<number,
     else generation.finish('error', errorOfEvent(kind, token, message))
   }
 }
-
-type EventFields = [id: number, kind: number, token: number, depth: number, logprob: number]
 
 function errorOfEvent(kind: number, codeIndex: number, message: string | undefined): MorError {
   const code = errorCodes[codeIndex]

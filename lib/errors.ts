@@ -1,7 +1,7 @@
 // The one error type of the package: a code for programs, a message for people.
 // Must not know of models, files or the native addon's functions.
 
-/** Every value of `MorError.code`. The first sixteen also exist in C++ (`ErrorCode` in native/core/check.h). */
+/** Every value of `MorError.code`. All but the last also exist in C++ (`ErrorCode` in native/core/check.h). */
 export const errorCodes = [
   'INVALID_CONFIG',
   'INVALID_ARGUMENT',
@@ -15,7 +15,9 @@ export const errorCodes = [
   'DISPOSED',
   'ABORTED',
   'DEVICE_UNAVAILABLE',
+  'DEVICE_NOT_FOUND',
   'DEVICE_TOO_OLD',
+  'DRIVER_MISSING',
   'DRIVER_TOO_OLD',
   'DEVICE_LOST',
   'INTERNAL',

@@ -1,10 +1,11 @@
 // One request under way: its tokens as they come, and its result.
 // Must not know where tokens come from; the Engine pushes them.
 import type { MorError } from './errors.js'
+import type { Tokenizer } from './tokenizer.js'
 
 export interface GeneratedToken {
   token: number
-  /** Recursions of the pass that produced the token: 1..N, or 0 where the model has no recurring block. */
+  /** Recursions of the pass that produced the token: 1..N, or 0 where the router let it pass the block by. */
   depth: number
   /** Natural logarithm of the probability the model gave it. */
   logprob: number
@@ -46,7 +47,7 @@ export class Generation implements AsyncIterable<GeneratedToken> {
     this.#renewChanged()
   }
 
-  /** Ends the request at the next token; what came so far stays. Does nothing once it has finished. */
+  /** Ends the request within a step; what came so far stays. Does nothing once it has finished. */
   abort(): void {
     if (this.#finished === undefined) this.#abort()
   }
@@ -63,6 +64,17 @@ export class Generation implements AsyncIterable<GeneratedToken> {
     } finally {
       this.abort()
     }
+  }
+
+  /** The text as it comes, in pieces that never end inside a character. Otherwise as iterating the tokens. */
+  async *text(tokenizer: Tokenizer): AsyncGenerator<string, void, undefined> {
+    const detokenizer = tokenizer.detokenizer()
+    for await (const { token } of this) {
+      const piece = detokenizer.push(token)
+      if (piece !== '') yield piece
+    }
+    const rest = detokenizer.flush()
+    if (rest !== '') yield rest
   }
 
   /** @internal */

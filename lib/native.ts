@@ -1,5 +1,6 @@
 // The surface of the native addon as types: what native/binding implements, and no more.
 // Must not load anything (native_loader does) and must not know the public classes.
+import type { ErrorCode } from './errors.js'
 
 export type DType = 'bfloat16' | 'float32'
 export type SafetensorsFloat = 'F32' | 'BF16' | 'F16'
@@ -7,13 +8,15 @@ export type Routing = 'topk' | 'threshold'
 
 /** One compute device, usable or not. Returned as it is by the public `devices()`. */
 export interface DeviceInfo {
-  /** 'cpu', 'cuda:0', … : what `device` options accept. */
+  /** 'cpu', 'cuda:0', … : what `device` options accept; 'cuda' where no GPU can be listed, to say why. */
   id: string
   type: 'cpu' | 'cuda'
   /** The name the vendor gives it. */
   name: string
   usable: boolean
-  /** Why it cannot be used; present exactly when `usable` is false. */
+  /** Of the error that using it throws; present exactly when `usable` is false. */
+  code?: ErrorCode
+  /** Why it cannot be used and what to do; present exactly when `usable` is false. */
   reason?: string
   /** Total memory in bytes. */
   memoryBytes: number
@@ -74,12 +77,12 @@ export interface NativeForwardResult {
 }
 
 export interface NativeModel {
-  /** Every tensor of a checkpoint, in table order. */
-  parameters(): { name: string; shape: number[] }[]
+  /** Every tensor of a checkpoint, in table order, as it is stored. */
+  parameters(): { name: string; shape: number[]; dtype: 'F32' | 'BF16' }[]
   init(seed: number): Promise<void>
   read(files: NativeReadFile[], signal?: AbortSignal): Promise<void>
-  /** Writes `header` (the complete safetensors prefix) and then the tensors in the order of `names`, and syncs. */
-  write(path: string, header: Uint8Array, names: string[], dtype: 'F32' | 'BF16'): Promise<void>
+  /** Writes `header` (the complete safetensors prefix) and then the tensors in the order of `names`, each in its dtype; syncs. */
+  write(path: string, header: Uint8Array, names: string[], dtypes: ('F32' | 'BF16')[]): Promise<void>
   /** tokens: [batch * length] */
   forward(
     tokens: Int32Array,
@@ -192,6 +195,8 @@ export interface NativeGenerateParams {
   /** 0 = all recursions. */
   maxRecursions: number
   logprobs: boolean
+  /** Higher is served first. */
+  priority: number
 }
 
 /** Events arrive packed, `eventStride` numbers each: [request id, kind, token, depth, logprob]. */
@@ -210,23 +215,43 @@ export const eventKind = {
   error: 4,
 } as const
 
-/** Counters of an engine since it was made. */
+/** Counters since the engine was made, and what holds at this moment. */
 export interface EngineStats {
   running: number
   waiting: number
   finished: number
   tokensGenerated: number
+  /** Of prompts that have been through the model or were found in the prefix cache. */
   promptTokens: number
+  /** Tokens that were found in the prefix cache instead of being computed. */
+  prefixHitTokens: number
   /** Steps of the scheduler. */
   steps: number
+  /** Sequences thrown out, to be computed again: for want of KV blocks, or for a request of higher priority. */
+  preemptions: number
+  /** = used + cached + free. */
   kvBlocksTotal: number
+  /** By running sequences; a block that several share counts once. */
   kvBlocksUsed: number
-  /** Bytes of keys and values of the running sequences. */
+  /** Kept by the prefix cache for requests to come, and given up when blocks are needed. */
+  kvBlocksCached: number
+  kvBlocksFree: number
+  /** Of all blocks. */
+  kvBytesTotal: number
+  /** Of the used blocks. */
   kvBytesUsed: number
-  /** What the same tokens would take if every layer pass cached every token. */
+  /** What the tokens of the running sequences would take if every layer pass cached every token. */
   kvBytesVanilla: number
-  /** [N] prompt and generated tokens by recursions run. */
+  /** [N] prompt and generated tokens that ran 1..N recursions here; those that ran none are not in it. */
   depthHistogram: number[]
+}
+
+/** As EngineOptions of lib/engine.ts, complete; kvCacheBytes 0 = the default. */
+export interface NativeEngineOptions {
+  maxBatchSize: number
+  prefillChunk: number
+  kvCacheBytes: number
+  prefixCache: boolean
 }
 
 export interface NativeEngine {
@@ -245,7 +270,7 @@ export interface NativeAddon {
   /** `onEvents` gets packed events and one message for each error event among them, in order. */
   createEngine(
     model: NativeModel,
-    options: { maxBatchSize: number; kvCacheBytes: number },
+    options: NativeEngineOptions,
     onEvents: (events: Float64Array, messages: string[]) => void,
   ): NativeEngine
 }

@@ -22,7 +22,12 @@ export interface GenerateOptions {
   routerThreshold?: number
   /** Most recursions a token may run, from 1 to num_recursions. Default num_recursions. */
   maxRecursions?: number
-  /** Ends generation at any moment with `finishReason: 'abort'`. */
+  /**
+   * Higher is served first, if need be at the cost of lower ones under way, which go on later with the same tokens; equals
+   * in order of arrival. Default 0.
+   */
+  priority?: number
+  /** Ends generation at any moment, also within a prompt, after at most one step with `finishReason: 'abort'`. */
   signal?: AbortSignal
 }
 
@@ -35,6 +40,7 @@ const optionKeys = [
   'stop',
   'routerThreshold',
   'maxRecursions',
+  'priority',
   'signal',
 ]
 
@@ -58,6 +64,7 @@ export function resolveGenerateOptions(
     stop: stopTokens(options.stop ?? config.eos_token_id ?? [], config.vocab_size),
     ...resolveRouting(check, config),
     logprobs: true,
+    priority: check.integer('priority', { min: -(2 ** 31), fallback: 0 }),
   }
 }
 

@@ -21,21 +21,25 @@ const mayInclude: Record<string, string[]> = {
 }
 
 /** Files that run and are tested with no device: they see core and each other only. */
-const deviceFree = /^native\/engine\/(scheduler|block_pool|sequence)\w*\.(h|cpp)$/
-const deviceFreeMayInclude = /^(core\/|engine\/(scheduler|block_pool|sequence))/
+const deviceFree = /^native\/engine\/(scheduler|block_pool|prefix_cache|sequence)\w*\.(h|cpp)$/
+const deviceFreeMayInclude = /^(core\/|engine\/(scheduler|block_pool|prefix_cache|sequence))/
+
+/** What other folders may include of a device. */
+const door: Record<string, string> = { cpu: 'cpu/cpu_device.h', cuda: 'cuda/cuda_device.h' }
 
 /** Outside headers, and the only files that may include them. */
 const onlyIn: [header: RegExp, where: RegExp][] = [
   [/^(napi|node_api|uv|v8|node)\.h$/, /^native\/binding\//],
-  [/^(cuda|cub\/|nvtx|cooperative_groups|mma\.h)/, /^(cuda|test\/cuda_host)\//],
+  [/^(cu\w*\.h|cuda\/std|cub\/|nvtx|cooperative_groups|mma\.h)/, /^(cuda\/(?!cuda_device\.h)|test\/cuda_host\/)/],
   [/^(oneapi\/|dnnl)/, /^(native\/cpu\/linear|bench\/baselines\/)/],
-  [/^omp\.h$/, /^native\/cpu\//],
+  [/^omp\.h$/, /^(native\/cpu|bench\/baselines)\//],
 ]
 
 function sources(folder: string): string[] {
   if (!existsSync(join(root, folder))) return []
   return readdirSync(join(root, folder), { withFileTypes: true, recursive: true })
-    .filter((entry) => entry.isFile() && /\.(h|hpp|cpp|cu|cuh)$/.test(entry.name))
+    .filter((entry) => entry.isFile() && !entry.parentPath.includes('node_modules'))
+    .filter((entry) => /\.(h|hpp|cpp|cu|cuh)$/.test(entry.name))
     .map((entry) => relative(root, join(entry.parentPath, entry.name)))
 }
 
@@ -73,9 +77,21 @@ describe('include rules', () => {
     expect(broken).toEqual([])
   })
 
-  it('keeps outside headers in their rooms', () => {
+  it('shows each device by its door only', () => {
     const broken: string[] = []
     for (const file of files) {
+      for (const { header, quoted } of includes(file)) {
+        const target = header.split('/')[0] as string
+        const only = target === folderOf(file) ? undefined : door[target]
+        if (quoted && only !== undefined && header !== only) broken.push(`${file} includes ${header}`)
+      }
+    }
+    expect(broken).toEqual([])
+  })
+
+  it('keeps outside headers in their rooms', () => {
+    const broken: string[] = []
+    for (const file of [...files, ...sources('test'), ...sources('bench')]) {
       for (const { header } of includes(file)) {
         for (const [outside, where] of onlyIn) {
           if (outside.test(header) && !where.test(file)) broken.push(`${file} includes ${header}`)

@@ -2,9 +2,13 @@
 // Must not know the project's own code; it is driven over the line protocol:
 //   load     { path, threads, sequences, contextSize }
 //   generate { prompts: number[][], tokens }  -> { tokens: number[][], seconds, eventLoopDelay }
-// `seconds` runs from the first token of the last sequence to start until the last token of all: decoding alone.
+//   serve    { requests, concurrency }        -> Load (serve/load.ts): so many requests at a time, the others wait
+// Of `generate`, `seconds` runs from the first token of the last sequence to start until the last token of all: decoding
+// alone.
 import { decode } from '../generate/decode.js'
 import { serveLines } from '../lib/serve_lines.js'
+import { type Load, putLoad } from '../serve/load.js'
+import type { ServeRequest } from '../serve/workload.js'
 import { installNodeLlamaCpp } from './rivals.js'
 
 // The part of the library's interface that is used; its own types are there only once it is installed.
@@ -54,13 +58,40 @@ async function load(request: { path: string; threads: number; sequences: number;
   return {}
 }
 
+function evaluate(sequence: Sequence, prompt: number[]): AsyncGenerator<number, void, void> {
+  return sequence.evaluate(prompt, { temperature: 0, yieldEogToken: true })
+}
+
 async function generate(request: { prompts: number[][]; tokens: number }) {
   const used = sequences.slice(0, request.prompts.length)
   for (const sequence of used) await sequence.clearHistory()
   return decode(
-    used.map((sequence, i) => sequence.evaluate(request.prompts[i]!, { temperature: 0, yieldEogToken: true })),
+    used.map((sequence, i) => evaluate(sequence, request.prompts[i]!)),
     request.tokens,
   )
 }
 
-void serveLines('node-llama-cpp', { load, generate })
+function serve(request: { requests: ServeRequest[]; concurrency: number }): Promise<Load> {
+  const free = sequences.slice(0, request.concurrency)
+  const waiting: ((sequence: Sequence) => void)[] = []
+  const take = (): Promise<Sequence> => {
+    const sequence = free.pop()
+    return sequence === undefined ? new Promise((resolve) => waiting.push(resolve)) : Promise.resolve(sequence)
+  }
+  const giveBack = (sequence: Sequence): void => {
+    const next = waiting.shift()
+    if (next === undefined) free.push(sequence)
+    else next(sequence)
+  }
+  return putLoad(request.requests, async function* ({ prompt }) {
+    const sequence = await take()
+    try {
+      await sequence.clearHistory()
+      yield* evaluate(sequence, prompt)
+    } finally {
+      giveBack(sequence)
+    }
+  })
+}
+
+void serveLines('node-llama-cpp', { load, generate, serve })

@@ -14,6 +14,8 @@ export function makeProgram(): Command {
     .showSuggestionAfterError()
   addTrain(program)
   addGenerate(program)
+  addServe(program)
+  addView(program)
   addInspect(program)
   return program
 }
@@ -99,6 +101,57 @@ function addGenerate(program: Command): void {
       const { generate } = await import('./generate.js')
       const finishReason = await withInterrupt((signal) => generate(checkpoint, options, process.stdout, signal))
       if (finishReason === 'abort') process.exitCode = INTERRUPTED
+    })
+}
+
+function addServe(program: Command): void {
+  program
+    .command('serve')
+    .description(
+      'Serve a checkpoint over HTTP with OpenAI’s completions API. SIGTERM or Ctrl-C finishes what is under way; a second one stops at once.',
+    )
+    .requiredOption('--model <folder>', 'checkpoint folder')
+    .option('--model-name <name>', 'id of the model in the API; default: the name of the folder')
+    .option(
+      '--tokenizer <source>',
+      'byte-level, a tokenizer.json, or a folder that holds one; default: the checkpoint’s own',
+    )
+    .option('--host <address>', 'address to listen on', '127.0.0.1')
+    .option('--port <number>', 'port to listen on; 0 for any that is free', integer(0, 65535), 8000)
+    .addOption(new Option('--api-key <key>', 'key that clients must send; default: none').env('MOR_API_KEY'))
+    .option('--max-batch-size <count>', 'most sequences in one step', integer(1), 64)
+    .option('--kv-cache-bytes <bytes>', 'memory for keys and values; 0 leaves it to the engine', integer(0), 0)
+    .option('--max-completions <count>', 'most completions under way at once; more are refused', integer(1), 1024)
+    .option('--max-prompt-tokens <count>', 'most tokens of a prompt; default: one less than the context', integer(1))
+    .option('--body-limit-bytes <bytes>', 'most bytes of a request', integer(1), 2 ** 20)
+    .option('--drain-timeout <seconds>', 'time that completions get to finish when the server stops', number(0), 30)
+    .addOption(deviceOption())
+    .addOption(dtypeOption())
+    .addOption(threadsOption())
+    .action(async (options) => {
+      const { serve } = await import('./serve.js')
+      await withInterrupt((signal) => serve(options, new Output(process.stdout), signal))
+    })
+}
+
+function addView(program: Command): void {
+  program
+    .command('view')
+    .description('Show in a browser how deep each token goes: a page beside the completions API. Ctrl-C stops it.')
+    .requiredOption('--model <folder>', 'checkpoint folder')
+    .option(
+      '--tokenizer <source>',
+      'byte-level, a tokenizer.json, or a folder that holds one; default: the checkpoint’s own',
+    )
+    .option('--host <address>', 'address to listen on', '127.0.0.1')
+    .option('--port <number>', 'port to listen on; 0 for any that is free', integer(0, 65535), 8080)
+    .addOption(new Option('--api-key <key>', 'key that the page must be given; default: none').env('MOR_API_KEY'))
+    .addOption(deviceOption())
+    .addOption(dtypeOption())
+    .addOption(threadsOption())
+    .action(async (options) => {
+      const { view } = await import('./view.js')
+      await withInterrupt((signal) => view(options, new Output(process.stdout), signal))
     })
 }
 

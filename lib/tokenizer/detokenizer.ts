@@ -3,6 +3,9 @@
 import type { Detokenizer } from '../tokenizer.js'
 
 const REPLACEMENT = '\uFFFD'
+/** In tokens. A character has at most four bytes. */
+const SHORT_WINDOW = 8
+const LONGEST_WINDOW = 32
 
 /**
  * What a token adds depends on its neighbours (a leading space, a byte of a character), so each new token is decoded
@@ -28,6 +31,7 @@ export class WindowDetokenizer implements Detokenizer {
     if (text.endsWith(REPLACEMENT)) {
       const piece = text.slice(this.#returned, -1)
       this.#returned += piece.length
+      if (this.#window.length >= LONGEST_WINDOW) this.#shorten()
       return piece
     }
     const piece = text.slice(this.#returned)
@@ -35,6 +39,13 @@ export class WindowDetokenizer implements Detokenizer {
     this.#contextTokens = this.#window.length
     this.#returned = this.#decode(this.#window).length
     return piece
+  }
+
+  /** A long run of broken bytes: what can still become a character is in the last few tokens. */
+  #shorten(): void {
+    this.#window = this.#window.slice(-SHORT_WINDOW)
+    this.#contextTokens = 0
+    this.#returned = this.#decode(this.#window).length - REPLACEMENT.length
   }
 
   flush(): string {

@@ -123,13 +123,18 @@ void read_tensors(Ops& ops, const std::vector<CheckpointFile>& files, const std:
 }
 
 void write_tensors(Ops& ops, const std::string& path, const std::vector<uint8_t>& header,
-                   const std::vector<Tensor>& tensors, FileDType dtype, const Checkpoint& checkpoint) {
+                   const std::vector<Tensor>& tensors, const std::vector<FileDType>& dtypes,
+                   const Checkpoint& checkpoint) {
+  MOR_CHECK(tensors.size() == dtypes.size(), INVALID_ARGUMENT, tensors.size(), " tensors to write and ", dtypes.size(),
+            " dtypes");
   OutputFile file(path);
   file.write(header.data(), header.size());
   Arena arena(ops);
   const Tensor scratch = arena.vector(DType::float32, kChunk, "checkpoint scratch");
   std::vector<uint8_t> host;
-  for (const Tensor& tensor : tensors) {
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    const Tensor& tensor = tensors[i];
+    const FileDType dtype = dtypes[i];
     for (int64_t begin = 0; begin < tensor.count(); begin += kChunk) {
       checkpoint();
       const int64_t n = std::min(kChunk, tensor.count() - begin);

@@ -38,10 +38,11 @@ using Checkpoint = std::function<void()>;
 void read_tensors(Ops& ops, const std::vector<CheckpointFile>& files, const std::vector<NamedTensor>& into,
                   const Checkpoint& checkpoint);
 
-/// Writes `header`, the tensors one after another as `dtype` (F32 or BF16), and waits for the disk. If anything fails,
-/// the partial file is removed. Throws IO_ERROR with the system's reason.
+/// Writes `header`, the tensors one after another, each as its dtype (F32 or BF16), and waits for the disk. If anything
+/// fails, the partial file is removed. Throws IO_ERROR with the system's reason, INVALID_ARGUMENT for other counts.
 void write_tensors(Ops& ops, const std::string& path, const std::vector<uint8_t>& header,
-                   const std::vector<Tensor>& tensors, FileDType dtype, const Checkpoint& checkpoint);
+                   const std::vector<Tensor>& tensors, const std::vector<FileDType>& dtypes,
+                   const Checkpoint& checkpoint);
 
 /// The tensors of these names, in this order. Throws INVALID_ARGUMENT naming one that is not there.
 std::vector<Tensor> tensors_named(const std::vector<NamedTensor>& table, const std::vector<std::string>& names);

@@ -47,9 +47,9 @@ bool EngineResident::tick(ModelCore& core) {
   EngineEvents events;
   Inbox inbox = take_inbox();
   try {
-    if (engine_ == nullptr) engine_ = std::make_unique<Engine>(core.model(), options_);
+    if (engine_ == nullptr) make_engine(core);
     take_in(inbox, events);
-    if (!active_.empty()) step(events, core.config().num_recursions);
+    if (!active_.empty()) step(events, core.config());
   } catch (...) {
     // The engine is in an unknown state: its requests end here, and the next one finds a new engine.
     const Failure failure = current_failure("generation");
@@ -58,11 +58,23 @@ bool EngineResident::tick(ModelCore& core) {
     engine_.reset();
   }
   core.refresh_memory();
+  if (engine_ != nullptr) {
+    const EngineStats stats = engine_->stats();
+    const std::lock_guard<std::mutex> lock(mutex_);
+    stats_ = stats;  // before the events: who hears that a request has ended finds it ended here, too
+  }
   deliver_(std::move(events));
   const std::lock_guard<std::mutex> lock(mutex_);
-  if (engine_ != nullptr) stats_ = engine_->stats();
   scheduled_ = !active_.empty() || !inbox_.submissions.empty() || !inbox_.aborts.empty();
   return scheduled_;
+}
+
+void EngineResident::make_engine(ModelCore& core) {
+  try {
+    engine_ = std::make_unique<Engine>(core.model(), options_);
+  } catch (...) {
+    core.rethrow();
+  }
 }
 
 void EngineResident::take_in(Inbox& inbox, EngineEvents& events) {
@@ -79,13 +91,13 @@ void EngineResident::take_in(Inbox& inbox, EngineEvents& events) {
   for (const uint64_t request : inbox.aborts) engine_->abort(request);
 }
 
-void EngineResident::step(EngineEvents& events, int32_t full_depth) {
+void EngineResident::step(EngineEvents& events, const ModelConfig& config) {
   std::vector<EngineEvent> happened;
   engine_->step(happened);
   for (const EngineEvent& event : happened) {
     if (event.kind == EngineEvent::Kind::token) {
       // Without a block that recurs as a whole every token runs all recursions.
-      events.token(event, event.depth == 0 ? full_depth : event.depth);
+      events.token(event, config.body_recursions() == 0 ? config.num_recursions : event.depth);
       continue;
     }
     active_.erase(event.request);
@@ -128,7 +140,7 @@ void EngineResident::release() noexcept {
 }
 
 void EngineResident::add_memory(MemoryByPurpose& use) const {
-  if (engine_ != nullptr) use["kvCache"] += engine_->stats().kv_bytes_used;
+  if (engine_ != nullptr) use["kvCache"] += engine_->stats().kv_bytes_total;
 }
 
 }  // namespace mor::binding

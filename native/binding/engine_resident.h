@@ -33,7 +33,10 @@ class EngineResident final : public Resident {
  public:
   /// Takes events out; called on the worker's thread.
   using Deliver = std::function<void(EngineEvents)>;
-  EngineResident(const EngineOptions& options, Deliver deliver) : options_(options), deliver_(std::move(deliver)) {}
+  EngineResident(const EngineOptions& options, int32_t recursions, Deliver deliver)
+      : options_(options), deliver_(std::move(deliver)) {
+    stats_.depth_histogram.resize(static_cast<size_t>(recursions));
+  }
 
   // ---- from any thread. Both return whether a tick must be posted
   bool submit(uint64_t request, std::vector<int32_t> prompt, const GenerateParams& params);
@@ -60,8 +63,9 @@ class EngineResident final : public Resident {
     std::vector<uint64_t> aborts;
   };
   Inbox take_inbox();
+  void make_engine(ModelCore& core);
   void take_in(Inbox& inbox, EngineEvents& events);
-  void step(EngineEvents& events, int32_t full_depth);
+  void step(EngineEvents& events, const ModelConfig& config);
   void fail_active(EngineEvents& events, const Failure& failure);
 
   const EngineOptions options_;

@@ -88,9 +88,10 @@ Napi::Value EngineWrap::create(const Napi::CallbackInfo& info) {
     options.device_memory_bytes = host->core()->device_memory_bytes();
     const Napi::Function on_events = Input(info[2], "onEvents").function();
     auto port = std::make_shared<EngineWrap*>(nullptr);
-    auto resident = std::make_shared<EngineResident>(options, [&environment, port](EngineEvents events) {
-      if (!events.packed.empty()) environment.deliver(std::make_unique<EventsTask>(port, std::move(events)));
-    });
+    auto resident = std::make_shared<EngineResident>(
+        options, host->core()->config().num_recursions, [&environment, port](EngineEvents events) {
+          if (!events.packed.empty()) environment.deliver(std::make_unique<EventsTask>(port, std::move(events)));
+        });
     MOR_CHECK(host->core()->worker().post(std::make_unique<AdoptTask>(host->core(), resident)), DISPOSED,
               "the process is exiting");
     return environment.construct(environment.engine_class,

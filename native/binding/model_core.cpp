@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <new>
+#include <sstream>
 #include <utility>
 
 #include "device/device.h"
@@ -40,8 +42,28 @@ void check_weights_fit(const ModelConfig& c, DType dtype, size_t device_bytes) {
 /// 0 for a device that is not in the list: make_ops says why it cannot be had.
 size_t memory_of_device(const std::string& device) {
   for (const DeviceInfo& info : list_devices())
-    if (info.id == device || (device == "auto" && info.type == "cpu")) return info.memory_bytes;
+    if (info.id == device) return info.memory_bytes;
   return 0;
+}
+
+/// Purposes in the order of the table, and what makes each of them smaller.
+std::string memory_advice(const MemoryByPurpose& use) {
+  constexpr std::pair<const char*, const char*> kLower[] = {
+      {"parameters", "a smaller model"},
+      {"masterWeights", "a smaller model"},
+      {"gradients", "a smaller model"},
+      {"optimizer", "a smaller model"},
+      {"activations", "a smaller batch with more gradientAccumulation, shorter rows, or recompute: true"},
+      {"kvCache", "a lower kvCacheBytes or maxBatchSize"},
+  };
+  std::ostringstream text;
+  text << "Held so far:";
+  for (const auto& [purpose, lower] : kLower)
+    if (const auto found = use.find(purpose); found != use.end() && found->second > 0)
+      text << " " << purpose << " " << found->second << " bytes (less with " << lower << "),";
+  std::string advice = text.str();
+  advice.back() = '.';
+  return advice;
 }
 
 std::vector<NamedTensor> checkpoint_tensors(const Model& model) {
@@ -106,6 +128,19 @@ void ModelCore::refresh_memory() {
   for (const std::shared_ptr<Resident>& resident : residents_) resident->add_memory(use);
   const std::lock_guard<std::mutex> lock(mutex_);
   memory_ = std::move(use);
+}
+
+void ModelCore::rethrow() {
+  try {
+    throw;
+  } catch (const Error& error) {
+    if (error.code() != ErrorCode::OUT_OF_MEMORY) throw;
+    refresh_memory();
+    throw Error(error.code(), concat(error.what(), ". ", memory_advice(memory())), error.file(), error.line());
+  } catch (const std::bad_alloc&) {
+    refresh_memory();
+    MOR_FAIL(OUT_OF_MEMORY, "the host has no memory left. ", memory_advice(memory()));
+  }
 }
 
 ModelHost::ModelHost(std::shared_ptr<Worker> worker)

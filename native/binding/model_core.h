@@ -54,6 +54,9 @@ class ModelCore {
   /// Drops all residents and the model. Safe to call twice, and once the thread has ended from any other.
   void release() noexcept;
   void refresh_memory();
+  /// In a catch block: throws the exception on; where the device or the host ran out of memory, with the bytes that
+  /// this model and what uses it hold, by purpose, and what to lower.
+  [[noreturn]] void rethrow();
 
   // ---- from any thread, once created
   const ModelConfig& config() const { return config_; }

@@ -124,6 +124,7 @@ Napi::Value ModelWrap::read(const Napi::CallbackInfo& info) {
         info, "reading weights",
         [files, listener = listener.get(), life = host_->life()](ModelCore& core) {
           const Checkpoint disposed = give_up_when_disposed(core, life);
+          core.model().weights_changed();
           read_tensors(core.model().ops(), files, core.tensors(), [&] {
             disposed();
             listener->check();
@@ -139,11 +140,11 @@ Napi::Value ModelWrap::write(const Napi::CallbackInfo& info) {
     const std::string path = Input(info[0], "path").string();
     const std::vector<uint8_t> header = Input(info[1], "header").bytes();
     const std::vector<std::string> names = strings(Input(info[2], "names"));
-    const FileDType dtype = written_dtype(Input(info[3], "dtype"));
+    const std::vector<FileDType> dtypes = written_dtypes(Input(info[3], "dtypes"));
     return run(
         info, "writing " + path,
-        [path, header, names, dtype, life = host_->life()](ModelCore& core) {
-          write_tensors(core.model().ops(), path, header, tensors_named(core.tensors(), names), dtype,
+        [path, header, names, dtypes, life = host_->life()](ModelCore& core) {
+          write_tensors(core.model().ops(), path, header, tensors_named(core.tensors(), names), dtypes,
                         give_up_when_disposed(core, life));
           return Nothing{};
         },

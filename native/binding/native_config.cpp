@@ -112,7 +112,9 @@ TrainerOptions trainer_options(const Input& input) {
 EngineOptions engine_options(const Input& input) {
   EngineOptions options;
   options.max_batch_size = input.field("maxBatchSize").int32(1, INT32_MAX);
+  options.prefill_chunk = input.field("prefillChunk").int32(1, INT32_MAX);
   options.kv_cache_bytes = static_cast<size_t>(input.field("kvCacheBytes").integer(0, kLargestInteger));
+  options.prefix_cache = input.field("prefixCache").boolean();
   return options;
 }
 
@@ -123,6 +125,7 @@ GenerateParams generate_params(const Input& input) {
   params.top_k = static_cast<int32_t>(std::min<int64_t>(input.field("topK").integer(0, kLargestInteger), INT32_MAX));
   params.top_p = input.field("topP").number(0, 1);
   params.seed = static_cast<uint64_t>(input.field("seed").integer(0, kLargestInteger));
+  params.priority = input.field("priority").int32(INT32_MIN, INT32_MAX);
   params.stop = input.field("stop").int32_array();
   params.router_threshold = input.field("routerThreshold").number(0, 1);
   params.max_recursions = count(input.field("maxRecursions"));
@@ -149,8 +152,11 @@ std::vector<CheckpointFile> checkpoint_files(const Input& input) {
   return files;
 }
 
-FileDType written_dtype(const Input& input) {
-  return input.choice<FileDType>({{"F32", FileDType::F32}, {"BF16", FileDType::BF16}});
+std::vector<FileDType> written_dtypes(const Input& input) {
+  std::vector<FileDType> dtypes;
+  for (const Input& dtype : input.items())
+    dtypes.push_back(dtype.choice<FileDType>({{"F32", FileDType::F32}, {"BF16", FileDType::BF16}}));
+  return dtypes;
 }
 
 std::vector<std::string> strings(const Input& input) {

@@ -33,8 +33,8 @@ EngineOptions engine_options(const Input& input);
 GenerateParams generate_params(const Input& input);
 /// NativeReadFile[].
 std::vector<CheckpointFile> checkpoint_files(const Input& input);
-/// 'F32' or 'BF16'.
-FileDType written_dtype(const Input& input);
+/// Of 'F32' or 'BF16'.
+std::vector<FileDType> written_dtypes(const Input& input);
 std::vector<std::string> strings(const Input& input);
 
 }  // namespace mor::binding

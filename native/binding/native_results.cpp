@@ -36,12 +36,16 @@ Napi::Value device_list(Napi::Env env, const std::vector<DeviceInfo>& devices) {
     object.Set("type", info.type);
     object.Set("name", info.name);
     object.Set("usable", info.usable);
-    if (!info.usable) object.Set("reason", info.reason);
+    if (!info.usable) {
+      object.Set("code", error_code_name(info.code));
+      object.Set("reason", info.reason);
+    }
     object.Set("memoryBytes", static_cast<double>(info.memory_bytes));
     if (info.threads > 0) object.Set("threads", info.threads);
     const Napi::Array features = Napi::Array::New(env, info.features.size());
     for (uint32_t f = 0; f < info.features.size(); ++f) features.Set(f, info.features[f]);
     object.Set("features", features);
+    if (!info.compute_capability.empty()) object.Set("computeCapability", info.compute_capability);
     list.Set(i, object);
   }
   return list;
@@ -56,6 +60,7 @@ Napi::Array tensor_list(Napi::Env env, const std::vector<NamedTensor>& tensors) 
     const Napi::Object object = Napi::Object::New(env);
     object.Set("name", tensors[i].name);
     object.Set("shape", shape);
+    object.Set("dtype", tensor.dtype == DType::bfloat16 ? "BF16" : "F32");
     list.Set(i, object);
   }
   return list;
@@ -103,12 +108,18 @@ Napi::Value engine_stats(Napi::Env env, const EngineStats& stats) {
   object.Set("tokensGenerated", number(stats.tokens_generated));
   object.Set("promptTokens", number(stats.prompt_tokens));
   object.Set("steps", number(stats.steps));
+  object.Set("preemptions", number(stats.preemptions));
+  object.Set("prefixHitTokens", number(stats.prefix_hit_tokens));
   object.Set("kvBlocksTotal", number(stats.kv_blocks_total));
   object.Set("kvBlocksUsed", number(stats.kv_blocks_used));
+  object.Set("kvBlocksCached", number(stats.kv_blocks_cached));
+  object.Set("kvBlocksFree", number(stats.kv_blocks_free));
+  object.Set("kvBytesTotal", static_cast<double>(stats.kv_bytes_total));
   object.Set("kvBytesUsed", static_cast<double>(stats.kv_bytes_used));
   object.Set("kvBytesVanilla", static_cast<double>(stats.kv_bytes_vanilla));
-  for (size_t r = 0; r < stats.depth_histogram.size(); ++r)
-    object.Set(concat("tokensAtDepth", r + 1), number(stats.depth_histogram[r]));
+  const Napi::Array histogram = Napi::Array::New(env, stats.depth_histogram.size());
+  for (uint32_t r = 0; r < stats.depth_histogram.size(); ++r) histogram.Set(r, number(stats.depth_histogram[r]));
+  object.Set("depthHistogram", histogram);
   return object;
 }
 

@@ -202,10 +202,8 @@ Napi::Value TrainerWrap::evaluate(const Napi::CallbackInfo& info) {
 Napi::Value TrainerWrap::state(const Napi::CallbackInfo& info) {
   return throwing(info.Env(), "state", [&]() -> Napi::Value {
     life_->check();
-    const Napi::Array names = tensor_list(info.Env(), resident_->tensors());
-    for (uint32_t i = 0; i < names.Length(); ++i) names.Get(i).As<Napi::Object>().Set("dtype", "F32");
     const Napi::Object state = Napi::Object::New(info.Env());
-    state.Set("names", names);
+    state.Set("names", tensor_list(info.Env(), resident_->tensors()));
     state.Set("step", static_cast<double>(resident_->steps_done()));
     state.Set("json", state_json(resident_->steps_done()));
     return state;
@@ -222,7 +220,8 @@ Napi::Value TrainerWrap::write(const Napi::CallbackInfo& info) {
         [path, header, names, life = life_](ModelCore& core, TrainerResident& resident) {
           std::vector<NamedTensor> table = resident.tensors();
           table.insert(table.end(), core.tensors().begin(), core.tensors().end());
-          write_tensors(core.model().ops(), path, header, tensors_named(table, names), FileDType::F32,
+          const std::vector<FileDType> all_float32(names.size(), FileDType::F32);
+          write_tensors(core.model().ops(), path, header, tensors_named(table, names), all_float32,
                         give_up_when_disposed(core, life));
           return Nothing{};
         },

@@ -29,8 +29,12 @@ const char* error_code_name(ErrorCode code) {
       return "ABORTED";
     case ErrorCode::DEVICE_UNAVAILABLE:
       return "DEVICE_UNAVAILABLE";
+    case ErrorCode::DEVICE_NOT_FOUND:
+      return "DEVICE_NOT_FOUND";
     case ErrorCode::DEVICE_TOO_OLD:
       return "DEVICE_TOO_OLD";
+    case ErrorCode::DRIVER_MISSING:
+      return "DRIVER_MISSING";
     case ErrorCode::DRIVER_TOO_OLD:
       return "DRIVER_TOO_OLD";
     case ErrorCode::DEVICE_LOST:

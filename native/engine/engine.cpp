@@ -43,6 +43,7 @@ SchedulerConfig scheduler_config(const Model& model, const KvCache& cache, const
   cache.describe(s);
   s.max_batch_size = options.max_batch_size;
   s.prefill_chunk = options.prefill_chunk;
+  s.prefix_cache = options.prefix_cache;
   // With a router, tokens that left the block wait for the boundary stages: others keep the batch full meanwhile.
   s.max_sequences = c.routed() ? 2 * options.max_batch_size : options.max_batch_size;
   if (s.key_policy == KeyPolicy::shared)
@@ -62,12 +63,14 @@ struct Engine::State {
   Scheduler scheduler;
   Runner runner;
   int64_t steps = 0;
+  uint64_t weights_version;
 
   State(const Model& m, const EngineOptions& options)
       : model(m),
         cache(m, options.block_size, cache_bytes(m, options)),
         scheduler(scheduler_config(m, cache, options)),
-        runner(m, cache, scheduler.stream_rows()) {}
+        runner(m, cache, scheduler.stream_rows()),
+        weights_version(m.weights_version()) {}
 };
 
 Engine::Engine(const Model& model, const EngineOptions& options)
@@ -98,6 +101,7 @@ void Engine::submit(uint64_t request, std::vector<int32_t> prompt, const Generat
   r.id = request;
   r.prompt = std::move(prompt);
   r.max_tokens = std::min(params.max_tokens, context - length);
+  r.priority = params.priority;
   r.stop = params.stop;
   r.score_threshold = score_threshold(params.router_threshold);
   const int32_t recursions = config.body_recursions();
@@ -120,12 +124,14 @@ bool Engine::step(std::vector<EngineEvent>& events) {
   scheduler.begin_step(events);
   if (!scheduler.unfinished()) return false;
   ++state_->steps;
+  if (const uint64_t version = state_->model.weights_version(); version != state_->weights_version) {
+    scheduler.forget_prefixes();
+    state_->weights_version = version;
+  }
   try {
-    if (scheduler.boundary_due()) {
-      if (const StagePlan* plan = scheduler.plan_exit()) scheduler.commit_exit(runner.run_exit(*plan), events);
-      if (const StagePlan* plan = scheduler.plan_entry()) scheduler.commit_entry(runner.run_entry(*plan));
-    }
+    if (const StagePlan* plan = scheduler.plan_entry()) scheduler.commit_entry(runner.run_entry(*plan));
     if (const StagePlan* plan = scheduler.plan_block()) scheduler.commit_block(runner.run_block(*plan));
+    if (const StagePlan* plan = scheduler.plan_exit()) scheduler.commit_exit(runner.run_exit(*plan), events);
   } catch (const Error& error) {
     scheduler.fail_running(error.code(), error.what(), events);
   } catch (const std::bad_alloc&) {
@@ -145,11 +151,19 @@ EngineStats Engine::stats() const {
   stats.steps = state_->steps;
   stats.preemptions = s.preemptions;
   stats.kv_blocks_total = s.blocks_total;
+  stats.prefix_hit_tokens = s.prefix_hit_tokens;
   stats.kv_blocks_used = s.blocks_used;
+  stats.kv_blocks_cached = s.blocks_cached;
+  stats.kv_blocks_free = s.blocks_total - s.blocks_used - s.blocks_cached;
+  stats.kv_bytes_total = static_cast<size_t>(s.blocks_total) * state_->cache.block_bytes();
   stats.kv_bytes_used = static_cast<size_t>(s.blocks_used) * state_->cache.block_bytes();
   stats.kv_bytes_vanilla =
-      KvCache::vanilla_bytes(state_->model.config(), state_->model.ops().compute_dtype(), s.cached_tokens);
+      KvCache::vanilla_bytes(state_->model.config(), state_->model.ops().compute_dtype(), s.running_tokens);
   stats.depth_histogram = s.depth_histogram;
+  if (s.depth_histogram.empty()) {
+    stats.depth_histogram.resize(static_cast<size_t>(state_->model.config().num_recursions));
+    stats.depth_histogram.back() = s.tokens_run;
+  }
   return stats;
 }
 

@@ -12,11 +12,14 @@
 namespace mor {
 
 struct EngineOptions {
-  int32_t max_batch_size = 64;  ///< most decoding rows in one step
-  int32_t prefill_chunk = 256;  ///< most prompt rows in flight beside them
-  size_t kv_cache_bytes = 0;    ///< 0: room for 8 sequences of full context, at most a quarter of device_memory_bytes
+  int32_t max_batch_size = 64;  ///< most decoding sequences in one step; others wait their turn
+  int32_t prefill_chunk = 256;  ///< most prompt tokens in one step, beside them
+  /// For keys and values. 0: room for eight sequences of full context in a cache without recursions, at most a quarter
+  /// of device_memory_bytes.
+  size_t kv_cache_bytes = 0;
   size_t device_memory_bytes = 0;  ///< 0: unknown
   int32_t block_size = 16;         ///< least tokens of one KV block
+  bool prefix_cache = true;  ///< keep the keys of finished requests for others that begin alike, until room is needed
 };
 
 struct GenerateParams {
@@ -25,19 +28,28 @@ struct GenerateParams {
   int32_t top_k = 0;       ///< 0: off
   double top_p = 1;        ///< 1: off
   uint64_t seed = 0;
+  int32_t priority = 0;           ///< higher is served first, also at the cost of lower ones; equals as they came
   std::vector<int32_t> stop;      ///< ids that end the sequence; the id itself is not reported
   double router_threshold = 0.5;  ///< mor.md section 3
   int32_t max_recursions = 0;     ///< 0: all
   bool logprobs = false;
 };
 
+/// Counters since the engine was made, and what holds at this moment.
 struct EngineStats {
-  int64_t running = 0, waiting = 0, finished = 0, tokens_generated = 0, prompt_tokens = 0, steps = 0;
-  int64_t preemptions = 0;  ///< sequences thrown out of a full cache, to be computed again
-  int64_t kv_blocks_total = 0, kv_blocks_used = 0;
-  size_t kv_bytes_used = 0;              ///< by the running sequences
-  size_t kv_bytes_vanilla = 0;           ///< what the same tokens would take without recursion-wise caching
-  std::vector<int64_t> depth_histogram;  ///< [N] generated and prompt tokens that ran r + 1 recursions
+  int64_t running = 0, waiting = 0, finished = 0, steps = 0;
+  int64_t tokens_generated = 0;
+  int64_t prompt_tokens = 0;      ///< of prompts that have been through the model or were found in the prefix cache
+  int64_t prefix_hit_tokens = 0;  ///< tokens that were found in the prefix cache instead of being computed
+  int64_t preemptions = 0;        ///< sequences thrown out, to be computed again
+  /// total = used by running sequences + cached for later + free.
+  int64_t kv_blocks_total = 0, kv_blocks_used = 0, kv_blocks_cached = 0, kv_blocks_free = 0;
+  size_t kv_bytes_total = 0;    ///< of all blocks
+  size_t kv_bytes_used = 0;     ///< by the running sequences; blocks that several share count once
+  size_t kv_bytes_vanilla = 0;  ///< what the same tokens would take if every layer pass cached every token
+  /// [N] prompt and generated tokens that ran r + 1 recursions here; those that ran none are not in it. Without a block
+  /// that recurs as a whole every token runs all.
+  std::vector<int64_t> depth_histogram;
 };
 
 class Engine {

@@ -59,6 +59,12 @@ LayerKeys KvCache::outside(int32_t i) const {
   return layer(i, outside_tokens_, KeySource::cache);
 }
 
+void KvCache::copy_block(int32_t from, int32_t to) const {
+  char* const pool = static_cast<char*>(pool_.data);
+  ops_.copy(pool + static_cast<size_t>(to) * block_bytes_, pool + static_cast<size_t>(from) * block_bytes_,
+            block_bytes_);
+}
+
 LayerKeys KvCache::layer(int32_t i, int32_t tokens, KeySource source) const {
   // Up to the last slot that a block table can name.
   const int64_t slots = pool_.rows() - pool_.rows() / blocks_ + tokens;

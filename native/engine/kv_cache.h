@@ -34,6 +34,8 @@ class KvCache {
   /// Keys and values of layer i of the recurring block, or of the i-th layer outside it: [slots, kv, head_dim].
   LayerKeys inside(int32_t i, KeySource source) const;
   LayerKeys outside(int32_t i) const;
+  /// Device to device, all layers.
+  void copy_block(int32_t from, int32_t to) const;
 
  private:
   LayerKeys layer(int32_t i, int32_t tokens, KeySource source) const;

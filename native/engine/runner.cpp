@@ -16,6 +16,7 @@ Tensor as_slots(const Tensor& x) {
 
 Runner::Runner(const Model& model, const KvCache& cache, int32_t stream_rows)
     : model_(model),
+      cache_(cache),
       config_(model.config()),
       ops_(model.ops()),
       buffers_(ops_),
@@ -50,14 +51,13 @@ Runner::Runner(const Model& model, const KvCache& cache, int32_t stream_rows)
 
 const StageOutcome& Runner::run_entry(const StagePlan& plan) {
   arena_.reset();
+  for (const auto& [from, to] : plan.copies) cache_.copy_block(from, to);
   const DevicePlan device = upload(plan);
   const Tensor x = arena_.tensor(ops_.compute_dtype(), plan.rows(), config_.hidden_size, "entering");
   ops_.embedding_forward(device.token, model_.tensors().embed_tokens, x);
   run_layers(device.rows, {}, x, before_, before_keys_);
   ops_.kv_write(as_slots(x), device.slot, as_slots(entered_));
-  outcome_.score.resize(plan.slot.size());
-  outcome_.gate.resize(plan.slot.size());
-  if (config_.router.type == RouterType::expert_choice) score_rows(1, device.slot, 0, plan.rows());
+  if (config_.router.type == RouterType::expert_choice) read_scores(device.slot, {0, plan.rows()}, 1);
   if (config_.router.type == RouterType::token_choice) choose_depths(x);
   return outcome_;
 }
@@ -65,19 +65,13 @@ const StageOutcome& Runner::run_entry(const StagePlan& plan) {
 const StageOutcome& Runner::run_block(const StagePlan& plan) {
   arena_.reset();
   const DevicePlan device = upload(plan);
+  const Tensor gate = gates(plan, device);
   const Tensor x = arena_.tensor(ops_.compute_dtype(), plan.rows(), config_.hidden_size, "block");
   Rows rows = device.rows;
   rows.source = device.source;
   run_layers(rows, stream_, x, block_, plan.queries_only ? given_keys_ : block_keys_);
-  leave_block(plan, device, x);
-
-  outcome_.score.resize(plan.slot.size());
-  outcome_.gate.resize(plan.slot.size());
-  if (config_.router.type == RouterType::expert_choice)
-    for (int32_t r = 1; r < config_.num_recursions; ++r) {
-      const int32_t first = plan.recursion_start[static_cast<size_t>(r) - 1];
-      score_rows(r + 1, device.slot, first, plan.recursion_start[static_cast<size_t>(r)] - first);
-    }
+  leave_block(device, x, gate);
+  if (config_.router.type == RouterType::expert_choice) read_scores(device.slot, plan.recursion_start, 2);
   return outcome_;
 }
 
@@ -149,37 +143,55 @@ void Runner::run_layers(const Rows& rows, const Tensor& stream, const Tensor& x,
                   x, keys[i], x, nullptr);
 }
 
+/// [rows] by how much what the block makes of each row counts; token choice: [exits].
+Tensor Runner::gates(const StagePlan& plan, const DevicePlan& device) {
+  if (config_.router.type == RouterType::none) return {};
+  if (config_.router.type == RouterType::token_choice) return upload_master(plan.gate, "exit gate");
+  const RouterConfig& router = config_.router;
+  const Tensor gate = arena_.vector(ops_.master_dtype(), plan.rows(), "gate");
+  for (size_t r = 0; r + 1 < plan.recursion_start.size(); ++r) {
+    const int32_t first = plan.recursion_start[r], rows = plan.recursion_start[r + 1] - first;
+    if (rows == 0) continue;
+    const Tensor scores =
+        router_forward(context_, model_.tensors().routers[r], entered_, device.slot + first, rows).scores;
+    ops_.router_gate_forward(scores, nullptr, router.activation, router.alpha, gate.slice(first, rows));
+  }
+  return gate;
+}
+
 /// Takes x, what the block made of the rows, into the residual stream (mor.md sections 3 and 4).
-void Runner::leave_block(const StagePlan& plan, const DevicePlan& device, const Tensor& x) {
+void Runner::leave_block(const DevicePlan& device, const Tensor& x, const Tensor& gate) {
   switch (config_.router.type) {
     case RouterType::none:
       ops_.kv_write(as_slots(x), device.slot, as_slots(entered_));
       break;
     case RouterType::expert_choice:
-      ops_.scatter_gated_forward(x, nullptr, upload_master(plan.gate, "gate"), device.slot, entered_);
+      ops_.scatter_gated_forward(x, nullptr, gate, device.slot, entered_);
       break;
     case RouterType::token_choice:
       ops_.kv_write(as_slots(x), device.slot, as_slots(block_output_));
-      ops_.scatter_gated_forward(x, device.exits, upload_master(plan.gate, "exit gate"), device.exit_slot, entered_);
+      ops_.scatter_gated_forward(x, device.exits, gate, device.exit_slot, entered_);
       break;
   }
 }
 
-/// Expert choice: gates of rows first .. first + rows for a recursion, and the scores that decide whether they run it.
-void Runner::score_rows(int32_t recursion, const int32_t* slot, int32_t first, int32_t rows) {
-  if (rows == 0) return;
-  const RouterConfig& router = config_.router;
-  const size_t r = static_cast<size_t>(recursion) - 1;
-  const Tensor scores = router_forward(context_, model_.tensors().routers[r], entered_, slot + first, rows).scores;
-  const Tensor gate = arena_.vector(ops_.master_dtype(), rows, "gate");
-  ops_.router_gate_forward(scores, nullptr, router.activation, router.alpha, gate);
-  read_master(gate, outcome_.gate.data() + first);
-  if (config_.runs_all(recursion)) return;
-  const Tensor deciding =
-      router.auxiliary_router
-          ? router_forward(context_, model_.tensors().auxiliary_routers[r], entered_, slot + first, rows).scores
-          : scores;
-  read_master(deciding, outcome_.score.data() + first);
+/// Expert choice: the scores that decide who runs recursion `recursion` (rows start[0] .. start[1]), `recursion` + 1
+/// (the next), and so on. Where nobody is to be asked, nothing is waited for.
+void Runner::read_scores(const int32_t* slot, const std::vector<int32_t>& start, int32_t recursion) {
+  const ModelTensors& tensors = model_.tensors();
+  const Tensor all = arena_.vector(ops_.master_dtype(), start.back(), "scores");
+  bool asked = false;
+  for (size_t i = 0; i + 1 < start.size() && recursion <= config_.num_recursions; ++i, ++recursion) {
+    const int32_t first = start[i], rows = start[i + 1] - first;
+    if (rows == 0 || config_.runs_all(recursion)) continue;
+    const size_t r = static_cast<size_t>(recursion) - 1;
+    const RouterTensors& router = config_.router.auxiliary_router ? tensors.auxiliary_routers[r] : tensors.routers[r];
+    const Tensor scores = router_forward(context_, router, entered_, slot + first, rows).scores;
+    ops_.copy(all.slice(first, rows).data, scores.data, static_cast<size_t>(rows) * dtype_size(all.dtype));
+    asked = true;
+  }
+  outcome_.score.resize(static_cast<size_t>(start.back()));
+  if (asked) read_master(all, outcome_.score.data());
 }
 
 /// Token choice: depths and exit gates of x [R, d], the rows that enter the block.
@@ -196,6 +208,7 @@ void Runner::choose_depths(const Tensor& x) {
                             config_.router.activation, config_.router.alpha, probabilities, depth, gate,
                             sums.slice(0, n), sums.slice(n, n), sums.slice(2 * n, 1));
   outcome_.depth.resize(static_cast<size_t>(rows));
+  outcome_.gate.resize(static_cast<size_t>(rows));
   ops_.copy_to_host(outcome_.depth.data(), depth, outcome_.depth.size() * sizeof(int32_t));
   read_master(gate, outcome_.gate.data());
 }

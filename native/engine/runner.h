@@ -16,7 +16,8 @@ class Runner {
   /// `stream_rows`: tokens that may be in flight. Everything must outlive the runner.
   Runner(const Model& model, const KvCache& cache, int32_t stream_rows);
 
-  // Each fills `outcome` with what its plan's commit wants to know. The references stay valid until the next stage.
+  // Each gives what its plan's commit wants to know, and waits for the device only where that is something. The
+  // references stay valid until the next stage.
   const StageOutcome& run_entry(const StagePlan& plan);
   const StageOutcome& run_block(const StagePlan& plan);
   const StageOutcome& run_exit(const StagePlan& plan);
@@ -32,13 +33,15 @@ class Runner {
   DevicePlan upload(const StagePlan& plan);
   void run_layers(const Rows& rows, const Tensor& stream, const Tensor& x, const std::vector<int32_t>& unique,
                   const std::vector<LayerKeys>& keys);
-  void leave_block(const StagePlan& plan, const DevicePlan& device, const Tensor& x);
-  void score_rows(int32_t recursion, const int32_t* slot, int32_t first, int32_t rows);
+  Tensor gates(const StagePlan& plan, const DevicePlan& device);
+  void leave_block(const DevicePlan& device, const Tensor& x, const Tensor& gate);
+  void read_scores(const int32_t* slot, const std::vector<int32_t>& start, int32_t recursion);
   void choose_depths(const Tensor& x);
   Tensor upload_master(const std::vector<double>& values, const char* name);
   void read_master(const Tensor& tensor, double* values);
 
   const Model& model_;
+  const KvCache& cache_;
   const ModelConfig& config_;
   Ops& ops_;
   Arena buffers_, arena_;  ///< for the engine's life; for one stage

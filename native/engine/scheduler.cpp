@@ -15,7 +15,9 @@ void remove(Container& container, const Sequence* s) {
 }  // namespace
 
 Scheduler::Scheduler(SchedulerConfig config)
-    : config_(std::move(config)), pool_(config_.scratch_blocks, config_.blocks - config_.scratch_blocks) {
+    : config_(std::move(config)),
+      pool_(config_.scratch_blocks, config_.blocks - config_.scratch_blocks),
+      prefixes_(pool_) {
   for (int32_t slot = stream_rows(); slot-- > 0;) free_slots_.push_back(slot);
   stats_.depth_histogram.resize(static_cast<size_t>(config_.recursions));
 }
@@ -28,8 +30,9 @@ void Scheduler::submit(Request request) {
   MOR_CHECK(needed <= pool_.total(), OUT_OF_MEMORY, "the request may need ", needed, " KV blocks (", tokens,
             " tokens), but the cache has ", pool_.total(), "; lower maxTokens or raise kvCacheBytes");
   const uint64_t id = request.id;
-  auto sequence = std::make_unique<Sequence>(std::move(request), config_.recursions);
-  waiting_.push_back(sequence.get());
+  auto sequence = std::make_unique<Sequence>(std::move(request), config_.recursions, arrivals_++);
+  sequence->extends_prefix = config_.prefix_cache;
+  waiting_.insert(sequence.get());
   sequences_.emplace(id, std::move(sequence));
 }
 
@@ -52,6 +55,7 @@ void Scheduler::begin_step(std::vector<EngineEvent>& events) {
 void Scheduler::fail_running(ErrorCode code, const std::string& message, std::vector<EngineEvent>& events) {
   while (!running_.empty())
     finish(*running_.back(), {.reason = FinishReason::error, .code = code, .message = message}, events);
+  forget_prefixes();
 }
 
 SchedulerStats Scheduler::stats() const {
@@ -60,7 +64,8 @@ SchedulerStats Scheduler::stats() const {
   stats.waiting = static_cast<int64_t>(waiting_.size());
   stats.blocks_total = pool_.total();
   stats.blocks_used = pool_.used();
-  for (const Sequence* s : running_) stats.cached_tokens += s->entered;
+  stats.blocks_cached = pool_.cached();
+  for (const Sequence* s : running_) stats.running_tokens += s->entered;
   return stats;
 }
 
@@ -88,11 +93,18 @@ int64_t Scheduler::blocks_missing(const Sequence& s, int32_t rows) const {
   return missing;
 }
 
-/// Preempts younger sequences until `rows` more tokens of `s` fit. Where the older ones hold too much, `s` must wait:
-/// the oldest never does, so everybody gets through.
+/// One that is free, or else one that prefixes keep. The caller has asked `blocks_available`.
+int32_t Scheduler::take_block() {
+  while (pool_.free() == 0)
+    if (!prefixes_.evict()) forget_prefixes();
+  return pool_.take();
+}
+
+/// Preempts sequences that come after `s` until `rows` more tokens of `s` fit. Where those before it hold too much, `s`
+/// must wait: the first of all never does, so everybody gets through.
 bool Scheduler::make_room(const Sequence& s, int32_t rows) {
   const int64_t missing = blocks_missing(s, rows);
-  while (missing > pool_.free()) {
+  while (missing > blocks_available()) {
     if (running_.back() == &s) return false;
     preempt(*running_.back());
   }
@@ -100,19 +112,45 @@ bool Scheduler::make_room(const Sequence& s, int32_t rows) {
 }
 
 /// The next request comes in once the cache has room for all that it has by now, at any depth; so prompts are not
-/// started to be thrown out again.
-bool Scheduler::may_admit() const {
-  if (waiting_.empty() || static_cast<int32_t>(running_.size()) >= config_.max_sequences) return false;
-  if (prompt_rows_ >= config_.prefill_chunk) return false;
-  const Sequence& s = *waiting_.front();
-  return running_.empty() || blocks_for(s.request, s.length()) <= pool_.free();
+/// started to be thrown out again. For its room those of lower priority must go, but never its equals.
+bool Scheduler::may_admit() {
+  if (waiting_.empty() || prompt_rows_ >= config_.prefill_chunk) return false;
+  Sequence& s = **waiting_.begin();
+  size_t stay = running_.size();
+  while (stay > 0 && running_[stay - 1]->request.priority < s.request.priority) --stay;
+  if (static_cast<int32_t>(stay) >= config_.max_sequences) return false;
+  match_prefix(s);
+  if (running_.empty()) {
+    // Whoever is alone fits; but where he only just fits, not beside what he would copy from.
+    if (blocks_beyond_match(s) > blocks_available()) match_.clear(s.keys.size());
+    return true;
+  }
+  int64_t room = blocks_available();
+  for (size_t i = stay; i < running_.size(); ++i)
+    for (size_t list = 0; list < running_[i]->keys.size(); ++list)
+      for (const int32_t entry : running_[i]->keys[list].blocks)
+        if (pool_.users(entry / block_stride(list)) == 1) ++room;
+  return blocks_beyond_match(s) <= room;
+}
+
+/// After `may_admit`: the first that waits becomes one of the running.
+void Scheduler::admit() {
+  Sequence& s = **waiting_.begin();
+  while (
+      !running_.empty() && running_.back()->request.priority < s.request.priority &&
+      (static_cast<int32_t>(running_.size()) >= config_.max_sequences || blocks_beyond_match(s) > blocks_available()))
+    preempt(*running_.back());
+  waiting_.erase(&s);
+  running_.insert(std::lower_bound(running_.begin(), running_.end(), &s, Before()), &s);
+  s.phase = Phase::entering;
+  take_over_match(s);
 }
 
 /// Recomputation: causal routing gives the same depths and keys again, so only time is lost.
 void Scheduler::preempt(Sequence& s) {
   release(s);
   remove(running_, &s);
-  waiting_.push_front(&s);
+  waiting_.insert(&s);
   s.phase = Phase::waiting;
   s.entered = 0;
   ++stats_.preemptions;
@@ -139,6 +177,12 @@ void Scheduler::release(Sequence& s) {
     s.keys[list].count = 0;
     s.keys[list].visible_slots.clear();
   }
+  if (s.prefix != nullptr) prefixes_.remove_user(*s.prefix);
+  s.prefix = nullptr;
+  s.prefix_tokens = 0;
+  s.prefix_keys.assign(s.keys.size(), 0);
+  s.depths.clear();
+  s.extends_prefix = config_.prefix_cache;
 }
 
 /// `s` is gone afterwards.
@@ -148,7 +192,7 @@ void Scheduler::finish(Sequence& s, EngineEvent event, std::vector<EngineEvent>&
   events.push_back(std::move(event));
   release(s);
   if (s.phase == Phase::waiting) {
-    remove(waiting_, &s);
+    waiting_.erase(&s);
   } else {
     remove(running_, &s);
   }

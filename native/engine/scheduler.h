@@ -1,17 +1,19 @@
 // Scheduler: which tokens of which requests run next. Admits, plans a stage, and takes in what the stage found.
 // Must not know of models or devices: it is simulated in tests with none.
 //
-// A step is one pass of the shared block over rows of many sequences at many depths. Before it, where that pays, the
-// boundary stages run: exit (layers after the block, head, sampling) and entry (embedding, layers before the block),
-// so that the slots which exits freed are full again when the block runs.
+// A step is one pass of the shared block over rows of many sequences at many depths. Where that pays, the boundary
+// stages run between two passes: exit (layers after the block, head, sampling), which ends a step, and entry
+// (embedding, layers before the block), which begins the next, so that the slots which exits freed are full again when
+// the block runs.
 #pragma once
 
-#include <deque>
 #include <memory>
+#include <set>
 #include <unordered_map>
 #include <vector>
 
 #include "engine/block_pool.h"
+#include "engine/prefix_cache.h"
 #include "engine/scheduler_plan.h"
 
 namespace mor {
@@ -39,6 +41,7 @@ struct SchedulerConfig {
   int32_t max_batch_size = 0;  ///< most decoding rows in one pass
   int32_t max_sequences = 0;   ///< most admitted at a time
   int32_t prefill_chunk = 0;   ///< most prompt rows in flight
+  bool prefix_cache = true;    ///< whether blocks stay for sequences to come that begin alike
 
   /// Time of one pass, in any unit: of the block, and of exit and entry together.
   double block_cost = 1, boundary_cost = 1;
@@ -46,8 +49,10 @@ struct SchedulerConfig {
 
 struct SchedulerStats {
   int64_t running = 0, waiting = 0, finished = 0, tokens_generated = 0, prompt_tokens = 0, preemptions = 0;
-  int64_t blocks_total = 0, blocks_used = 0;
-  int64_t cached_tokens = 0;             ///< of running sequences
+  int64_t tokens_run = 0;         ///< prompt and generated ones that have been through the model, each counted once
+  int64_t prefix_hit_tokens = 0;  ///< whose computation the prefix cache saved
+  int64_t blocks_total = 0, blocks_used = 0, blocks_cached = 0;
+  int64_t running_tokens = 0;            ///< of running sequences, as far as they are in the cache
   std::vector<int64_t> depth_histogram;  ///< [N] tokens that ran r + 1 recursions; those that ran none are not in it
 };
 
@@ -70,36 +75,71 @@ class Scheduler {
 
   /// Ends what was aborted.
   void begin_step(std::vector<EngineEvent>& events);
-  /// Whether exit and entry run in this step.
-  bool boundary_due() const;
-  // Each plans one stage; null: it has nothing to do. A plan lives until the next one, and its commit comes first.
-  const StagePlan* plan_exit();
-  void commit_exit(const StageOutcome& outcome, std::vector<EngineEvent>& events);
+  // The three stages of a step, in this order. Each plans one; null: it has nothing to do, or not in this step. A plan
+  // lives until the next one, and its commit comes first.
   const StagePlan* plan_entry();
   void commit_entry(const StageOutcome& outcome);
   const StagePlan* plan_block();
   void commit_block(const StageOutcome& outcome);
-  /// Ends every admitted request with an error: what a failed stage left in the cache is unknown.
+  const StagePlan* plan_exit();
+  void commit_exit(const StageOutcome& outcome, std::vector<EngineEvent>& events);
+  /// Ends every admitted request with an error and forgets every prefix: what a failed stage left in the cache is
+  /// unknown.
   void fail_running(ErrorCode code, const std::string& message, std::vector<EngineEvent>& events);
+  /// The weights have changed: no sequence to come gets keys that were made before.
+  void forget_prefixes();
 
   SchedulerStats stats() const;
 
  private:
+  /// Who is served first: by priority, then in order of arrival.
+  struct Before {
+    bool operator()(const Sequence* a, const Sequence* b) const {
+      return a->request.priority != b->request.priority ? a->request.priority > b->request.priority
+                                                        : a->arrival < b->arrival;
+    }
+  };
+  /// The longest known beginning of a sequence that may be used, and what its keys would be.
+  struct PrefixMatch {
+    PrefixNode* node = nullptr;
+    std::vector<int32_t> depths;               ///< [tokens]
+    std::vector<int32_t> keys;                 ///< [lists]
+    std::vector<std::vector<int32_t>> blocks;  ///< [lists] of all keys; the last one may hold more than ours
+
+    int32_t tokens() const { return static_cast<int32_t>(depths.size()); }
+    void clear(size_t lists);
+  };
+
   // Admission and memory: scheduler.cpp.
   int32_t block_size(size_t list) const { return list == 0 ? config_.outside_block_size : config_.block_size; }
   int32_t block_stride(size_t list) const { return list == 0 ? config_.outside_block_stride : config_.block_stride; }
   bool uses(const Request& request, size_t list) const;
   int64_t blocks_for(const Request& request, int64_t tokens) const;
   int64_t blocks_missing(const Sequence& s, int32_t rows) const;
+  int64_t blocks_available() const { return pool_.free() + pool_.cached(); }
+  int32_t take_block();
   bool make_room(const Sequence& s, int32_t rows);
-  bool may_admit() const;
+  bool may_admit();
+  void admit();
   void preempt(Sequence& s);
   void give_back_blocks(KeyList& list, size_t index, size_t keep);
   void give_back_rows(Sequence& s);
   void release(Sequence& s);
   void finish(Sequence& s, EngineEvent event, std::vector<EngineEvent>& events);
 
+  // Prefixes: scheduler_prefixes.cpp.
+  PrefixRouting routing_of(const Request& request) const;
+  uint64_t chunk_hash(Sequence& s, size_t chunk) const;
+  static int32_t keys_of(const std::vector<int32_t>& depths, size_t list);
+  void match_prefix(Sequence& s);
+  int64_t blocks_beyond_match(const Sequence& s) const;
+  void take_over_match(Sequence& s);
+  void restore_visible_slots(Sequence& s) const;
+  void remember(Sequence& s);
+  bool remember_chunk(Sequence& s);
+
   // Stages: scheduler_stages.cpp.
+  bool boundary_due();
   void enter(Sequence& s);
   void add_group(Sequence& s);
   void add_row(const InFlight& row, int32_t visible, int32_t cache_slot);
@@ -111,14 +151,18 @@ class Scheduler {
 
   SchedulerConfig config_;
   BlockPool pool_;
+  PrefixCache prefixes_;
+  PrefixMatch match_;  ///< of the first that waits
   std::unordered_map<uint64_t, std::unique_ptr<Sequence>> sequences_;
-  std::deque<Sequence*> waiting_;   ///< in order of arrival
-  std::vector<Sequence*> running_;  ///< in order of arrival
+  uint64_t arrivals_ = 0;
+  std::set<Sequence*, Before> waiting_;
+  std::vector<Sequence*> running_;  ///< by Before
   std::vector<Sequence*> ready_;    ///< phase block, in the order in which they got there
   std::vector<Sequence*> chosen_;   ///< of the pass being planned
   std::vector<int32_t> free_slots_;
   bool any_aborted_ = false;
   int32_t prompt_rows_ = 0;  ///< in flight
+  bool boundary_ = true;     ///< whether the last step ended with exit, so that entry is next
   StagePlan plan_;
   /// Of the block since exit and entry ran last: passes, and rows in them.
   double passes_ = 0, rows_passed_ = 0;

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "engine/sequence.h"
@@ -22,12 +23,14 @@ struct StagePlan {
   int32_t max_rows = 0, max_keys = 0;
 
   // Entry.
+  /// Blocks to copy before anything else, one after the other: each (from, to). So sequences that begin alike part.
+  std::vector<std::pair<int32_t, int32_t>> copies;
   std::vector<int32_t> token;  ///< [rows]
 
   // Block.
   std::vector<int32_t> recursion_start;  ///< [N + 1] rows of recursion r are recursion_start[r-1] .. recursion_start[r]
-  std::vector<double> gate;              ///< expert choice: [rows]; token choice: [exits]
   std::vector<int32_t> exits;            ///< token choice: rows that leave the block here
+  std::vector<double> gate;              ///< token choice: [exits]
   bool queries_only = false;             ///< the keys are all there: shared policy, and no row of recursion 1
 
   // Exit.
@@ -41,10 +44,11 @@ struct StagePlan {
 
 /// What a stage found.
 struct StageOutcome {
-  // Entry and block: about the recursion that comes next.
-  std::vector<double> score;   ///< [rows] expert choice: of the router that decides; rows without a next one: anything
-  std::vector<double> gate;    ///< [rows] of the main router
-  std::vector<int32_t> depth;  ///< [rows] token choice, entry only: recursions chosen
+  // Entry and block, expert choice.
+  std::vector<double> score;  ///< [rows] that decides about the next recursion; where that is decided already: anything
+  // Entry, token choice.
+  std::vector<int32_t> depth;  ///< [rows] recursions chosen
+  std::vector<double> gate;    ///< [rows] of the exit
 
   // Exit, one for each of StagePlan::last.
   std::vector<int32_t> token;  ///< -1: no logit was finite

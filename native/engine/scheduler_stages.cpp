@@ -12,6 +12,7 @@ void StagePlan::clear() {
   for (std::vector<int32_t>* v :
        {&slot, &position, &visible, &cache_slot, &token, &recursion_start, &exits, &last, &last_slot})
     v->clear();
+  copies.clear();
   gate.clear();
   sampled.clear();
   queries_only = false;
@@ -19,8 +20,8 @@ void StagePlan::clear() {
 
 /// Waiting rows cost throughput only when the block runs short of them. So another pass of the block without the
 /// boundary stages is made as long as it costs no more per row than the passes since they ran last, with them, did on
-/// average.
-bool Scheduler::boundary_due() const {
+/// average. Exit comes at the end of a step, so that tokens are known at once, and entry begins the next.
+bool Scheduler::boundary_due() {
   if (config_.recursions == 0) return true;
   const bool any = may_admit() || std::any_of(running_.begin(), running_.end(),
                                               [](const Sequence* s) { return s->phase != Phase::block; });
@@ -38,6 +39,8 @@ bool Scheduler::boundary_due() const {
 }
 
 const StagePlan* Scheduler::plan_exit() {
+  boundary_ = boundary_due();
+  if (!boundary_) return nullptr;
   plan_.clear();
   for (Sequence* s : running_) {
     if (s->phase != Phase::exiting) continue;
@@ -58,11 +61,14 @@ void Scheduler::commit_exit(const StageOutcome& outcome, std::vector<EngineEvent
     for (const InFlight& row : s->rows) {
       if (row.position < s->counted) continue;
       s->counted = row.position + 1;
+      ++stats_.tokens_run;
       if (row.position < static_cast<int32_t>(s->request.prompt.size())) ++stats_.prompt_tokens;
       if (row.depth > 0) ++stats_.depth_histogram[static_cast<size_t>(row.depth) - 1];
     }
+    for (const InFlight& row : s->rows) s->depths.push_back(row.depth);
     const int32_t depth = s->rows.back().depth;
     give_back_rows(*s);
+    remember(*s);
     s->phase = Phase::entering;
     if (!s->reaches_end()) continue;
 
@@ -89,20 +95,25 @@ void Scheduler::commit_exit(const StageOutcome& outcome, std::vector<EngineEvent
 }
 
 const StagePlan* Scheduler::plan_entry() {
+  if (!boundary_ && !ready_.empty()) return nullptr;
   passes_ = rows_passed_ = 0;
   plan_.clear();
   const int64_t preemptions = stats_.preemptions;
-  // make_room takes sequences away from the end, never the one that is looked at.
-  for (size_t i = 0; i < running_.size(); ++i)
+  // In order: who is admitted takes his place among the running. Room is made by taking sequences away from the end,
+  // never one that this plan holds already.
+  bool admitting = true;
+  for (size_t i = 0;; ++i) {
+    const bool turn_of_waiting =
+        !waiting_.empty() && (i == running_.size() || Before()(*waiting_.begin(), running_[i]));
+    if (turn_of_waiting && admitting) {
+      admitting = stats_.preemptions == preemptions && may_admit();
+      if (admitting) admit();
+    }
+    if (i == running_.size()) break;
     if (running_[i]->phase == Phase::entering) enter(*running_[i]);
-  while (stats_.preemptions == preemptions && may_admit()) {
-    Sequence* s = waiting_.front();
-    waiting_.pop_front();
-    running_.push_back(s);
-    s->phase = Phase::entering;
-    enter(*s);
   }
   finish_plan(true);
+  MOR_CHECK(plan_.copies.empty() || !plan_.groups.empty(), INTERNAL, "a sequence was admitted and did not enter");
   return plan_.groups.empty() ? nullptr : &plan_;
 }
 
@@ -117,7 +128,7 @@ void Scheduler::enter(Sequence& s) {
     if (!uses(s.request, list)) continue;
     KeyList& keys = s.keys[list];
     while (static_cast<int64_t>(keys.blocks.size()) * block_size(list) < keys.count + n)
-      keys.blocks.push_back(pool_.take() * block_stride(list));
+      keys.blocks.push_back(take_block() * block_stride(list));
   }
   if (!decoding) prompt_rows_ += s.prompt_rows = n;
   s.recursion = 0;
@@ -188,7 +199,6 @@ void Scheduler::advance(Sequence& s, const StageOutcome& outcome, size_t first) 
       }
       goes_on = next <= row.target;
     } else if (config_.depth_source == DepthSource::score_per_recursion && goes_on) {
-      row.gate = outcome.gate[first + i];
       goes_on =
           config_.runs_all[static_cast<size_t>(s.recursion)] || outcome.score[first + i] >= s.request.score_threshold;
     }
@@ -240,9 +250,7 @@ void Scheduler::add_block_group(Sequence& s) {
   add_group(s);
   for (const int32_t index : s.active) {
     InFlight& row = s.rows[static_cast<size_t>(index)];
-    if (config_.depth_source == DepthSource::score_per_recursion) {
-      plan_.gate.push_back(row.gate);
-    } else if (row.target == s.recursion) {
+    if (config_.depth_source == DepthSource::chosen_at_entry && row.target == s.recursion) {
       plan_.exits.push_back(plan_.rows());
       plan_.gate.push_back(row.gate);
     }
@@ -276,9 +284,11 @@ void Scheduler::finish_plan(bool outside) {
     plan_.max_rows = std::max(plan_.max_rows, plan_.start[g + 1] - plan_.start[g]);
     plan_.max_keys = std::max(plan_.max_keys, plan_.visible[static_cast<size_t>(plan_.start[g + 1]) - 1]);
   }
-  plan_.block_table.clear();
   plan_.blocks_per_group = 0;
-  if (outside && !config_.layers_outside_block) return;
+  if (outside && !config_.layers_outside_block) {
+    plan_.block_table.clear();
+    return;
+  }
   plan_.blocks_per_group = static_cast<int32_t>(blocks_of(plan_.max_keys, plan_.block_size));
   plan_.block_table.resize(plan_.groups.size() * static_cast<size_t>(plan_.blocks_per_group));
   for (size_t g = 0; g < plan_.groups.size(); ++g) {
@@ -287,7 +297,8 @@ void Scheduler::finish_plan(bool outside) {
     const KeyList& keys = s.keys[static_cast<size_t>(list)];
     const std::vector<int32_t>& table = by_slot ? keys.visible_slots : keys.blocks;
     const int64_t n = std::min<int64_t>(plan_.blocks_per_group, static_cast<int64_t>(table.size()));
-    std::copy_n(table.begin(), n, plan_.block_table.begin() + static_cast<int64_t>(g) * plan_.blocks_per_group);
+    const auto row = plan_.block_table.begin() + static_cast<int64_t>(g) * plan_.blocks_per_group;
+    std::fill(std::copy_n(table.begin(), n, row), row + plan_.blocks_per_group, 0);
   }
 }
 

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/check.h"
+#include "engine/prefix_cache.h"
 
 namespace mor {
 
@@ -28,6 +29,7 @@ struct Request {
   uint64_t id = 0;
   std::vector<int32_t> prompt;
   int32_t max_tokens = 0;
+  int32_t priority = 0;        ///< higher goes first; equals in order of arrival
   std::vector<int32_t> stop;   ///< ids that end the sequence
   double score_threshold = 0;  ///< least router score with which a token runs another recursion (mor.md section 3)
   int32_t max_recursions = 0;  ///< from 1 to N; 0 for models without a recurring block
@@ -53,7 +55,7 @@ struct InFlight {
   int32_t depth = 0;   ///< recursions run
   int32_t target = 0;  ///< token choice: recursions it will run
   int32_t rank = 0;    ///< place among the keys of recursion 1
-  double gate = 0;     ///< of its next recursion; token choice: of its exit
+  double gate = 0;     ///< token choice: of its exit
 };
 
 /// Where the tokens in flight are, all of a sequence together: later tokens see the keys of earlier ones at the same
@@ -66,10 +68,11 @@ enum class Phase : uint8_t {
 };
 
 struct Sequence {
-  explicit Sequence(Request r, int32_t recursions)
-      : request(std::move(r)), tokens(request.prompt), keys(static_cast<size_t>(recursions) + 1) {}
+  Sequence(Request r, int32_t recursions, uint64_t arrived)
+      : request(std::move(r)), arrival(arrived), tokens(request.prompt), keys(static_cast<size_t>(recursions) + 1) {}
 
   Request request;
+  uint64_t arrival;             ///< numbers requests in the order in which they came
   std::vector<int32_t> tokens;  ///< prompt, then what was generated
   int32_t entered = 0;          ///< tokens that have been in flight, or are
   int32_t counted = 0;          ///< tokens in the statistics; a recomputed token counts once
@@ -79,6 +82,15 @@ struct Sequence {
   std::vector<InFlight> rows;   ///< tokens in flight, in position order
   std::vector<int32_t> active;  ///< indices of `rows`
   int32_t recursion = 0;
+
+  // What the prefix cache is told and asked (prefix_cache.h), in chunks of tokens.
+  std::vector<uint64_t> chunk_hashes;  ///< of the tokens up to the end of every full chunk, as far as needed so far
+  std::vector<int32_t> depths;         ///< of the tokens that have been through the model
+  PrefixNode* prefix = nullptr;        ///< the last chunk that the cache knows; null before the first
+  std::vector<int32_t> prefix_keys;    ///< [lists] keys up to its end
+  int32_t prefix_tokens = 0;           ///< tokens up to its end
+  bool extends_prefix = true;          ///< whether further chunks are told: not after the cache forgot `prefix`
+
   int32_t prompt_rows = 0;  ///< rows in flight that count against the prompt budget: all, or none for a decoding token
 
   int32_t length() const { return static_cast<int32_t>(tokens.size()); }

@@ -141,6 +141,7 @@ StepResult Trainer::step(const int32_t* tokens, int32_t micro_batches, int32_t s
   params.gradient_clip = options_.gradient_clip;
   params.step = steps_done_ + 1;
   const Tensor weights = make_vector(model_.weights(), ops.compute_dtype(), model_.parameters().size(), "weights");
+  model_.weights_changed();
   ops.adamw(master_, weights, gradient_, exp_avg_, exp_avg_sq_, norm_, segments_.data(),
             static_cast<int32_t>(segments_.size()), params);
   if (model_.balancing_bias()) update_balancing_bias(load);

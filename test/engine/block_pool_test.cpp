@@ -23,6 +23,30 @@ TEST(BlockPool, HandsOutEveryBlockOnce) {
   EXPECT_EQ(pool.take(), 5);
 }
 
+TEST(BlockPool, ABlockIsFreeOnceNobodyUsesOrKeepsIt) {
+  BlockPool pool(3, 2);
+  const int32_t block = pool.take();
+  pool.share(block);
+  pool.keep(block);
+  pool.give_back(block);
+  EXPECT_EQ(pool.used(), 1);
+  EXPECT_EQ(pool.users(block), 1);
+  pool.give_back(block);
+  EXPECT_EQ(pool.used(), 0);
+  EXPECT_EQ(pool.cached(), 1);
+  EXPECT_EQ(pool.free(), 1);
+  pool.share(block);
+  EXPECT_EQ(pool.used(), 1);
+  EXPECT_EQ(pool.cached(), 0);
+  pool.drop(block);
+  EXPECT_EQ(pool.free(), 1);
+  pool.give_back(block);
+  EXPECT_EQ(pool.free(), 2);
+  EXPECT_THROW(pool.share(block), Error);
+  EXPECT_THROW(pool.keep(block), Error);
+  EXPECT_THROW(pool.drop(block), Error);
+}
+
 TEST(BlockPool, TakesBackOnlyWhatIsOut) {
   BlockPool pool(2, 4);
   const int32_t block = pool.take();

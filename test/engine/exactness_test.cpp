@@ -39,6 +39,14 @@ ModelConfig config_for(const Case& c) {
   return config;
 }
 
+/// A KV cache for about `tokens` tokens: shared keys take one pass of the block, and scratch blocks for `rows`.
+size_t bytes_for(const ModelConfig& c, int64_t tokens, int32_t rows) {
+  const bool shared = c.kv_cache == KvCachePolicy::shared;
+  const int64_t layers =
+      tokens * (shared ? c.unique_layers() : c.num_hidden_layers) + (shared ? rows * c.body_layers() : 0);
+  return static_cast<size_t>(layers * 2 * c.key_value_size()) * sizeof(float);
+}
+
 class ExactnessCase : public testing::TestWithParam<Case> {
  protected:
   void SetUp() override {
@@ -74,14 +82,7 @@ TEST_P(ExactnessCase, AnyMixGivesEachWhatItGetsAlone) {
       options.max_batch_size = setting.batch;
       options.prefill_chunk = setting.chunk;
       options.block_size = setting.block_size;
-      if (setting.tight) {
-        // A hundred tokens: one or two requests at a time. Shared keys take one pass of the block, and scratch blocks.
-        const ModelConfig& c = model.config();
-        const bool shared = c.kv_cache == KvCachePolicy::shared;
-        const int32_t scratch = shared ? (setting.batch + setting.chunk) * c.body_layers() : 0;
-        const int32_t layers = 100 * (shared ? c.unique_layers() : c.num_hidden_layers) + scratch;
-        options.kv_cache_bytes = static_cast<size_t>(layers * 2 * c.key_value_size()) * sizeof(float);
-      }
+      if (setting.tight) options.kv_cache_bytes = bytes_for(model.config(), 100, setting.batch + setting.chunk);
       Engine engine(model, options);
       // The last request is aborted half-way.
       std::vector<Wanted> all = wanted;
@@ -105,6 +106,112 @@ TEST_P(ExactnessCase, AnyMixGivesEachWhatItGetsAlone) {
       EXPECT_EQ(engine.stats().preemptions > 0, setting.tight);
       EXPECT_EQ(engine.stats().kv_blocks_used, 0);
     }
+  }
+}
+
+/// Requests that begin alike: equal prompts, longer and shorter ones, one that goes on where another ended, and equal
+/// prompts under other routing, which must not meet.
+std::vector<Wanted> alike_requests(const ModelConfig& config, const Model& model) {
+  std::vector<Wanted> wanted;
+  const std::vector<int32_t> base = random_tokens(45, config.vocab_size, 21);
+  const auto add = [&](std::vector<int32_t> prompt) -> Wanted& {
+    Wanted w;
+    w.prompt = std::move(prompt);
+    w.params.max_tokens = 12 + static_cast<int32_t>(wanted.size()) % 5;
+    w.params.logprobs = true;
+    w.params.seed = wanted.size();
+    w.params.temperature = wanted.size() % 2 == 0 ? 0 : 1.5;
+    wanted.push_back(w);
+    return wanted.back();
+  };
+  for (const int64_t common : {45, 45, 32, 31, 17, 8, 40}) {
+    std::vector<int32_t> prompt(base.begin(), base.begin() + common);
+    const std::vector<int32_t> tail = random_tokens(static_cast<int32_t>(wanted.size()) * 3, config.vocab_size, 22);
+    prompt.insert(prompt.end(), tail.begin(), tail.end());
+    add(prompt);
+  }
+  add(base).params.router_threshold = 0.45;
+  add(base).params.max_recursions = std::max(1, config.num_recursions - 1);
+  Engine engine(model, {});
+  std::vector<int32_t> conversation = base;
+  const Generated answer = run_engine(engine, {wanted[0]}).at(0);
+  conversation.insert(conversation.end(), answer.tokens.begin(), answer.tokens.end());
+  conversation.push_back(7);
+  add(conversation);
+  return wanted;
+}
+
+TEST_P(ExactnessCase, PrefixHitsChangeNothing) {
+  for (const TestDevice& device : test_devices()) {
+    SCOPED_TRACE(device.name);
+    Model model(config_for(GetParam()), device.make(DType::float32));
+    model.init(17);
+    const std::vector<Wanted> alike = alike_requests(model.config(), model);
+    std::vector<Generated> cold;
+    for (const Wanted& w : alike) {
+      EngineOptions options;
+      options.prefix_cache = false;
+      Engine engine(model, options);
+      cold.push_back(run_engine(engine, {w}).at(0));
+      EXPECT_EQ(engine.stats().kv_blocks_cached + engine.stats().prefix_hit_tokens, 0);
+    }
+
+    struct Setting {
+      const char* name;
+      int32_t chunk, block_size;
+      int64_t tokens;  ///< for which the cache has room; 0: for all
+    };
+    for (const Setting& setting : {Setting{"roomy", 256, 4, 0}, Setting{"small chunks, odd blocks", 7, 3, 0},
+                                   Setting{"a tight cache", 32, 4, 80}}) {
+      SCOPED_TRACE(setting.name);
+      EngineOptions options;
+      options.prefill_chunk = setting.chunk;
+      options.block_size = setting.block_size;
+      options.max_batch_size = 8;
+      if (setting.tokens > 0) options.kv_cache_bytes = bytes_for(model.config(), setting.tokens, 8 + setting.chunk);
+      Engine engine(model, options);
+      // Three rounds, one request coming every other step; in each, twins of some are aborted on their way.
+      for (int round = 0; round < 3; ++round) {
+        SCOPED_TRACE(concat("round ", round));
+        std::map<uint64_t, Generated> results;
+        const uint64_t twins = 100;
+        for (size_t i = 0, step = 0; i < alike.size() || engine.stats().running + engine.stats().waiting > 0; ++step) {
+          ASSERT_LT(step, 10000u);
+          for (; i < alike.size() && (setting.tokens > 0 || 2 * i <= step); ++i) {
+            engine.submit(i, alike[i].prompt, alike[i].params);
+            if (i % 3 == 0) engine.submit(twins + i, alike[i].prompt, alike[i].params);
+          }
+          for (size_t j = 0; j < i; j += 3)
+            if (step >= 2 * j + 4) engine.abort(twins + j);
+          std::vector<EngineEvent> events;
+          engine.step(events);
+          collect(events, results);
+        }
+        for (size_t i = 0; i < alike.size(); ++i) {
+          SCOPED_TRACE(concat("request ", i));
+          expect_same_bits(results.at(i), cold[i]);
+        }
+        EXPECT_EQ(engine.stats().kv_blocks_used, 0);
+      }
+      EXPECT_GT(engine.stats().prefix_hit_tokens, setting.tokens > 0 ? 100 : 500);
+      EXPECT_EQ(engine.stats().preemptions > 0, setting.tokens > 0);
+    }
+  }
+}
+
+/// What a prefix was computed with is gone when the weights change.
+TEST_P(ExactnessCase, NewWeightsMeetNoOldKeys) {
+  for (const TestDevice& device : test_devices()) {
+    Model model(config_for(GetParam()), device.make(DType::float32));
+    model.init(17);
+    const Wanted w = alike_requests(model.config(), model)[0];
+    Engine warm(model, {});
+    run_engine(warm, {w});
+    run_engine(warm, {w});
+    EXPECT_EQ(warm.stats().prefix_hit_tokens, 32) << "two chunks of 45 tokens";
+    model.init(18);
+    Engine cold(model, {});
+    expect_same_bits(run_engine(warm, {w}).at(0), run_engine(cold, {w}).at(0));
   }
 }
 

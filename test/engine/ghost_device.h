@@ -1,7 +1,7 @@
-// GhostDevice: a device that computes nothing. It remembers whose key lies at every cache slot, and checks that each
-// row of a plan sees exactly the keys that mor.md section 5 says. What routers and sampling "find" is a hash of
-// (request, position, recursion), so that it is the same however requests are scheduled. Must not know how the
-// scheduler works.
+// GhostDevice: a device that computes nothing. It remembers which key lies at every cache slot, and checks that each
+// row of a plan sees exactly the keys that mor.md section 5 says. A key is known by all tokens up to its own and by the
+// request's routing, as real keys are. What routers "find" is a hash of that and the recursion, what sampling finds one
+// of the request's seed, so both are the same however requests are scheduled. Must not know how the scheduler works.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -19,10 +19,9 @@ class GhostDevice {
  public:
   GhostDevice(const SchedulerConfig& config, uint64_t seed) : config_(config), seed_(seed) {}
 
-  /// In [0, 1).
+  /// In [0, 1), from everything that a real router's score depends on.
   double random(const Request& request, int32_t position, int32_t what) const {
-    const uint64_t stream = request.id * 100 + static_cast<uint64_t>(what);
-    return philox(seed_, stream, static_cast<uint64_t>(position)).v[0] / 4294967296.0;
+    return uniform(identity(request, position), static_cast<uint64_t>(what));
   }
   /// Recursions that a token runs in the end.
   int32_t depth(const Request& request, int32_t position) const {
@@ -41,16 +40,17 @@ class GhostDevice {
     return 0;
   }
   int32_t token(const Request& request, int32_t index) const {
-    return static_cast<int32_t>(1000 * random(request, index, 50));
+    return static_cast<int32_t>(1000 * uniform(request.seed, static_cast<uint64_t>(index)));
   }
 
   StageOutcome run_entry(const StagePlan& plan) {
+    copy_blocks(plan);
     check_rows(plan);
     if (config_.layers_outside_block) check_keys(plan, 0);
     for_rows(plan, [&](const Sequence& s, size_t i) {
       const int32_t position = plan.position[i];
       EXPECT_EQ(plan.token[i], s.tokens[static_cast<size_t>(position)]);
-      stream_[plan.slot[i]] = {s.request.id, position, 0};
+      stream_[plan.slot[i]] = {identity(s.request, position), position, 0};
     });
     return next_recursion(plan);
   }
@@ -61,13 +61,11 @@ class GhostDevice {
     size_t gate = 0, exit = 0;
     for_rows(plan, [&](const Sequence& s, size_t i) {
       auto& [id, position, depth] = stream_[plan.slot[i]];
-      EXPECT_EQ(id, s.request.id);
+      EXPECT_EQ(id, identity(s.request, plan.position[i]));
       EXPECT_EQ(position, plan.position[i]);
       EXPECT_EQ(++depth, s.recursion) << "a depth must rise by one a pass";
       EXPECT_LE(depth, this->depth(s.request, position));
-      if (config_.depth_source == DepthSource::score_per_recursion) {
-        EXPECT_EQ(plan.gate[gate++], random(s.request, position, 20 + depth));
-      } else if (config_.depth_source == DepthSource::chosen_at_entry && depth == this->depth(s.request, position)) {
+      if (config_.depth_source == DepthSource::chosen_at_entry && depth == this->depth(s.request, position)) {
         ASSERT_LT(exit, plan.exits.size());
         EXPECT_EQ(plan.exits[exit++], static_cast<int32_t>(i));
         EXPECT_EQ(plan.gate[gate++], random(s.request, position, 21));
@@ -82,7 +80,7 @@ class GhostDevice {
     if (config_.layers_outside_block) check_keys(plan, 0);
     for_rows(plan, [&](const Sequence& s, size_t i) {
       const auto [id, position, depth] = stream_[plan.slot[i]];
-      EXPECT_EQ(id, s.request.id);
+      EXPECT_EQ(id, identity(s.request, plan.position[i]));
       EXPECT_EQ(position, plan.position[i]);
       EXPECT_EQ(depth, this->depth(s.request, position)) << "left the block too early or too late";
     });
@@ -98,7 +96,38 @@ class GhostDevice {
   }
 
  private:
-  using Tag = std::tuple<uint64_t, int32_t, int32_t>;  ///< request, position, depth (or recursion of a key; 0: outside)
+  /// identity, position, depth (or recursion of a key; 0: outside)
+  using Tag = std::tuple<uint64_t, int32_t, int32_t>;
+
+  double uniform(uint64_t stream, uint64_t counter) const { return philox(seed_, stream, counter).v[0] / 4294967296.0; }
+  /// Of the token at `position`, its predecessors and the routing.
+  uint64_t identity(const Request& request, int32_t position) const {
+    std::vector<uint64_t>& known = identities_[request.id];
+    const int32_t prompt = static_cast<int32_t>(request.prompt.size());
+    for (int32_t p = static_cast<int32_t>(known.size()); p <= position; ++p) {
+      const bool by_score = config_.depth_source == DepthSource::score_per_recursion;
+      const uint64_t before = p > 0 ? known.back()
+                                    : static_cast<uint64_t>(request.max_recursions) +
+                                          (by_score ? static_cast<uint64_t>(1000 * request.score_threshold) : 0);
+      const int32_t token = p < prompt ? request.prompt[static_cast<size_t>(p)] : this->token(request, p - prompt);
+      const Philox4 random = philox(seed_ + 1, before, static_cast<uint64_t>(token));
+      known.push_back(uint64_t{random.v[0]} << 32 | random.v[1]);
+    }
+    return known[static_cast<size_t>(position)];
+  }
+
+  void copy_blocks(const StagePlan& plan) {
+    for (const auto& [from, to] : plan.copies) {
+      EXPECT_GE(std::min(from, to), config_.scratch_blocks);
+      EXPECT_LT(std::max(from, to), config_.blocks);
+      for (int32_t i = 0; i < slots_per_block(); ++i)
+        keys_[to * slots_per_block() + i] = keys_[from * slots_per_block() + i];
+    }
+  }
+  int32_t slots_per_block() const {
+    return config_.block_stride > 0 ? config_.block_stride * config_.block_size
+                                    : config_.outside_block_stride * config_.outside_block_size;
+  }
 
   int32_t chosen(const Request& request, int32_t position) const {
     return 1 + static_cast<int32_t>(random(request, position, 10) * config_.recursions);
@@ -115,7 +144,7 @@ class GhostDevice {
     for_rows(plan, [&](const Sequence& s, size_t i) {
       const int32_t next = s.recursion + 1;
       outcome.score.push_back(random(s.request, plan.position[i], next));
-      outcome.gate.push_back(random(s.request, plan.position[i], 20 + next));
+      outcome.gate.push_back(random(s.request, plan.position[i], 21));
       outcome.depth.push_back(chosen(s.request, plan.position[i]));
     });
     return outcome;
@@ -146,7 +175,8 @@ class GhostDevice {
         EXPECT_EQ(s.recursion, r);
       }
       if (plan.queries_only) return;
-      const bool written = scratch_or_new(plan.cache_slot[i], {s.request.id, plan.position[i], r}, given);
+      const bool written =
+          scratch_or_new(plan.cache_slot[i], {identity(s.request, plan.position[i]), plan.position[i], r}, given);
       EXPECT_TRUE(written);
     });
     for (size_t g = 0; g < plan.groups.size(); ++g)
@@ -157,11 +187,8 @@ class GhostDevice {
   }
 
   bool scratch_or_new(int32_t slot, const Tag& tag, bool given) {
-    const int32_t slots_per_block = config_.block_stride > 0
-                                        ? config_.block_stride * config_.block_size
-                                        : config_.outside_block_stride * config_.outside_block_size;
-    const bool scratch = slot / slots_per_block < config_.scratch_blocks;
-    if (scratch != given || slot < 0 || slot / slots_per_block >= config_.blocks) return false;
+    const bool scratch = slot / slots_per_block() < config_.scratch_blocks;
+    if (scratch != given || slot < 0 || slot / slots_per_block() >= config_.blocks) return false;
     keys_[slot] = tag;
     return true;
   }
@@ -183,11 +210,11 @@ class GhostDevice {
     for (int32_t p = 0; p <= plan.position[i]; ++p) {
       const int32_t ran = depth(request, p);
       if (r == 0) {
-        tags.emplace_back(request.id, p, 0);
+        tags.emplace_back(identity(request, p), p, 0);
       } else if (config_.key_policy == KeyPolicy::recursion_wise) {
-        if (ran >= r) tags.emplace_back(request.id, p, r);
+        if (ran >= r) tags.emplace_back(identity(request, p), p, r);
       } else if (ran >= 1) {
-        tags.emplace_back(request.id, p, config_.key_policy == KeyPolicy::shared ? 1 : std::min(ran, r));
+        tags.emplace_back(identity(request, p), p, config_.key_policy == KeyPolicy::shared ? 1 : std::min(ran, r));
       }
     }
     return tags;
@@ -196,6 +223,7 @@ class GhostDevice {
   SchedulerConfig config_;
   uint64_t seed_;
   std::map<int32_t, Tag> keys_, stream_;
+  mutable std::map<uint64_t, std::vector<uint64_t>> identities_;  ///< of every request's tokens
 };
 
 }  // namespace mor::test

@@ -122,19 +122,31 @@ TEST_F(Requests, CountsWhatItDoes) {
   EXPECT_EQ(stats.waiting, 0);
   EXPECT_EQ(stats.tokens_generated, 5);
   EXPECT_EQ(stats.prompt_tokens, 6);
-  EXPECT_GE(stats.steps, 6);
-  // Eleven tokens: a block is 4 tokens of the one block layer or 2 of the two layers outside. Two thirds of the block's
-  // vanilla memory are saved, but for rounding and the blocks of the token in flight.
-  EXPECT_GE(stats.kv_blocks_used, 3 + 6);
-  EXPECT_LE(stats.kv_blocks_used, 3 + 6 + 2);
+  EXPECT_GE(stats.steps, 5);
+  // Ten tokens: a block is 4 tokens of the one block layer or 2 of the two layers outside. Two thirds of the block's
+  // vanilla memory are saved, but for rounding.
+  EXPECT_EQ(stats.kv_blocks_used, 3 + 5);
+  EXPECT_EQ(stats.kv_blocks_cached, 0);
   const int64_t bytes_per_layer = 2 * 8 * 4;
-  EXPECT_EQ(stats.kv_bytes_vanilla, static_cast<size_t>(11 * 5 * bytes_per_layer));
+  EXPECT_EQ(stats.kv_bytes_vanilla, static_cast<size_t>(10 * 5 * bytes_per_layer));
   EXPECT_EQ(stats.kv_bytes_used, static_cast<size_t>(stats.kv_blocks_used * 4 * bytes_per_layer));
+  EXPECT_EQ(stats.kv_blocks_used + stats.kv_blocks_free, total);
   while (engine.step(events)) {
   }
+  // 15 tokens: three full chunks of 4 stay.
   EXPECT_EQ(engine.stats().kv_blocks_used, 0);
+  EXPECT_EQ(engine.stats().kv_blocks_cached, 3 + 6);
+  EXPECT_EQ(engine.stats().kv_blocks_free, total - 9);
   EXPECT_EQ(engine.stats().finished, 1);
   EXPECT_EQ(engine.stats().running, 0);
+  EXPECT_EQ(engine.stats().prefix_hit_tokens, 0);
+
+  // Its twin finds one chunk of the prompt's 6 tokens, which counts as seen, but not as run.
+  const std::vector<int64_t> ran = engine.stats().depth_histogram;
+  run_engine(engine, {w});
+  EXPECT_EQ(engine.stats().prefix_hit_tokens, 4);
+  EXPECT_EQ(engine.stats().prompt_tokens, 12);
+  EXPECT_EQ(engine.stats().depth_histogram[0], 2 * ran[0] - 4);
 }
 
 TEST_F(Requests, RefusesBadInputAndGoesOn) {

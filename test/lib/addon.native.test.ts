@@ -11,6 +11,7 @@ import { buildSafetensorsHeader, readSafetensorsFile } from '../../lib/safetenso
 import {
   addon,
   configs,
+  engineOptions,
   forwardOptions,
   generateParams,
   nativeConfig,
@@ -50,7 +51,7 @@ const forward = (model: NativeModel) => model.forward(patternTokens(24), 2, 12, 
 type Named = { name: string; shape: number[] }
 
 async function writeFile(
-  target: { write(path: string, header: Uint8Array, names: string[], dtype: 'F32' | 'BF16'): Promise<void> },
+  target: { write(path: string, header: Uint8Array, names: string[], dtypes: ('F32' | 'BF16')[]): Promise<void> },
   tensors: Named[],
   dtype: 'F32' | 'BF16',
   path: string,
@@ -60,7 +61,7 @@ async function writeFile(
     path,
     header,
     tensors.map(({ name }) => name),
-    dtype,
+    tensors.map(() => dtype),
   )
 }
 
@@ -69,12 +70,29 @@ async function filesToRead(path: string) {
   return [{ path, tensors: tensors.map((tensor) => ({ ...tensor, dtype: tensor.dtype as SafetensorsFloat })) }]
 }
 
+/** What asking for a GPU of a high index throws on this machine. */
+function noSuchGpu(): string {
+  const gpus = addon.devices().filter(({ type }) => type === 'cuda')
+  return gpus[0]!.id === 'cuda' ? gpus[0]!.code! : 'DEVICE_NOT_FOUND'
+}
+
 describe('devices', () => {
   it('lists the CPU as usable', () => {
     const cpu = addon.devices().find(({ id }) => id === 'cpu')
     expect(cpu).toMatchObject({ type: 'cpu', usable: true })
     expect(cpu!.threads).toBeGreaterThan(0)
     expect(cpu!.memoryBytes).toBeGreaterThan(2 ** 28)
+  })
+
+  it('lists GPUs, or says why there is none', () => {
+    const gpus = addon.devices().filter(({ type }) => type === 'cuda')
+    expect(gpus).not.toHaveLength(0)
+    for (const { id, usable, code, reason, memoryBytes, computeCapability } of gpus) {
+      if (usable)
+        expect([memoryBytes > 2 ** 30, computeCapability, code]).toEqual([true, expect.any(String), undefined])
+      else expect([errorCodes.includes(code!), reason]).toEqual([true, expect.stringMatching(/device: 'cpu'/)])
+      expect(id).toMatch(usable ? /^cuda:\d+$/ : /^cuda(:\d+)?$/)
+    }
   })
 })
 
@@ -240,7 +258,7 @@ describe('writing', () => {
     expect(existsSync('/dev/full')).toBe(true)
     const path = join(folder, 'partial.safetensors')
     const parameters = model.parameters()
-    await expect(model.write(path, new Uint8Array(8), ['nobody'], 'F32')).rejects.toMatchObject({
+    await expect(model.write(path, new Uint8Array(8), ['nobody'], ['F32'])).rejects.toMatchObject({
       code: 'INVALID_ARGUMENT',
     })
     expect(existsSync(path)).toBe(false)
@@ -266,7 +284,7 @@ describe('bad input', () => {
     ['NaN', { ...config, ropeTheta: Number.NaN }, options, 'INVALID_CONFIG', /ropeTheta must be a number .* got nan/],
     ['dtype', config, { ...options, dtype: 'int8' }, 'INVALID_ARGUMENT', /dtype must be one of .*got 'int8'/],
     ['device', config, { ...options, device: 'tpu' }, 'INVALID_ARGUMENT', /unknown device 'tpu'/],
-    ['no GPU', config, { ...options, device: 'cuda:7' }, 'DEVICE_UNAVAILABLE', /cuda:7/],
+    ['no GPU', config, { ...options, device: 'cuda:7' }, noSuchGpu(), /device 'cuda:7'/],
     ['size', { ...config, vocabSize: 2 ** 31 - 1, hiddenSize: 2 ** 31 - 2 }, options, 'OUT_OF_MEMORY', /GB/],
   ])('createModel with %s', async (_, badConfig, badOptions, code, message) => {
     await expect(addon.createModel(badConfig as never, badOptions as never)).rejects.toMatchObject({
@@ -303,10 +321,10 @@ describe('bad input', () => {
       'INVALID_ARGUMENT',
       /beta2 must be a number from 0 to 1, got 1/,
     )
-    expect(() => addon.createEngine(model, { maxBatchSize: 0, kvCacheBytes: 0 }, () => undefined)).toThrow(
+    expect(() => addon.createEngine(model, { ...engineOptions, maxBatchSize: 0 }, () => undefined)).toThrow(
       /maxBatchSize must be an integer from 1/,
     )
-    expect(() => addon.createEngine(model, { maxBatchSize: 1, kvCacheBytes: 0 }, untyped(1))).toThrow(/onEvents/)
+    expect(() => addon.createEngine(model, engineOptions, untyped(1))).toThrow(/onEvents/)
     expect(() => Reflect.construct(model.constructor as never, [])).toThrow(/come from its functions only/)
     expect(() => model.memory.call(untyped(trainer))).toThrow('Illegal invocation')
     await tinyStep(trainer)
@@ -353,9 +371,7 @@ describe('lifetime', () => {
     await expect(addon.createTrainer(model, trainerOptions)).rejects.toMatchObject(disposed)
     expect(() => model.parameters()).toThrow('the model is disposed')
     expect(() => model.memory()).toThrow('the model is disposed')
-    expect(() => addon.createEngine(model, { maxBatchSize: 1, kvCacheBytes: 0 }, () => undefined)).toThrow(
-      'the model is disposed',
-    )
+    expect(() => addon.createEngine(model, engineOptions, () => undefined)).toThrow('the model is disposed')
   })
 
   it.each(['model', 'trainer'] as const)(
@@ -403,7 +419,7 @@ describe('lifetime', () => {
 describe('engine', () => {
   type Events = { id: number; kind: number; token: number; depth: number; logprob: number }[]
 
-  function collect(model: NativeModel, maxBatchSize = 4) {
+  function collect(model: NativeModel, maxBatchSize = 4, kvCacheBytes = 0) {
     const events: Events = []
     const messages: string[] = []
     const waiting: (() => void)[] = []
@@ -415,13 +431,23 @@ describe('engine', () => {
       messages.push(...errors)
       for (const wake of waiting.splice(0)) wake()
     }
-    const engine = addon.createEngine(model, { maxBatchSize, kvCacheBytes: 0 }, onEvents)
+    const engine = addon.createEngine(model, { ...engineOptions, maxBatchSize, kvCacheBytes }, onEvents)
     const until = async (done: () => boolean) => {
       while (!done()) await new Promise<void>((resolve) => waiting.push(resolve))
     }
     const finished = (id: number) => events.some((event) => event.id === id && event.kind !== eventKind.token)
     return { engine, events, messages, until, finished }
   }
+
+  it('says what is held and what to lower when the KV cache has no room', async () => {
+    const { engine, events, messages, until, finished } = collect(await newModel(nativeConfig('vanilla')), 1, 2 ** 50)
+    engine.submit(1, patternTokens(6), generateParams)
+    await until(() => finished(1))
+    expect(events).toMatchObject([{ kind: eventKind.error, token: errorCodes.indexOf('OUT_OF_MEMORY') }])
+    expect(messages[0]).toMatch(
+      /no room for a KV cache of \d+ bytes .*; lower kvCacheBytes. Held so far: parameters \d+ bytes \(less with a smaller model\)\.$/,
+    )
+  })
 
   it.each(Object.keys(configs) as (keyof typeof configs)[])(
     'generates greedily what forward says: %s',
@@ -447,7 +473,11 @@ describe('engine', () => {
         const sum = row.reduce((total, value) => total + Math.exp(value - row[token]!), 0)
         expect(logprob).toBeCloseTo(-Math.log(sum), 3)
       })
-      expect(engine.stats()).toMatchObject({ running: 0, waiting: 0, tokensGenerated: 8 })
+      const { depthHistogram, ...stats } = engine.stats()
+      expect(stats).toMatchObject({ running: 0, waiting: 0, tokensGenerated: 8, promptTokens: 6, kvBlocksUsed: 0 })
+      expect(stats.kvBlocksCached + stats.kvBlocksFree).toBe(stats.kvBlocksTotal)
+      expect(depthHistogram).toHaveLength(config.numRecursions)
+      expect(depthHistogram.reduce((sum, tokens) => sum + tokens)).toBe(6 + 8 - 1)
       await engine.close()
     },
   )

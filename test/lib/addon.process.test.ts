@@ -24,7 +24,7 @@ it('keeps the process alive while a step is under way', async () => {
 it('keeps the process alive while a generation is under way', async () => {
   const body = `
     const { model } = await tiny(false)
-    const engine = addon.createEngine(model, { maxBatchSize: 1, kvCacheBytes: 0 }, (events) => {
+    const engine = addon.createEngine(model, engineOptions, (events) => {
       for (let i = 0; i < events.length; i += 5) process.stdout.write(events[i + 1] === 2 ? 'length' : '.')
     })
     generate(engine, 3)`
@@ -49,7 +49,7 @@ it('reports an exception of the event callback as uncaught, and goes on', async 
   const body = `
     process.on('uncaughtException', (error) => process.stdout.write(error.message))
     const { model } = await tiny(false)
-    const engine = addon.createEngine(model, { maxBatchSize: 1, kvCacheBytes: 0 }, () => { throw new Error('mine;') })
+    const engine = addon.createEngine(model, engineOptions, () => { throw new Error('mine;') })
     generate(engine, 1)`
   const result = await runProgram(programSource(body))
   expect(result).toMatchObject({ code: 0, signal: null, output: expect.stringMatching(/^(mine;)+$/) })
@@ -132,7 +132,7 @@ it('turns a file size limit into an error, and removes the partial file', async 
     const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'mor-limit-'))
     const { model } = await slowTrainer()
     const names = model.parameters().map(({ name }) => name)
-    await model.write(path.join(folder, 'weights'), new Uint8Array(64), names, 'F32').catch(({ code, message }) => {
+    await model.write(path.join(folder, 'weights'), new Uint8Array(64), names, names.map(() => 'F32')).catch(({ code, message }) => {
       process.stdout.write(code + ' ' + message + ' ' + fs.readdirSync(folder).length)
     })
     fs.rmSync(folder, { recursive: true })`

@@ -5,7 +5,7 @@ import { createRequire } from 'node:module'
 import { resolve } from 'node:path'
 import { resolveConfig } from '../../lib/config.js'
 import { toNativeConfig } from '../../lib/config_native.js'
-import type { NativeAddon, NativeGenerateParams, NativeTrainerOptions } from '../../lib/native.js'
+import type { NativeAddon, NativeEngineOptions, NativeGenerateParams, NativeTrainerOptions } from '../../lib/native.js'
 import { loadNative } from '../../lib/native_loader.js'
 
 // Threads that wait for each other by spinning make no progress where others need the cores, as in a test run.
@@ -84,6 +84,14 @@ export const generateParams: NativeGenerateParams = {
   routerThreshold: 0.5,
   maxRecursions: 0,
   logprobs: true,
+  priority: 0,
+}
+
+export const engineOptions: NativeEngineOptions = {
+  maxBatchSize: 4,
+  prefillChunk: 256,
+  kvCacheBytes: 0,
+  prefixCache: true,
 }
 
 export const forwardOptions = { routing: 'topk', routerThreshold: 0.5, maxRecursions: 0 } as const
@@ -100,6 +108,7 @@ export function patternTokens(count: number): Int32Array {
 export function programSource(body: string): string {
   return `
   const addon = require(${JSON.stringify(binary)})
+  const engineOptions = ${JSON.stringify(engineOptions)}
   const slowRows = new Int32Array(4 * ${slowLength + 1}).fill(7)
   async function slowTrainer() {
     const model = await addon.createModel(${JSON.stringify(slowConfig)}, { device: 'cpu', dtype: 'float32', threads: 2 })
@@ -112,7 +121,7 @@ export function programSource(body: string): string {
     await model.init(1)
     const trainer = await addon.createTrainer(model, ${JSON.stringify(trainerOptions)})
     const step = await trainer.step(new Int32Array(2 * 17).fill(3), 1, 2, 16)
-    const engine = addon.createEngine(model, { maxBatchSize: 1, kvCacheBytes: 0 }, (events) => {
+    const engine = addon.createEngine(model, engineOptions, (events) => {
       if (events[events.length - 4] === 2) finished()
     })
     let finished
@@ -125,7 +134,7 @@ export function programSource(body: string): string {
   function generate(engine, maxTokens) {
     engine.submit(1, Int32Array.of(1, 2), {
       maxTokens, temperature: 0, topK: 0, topP: 1, seed: 0, stop: new Int32Array(0), routerThreshold: 0.5, maxRecursions: 0,
-      logprobs: false,
+      logprobs: false, priority: 0,
     })
   }
   ;(async () => {${body}

@@ -69,6 +69,16 @@ describe('save and load', () => {
     expect(new Set(file.tensors.map((tensor) => tensor.dtype))).toEqual(new Set([dtype === 'float32' ? 'F32' : 'BF16']))
   })
 
+  it('keeps the loss-free balancing bias in float32 beside bfloat16 weights', async () => {
+    const router = { type: 'token_choice', balancing: 'loss_free' } as const
+    const model = await Model.create({ ...mor, num_hidden_layers: 5, router }, { dtype: 'bfloat16' })
+    const bias = (index: number) => addon.models[index]!.tensors.find(({ name }) => name.endsWith('balancing_bias'))!
+    bias(0).values.set([0.001, -0.002, 0.003])
+    await model.save(folder)
+    await Model.load(folder, { dtype: 'bfloat16' })
+    expect([...bias(1).values]).toEqual([0.001, -0.002, 0.003].map(Math.fround))
+  })
+
   it('writes config.json with the keys of Hugging Face Llama for vanilla, and ours for the rest', async () => {
     await (await Model.create({ ...vanilla, eos_token_id: 2 })).save(folder)
     const llama = JSON.parse(readFileSync(configPath(), 'utf8'))

@@ -3,10 +3,11 @@ import { beforeEach, describe, expect, it, vi } from 'vitest'
 import type { ModelConfig } from '../../lib/config.js'
 import { Engine, type EngineOptions } from '../../lib/engine.js'
 import { MorError } from '../../lib/errors.js'
-import type { GeneratedToken } from '../../lib/generation.js'
+import { type GeneratedToken, Generation } from '../../lib/generation.js'
 import { Model } from '../../lib/model.js'
 import { eventKind } from '../../lib/native.js'
 import type { GenerateOptions } from '../../lib/sampling.js'
+import { Tokenizer } from '../../lib/tokenizer.js'
 import { FakeAddon } from './fake_addon.js'
 
 let addon: FakeAddon
@@ -112,6 +113,7 @@ describe('generate', () => {
       seed: 7,
       routerThreshold: 0.4,
       maxRecursions: 2,
+      priority: -3,
     })
     expect(submit).toHaveBeenCalledWith(1, Int32Array.of(1), {
       maxTokens: 2,
@@ -123,11 +125,19 @@ describe('generate', () => {
       routerThreshold: 0.4,
       maxRecursions: 2,
       logprobs: true,
+      priority: -3,
     })
     engine.generate([1], { maxTokens: 2 })
     engine.generate([1], { maxTokens: 2 })
     const [defaults, others] = submit.mock.calls.slice(1).map(([, , params]) => params)
-    expect(defaults).toMatchObject({ temperature: 1, topK: 0, topP: 1, routerThreshold: 0.5, maxRecursions: 0 })
+    expect(defaults).toMatchObject({
+      temperature: 1,
+      topK: 0,
+      topP: 1,
+      routerThreshold: 0.5,
+      maxRecursions: 0,
+      priority: 0,
+    })
     expect(defaults!.seed).not.toBe(others!.seed)
   })
 
@@ -155,12 +165,53 @@ describe('generate', () => {
       'INVALID_ARGUMENT',
       /maxRecursions is 0; it must be an integer from 1 to 3/,
     ],
+    [
+      [1],
+      { maxTokens: 1, priority: 0.5 },
+      'INVALID_ARGUMENT',
+      /priority is 0.5; it must be an integer from -2147483648/,
+    ],
     [[1], { maxTokens: 1, top_k: 4 }, 'INVALID_ARGUMENT', /unknown key "top_k" \(did you mean "topK"/],
   ])('refuses %j with %j at once', (prompt, options, code, message) => {
     expect(() => engine.generate(prompt as number[], options as GenerateOptions)).toThrow(
       expect.objectContaining({ code, message: expect.stringMatching(message) }),
     )
     expect(addon.engines[0]!.queue).toHaveLength(0)
+  })
+})
+
+describe('text', () => {
+  /** Generates the bytes of `text`. */
+  function generationOf(text: string): Generation {
+    const generation = new Generation(() => {})
+    const bytes = Tokenizer.byteLevel().encode(text)
+    bytes.forEach((token, i) => {
+      setTimeout(() => generation.push({ token, depth: 1, logprob: 0 }), i)
+    })
+    setTimeout(() => generation.finish('length'), bytes.length)
+    return generation
+  }
+  const tokenizer = Tokenizer.byteLevel()
+
+  it('comes in whole characters', async () => {
+    const pieces: string[] = []
+    for await (const piece of generationOf('né 漢 😀!').text(tokenizer)) pieces.push(piece)
+    expect(pieces).toEqual(['n', 'é', ' ', '漢', ' ', '😀', '!'])
+  })
+
+  it('ends with what an unfinished character leaves', async () => {
+    const generation = new Generation(() => {})
+    for (const token of tokenizer.encode('a😀').slice(0, 3)) generation.push({ token, depth: 1, logprob: 0 })
+    generation.finish('length')
+    const pieces: string[] = []
+    for await (const piece of generation.text(tokenizer)) pieces.push(piece)
+    expect(pieces).toEqual(['a', '\ufffd'])
+  })
+
+  it('aborts the request when it is left', async () => {
+    const generation = engine.generate([10], { maxTokens: 12 })
+    for await (const _ of generation.text(tokenizer)) break
+    expect((await generation.result).finishReason).toBe('abort')
   })
 })
 
@@ -288,9 +339,21 @@ describe('close', () => {
   })
 })
 
+it('passes complete options to the addon', () => {
+  const createEngine = vi.spyOn(addon, 'createEngine')
+  new Engine(model)
+  new Engine(model, { maxBatchSize: 3, prefillChunk: 9, kvCacheBytes: 1e6, prefixCache: false })
+  expect(createEngine.mock.calls.map(([, options]) => options)).toEqual([
+    { maxBatchSize: 64, prefillChunk: 256, kvCacheBytes: 0, prefixCache: true },
+    { maxBatchSize: 3, prefillChunk: 9, kvCacheBytes: 1e6, prefixCache: false },
+  ])
+})
+
 it.each([
   [{ maxBatchSize: 0 }, /maxBatchSize is 0/],
   [{ kvCacheBytes: -1 }, /kvCacheBytes is -1/],
+  [{ prefillChunk: 0 }, /prefillChunk is 0/],
+  [{ prefixCache: 1 }, /prefixCache is 1; it must be true or false/],
   [{ maxBatch: 1 }, /unknown key "maxBatch" \(did you mean "maxBatchSize"/],
 ])('refuses the engine options %j', (options, message) => {
   expect(() => new Engine(model, options as EngineOptions)).toThrow(

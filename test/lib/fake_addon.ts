@@ -54,7 +54,16 @@ export class FakeAddon implements NativeAddon {
   readonly engines: FakeEngine[] = []
   /** Thrown by the next write, as a full disk would. */
   nextWriteError: Error | null = null
-  gpu: DeviceInfo | null = null
+  gpu: DeviceInfo = {
+    id: 'cuda',
+    type: 'cuda',
+    name: 'Fake',
+    usable: false,
+    code: 'DRIVER_MISSING',
+    reason: 'no driver',
+    memoryBytes: 0,
+    features: [],
+  }
 
   devices = (): DeviceInfo[] => {
     const cpu: DeviceInfo = {
@@ -66,7 +75,7 @@ export class FakeAddon implements NativeAddon {
       threads: 2,
       features: [],
     }
-    return this.gpu === null ? [cpu] : [cpu, this.gpu]
+    return [cpu, this.gpu]
   }
 
   createModel = async (config: NativeConfig, options: { device: string; dtype: DType; threads: number }) => {
@@ -125,7 +134,12 @@ export class FakeModel implements NativeModel {
     this.tensors = tensorTable(config)
   }
 
-  parameters = () => this.tensors.map(({ name, shape }) => ({ name, shape }))
+  parameters = () =>
+    this.tensors.map(({ name, shape }) => ({
+      name,
+      shape,
+      dtype: name === balancingBias || this.dtype === 'float32' ? ('F32' as const) : ('BF16' as const),
+    }))
 
   init = (seed: number) =>
     this.begin('init', () => {
@@ -145,14 +159,14 @@ export class FakeModel implements NativeModel {
       ),
     )
 
-  write = (path: string, header: Uint8Array, names: string[], dtype: 'F32' | 'BF16') =>
+  write = (path: string, header: Uint8Array, names: string[], dtypes: ('F32' | 'BF16')[]) =>
     this.begin('write', () =>
       writeTensors(
         this.addon,
         path,
         header,
         names.map((name) => this.tensor(name).values),
-        dtype,
+        dtypes,
       ),
     )
 
@@ -277,7 +291,13 @@ export class FakeTrainer implements NativeTrainer {
     this.#begin('write', () => {
       const all = [...this.#tensors, ...this.model.tensors]
       const values = names.map((name) => all.find((tensor) => tensor.name === name)!.values)
-      writeTensors(this.addon, path, header, values, 'F32')
+      writeTensors(
+        this.addon,
+        path,
+        header,
+        values,
+        names.map(() => 'F32'),
+      )
     })
 
   read = (files: NativeReadFile[], json: string) =>
@@ -339,9 +359,14 @@ export class FakeEngine implements NativeEngine {
     finished: 0,
     tokensGenerated: 0,
     promptTokens: 0,
+    prefixHitTokens: 0,
     steps: 0,
+    preemptions: 0,
     kvBlocksTotal: 0,
     kvBlocksUsed: 0,
+    kvBlocksCached: 0,
+    kvBlocksFree: 0,
+    kvBytesTotal: 0,
     kvBytesUsed: 0,
     kvBytesVanilla: 0,
     depthHistogram: [],
@@ -443,7 +468,7 @@ function writeTensors(
   path: string,
   header: Uint8Array,
   tensors: Float32Array[],
-  dtype: string,
+  dtypes: string[],
 ): void {
   const file = openSync(path, 'wx')
   try {
@@ -454,7 +479,7 @@ function writeTensors(
         addon.nextWriteError = null
         throw error
       }
-      if (dtype === 'F32') writeSync(file, new Uint8Array(values.buffer, values.byteOffset, values.byteLength))
+      if (dtypes[index] === 'F32') writeSync(file, new Uint8Array(values.buffer, values.byteOffset, values.byteLength))
       else writeSync(file, new Uint8Array(Uint16Array.from(values, numberToBf16).buffer))
     })
   } finally {

@@ -57,7 +57,7 @@ describe('create', () => {
     [{ threads: -1 }, 'INVALID_ARGUMENT', /threads is -1/],
     [{ seed: 1.5 }, 'INVALID_ARGUMENT', /seed is 1.5/],
     [{ sed: 1 }, 'INVALID_ARGUMENT', /unknown key "sed" \(did you mean "seed"/],
-    [{ device: 'cuda' }, 'DEVICE_UNAVAILABLE', /no CUDA device was found/],
+    [{ device: 'cuda' }, 'DRIVER_MISSING', /device "cuda" cannot be used: no driver/],
     [{ device: 'tpu' }, 'INVALID_ARGUMENT', /device is "tpu"; this machine knows "auto", "cuda", "cpu"/],
   ])('refuses %j', async (options, code, message) => {
     await expect(Model.create(config, options)).rejects.toMatchObject({ code, message: expect.stringMatching(message) })

@@ -66,10 +66,21 @@ describe('the window detokenizer', () => {
     const interesting = [0x20, 0x61, 0x80, 0xbf, 0xc3, 0xa9, 0xe2, 0x82, 0xac, 0xf0, 0x9f, 0x98, 0x80, 0xff]
     const decode = (ids: number[]) => new TextDecoder('utf-8', { ignoreBOM: true }).decode(Uint8Array.from(ids))
     for (let trial = 0; trial < 300; trial++) {
-      const ids = Array.from({ length: random(40) }, () => interesting[random(interesting.length)]!)
+      const ids = Array.from({ length: random(120) }, () => interesting[random(interesting.length)]!)
       expect(stream(new WindowDetokenizer(decode), ids).join('')).toBe(decode(ids))
       expect(stream(Tokenizer.byteLevel().detokenizer(), ids).join('')).toBe(decode(ids))
     }
+  })
+
+  it('takes time in proportion to the tokens, also for bytes that never make a character', () => {
+    let decoded = 0
+    const detokenizer = new WindowDetokenizer((ids) => {
+      decoded += ids.length
+      return new TextDecoder().decode(Uint8Array.from(ids))
+    })
+    const ids = [...Array(2000).fill(0x80), ...new TextEncoder().encode('€ and 😀')]
+    expect(stream(detokenizer, ids).join('')).toBe(new TextDecoder().decode(Uint8Array.from(ids)))
+    expect(decoded).toBeLessThan(40 * ids.length)
   })
 
   it('returns every character as soon as it is whole', () => {

@@ -1,0 +1,83 @@
+// Training and decoding of whole presets on one GPU, in bfloat16. Must not know how a step is computed.
+import { type DeviceOption, Engine, Model, type PresetName, presets, Trainer } from '../../lib/index.js'
+import { randomTokens } from '../lib/random_tokens.js'
+import type { Report } from '../lib/report.js'
+import { median } from '../lib/statistics.js'
+
+const contextLength = 2048
+const warmUpSteps = 3
+
+/** Steps of one row of 2048 tokens: time, memory, and use of the dense peak by the executed operations. */
+export async function benchTraining(report: Report, device: string, peakFlops: number, rounds: number): Promise<void> {
+  const seconds: Record<string, number> = {}
+  const use: Record<string, number> = {}
+  const memory: Record<string, number> = {}
+  for (const name of ['360M', '360M-mor-2', '360M-mor-3'] as const satisfies readonly PresetName[]) {
+    await using model = await Model.create(presets[name], { device: device as DeviceOption, seed: 1 })
+    await using trainer = new Trainer(model, { learningRate: 1e-4 })
+    const steps = []
+    for (let i = 0; i < warmUpSteps + rounds; i++) {
+      steps.push(await trainer.step([randomTokens(contextLength + 1, model.config.vocab_size, i + 1)]))
+    }
+    const measured = steps.slice(warmUpSteps)
+    const id = name.replaceAll('-', '_')
+    const uses = measured.map(({ flops, seconds }) => flops / seconds / peakFlops)
+    report.figure(
+      `train_${id}_step`,
+      measured.map(({ seconds }) => seconds * 1e3),
+      'ms',
+      '2048 tokens',
+    )
+    report.figure(
+      `train_${id}`,
+      measured.map(({ tokensPerSecond }) => tokensPerSecond),
+      'tokens/s',
+    )
+    report.figure(`train_${id}_memory`, [measured[0]!.memoryBytes / 2 ** 20], 'MiB')
+    report.ratio(`train_${id}_of_peak`, median(uses), 'executed FLOP/s over the dense peak')
+    seconds[name] = median(measured.map((step) => step.seconds))
+    memory[name] = measured[0]!.memoryBytes
+    use[name] = median(uses)
+  }
+  report.ratio('train_mor_2_time_over_vanilla', seconds['360M-mor-2']! / seconds['360M']!)
+  report.ratio('train_mor_2_memory_over_vanilla', memory['360M-mor-2']! / memory['360M']!)
+  report.ratio('train_mor_3_use_over_vanilla', use['360M-mor-3']! / use['360M']!)
+}
+
+/** Greedy decoding by one sequence and by 64, and the share of the copy bandwidth that reading the weights takes. */
+export async function benchDecoding(report: Report, device: string, copyBytes: number, rounds: number): Promise<void> {
+  for (const name of ['360M', '360M-mor-3', '1.7B'] as const satisfies readonly PresetName[]) {
+    await using model = await Model.create(presets[name], { device: device as DeviceOption, seed: 1 })
+    await using engine = new Engine(model, { maxBatchSize: 64 })
+    const id = name.replaceAll(/\W/g, '_')
+    for (const sequences of [1, 64]) {
+      await decode(engine, sequences)
+      const rates: number[] = []
+      for (let round = 0; round < rounds; round++) rates.push(await decode(engine, sequences))
+      report.figure(`decode_${id}_${sequences}`, rates, 'tokens/s', `${sequences} sequences, greedy`)
+      // With random weights every recursion of MoR may run; only vanilla reads a known number of bytes.
+      if (sequences === 1 && !name.includes('mor'))
+        report.ratio(`decode_${id}_of_bandwidth`, (median(rates) * model.memory().parameters) / copyBytes)
+    }
+  }
+}
+
+/** Tokens per second from the first token of any sequence on, first tokens not counted. */
+async function decode(engine: Engine, sequences: number): Promise<number> {
+  const maxTokens = 128
+  let first = 0
+  const generations = Array.from({ length: sequences }, (_, i) =>
+    engine.generate(randomTokens(32, engine.model.config.vocab_size, i + 1), { maxTokens, temperature: 0 }),
+  )
+  const read = async (generation: (typeof generations)[number]): Promise<number> => {
+    let count = 0
+    for await (const _ of generation) {
+      if (first === 0) first = performance.now()
+      count += 1
+    }
+    return count
+  }
+  const counts = await Promise.all(generations.map(read))
+  const tokens = counts.reduce((sum, count) => sum + count, 0)
+  return (tokens - sequences) / ((performance.now() - first) / 1e3)
+}

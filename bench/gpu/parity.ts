@@ -1,0 +1,91 @@
+// Whole models on a GPU against the CPU device: the same steps give the same losses, the same weights the same tokens.
+// Must not know how either device computes.
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { Engine, Model, type ModelConfig, Trainer } from '../../lib/index.js'
+import { randomTokens } from '../lib/random_tokens.js'
+
+const vanilla: ModelConfig = {
+  vocab_size: 512,
+  hidden_size: 192,
+  intermediate_size: 512,
+  num_hidden_layers: 5,
+  num_attention_heads: 3,
+  num_key_value_heads: 1,
+  head_dim: 64,
+  max_position_embeddings: 128,
+}
+
+const models: Record<string, ModelConfig> = {
+  vanilla,
+  expert_choice: { ...vanilla, num_recursions: 3, router: { type: 'expert_choice' } },
+  expert_choice_shared: { ...vanilla, num_recursions: 3, kv_cache: 'shared', router: { type: 'expert_choice' } },
+  token_choice: { ...vanilla, num_recursions: 3, router: { type: 'token_choice' } },
+}
+
+const steps = 50
+const rows = 8
+const length = 96
+
+export interface Parity {
+  /** Largest |difference| / loss over all steps. */
+  lossDifference: number
+  firstLoss: number
+  lastLoss: number
+  /** Share of the greedily generated tokens that are equal. */
+  tokensEqual: number
+  ok: boolean
+}
+
+/** Rounding differs between devices, and a router's choice may turn on it: losses may differ by 2%, tokens by 5%. */
+export async function compare(device: string): Promise<Record<string, Parity>> {
+  const found: Record<string, Parity> = {}
+  for (const [name, config] of Object.entries(models)) found[name] = await compareModel(config, device)
+  return found
+}
+
+async function compareModel(config: ModelConfig, device: string): Promise<Parity> {
+  const folder = mkdtempSync(join(tmpdir(), 'mor-parity-'))
+  try {
+    const expected = await train(config, 'cpu', folder)
+    const losses = await train(config, device)
+    const [tokens, expectedTokens] = [await generate(folder, device), await generate(folder, 'cpu')]
+    const lossDifference = Math.max(...losses.map((loss, i) => Math.abs(loss - expected[i]!) / expected[i]!))
+    const equal = tokens.filter((token, i) => token === expectedTokens[i]).length / expectedTokens.length
+    return {
+      lossDifference,
+      firstLoss: losses[0]!,
+      lastLoss: losses.at(-1)!,
+      tokensEqual: equal,
+      ok: lossDifference < 0.02 && equal > 0.95,
+    }
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
+}
+
+/** Losses of steps on few batches, so that there is something to learn; saves the model where a folder is given. */
+async function train(config: ModelConfig, device: string, folder?: string): Promise<number[]> {
+  await using model = await Model.create(config, { device: device as 'cpu', dtype: 'float32', seed: 1 })
+  await using trainer = new Trainer(model, { learningRate: 1e-3 })
+  const losses: number[] = []
+  for (let step = 0; step < steps; step++) {
+    const batch = Array.from({ length: rows }, (_, row) =>
+      randomTokens(length + 1, config.vocab_size, (step % 4) * rows + row + 1),
+    )
+    losses.push((await trainer.step(batch)).lmLoss)
+  }
+  if (folder !== undefined) await model.save(folder)
+  return losses
+}
+
+async function generate(folder: string, device: string): Promise<number[]> {
+  await using model = await Model.load(folder, { device: device as 'cpu', dtype: 'float32' })
+  await using engine = new Engine(model)
+  const generations = Array.from({ length: rows }, (_, row) =>
+    engine.generate(randomTokens(16, model.config.vocab_size, row + 1), { maxTokens: 64, temperature: 0 }),
+  )
+  const results = await Promise.all(generations.map(({ result }) => result))
+  return results.flatMap(({ tokens }) => [...tokens])
+}

@@ -1,0 +1,85 @@
+// Runs the built op tests on this machine's devices, alone and under compute-sanitizer. Must not know what they test.
+import { spawnSync } from 'node:child_process'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+
+export interface Outcome {
+  passed: number
+  failed: number
+  /** What went wrong, by test or program. */
+  failures: Record<string, string>
+}
+
+interface GoogleTestReport {
+  testsuites: { name: string; testsuite: { name: string; result: string; failures?: { failure: string }[] }[] }[]
+}
+
+/** Op tests and those of the engine, which run on every device of the machine; `folder` is where CMake put them. */
+export function deviceTests(folder: string): string[] {
+  return readdirSync(folder).filter((name) => /^ops_\w+_test$|^engine_exactness_test$/.test(name))
+}
+
+export function runTests(folder: string, programs: readonly string[]): Outcome {
+  const outcome: Outcome = { passed: 0, failed: 0, failures: {} }
+  const reports = mkdtempSync(join(tmpdir(), 'mor-gpu-'))
+  for (const program of programs) {
+    const file = join(reports, `${program}.json`)
+    const { status, signal } = spawnSync(join(folder, program), [`--gtest_output=json:${file}`, '--gtest_brief=1'], {
+      stdio: ['ignore', 'ignore', 'inherit'],
+    })
+    const before = outcome.failed
+    if (existsSync(file)) addReport(outcome, JSON.parse(readFileSync(file, 'utf8')) as GoogleTestReport)
+    if (status !== 0 && outcome.failed === before) fail(outcome, program, `ended with ${signal ?? `status ${status}`}`)
+  }
+  rmSync(reports, { recursive: true })
+  return outcome
+}
+
+function addReport(outcome: Outcome, report: GoogleTestReport): void {
+  for (const suite of report.testsuites) {
+    for (const test of suite.testsuite) {
+      if (test.failures) fail(outcome, `${suite.name}.${test.name}`, test.failures[0]!.failure)
+      else if (test.result === 'COMPLETED') outcome.passed += 1
+    }
+  }
+}
+
+function fail(outcome: Outcome, name: string, why: string): void {
+  outcome.failed += 1
+  outcome.failures[name] = why.slice(0, 500)
+}
+
+/** Where compute-sanitizer is, or null. */
+export function findSanitizer(): string | null {
+  const candidates = ['compute-sanitizer', '/usr/local/cuda/bin/compute-sanitizer']
+  return candidates.find((path) => spawnSync(path, ['--version']).status === 0) ?? null
+}
+
+/** Every program under one tool; a program passes if the tool finds nothing. */
+export function runSanitizer(
+  sanitizer: string,
+  tool: 'memcheck' | 'racecheck',
+  folder: string,
+  programs: readonly string[],
+): Outcome {
+  const outcome: Outcome = { passed: 0, failed: 0, failures: {} }
+  for (const program of programs) {
+    const { status, stdout } = spawnSync(sanitizer, ['--tool', tool, '--error-exitcode', '99', join(folder, program)], {
+      encoding: 'utf8',
+      maxBuffer: 2 ** 28,
+    })
+    if (status === 0) outcome.passed += 1
+    else
+      fail(
+        outcome,
+        program,
+        stdout
+          .split('\n')
+          .filter((line) => line.startsWith('='))
+          .slice(0, 6)
+          .join('\n'),
+      )
+  }
+  return outcome
+}

@@ -1,0 +1,144 @@
+// Times every op on one device at one shape, as `bench/ops/index.ts` asks for. Must not know of models, nor what a
+// device is made of.
+//
+//   bench_ops --device cpu|cuda:N --dtype bfloat16|float32 --samples N --rows R --hidden d --intermediate f --heads h
+//             --key-value-heads kv --head-dim hd --vocabulary V            prints one JSON object a line:
+//   {"kind":"device","name":…}
+//   {"kind":"copy","bytes":…,"seconds":[…]}                               bytes read and written by a copy
+//   {"kind":"op","op":…,"variant":…,"flops":…,"bytes":…,"seconds":[…],"rival":{"name":…,"seconds":[…]}}
+//
+// Each call takes the next of several sets of operands, together larger than any cache. A sample is the mean of as many
+// calls as fill a few milliseconds of the device's own time, after warm-up.
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <map>
+
+#include "bench/ops/case.h"
+#include "bench/ops/rival.h"
+#include "device/device.h"
+
+namespace mor::bench {
+namespace {
+
+constexpr size_t kRotatedBytes = size_t{512} << 20;  // twice the largest cache of the processors and GPUs of today
+constexpr size_t kMostSets = 1024;
+constexpr double kSampleSeconds = 0.01;
+
+using Options = std::map<std::string, std::string>;
+
+Options parse(int argc, char** argv) {
+  Options options;
+  for (int i = 1; i + 1 < argc; i += 2) options[argv[i]] = argv[i + 1];
+  return options;
+}
+
+const std::string& text(const Options& options, const char* name) {
+  const auto found = options.find(name);
+  MOR_CHECK(found != options.end(), INVALID_ARGUMENT, name, " is missing");
+  return found->second;
+}
+
+int64_t number(const Options& options, const char* name) {
+  const int64_t value = std::atoll(text(options, name).c_str());
+  MOR_CHECK(value >= 1, INVALID_ARGUMENT, name, " must be at least 1, got ", text(options, name));
+  return value;
+}
+
+/// Operands and calls of one case.
+struct Sets {
+  std::vector<std::unique_ptr<Buffers>> buffers;
+  std::vector<Run> calls;
+
+  Sets(Ops& ops, const Normals& normals, const std::function<Run(Buffers&)>& make) {
+    do {
+      buffers.push_back(std::make_unique<Buffers>(ops, normals));
+      calls.push_back(make(*buffers.back()));
+    } while (calls.size() < kMostSets && buffers.front()->used() * calls.size() < kRotatedBytes);
+  }
+};
+
+/// Seconds of one call, once a sample.
+std::vector<double> time_calls(Ops& ops, const std::vector<Run>& calls, int64_t samples) {
+  size_t next = 0;
+  const auto seconds = [&](int64_t count) {
+    return device_seconds(ops, [&] {
+      for (int64_t i = 0; i < count; ++i) calls[next++ % calls.size()]();
+    });
+  };
+  seconds(static_cast<int64_t>(calls.size()));  // every set once: first uses are slow
+  const double once = seconds(2) / 2;
+  const auto count = std::clamp<int64_t>(static_cast<int64_t>(kSampleSeconds / once), 1, 1000);
+  std::vector<double> values;
+  for (int64_t i = 0; i < samples; ++i) values.push_back(seconds(count) / static_cast<double>(count));
+  return values;
+}
+
+std::string json(const std::vector<double>& values) {
+  std::string list = "[";
+  char digits[32];
+  for (size_t i = 0; i < values.size(); ++i) {
+    std::snprintf(digits, sizeof digits, "%s%.6e", i == 0 ? "" : ",", values[i]);
+    list += digits;
+  }
+  return list + "]";
+}
+
+void bench_copy(Ops& ops, const Normals& normals, int64_t samples) {
+  Buffers buffers(ops, normals);
+  const int64_t columns = int64_t{1} << 20, rows = static_cast<int64_t>(kRotatedBytes / 4) / columns;
+  const Tensor from = buffers.masters(rows, columns), to = buffers.masters(rows, columns);
+  const std::vector<Run> calls{[&] { ops.copy(to.data, from.data, kRotatedBytes); }};
+  const std::string seconds = json(time_calls(ops, calls, samples));
+  std::printf("{\"kind\":\"copy\",\"bytes\":%zu,\"seconds\":%s}\n", 2 * kRotatedBytes, seconds.c_str());
+}
+
+void bench_case(Ops& ops, const Normals& normals, const Case& c, CublasLt* rival, int64_t samples) {
+  std::string line = concat("{\"kind\":\"op\",\"op\":\"", c.op, "\",\"variant\":\"", c.variant,
+                            "\",\"flops\":", c.flops, ",\"bytes\":", c.bytes, ",\"seconds\":");
+  line += json(time_calls(ops, Sets(ops, normals, c.make).calls, samples));
+  if (rival != nullptr && c.product) {
+    const Sets sets(ops, normals, [&](Buffers& buffers) { return rival->make(*c.product, buffers); });
+    line += ",\"rival\":{\"name\":\"cublaslt\",\"seconds\":" + json(time_calls(ops, sets.calls, samples)) + "}";
+  }
+  std::printf("%s}\n", line.c_str());
+  std::fflush(stdout);
+}
+
+void run(const Options& options) {
+  Shape s;
+  s.rows = number(options, "--rows");
+  s.hidden = number(options, "--hidden");
+  s.intermediate = number(options, "--intermediate");
+  s.heads = number(options, "--heads");
+  s.key_value_heads = number(options, "--key-value-heads");
+  s.head_dim = number(options, "--head-dim");
+  s.vocabulary = number(options, "--vocabulary");
+  const int64_t samples = number(options, "--samples");
+  const DType dtype = text(options, "--dtype") == "float32" ? DType::float32 : DType::bfloat16;
+  const std::unique_ptr<Ops> ops = make_ops(text(options, "--device"), dtype, 0);
+  const std::unique_ptr<CublasLt> rival =
+      dtype == DType::bfloat16 && device_stream(*ops) != nullptr ? CublasLt::open(device_stream(*ops), *ops) : nullptr;
+  const Normals normals;
+  std::vector<Case> cases;
+  add_product_cases(s, *ops, cases);
+  add_attention_cases(s, *ops, cases);
+  add_row_cases(s, *ops, cases);
+  add_routing_cases(s, *ops, cases);
+  add_optimizer_cases(s, *ops, cases);
+  for (const DeviceInfo& info : list_devices())
+    if (info.id == text(options, "--device")) std::printf("{\"kind\":\"device\",\"name\":\"%s\"}\n", info.name.c_str());
+  bench_copy(*ops, normals, samples);
+  for (const Case& c : cases) bench_case(*ops, normals, c, rival.get(), samples);
+}
+
+}  // namespace
+}  // namespace mor::bench
+
+int main(int argc, char** argv) try {
+  mor::bench::run(mor::bench::parse(argc, argv));
+  return 0;
+} catch (const std::exception& error) {
+  std::fprintf(stderr, "bench_ops: %s\n", error.what());
+  return 1;
+}

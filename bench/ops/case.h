@@ -1,0 +1,50 @@
+// Case: one op at one shape, and what it costs at least. Must not know how it is timed or what the ops do.
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "bench/ops/buffers.h"
+
+namespace mor::bench {
+
+/// What the ops of a model see: its sizes, and the rows of one batch.
+struct Shape {
+  int64_t rows = 0, hidden = 0, intermediate = 0, heads = 0, key_value_heads = 0, head_dim = 0, vocabulary = 0;
+  int64_t query_size() const { return heads * head_dim; }
+  int64_t key_value_size() const { return key_value_heads * head_dim; }
+};
+
+/// C[m,n] = A[m,k] B[k,n] in bf16 with float32 accumulation, for a rival that knows nothing else. A transposed operand
+/// is stored as [k,m] or [n,k].
+struct Product {
+  int64_t m = 0, n = 0, k = 0;
+  bool a_transposed = false, b_transposed = false;
+  bool accumulate = false;  ///< C is float32 and +=, else bf16 and =
+};
+
+using Run = std::function<void()>;
+
+struct Case {
+  std::string op;                     ///< as in ops.h
+  std::string variant;                ///< which of the model's uses, where there are several; else empty
+  double flops = 0;                   ///< multiplications and additions of matrix products; 0 for ops bound by memory
+  double bytes = 0;                   ///< of every input read once and every output written once (+=: read and written)
+  std::function<Run(Buffers&)> make;  ///< allocates inputs and outputs of its own, and returns the call
+  std::optional<Product> product;     ///< the same as a bare matrix product
+};
+
+/// Matrix products: linear, cross_entropy.
+void add_product_cases(const Shape& shape, Ops& ops, std::vector<Case>& cases);
+/// attention over one sequence, and over paged caches for decoding.
+void add_attention_cases(const Shape& shape, Ops& ops, std::vector<Case>& cases);
+/// Ops over rows of activations, bound by memory.
+void add_row_cases(const Shape& shape, Ops& ops, std::vector<Case>& cases);
+/// Routers, selection, losses, sampling.
+void add_routing_cases(const Shape& shape, Ops& ops, std::vector<Case>& cases);
+/// global_norm and adamw.
+void add_optimizer_cases(const Shape& shape, Ops& ops, std::vector<Case>& cases);
+
+}  // namespace mor::bench

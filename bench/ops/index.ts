@@ -1,0 +1,141 @@
+// The op bench: every op of a device over the shapes of the presets, against the machine's ceilings and cuBLASLt.
+// Must not know how an op is called or timed: bench_ops does.
+import { execFileSync } from 'node:child_process'
+import { join } from 'node:path'
+import { type PresetSize, presetSizes, presets } from '../../lib/presets.js'
+import { buildCeilings, measureMatmul } from '../lib/ceilings.js'
+import { machine } from '../lib/machine.js'
+import { Report } from '../lib/report.js'
+import { median } from '../lib/statistics.js'
+
+/** What bench_ops prints, one object a line. */
+type Line =
+  | { kind: 'device'; name: string }
+  | { kind: 'copy'; bytes: number; seconds: number[] }
+  | {
+      kind: 'op'
+      op: string
+      variant: string
+      flops: number
+      bytes: number
+      seconds: number[]
+      rival?: { name: string; seconds: number[] }
+    }
+
+export type OpLine = Extract<Line, { kind: 'op' }>
+
+/** Operations and bytes per second that no op can exceed. */
+export interface Ceilings {
+  flops: number
+  bytes: number
+}
+
+/** Dense bf16 products of the makers' data sheets, FLOP/s. */
+const densePeaks: [gpu: RegExp, flops: number][] = [
+  [/H[12]00|GH200/, 989e12],
+  [/A100|A800/, 312e12],
+]
+
+/** @param program a built bench_ops; without one it is built. */
+export async function benchOps(rounds: number, device: string, program = buildProgram()): Promise<Report> {
+  const onCpu = device === 'cpu'
+  const lines = new Map<PresetSize, Line[]>()
+  for (const size of presetSizes) lines.set(size, run(program, size, device, onCpu ? 256 : 2048, rounds))
+  const all = [...lines.values()].flat()
+  const name = all.find((line) => line.kind === 'device')!.name
+  const report = new Report('ops', onCpu ? machine() : `${name}; ${machine()}`)
+  const copies = all.filter((line) => line.kind === 'copy')
+  const copyRates = copies.flatMap(({ bytes, seconds }) => seconds.map((s) => bytes / s))
+  report.figure('copy_bandwidth', copyRates.map(giga), 'GB/s', 'read and written')
+  const ceilings = { flops: onCpu ? cpuPeak() : gpuPeak(name, all), bytes: median(copyRates) }
+  report.figure('dense_peak', [ceilings.flops / 1e12], 'TFLOP/s', onCpu ? 'oneDNN, measured' : name)
+  for (const size of presetSizes) {
+    for (const line of lines.get(size)!) if (line.kind === 'op') addFigures(report, size, line, ceilings)
+  }
+  addRatios(report, all.filter(isOp), ceilings)
+  return report
+}
+
+/** The share of the best time that either ceiling allows. */
+export function ofRoofline({ flops, bytes, seconds }: OpLine, ceilings: Ceilings): number {
+  return Math.max(flops / ceilings.flops, bytes / ceilings.bytes) / median(seconds)
+}
+
+function addFigures(report: Report, size: PresetSize, line: OpLine, ceilings: Ceilings): void {
+  const name = [line.op, line.variant, size].filter(Boolean).join('_')
+  const note = `${(median(line.seconds) * 1e6).toFixed(1)} µs, ${(100 * ofRoofline(line, ceilings)).toFixed(0)}% of roofline`
+  const rate = (seconds: readonly number[]) =>
+    seconds.map((s) => (line.flops > 0 ? line.flops / s / 1e12 : giga(line.bytes / s)))
+  const unit = line.flops > 0 ? 'TFLOP/s' : 'GB/s'
+  report.figure(name, rate(line.seconds), unit, note)
+  if (line.rival) report.figure(`${name}_${line.rival.name}`, rate(line.rival.seconds), unit)
+}
+
+/** One ratio an op: the geometric mean over its variants and all presets. */
+export function addRatios(report: Report, lines: readonly OpLine[], ceilings: Ceilings): void {
+  const note = 'geometric mean over variants and presets'
+  for (const op of new Set(lines.map((line) => line.op))) {
+    const those = lines.filter((line) => line.op === op)
+    report.ratio(`${op}_of_roofline`, geometricMean(those.map((line) => ofRoofline(line, ceilings))), note)
+    const rivals = those.flatMap(({ seconds, rival }) =>
+      rival ? [{ name: rival.name, ratio: median(rival.seconds) / median(seconds) }] : [],
+    )
+    if (rivals.length > 0) {
+      report.ratio(`${op}_vs_${rivals[0]!.name}`, geometricMean(rivals.map(({ ratio }) => ratio)), note)
+    }
+  }
+}
+
+function geometricMean(values: readonly number[]): number {
+  return Math.exp(values.reduce((sum, value) => sum + Math.log(value), 0) / values.length)
+}
+
+const giga = (value: number): number => value / 1e9
+const isOp = (line: Line): line is OpLine => line.kind === 'op'
+
+function cpuPeak(): number {
+  buildCeilings()
+  return measureMatmul().peak.median * 1e9
+}
+
+/** For a GPU whose data sheet is not at hand, the fastest product of this run, ours or the rival's. */
+function gpuPeak(name: string, lines: readonly Line[]): number {
+  const known = densePeaks.find(([gpu]) => gpu.test(name))
+  if (known !== undefined) return known[1]
+  return Math.max(
+    ...lines.filter(isOp).flatMap((l) => [...l.seconds, ...(l.rival?.seconds ?? [])].map((s) => l.flops / s)),
+  )
+}
+
+function run(program: string, size: PresetSize, device: string, rows: number, samples: number): Line[] {
+  const config = presets[size]
+  const options = {
+    device,
+    dtype: 'bfloat16',
+    samples,
+    rows,
+    hidden: config.hidden_size,
+    intermediate: config.intermediate_size,
+    heads: config.num_attention_heads,
+    'key-value-heads': config.num_key_value_heads,
+    'head-dim': config.head_dim,
+    vocabulary: config.vocab_size,
+  }
+  const words = Object.entries(options).flatMap(([key, value]) => [`--${key}`, `${value}`])
+  const text = execFileSync(program, words, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] })
+  return text
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line) as Line)
+}
+
+function buildProgram(): string {
+  const root = join(__dirname, '..', '..')
+  const build = join(root, 'build', 'bench')
+  const cmake = (...words: string[]): void => {
+    execFileSync('cmake', words, { cwd: root, stdio: ['ignore', 'ignore', 'inherit'] })
+  }
+  cmake('-S', root, '-B', build, '-DCMAKE_BUILD_TYPE=Release', '-DMOR_BUILD_BENCH=ON')
+  cmake('--build', build, '--target', 'bench_ops', '--parallel')
+  return join(build, 'bench', 'ops', 'bench_ops')
+}

@@ -1,0 +1,34 @@
+// The optimiser over the weights of one layer. Must not know how it is timed.
+#include "bench/ops/case.h"
+
+namespace mor::bench {
+
+void add_optimizer_cases(const Shape& s, Ops& ops, std::vector<Case>& cases) {
+  const double size = static_cast<double>(dtype_size(ops.compute_dtype()));
+  const int64_t count = s.hidden * (2 * s.query_size() + 2 * s.key_value_size() + 3 * s.intermediate);
+  const bool rounded = ops.compute_dtype() != ops.master_dtype();
+  Case c;
+  c.op = "global_norm";
+  c.bytes = 4 * static_cast<double>(count);
+  c.make = [=, &ops](Buffers& b) -> Run {
+    const Tensor gradient = b.master_vector(count), norm = b.master_vector(1);
+    return [=, &ops] { ops.global_norm(gradient, norm); };
+  };
+  cases.push_back(c);
+  c.op = "adamw";
+  // Master and both moments read and written, the gradient read, the rounded weights written.
+  c.bytes = (4 * 7 + (rounded ? size : 0)) * static_cast<double>(count);
+  c.make = [=, &ops](Buffers& b) -> Run {
+    const Tensor master = b.master_vector(count), gradient = b.master_vector(count);
+    const Tensor exp_avg = b.master_vector(count), exp_avg_sq = b.positive_vector(count), norm = b.positive_vector(1);
+    const Tensor weights = rounded ? b.activation_vector(count) : master;
+    ParameterSegment segment;
+    segment.count = count;
+    AdamWParams params;
+    params.learning_rate = 1e-3;
+    return [=, &ops] { ops.adamw(master, weights, gradient, exp_avg, exp_avg_sq, norm, &segment, 1, params); };
+  };
+  cases.push_back(c);
+}
+
+}  // namespace mor::bench

@@ -1,0 +1,31 @@
+// cuBLASLt, where the machine has it: opened when the program runs, so that nothing of it is needed to build.
+// Must not know of ops.
+#pragma once
+
+#include <memory>
+
+#include "bench/ops/case.h"
+
+namespace mor::bench {
+
+class CublasLt {
+ public:
+  /// Null where no libcublasLt is found. stream: a cudaStream_t.
+  static std::unique_ptr<CublasLt> open(void* stream, Ops& ops);
+  ~CublasLt();
+  CublasLt(const CublasLt&) = delete;
+  CublasLt& operator=(const CublasLt&) = delete;
+
+  /// The product by the first algorithm that its own heuristic names, over operands of its own.
+  Run make(const Product& product, Buffers& buffers);
+
+ private:
+  struct Library;
+  CublasLt(std::unique_ptr<Library> library, void* stream, Ops& ops);
+  std::unique_ptr<Library> library_;
+  void* stream_;
+  Ops& ops_;
+  void* workspace_;
+};
+
+}  // namespace mor::bench

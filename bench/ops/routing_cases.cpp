@@ -1,0 +1,106 @@
+// Routers, selection, their losses, and sampling. Must not know how they are timed.
+#include "bench/ops/case.h"
+
+namespace mor::bench {
+
+namespace {
+
+constexpr int32_t kRecursions = 3;
+
+void add_scores(const Shape& s, Ops& ops, std::vector<Case>& cases) {
+  const double size = static_cast<double>(dtype_size(ops.compute_dtype()));
+  const double elements = static_cast<double>(s.rows * s.hidden), rows = static_cast<double>(s.rows);
+  Case c;
+  c.op = "router_scores_forward";
+  c.bytes = size * elements + 4 * rows;
+  c.make = [=, &ops](Buffers& b) -> Run {
+    const Tensor x = b.activations(s.rows, s.hidden), w = b.activations(1, s.hidden), scores = b.masters(s.rows, 1);
+    return [=, &ops] { ops.router_scores_forward(x, nullptr, w, scores); };
+  };
+  cases.push_back(c);
+  c.op = "router_scores_backward";
+  c.bytes = 3 * size * elements + 4 * rows;
+  c.make = [=, &ops](Buffers& b) -> Run {
+    const Tensor x = b.activations(s.rows, s.hidden), w = b.activations(1, s.hidden);
+    const Tensor d_scores = b.masters(s.rows, 1), d_x = b.activations(s.rows, s.hidden), d_w = b.masters(1, s.hidden);
+    return [=, &ops] { ops.router_scores_backward(d_scores, x, nullptr, w, d_x, d_w); };
+  };
+  cases.push_back(c);
+  c.op = "router_gate_forward";
+  c.bytes = 8 * rows;
+  c.make = [=, &ops](Buffers& b) -> Run {
+    const Tensor scores = b.master_vector(s.rows), gate = b.master_vector(s.rows);
+    return [=, &ops] { ops.router_gate_forward(scores, nullptr, Activation::sigmoid, 0.1, gate); };
+  };
+  cases.push_back(c);
+}
+
+void add_choices(const Shape& s, Ops& ops, std::vector<Case>& cases) {
+  const double rows = static_cast<double>(s.rows);
+  Case c;
+  c.op = "select_topk";
+  c.bytes = rows * (4 + 2 + 1);  // scores, half of the indices, one byte a row
+  c.make = [=, &ops](Buffers& b) -> Run {
+    const Tensor scores = b.master_vector(s.rows);
+    const int32_t* parent = b.integers({0, static_cast<int32_t>(s.rows)});
+    int32_t *index = b.random_integers(s.rows, 1), *start = b.random_integers(2, 1);
+    uint8_t* selected = b.bytes(std::vector<uint8_t>(static_cast<size_t>(s.rows)));
+    const auto k = static_cast<int32_t>((s.rows + 1) / 2);
+    return [=, &ops] { ops.select_topk(scores, parent, 1, &k, index, start, selected); };
+  };
+  cases.push_back(c);
+  c.op = "expert_choice_loss";
+  c.bytes = rows * (4 + 1 + 8);
+  c.make = [=, &ops](Buffers& b) -> Run {
+    const Tensor scores = b.master_vector(s.rows), sums = b.master_vector(3), d_scores = b.master_vector(s.rows);
+    const uint8_t* selected = b.bytes(std::vector<uint8_t>(static_cast<size_t>(s.rows), 1));
+    return [=, &ops] { ops.expert_choice_loss(scores, selected, 0, 1e-3, 1e-3, sums, d_scores); };
+  };
+  cases.push_back(c);
+  c.op = "token_choice_forward";
+  c.bytes = rows * (8 * kRecursions + 8);
+  c.make = [=, &ops](Buffers& b) -> Run {
+    const Tensor logits = b.masters(s.rows, kRecursions), probabilities = b.masters(s.rows, kRecursions);
+    const Tensor bias = b.master_vector(kRecursions), gate = b.master_vector(s.rows);
+    const Tensor load = b.master_vector(kRecursions), p_sum = b.master_vector(kRecursions), z = b.master_vector(1);
+    int32_t* depth = b.random_integers(s.rows, 1);
+    return [=, &ops] {
+      ops.token_choice_forward(logits, bias, Activation::softmax, 1, probabilities, depth, gate, load, p_sum, z);
+    };
+  };
+  cases.push_back(c);
+}
+
+/// The rows that one decoding step ends with.
+void add_sample(const Shape& s, Ops& ops, std::vector<Case>& cases) {
+  constexpr int64_t kRows = 64;
+  Case c;
+  c.op = "sample";
+  c.bytes = 4 * static_cast<double>(kRows * s.vocabulary);
+  const auto with = [&](const char* variant, SamplingParams params) {
+    c.variant = variant;
+    c.make = [=, &ops](Buffers& b) -> Run {
+      const Tensor logits = b.masters(kRows, s.vocabulary);
+      std::vector<SamplingParams> all(kRows, params);
+      std::vector<int32_t> token(kRows);
+      return [=, &ops]() mutable { ops.sample(logits, all.data(), token.data(), nullptr); };
+    };
+    cases.push_back(c);
+  };
+  with("greedy", {});
+  SamplingParams params;
+  params.temperature = 0.8f;
+  params.top_k = 50;
+  params.top_p = 0.95f;
+  with("top_k_top_p", params);
+}
+
+}  // namespace
+
+void add_routing_cases(const Shape& shape, Ops& ops, std::vector<Case>& cases) {
+  add_scores(shape, ops, cases);
+  add_choices(shape, ops, cases);
+  add_sample(shape, ops, cases);
+}
+
+}  // namespace mor::bench

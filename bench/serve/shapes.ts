@@ -1,0 +1,58 @@
+// What the serve bench runs: the 135M shape, plain, recursive and as Mixtures-of-Recursions, and what depth saves at best.
+// Must not know who runs it.
+
+import { resolveConfig } from '../../lib/config.js'
+import type { EngineStats } from '../../lib/index.js'
+import { sharedLayers, uniqueLayers } from '../../lib/layer_map.js'
+import { kvBytesPerToken, parameterCount } from '../../lib/model_size.js'
+import { presets } from '../../lib/presets.js'
+
+export const models = {
+  vanilla: presets['135M'],
+  recursive2: presets['135M-recursive-2'],
+  recursive3: presets['135M-recursive-3'],
+  recursive4: presets['135M-recursive-4'],
+  mor2: presets['135M-mor-2'],
+  mor3: presets['135M-mor-3'],
+  mor4: presets['135M-mor-4'],
+} as const
+
+export type ModelName = keyof typeof models
+export const modelNames = Object.keys(models) as ModelName[]
+
+export const vanillaKvBytesPerToken = kvBytesPerToken(resolveConfig(models.vanilla), 'bfloat16')
+
+/** (N + 1) / 2, as the capacities of the paper give; null for a model that has no router to choose. */
+export function meanDepth(name: ModelName): number | null {
+  const { num_recursions: recursions, router } = resolveConfig(models[name])
+  return router === null ? null : (recursions + 1) / 2
+}
+
+/** What a run executed, counted in passes of one token through one layer. */
+export interface Work {
+  /** That went through the model: the last one generated of a request does not. */
+  tokens: number
+  layerPasses: number
+  /** Those of the vanilla model on the same tokens. */
+  vanillaLayerPasses: number
+  /** The output projection of every generated token, in the same unit: by its parameters. */
+  head: number
+}
+
+export function workOf(name: ModelName, stats: EngineStats): Work {
+  const config = resolveConfig(models[name])
+  const { layer, embedding } = parameterCount(config)
+  const tokens = stats.promptTokens + stats.tokensGenerated - stats.finished
+  const vanillaLayerPasses = tokens * models.vanilla.num_hidden_layers
+  const head = (stats.tokensGenerated * embedding) / layer
+  if (name === 'vanilla') return { tokens, layerPasses: vanillaLayerPasses, vanillaLayerPasses, head }
+  const block = sharedLayers(config)
+  const recursions = stats.depthHistogram.reduce((sum, count, r) => sum + count * (r + 1), 0)
+  const layerPasses = tokens * (uniqueLayers(config) - block) + recursions * block
+  return { tokens, layerPasses, vanillaLayerPasses, head }
+}
+
+/** Speed-up over vanilla if time followed the layers and the head alone, at equal rows in a pass. */
+export function idealSpeedUp({ layerPasses, vanillaLayerPasses, head }: Work): number {
+  return (vanillaLayerPasses + head) / (layerPasses + head)
+}

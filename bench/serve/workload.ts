@@ -1,0 +1,27 @@
+// The requests of the serve bench: nano-vllm's benchmark, 256 requests of 100 to 1024 tokens in and out, scaled down to what
+// a CPU serves within seconds. Must not know who serves them.
+import { randomTokens } from '../lib/random_tokens.js'
+
+/** Its lengths are divided by this. */
+const lengthScale = 8
+const shortest = Math.round(100 / lengthScale)
+const longest = Math.round(1024 / lengthScale)
+
+export const requestCount = 256
+/** Prompt and generated tokens of the longest request. */
+export const contextSize = 2 * longest
+
+export interface ServeRequest {
+  prompt: number[]
+  /** Exactly so many are generated: there are no stop tokens. */
+  maxTokens: number
+}
+
+/** Lengths are uniform, of prompt and generation each, and the same for every `seed`; the prompts' ids are its own. */
+export function workload(count: number, vocabulary: number, seed: number): ServeRequest[] {
+  const lengths = randomTokens(2 * requestCount, longest - shortest + 1, 1)
+  return Array.from({ length: count }, (_, i) => ({
+    prompt: [...randomTokens(shortest + lengths[2 * i]!, vocabulary, seed * requestCount + i + 1)],
+    maxTokens: shortest + lengths[2 * i + 1]!,
+  }))
+}

@@ -1,0 +1,34 @@
+// cuda_device.h for a build without nvcc: there is no GPU, and this says why. Must not know of ops.
+#include "cuda/cuda_device.h"
+
+namespace mor {
+
+namespace {
+constexpr const char* kReason =
+    "this build has no CUDA device, because nvcc was not found when it was made; install the CUDA toolkit and build "
+    "again, or use device: 'cpu'";
+}
+
+std::vector<CudaInfo> cuda_devices() {
+  CudaInfo none;
+  none.index = -1;
+  none.name = "NVIDIA GPU";
+  none.usable = false;
+  none.code = ErrorCode::DEVICE_UNAVAILABLE;
+  none.reason = kReason;
+  return {none};
+}
+
+std::unique_ptr<Ops> make_cuda_ops(int index, DType) {
+  MOR_FAIL(DEVICE_UNAVAILABLE, "device 'cuda:", index, "': ", kReason);
+}
+
+double cuda_seconds(Ops&, const std::function<void()>&) {
+  MOR_FAIL(DEVICE_UNAVAILABLE, kReason);
+}
+
+void* cuda_stream(Ops&) {
+  MOR_FAIL(DEVICE_UNAVAILABLE, kReason);
+}
+
+}  // namespace mor

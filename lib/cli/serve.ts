@@ -1,0 +1,51 @@
+// `mor serve`: loads a checkpoint and serves it until it is told to stop.
+// Must not know: HTTP, how the server drains.
+import { basename, resolve } from 'node:path'
+import { Engine } from '../engine.js'
+import { type LoadOptions, Model } from '../model.js'
+import { createServer, type ServerOptions } from '../server/index.js'
+import type { Output } from './output.js'
+import { findTokenizer } from './tokenizer_source.js'
+
+export interface ServeCommandOptions
+  extends Pick<LoadOptions, 'device' | 'dtype' | 'threads'>,
+    Pick<ServerOptions, 'apiKey' | 'bodyLimitBytes' | 'maxPromptTokens' | 'maxCompletions'> {
+  /** Checkpoint folder. */
+  model: string
+  /** Default: the folder's name. */
+  modelName?: string
+  tokenizer?: string
+  host: string
+  port: number
+  maxBatchSize: number
+  kvCacheBytes: number
+  /** Seconds. */
+  drainTimeout: number
+}
+
+/** Resolves when `signal` has aborted and the server has drained. Errors as those of its parts, and IO_ERROR for the port. */
+export async function serve(options: ServeCommandOptions, output: Output, signal: AbortSignal): Promise<void> {
+  const { model: folder, device, dtype, threads, host, port, maxBatchSize, kvCacheBytes } = options
+  const { apiKey, bodyLimitBytes, maxPromptTokens, maxCompletions } = options
+  const modelName = options.modelName ?? basename(resolve(folder))
+  const tokenizer = await findTokenizer(options.tokenizer ?? folder)
+  await using model = await Model.load(folder, { device, dtype, threads, signal })
+  await using engine = new Engine(model, { maxBatchSize, kvCacheBytes })
+  const app = createServer({
+    engine,
+    tokenizer,
+    modelName,
+    apiKey,
+    bodyLimitBytes,
+    maxPromptTokens,
+    maxCompletions,
+    drainTimeoutMs: options.drainTimeout * 1000,
+    logger: { level: 'error', stream: process.stderr },
+  })
+  const url = await app.listen({ host, port })
+  output.event({ type: 'listening', url, model: modelName }, `serving ${modelName} at ${url}/v1`)
+  if (!signal.aborted) await new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true }))
+  output.event({ type: 'draining' }, 'finishing what is under way; once more to stop at once')
+  await app.close()
+  output.event({ type: 'end' }, 'stopped')
+}

@@ -1,0 +1,36 @@
+// `mor view`: loads a checkpoint and serves the page that shows its recursion depths, until it is told to stop.
+// Must not know: HTTP, how the page looks.
+import { basename, resolve } from 'node:path'
+import { Engine } from '../engine.js'
+import { type LoadOptions, Model } from '../model.js'
+import { createServer, type ServerOptions } from '../server/index.js'
+import { viewPlugin } from '../view/plugin.js'
+import type { Output } from './output.js'
+import { findTokenizer } from './tokenizer_source.js'
+
+export interface ViewCommandOptions
+  extends Pick<LoadOptions, 'device' | 'dtype' | 'threads'>,
+    Pick<ServerOptions, 'apiKey'> {
+  /** Checkpoint folder. */
+  model: string
+  tokenizer?: string
+  host: string
+  port: number
+}
+
+/** Resolves when `signal` has aborted and the server is closed. Errors as those of its parts, and IO_ERROR for the port. */
+export async function view(options: ViewCommandOptions, output: Output, signal: AbortSignal): Promise<void> {
+  const { model: folder, device, dtype, threads, host, port, apiKey } = options
+  const modelName = basename(resolve(folder))
+  const tokenizer = await findTokenizer(options.tokenizer ?? folder)
+  await using model = await Model.load(folder, { device, dtype, threads, signal })
+  await using engine = new Engine(model)
+  const logger = { level: 'error', stream: process.stderr }
+  const app = createServer({ engine, tokenizer, modelName, apiKey, logger, drainTimeoutMs: 0 })
+  await app.register(viewPlugin, { engine, tokenizer, modelName })
+  const url = `${await app.listen({ host, port })}/`
+  output.event({ type: 'listening', url, model: modelName }, `${modelName}: open ${url} in a browser`)
+  if (!signal.aborted) await new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true }))
+  await app.close()
+  output.event({ type: 'end' }, 'stopped')
+}

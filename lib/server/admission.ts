@@ -1,0 +1,68 @@
+// Counts the completions under way: refuses those beyond the limit, and ends all of them when the server drains.
+// Must not know: HTTP, engines.
+import { ApiError, shuttingDown } from './api_error.js'
+
+/** What one request holds while it is under way. */
+export interface Admitted {
+  /** Aborts when the client is gone or the server has drained long enough. */
+  readonly signal: AbortSignal
+  abort(): void
+  release(): void
+}
+
+export class Admission {
+  readonly #limit: number
+  readonly #admitted = new Set<AbortController>()
+  #completions = 0
+  #draining = false
+
+  /** @param limit most completions at once */
+  constructor(limit: number) {
+    this.#limit = limit
+  }
+
+  get draining(): boolean {
+    return this.#draining
+  }
+
+  /**
+   * @param completions how many the request asks for
+   * @throws {ApiError} 400 for more than the limit, 429 where they do not fit now, 503 while draining
+   */
+  admit(completions: number): Admitted {
+    if (this.#draining) throw shuttingDown()
+    if (completions > this.#limit) {
+      throw new ApiError(
+        400,
+        `the request asks for ${completions} completions; this server takes at most ${this.#limit} at once`,
+        'too_many_completions',
+      )
+    }
+    if (this.#completions + completions > this.#limit) {
+      throw new ApiError(
+        429,
+        `the queue is full: ${this.#completions} of ${this.#limit} completions are under way; try again in a moment`,
+        'queue_full',
+      )
+    }
+    const controller = new AbortController()
+    this.#admitted.add(controller)
+    this.#completions += completions
+    return {
+      signal: controller.signal,
+      abort: () => controller.abort(),
+      release: () => {
+        if (this.#admitted.delete(controller)) this.#completions -= completions
+      },
+    }
+  }
+
+  /** Admits nothing from now on. */
+  drain(): void {
+    this.#draining = true
+  }
+
+  abortAll(): void {
+    for (const controller of this.#admitted) controller.abort()
+  }
+}

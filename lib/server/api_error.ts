@@ -1,0 +1,84 @@
+// Errors as OpenAI's API words them, and which of them a failure of the engine is.
+// Must not know: routes, sockets.
+import { type ErrorCode, type MorError, toMorError } from '../errors.js'
+
+/** The body of every answer that is not a success. */
+export interface ErrorBody {
+  error: { message: string; type: string; param: string | null; code: string | null }
+}
+
+/** An answer with `status` (400..599); `param` names the field of the request that is at fault. */
+export class ApiError extends Error {
+  override readonly name = 'ApiError'
+
+  constructor(
+    readonly status: number,
+    message: string,
+    readonly code: string | null = null,
+    readonly param: string | null = null,
+  ) {
+    super(message)
+  }
+
+  get body(): ErrorBody {
+    return { error: { message: this.message, type: typeOf(this.status), param: this.param, code: this.code } }
+  }
+}
+
+/** A field that is missing, of a wrong type or out of range, or that no model here understands. */
+export function invalidField(param: string, message: string, code: string | null = null): ApiError {
+  return new ApiError(400, message, code, param)
+}
+
+/** 503: this server is on its way out; another instance, or a later attempt, may serve. */
+export function shuttingDown(): ApiError {
+  return new ApiError(503, 'the server is shutting down; send the request again elsewhere or later', 'shutting_down')
+}
+
+/** What a request asked for that the engine refuses at once: the status 400 codes. */
+const refusals: Partial<Record<ErrorCode, string>> = {
+  INVALID_ARGUMENT: 'invalid_value',
+  TOKEN_OUT_OF_RANGE: 'invalid_value',
+  CONTEXT_OVERFLOW: 'context_length_exceeded',
+  OUT_OF_MEMORY: 'context_length_exceeded',
+}
+
+/** The answer for what `engine.generate` throws: it judges the prompt, everything else was checked before. */
+export function refusalOf(error: unknown): ApiError {
+  const failure = toMorError(error)
+  const code = refusals[failure.code]
+  return code === undefined ? failureOf(failure) : invalidField('prompt', failure.message, code)
+}
+
+/** The answer for a failure that is not the client's: 503 where the engine is closed, else 500 without inner details. */
+export function failureOf(error: MorError): ApiError {
+  if (error.code === 'DISPOSED' || error.code === 'ABORTED') return shuttingDown()
+  return new ApiError(500, `the generation failed [${error.code}]`, 'generation_failed')
+}
+
+const frameworkErrors: Record<string, ConstructorParameters<typeof ApiError>> = {
+  FST_ERR_CTP_BODY_TOO_LARGE: [
+    413,
+    'the body is larger than this server takes; send a shorter prompt',
+    'body_too_large',
+  ],
+  FST_ERR_CTP_INVALID_MEDIA_TYPE: [415, 'send the body as content-type application/json', 'invalid_media_type'],
+}
+
+/** The answer for anything thrown while a request was handled, the framework's own errors included. */
+export function apiErrorOf(error: unknown): ApiError {
+  if (error instanceof ApiError) return error
+  const { statusCode, code, message } = (error ?? {}) as { statusCode?: number; code?: string; message?: string }
+  const known = frameworkErrors[code ?? '']
+  if (known !== undefined) return new ApiError(...known)
+  if (statusCode !== undefined && statusCode >= 400 && statusCode < 500) {
+    return new ApiError(statusCode, message ?? 'bad request', 'bad_request')
+  }
+  return failureOf(toMorError(error))
+}
+
+function typeOf(status: number): string {
+  if (status === 401) return 'authentication_error'
+  if (status === 429) return 'rate_limit_error'
+  return status < 500 ? 'invalid_request_error' : 'server_error'
+}

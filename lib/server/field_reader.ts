@@ -1,0 +1,59 @@
+// Reads checked fields of a request's body: the package's checks, with errors that name the field.
+// Must not know: which fields there are.
+import { Checker, type JsonObject, show } from '../check.js'
+import { toMorError } from '../errors.js'
+import { invalidField } from './api_error.js'
+
+/** Null stands for a field left out. Every read throws ApiError 400. */
+export class FieldReader {
+  readonly #check: Checker
+
+  constructor(readonly body: JsonObject) {
+    this.#check = new Checker(body, 'completions')
+  }
+
+  value(key: string): unknown {
+    return this.body[key] ?? null
+  }
+
+  optional<T>(key: string, read: () => T): T | null {
+    return this.#check.has(key) ? read() : null
+  }
+
+  integer(key: string, range: Parameters<Checker['integer']>[1]): number {
+    return this.#read(key, () => this.#check.integer(key, range))
+  }
+
+  number(key: string, range: Parameters<Checker['number']>[1]): number {
+    return this.#read(key, () => this.#check.number(key, range))
+  }
+
+  boolean(key: string): boolean {
+    return this.#read(key, () => this.#check.boolean(key, false))
+  }
+
+  text(key: string): string {
+    return this.#read(key, () => checkText(this.#check, key))
+  }
+
+  #read<T>(key: string, read: () => T): T {
+    try {
+      return read()
+    } catch (error) {
+      throw invalidField(key, toMorError(error).message, 'invalid_value')
+    }
+  }
+}
+
+/** The non-empty text under `key`; fails as the checker does. */
+export function checkText(check: Checker, key: string): string {
+  const value = check.object[key]
+  if (typeof value === 'string' && value !== '') return value
+  return check.fail(`${key} is ${describe(value)}; it must be a text that is not empty`)
+}
+
+/** For messages: a value as it is, an array or object by its kind, for it may be nested as deeply as a body can be. */
+export function describe(value: unknown): string {
+  if (Array.isArray(value)) return value.length === 0 ? 'an empty array' : `an array of ${value.length}`
+  return typeof value === 'object' && value !== null ? 'an object' : show(value)
+}

@@ -1,0 +1,6 @@
+// The public names of `mixture-of-recursions/server`. Whatever is not exported here is internal.
+// Must not be imported by the main entry: it loads the HTTP framework.
+export type { ErrorBody } from './api_error.js'
+export type { Choice, Completion, Logprobs, Usage } from './completion_response.js'
+export type { ServedEngine, ServerOptions } from './options.js'
+export { createServer } from './server.js'

@@ -1,0 +1,84 @@
+// What a server is made of and limited by: options, defaults, checks.
+// Must not know: HTTP, how limits are kept.
+import type { FastifyServerOptions } from 'fastify'
+import { Checker } from '../check.js'
+import type { Engine } from '../engine.js'
+import { MorError } from '../errors.js'
+import type { Tokenizer } from '../tokenizer.js'
+import { checkText } from './field_reader.js'
+
+/** What the server needs of an Engine. */
+export type ServedEngine = Pick<Engine, 'generate' | 'stats'> & { readonly model: Pick<Engine['model'], 'config'> }
+
+export interface ServerOptions {
+  /** Stays the caller's: closing the server does not close it. */
+  engine: ServedEngine
+  /** The tokenizer that the model was trained with. */
+  tokenizer: Tokenizer
+  /** The id that `/v1/models` lists and requests must name. */
+  modelName: string
+  /** What clients must send as `Authorization: Bearer <key>`. Default: none, whoever reaches the server is served. */
+  apiKey?: string
+  /** Most bytes of a request body; more is answered 413. Default 1 MiB. */
+  bodyLimitBytes?: number
+  /** Most tokens of a prompt; more is answered 400. Default: one less than the context. */
+  maxPromptTokens?: number
+  /**
+   * Most UTF-16 units of a prompt given as text, checked before the work of encoding it. Default: 16 for each of
+   * maxPromptTokens.
+   */
+  maxPromptCharacters?: number
+  /** Most completions under way at once, running and waiting, each of n and of each prompt counted. More: 429. Default 1024. */
+  maxCompletions?: number
+  /** Milliseconds that a client may leave a stream unread, its buffers full, before it is cut off. Default 30,000. */
+  stallTimeoutMs?: number
+  /** Milliseconds that `close()` lets completions go on before it aborts them. Default 30,000. */
+  drainTimeoutMs?: number
+  /** Logger of the HTTP framework. Default: none. */
+  logger?: FastifyServerOptions['logger']
+}
+
+export type ResolvedServerOptions = Required<Omit<ServerOptions, 'apiKey'>> & { apiKey: string | null }
+
+const keys: readonly (keyof ServerOptions)[] = [
+  'engine',
+  'tokenizer',
+  'modelName',
+  'apiKey',
+  'bodyLimitBytes',
+  'maxPromptTokens',
+  'maxPromptCharacters',
+  'maxCompletions',
+  'stallTimeoutMs',
+  'drainTimeoutMs',
+  'logger',
+]
+
+/** @throws {MorError} INVALID_ARGUMENT with the value and what is allowed */
+export function resolveServerOptions(options: ServerOptions): ResolvedServerOptions {
+  const check = Checker.of(options, 'createServer')
+  check.onlyKeys(keys)
+  const { engine, tokenizer, logger = false } = options
+  const { vocab_size, max_position_embeddings: context } = engine.model.config
+  if (tokenizer.vocabSize > vocab_size) {
+    throw new MorError(
+      'INVALID_ARGUMENT',
+      `createServer: the tokenizer ${tokenizer.name} has ${tokenizer.vocabSize} tokens, the model only ${vocab_size}; ` +
+        'give the tokenizer that the model was trained with',
+    )
+  }
+  const maxPromptTokens = check.integer('maxPromptTokens', { min: 1, max: context - 1, fallback: context - 1 })
+  return {
+    engine,
+    tokenizer,
+    logger,
+    modelName: checkText(check, 'modelName'),
+    apiKey: check.has('apiKey') ? checkText(check, 'apiKey') : null,
+    bodyLimitBytes: check.integer('bodyLimitBytes', { min: 1, fallback: 2 ** 20 }),
+    maxPromptTokens,
+    maxPromptCharacters: check.integer('maxPromptCharacters', { min: 1, fallback: 16 * maxPromptTokens }),
+    maxCompletions: check.integer('maxCompletions', { min: 1, fallback: 1024 }),
+    stallTimeoutMs: check.integer('stallTimeoutMs', { min: 1, fallback: 30_000 }),
+    drainTimeoutMs: check.integer('drainTimeoutMs', { min: 0, fallback: 30_000 }),
+  }
+}

@@ -1,0 +1,114 @@
+// Puts the server together: framework, limits, errors, authorisation and routes.
+// Must not know: how completions are made.
+import { TextDecoder } from 'node:util'
+import { type FastifyInstance, type FastifyReply, fastify } from 'fastify'
+import { Admission } from './admission.js'
+import { ApiError, apiErrorOf } from './api_error.js'
+import { bearerCheck } from './authorization.js'
+import { answerBrokenConnection } from './broken_connection.js'
+import { completionsHandler } from './completions.js'
+import { drainOnClose } from './drain.js'
+import { ServerMetrics } from './metrics.js'
+import { resolveServerOptions, type ServerOptions } from './options.js'
+
+declare module 'fastify' {
+  interface FastifyContextConfig {
+    /** The route needs no API key. */
+    public?: boolean
+  }
+}
+
+/** Time for a client to send a whole request. */
+const REQUEST_TIMEOUT_MS = 60_000
+
+/**
+ * A server with OpenAI's completions API over one engine: `/v1/completions`, `/v1/models`, `/health`, `/metrics`. It is a
+ * Fastify instance: add routes and plugins, then `listen`, or mount `app.routing` in another server. Every route needs the API key but
+ * those with `config: { public: true }`. `close()` drains: it accepts nothing more, lets completions finish for up to
+ * `drainTimeoutMs`, then aborts them; engine and model stay open.
+ * @throws {MorError} INVALID_ARGUMENT
+ */
+export function createServer(options: ServerOptions): FastifyInstance {
+  const resolved = resolveServerOptions(options)
+  const { engine, modelName, apiKey, bodyLimitBytes, drainTimeoutMs, logger } = resolved
+  const app = fastify({
+    logger,
+    bodyLimit: bodyLimitBytes,
+    requestTimeout: REQUEST_TIMEOUT_MS,
+    return503OnClosing: false, // the routes know better what to say
+    clientErrorHandler: answerBrokenConnection,
+    frameworkErrors: (error, _request, reply) => sendError(reply as unknown as FastifyReply, error),
+  })
+  const admission = new Admission(resolved.maxCompletions)
+  const metrics = new ServerMetrics(engine, modelName)
+
+  app.removeAllContentTypeParsers()
+  app.addContentTypeParser('application/json', { parseAs: 'buffer' }, (_request, body, done) => {
+    try {
+      done(null, parseJson(body as Buffer))
+    } catch (error) {
+      done(error as Error)
+    }
+  })
+  app.setErrorHandler((error, request, reply) => {
+    if (!(error instanceof ApiError) && apiErrorOf(error).status >= 500) request.log.error(error)
+    sendError(reply, error)
+  })
+  app.setNotFoundHandler(({ method, url }, reply) => {
+    sendError(reply, new ApiError(404, `there is no ${method} ${url}`, 'not_found'))
+  })
+  if (apiKey !== null) {
+    const checkKey = bearerCheck(apiKey)
+    app.addHook('onRequest', (request, _reply, done) => {
+      if (!request.routeOptions.config.public) checkKey(request.headers.authorization)
+      done()
+    })
+  }
+  drainOnClose(app, admission, drainTimeoutMs)
+
+  const model = {
+    id: modelName,
+    object: 'model',
+    created: Math.floor(Date.now() / 1000),
+    owned_by: 'mixture-of-recursions',
+    max_model_len: engine.model.config.max_position_embeddings,
+  }
+  app.post('/v1/completions', completionsHandler(resolved, admission, metrics))
+  app.get('/v1/models', () => ({ object: 'list', data: [model] }))
+  app.get<{ Params: { '*': string } }>('/v1/models/*', ({ params: { '*': id } }) => {
+    if (id === modelName) return model
+    throw new ApiError(404, `the model ${JSON.stringify(id)} is not here`, 'model_not_found', 'model')
+  })
+  app.get('/health', { config: { public: true } }, (_request, reply) => {
+    engine.stats() // throws where the engine is closed
+    if (admission.draining) return reply.code(503).send({ status: 'draining' })
+    return { status: 'ok' }
+  })
+  app.get('/metrics', async (_request, reply) => {
+    const text = await metrics.render()
+    return reply.type(metrics.contentType).send(text)
+  })
+  return app
+}
+
+function sendError(reply: FastifyReply, error: unknown): void {
+  const { status, body } = apiErrorOf(error)
+  if (status === 401) reply.header('www-authenticate', 'Bearer')
+  if (status === 429) reply.header('retry-after', '1')
+  reply.code(status).send(body)
+}
+
+/** @throws {ApiError} 400 for bytes that are not UTF-8 and text that is not JSON */
+function parseJson(body: Buffer): unknown {
+  let text: string
+  try {
+    text = new TextDecoder('utf-8', { fatal: true }).decode(body)
+  } catch {
+    throw new ApiError(400, 'the body is not UTF-8', 'invalid_utf8')
+  }
+  try {
+    return JSON.parse(text)
+  } catch (error) {
+    throw new ApiError(400, `the body is not JSON: ${(error as Error).message}`, 'invalid_json')
+  }
+}

@@ -1,0 +1,56 @@
+// Finds stop strings in text that arrives in pieces.
+// Must not know: tokens, what is done with the text.
+
+/** One string and, per length matched, the length to go on from after a mismatch (Knuth, Morris, Pratt 1977). */
+interface Pattern {
+  text: string
+  fallback: Int32Array
+  matched: number
+}
+
+export class StopStrings {
+  readonly #patterns: Pattern[]
+  #length = 0
+
+  /** @param strings none of them empty */
+  constructor(strings: readonly string[]) {
+    this.#patterns = strings.map((text) => ({ text, fallback: fallbackTable(text), matched: 0 }))
+  }
+
+  /** How many of the last UTF-16 units may turn out to be the begin of a stop string. */
+  get held(): number {
+    return this.#patterns.reduce((most, { matched }) => Math.max(most, matched), 0)
+  }
+
+  /** Takes the next piece. Where in all the text so far the stop string begins that ends first, or null; takes nothing more then. */
+  push(piece: string): number | null {
+    if (this.#patterns.length === 0) return null
+    for (let i = 0; i < piece.length; i++) {
+      this.#length++
+      const unit = piece.charCodeAt(i)
+      let longest = 0
+      for (const pattern of this.#patterns) if (advance(pattern, unit)) longest = Math.max(longest, pattern.text.length)
+      if (longest > 0) return this.#length - longest
+    }
+    return null
+  }
+}
+
+/** Whether `unit` completes the pattern. */
+function advance(pattern: Pattern, unit: number): boolean {
+  const { text, fallback } = pattern
+  while (pattern.matched > 0 && text.charCodeAt(pattern.matched) !== unit) pattern.matched = fallback[pattern.matched]!
+  if (text.charCodeAt(pattern.matched) === unit) pattern.matched++
+  return pattern.matched === text.length
+}
+
+/** [length + 1]: for each prefix, its longest proper prefix that is also its suffix. */
+function fallbackTable(text: string): Int32Array {
+  const table = new Int32Array(text.length + 1)
+  for (let end = 1, matched = 0; end < text.length; end++) {
+    while (matched > 0 && text.charCodeAt(matched) !== text.charCodeAt(end)) matched = table[matched]!
+    if (text.charCodeAt(matched) === text.charCodeAt(end)) matched++
+    table[end + 1] = matched
+  }
+  return table
+}

@@ -1,0 +1,97 @@
+// POST view/generate: one generation as server-sent events, each token with its text and depth.
+// Must not know: the page, authorisation.
+import { Readable } from 'node:stream'
+import type { FastifyReply, FastifyRequest } from 'fastify'
+import { Checker, show } from '../check.js'
+import { MorError, toMorError } from '../errors.js'
+import type { FinishReason, Generation } from '../generation.js'
+import type { GenerateOptions } from '../sampling.js'
+import type { Admission } from '../server/admission.js'
+import { ApiError, failureOf, refusalOf } from '../server/api_error.js'
+import { encodePrompts } from '../server/prompt_tokens.js'
+import type { Tokenizer } from '../tokenizer.js'
+import type { ViewOptions } from './plugin.js'
+
+/** The data of an event. A token inside a character has the text ''; the text of 'end' is what was left of one. */
+export type ViewEvent =
+  | { type: 'token'; text: string; depth: number; logprob: number }
+  | { type: 'end'; text: string; finishReason: FinishReason }
+  | { type: 'error'; message: string }
+
+const optionNames = [
+  'maxTokens',
+  'temperature',
+  'topK',
+  'topP',
+  'seed',
+  'routerThreshold',
+  'maxRecursions',
+] as const satisfies (keyof GenerateOptions)[]
+
+const eventStreamHeaders = { 'content-type': 'text/event-stream; charset=utf-8', 'cache-control': 'no-cache' }
+
+/** UTF-16 units of a prompt for each token of the context, checked before the work of encoding it. */
+const CHARACTERS_PER_TOKEN = 16
+
+/**
+ * The body is `{ prompt, ... }` with options of `engine.generate` under their own names. What is wrong with it is
+ * answered 400; what goes wrong later is the last event.
+ */
+export function generateHandler({ engine, tokenizer }: ViewOptions, admission: Admission) {
+  const maxPromptTokens = engine.model.config.max_position_embeddings - 1
+  const limits = { tokenizer, maxPromptTokens, maxPromptCharacters: CHARACTERS_PER_TOKEN * maxPromptTokens }
+
+  function start(tokens: ArrayLike<number>, options: GenerateOptions): Generation {
+    try {
+      return engine.generate(tokens, options)
+    } catch (error) {
+      throw refusalOf(error)
+    }
+  }
+
+  return async ({ body }: FastifyRequest, reply: FastifyReply) => {
+    const { prompt, options } = readBody(body)
+    const { signal, abort, release } = admission.admit(1)
+    try {
+      const [tokens] = await encodePrompts([prompt], limits)
+      const generation = start(tokens!, options)
+      signal.addEventListener('abort', () => generation.abort())
+      if (reply.raw.destroyed) abort()
+      else reply.raw.once('close', abort)
+      generation.result.then(release)
+      reply.headers(eventStreamHeaders)
+      return reply.send(Readable.from(eventLines(generation, tokenizer)))
+    } catch (error) {
+      release()
+      throw error
+    }
+  }
+}
+
+function readBody(body: unknown): { prompt: string; options: GenerateOptions } {
+  try {
+    const check = Checker.of(body, 'the body')
+    check.onlyKeys(['prompt', ...optionNames])
+    const { prompt, ...options } = check.object
+    if (typeof prompt !== 'string')
+      throw new MorError('INVALID_ARGUMENT', `prompt is ${show(prompt)}; it must be a text`)
+    return { prompt, options: options as unknown as GenerateOptions }
+  } catch (error) {
+    throw new ApiError(400, toMorError(error).message, 'invalid_value')
+  }
+}
+
+async function* eventLines(generation: Generation, tokenizer: Tokenizer): AsyncGenerator<string> {
+  for await (const event of events(generation, tokenizer)) yield `data: ${JSON.stringify(event)}\n\n`
+}
+
+async function* events(generation: Generation, tokenizer: Tokenizer): AsyncGenerator<ViewEvent> {
+  const detokenizer = tokenizer.detokenizer()
+  try {
+    for await (const { token, depth, logprob } of generation)
+      yield { type: 'token', text: detokenizer.push(token), depth, logprob }
+    yield { type: 'end', text: detokenizer.flush(), finishReason: (await generation.result).finishReason }
+  } catch (error) {
+    yield { type: 'error', message: failureOf(toMorError(error)).message }
+  }
+}

@@ -1,0 +1,116 @@
+// `mor serve` as a process: what it prints, how signals end it, and that a killed one can be started again.
+import type { ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
+import { type IncomingMessage, request } from 'node:http'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { post, saveTinyModel } from '../server/tiny_model.js'
+import { morProcess } from './process.js'
+import { type Serving, startServe } from './serve_process.js'
+
+let folder: string
+let remove: () => Promise<void>
+beforeAll(async () => {
+  ;({ folder, remove } = await saveTinyModel())
+})
+afterAll(() => remove())
+
+const running = new Set<ChildProcess>()
+afterAll(() => {
+  for (const child of running) child.kill('SIGKILL')
+})
+
+async function serve(...args: string[]): Promise<Serving> {
+  const serving = await startServe(folder, '--model-name', 'tiny', ...args)
+  running.add(serving.child)
+  serving.ended.then(() => running.delete(serving.child))
+  return serving
+}
+
+const ask = { model: 'tiny', prompt: 'Once upon a time', max_tokens: 200 }
+
+/** A stream larger than every buffer on its way, begun and not read on. */
+async function unreadStream(url: string) {
+  const body = JSON.stringify({ ...ask, max_tokens: 240, n: 128, stream: true })
+  const sent = request(`${url}/v1/completions`, { method: 'POST', headers: { 'content-type': 'application/json' } })
+  sent.end(body)
+  const [response] = (await once(sent, 'response')) as [IncomingMessage]
+  response.on('error', () => {}) // where the server ends at once
+  response.once('readable', () => response.read(1))
+  return response
+}
+
+describe('mor serve', { timeout: 60_000 }, () => {
+  it('serves, and at SIGTERM finishes what is under way', async () => {
+    const { url, child, ended, line } = await serve()
+    expect(url).toMatch(/^http:\/\/127\.0\.0\.1:\d+$/)
+    const stream = await unreadStream(url)
+    child.kill('SIGTERM')
+    expect(await line()).toEqual({ type: 'draining' })
+    const health = () =>
+      fetch(`${url}/health`).then(
+        ({ status }) => status,
+        (error) => error.cause.code,
+      )
+    await expect.poll(health).toBe('ECONNREFUSED')
+    let text = ''
+    for await (const data of stream.setEncoding('utf8')) text += data
+    expect(text.match(/"finish_reason":"(length|stop)"/g)).toHaveLength(128)
+    expect(text.endsWith('data: [DONE]\n\n')).toBe(true)
+    expect(await line()).toEqual({ type: 'end' })
+    expect(await ended).toMatchObject({ code: 0, stderr: '' })
+  })
+
+  it('ends at once at a second signal', async () => {
+    const { url, child, ended, line } = await serve()
+    await unreadStream(url)
+    child.kill('SIGTERM')
+    expect(await line()).toEqual({ type: 'draining' })
+    child.kill('SIGTERM')
+    await ended
+    expect(child.signalCode).toBe('SIGTERM')
+  })
+
+  it('ends within the time it was given', async () => {
+    const { url, child, ended } = await serve('--drain-timeout', '0.1')
+    await unreadStream(url)
+    child.kill('SIGTERM')
+    expect(await ended).toMatchObject({ code: 0 })
+  })
+
+  it('asks for the key of MOR_API_KEY', async () => {
+    process.env.MOR_API_KEY = 'secret'
+    const { url, child, ended } = await serve().finally(() => {
+      delete process.env.MOR_API_KEY
+    })
+    expect((await post(url, ask)).status).toBe(401)
+    expect((await post(url, ask, { authorization: 'Bearer secret' })).status).toBe(200)
+    child.kill('SIGINT')
+    expect(await ended).toMatchObject({ code: 0 })
+  })
+
+  it('serves again at once where it was killed under load', async () => {
+    const first = await serve()
+    const streams = Array.from({ length: 16 }, async () => {
+      const reader = (await post(first.url, { ...ask, n: 8, stream: true })).body!.getReader()
+      await reader.read()
+      return reader
+    })
+    const readers = await Promise.all(streams)
+    first.child.kill('SIGKILL')
+    await first.ended
+    const ends = readers.map(async (reader) => {
+      while (!(await reader.read()).done);
+    })
+    const results = await Promise.allSettled(ends)
+    expect(results.filter(({ status }) => status === 'rejected').length).toBeGreaterThan(0)
+
+    const second = await serve('--port', new URL(first.url).port)
+    const answer = await post(second.url, ask)
+    expect(await answer.json()).toMatchObject({ choices: [{ finish_reason: expect.stringMatching(/length|stop/) }] })
+    const taken = await morProcess(['serve', '--model', folder, '--port', new URL(first.url).port], () => {})
+    expect(taken.code).toBe(1)
+    expect(taken.stderr).toMatch(/\[IO_ERROR\].*EADDRINUSE/)
+    second.child.kill('SIGTERM')
+    expect(await second.ended).toMatchObject({ code: 0 })
+  })
+})

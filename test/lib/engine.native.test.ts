@@ -1,0 +1,91 @@
+// The public Engine over the real addon: many requests at once, aborts in the middle of a prompt, equal beginnings,
+// priorities. The addon must have been built.
+import { afterAll, expect, it, vi } from 'vitest'
+import type { ModelConfig } from '../../lib/config.js'
+import { Engine } from '../../lib/engine.js'
+import { Model } from '../../lib/model.js'
+import { Trainer } from '../../lib/trainer.js'
+import { patternTokens } from './addon_support.js'
+
+// A machine may be busy with much else.
+vi.setConfig({ testTimeout: 60_000 })
+
+const config: ModelConfig = {
+  vocab_size: 48,
+  hidden_size: 16,
+  intermediate_size: 32,
+  num_hidden_layers: 5,
+  num_attention_heads: 2,
+  max_position_embeddings: 512,
+  num_recursions: 3,
+  router: { type: 'expert_choice' },
+}
+const model = await Model.create(config, { device: 'cpu', dtype: 'float32', seed: 3 })
+afterAll(() => model.dispose())
+
+it('serves 2000 requests at once, each as if it were alone', async () => {
+  await using engine = new Engine(model, { maxBatchSize: 32 })
+  const requests = Array.from({ length: 2000 }, (_, i) => ({
+    prompt: patternTokens(40).slice(i % 13, (i % 13) + 1 + (i % 23)),
+    options: { maxTokens: 1 + (i % 5), temperature: i % 2, seed: i, priority: i % 3 },
+  }))
+  const results = await Promise.all(requests.map(({ prompt, options }) => engine.generate(prompt, options).result))
+  expect(engine.stats()).toMatchObject({ running: 0, waiting: 0, finished: 2000, kvBlocksUsed: 0 })
+  expect(
+    results.every(({ tokens, finishReason }, i) => finishReason === 'length' && tokens.length === 1 + (i % 5)),
+  ).toBe(true)
+  await using cold = new Engine(model, { prefixCache: false })
+  for (const i of [0, 1, 777, 1234, 1999]) {
+    expect(results[i]).toEqual(await cold.generate(requests[i]!.prompt, requests[i]!.options).result)
+  }
+})
+
+it('ends at once when it is aborted in the middle of a prompt', async () => {
+  // Large enough for a step to take longer than a turn of the event loop.
+  const large = { ...config, vocab_size: 512, hidden_size: 256, intermediate_size: 704, num_attention_heads: 4 }
+  await using slow = await Model.create(large, { device: 'cpu', dtype: 'float32', seed: 3 })
+  await using engine = new Engine(slow, { prefillChunk: 1 })
+  const controller = new AbortController()
+  const generation = engine.generate(patternTokens(500), { maxTokens: 5, signal: controller.signal })
+  while (engine.stats().steps < 10) await new Promise((resolve) => setImmediate(resolve))
+  controller.abort()
+  expect(await generation.result).toMatchObject({ tokens: [], finishReason: 'abort' })
+  const { promptTokens, ...stats } = engine.stats()
+  expect(promptTokens).toBeLessThan(250)
+  expect(stats).toMatchObject({ running: 0, waiting: 0, kvBlocksUsed: 0 })
+})
+
+it('tells its figures before the first request, too', async () => {
+  await using engine = new Engine(model)
+  expect(engine.stats()).toMatchObject({ running: 0, waiting: 0, steps: 0, kvBlocksUsed: 0, depthHistogram: [0, 0, 0] })
+})
+
+it('computes an equal beginning once, and again after the weights have changed', async () => {
+  await using own = await Model.create(config, { device: 'cpu', dtype: 'float32', seed: 4 })
+  await using engine = new Engine(own)
+  const prompt = patternTokens(200)
+  const options = { maxTokens: 8, temperature: 0 }
+  const first = await engine.generate(prompt, options).result
+  expect(engine.stats()).toMatchObject({ promptTokens: 200, prefixHitTokens: 0 })
+  expect(await engine.generate(prompt, options).result).toEqual(first)
+  const { promptTokens, prefixHitTokens } = engine.stats()
+  expect(promptTokens).toBe(400)
+  expect(prefixHitTokens).toBeGreaterThanOrEqual(176)
+
+  await using trainer = new Trainer(own, { learningRate: 0.01 })
+  await trainer.step([patternTokens(33)])
+  await using cold = new Engine(own)
+  expect(await engine.generate(prompt, options).result).toEqual(await cold.generate(prompt, options).result)
+  expect(engine.stats().prefixHitTokens).toBe(prefixHitTokens)
+})
+
+it('lets a request of higher priority pass those that wait', async () => {
+  await using engine = new Engine(model, { maxBatchSize: 1, prefixCache: false })
+  const ended: string[] = []
+  const start = (name: string, maxTokens: number, priority: number) =>
+    engine.generate(patternTokens(20), { maxTokens, priority }).result.then(() => ended.push(name))
+  const low = ['a', 'b', 'c', 'd'].map((name) => start(name, 400, 0))
+  await Promise.all([...low, start('urgent', 20, 5)])
+  // The first one may have come a long way by the time at which the last one is asked for.
+  expect(ended.filter((name) => name !== 'a')).toEqual(['urgent', 'b', 'c', 'd'])
+})

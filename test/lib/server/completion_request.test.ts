@@ -1,0 +1,143 @@
+// The body of a completion request: defaults, and every field that can be wrong named in the error.
+import { describe, expect, it } from 'vitest'
+import { ApiError } from '../../../lib/server/api_error.js'
+import { readCompletionRequest } from '../../../lib/server/completion_request.js'
+
+const recursions = 3
+
+function read(fields: object) {
+  return readCompletionRequest({ model: 'm', prompt: 'p', ...fields }, recursions)
+}
+
+function errorOf(body: unknown): ApiError {
+  try {
+    readCompletionRequest(body, recursions)
+  } catch (error) {
+    expect(error).toBeInstanceOf(ApiError)
+    return error as ApiError
+  }
+  throw new Error('no error')
+}
+
+describe('readCompletionRequest', () => {
+  it('fills in the defaults', () => {
+    expect(read({})).toEqual({
+      model: 'm',
+      prompts: ['p'],
+      n: 1,
+      maxTokens: 16,
+      temperature: 1,
+      topP: 1,
+      topK: 0,
+      seed: null,
+      stop: [],
+      stream: false,
+      includeUsage: false,
+      logprobs: null,
+      routerThreshold: null,
+      maxRecursions: null,
+      priority: null,
+    })
+  })
+
+  it('takes null for a field left out, and fields that ask for nothing', () => {
+    const neutral = {
+      echo: false,
+      suffix: null,
+      best_of: 2,
+      n: 2,
+      presence_penalty: 0,
+      logit_bias: {},
+      user: 'someone',
+    }
+    expect(read({ ...neutral, stop: null, seed: null, stream_options: null })).toEqual({ ...read({}), n: 2 })
+  })
+
+  it('takes every form of prompt and of stop', () => {
+    expect(read({ prompt: '' }).prompts).toEqual([''])
+    expect(read({ prompt: [1, 2] }).prompts).toEqual([[1, 2]])
+    expect(read({ prompt: ['a', 'b'] }).prompts).toEqual(['a', 'b'])
+    expect(read({ prompt: [[1], [2, 3]] }).prompts).toEqual([[1], [2, 3]])
+    expect(read({ stop: 'a' }).stop).toEqual(['a'])
+    expect(read({ stop: ['a', 'b', 'c', 'd'] }).stop).toEqual(['a', 'b', 'c', 'd'])
+  })
+
+  it.each([
+    ['prompt', { prompt: 5 }],
+    ['prompt', { prompt: null }],
+    ['prompt', { prompt: [] }],
+    ['prompt', { prompt: [[]] }],
+    ['prompt', { prompt: ['a', 1] }],
+    ['prompt', { prompt: [[1], 'a'] }],
+    ['prompt', { prompt: { text: 'a' } }],
+    ['model', { model: 7 }],
+    ['model', { model: '' }],
+    ['max_tokens', { max_tokens: -1 }],
+    ['max_tokens', { max_tokens: 0 }],
+    ['max_tokens', { max_tokens: 1e12 }],
+    ['max_tokens', { max_tokens: 1.5 }],
+    ['max_tokens', { max_tokens: '16' }],
+    ['temperature', { temperature: Number.POSITIVE_INFINITY }],
+    ['temperature', { temperature: -0.1 }],
+    ['temperature', { temperature: 'hot' }],
+    ['temperature', { temperature: [[[]]] }],
+    ['top_p', { top_p: 0 }],
+    ['top_p', { top_p: 1.01 }],
+    ['top_k', { top_k: -1 }],
+    ['n', { n: 0 }],
+    ['n', { n: 129 }],
+    ['seed', { seed: -1 }],
+    ['seed', { seed: 2 ** 53 }],
+    ['stop', { stop: '' }],
+    ['stop', { stop: ['a', ''] }],
+    ['stop', { stop: ['a', 'b', 'c', 'd', 'e'] }],
+    ['stop', { stop: 5 }],
+    ['stop', { stop: { 0: 'a' } }],
+    ['stream', { stream: 'yes' }],
+    ['stream_options', { stream_options: { include_usage: true } }],
+    ['stream_options', { stream: true, stream_options: { include_usage: 1 } }],
+    ['stream_options', { stream: true, stream_options: { other: true } }],
+    ['stream_options', { stream: true, stream_options: 'all' }],
+    ['stream_options', { stream: true, stream_options: [true] }],
+    ['logprobs', { logprobs: 6 }],
+    ['logprobs', { logprobs: true }],
+    ['router_threshold', { router_threshold: 1.1 }],
+    ['max_recursions', { max_recursions: recursions + 1 }],
+    ['max_recursions', { max_recursions: 0 }],
+    ['priority', { priority: 0.5 }],
+    ['echo', { echo: true }],
+    ['best_of', { best_of: 3 }],
+    ['suffix', { suffix: 'end' }],
+    ['presence_penalty', { presence_penalty: 1 }],
+    ['frequency_penalty', { frequency_penalty: 0.1 }],
+    ['logit_bias', { logit_bias: { 50256: -100 } }],
+    ['logit_bias', { logit_bias: 'none' }],
+    ['user', { user: 1 }],
+    ['temprature', { temprature: 1 }],
+    ['__proto__', JSON.parse('{ "__proto__": { "n": 5 } }')],
+  ])('refuses a wrong %s: %j', (param, fields) => {
+    const body = Object.assign(Object.create(null), { model: 'm', prompt: 'p' })
+    for (const [key, value] of Object.entries(fields)) Object.defineProperty(body, key, { value, enumerable: true })
+    const error = errorOf(body)
+    expect(error).toMatchObject({ status: 400, param })
+    expect(error.message).toContain(param)
+    expect(error.body.error).toMatchObject({ type: 'invalid_request_error', param, message: error.message })
+  })
+
+  it.each([null, 'text', 5, [], [{ model: 'm' }]])('refuses a body that is no object: %j', (body) => {
+    expect(errorOf(body)).toMatchObject({ status: 400, param: null })
+  })
+
+  it('says what it found, and what is near', () => {
+    expect(errorOf({ model: 'm', prompt: 'p', max_token: 5 }).message).toContain('max_tokens')
+    expect(errorOf({ model: 'm', prompt: 'p', max_tokens: -3 }).message).toContain('-3')
+    expect(errorOf({ prompt: 'p' }).message).toContain('model')
+  })
+
+  it('refuses a value nested as deeply as a body can be', () => {
+    const deep = JSON.parse('['.repeat(400_000) + ']'.repeat(400_000))
+    for (const field of ['prompt', 'temperature', 'stop', 'echo', 'model', 'stream_options', 'n']) {
+      expect(errorOf({ model: 'm', prompt: 'p', [field]: deep }), field).toMatchObject({ status: 400, param: field })
+    }
+  })
+})

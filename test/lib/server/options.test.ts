@@ -1,0 +1,42 @@
+// The options of a server: defaults, and what is refused.
+import { describe, expect, it } from 'vitest'
+import { resolveServerOptions } from '../../../lib/server/options.js'
+import { Tokenizer } from '../../../lib/tokenizer.js'
+import { ScriptedEngine } from './scripted_engine.js'
+
+const engine = new ScriptedEngine()
+const needed = { engine, tokenizer: Tokenizer.byteLevel(), modelName: 'm' }
+
+describe('resolveServerOptions', () => {
+  it('fills in limits that fit the model', () => {
+    expect(resolveServerOptions(needed)).toEqual({
+      ...needed,
+      apiKey: null,
+      bodyLimitBytes: 1_048_576,
+      maxPromptTokens: 63,
+      maxPromptCharacters: 1008,
+      maxCompletions: 1024,
+      stallTimeoutMs: 30_000,
+      drainTimeoutMs: 30_000,
+      logger: false,
+    })
+    expect(resolveServerOptions({ ...needed, maxPromptTokens: 10 }).maxPromptCharacters).toBe(160)
+  })
+
+  it.each([
+    ['modelName', { modelName: '' }],
+    ['apiKey', { apiKey: '' }],
+    ['maxPromptTokens', { maxPromptTokens: 64 }],
+    ['maxCompletions', { maxCompletions: 0 }],
+    ['stallTimeoutMs', { stallTimeoutMs: 0.5 }],
+    ['drainTimeoutMs', { drainTimeoutMs: -1 }],
+    ['apikey', { apikey: 'secret' }],
+  ])('refuses a wrong %s', (name, wrong) => {
+    expect(() => resolveServerOptions({ ...needed, ...wrong })).toThrow(name)
+  })
+
+  it('refuses a tokenizer larger than the model', () => {
+    const tokenizer = { ...Tokenizer.byteLevel(), name: 'big', vocabSize: 321 }
+    expect(() => resolveServerOptions({ ...needed, tokenizer: tokenizer as Tokenizer })).toThrow(/big has 321.*320/)
+  })
+})

@@ -1,0 +1,84 @@
+// An engine that generates what a test tells it, when the test tells it.
+// Must not hold any expectation.
+import { type ModelConfig, resolveConfig } from '../../../lib/config.js'
+import { MorError } from '../../../lib/errors.js'
+import { Generation } from '../../../lib/generation.js'
+import type { EngineStats } from '../../../lib/native.js'
+import type { GenerateOptions } from '../../../lib/sampling.js'
+import type { ServedEngine } from '../../../lib/server/index.js'
+
+const config: ModelConfig = {
+  vocab_size: 320,
+  hidden_size: 8,
+  intermediate_size: 16,
+  num_hidden_layers: 5,
+  num_attention_heads: 2,
+  max_position_embeddings: 64,
+  num_recursions: 3,
+  router: { type: 'expert_choice' },
+}
+
+/** One request as the engine sees it. */
+export interface ScriptedRequest {
+  prompt: number[]
+  options: GenerateOptions
+  generation: Generation
+  aborted: boolean
+}
+
+export class ScriptedEngine implements ServedEngine {
+  readonly model = { config: resolveConfig(config) }
+  readonly requests: ScriptedRequest[] = []
+  closed = false
+  #onRequest: (request: ScriptedRequest) => void
+
+  /** @param onRequest what to do with each request, once its caller has it */
+  constructor(onRequest: (request: ScriptedRequest) => void = () => {}) {
+    this.#onRequest = onRequest
+  }
+
+  generate(prompt: ArrayLike<number>, options: GenerateOptions): Generation {
+    const bad = Array.from(prompt).find((token) => token >= config.vocab_size)
+    if (bad !== undefined) throw new MorError('TOKEN_OUT_OF_RANGE', `the token is ${bad}`)
+    const generation = new Generation(() => {
+      request.aborted = true
+      setImmediate(() => generation.finish('abort'))
+    })
+    const request: ScriptedRequest = { prompt: Array.from(prompt), options, generation, aborted: false }
+    this.requests.push(request)
+    setImmediate(() => this.#onRequest(request))
+    return generation
+  }
+
+  stats(): EngineStats {
+    if (this.closed) throw new MorError('DISPOSED', 'the engine is closed')
+    return { ...counts, running: this.requests.length }
+  }
+}
+
+const counts: EngineStats = {
+  running: 0,
+  waiting: 2,
+  finished: 0,
+  tokensGenerated: 40,
+  promptTokens: 30,
+  prefixHitTokens: 12,
+  steps: 0,
+  preemptions: 5,
+  kvBlocksTotal: 8,
+  kvBlocksUsed: 2,
+  kvBlocksCached: 4,
+  kvBlocksFree: 2,
+  kvBytesTotal: 800,
+  kvBytesUsed: 200,
+  kvBytesVanilla: 300,
+  depthHistogram: [3, 2, 1],
+}
+
+/** Generates the bytes of `text` and ends with `reason`. */
+export function answerText(text: string, reason: 'stop' | 'length' = 'stop') {
+  return ({ generation }: ScriptedRequest) => {
+    for (const token of Buffer.from(text)) generation.push({ token, depth: 2, logprob: -token / 128 })
+    generation.finish(reason)
+  }
+}

@@ -1,0 +1,84 @@
+// Sends one planned request over loopback and tells how it ended.
+// Must not know: which requests there are.
+import { type Agent, type IncomingMessage, request } from 'node:http'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Completion } from '../../lib/server/index.js'
+import type { PlannedRequest } from './plan.js'
+
+/** `left`: the client went away as planned. */
+export type Ending = { end: 'left' } | { end: 'refused'; status: number } | { end: 'whole'; texts: string[] }
+
+/** Longest time a request may take. */
+const PATIENCE_MS = 60_000
+
+/** Rejects where the answer is not what it must be: no reason for an end, a choice missing, a broken connection. */
+export async function send(url: string, agent: Agent, planned: PlannedRequest): Promise<Ending> {
+  const { body, fate, choices, leaveMs } = planned
+  const controller = new AbortController()
+  const left = fate === 'leave' ? setTimeout(() => controller.abort('left'), leaveMs) : undefined
+  const patience = setTimeout(() => controller.abort('out of patience'), PATIENCE_MS)
+  try {
+    const response = await open(url, agent, JSON.stringify(body), controller.signal)
+    const text = await read(response, fate === 'slowly')
+    if (response.statusCode !== 200) return { end: 'refused', status: response.statusCode! }
+    return { end: 'whole', texts: body.stream ? textsOfStream(text, choices) : textsOfWhole(text, choices) }
+  } catch (error) {
+    if (controller.signal.reason === 'left') return { end: 'left' }
+    throw controller.signal.aborted ? new Error(String(controller.signal.reason)) : error
+  } finally {
+    clearTimeout(left)
+    clearTimeout(patience)
+  }
+}
+
+function open(url: string, agent: Agent, body: string, signal: AbortSignal): Promise<IncomingMessage> {
+  return new Promise((resolve, reject) => {
+    const headers = { 'content-type': 'application/json' }
+    request(`${url}/v1/completions`, { method: 'POST', agent, headers, signal }, resolve).on('error', reject).end(body)
+  })
+}
+
+async function read(response: IncomingMessage, slowly: boolean): Promise<string> {
+  let text = ''
+  for await (const data of response.setEncoding('utf8')) {
+    text += data
+    if (slowly) await sleep(20)
+  }
+  return text
+}
+
+function textsOfWhole(text: string, choices: number): string[] {
+  const completion = JSON.parse(text) as Completion
+  completion.choices.forEach(checkReason)
+  return checkCount(
+    completion.choices.map((choice) => choice.text),
+    choices,
+  )
+}
+
+function textsOfStream(stream: string, choices: number): string[] {
+  const events = stream.split('\n\n').map((event) => event.slice('data: '.length))
+  if (events.pop() !== '' || events.pop() !== '[DONE]') throw new Error(`a stream broke off: ${stream.slice(-200)}`)
+  const texts: string[] = []
+  const ended = new Set<number>()
+  for (const event of events) {
+    for (const choice of (JSON.parse(event) as Completion).choices) {
+      if (ended.has(choice.index)) throw new Error(`choice ${choice.index} goes on after its end`)
+      texts[choice.index] = (texts[choice.index] ?? '') + choice.text
+      if (choice.finish_reason === null) continue
+      checkReason(choice)
+      ended.add(choice.index)
+    }
+  }
+  if (ended.size !== choices) throw new Error(`${ended.size} of ${choices} choices ended with a reason`)
+  return checkCount(texts, choices)
+}
+
+function checkReason({ finish_reason }: { finish_reason: string | null }): void {
+  if (finish_reason !== 'stop' && finish_reason !== 'length') throw new Error(`a choice ended with ${finish_reason}`)
+}
+
+function checkCount(texts: string[], choices: number): string[] {
+  if (texts.length !== choices) throw new Error(`${texts.length} choices came of ${choices}`)
+  return texts
+}

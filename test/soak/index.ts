@@ -1,0 +1,47 @@
+// The soak at full size: `npm run soak -- [requests]`, 10,000 by default. Ends with 1 where anything is amiss.
+// Must not know: what the requests are.
+import { saveTinyModel } from '../lib/server/tiny_model.js'
+import { startServer } from './server_process.js'
+import { soak } from './soak.js'
+
+/** The peak of memory may grow so far between the first half of the requests and the last quarter: what a heap's peaks vary by. */
+const FLAT = 1.1
+
+async function main(requests: number): Promise<void> {
+  const { folder, remove } = await saveTinyModel()
+  const server = await startServer(folder, 'tiny')
+  const resident: Promise<number>[] = []
+  const every = Math.ceil(requests / 40)
+  const load = { url: server.url, model: 'tiny', concurrency: 64 }
+  // Until the heap has the size that this load needs.
+  const warmUp = await soak({ ...load, requests: Math.ceil(requests / 2), seed: 1 })
+  const { seconds, ends, metrics, ...measured } = await soak({
+    ...load,
+    requests,
+    seed: 2,
+    onProgress: (ended) => {
+      if (ended % every === 0) resident.push(server.residentMegabytes())
+    },
+  })
+  const failures = [...warmUp.failures, ...measured.failures]
+  const memory = await Promise.all(resident)
+  const early = Math.max(...memory.slice(0, 20))
+  const late = Math.max(...memory.slice(30))
+  const left = [
+    'vllm:num_requests_running',
+    'vllm:num_requests_waiting',
+    'vllm:kv_cache_usage_perc',
+    'mor_kv_cache_used_bytes',
+  ].filter((name) => metrics[name] !== 0)
+  for (const failure of failures.slice(0, 10)) console.log(`failed: ${failure}`)
+  for (const name of left) console.log(`not given back: ${name} is ${metrics[name]}`)
+  if (late > FLAT * early) console.log(`the peak of memory grew from ${early.toFixed(1)} MB to ${late.toFixed(1)} MB`)
+  await server.stop().finally(remove)
+  const tokens = metrics['vllm:generation_tokens_total']
+  console.log(
+    JSON.stringify({ requests, seconds, ...ends, failures: failures.length, tokens, peakMegabytes: { early, late } }),
+  )
+  if (failures.length > 0 || left.length > 0 || late > FLAT * early) process.exitCode = 1
+}
+
+main(Number(process.argv[2] ?? 10_000))
