@@ -20,7 +20,7 @@ if(MOR_CUDA AND MOR_NVCC)
     CUDA_STANDARD 17 CUDA_STANDARD_REQUIRED ON CUDA_EXTENSIONS OFF
     COMPILE_OPTIONS "-Xcompiler=-Wall,-Wextra,-Wno-psabi,-fvisibility=hidden,-fvisibility-inlines-hidden")
 else()
-  message(STATUS "No nvcc: building without the CUDA device")
+  message(STATUS "Building without the CUDA device")
   add_library(mor_cuda STATIC ${CMAKE_CURRENT_LIST_DIR}/without_cuda.cpp)
 endif()
 target_include_directories(mor_cuda PUBLIC ${CMAKE_CURRENT_LIST_DIR}/.. ${CMAKE_CURRENT_LIST_DIR}/../native)

@@ -37,8 +37,9 @@ class Stream {
   std::string lost_;  ///< the first error's message
 };
 
-/// Dynamic shared memory that a kernel may ask for without an attribute.
-constexpr size_t kSharedWithoutAsking = size_t{48} << 10;
+/// Dynamic shared memory that a kernel may ask for without an attribute: of 48 KiB, what every kernel's static arrays
+/// leave.
+constexpr size_t kSharedWithoutAsking = size_t{32} << 10;
 
 /// Starts kernel<<<grid, block, shared>>>(arguments...). A grid of no blocks is no work.
 template <class... Parameters, class... Arguments>

@@ -1,7 +1,8 @@
 // Runs every test, C++ under the sanitizers and TypeScript on the built addon, and ends with one line that sums them.
 // Must not know what any test checks.
 import { spawnSync } from 'node:child_process'
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs'
+import { availableParallelism } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
@@ -21,37 +22,45 @@ function runOrStop(command, args) {
   }
 }
 
+/** What ctest runs, as many programs at a time as there are processors; each writes a report of its tests. */
 function cpp() {
   runOrStop('cmake', ['--preset', 'sanitize', '--log-level=WARNING'])
   runOrStop('cmake', ['--build', '--preset', 'sanitize', '--parallel'])
   rmSync(reports, { recursive: true, force: true })
   mkdirSync(reports, { recursive: true })
-  const folder = join(build, 'test')
-  const programs = readdirSync(folder).filter((name) => name.endsWith('_test') && existsSync(join(folder, name)))
-  for (const program of programs.sort()) {
-    const report = join(reports, `${program}.json`)
-    const began = Date.now()
-    const ok = run(join(folder, program), [`--gtest_output=json:${report}`, '--gtest_brief=1'], {
-      stdio: ['ignore', 'ignore', 'inherit'],
-      env: { ...process.env, UBSAN_OPTIONS: 'print_stacktrace=1', ASAN_OPTIONS: 'detect_leaks=1' },
-    })
-    let passed = 0
-    let failed = 0
-    if (existsSync(report)) {
-      for (const suite of JSON.parse(readFileSync(report, 'utf8')).testsuites) {
-        for (const test of suite.testsuite) {
-          if (test.result === 'SKIPPED' || test.status === 'NOTRUN') total.skipped += 1
-          else if (test.failures) failed += 1
-          else passed += 1
-          for (const failure of test.failures ?? []) console.error(`${suite.name}.${test.name}: ${failure.failure}`)
-        }
-      }
-    }
-    if (!ok && failed === 0) failed = 1 // a sanitizer's finding, a crash or a leak ends the program, not a test
-    total.passed += passed
-    total.failed += failed
-    console.log(`${ok ? 'ok  ' : 'FAIL'} ${program}: ${passed} passed, ${failed} failed (${((Date.now() - began) / 1000).toFixed(1)} s)`)
+  const junit = join(reports, 'ctest.xml')
+  run('ctest', ['--preset', 'sanitize', '--parallel', `${availableParallelism()}`, '--output-junit', junit], {
+    env: {
+      ...process.env,
+      GTEST_OUTPUT: `json:${reports}/`,
+      UBSAN_OPTIONS: 'print_stacktrace=1',
+      ASAN_OPTIONS: 'detect_leaks=1',
+    },
+  })
+  const programs = existsSync(junit) ? readFileSync(junit, 'utf8').matchAll(/<testcase name="(\w+)".*status="(\w+)"/g) : []
+  let count = 0
+  for (const [, program, status] of programs) {
+    count += 1
+    const failed = countTests(join(reports, `${program}.json`))
+    // A sanitizer's finding, a crash or a leak ends the program, not a test.
+    if (status !== 'run' && failed === 0) total.failed += 1
   }
+  if (count === 0) total.failed += 1
+}
+
+/** Adds what one program reports to the total, and returns how many tests failed. */
+function countTests(report) {
+  let failed = 0
+  if (!existsSync(report)) return failed
+  for (const suite of JSON.parse(readFileSync(report, 'utf8')).testsuites) {
+    for (const test of suite.testsuite) {
+      if (test.result === 'SKIPPED' || test.status === 'NOTRUN') total.skipped += 1
+      else if (test.failures) failed += 1
+      else total.passed += 1
+    }
+  }
+  total.failed += failed
+  return failed
 }
 
 function typescript() {

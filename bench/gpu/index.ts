@@ -62,7 +62,7 @@ async function main(): Promise<void> {
     result[part] = value
     failed += failures
     writeFileSync(values.output, `${JSON.stringify(result, null, 2)}\n`)
-    console.log(`${part}: ${failures === 0 ? 'ok' : `${failures} failed`}`)
+    console.log(`${part}: ${typeof value === 'string' ? value : failures === 0 ? 'ok' : `${failures} failed`}`)
   }
   const tests = join(programs, 'test')
   if (only.includes('tests')) {

@@ -30,9 +30,13 @@ const equalBatch = sweptBatches.at(-1)!
 /** A small batch gets fewer requests: enough that the time when it runs empty does not count. */
 const requestsPerPlace = 4
 
-/** The cache of the comparison at equal memory: so many vanilla sequences of mean length, prompt and generated tokens. */
-const equalMemorySequences = 8
-const equalMemoryBytes = equalMemorySequences * (contextSize / 2) * vanillaKvBytesPerToken
+/**
+ * The caches of the comparison at equal memory: so many vanilla sequences of mean length, prompt and generated tokens. The
+ * less memory, the longer a pass waits for weights, and the more it pays that a token takes less room.
+ */
+const equalMemorySequences = [4, 8, 16]
+const equalMemoryRequests = 128
+const bytesFor = (sequences: number): number => sequences * (contextSize / 2) * vanillaKvBytesPerToken
 
 /** Requests under way at once, and of how many: the rival has as many places. */
 const rivalLoads = [
@@ -67,7 +71,12 @@ export async function benchServe(rounds: number): Promise<Report> {
     const ours = await startOurs()
     const rival = await startRival(ours.vanilla, folder)
     const sweep = newSweep()
-    const equalMemory = sweptModels.map((model) => newSeries(model, requestCount, equalMemoryBytes))
+    const equalMemory = equalMemorySequences.flatMap((sequences) =>
+      sweptModels.map((model): Series => {
+        const [requests, kvCacheBytes] = [equalMemoryRequests, bytesFor(sequences)]
+        return { model, maxBatchSize: requests, kvCacheBytes, requests, answers: [] }
+      }),
+    )
     const rivals = rivalLoads.map((load): RivalSeries => ({ ...load, ours: [], theirs: [] }))
     let seed = 0 // a prompt that came before might be served from the cache
     for (const name of modelNames) await warmUp(ours[name])
@@ -130,7 +139,7 @@ function serve(
 }
 
 async function warmUp(ours: Contender): Promise<void> {
-  const [maxBatchSize, kvCacheBytes] = [warmUpRequests.length, equalMemoryBytes]
+  const [maxBatchSize, kvCacheBytes] = [warmUpRequests.length, bytesFor(2 * warmUpRequests.length)]
   await ours.ask('serve', { requests: warmUpRequests, maxBatchSize, kvCacheBytes, temperature: 1 })
 }
 
@@ -203,11 +212,17 @@ function passesPerToken({ tokens, layerPasses }: Work): number {
 }
 
 function reportEqualMemory(report: Report, equalMemory: readonly Series[]): void {
-  const megabytes = (equalMemoryBytes / 1e6).toFixed(0)
-  for (const { model, answers } of equalMemory)
-    report.figure(`${model}_equal_kv`, tokensPerSecond(answers), 'tokens/s', `a KV cache of ${megabytes} MB`)
-  const [vanilla, mor4] = equalMemory as [Series, Series]
-  report.ratio('mor4_vs_vanilla', speedUp(mor4, vanilla), `tokens/s at equal KV memory, ${megabytes} MB`)
+  for (const sequences of equalMemorySequences) {
+    const bytes = bytesFor(sequences)
+    const of = (model: ModelName): Series =>
+      equalMemory.find((series) => series.model === model && series.kvCacheBytes === bytes)!
+    const note = `a KV cache of ${(bytes / 1e6).toFixed(0)} MB: ${sequences} vanilla sequences of mean length`
+    for (const model of sweptModels)
+      report.figure(`${model}_equal_kv_${sequences}`, tokensPerSecond(of(model).answers), 'tokens/s', note)
+    const found = speedUp(of('mor4'), of('vanilla'))
+    report.ratio(`mor4_vs_vanilla_kv_${sequences}`, found, `tokens/s at equal KV memory, ${note}`)
+    if (sequences === equalMemorySequences[0]) report.ratio('mor4_vs_vanilla', found, 'the same, at the least memory')
+  }
 }
 
 function reportRival(report: Report, rivals: readonly RivalSeries[]): void {

@@ -1,56 +1,57 @@
-// attention forward on the GPU: one warp a row and head, 32 keys at a time, softmax on the way. Must not know of other
-// ops.
+// attention forward on the GPU: tiles in bf16 (attention_forward_mma.cuh), a warp a row otherwise
+// (attention_forward_warp.cuh). Must not know of other ops.
+// Bytes: a tile of lanes reads the keys and values it sees once for all query heads of the group, q once, and writes
+// out once. Decoding reads 4·keys·kv·hd bytes and nothing else that counts.
 #include "cuda/cuda_ops.h"
-#include "cuda/ops/attention.cuh"
-#include "cuda/tile/reduce.cuh"
+#include "cuda/ops/attention_forward_mma.cuh"
+#include "cuda/ops/attention_forward_warp.cuh"
 #include "ops/attention.h"
 
 namespace mor::cuda {
 
 namespace {
 
-constexpr int kWarpsPerBlock = 4;
+template <int kHeadDim, class Shape, bool aligned>
+void start(Stream& stream, const AttentionForward& in) {
+  constexpr size_t kSharedBytes = size_t{2} * kHeadDim * (Shape::lanes + 4 * Shape::keys);
+  const int64_t lists = int64_t{in.rows.sequences} * in.k.heads;
+  launch(attention_forward_mma_kernel<kHeadDim, Shape, aligned>, dim3(blocks_for(lists * in.tiles * in.stretches, 1)),
+         dim3(Shape::threads), kSharedBytes, stream, in);
+}
 
-template <int N, class T>
-__global__ void __launch_bounds__(32 * kWarpsPerBlock)
-    attention_forward_kernel(const Heads<const T> q /*[R,h,hd]*/, const Heads<const T> k /*[slots,kv,hd]*/,
-                             const Heads<const T> v, const Rows rows, float scale, const Heads<T> out /*[R,h,hd]*/,
-                             float* lse /*[R,h] or null*/, int64_t lse_stride) {
-  __shared__ float weights[kWarpsPerBlock][32];
-  const int warp = static_cast<int>(threadIdx.x / 32), lane = static_cast<int>(threadIdx.x % 32);
-  const int64_t unit = static_cast<int64_t>(blockIdx.x) * kWarpsPerBlock + warp;
-  if (unit >= static_cast<int64_t>(rows.count) * q.heads) return;
-  const int row = static_cast<int>(unit / q.heads), head = static_cast<int>(unit % q.heads);
-  const int s = sequence_of(rows, row), visible = rows.visible[row], head_dim = q.head_dim;
-  const int key_head = head / (q.heads / k.heads);
-  float most = -INFINITY, total = 0, sum[kElementsPerLane] = {};  // total: of this lane's keys
-  for (int first = 0; first < visible; first += 32) {
-    const int n = visible - first < 32 ? visible - first : 32;
-    const float score = lane < n
-                            ? dot<N>(q.at(row, head), k.at(key_slot(rows, s, first + lane), key_head), head_dim) * scale
-                            : -INFINITY;
-    const float larger = fmaxf(most, warp_reduce(score, Max{}));
-    const float shrink = expf(most - larger), weight = lane < n ? expf(score - larger) : 0.0f;
-    most = larger;
-    total = total * shrink + weight;
-    weights[warp][lane] = weight;
-    __syncwarp();
-#pragma unroll
-    for (int e = 0; e < kElementsPerLane; ++e) sum[e] *= shrink;
-    for (int j = 0; j < n; ++j) {
-      const T* value = v.at(key_slot(rows, s, first + j), key_head);
-#pragma unroll
-      for (int e = 0; e < kElementsPerLane; ++e)
-        if (lane + 32 * e < head_dim) sum[e] += weights[warp][j] * to_float(value[lane + 32 * e]);
+/// Short sequences by stretches of their keys, long ones by tiles of lanes; each launch passes over the other's.
+void forward_by_tiles(Stream& stream, Arena& scratch, AttentionForward in, bool aligned) {
+  const Rows& rows = in.rows;
+  const int group = in.group(), few = group <= DecodeAttention::lanes ? DecodeAttention::lanes : 0;
+  const int64_t most_lanes = int64_t{rows.max_rows} * group;
+  const bool all_equal = rows.count == int64_t{rows.sequences} * rows.max_rows;
+  const int64_t lists = int64_t{rows.sequences} * in.k.heads;
+  with_tiles(in.q.head_dim, aligned, [&](auto head_dim, auto is_aligned) {
+    if (most_lanes <= few || (few > 0 && !all_equal)) {
+      in.fewest_lanes = 1;
+      in.most_lanes = few;
+      in.tiles = 1;
+      in.stretch = kDecodeStretch;
+      in.stretches = std::max(1, (rows.max_keys + kDecodeStretch - 1) / kDecodeStretch);
+      in.partial_lanes = static_cast<int>(std::min<int64_t>(few, most_lanes));
+      const ScratchScope scope(scratch);
+      const int64_t partials = lists * in.stretches * in.partial_lanes * (in.q.head_dim + 2);
+      in.partial = in.stretches == 1 ? nullptr : scratch.vector(DType::float32, partials, "partial").as<float>();
+      start<head_dim(), DecodeAttention, is_aligned()>(stream, in);
+      if (in.partial != nullptr)
+        launch(attention_combine_kernel, dim3(blocks_for(lists * in.partial_lanes, 4)), dim3(128), 0, stream, in);
     }
-    __syncwarp();
-  }
-  total = warp_sum(total);
-  const float inverse = visible == 0 ? 0.0f : 1.0f / total;
-#pragma unroll
-  for (int e = 0; e < kElementsPerLane; ++e)
-    if (lane + 32 * e < head_dim) out.at(row, head)[lane + 32 * e] = from_float<T>(sum[e] * inverse);
-  if (lse != nullptr && lane == 0) lse[row * lse_stride + head] = visible == 0 ? -INFINITY : most + logf(total);
+    if (most_lanes > few) {
+      using Shape = LongAttention<head_dim()>;
+      in.fewest_lanes = few + 1;
+      in.most_lanes = static_cast<int>(most_lanes);
+      in.tiles = static_cast<int>((most_lanes + Shape::lanes - 1) / Shape::lanes);
+      in.stretch = (rows.max_keys / Shape::keys + 1) * Shape::keys;
+      in.stretches = 1;
+      in.partial = nullptr;
+      start<head_dim(), Shape, is_aligned()>(stream, in);
+    }
+  });
 }
 
 }  // namespace
@@ -59,14 +60,29 @@ void CudaOps::attention_forward(const Tensor& q, const Tensor& k, const Tensor& 
                                 const Tensor& lse) {
   check_attention_forward(q, k, v, rows, out, lse);
   check_head_dim("attention_forward", q);
+  if (rows.count == 0) return;
   const float scale = 1.0f / sqrtf(static_cast<float>(q.shape[2]));
+  float* to_lse = lse ? lse.as<float>() : nullptr;
+  if (compute_ == DType::bfloat16 && q.shape[2] <= kMostTileHeadDim) {
+    AttentionForward in = {};
+    in.q = heads_of<const bf16>(q);
+    in.k = heads_of<const bf16>(k);
+    in.v = heads_of<const bf16>(v);
+    in.out = heads_of<bf16>(out);
+    in.lse = to_lse;
+    in.lse_stride = lse.row_stride;
+    in.rows = rows;
+    in.scale = scale;
+    in.pairs = heads_in_pairs(out);
+    return forward_by_tiles(stream_, scratch_, in, heads_aligned({&q, &k, &v}));
+  }
   const int64_t units = int64_t{rows.count} * q.shape[1];
   with_type(compute_, [&](auto type) {
     using T = decltype(type);
     with_width<T>(q.shape[2], {&q, &k}, [&](auto width) {
-      launch(attention_forward_kernel<width(), T>, dim3(blocks_for(units, kWarpsPerBlock)), dim3(32 * kWarpsPerBlock),
-             0, stream_, heads_of<const T>(q), heads_of<const T>(k), heads_of<const T>(v), rows, scale,
-             heads_of<T>(out), lse ? lse.as<float>() : nullptr, lse.row_stride);
+      launch(attention_forward_warp_kernel<width(), T>, dim3(blocks_for(units, kWarpsPerBlock)),
+             dim3(32 * kWarpsPerBlock), 0, stream_, heads_of<const T>(q), heads_of<const T>(k), heads_of<const T>(v),
+             rows, scale, heads_of<T>(out), to_lse, lse.row_stride);
     });
   });
 }

@@ -55,6 +55,9 @@ __device__ __forceinline__ float dot(const T* a, const T* b, int head_dim) {
   return sum;
 }
 
+/// Of the kernels without tiles.
+constexpr int kWarpsPerBlock = 4;
+
 /// Of the elements of a head a lane keeps every 32nd.
 constexpr int kMostHeadDim = 256, kElementsPerLane = kMostHeadDim / 32;
 

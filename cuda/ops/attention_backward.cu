@@ -1,122 +1,29 @@
-// attention backward on the GPU: one warp a row and head for d_q, one warp a key and key head for d_k and d_v, so that
-// nothing is added by two. Must not know of other ops.
+// attention backward on the GPU: tiles in bf16 (attention_backward_mma.cuh), a warp a row or key otherwise
+// (attention_backward_warp.cuh). Must not know of other ops.
+// FLOPs of the tiles: seven products where five would do (scores and d_p twice), 14·P·h·hd for P pairs of a row and a
+// key it sees: the price of gradients that no two blocks add to. Bytes: d_k and d_v read q and d_out once for every
+// tile of keys, d_q reads k and v once for every tile of lanes; delta reads d_out and out.
 #include "cuda/cuda_ops.h"
-#include "cuda/ops/attention.cuh"
-#include "cuda/tile/reduce.cuh"
+#include "cuda/ops/attention_backward_mma.cuh"
+#include "cuda/ops/attention_backward_warp.cuh"
 #include "ops/attention.h"
 
 namespace mor::cuda {
 
 namespace {
 
-constexpr int kWarpsPerBlock = 4;
-
-/// What both kernels read; with p = exp(s - lse) and delta = <d_out, out>: d_s = p (<d_out, v> - delta) / sqrt(hd).
-template <class T>
-struct Inputs {
-  Heads<const T> d_out, q, k, v;
-  const float* lse;  ///< [R,h]
-  int64_t lse_stride;
-  float* delta;  ///< [R,h], written by the first kernel
-  float scale;
-};
-
-/// A weight and a score's gradient.
-struct Pair {
-  float p, d_s;
-};
-
-template <int N, class T>
-__device__ Pair pair_of(const Inputs<T>& in, int row, int head, int64_t slot, int key_head, float delta) {
-  const float score = dot<N>(in.q.at(row, head), in.k.at(slot, key_head), in.q.head_dim) * in.scale;
-  const float d_p = dot<N>(in.d_out.at(row, head), in.v.at(slot, key_head), in.q.head_dim);
-  const float p = expf(score - in.lse[row * in.lse_stride + head]);
-  return {p, p * (d_p - delta) * in.scale};
-}
-
-template <int N, class T>
-__global__ void __launch_bounds__(32 * kWarpsPerBlock)
-    attention_d_q_kernel(const Inputs<T> in, const Heads<const T> out, const Rows rows, const Heads<T> d_q) {
-  __shared__ float d_s[kWarpsPerBlock][32];
-  const int warp = static_cast<int>(threadIdx.x / 32), lane = static_cast<int>(threadIdx.x % 32);
-  const int64_t unit = static_cast<int64_t>(blockIdx.x) * kWarpsPerBlock + warp;
-  if (unit >= static_cast<int64_t>(rows.count) * in.q.heads) return;
-  const int row = static_cast<int>(unit / in.q.heads), head = static_cast<int>(unit % in.q.heads);
-  const int s = sequence_of(rows, row), visible = rows.visible[row], head_dim = in.q.head_dim;
-  const int key_head = head / (in.q.heads / in.k.heads);
-  float delta = 0;
-  for (int c = lane; c < head_dim; c += 32)
-    delta += to_float(in.d_out.at(row, head)[c]) * to_float(out.at(row, head)[c]);
-  delta = warp_sum(delta);
-  if (lane == 0) in.delta[unit] = delta;
-  float sum[kElementsPerLane] = {};
-  for (int first = 0; first < visible; first += 32) {
-    const int n = visible - first < 32 ? visible - first : 32;
-    if (lane < n) d_s[warp][lane] = pair_of<N>(in, row, head, key_slot(rows, s, first + lane), key_head, delta).d_s;
-    __syncwarp();
-    for (int j = 0; j < n; ++j) {
-      const T* key = in.k.at(key_slot(rows, s, first + j), key_head);
-#pragma unroll
-      for (int e = 0; e < kElementsPerLane; ++e)
-        if (lane + 32 * e < head_dim) sum[e] += d_s[warp][j] * to_float(key[lane + 32 * e]);
-    }
-    __syncwarp();
-  }
-#pragma unroll
-  for (int e = 0; e < kElementsPerLane; ++e)
-    if (lane + 32 * e < head_dim) d_q.at(row, head)[lane + 32 * e] = from_float<T>(sum[e]);
-}
-
-template <int N, class T>
-__global__ void __launch_bounds__(32 * kWarpsPerBlock)
-    attention_d_kv_kernel(const Inputs<T> in, const Rows rows, const Heads<T> d_k, const Heads<T> d_v) {
-  __shared__ Pair pairs[kWarpsPerBlock][32];
-  const int warp = static_cast<int>(threadIdx.x / 32), lane = static_cast<int>(threadIdx.x % 32);
-  const int64_t unit = static_cast<int64_t>(blockIdx.x) * kWarpsPerBlock + warp;
-  const int64_t key = unit / in.k.heads;
-  const int key_head = static_cast<int>(unit % in.k.heads), s = static_cast<int>(key / rows.max_keys);
-  if (s >= rows.sequences) return;
-  const int j = static_cast<int>(key % rows.max_keys), last = rows.start[s + 1];
-  // Later rows see no fewer keys: the rows that see this one are the last ones of the sequence.
-  int begin = rows.start[s], none = last;
-  while (begin < none) {
-    const int middle = begin + (none - begin) / 2;
-    if (rows.visible[middle] > j)
-      none = middle;
-    else
-      begin = middle + 1;
-  }
-  if (begin == last) return;
-  const int64_t slot = key_slot(rows, s, j);
-  const int group = in.q.heads / in.k.heads, head_dim = in.q.head_dim;
-  float k_sum[kElementsPerLane] = {}, v_sum[kElementsPerLane] = {};
-  for (int head = key_head * group; head < (key_head + 1) * group; ++head)
-    for (int first = begin; first < last; first += 32) {
-      const int n = last - first < 32 ? last - first : 32, row = first + lane;
-      if (lane < n)
-        pairs[warp][lane] =
-            pair_of<N>(in, row, head, slot, key_head, in.delta[static_cast<int64_t>(row) * in.q.heads + head]);
-      __syncwarp();
-      for (int i = 0; i < n; ++i) {
-        const T *query = in.q.at(first + i, head), *d_out = in.d_out.at(first + i, head);
-        const Pair pair = pairs[warp][i];
-#pragma unroll
-        for (int e = 0; e < kElementsPerLane; ++e)
-          if (lane + 32 * e < head_dim) {
-            k_sum[e] += pair.d_s * to_float(query[lane + 32 * e]);
-            v_sum[e] += pair.p * to_float(d_out[lane + 32 * e]);
-          }
-      }
-      __syncwarp();
-    }
-  T *k_to = d_k.at(slot, key_head), *v_to = d_v.at(slot, key_head);
-#pragma unroll
-  for (int e = 0; e < kElementsPerLane; ++e) {
-    const int c = lane + 32 * e;
-    if (c >= head_dim) continue;
-    k_to[c] = from_float<T>(to_float(k_to[c]) + k_sum[e]);
-    v_to[c] = from_float<T>(to_float(v_to[c]) + v_sum[e]);
-  }
+void backward_by_tiles(Stream& stream, AttentionBackward in, bool aligned) {
+  const int64_t lists = int64_t{in.rows.sequences} * in.k.heads;
+  with_tiles(in.q.head_dim, aligned, [&](auto head_dim, auto is_aligned) {
+    using Shape = BackwardAttention<head_dim()>;
+    constexpr size_t kSharedBytes = size_t{4} * head_dim() * (Shape::lanes + 2 * Shape::keys);
+    in.lane_tiles = (in.rows.max_rows * in.group() + Shape::lanes - 1) / Shape::lanes;
+    const int64_t key_tiles = (in.rows.max_keys + Shape::lanes - 1) / Shape::lanes;
+    launch(attention_d_kv_mma_kernel<head_dim(), Shape, is_aligned()>, dim3(blocks_for(lists * key_tiles, 1)),
+           dim3(Shape::threads), kSharedBytes + 2 * Shape::keys * sizeof(LaneValues), stream, in);
+    launch(attention_d_q_mma_kernel<head_dim(), Shape, is_aligned()>, dim3(blocks_for(lists * in.lane_tiles, 1)),
+           dim3(Shape::threads), kSharedBytes, stream, in);
+  });
 }
 
 }  // namespace
@@ -128,8 +35,30 @@ void CudaOps::attention_backward(const Tensor& d_out, const Tensor& q, const Ten
   check_head_dim("attention_backward", q);
   const int64_t units = int64_t{rows.count} * q.shape[1];
   const int64_t key_units = int64_t{rows.sequences} * rows.max_keys * k.shape[1];
+  const float scale = 1.0f / sqrtf(static_cast<float>(q.shape[2]));
   const ScratchScope scope(scratch_);
   float* delta = scratch_.vector(DType::float32, units, "delta").as<float>();
+  if (compute_ == DType::bfloat16 && q.shape[2] <= kMostTileHeadDim) {
+    AttentionBackward in = {};
+    in.d_out = heads_of<const bf16>(d_out);
+    in.q = heads_of<const bf16>(q);
+    in.k = heads_of<const bf16>(k);
+    in.v = heads_of<const bf16>(v);
+    in.lse = lse.as<float>();
+    in.lse_stride = lse.row_stride;
+    in.delta = delta;
+    in.d_q = heads_of<bf16>(d_q);
+    in.d_k = heads_of<bf16>(d_k);
+    in.d_v = heads_of<bf16>(d_v);
+    in.rows = rows;
+    in.scale = scale;
+    in.pairs = heads_in_pairs(d_q) && heads_in_pairs(d_k) && heads_in_pairs(d_v);
+    with_width<bf16>(q.shape[2], {&d_out, &out}, [&](auto width) {
+      launch(attention_delta_kernel<width()>, dim3(blocks_for(units, kDeltaThreads / kDeltaLanes)), dim3(kDeltaThreads),
+             0, stream_, units, in.d_out, heads_of<const bf16>(out), delta);
+    });
+    return backward_by_tiles(stream_, in, heads_aligned({&d_out, &q, &k, &v}));
+  }
   with_type(compute_, [&](auto type) {
     using T = decltype(type);
     with_width<T>(q.shape[2], {&d_out, &q, &k, &v}, [&](auto width) {
@@ -140,11 +69,11 @@ void CudaOps::attention_backward(const Tensor& d_out, const Tensor& q, const Ten
                          lse.as<float>(),
                          lse.row_stride,
                          delta,
-                         1.0f / sqrtf(static_cast<float>(q.shape[2]))};
-      launch(attention_d_q_kernel<width(), T>, dim3(blocks_for(units, kWarpsPerBlock)), dim3(32 * kWarpsPerBlock), 0,
-             stream_, in, heads_of<const T>(out), rows, heads_of<T>(d_q));
-      launch(attention_d_kv_kernel<width(), T>, dim3(blocks_for(key_units, kWarpsPerBlock)), dim3(32 * kWarpsPerBlock),
-             0, stream_, in, rows, heads_of<T>(d_k), heads_of<T>(d_v));
+                         scale};
+      launch(attention_d_q_warp_kernel<width(), T>, dim3(blocks_for(units, kWarpsPerBlock)), dim3(32 * kWarpsPerBlock),
+             0, stream_, in, heads_of<const T>(out), rows, heads_of<T>(d_q));
+      launch(attention_d_kv_warp_kernel<width(), T>, dim3(blocks_for(key_units, kWarpsPerBlock)),
+             dim3(32 * kWarpsPerBlock), 0, stream_, in, rows, heads_of<T>(d_k), heads_of<T>(d_v));
     });
   });
 }

@@ -1,55 +1,96 @@
 // cross_entropy on the GPU: logits of a chunk of rows by linear, their softmax in one block a row, and back by linear;
 // all logits are never stored at once. Must not know how linear computes.
+// Bytes a logit beside the three products: written once (4), read once for the loss (4), and once more with 2 or 4
+// written for the gradient. Every chunk reads and writes d_weight whole, so chunks are as large as memory allows.
 #include <algorithm>
 
 #include "cuda/cuda_ops.h"
 #include "cuda/tile/reduce.cuh"
+#include "cuda/tile/vec.cuh"
 #include "ops/cross_entropy.h"
 
 namespace mor::cuda {
 
 namespace {
 
-constexpr unsigned kThreads = 512;
-constexpr int64_t kChunkElements = int64_t{1} << 25;  // logits of one chunk: 128 MiB of float
+constexpr unsigned kMostThreads = 512;
+constexpr int64_t kChunkElements = int64_t{1} << 26;  // logits of one chunk: 256 MiB of float
+constexpr int64_t kMostChunkRows = 2048;              // more would not make the products faster
+constexpr int64_t kTileRows = 128;                    // of those products: a chunk is whole tiles
+constexpr float kLeast = -3.402823466e38f;            // finite, so that kLeast - kLeast is 0
 
-/// losses[row] = logsumexp(logits) - logits[target]; where gradient is given,
-/// gradient[row, j] = scale * (softmax_j - [j = target]).
-template <class T>
-__global__ void __launch_bounds__(kThreads)
-    cross_entropy_kernel(int64_t vocabulary, const float* logits /*[rows,V]*/, const int32_t* target /*[rows]*/,
-                         int64_t first_row, float scale, float* losses /*[rows]*/, T* gradient /*[rows,V] or null*/,
-                         Fault* fault) {
+/// losses[row] = logsumexp(logits) - logits[target]; with `gradient`, the row's logits are replaced by
+/// scale * (softmax_j - [j = target]) in T, from the row's first byte on.
+template <int N, class T, bool gradient>
+__global__ void __launch_bounds__(kMostThreads)
+    cross_entropy_kernel(int64_t vocabulary, float* logits /*[rows,V]*/, const int32_t* target /*[rows]*/,
+                         int64_t first_row, float scale, float* losses /*[rows]*/, Fault* fault) {
   const int64_t row = blockIdx.x;
-  const float* logit = logits + row * vocabulary;
-  T* d_logit = gradient == nullptr ? nullptr : gradient + row * vocabulary;
+  float* logit = logits + row * vocabulary;
   const int32_t t = target[row];
-  if (t < 0 || t >= vocabulary) {
-    if (threadIdx.x == 0) {
-      losses[row] = 0;
-      if (t != -1)
-        report(fault, FaultKind::target_outside_vocabulary, static_cast<int32_t>(first_row + row), t,
-               static_cast<int32_t>(vocabulary));
+  const bool counts = t >= 0 && t < vocabulary;
+  if (!counts && threadIdx.x == 0) {
+    losses[row] = 0;
+    if (t != -1)
+      report(fault, FaultKind::target_outside_vocabulary, static_cast<int32_t>(first_row + row), t,
+             static_cast<int32_t>(vocabulary));
+  }
+  [[maybe_unused]] T* d_logit = reinterpret_cast<T*>(logit);
+  float value[N];
+  if (!counts) {
+    if constexpr (gradient) {
+#pragma unroll
+      for (int i = 0; i < N; ++i) value[i] = 0;
+      for (int64_t j = threadIdx.x * N; j < vocabulary; j += blockDim.x * N) store(d_logit + j, value);
     }
-    if (d_logit != nullptr)
-      for (int64_t j = threadIdx.x; j < vocabulary; j += kThreads) d_logit[j] = from_float<T>(0.0f);
     return;
   }
-  float most = -INFINITY, sum = 0;
-  for (int64_t j = threadIdx.x; j < vocabulary; j += kThreads) most = fmaxf(most, logit[j]);
-  most = block_reduce(most, Max{}, -INFINITY);
-  for (int64_t j = threadIdx.x; j < vocabulary; j += kThreads) sum += expf(logit[j] - most);
-  sum = block_sum(sum);
-  if (threadIdx.x == 0) losses[row] = most - logit[t] + logf(sum);
-  if (d_logit == nullptr) return;
-  const float factor = scale / sum;
-  for (int64_t j = threadIdx.x; j < vocabulary; j += kThreads)
-    d_logit[j] = from_float<T>(factor * expf(logit[j] - most) - (j == t ? scale : 0.0f));
+  float most = kLeast, sum = 0;  // of this thread's logits; sum is of exp(logit - most)
+  for (int64_t j = threadIdx.x * N; j < vocabulary; j += blockDim.x * N) {
+    load(value, logit + j);
+    float larger = most;
+#pragma unroll
+    for (int i = 0; i < N; ++i) larger = fmaxf(larger, value[i]);
+    if (larger > most) {
+      sum *= expf(most - larger);
+      most = larger;
+    }
+#pragma unroll
+    for (int i = 0; i < N; ++i) sum += expf(value[i] - most);
+  }
+  const float largest = block_reduce(most, Max{}, kLeast);
+  sum = block_sum(sum * expf(most - largest));
+  if (threadIdx.x == 0) losses[row] = largest - logit[t] + logf(sum);
+  if constexpr (gradient) {
+    const float factor = scale / sum;
+    for (int64_t stripe = 0; stripe < vocabulary; stripe += blockDim.x * N) {
+      const int64_t j = stripe + threadIdx.x * N;
+      if (j < vocabulary) {
+        load(value, logit + j);
+#pragma unroll
+        for (int i = 0; i < N; ++i) value[i] = factor * expf(value[i] - largest) - (j + i == t ? scale : 0.0f);
+      }
+      __syncthreads();  // gradients lie over logits that this and earlier stripes have read
+      if (j < vocabulary) store(d_logit + j, value);
+    }
+  }
 }
 
 /// Rows whose logits make one chunk.
 int64_t chunk_rows(int64_t rows, int64_t vocabulary) {
-  return std::max<int64_t>(1, std::min(rows, kChunkElements / vocabulary));
+  const int64_t most = std::clamp<int64_t>(kChunkElements / vocabulary, 1, kMostChunkRows);
+  return std::max<int64_t>(1, std::min(rows, most < kTileRows ? most : most / kTileRows * kTileRows));
+}
+
+template <class T, bool gradient>
+void start(Stream& stream, const Tensor& logits, const int32_t* target, int64_t first_row, double scale, float* losses,
+           Fault* fault) {
+  with_width<float>(logits.columns(), {&logits}, [&](auto width) {
+    const int64_t vectors = logits.columns() / width();
+    const auto threads = static_cast<unsigned>(std::clamp<int64_t>((vectors + 31) / 32 * 32, 32, kMostThreads));
+    launch(cross_entropy_kernel<width(), T, gradient>, dim3(blocks_for(logits.rows(), 1)), dim3(threads), 0, stream,
+           logits.columns(), logits.as<float>(), target, first_row, static_cast<float>(scale), losses, fault);
+  });
 }
 
 }  // namespace
@@ -62,9 +103,9 @@ void CudaOps::cross_entropy_forward(const Tensor& x, const Tensor& weight, const
   const Tensor all = scratch_.tensor(DType::float32, chunk, vocabulary, "logits");
   for (int64_t first = 0; first < x.rows(); first += chunk) {
     const int64_t n = std::min(chunk, x.rows() - first);
-    linear_forward(x.slice(first, n), weight, {}, all.slice(0, n));
-    launch(cross_entropy_kernel<float>, dim3(blocks_for(n, 1)), dim3(kThreads), 0, stream_, vocabulary, all.as<float>(),
-           target + first, first, 0.0f, losses.as<float>() + first, static_cast<float*>(nullptr), fault_.device());
+    const Tensor logits = all.slice(0, n);
+    linear_forward(x.slice(first, n), weight, {}, logits);
+    start<float, false>(stream_, logits, target + first, first, 0, losses.as<float>() + first, fault_.device());
   }
 }
 
@@ -74,16 +115,15 @@ void CudaOps::cross_entropy_backward(const Tensor& x, const Tensor& weight, cons
   const int64_t vocabulary = weight.rows(), chunk = chunk_rows(x.rows(), vocabulary);
   const ScratchScope scope(scratch_);
   const Tensor all = scratch_.tensor(DType::float32, chunk, vocabulary, "logits");
-  const Tensor gradient = scratch_.tensor(compute_, chunk, vocabulary, "d_logits");
   for (int64_t first = 0; first < x.rows(); first += chunk) {
     const int64_t n = std::min(chunk, x.rows() - first);
-    const Tensor rows = x.slice(first, n), d_logits = gradient.slice(0, n);
-    linear_forward(rows, weight, {}, all.slice(0, n));
+    const Tensor rows = x.slice(first, n), logits = all.slice(0, n);
+    linear_forward(rows, weight, {}, logits);
+    Tensor d_logits = make_tensor(logits.data, compute_, n, vocabulary, "d_logits");
+    d_logits.row_stride = vocabulary * static_cast<int64_t>(sizeof(float) / dtype_size(compute_));
     with_type(compute_, [&](auto type) {
-      using T = decltype(type);
-      launch(cross_entropy_kernel<T>, dim3(blocks_for(n, 1)), dim3(kThreads), 0, stream_, vocabulary, all.as<float>(),
-             target + first, first, static_cast<float>(scale), losses.as<float>() + first, gradient.as<T>(),
-             fault_.device());
+      start<decltype(type), true>(stream_, logits, target + first, first, scale, losses.as<float>() + first,
+                                  fault_.device());
     });
     linear_backward_input(d_logits, weight, d_x.slice(first, n));
     linear_backward_weight(d_logits, rows, d_weight);

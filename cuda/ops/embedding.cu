@@ -13,13 +13,15 @@ namespace mor::cuda {
 namespace {
 
 constexpr unsigned kThreads = 128;
+constexpr int kAtOnce = 8;  // rows of a token that are under way together: some tokens have thousands
 
 struct Count {
   int32_t* to;
   __device__ void operator()(int64_t, int64_t i) const { to[i] = static_cast<int32_t>(i); }
 };
 
-/// Block (i, column block): where sorted row i is the first of its token, it adds up all rows of that token.
+/// Block (i, column block): where sorted row i is the first of its token, it adds up all rows of that token, in their
+/// order.
 template <int N, class T>
 __global__ void __launch_bounds__(kThreads)
     embedding_backward_kernel(int64_t rows, int64_t d, const int32_t* token /*[R], sorted*/, const int32_t* row /*[R]*/,
@@ -28,11 +30,27 @@ __global__ void __launch_bounds__(kThreads)
   const int64_t first = blockIdx.x, column = (static_cast<int64_t>(blockIdx.y) * kThreads + threadIdx.x) * N;
   const int32_t mine = token[first];
   if (column >= d || (first > 0 && token[first - 1] == mine)) return;
+  int64_t end = first + 1;  // of the rows of this token
+  for (int64_t other = rows; end < other;) {
+    const int64_t middle = end + (other - end) / 2;
+    if (token[middle] == mine)
+      end = middle + 1;
+    else
+      other = middle;
+  }
   float sum[N] = {}, value[N];
-  for (int64_t i = first; i < rows && token[i] == mine; ++i) {
-    load(value, d_out + row[i] * d_out_stride + column);
+  for (int64_t i = first; i < end; i += kAtOnce) {
+    Vec<T, N> part[kAtOnce];
 #pragma unroll
-    for (int j = 0; j < N; ++j) sum[j] += value[j];
+    for (int j = 0; j < kAtOnce; ++j)
+      if (i + j < end) part[j] = *reinterpret_cast<const Vec<T, N>*>(d_out + row[i + j] * d_out_stride + column);
+#pragma unroll
+    for (int j = 0; j < kAtOnce; ++j)
+      if (i + j < end) {
+        load(value, part[j].v);
+#pragma unroll
+        for (int c = 0; c < N; ++c) sum[c] += value[c];
+      }
   }
   float* to = d_weight + mine * d_weight_stride + column;
   load(value, to);

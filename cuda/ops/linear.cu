@@ -1,133 +1,17 @@
-// linear on the GPU: one tiled kernel for all three products, bf16 by mma.sync, float32 by FMA. Must not know of other
-// ops.
+// linear on the GPU: the three products, bf16 by mma.sync (linear_mma.cuh), float32 by FMA (linear_fma.cuh), and which
+// tiles compute them. Must not know of other ops.
+// Bytes: each block reads its rows of both factors whole, (1 / rows + 1 / columns of a tile) bytes a multiply-add,
+// mostly from the L2 cache; from memory both factors come about once, and the output is written once (d_weight: read
+// and written, and the partial sums of every split besides).
 #include "cuda/cuda_ops.h"
-#include "cuda/tile/mma.cuh"
+#include "cuda/ops/linear_fma.cuh"
+#include "cuda/ops/linear_mma.cuh"
+#include "cuda/tile/for_each.cuh"
 #include "ops/linear.h"
 
 namespace mor::cuda {
 
 namespace {
-
-constexpr int kThreads = 128;
-constexpr int kTile = 64;           // rows and columns of the product that a block computes
-constexpr int kDepth = 32;          // of the inner extent at a time
-constexpr int kPitch = kDepth + 8;  // of a tile's rows in shared memory, so that lanes fall into different banks
-
-/// A factor as [rows, depth], whichever way it lies in memory.
-template <class T>
-struct Factor {
-  const T* data;
-  int64_t rows, depth, row_stride, depth_stride;
-};
-
-/// Rows [first_row, + kTile) and depth [first, + kDepth) of a factor, zeros where it ends.
-template <class T>
-__device__ void load_tile(const Factor<T>& factor, int64_t first_row, int64_t first, T (&tile)[kTile][kPitch]) {
-  const bool along_depth = factor.depth_stride == 1;
-  for (int i = static_cast<int>(threadIdx.x); i < kTile * kDepth; i += kThreads) {
-    const int row = along_depth ? i / kDepth : i % kTile, depth = along_depth ? i % kDepth : i / kTile;
-    const bool inside = first_row + row < factor.rows && first + depth < factor.depth;
-    tile[row][depth] = inside
-                           ? factor.data[(first_row + row) * factor.row_stride + (first + depth) * factor.depth_stride]
-                           : from_float<T>(0.0f);
-  }
-}
-
-/// A thread's share of a tile of the product.
-template <class T>
-class Product;
-
-/// Four warps, 32 x 32 each.
-template <>
-class Product<bf16> {
- public:
-  /// Adds the product of two tiles, of which the first has `rows` rows that count.
-  __device__ void add(const bf16 (&a)[kTile][kPitch], const bf16 (&b)[kTile][kPitch], int64_t rows) {
-    if (static_cast<int>(threadIdx.x / 64) * 32 >= rows) return;
-    for (int depth = 0; depth < kDepth; depth += 16) {
-      uint32_t left[2][4], right[4][2];
-#pragma unroll
-      for (int m = 0; m < 2; ++m)
-#pragma unroll
-        for (int part = 0; part < 4; ++part)
-          left[m][part] = pair_at(a[row() + 16 * m + part % 2 * 8], depth + part / 2 * 8 + pair());
-#pragma unroll
-      for (int n = 0; n < 4; ++n)
-#pragma unroll
-        for (int part = 0; part < 2; ++part)
-          right[n][part] = pair_at(b[warp_column() + 8 * n + group()], depth + part * 8 + pair());
-#pragma unroll
-      for (int m = 0; m < 2; ++m)
-#pragma unroll
-        for (int n = 0; n < 4; ++n) mma_16x8x16(sum_[m][n], left[m], right[n]);
-    }
-  }
-  /// Calls body(row, column, value) with places in the tile.
-  template <class Body>
-  __device__ void for_each(const Body& body) const {
-#pragma unroll
-    for (int m = 0; m < 2; ++m)
-#pragma unroll
-      for (int n = 0; n < 4; ++n)
-#pragma unroll
-        for (int i = 0; i < 4; ++i)
-          body(row() + 16 * m + i / 2 * 8, warp_column() + 8 * n + pair() + i % 2, sum_[m][n][i]);
-  }
-
- private:
-  static __device__ uint32_t pair_at(const bf16 (&row)[kPitch], int column) {
-    return *reinterpret_cast<const uint32_t*>(&row[column]);
-  }
-  static __device__ int group() {
-    return static_cast<int>(threadIdx.x % 32) / 4;
-  }
-  static __device__ int pair() {
-    return static_cast<int>(threadIdx.x % 4) * 2;
-  }
-  static __device__ int row() {
-    return static_cast<int>(threadIdx.x / 64) * 32 + group();
-  }
-  static __device__ int warp_column() {
-    return static_cast<int>(threadIdx.x / 32 % 2) * 32;
-  }
-  float sum_[2][4][4] = {};
-};
-
-/// 8 x 4 a thread.
-template <>
-class Product<float> {
- public:
-  __device__ void add(const float (&a)[kTile][kPitch], const float (&b)[kTile][kPitch], int64_t rows) {
-    if (row() >= rows) return;
-    for (int depth = 0; depth < kDepth; ++depth) {
-      float right[4];
-#pragma unroll
-      for (int n = 0; n < 4; ++n) right[n] = b[column() + 16 * n][depth];
-#pragma unroll
-      for (int m = 0; m < 8; ++m) {
-        const float left = a[row() + m][depth];
-#pragma unroll
-        for (int n = 0; n < 4; ++n) sum_[m][n] += left * right[n];
-      }
-    }
-  }
-  template <class Body>
-  __device__ void for_each(const Body& body) const {
-#pragma unroll
-    for (int m = 0; m < 8; ++m)
-#pragma unroll
-      for (int n = 0; n < 4; ++n) body(row() + m, column() + 16 * n, sum_[m][n]);
-  }
-
- private:
-  static __device__ int row() {
-    return static_cast<int>(threadIdx.x / 16) * 8;
-  }
-  static __device__ int column() {
-    return static_cast<int>(threadIdx.x % 16);
-  }
-  float sum_[8][4] = {};
-};
 
 /// out = product (+ residual).
 template <class T, class Out>
@@ -136,85 +20,179 @@ struct Store {
   int64_t out_stride;
   const T* residual;  ///< or null
   int64_t residual_stride;
+  int64_t columns;
+  bool pairs;
+
   __device__ void operator()(int64_t row, int64_t column, float value) const {
     if (residual != nullptr) value += to_float(residual[row * residual_stride + column]);
     out[row * out_stride + column] = from_float<Out>(value);
   }
+  __device__ void operator()(unsigned, int64_t row, int64_t column, float first, float second) const {
+    if (pairs && column + 1 < columns) {
+      float value[2] = {0, 0};
+      if (residual != nullptr) load(value, residual + row * residual_stride + column);
+      value[0] += first;
+      value[1] += second;
+      store(out + row * out_stride + column, value);
+    } else {
+      (*this)(row, column, first);
+      if (column + 1 < columns) (*this)(row, column + 1, second);
+    }
+  }
 };
 
-/// out += product.
-struct Accumulate {
-  float* out;
-  int64_t out_stride;
+template <class T, class Out>
+Store<T, Out> store_to(const Tensor& out, const Tensor& residual) {
+  return {out.as<Out>(),       out.row_stride, residual ? residual.as<T>() : nullptr,
+          residual.row_stride, out.columns(),  pairs_aligned(out) && (!residual || pairs_aligned(residual))};
+}
+
+/// out += product; or, where the sum is split, one product to each of the partial sums.
+struct Gradient {
+  float* out;  ///< [splits, rows, columns]
+  int64_t split_stride, out_stride;
+  int64_t columns;
+  bool pairs, add;
+
   __device__ void operator()(int64_t row, int64_t column, float value) const {
     out[row * out_stride + column] += value;
   }
+  __device__ void operator()(unsigned split, int64_t row, int64_t column, float first, float second) const {
+    float* to = out + split * split_stride + row * out_stride + column;
+    if (pairs && column + 1 < columns) {
+      float value[2] = {0, 0};
+      if (add) load(value, to);
+      value[0] += first;
+      value[1] += second;
+      store(to, value);
+    } else {
+      to[0] = add ? to[0] + first : first;
+      if (column + 1 < columns) to[1] = add ? to[1] + second : second;
+    }
+  }
 };
 
-/// a b^T, every element given to `epilogue` once. Each element's sum runs over rising depth, whatever the rows.
-template <class T, class Epilogue>
-__global__ void __launch_bounds__(kThreads)
-    product_kernel(const Factor<T> a, const Factor<T> b, const Epilogue epilogue) {
-  __shared__ __align__(16) T a_tile[kTile][kPitch];
-  __shared__ __align__(16) T b_tile[kTile][kPitch];
-  const int64_t first_row = static_cast<int64_t>(blockIdx.x) * kTile, first_column = int64_t{blockIdx.y} * kTile;
-  Product<T> product;
-  for (int64_t depth = 0; depth < a.depth; depth += kDepth) {
-    load_tile(a, first_row, depth, a_tile);
-    load_tile(b, first_column, depth, b_tile);
-    __syncthreads();
-    product.add(a_tile, b_tile, a.rows - first_row);
-    __syncthreads();
-  }
-  product.for_each([&](int row, int column, float value) {
-    if (first_row + row < a.rows && first_column + column < b.rows)
-      epilogue(first_row + row, first_column + column, value);
-  });
-}
+/// out += the partial sums, in their order.
+template <int N>
+struct AddSplits {
+  const float* partial;  ///< [splits, rows, columns]
+  int64_t splits, split_stride, columns;
+  float* out;
+  int64_t out_stride;
 
-template <class T, class Epilogue>
-void multiply(Stream& stream, const Factor<T>& a, const Factor<T>& b, const Epilogue& epilogue) {
-  launch(product_kernel<T, Epilogue>, dim3(blocks_for(a.rows, kTile), blocks_for(b.rows, kTile)), dim3(kThreads), 0,
-         stream, a, b, epilogue);
-}
+  __device__ void operator()(int64_t row, int64_t column) const {
+    float sum[N], part[N];
+    load(sum, partial + row * columns + column);
+    for (int64_t s = 1; s < splits; ++s) {
+      load(part, partial + s * split_stride + row * columns + column);
+#pragma unroll
+      for (int i = 0; i < N; ++i) sum[i] += part[i];
+    }
+    float* to = out + row * out_stride + column;
+    load(part, to);
+#pragma unroll
+    for (int i = 0; i < N; ++i) sum[i] += part[i];
+    store(to, sum);
+  }
+};
 
 /// The tensor's rows, or its columns, as the rows of a factor.
-template <class T>
-Factor<T> by_rows(const Tensor& tensor) {
-  return {tensor.as<T>(), tensor.rows(), tensor.columns(), tensor.row_stride, 1};
+MmaFactor mma_factor(const Tensor& tensor, bool transposed) {
+  return {tensor.as<bf16>(), transposed ? tensor.columns() : tensor.rows(),
+          transposed ? tensor.rows() : tensor.columns(), tensor.row_stride};
 }
-template <class T>
-Factor<T> by_columns(const Tensor& tensor) {
-  return {tensor.as<T>(), tensor.columns(), tensor.rows(), 1, tensor.row_stride};
+FmaFactor fma_factor(const Tensor& tensor, bool transposed) {
+  if (transposed) return {tensor.as<float>(), tensor.columns(), tensor.rows(), 1, tensor.row_stride};
+  return {tensor.as<float>(), tensor.rows(), tensor.columns(), tensor.row_stride, 1};
+}
+
+template <class Shape, bool a_transposed, bool b_transposed, bool aligned, class Epilogue>
+void start(Stream& stream, const Tensor& a, const Tensor& b, int64_t splits, const Epilogue& epilogue) {
+  const MmaFactor left = mma_factor(a, a_transposed), right = mma_factor(b, b_transposed);
+  const int64_t steps = (left.depth + Shape::depth - 1) / Shape::depth;
+  const int64_t split_depth = (steps + splits - 1) / splits * Shape::depth;
+  launch(mma_product_kernel<Shape, a_transposed, b_transposed, aligned, Epilogue>,
+         dim3(blocks_for(product_tiles<Shape>(left.rows, right.rows), 1), static_cast<unsigned>(splits)),
+         dim3(Shape::threads), Shape::shared_bytes, stream, left, right, split_depth, epilogue);
+}
+
+size_t shared_bytes(Stream& stream) {
+  int bytes = 0;
+  stream.check(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, stream.device()),
+               "cudaDeviceGetAttribute");
+  return static_cast<size_t>(bytes);
+}
+
+/// Whether cp.async can fetch both factors.
+bool async_aligned(const Tensor& a, const Tensor& b) {
+  return rows_aligned(a) && rows_aligned(b);
 }
 
 }  // namespace
 
 void CudaOps::linear_forward(const Tensor& x, const Tensor& weight, const Tensor& residual, const Tensor& y) {
   check_linear_forward(x, weight, residual, y);
-  with_type(compute_, [&](auto type) {
-    with_type(y.dtype, [&](auto y_type) {
-      using T = decltype(type);
-      using Y = decltype(y_type);
-      multiply(stream_, by_rows<T>(x), by_rows<T>(weight),
-               Store<T, Y>{y.as<Y>(), y.row_stride, residual ? residual.as<T>() : nullptr, residual.row_stride});
-    });
+  with_type(y.dtype, [&](auto y_type) {
+    using Y = decltype(y_type);
+    if (compute_ == DType::float32)
+      return multiply(stream_, fma_factor(x, false), fma_factor(weight, false), store_to<float, Y>(y, residual));
+    const auto store = store_to<bf16, Y>(y, residual);
+    if (!async_aligned(x, weight)) return start<MediumProduct, false, false, false>(stream_, x, weight, 1, store);
+    switch (product_class(y.rows(), y.columns(), shared_bytes(stream_))) {
+      case ProductClass::decode:
+        return start<DecodeProduct, false, false, true>(stream_, x, weight, 1, store);
+      case ProductClass::narrow:
+        return start<NarrowProduct, false, false, true>(stream_, x, weight, 1, store);
+      case ProductClass::medium:
+        return start<MediumProduct, false, false, true>(stream_, x, weight, 1, store);
+      case ProductClass::large:
+        return start<LargeProduct, false, false, true>(stream_, x, weight, 1, store);
+      case ProductClass::wide:
+        return start<WideProduct, false, false, true>(stream_, x, weight, 1, store);
+    }
   });
 }
 
 void CudaOps::linear_backward_input(const Tensor& d_y, const Tensor& weight, const Tensor& d_x) {
   check_linear_backward_input(d_y, weight, d_x);
-  with_type(compute_, [&](auto type) {
-    using T = decltype(type);
-    multiply(stream_, by_rows<T>(d_y), by_columns<T>(weight), Store<T, T>{d_x.as<T>(), d_x.row_stride, nullptr, 0});
-  });
+  if (compute_ == DType::float32)
+    return multiply(stream_, fma_factor(d_y, false), fma_factor(weight, true), store_to<float, float>(d_x, {}));
+  const auto store = store_to<bf16, bf16>(d_x, {});
+  if (!async_aligned(d_y, weight)) return start<MediumProduct, false, true, false>(stream_, d_y, weight, 1, store);
+  switch (product_class(d_x.rows(), d_x.columns(), shared_bytes(stream_))) {
+    case ProductClass::wide:
+      return start<WideProduct, false, true, true>(stream_, d_y, weight, 1, store);
+    case ProductClass::large:
+      return start<LargeProduct, false, true, true>(stream_, d_y, weight, 1, store);
+    default:  // few rows are rare in training
+      return start<MediumProduct, false, true, true>(stream_, d_y, weight, 1, store);
+  }
 }
 
 void CudaOps::linear_backward_weight(const Tensor& d_y, const Tensor& x, const Tensor& d_weight) {
   check_linear_backward_weight(d_y, x, d_weight);
-  with_type(compute_, [&](auto type) {
-    using T = decltype(type);
-    multiply(stream_, by_columns<T>(d_y), by_columns<T>(x), Accumulate{d_weight.as<float>(), d_weight.row_stride});
+  const int64_t rows = d_weight.rows(), columns = d_weight.columns();
+  if (compute_ == DType::float32)
+    return multiply(stream_, fma_factor(d_y, true), fma_factor(x, true),
+                    Gradient{d_weight.as<float>(), 0, d_weight.row_stride, columns, false, true});
+  const int64_t splits = product_splits(product_tiles<LargeProduct>(rows, columns), d_y.rows());
+  const ScratchScope scope(scratch_);
+  Gradient gradient{d_weight.as<float>(), 0, d_weight.row_stride, columns, pairs_aligned(d_weight), true};
+  if (splits > 1) {
+    auto* partial = static_cast<float*>(scratch_.allocate(static_cast<size_t>(splits * rows * columns) * 4));
+    gradient = {partial, rows * columns, columns, columns, columns % 2 == 0, false};
+  }
+  if (!async_aligned(d_y, x))
+    start<MediumProduct, true, true, false>(stream_, d_y, x, splits, gradient);
+  else if (product_class(rows, columns, shared_bytes(stream_)) == ProductClass::wide)
+    start<WideProduct, true, true, true>(stream_, d_y, x, splits, gradient);
+  else
+    start<LargeProduct, true, true, true>(stream_, d_y, x, splits, gradient);
+  if (splits == 1) return;
+  with_width<float>(columns, {&d_weight}, [&](auto width) {
+    constexpr int N = width();
+    for_each<N>(stream_, rows, columns,
+                AddSplits<N>{gradient.out, splits, rows * columns, columns, d_weight.as<float>(), d_weight.row_stride});
   });
 }
 

@@ -1,7 +1,8 @@
-// rmsnorm on the GPU: one block a row. Must not know of other ops.
-// Bytes: forward reads x twice, the second time from L1 (2·R·d elements from memory with y, 3·R·d with packed);
-// backward reads d_y and packed twice (again from L1), reads and writes d_packed, and writes 4·d bytes of partial sums
-// a block.
+// rmsnorm on the GPU: forward one warp a row, which keeps the row in registers; backward one block a row. Must not know
+// of other ops.
+// Bytes: forward reads x once (2·R·d elements with y, 3·R·d with packed); backward reads d_y and packed, twice where a
+// row is longer than a block is wide in vectors, reads and writes d_packed, and writes 4·d bytes of partial sums a
+// block.
 #include <algorithm>
 
 #include "cuda/cuda_ops.h"
@@ -15,43 +16,69 @@ namespace mor::cuda {
 
 namespace {
 
-constexpr unsigned kMostThreads = 256;
-constexpr int64_t kRowsPerBlock = 4, kMostBlocks = 512;  // of the backward kernel
+constexpr unsigned kMostThreads = 256, kForwardWarps = 4;
+constexpr int64_t kRowsPerBlock = 4, kMostBlocks = 1056;  // of the backward kernel: 8 a multiprocessor of a large GPU
 
 /// Whole warps, of which no thread is without a vector in a row of d; it depends on d alone, as the order of sums must.
 unsigned threads_for(int64_t d, int width) {
   return static_cast<unsigned>(std::clamp<int64_t>((d / width + 31) / 32 * 32, 32, kMostThreads));
 }
 
-template <int N, class T>
-__global__ void __launch_bounds__(kMostThreads)
-    rmsnorm_forward_kernel(int64_t d, const T* x /*[M,d]*/, int64_t x_stride, const int32_t* source /*[R]*/,
-                           const T* weight /*[d]*/, float epsilon, T* packed /*[R,d] or null*/, int64_t packed_stride,
-                           T* y /*[R,d]*/, int64_t y_stride, float* rstd /*[R] or null*/) {
-  const int64_t row = blockIdx.x;
+/// The first 32 N kKept columns of a row stay in the warp's registers, all their loads under way at once; what lies
+/// behind them is read again.
+template <int N, int kKept, class T>
+__global__ void __launch_bounds__(32 * kForwardWarps)
+    rmsnorm_forward_kernel(int64_t rows, int64_t d, const T* x /*[M,d]*/, int64_t x_stride,
+                           const int32_t* source /*[R]*/, const T* weight /*[d]*/, float epsilon,
+                           T* packed /*[R,d] or null*/, int64_t packed_stride, T* y /*[R,d]*/, int64_t y_stride,
+                           float* rstd /*[R] or null*/) {
+  const int64_t row = static_cast<int64_t>(blockIdx.x) * kForwardWarps + threadIdx.x / 32;
+  const int64_t first = threadIdx.x % 32 * N, kept_end = first + int64_t{32} * N * kKept;
+  if (row >= rows) return;
   const T* x_row = x + row_of(source, row) * x_stride;
-  float squares = 0;
-  for (int64_t column = threadIdx.x * N; column < d; column += blockDim.x * N) {
-    float value[N];
-    load(value, x_row + column);
+  Vec<T, N> kept[kKept];
+#pragma unroll
+  for (int v = 0; v < kKept; ++v)
+    if (first + 32 * N * v < d) kept[v] = *reinterpret_cast<const Vec<T, N>*>(x_row + first + 32 * N * v);
+  float squares = 0, value[N];
+  const auto add = [&] {
 #pragma unroll
     for (int i = 0; i < N; ++i) squares += value[i] * value[i];
-  }
-  const float r = 1.0f / sqrtf(block_sum(squares) / static_cast<float>(d) + epsilon);
-  for (int64_t column = threadIdx.x * N; column < d; column += blockDim.x * N) {
-    float value[N], w[N];
+  };
+#pragma unroll
+  for (int v = 0; v < kKept; ++v)
+    if (first + 32 * N * v < d) {
+      load(value, kept[v].v);
+      add();
+    }
+  for (int64_t column = kept_end; column < d; column += 32 * N) {
     load(value, x_row + column);
+    add();
+  }
+  const float r = 1.0f / sqrtf(warp_sum(squares) / static_cast<float>(d) + epsilon);
+  const auto put = [&](int64_t column) {
+    float w[N];
     load(w, weight + column);
     if (packed != nullptr) store(packed + row * packed_stride + column, value);
 #pragma unroll
     for (int i = 0; i < N; ++i) value[i] *= r * w[i];
     store(y + row * y_stride + column, value);
+  };
+#pragma unroll
+  for (int v = 0; v < kKept; ++v)
+    if (first + 32 * N * v < d) {
+      load(value, kept[v].v);
+      put(first + 32 * N * v);
+    }
+  for (int64_t column = kept_end; column < d; column += 32 * N) {
+    load(value, x_row + column);
+    put(column);
   }
-  if (rstd != nullptr && threadIdx.x == 0) rstd[row] = r;
+  if (rstd != nullptr && threadIdx.x % 32 == 0) rstd[row] = r;
 }
 
 /// Each block takes every gridDim.x-th row and keeps its sum of d_weight in shared memory, every thread its own
-/// columns.
+/// columns. A thread's first vector of a row stays in registers; where rows are longer, what lies behind is read again.
 template <int N, class T>
 __global__ void __launch_bounds__(kMostThreads)
     rmsnorm_backward_kernel(int64_t rows, int64_t d, const T* d_y /*[R,d]*/, int64_t d_y_stride,
@@ -59,29 +86,41 @@ __global__ void __launch_bounds__(kMostThreads)
                             const float* rstd /*[R]*/, T* d_packed /*[R,d] +=*/, int64_t d_packed_stride,
                             float* partial /*[blocks,d]*/) {
   float* d_weight = dynamic_shared<float>();  // [d]
-  for (int64_t column = threadIdx.x * N; column < d; column += blockDim.x * N)
+  const int64_t first = threadIdx.x * N, step = blockDim.x * N;
+  for (int64_t column = first; column < d; column += step)
 #pragma unroll
     for (int i = 0; i < N; ++i) d_weight[column + i] = 0;
+  const bool any = first < d;
+  float dy[N], x[N], dx[N], w[N];
   for (int64_t row = blockIdx.x; row < rows; row += gridDim.x) {
     const T *d_y_row = d_y + row * d_y_stride, *x_row = packed + row * packed_stride;
     T* d_x_row = d_packed + row * d_packed_stride;
+    Vec<T, N> dy_kept, x_kept, dx_kept;
+    if (any) {
+      dy_kept = *reinterpret_cast<const Vec<T, N>*>(d_y_row + first);
+      x_kept = *reinterpret_cast<const Vec<T, N>*>(x_row + first);
+      dx_kept = *reinterpret_cast<const Vec<T, N>*>(d_x_row + first);
+    }
     const float r = rstd[row];
     float dot = 0;
-    for (int64_t column = threadIdx.x * N; column < d; column += blockDim.x * N) {
-      float dy[N], x[N], w[N];
-      load(dy, d_y_row + column);
-      load(x, x_row + column);
+    const auto add = [&](int64_t column) {
       load(w, weight + column);
 #pragma unroll
       for (int i = 0; i < N; ++i) dot += dy[i] * w[i] * x[i];
+    };
+    if (any) {
+      load(dy, dy_kept.v);
+      load(x, x_kept.v);
+      add(first);
     }
-    const float mean = block_sum(dot) * r / static_cast<float>(d);
-    for (int64_t column = threadIdx.x * N; column < d; column += blockDim.x * N) {
-      float dy[N], x[N], w[N], dx[N];
+    for (int64_t column = first + step; column < d; column += step) {
       load(dy, d_y_row + column);
       load(x, x_row + column);
+      add(column);
+    }
+    const float mean = block_sum(dot) * r / static_cast<float>(d);
+    const auto put = [&](int64_t column) {
       load(w, weight + column);
-      load(dx, d_x_row + column);
 #pragma unroll
       for (int i = 0; i < N; ++i) {
         const float normal = x[i] * r;
@@ -89,9 +128,21 @@ __global__ void __launch_bounds__(kMostThreads)
         d_weight[column + i] += dy[i] * normal;
       }
       store(d_x_row + column, dx);
+    };
+    if (any) {
+      load(dy, dy_kept.v);
+      load(x, x_kept.v);
+      load(dx, dx_kept.v);
+      put(first);
+    }
+    for (int64_t column = first + step; column < d; column += step) {
+      load(dy, d_y_row + column);
+      load(x, x_row + column);
+      load(dx, d_x_row + column);
+      put(column);
     }
   }
-  for (int64_t column = threadIdx.x * N; column < d; column += blockDim.x * N)
+  for (int64_t column = first; column < d; column += step)
 #pragma unroll
     for (int i = 0; i < N; ++i) partial[blockIdx.x * d + column + i] = d_weight[column + i];
 }
@@ -106,10 +157,16 @@ void CudaOps::rmsnorm_forward(const Tensor& x, const int32_t* source, const Tens
     using T = decltype(type);
     with_width<T>(d, {&x, &weight, &packed, &y}, [&](auto width) {
       constexpr int N = width();
-      launch(rmsnorm_forward_kernel<N, T>, dim3(blocks_for(y.rows(), 1)), dim3(threads_for(d, N)), 0, stream_, d,
-             x.as<T>(), x.row_stride, source, weight.as<T>(), static_cast<float>(epsilon),
-             packed ? packed.as<T>() : nullptr, packed.row_stride, y.as<T>(), y.row_stride,
-             rstd ? rstd.as<float>() : nullptr);
+      const auto start = [&](auto kept) {
+        launch(rmsnorm_forward_kernel<N, kept(), T>, dim3(blocks_for(y.rows(), kForwardWarps)),
+               dim3(32 * kForwardWarps), 0, stream_, y.rows(), d, x.as<T>(), x.row_stride, source, weight.as<T>(),
+               static_cast<float>(epsilon), packed ? packed.as<T>() : nullptr, packed.row_stride, y.as<T>(),
+               y.row_stride, rstd ? rstd.as<float>() : nullptr);
+      };
+      if (d <= 32 * N * 4)
+        start(std::integral_constant<int, 4>{});
+      else
+        start(std::integral_constant<int, 8>{});
     });
   });
 }

@@ -14,28 +14,9 @@ namespace mor::cuda {
 ///   group; d: row group at columns pair, pair + 1, then row group + 8.
 __device__ __forceinline__ void mma_16x8x16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
 #if defined(MOR_CUDA_HOST)
-  struct Operands {
-    uint32_t a[4], b[2];
-  };
-  const cuda_host::Meeting meeting(0xffffffffu, "mma.sync", Operands{{a[0], a[1], a[2], a[3]}, {b[0], b[1]}});
-  const auto half = [](uint32_t packed, int i) { return to_float(bf16{static_cast<uint16_t>(packed >> (16 * i))}); };
-  const int group = cuda_host::lane() / 4, pair = 2 * (cuda_host::lane() % 4);
-  Operands left[4], right[2][4];
-  for (int i = 0; i < 4; ++i) {
-    left[i] = meeting.from<Operands>(4 * group + i);
-    for (int column = 0; column < 2; ++column) right[column][i] = meeting.from<Operands>(4 * (pair + column) + i);
-  }
-  for (int k = 0; k < 16; ++k) {
-    const int from = k / 2 % 4, part = k / 8;
-    for (int column = 0; column < 2; ++column) {
-      const float factor = half(right[column][from].b[part], k % 2);
-      d[column] += half(left[from].a[2 * part], k % 2) * factor;
-      d[2 + column] += half(left[from].a[2 * part + 1], k % 2) * factor;
-    }
-  }
+  cuda_host::mma_16x8x16(d, a, b);
 #else
-  asm volatile(
-      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
       : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 #endif

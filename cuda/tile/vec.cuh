@@ -51,6 +51,12 @@ inline bool rows_aligned(const Tensor& tensor) {
          (tensor.rows() <= 1 || tensor.row_stride * static_cast<int64_t>(dtype_size(tensor.dtype)) % 16 == 0);
 }
 
+/// Whether two neighbours in even columns may be read and written at once.
+inline bool pairs_aligned(const Tensor& tensor) {
+  const size_t pair = 2 * dtype_size(tensor.dtype);
+  return reinterpret_cast<uintptr_t>(tensor.data) % pair == 0 && (tensor.rows() <= 1 || tensor.row_stride % 2 == 0);
+}
+
 /// Runs body(width) with the vector width of T where rows of `columns` elements allow it in all of these tensors, else
 /// with width 1: with_width<T>(columns, {&x, &y}, [&](auto width) { constexpr int N = width(); … }).
 template <class T, class Body>

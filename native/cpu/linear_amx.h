@@ -37,6 +37,13 @@ constexpr int64_t packed_elements(int64_t n, int64_t depth) {
 inline void pack_rows_as_pairs(const bfloat16* x, int64_t stride, int64_t rows, int64_t depth, bfloat16* packed) {
   for (int64_t begin = 0; begin < depth; begin += kTileDepth, packed += kTileElements) {
     const __mmask32 mask = static_cast<__mmask32>((uint64_t{1} << std::min(kTileDepth, depth - begin)) - 1);
+    if (rows == 1) {  // decoding one sequence waits for this; the rest of each pair's row is 0
+      alignas(64) uint32_t pairs[kTileRows];
+      _mm512_store_si512(pairs, _mm512_maskz_loadu_epi16(mask, x + begin));
+      for (int64_t p = 0; p < kTileRows; ++p)
+        _mm512_storeu_si512(packed + p * kTileDepth, _mm512_maskz_set1_epi32(1, static_cast<int>(pairs[p])));
+      continue;
+    }
     __m512i v[16];
     for (int64_t i = 0; i < kTileRows; ++i)
       v[i] = i < rows ? _mm512_maskz_loadu_epi16(mask, x + i * stride + begin) : _mm512_setzero_si512();

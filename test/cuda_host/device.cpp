@@ -1,25 +1,10 @@
-// The list of devices of the host run: CUDA kernels on the execution model, instead of native/device/device.cpp, so
-// that the same tests run on them. Must not know of models.
+// The device of the host run: CUDA kernels on the execution model, instead of native/device/device.cpp, so that the
+// same tests run on them. Must not know of models.
 #include "device/device.h"
 
 #include "cuda/cuda_device.h"
 
 namespace mor {
-
-std::vector<DeviceInfo> list_devices() {
-  std::vector<DeviceInfo> devices;
-  for (const CudaInfo& gpu : cuda_devices(nullptr)) {
-    DeviceInfo info;
-    info.id = concat("cuda:", gpu.index);
-    info.type = "cuda";
-    info.name = gpu.name;
-    info.usable = gpu.usable;
-    info.reason = gpu.reason;
-    info.memory_bytes = gpu.memory_bytes;
-    devices.push_back(info);
-  }
-  return devices;
-}
 
 /// Every name means the one device there is.
 std::unique_ptr<Ops> make_ops(const std::string&, DType dtype, int) {

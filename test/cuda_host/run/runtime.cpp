@@ -2,6 +2,7 @@
 // once. Must not know of any kernel.
 #include <sanitizer/asan_interface.h>
 
+#include <chrono>
 #include <cstdlib>
 #include <map>
 #include <mutex>
@@ -11,6 +12,9 @@
 #include "test/cuda_host/include/cuda_runtime.h"
 
 struct cudaStreamOnHost {};
+struct cudaEventOnHost {
+  std::chrono::steady_clock::time_point time;
+};
 
 namespace mor::cuda_host {
 
@@ -141,6 +145,12 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int index) {
   properties->major = machine().compute_capability_major;
   return cudaSuccess;
 }
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int index) {
+  if (index < 0 || index >= machine().gpus) return cudaErrorInvalidDevice;
+  if (attribute != cudaDevAttrMaxSharedMemoryPerBlockOptin) return cudaErrorInvalidValue;
+  *value = static_cast<int>(mor::cuda_host::kSharedAtMost);
+  return cudaSuccess;
+}
 cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
   *total = machine().memory_bytes;
   *free = *total - std::min(*total, device().used);
@@ -198,6 +208,24 @@ cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t) {
   const mor::cuda_host::Access access;
   if (!device().holds(to, bytes)) return cudaErrorInvalidValue;
   std::memset(to, value, bytes);
+  return cudaSuccess;
+}
+
+cudaError_t cudaEventCreate(cudaEvent_t* event) {
+  *event = new cudaEventOnHost;
+  return cudaSuccess;
+}
+cudaError_t cudaEventDestroy(cudaEvent_t event) {
+  delete event;
+  return cudaSuccess;
+}
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t) {
+  if (!device().error.empty()) return cudaErrorLaunchFailure;
+  event->time = std::chrono::steady_clock::now();
+  return cudaSuccess;
+}
+cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t begin, cudaEvent_t end) {
+  *milliseconds = std::chrono::duration<float, std::milli>(end->time - begin->time).count();
   return cudaSuccess;
 }
 

@@ -5,6 +5,7 @@
 #include <cuda_runtime.h>
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <functional>
 #include <vector>
 
@@ -33,9 +34,7 @@ void expect_error(ErrorCode code, const std::string& message, const std::functio
 }
 
 TEST_F(CudaDevice, AGoodOneIsListedAndMade) {
-  std::string reason = "?";
-  const std::vector<CudaInfo> devices = cuda_devices(&reason);
-  EXPECT_EQ(reason, "");
+  const std::vector<CudaInfo> devices = cuda_devices();
   ASSERT_EQ(devices.size(), 1u);
   EXPECT_TRUE(devices[0].usable);
   EXPECT_EQ(devices[0].name, "host run");
@@ -45,44 +44,50 @@ TEST_F(CudaDevice, AGoodOneIsListedAndMade) {
                [] { make_cuda_ops(0, DType::float64); });
 }
 
-TEST_F(CudaDevice, WithoutADriverThereIsNone) {
+/// Nothing can be listed but the reason, and no index makes a device.
+void expect_none(ErrorCode code, const std::string& reason) {
+  const std::vector<CudaInfo> devices = cuda_devices();
+  ASSERT_EQ(devices.size(), 1u);
+  EXPECT_EQ(devices[0].index, -1);
+  EXPECT_FALSE(devices[0].usable);
+  EXPECT_STREQ(error_code_name(devices[0].code), error_code_name(code));
+  EXPECT_EQ(devices[0].reason, reason);
+  for (int index : {0, 3})
+    expect_error(code, "device 'cuda:" + std::to_string(index) + "' (NVIDIA GPU): " + reason,
+                 [=] { make_cuda_ops(index, DType::float32); });
+}
+
+TEST_F(CudaDevice, WithoutADriver) {
   machine().driver_version = 0;
-  std::string reason;
-  EXPECT_TRUE(cuda_devices(&reason).empty());
-  EXPECT_EQ(reason, "no NVIDIA driver was found (looked for libcuda.so.1); install one, or use device: 'cpu'");
-  expect_error(ErrorCode::DEVICE_UNAVAILABLE, "device 'cuda:0': " + reason, [] { make_cuda_ops(0, DType::float32); });
+  expect_none(ErrorCode::DRIVER_MISSING,
+              "no NVIDIA driver was found (looked for libcuda.so.1); install one, or use device: 'cpu'");
 }
 
 TEST_F(CudaDevice, AnOldDriverIsNamedWithBothVersions) {
   machine().driver_version = 12040;
-  expect_error(ErrorCode::DRIVER_TOO_OLD,
-               "device 'cuda:0': the NVIDIA driver supports CUDA 12.4, but 13.0 is needed; update the driver, or use "
-               "device: 'cpu'",
-               [] { make_cuda_ops(0, DType::float32); });
+  expect_none(ErrorCode::DRIVER_TOO_OLD,
+              "the NVIDIA driver supports CUDA 12.4, but 13.0 is needed; update the driver, or use device: 'cpu'");
 }
 
 TEST_F(CudaDevice, ADriverWithoutAGpu) {
   machine().gpus = 0;
-  expect_error(
-      ErrorCode::DEVICE_UNAVAILABLE,
-      "device 'cuda:0': the NVIDIA driver shows no GPU (CUDA_VISIBLE_DEVICES hides those it does not name); use "
-      "device: 'cpu'",
-      [] { make_cuda_ops(0, DType::float32); });
+  expect_none(ErrorCode::DEVICE_NOT_FOUND,
+              "the NVIDIA driver shows no GPU (CUDA_VISIBLE_DEVICES hides those it does not name); use device: 'cpu'");
 }
 
 TEST_F(CudaDevice, AnIndexThatIsNotThere) {
   for (int index : {-1, 1})
-    expect_error(ErrorCode::DEVICE_UNAVAILABLE,
-                 "device 'cuda:" + std::to_string(index) + "': there are 1 GPUs, numbered from 0",
+    expect_error(ErrorCode::DEVICE_NOT_FOUND,
+                 "device 'cuda:" + std::to_string(index) + "': there is 1 GPU, numbered from 0",
                  [=] { make_cuda_ops(index, DType::float32); });
 }
 
 TEST_F(CudaDevice, AnOldGpuIsListedWithItsReasonAndRefused) {
   machine().compute_capability_major = 7;
-  const std::vector<CudaInfo> devices = cuda_devices(nullptr);
+  const std::vector<CudaInfo> devices = cuda_devices();
   ASSERT_EQ(devices.size(), 1u);
   EXPECT_FALSE(devices[0].usable);
-  EXPECT_EQ(devices[0].reason, "compute capability 7.0, but 8.0 (Ampere) or newer is needed");
+  EXPECT_EQ(devices[0].reason, "compute capability 7.0, but 8.0 (Ampere) or newer is needed; use device: 'cpu'");
   expect_error(ErrorCode::DEVICE_TOO_OLD,
                "device 'cuda:0' (host run): compute capability 7.0, but 8.0 (Ampere) or newer is needed; use device: "
                "'cpu'",
@@ -93,11 +98,8 @@ TEST_F(CudaDevice, OutOfMemoryNamesTheSizesAndEndsNothing) {
   machine().memory_bytes = 1000;
   const std::unique_ptr<Ops> ops = make_cuda_ops(0, DType::float32);
   void* some = ops->allocate(600);
-  expect_error(
-      ErrorCode::OUT_OF_MEMORY,
-      "cuda:0 has no 500 bytes in one piece left: 400 of its 1000 bytes are free. Use a smaller batch, a shorter "
-      "context, fewer cache blocks or a smaller model",
-      [&] { ops->allocate(500); });
+  expect_error(ErrorCode::OUT_OF_MEMORY, "cuda:0 has no 500 bytes in one piece left: 400 of its 1000 bytes are free",
+               [&] { ops->allocate(500); });
   ops->zero(some, 600);
   ops->release(some, 600);
   ops->release(ops->allocate(900), 900);
@@ -136,6 +138,20 @@ TEST_F(CudaDevice, AnImpossibleLaunchIsAnErrorAndAnEmptyGridIsNoWork) {
   cuda::launch(stuck, dim3(0), dim3(32), 0, stream);
   cuda::launch(stuck, dim3(3, 0), dim3(32), 0, stream);
   EXPECT_THROW(cuda::launch(stuck, dim3(1), dim3(2000), 0, stream), Error);
+}
+
+TEST_F(CudaDevice, TimesTheWorkOfItsStream) {
+  cuda::Stream stream(0);
+  bool ran = false;
+  const double seconds = stream.seconds([&] {
+    for (const auto begin = std::chrono::steady_clock::now();
+         std::chrono::steady_clock::now() - begin < std::chrono::milliseconds(5);)
+      ran = true;
+  });
+  EXPECT_TRUE(ran);
+  EXPECT_GE(seconds, 0.005);
+  EXPECT_LT(seconds, 5);
+  EXPECT_THROW(stream.seconds([&] { cuda::launch(stuck, dim3(1), dim3(32), 0, stream); }), Error);
 }
 
 TEST_F(CudaDevice, WhatAKernelReportsIsThrownOnceByTheNextWait) {

@@ -1,0 +1,248 @@
+// attention backward by tiles: one block a tile of keys for d_k and d_v, one block a tile of lanes for d_q. Both
+// compute the scores anew, so nothing is added by two blocks and no sum depends on their order. Must not know of
+// softmax beyond the log-sum-exp that the forward left.
+#pragma once
+
+#include "cuda/ops/attention_mma.cuh"
+#include "cuda/tuning.h"
+
+namespace mor::cuda {
+
+/// With p = exp(s - lse) and delta = <d_out, out>: d_v = p^T d_out, d_s = p (d_out v^T - delta), d_q = d_s k /
+/// sqrt(hd), d_k = d_s^T q / sqrt(hd).
+struct AttentionBackward {
+  Heads<const bf16> d_out, q /*[R,h,hd]*/, k, v /*[slots,kv,hd]*/;
+  const float* lse;  ///< [R,h]
+  int64_t lse_stride;
+  const float* delta;  ///< [R,h]
+  Heads<bf16> d_q, d_k, d_v;
+  Rows rows;
+  float scale;
+  bool pairs;      ///< rows of all three gradients begin at multiples of 4 bytes
+  int lane_tiles;  ///< of the longest sequence
+
+  __host__ __device__ int group() const { return q.heads / k.heads; }
+};
+
+/// What the weights of one lane need.
+struct LaneValues {
+  float lse_log2, delta;
+  int visible;
+};
+
+__device__ __forceinline__ LaneValues lane_values(const AttentionBackward& in, const Lanes& lanes, int lane) {
+  if (lane >= lanes.count) return {0, 0, 0};
+  const int64_t row = lanes.row(lane), head = lanes.head(lane);
+  return {in.lse[row * in.lse_stride + head] * kLog2E, in.delta[row * in.q.heads + head], in.rows.visible[row]};
+}
+
+template <int kThreads, bool aligned, class Tile>
+__device__ __forceinline__ void load_lanes(const Tile& to, const Heads<const bf16>& heads, const Lanes& lanes,
+                                           int first) {
+  load_heads<kThreads, aligned>(to, heads.head_dim, heads.data, [&](int i) {
+    return first + i < lanes.count ? heads.at(lanes.row(first + i), lanes.head(first + i)) : nullptr;
+  });
+}
+
+template <int kThreads, bool aligned, class Tile>
+__device__ __forceinline__ void load_keys(const Tile& to, const Heads<const bf16>& heads, int64_t first_slot,
+                                          int key_head, int first, int keys) {
+  load_heads<kThreads, aligned>(to, heads.head_dim, heads.data, [&](int i) {
+    return first + i < keys ? heads.at(first_slot + first + i, key_head) : nullptr;
+  });
+}
+
+/// Scores and d_p [16, n] become weights and d_s, in place; value(n, i) is that of the lane an element belongs to.
+template <int kTiles, class Value, class Key>
+__device__ __forceinline__ void weigh(float (&scores)[kTiles][4], float (&d_p)[kTiles][4], float scale_log2,
+                                      const Value& value, const Key& key) {
+#pragma unroll
+  for (int n = 0; n < kTiles; ++n)
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const LaneValues lane = value(n, i);
+      const float p = key(n, i) < lane.visible ? fast_exp2(scores[n][i] * scale_log2 - lane.lse_log2) : 0.0f;
+      scores[n][i] = p;
+      d_p[n][i] = p * (d_p[n][i] - lane.delta);
+    }
+}
+
+/// The block's keys stay, the lanes that see them pass. Scores are kept transposed, keys down and lanes across, so that
+/// weights are left factors of both sums as they stand in registers. A warp holds 16 keys.
+template <int kHeadDim, class Shape, bool aligned>
+__global__ void __launch_bounds__(Shape::threads, Shape::resident)
+    attention_d_kv_mma_kernel(const AttentionBackward in) {
+  constexpr int kKeys = Shape::lanes, kLanes = Shape::keys;
+  using KeyTile = MatrixTile<kKeys, kHeadDim>;
+  using LaneTile = MatrixTile<kLanes, kHeadDim>;
+  bf16* shared = dynamic_shared<bf16>();
+  const KeyTile k_tile{shared}, v_tile{shared + KeyTile::elements};
+  const auto q_tile = [&](int i) { return LaneTile{shared + 2 * KeyTile::elements + i % 2 * LaneTile::elements}; };
+  const auto d_out_tile = [&](int i) {
+    return LaneTile{shared + 2 * KeyTile::elements + (2 + i % 2) * LaneTile::elements};
+  };
+  auto* values = reinterpret_cast<LaneValues*>(shared + 2 * KeyTile::elements + 4 * LaneTile::elements);  // [2,kLanes]
+
+  // Keys at the front are seen by most lanes: they begin first.
+  const int lists = in.rows.sequences * in.k.heads, list = static_cast<int>(blockIdx.x) % lists;
+  const int s = list / in.k.heads, key_head = list % in.k.heads;
+  const int first_key = static_cast<int>(blockIdx.x) / lists * kKeys;
+  const Lanes lanes(in.rows, s, key_head, in.group());
+  const int keys = visible_of(in.rows, lanes, lanes.count - 1);
+  if (lanes.count == 0 || first_key >= keys) return;
+  int first_lane = 0;  // the first that sees any of these keys
+  for (int none = lanes.count; first_lane < none;) {
+    const int middle = first_lane + (none - first_lane) / 2;
+    if (visible_of(in.rows, lanes, middle) > first_key)
+      none = middle;
+    else
+      first_lane = middle + 1;
+  }
+  const int64_t first_slot = in.rows.key_start[s];
+  load_keys<Shape::threads, aligned>(k_tile, in.k, first_slot, key_head, first_key, keys);
+  load_keys<Shape::threads, aligned>(v_tile, in.v, first_slot, key_head, first_key, keys);
+  load_lanes<Shape::threads, aligned>(q_tile(0), in.q, lanes, first_lane);
+  load_lanes<Shape::threads, aligned>(d_out_tile(0), in.d_out, lanes, first_lane);
+  async_copy_commit();
+  const int thread = static_cast<int>(threadIdx.x);
+  if (thread < kLanes) values[thread] = lane_values(in, lanes, first_lane + thread);
+
+  const int warp_key = thread / 32 * 16, group = thread % 32 / 4, pair = thread % 4 * 2;
+  LeftRows<KeyTile, kHeadDim == 64> k(k_tile, warp_key), v(v_tile, warp_key);
+  float d_k[kHeadDim / 8][4] = {}, d_v[kHeadDim / 8][4] = {};
+  const float scale_log2 = in.scale * kLog2E;
+  const int tiles = (lanes.count - first_lane + kLanes - 1) / kLanes;
+  for (int tile = 0; tile < tiles; ++tile) {
+    async_copy_wait<0>();
+    __syncthreads();  // this tile has come for everybody, and everybody has left the one before
+    if (tile == 0) {
+      k.keep();
+      v.keep();
+    }
+    LaneValues next = {0, 0, 0};
+    if (tile + 1 < tiles) {
+      const int first = first_lane + (tile + 1) * kLanes;
+      load_lanes<Shape::threads, aligned>(q_tile(tile + 1), in.q, lanes, first);
+      load_lanes<Shape::threads, aligned>(d_out_tile(tile + 1), in.d_out, lanes, first);
+      if (thread < kLanes) next = lane_values(in, lanes, first + thread);
+    }
+    async_copy_commit();
+    float scores[kLanes / 8][4], d_p[kLanes / 8][4];
+    multiply_rows(scores, k, q_tile(tile));
+    multiply_rows(d_p, v, d_out_tile(tile));
+    const LaneValues* of_lane = values + tile % 2 * kLanes;
+    weigh(
+        scores, d_p, scale_log2, [&](int n, int i) { return of_lane[8 * n + pair + i % 2]; },
+        [&](int, int i) { return first_key + warp_key + group + i / 2 * 8; });
+    add_weighted(d_v, scores, d_out_tile(tile));
+    add_weighted(d_k, d_p, q_tile(tile));
+    if (thread < kLanes) values[(tile + 1) % 2 * kLanes + thread] = next;
+  }
+  async_copy_wait<0>();
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const int key = first_key + warp_key + group + 8 * half;
+    if (key >= keys) continue;
+    bf16 *k_to = in.d_k.at(first_slot + key, key_head), *v_to = in.d_v.at(first_slot + key, key_head);
+#pragma unroll
+    for (int n = 0; n < kHeadDim / 8; ++n) {
+      add_pair(k_to, 8 * n + pair, in.k.head_dim, in.pairs, d_k[n][2 * half] * in.scale,
+               d_k[n][2 * half + 1] * in.scale);
+      add_pair(v_to, 8 * n + pair, in.k.head_dim, in.pairs, d_v[n][2 * half], d_v[n][2 * half + 1]);
+    }
+  }
+}
+
+/// The block's lanes stay, the keys that they see pass. A warp holds 16 lanes.
+template <int kHeadDim, class Shape, bool aligned>
+__global__ void __launch_bounds__(Shape::threads, Shape::resident)
+    attention_d_q_mma_kernel(const AttentionBackward in) {
+  constexpr int kKeys = Shape::keys, kLanes = Shape::lanes;
+  using LaneTile = MatrixTile<kLanes, kHeadDim>;
+  using KeyTile = MatrixTile<kKeys, kHeadDim>;
+  bf16* shared = dynamic_shared<bf16>();
+  const LaneTile q_tile{shared}, d_out_tile{shared + LaneTile::elements};
+  const auto k_tile = [&](int i) { return KeyTile{shared + 2 * LaneTile::elements + i % 2 * KeyTile::elements}; };
+  const auto v_tile = [&](int i) { return KeyTile{shared + 2 * LaneTile::elements + (2 + i % 2) * KeyTile::elements}; };
+
+  // Later tiles see more keys: they begin first.
+  const int lists = in.rows.sequences * in.k.heads, list = static_cast<int>(blockIdx.x) % lists;
+  const int s = list / in.k.heads, key_head = list % in.k.heads;
+  const int first_lane = (in.lane_tiles - 1 - static_cast<int>(blockIdx.x) / lists) * kLanes;
+  const Lanes lanes(in.rows, s, key_head, in.group());
+  if (first_lane >= lanes.count) return;
+  const int keys = visible_of(in.rows, lanes, min(first_lane + kLanes, lanes.count) - 1);
+  const int64_t first_slot = in.rows.key_start[s];
+  const auto load_tile = [&](int tile) {
+    load_keys<Shape::threads, aligned>(k_tile(tile), in.k, first_slot, key_head, tile * kKeys, keys);
+    load_keys<Shape::threads, aligned>(v_tile(tile), in.v, first_slot, key_head, tile * kKeys, keys);
+  };
+  const int tiles = (keys + kKeys - 1) / kKeys;
+  load_lanes<Shape::threads, aligned>(q_tile, in.q, lanes, first_lane);
+  load_lanes<Shape::threads, aligned>(d_out_tile, in.d_out, lanes, first_lane);
+  if (tiles > 0) load_tile(0);
+  async_copy_commit();
+
+  const int warp_lane = static_cast<int>(threadIdx.x / 32) * 16;
+  const int group = static_cast<int>(threadIdx.x % 32) / 4, pair = static_cast<int>(threadIdx.x % 4) * 2;
+  const LaneValues values[2] = {lane_values(in, lanes, first_lane + warp_lane + group),
+                                lane_values(in, lanes, first_lane + warp_lane + group + 8)};
+  LeftRows<LaneTile, kHeadDim == 64> q(q_tile, warp_lane), d_out(d_out_tile, warp_lane);
+  float d_q[kHeadDim / 8][4] = {};
+  const float scale_log2 = in.scale * kLog2E;
+  for (int tile = 0; tile < tiles; ++tile) {
+    async_copy_wait<0>();
+    __syncthreads();  // this tile has come for everybody, and everybody has left the one before
+    if (tile == 0) {
+      q.keep();
+      d_out.keep();
+    }
+    if (tile + 1 < tiles) load_tile(tile + 1);
+    async_copy_commit();
+    float scores[kKeys / 8][4], d_p[kKeys / 8][4];
+    multiply_rows(scores, q, k_tile(tile));
+    multiply_rows(d_p, d_out, v_tile(tile));
+    weigh(
+        scores, d_p, scale_log2, [&](int, int i) { return values[i / 2]; },
+        [&](int n, int i) { return tile * kKeys + 8 * n + pair + i % 2; });
+    add_weighted(d_q, d_p, k_tile(tile));
+  }
+  async_copy_wait<0>();
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const int lane = first_lane + warp_lane + group + 8 * half;
+    if (lane >= lanes.count) continue;
+    bf16* to = in.d_q.at(lanes.row(lane), lanes.head(lane));
+#pragma unroll
+    for (int n = 0; n < kHeadDim / 8; ++n)
+      store_pair(to, 8 * n + pair, in.q.head_dim, in.pairs, d_q[n][2 * half] * in.scale,
+                 d_q[n][2 * half + 1] * in.scale);
+  }
+}
+
+constexpr unsigned kDeltaThreads = 256, kDeltaLanes = 8;
+
+/// delta[row, head] = <d_out, out>: eight threads a head.
+template <int N>
+__global__ void __launch_bounds__(kDeltaThreads)
+    attention_delta_kernel(int64_t units, const Heads<const bf16> d_out, const Heads<const bf16> out,
+                           float* delta /*[R,h]*/) {
+  const int64_t unit = static_cast<int64_t>(blockIdx.x) * (kDeltaThreads / kDeltaLanes) + threadIdx.x / kDeltaLanes;
+  float sum = 0;
+  if (unit < units) {
+    const int64_t row = unit / out.heads, head = unit % out.heads;
+    const bf16 *a = d_out.at(row, head), *b = out.at(row, head);
+    for (int c = static_cast<int>(threadIdx.x % kDeltaLanes) * N; c < out.head_dim; c += kDeltaLanes * N) {
+      float x[N], y[N];
+      load(x, a + c);
+      load(y, b + c);
+#pragma unroll
+      for (int i = 0; i < N; ++i) sum += x[i] * y[i];
+    }
+  }
+#pragma unroll
+  for (int offset = kDeltaLanes / 2; offset > 0; offset /= 2) sum += __shfl_xor_sync(kAllLanes, sum, offset);
+  if (unit < units && threadIdx.x % kDeltaLanes == 0) delta[unit] = sum;
+}
+
+}  // namespace mor::cuda

@@ -1,0 +1,119 @@
+// attention backward without tiles: one warp a row and head for d_q, one warp a key and key head for d_k and d_v, so
+// that nothing is added by two; for float32 and for head dims that the tiles do not take. Must not know when it is
+// chosen.
+#pragma once
+
+#include "cuda/ops/attention.cuh"
+#include "cuda/tile/reduce.cuh"
+
+namespace mor::cuda {
+
+/// What both kernels read; with p = exp(s - lse) and delta = <d_out, out>: d_s = p (<d_out, v> - delta) / sqrt(hd).
+template <class T>
+struct Inputs {
+  Heads<const T> d_out, q, k, v;
+  const float* lse;  ///< [R,h]
+  int64_t lse_stride;
+  float* delta;  ///< [R,h], written by the first kernel
+  float scale;
+};
+
+/// A weight and a score's gradient.
+struct Pair {
+  float p, d_s;
+};
+
+template <int N, class T>
+__device__ Pair pair_of(const Inputs<T>& in, int row, int head, int64_t slot, int key_head, float delta) {
+  const float score = dot<N>(in.q.at(row, head), in.k.at(slot, key_head), in.q.head_dim) * in.scale;
+  const float d_p = dot<N>(in.d_out.at(row, head), in.v.at(slot, key_head), in.q.head_dim);
+  const float p = expf(score - in.lse[row * in.lse_stride + head]);
+  return {p, p * (d_p - delta) * in.scale};
+}
+
+template <int N, class T>
+__global__ void __launch_bounds__(32 * kWarpsPerBlock)
+    attention_d_q_warp_kernel(const Inputs<T> in, const Heads<const T> out, const Rows rows, const Heads<T> d_q) {
+  __shared__ float d_s[kWarpsPerBlock][32];
+  const int warp = static_cast<int>(threadIdx.x / 32), lane = static_cast<int>(threadIdx.x % 32);
+  const int64_t unit = static_cast<int64_t>(blockIdx.x) * kWarpsPerBlock + warp;
+  if (unit >= static_cast<int64_t>(rows.count) * in.q.heads) return;
+  const int row = static_cast<int>(unit / in.q.heads), head = static_cast<int>(unit % in.q.heads);
+  const int s = sequence_of(rows, row), visible = rows.visible[row], head_dim = in.q.head_dim;
+  const int key_head = head / (in.q.heads / in.k.heads);
+  float delta = 0;
+  for (int c = lane; c < head_dim; c += 32)
+    delta += to_float(in.d_out.at(row, head)[c]) * to_float(out.at(row, head)[c]);
+  delta = warp_sum(delta);
+  if (lane == 0) in.delta[unit] = delta;
+  float sum[kElementsPerLane] = {};
+  for (int first = 0; first < visible; first += 32) {
+    const int n = visible - first < 32 ? visible - first : 32;
+    if (lane < n) d_s[warp][lane] = pair_of<N>(in, row, head, key_slot(rows, s, first + lane), key_head, delta).d_s;
+    __syncwarp();
+    for (int j = 0; j < n; ++j) {
+      const T* key = in.k.at(key_slot(rows, s, first + j), key_head);
+#pragma unroll
+      for (int e = 0; e < kElementsPerLane; ++e)
+        if (lane + 32 * e < head_dim) sum[e] += d_s[warp][j] * to_float(key[lane + 32 * e]);
+    }
+    __syncwarp();
+  }
+#pragma unroll
+  for (int e = 0; e < kElementsPerLane; ++e)
+    if (lane + 32 * e < head_dim) d_q.at(row, head)[lane + 32 * e] = from_float<T>(sum[e]);
+}
+
+template <int N, class T>
+__global__ void __launch_bounds__(32 * kWarpsPerBlock)
+    attention_d_kv_warp_kernel(const Inputs<T> in, const Rows rows, const Heads<T> d_k, const Heads<T> d_v) {
+  __shared__ Pair pairs[kWarpsPerBlock][32];
+  const int warp = static_cast<int>(threadIdx.x / 32), lane = static_cast<int>(threadIdx.x % 32);
+  const int64_t unit = static_cast<int64_t>(blockIdx.x) * kWarpsPerBlock + warp;
+  const int64_t key = unit / in.k.heads;
+  const int key_head = static_cast<int>(unit % in.k.heads), s = static_cast<int>(key / rows.max_keys);
+  if (s >= rows.sequences) return;
+  const int j = static_cast<int>(key % rows.max_keys), last = rows.start[s + 1];
+  // Later rows see no fewer keys: the rows that see this one are the last ones of the sequence.
+  int begin = rows.start[s], none = last;
+  while (begin < none) {
+    const int middle = begin + (none - begin) / 2;
+    if (rows.visible[middle] > j)
+      none = middle;
+    else
+      begin = middle + 1;
+  }
+  if (begin == last) return;
+  const int64_t slot = key_slot(rows, s, j);
+  const int group = in.q.heads / in.k.heads, head_dim = in.q.head_dim;
+  float k_sum[kElementsPerLane] = {}, v_sum[kElementsPerLane] = {};
+  for (int head = key_head * group; head < (key_head + 1) * group; ++head)
+    for (int first = begin; first < last; first += 32) {
+      const int n = last - first < 32 ? last - first : 32, row = first + lane;
+      if (lane < n)
+        pairs[warp][lane] =
+            pair_of<N>(in, row, head, slot, key_head, in.delta[static_cast<int64_t>(row) * in.q.heads + head]);
+      __syncwarp();
+      for (int i = 0; i < n; ++i) {
+        const T *query = in.q.at(first + i, head), *d_out = in.d_out.at(first + i, head);
+        const Pair pair = pairs[warp][i];
+#pragma unroll
+        for (int e = 0; e < kElementsPerLane; ++e)
+          if (lane + 32 * e < head_dim) {
+            k_sum[e] += pair.d_s * to_float(query[lane + 32 * e]);
+            v_sum[e] += pair.p * to_float(d_out[lane + 32 * e]);
+          }
+      }
+      __syncwarp();
+    }
+  T *k_to = d_k.at(slot, key_head), *v_to = d_v.at(slot, key_head);
+#pragma unroll
+  for (int e = 0; e < kElementsPerLane; ++e) {
+    const int c = lane + 32 * e;
+    if (c >= head_dim) continue;
+    k_to[c] = from_float<T>(to_float(k_to[c]) + k_sum[e]);
+    v_to[c] = from_float<T>(to_float(v_to[c]) + v_sum[e]);
+  }
+}
+
+}  // namespace mor::cuda

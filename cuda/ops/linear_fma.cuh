@@ -1,0 +1,99 @@
+// The matrix product of linear in float32, by FMA. Must not know which of the three products it computes, or what
+// happens to an element.
+#pragma once
+
+#include "cuda/launch.h"
+
+namespace mor::cuda {
+
+constexpr int kFmaThreads = 128;
+constexpr int kFmaTile = 64;              // rows and columns of the product that a block computes
+constexpr int kFmaDepth = 32;             // of the inner extent at a time
+constexpr int kFmaPitch = kFmaDepth + 1;  // of a tile's rows in shared memory, so that lanes fall into different banks
+
+/// A factor as [rows, depth], whichever way it lies in memory.
+struct FmaFactor {
+  const float* data;
+  int64_t rows, depth, row_stride, depth_stride;
+};
+
+/// Rows [first_row, + kFmaTile) and depth [first, + kFmaDepth) of a factor, zeros where it ends.
+__device__ inline void load_tile(const FmaFactor& factor, int64_t first_row, int64_t first,
+                                 float (&tile)[kFmaTile][kFmaPitch]) {
+  const bool along_depth = factor.depth_stride == 1;
+  for (int i = static_cast<int>(threadIdx.x); i < kFmaTile * kFmaDepth; i += kFmaThreads) {
+    const int row = along_depth ? i / kFmaDepth : i % kFmaTile, depth = along_depth ? i % kFmaDepth : i / kFmaTile;
+    const bool inside = first_row + row < factor.rows && first + depth < factor.depth;
+    tile[row][depth] =
+        inside ? factor.data[(first_row + row) * factor.row_stride + (first + depth) * factor.depth_stride] : 0.0f;
+  }
+}
+
+/// A thread's share of a tile of the product, 8 x 4: rows from row(), every 16th column from column().
+class FmaProduct {
+ public:
+  /// Adds the product of two tiles, of which the first has `rows` rows that count.
+  __device__ void add(const float (&a)[kFmaTile][kFmaPitch], const float (&b)[kFmaTile][kFmaPitch], int64_t rows) {
+    if (row() >= rows) return;
+    for (int depth = 0; depth < kFmaDepth; ++depth) {
+      float right[4];
+#pragma unroll
+      for (int n = 0; n < 4; ++n) right[n] = b[column() + 16 * n][depth];
+#pragma unroll
+      for (int m = 0; m < 8; ++m) {
+        const float left = a[row() + m][depth];
+#pragma unroll
+        for (int n = 0; n < 4; ++n) sum_[m][n] += left * right[n];
+      }
+    }
+  }
+  /// Calls body(row, column, value) with places in the tile.
+  template <class Body>
+  __device__ void for_each(const Body& body) const {
+#pragma unroll
+    for (int m = 0; m < 8; ++m)
+#pragma unroll
+      for (int n = 0; n < 4; ++n) body(row() + m, column() + 16 * n, sum_[m][n]);
+  }
+
+ private:
+  static __device__ int row() {
+    return static_cast<int>(threadIdx.x / 16) * 8;
+  }
+  static __device__ int column() {
+    return static_cast<int>(threadIdx.x % 16);
+  }
+  float sum_[8][4] = {};
+};
+
+/// a b^T, every element given to epilogue(row, column, value) once. Each element's sum runs over rising depth, whatever
+/// the rows.
+template <class Epilogue>
+__global__ void __launch_bounds__(kFmaThreads)
+    fma_product_kernel(const FmaFactor a, const FmaFactor b, const Epilogue epilogue) {
+  __shared__ float a_tile[kFmaTile][kFmaPitch];
+  __shared__ float b_tile[kFmaTile][kFmaPitch];
+  const unsigned row_tiles = static_cast<unsigned>((a.rows + kFmaTile - 1) / kFmaTile);
+  const int64_t first_row = static_cast<int64_t>(blockIdx.x % row_tiles) * kFmaTile;
+  const int64_t first_column = static_cast<int64_t>(blockIdx.x / row_tiles) * kFmaTile;
+  FmaProduct product;
+  for (int64_t depth = 0; depth < a.depth; depth += kFmaDepth) {
+    load_tile(a, first_row, depth, a_tile);
+    load_tile(b, first_column, depth, b_tile);
+    __syncthreads();
+    product.add(a_tile, b_tile, a.rows - first_row);
+    __syncthreads();
+  }
+  product.for_each([&](int row, int column, float value) {
+    if (first_row + row < a.rows && first_column + column < b.rows)
+      epilogue(first_row + row, first_column + column, value);
+  });
+}
+
+template <class Epilogue>
+void multiply(Stream& stream, const FmaFactor& a, const FmaFactor& b, const Epilogue& epilogue) {
+  const int64_t tiles = (a.rows + kFmaTile - 1) / kFmaTile * ((b.rows + kFmaTile - 1) / kFmaTile);
+  launch(fma_product_kernel<Epilogue>, dim3(blocks_for(tiles, 1)), dim3(kFmaThreads), 0, stream, a, b, epilogue);
+}
+
+}  // namespace mor::cuda

@@ -1,0 +1,171 @@
+// The matrix product of linear in bf16: tiles brought to shared memory some steps ahead, multiplied by mma.sync. Must
+// not know which of the three products it computes, or what happens to an element.
+#pragma once
+
+#include "cuda/tile/matrix_tile.cuh"
+#include "cuda/tile/shared.cuh"
+#include "cuda/tuning.h"
+
+namespace mor::cuda {
+
+/// A factor [rows, depth] of a product a b^T in device memory; its tensor's rows lie `stride` elements apart. How it
+/// lies, rows along depth or, transposed, depth along rows, is the kernel's parameter.
+struct MmaFactor {
+  const bf16* data;
+  int64_t rows, depth, stride;
+};
+
+/// Brings kRows rows at kDepth of the inner extent of one factor to shared memory, step after step.
+template <int kRows, int kDepth, int kThreads, bool transposed, bool aligned>
+class TileLoader {
+ public:
+  using Tile = MatrixTile<transposed ? kDepth : kRows, transposed ? kRows : kDepth>;
+
+  __device__ TileLoader(const MmaFactor& factor, int64_t first_row, int64_t first_depth, int64_t end_depth)
+      : stride_(factor.stride),
+        data_(factor.data),
+        row_(transposed ? first_depth : first_row),
+        column_(transposed ? first_row : first_depth),
+        rows_(transposed ? end_depth : factor.rows),
+        columns_(transposed ? factor.rows : end_depth) {
+    row_ += static_cast<int>(threadIdx.x) / Tile::chunks;
+    column_ += static_cast<int>(threadIdx.x) % Tile::chunks * 8;
+  }
+
+  /// Begins to load the tile of the current step and goes on to the next.
+  __device__ __forceinline__ void next(const Tile& to) {
+    const int row = static_cast<int>(threadIdx.x) / Tile::chunks, chunk = static_cast<int>(threadIdx.x) % Tile::chunks;
+    const int count = chunk_count(column_, columns_);
+    const bf16* from = data_ + row_ * stride_ + column_;
+#pragma unroll
+    for (int i = 0; i < kCopies; ++i) {
+      const bool inside = count > 0 && row_ + i * kRowsAtOnce < rows_;
+      copy_chunk<aligned>(to.chunk(row + i * kRowsAtOnce, chunk), inside ? from + i * kRowsAtOnce * stride_ : data_,
+                          inside ? count : 0);
+    }
+    (transposed ? row_ : column_) += kDepth;
+  }
+
+ private:
+  static constexpr int kRowsAtOnce = kThreads / Tile::chunks;
+  static constexpr int kCopies = Tile::rows / kRowsAtOnce;
+  static_assert(kThreads % Tile::chunks == 0 && Tile::rows % kRowsAtOnce == 0);
+  int64_t stride_;
+  const bf16* data_;
+  int64_t row_, column_;    ///< of this thread's first chunk
+  int64_t rows_, columns_;  ///< where the factor's tensor, or the stretch of depth, ends
+};
+
+/// A warp's share of a tile of the product, kRows x kColumns.
+template <int kRows, int kColumns>
+class WarpProduct {
+ public:
+  static constexpr int kDown = kRows / 16, kAcross = kColumns / 8;
+  static_assert(kRows % 16 == 0 && kColumns % 16 == 0);
+
+  /// Adds the product of a's rows from `row` and b's rows from `column` over the whole depth of the tiles. The factors
+  /// of the next 16 are loaded before those of this 16 are multiplied.
+  template <bool a_transposed, bool b_transposed, int kDepth, class ATile, class BTile>
+  __device__ __forceinline__ void add(const ATile& a, const BTile& b, int row, int column) {
+    uint32_t left[2][kDown][4], right[2][kAcross][2];
+    load<a_transposed, b_transposed>(left[0], right[0], a, b, row, column, 0);
+#pragma unroll
+    for (int step = 0; step < kDepth / 16; ++step) {
+      if (step + 1 < kDepth / 16)
+        load<a_transposed, b_transposed>(left[(step + 1) % 2], right[(step + 1) % 2], a, b, row, column,
+                                         (step + 1) * 16);
+#pragma unroll
+      for (int m = 0; m < kDown; ++m)
+#pragma unroll
+        for (int n = 0; n < kAcross; ++n) mma_16x8x16(sum_[m][n], left[step % 2][m], right[step % 2][n]);
+    }
+  }
+
+  /// Calls body(row, column, first, second) with the place of two neighbours in the warp's share.
+  template <class Body>
+  __device__ __forceinline__ void for_each_pair(const Body& body) const {
+    const int lane = static_cast<int>(threadIdx.x % 32);
+#pragma unroll
+    for (int m = 0; m < kDown; ++m)
+#pragma unroll
+      for (int half = 0; half < 2; ++half)
+#pragma unroll
+        for (int n = 0; n < kAcross; ++n)
+          body(16 * m + 8 * half + lane / 4, 8 * n + lane % 4 * 2, sum_[m][n][2 * half], sum_[m][n][2 * half + 1]);
+  }
+
+ private:
+  template <bool a_transposed, bool b_transposed, class ATile, class BTile>
+  __device__ __forceinline__ static void load(uint32_t (&left)[kDown][4], uint32_t (&right)[kAcross][2], const ATile& a,
+                                              const BTile& b, int row, int column, int depth) {
+#pragma unroll
+    for (int m = 0; m < kDown; ++m) load_left<a_transposed>(left[m], a, row + 16 * m, depth);
+#pragma unroll
+    for (int n = 0; n < kAcross; n += 2) load_right<b_transposed>(right[n], right[n + 1], b, column + 8 * n, depth);
+  }
+  float sum_[kDown][kAcross][4] = {};
+};
+
+/// a b^T, its elements given to epilogue(split, row, column, first, second) in pairs of neighbours; `second` lies
+/// beyond the last column where the columns are odd. Block y computes the y-th stretch of split_depth (a multiple of
+/// Shape::depth) of the inner extent. Every element's sum runs over rising depth, 16 at a time, in one accumulator: it
+/// depends on neither Shape nor rows.
+template <class Shape, bool a_transposed, bool b_transposed, bool aligned, class Epilogue>
+__global__ void __launch_bounds__(Shape::threads, Shape::resident)
+    mma_product_kernel(const MmaFactor a, const MmaFactor b, int64_t split_depth, const Epilogue epilogue) {
+  using ALoader = TileLoader<Shape::rows, Shape::depth, Shape::threads, a_transposed, aligned>;
+  using BLoader = TileLoader<Shape::columns, Shape::depth, Shape::threads, b_transposed, aligned>;
+  using ATile = typename ALoader::Tile;
+  using BTile = typename BLoader::Tile;
+  constexpr int kStages = Shape::stages;
+  bf16* shared = dynamic_shared<bf16>();
+  const auto a_tile = [&](int stage) { return ATile{shared + stage * ATile::elements}; };
+  const auto b_tile = [&](int stage) { return BTile{shared + kStages * ATile::elements + stage * BTile::elements}; };
+
+  // Bands of kBand tiles of rows, each from its first to its last column: blocks that run at the same time share their
+  // parts of both factors in the L2 cache.
+  const int64_t row_tiles = (a.rows + Shape::rows - 1) / Shape::rows;
+  const int64_t column_tiles = (b.rows + Shape::columns - 1) / Shape::columns;
+  const int64_t band = blockIdx.x / (kBand * column_tiles) * kBand, in_band = blockIdx.x % (kBand * column_tiles);
+  const int64_t band_rows = row_tiles - band < kBand ? row_tiles - band : kBand;
+  const int64_t first_row = (band + in_band % band_rows) * Shape::rows;
+  const int64_t first_column = in_band / band_rows * Shape::columns;
+  const int64_t begin = blockIdx.y * split_depth, end = begin + split_depth < a.depth ? begin + split_depth : a.depth;
+  const int steps = static_cast<int>((end - begin + Shape::depth - 1) / Shape::depth);
+  ALoader a_loader(a, first_row, begin, end);
+  BLoader b_loader(b, first_column, begin, end);
+
+  const int warp = static_cast<int>(threadIdx.x / 32);
+  WarpProduct<Shape::rows / Shape::warps_down, Shape::columns / Shape::warps_across> product;
+  const int row = warp / Shape::warps_across * (Shape::rows / Shape::warps_down);
+  const int column = warp % Shape::warps_across * (Shape::columns / Shape::warps_across);
+  const bool busy = first_row + row < a.rows && first_column + column < b.rows;
+
+#pragma unroll
+  for (int stage = 0; stage < kStages - 1; ++stage) {
+    if (stage < steps) {
+      a_loader.next(a_tile(stage));
+      b_loader.next(b_tile(stage));
+    }
+    async_copy_commit();
+  }
+  int stage = 0, next_stage = kStages - 1;
+  for (int step = 0; step < steps; ++step) {
+    async_copy_wait<kStages - 2>();
+    __syncthreads();  // this stage has come for everybody, and everybody has left the one that is loaded now
+    if (step + kStages - 1 < steps) {
+      a_loader.next(a_tile(next_stage));
+      b_loader.next(b_tile(next_stage));
+    }
+    async_copy_commit();
+    if (busy) product.template add<a_transposed, b_transposed, Shape::depth>(a_tile(stage), b_tile(stage), row, column);
+    stage = stage + 1 == kStages ? 0 : stage + 1;
+    next_stage = next_stage + 1 == kStages ? 0 : next_stage + 1;
+  }
+  product.for_each_pair([&](int r, int c, float first, float second) {
+    if (first_row + row + r < a.rows && first_column + column + c < b.rows)
+      epilogue(blockIdx.y, first_row + row + r, first_column + column + c, first, second);
+  });
+}
+
+}  // namespace mor::cuda

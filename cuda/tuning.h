@@ -1,0 +1,79 @@
+// Tile sizes of the tuned kernels and the rules that choose among them: one place to turn when a figure is measured.
+// Must not know of kernels.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+namespace mor::cuda {
+
+/// Blocks that keep every multiprocessor of a large GPU busy (an H200 has 132, an A100 108). Only speed depends on it.
+constexpr int64_t kBusyBlocks = 132;
+
+/// One block's share of a matrix product in bf16: `rows` x `columns` of it by warps_down x warps_across warps, the
+/// inner extent in steps of `depth`, of which `stages` lie in shared memory. resident: blocks that share a
+/// multiprocessor, which bounds a thread's registers.
+template <int rows_, int columns_, int depth_, int stages_, int warps_down_, int warps_across_, int resident_>
+struct ProductTile {
+  static constexpr int rows = rows_, columns = columns_, depth = depth_, stages = stages_;
+  static constexpr int warps_down = warps_down_, warps_across = warps_across_, resident = resident_;
+  static constexpr int threads = 32 * warps_down * warps_across;
+  static constexpr size_t shared_bytes = size_t{2} * stages * depth * (rows + columns);
+};
+
+// Shared memory stays below the 99 KiB that the smallest GPU supported here (compute capability 8.6) gives a block;
+// only WideProduct needs 144, which 8.0 and 9.0 give.
+using WideProduct = ProductTile<128, 256, 64, 3, 2, 4, 1>;   ///< bound by arithmetic: fewest bytes from the L2 cache
+using LargeProduct = ProductTile<128, 128, 64, 3, 2, 2, 2>;  ///< the same where wide tiles would be too few or too big
+using MediumProduct = ProductTile<64, 64, 64, 4, 2, 2, 3>;   ///< where large tiles would be too few
+using NarrowProduct = ProductTile<64, 32, 64, 5, 2, 2, 3>;   ///< bound by memory: up to 64 rows read the weights once
+using DecodeProduct = ProductTile<16, 16, 128, 6, 1, 1, 4>;  ///< the same for up to 16 rows: a warp to 16 columns
+
+/// Tiles of rows that go through all columns together (linear_mma.cuh).
+constexpr int64_t kBand = 16;
+
+template <class Tile>
+constexpr int64_t product_tiles(int64_t rows, int64_t columns) {
+  return (rows + Tile::rows - 1) / Tile::rows * ((columns + Tile::columns - 1) / Tile::columns);
+}
+
+enum class ProductClass { decode, narrow, medium, large, wide };
+
+/// shared_bytes: what the GPU gives one block. The tile never changes a result: every element is one sum over rising
+/// depth, 16 at a time (mma_16x8x16), so a row gets the same bits in every class.
+constexpr ProductClass product_class(int64_t rows, int64_t columns, size_t shared_bytes) {
+  if (rows <= DecodeProduct::rows) return ProductClass::decode;
+  if (rows <= NarrowProduct::rows) return ProductClass::narrow;
+  if (product_tiles<LargeProduct>(rows, columns) < kBusyBlocks) return ProductClass::medium;
+  if (product_tiles<WideProduct>(rows, columns) < kBusyBlocks || shared_bytes < WideProduct::shared_bytes)
+    return ProductClass::large;
+  return ProductClass::wide;
+}
+
+/// Into how many stretches the inner extent of a weight's gradient is cut, each summed by blocks of its own. At least
+/// 512 deep, so that adding up the partial sums stays cheap.
+constexpr int64_t product_splits(int64_t tiles, int64_t depth) {
+  return std::max<int64_t>(1, std::min((2 * kBusyBlocks) / std::max<int64_t>(tiles, 1), depth / 512));
+}
+
+/// A block of attention: warps of 16 x down lanes each, keys in tiles of `keys`.
+template <int keys_, int down_, int warps_, int resident_>
+struct AttentionTile {
+  static constexpr int keys = keys_, down = down_, lanes = 16 * down_ * warps_, threads = 32 * warps_;
+  static constexpr int resident = resident_;
+};
+
+/// Forward over many rows. More lanes a warp halve the traffic of shared memory a FLOP; at head dim 128 registers do
+/// not suffice for it.
+template <int head_dim>
+using LongAttention = AttentionTile<64, head_dim == 64 ? 2 : 1, 4, 2>;
+/// Forward over sequences of at most 16 lanes: bound by memory, one warp a block.
+using DecodeAttention = AttentionTile<64, 1, 1, 4>;
+/// Keys that one block of DecodeAttention reads: a fixed number, so that a row's sums depend on nothing else.
+constexpr int kDecodeStretch = 256;
+
+/// Backward: a warp holds 16 keys (or lanes) and meets the other side in tiles of `keys`.
+template <int head_dim>
+using BackwardAttention = AttentionTile<head_dim == 64 ? 64 : 32, 1, 4, 2>;
+
+}  // namespace mor::cuda

@@ -1,0 +1,48 @@
+// cross_entropy over more rows than one chunk of logits holds. Must not know how large a chunk is beyond that.
+#include "test/ops/harness.h"
+
+namespace mor::test {
+namespace {
+
+TEST(CrossEntropyChunk, ManyRowsMatchReference) {
+  const int64_t rows = 2100, d = 8, vocabulary = 12;
+  std::vector<int32_t> target;
+  for (int64_t i = 0; i < rows; ++i) target.push_back(i % 7 == 0 ? -1 : static_cast<int32_t>(i % vocabulary));
+  const OpCall call = [&](Ops& ops, const Arrays& in) -> Arrays {
+    const DType dtype = ops.compute_dtype();
+    Buffer x(ops, dtype, rows, d, "x"), weight(ops, dtype, vocabulary, d, "weight"), d_x(ops, dtype, rows, d, "d_x");
+    Buffer losses(ops, ops.master_dtype(), rows, 1, "losses"),
+        d_weight(ops, ops.master_dtype(), vocabulary, d, "d_weight");
+    const Integers targets(ops, target);
+    x.set(in[0]);
+    weight.set(in[1]);
+    d_weight.set(in[2]);
+    ops.cross_entropy_forward(x.tensor(), weight.tensor(), targets.data(), losses.tensor());
+    const Array forward = losses.get();
+    ops.cross_entropy_backward(x.tensor(), weight.tensor(), targets.data(), 0.5, losses.tensor(), d_x.tensor(),
+                               d_weight.tensor());
+    return {forward, losses.get(), d_x.get(), d_weight.get()};
+  };
+  const Arrays in = {random_array(rows, d, 1), random_array(vocabulary, d, 2), random_array(vocabulary, d, 3)};
+  for (const Subject& subject : subjects()) {
+    SCOPED_TRACE(subject.name);
+    const Arrays start = {rounded(in[0], subject.compute), rounded(in[1], subject.compute),
+                          rounded(in[2], DType::float32)};
+    RefOps<double> reference;
+    RefOps<float> naive;
+    const Arrays exact = call(reference, start), rough = call(naive, start), actual = call(*subject.make(), start);
+    for (size_t o : {0, 1}) expect_close(actual[o], exact[o], rough[o], DType::float32, concat("losses ", o));
+    // A bfloat16 product rounds gradients of logits, at most 0.5 here, by up to 2^-10 each; a sum of n such errors
+    // times numbers of about 1 stays below 6 sqrt(n) of them.
+    const bool rounds = subject.compute == DType::bfloat16;
+    const double of_d_x = 6 * std::sqrt(vocabulary) * 0x1p-10, of_d_weight = 6 * std::sqrt(rows) * 0x1p-10;
+    for (size_t o : {2, 3})
+      for (size_t i = 0; i < exact[o].values.size(); ++i) {
+        const double allowed = !rounds ? 1e-5 * (1 + std::abs(exact[o].values[i])) : o == 2 ? of_d_x : of_d_weight;
+        ASSERT_NEAR(actual[o].values[i], exact[o].values[i], allowed) << "output " << o << ", element " << i;
+      }
+  }
+}
+
+}  // namespace
+}  // namespace mor::test

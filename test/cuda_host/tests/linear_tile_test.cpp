@@ -1,0 +1,95 @@
+// linear in bf16 by every class of tiles: whole and broken tiles that cp.async can fetch against the reference, and
+// rows that get the same bits in every class. Must not know how tiles are computed.
+#include "cuda/tuning.h"
+#include "test/ops/harness.h"
+
+namespace mor::test {
+namespace {
+
+constexpr size_t kShared = size_t{227} << 10;  // bytes a block, as the host run's device gives them
+
+/// As many elements beside every row's own as leave the rows at multiples of 16 bytes.
+Buffer aligned(Ops& ops, DType dtype, int64_t rows, int64_t columns, const char* name) {
+  return Buffer(ops, dtype, rows, columns, name, (columns + 7) / 8 * 8 + 8);
+}
+
+/// inputs: x [R,k], weight [n,k].
+Array product(Ops& ops, const Array& x, const Array& weight) {
+  const DType dtype = ops.compute_dtype();
+  const Buffer y = aligned(ops, dtype, x.rows, weight.rows, "y");
+  Buffer left = aligned(ops, dtype, x.rows, x.columns, "x");
+  Buffer right = aligned(ops, dtype, weight.rows, x.columns, "weight");
+  left.set(x);
+  right.set(weight);
+  ops.linear_forward(left.tensor(), right.tensor(), {}, y.tensor());
+  return y.get();
+}
+
+/// inputs: d_y [R,n], x [R,k], weight [n,k], start value of d_weight.
+Arrays gradients(Ops& ops, const Arrays& in) {
+  const DType dtype = ops.compute_dtype();
+  Buffer d_y = aligned(ops, dtype, in[0].rows, in[0].columns, "d_y");
+  Buffer x = aligned(ops, dtype, in[1].rows, in[1].columns, "x");
+  Buffer weight = aligned(ops, dtype, in[2].rows, in[2].columns, "weight");
+  Buffer d_weight = aligned(ops, ops.master_dtype(), in[3].rows, in[3].columns, "d_weight");
+  const Buffer d_x = aligned(ops, dtype, in[1].rows, in[1].columns, "d_x");
+  d_y.set(in[0]);
+  x.set(in[1]);
+  weight.set(in[2]);
+  d_weight.set(in[3]);
+  ops.linear_backward_input(d_y.tensor(), weight.tensor(), d_x.tensor());
+  ops.linear_backward_weight(d_y.tensor(), x.tensor(), d_weight.tensor());
+  return {d_x.get(), d_weight.get()};
+}
+
+void expect_products(int64_t rows, int64_t k, int64_t n) {
+  SCOPED_TRACE(concat(rows, " rows, k ", k, ", n ", n));
+  compare_with_reference([](Ops& ops, const Arrays& in) -> Arrays { return {product(ops, in[0], in[1])}; },
+                         {random_array(rows, k, 1), random_array(n, k, 2)}, {true, true}, {true});
+}
+
+TEST(LinearTile, ForwardMatchesReferenceInEveryClass) {
+  for (int64_t rows : {5, 16, 40, 64, 150})
+    for (const auto& [k, n] : {std::pair<int64_t, int64_t>{8, 24}, {301, 75}, {136, 200}}) expect_products(rows, k, n);
+  ASSERT_EQ(cuda::product_class(1500, 1470, kShared), cuda::ProductClass::large);
+  expect_products(1500, 24, 1470);
+  ASSERT_EQ(cuda::product_class(1500, 2700, kShared), cuda::ProductClass::wide);
+  expect_products(1500, 8, 2700);
+}
+
+TEST(LinearTile, BackwardMatchesReference) {
+  const auto expect = [](int64_t rows, int64_t k, int64_t n) {
+    SCOPED_TRACE(concat(rows, " rows, k ", k, ", n ", n));
+    compare_with_reference(
+        gradients, {random_array(rows, n, 3), random_array(rows, k, 4), random_array(n, k, 5), random_array(n, k, 6)},
+        {true, true, true, false}, {true, false});
+  };
+  expect(70, 72, 130);
+  expect(30, 139, 20);
+  ASSERT_GT(cuda::product_splits(cuda::product_tiles<cuda::LargeProduct>(140, 66), 1100), 1);
+  expect(1100, 66, 140);
+  expect(1500, 1470, 10);  // large
+  expect(1500, 2700, 10);  // wide
+  expect(20, 1500, 2700);  // a wide d_weight
+}
+
+/// More rows than any class takes, then as many of them as each class takes.
+TEST(LinearTile, RowsGetTheSameBitsInEveryClass) {
+  for (const Subject& subject : subjects()) {
+    if (subject.compute != DType::bfloat16) continue;
+    SCOPED_TRACE(subject.name);
+    const std::unique_ptr<Ops> ops = subject.make();
+    const Array x = random_array(1500, 72, 7), weight = random_array(2700, 72, 8);
+    const Array all = product(*ops, x, weight);
+    for (int64_t rows : {1, 17, 65, 800}) {
+      Array some(rows, x.columns);
+      std::copy(x.values.end() - rows * x.columns, x.values.end(), some.values.begin());
+      const Array y = product(*ops, some, weight);
+      for (size_t i = 0; i < y.values.size(); ++i)
+        ASSERT_EQ(y.values[i], all.values[all.values.size() - y.values.size() + i]) << rows << " rows, element " << i;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace mor::test
