@@ -70,13 +70,13 @@ void CpuOps::scatter_gated_backward(const Tensor& d_stream, const int32_t* to, c
         const T* d_i = row_of<T>(d_stream, to, i);
         const T* x_i = row_of<T>(x, from, i);
         T* d_x_i = row_of<T>(d_x, from, i);
-        Vec dot = {};
+        Vec dot[2] = {};  // shorter sums round less, and one need not wait for the other
         for_lanes(x.columns(), [&](int64_t j, auto part) {
           const Vec d = part.load(d_i + j);
-          dot += d * part.load(x_i + j);
+          dot[j / kLanes % 2] += d * part.load(x_i + j);
           part.store(d_x_i + j, g * d);
         });
-        d_gate.as<float>()[i] = sum(dot);
+        d_gate.as<float>()[i] = sum(dot[0] + dot[1]);
       }
     });
   });
