@@ -58,8 +58,8 @@ bool EngineResident::tick(ModelCore& core) {
     engine_.reset();
   }
   core.refresh_memory();
-  if (engine_ != nullptr) {
-    const EngineStats stats = engine_->stats();
+  {
+    const EngineStats stats = engine_ == nullptr ? EngineStats{} : engine_->stats();
     const std::lock_guard<std::mutex> lock(mutex_);
     stats_ = stats;  // before the events: who hears that a request has ended finds it ended here, too
   }

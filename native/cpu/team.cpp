@@ -7,6 +7,7 @@
 #include <atomic>
 #include <chrono>
 #include <mutex>
+#include <system_error>
 #include <thread>
 
 #include "core/check.h"
@@ -62,8 +63,9 @@ struct Team::State {
 
   std::mutex growth;
   std::atomic<int> helpers{0};
+  bool full = false;  ///< the system gives no more threads; those that are there do all the parts
 
-  void work(int thread) {
+  void work(int thread) noexcept {
     for (int i = 0; i < job.threads; ++i) {
       Stretch& stretch = stretches[(thread + i) % job.threads];
       for (int64_t part; stretch.take(i == 0, part);) job.call(job.body, part, thread);
@@ -96,9 +98,13 @@ struct Team::State {
 
   void grow(int threads) {
     const std::lock_guard<std::mutex> lock(growth);
-    for (int thread = helpers.load() + 1; thread < threads; ++thread) {
-      std::thread([this, thread] { help(thread); }).detach();
-      helpers.store(thread);
+    try {
+      for (int thread = helpers.load() + 1; thread < threads && !full; ++thread) {
+        std::thread([this, thread] { help(thread); }).detach();
+        helpers.store(thread);
+      }
+    } catch (const std::system_error&) {
+      full = true;
     }
   }
 };

@@ -48,6 +48,9 @@ SchedulerConfig scheduler_config(const Model& model, const KvCache& cache, const
   s.max_sequences = c.routed() ? 2 * options.max_batch_size : options.max_batch_size;
   if (s.key_policy == KeyPolicy::shared)
     s.scratch_blocks = static_cast<int32_t>(blocks_of(options.max_batch_size + options.prefill_chunk, s.block_size));
+  MOR_CHECK(s.scratch_blocks < s.blocks, OUT_OF_MEMORY, "kvCacheBytes holds ", s.blocks,
+            " blocks, of which maxBatchSize ", options.max_batch_size, " and prefillChunk ", options.prefill_chunk,
+            " need ", s.scratch_blocks, " for themselves; raise it or lower them");
   const double d = c.hidden_size;
   const double layer = d * (c.qkv_size() + c.query_size() + 3.0 * c.intermediate_size);
   s.block_cost = layer * c.body_layers();

@@ -41,10 +41,9 @@ PrefixNode* PrefixCache::find(uint64_t hash, const PrefixNode* parent, const Pre
 }
 
 PrefixNode* PrefixCache::insert(PrefixNode node) {
-  const auto [place, added] = nodes_.try_emplace(node.hash);
-  if (!added) return nullptr;
-  place->second = std::make_unique<PrefixNode>(std::move(node));
-  PrefixNode& inserted = *place->second;
+  auto made = std::make_unique<PrefixNode>(std::move(node));
+  PrefixNode& inserted = *made;
+  if (!nodes_.try_emplace(inserted.hash, std::move(made)).second) return nullptr;
   for (const std::vector<int32_t>& list : inserted.blocks)
     for (const int32_t block : list) pool_.keep(block);
   if (inserted.parent != nullptr) ++inserted.parent->children;

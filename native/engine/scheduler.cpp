@@ -95,7 +95,7 @@ int64_t Scheduler::blocks_missing(const Sequence& s, int32_t rows) const {
 
 /// One that is free, or else one that prefixes keep. The caller has asked `blocks_available`.
 int32_t Scheduler::take_block() {
-  while (pool_.free() == 0)
+  while (pool_.free() == 0 && pool_.cached() > 0)
     if (!prefixes_.evict()) forget_prefixes();
   return pool_.take();
 }
@@ -127,10 +127,19 @@ bool Scheduler::may_admit() {
   }
   int64_t room = blocks_available();
   for (size_t i = stay; i < running_.size(); ++i)
-    for (size_t list = 0; list < running_[i]->keys.size(); ++list)
-      for (const int32_t entry : running_[i]->keys[list].blocks)
-        if (pool_.users(entry / block_stride(list)) == 1) ++room;
-  return blocks_beyond_match(s) <= room;
+    for (size_t list = 0; list < running_[i]->keys.size(); ++list) {
+      const std::vector<int32_t>& theirs = running_[i]->keys[list].blocks;
+      const std::vector<int32_t>& found = match_.blocks[list];  // what `s` takes over stays in use: it is no room
+      for (size_t j = 0; j < theirs.size(); ++j) {
+        const int32_t block = theirs[j] / block_stride(list);
+        if (pool_.users(block) == 1 && !(j < found.size() && found[j] == block)) ++room;
+      }
+    }
+  if (blocks_beyond_match(s) <= room) return true;
+  if (stay > 0) return false;
+  // All others must go, and then `s` is alone: what it would copy from, too.
+  match_.clear(s.keys.size());
+  return true;
 }
 
 /// After `may_admit`: the first that waits becomes one of the running.

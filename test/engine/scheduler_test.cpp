@@ -300,6 +300,45 @@ TEST_P(SchedulerCase, HighPriorityIsServedAsIfAlone) {
 
 /// A sequence alone takes (N + 1) / 2N of the vanilla memory of the block's layers where depths are spread evenly, and
 /// at most a block more at every recursion (mor.md section 5).
+/// Who displaces the only one that holds the beginning they share gains the room of what was its own, and no more.
+TEST_P(SchedulerCase, HighPriorityTakesOverWhatTheDisplacedHeld) {
+  for (uint32_t seed = 0; seed < 150; ++seed) {
+    SCOPED_TRACE(concat("seed ", seed));
+    std::mt19937 random(seed);
+    const SchedulerConfig c = config(just_enough() + static_cast<int32_t>(random() % 12));
+    Simulation simulation(c, seed);
+    std::vector<Request> requests;
+    const auto submit = [&](Request r, int32_t priority) {
+      r.id = requests.size();
+      r.priority = priority;
+      simulation.scheduler.submit(r);
+      requests.push_back(std::move(r));
+    };
+    submit(random_request(0, random, c.recursions), 1);
+    std::vector<Request> families;
+    for (int32_t i = 0; i < 3; ++i) {
+      Request r = random_request(0, random, c.recursions);
+      for (int32_t& token : r.prompt) token = static_cast<int32_t>(random() % 1000);
+      families.push_back(r);
+      submit(r, 0);
+    }
+    const int64_t pause = 1 + random() % 12;
+    for (int64_t i = 0; i < pause; ++i) simulation.step();
+    for (Request& r : families) {
+      r.prompt.push_back(static_cast<int32_t>(random() % 1000));
+      submit(r, 1);
+      simulation.step();
+    }
+    int64_t steps = 0;
+    while (simulation.scheduler.unfinished()) {
+      simulation.step();
+      ASSERT_LT(++steps, 5000) << "somebody starves";
+    }
+    for (const Request& r : requests) simulation.check(r, false);
+    if (HasFailure()) return;
+  }
+}
+
 TEST(Scheduler, KeysTakeTheShareOfTheDepths) {
   for (const int32_t recursions : {2, 3, 4}) {
     SchedulerConfig c = small_config(DepthSource::chosen_at_entry, KeyPolicy::recursion_wise, 4000);
