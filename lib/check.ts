@@ -94,6 +94,11 @@ export function show(value: unknown): string {
   if (typeof value === 'bigint') return `${value}n`
   if (typeof value === 'function') return 'a function'
   if (typeof value === 'number' || value === undefined) return String(value)
-  const text = JSON.stringify(value) ?? String(value)
-  return text.length > 80 ? `${text.slice(0, 77)}...` : text
+  try {
+    const text = JSON.stringify(value) ?? String(value)
+    return text.length > 80 ? `${text.slice(0, 77)}...` : text
+  } catch {
+    // Nested too deep for the stack, or nothing that JSON can hold.
+    return Array.isArray(value) ? 'an array' : 'an object'
+  }
 }

@@ -14,4 +14,4 @@ const { status, error } = spawnSync('clang-format', [...mode, ...files], { stdio
 if (error) {
   console.error(`clang-format did not run (${error.message}); on Debian or Ubuntu: apt-get install clang-format`)
 }
-process.exit(error ? 1 : status)
+process.exit(status ?? 1) // null where it did not run, or a signal ended it

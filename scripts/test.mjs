@@ -29,7 +29,7 @@ function cpp() {
   rmSync(reports, { recursive: true, force: true })
   mkdirSync(reports, { recursive: true })
   const junit = join(reports, 'ctest.xml')
-  run('ctest', ['--preset', 'sanitize', '--parallel', `${availableParallelism()}`, '--output-junit', junit], {
+  const ok = run('ctest', ['--preset', 'sanitize', '--parallel', `${availableParallelism()}`, '--output-junit', junit], {
     env: {
       ...process.env,
       GTEST_OUTPUT: `json:${reports}/`,
@@ -38,29 +38,29 @@ function cpp() {
     },
   })
   const programs = existsSync(junit) ? readFileSync(junit, 'utf8').matchAll(/<testcase name="(\w+)".*status="(\w+)"/g) : []
-  let count = 0
   for (const [, program, status] of programs) {
-    count += 1
-    const failed = countTests(join(reports, `${program}.json`))
-    // A sanitizer's finding, a crash or a leak ends the program, not a test.
-    if (status !== 'run' && failed === 0) total.failed += 1
+    const { passed, failed, skipped } = countTests(join(reports, `${program}.json`))
+    total.passed += passed
+    total.failed += failed
+    total.skipped += skipped
+    // A sanitizer's finding, a crash or a leak ends the program, not a test; one that runs no test proves nothing.
+    if (failed === 0 && (status !== 'run' || passed + skipped === 0)) total.failed += 1
   }
-  if (count === 0) total.failed += 1
+  if (total.failed === 0 && (!ok || total.passed === 0)) total.failed += 1
 }
 
-/** Adds what one program reports to the total, and returns how many tests failed. */
+/** What one program reports. */
 function countTests(report) {
-  let failed = 0
-  if (!existsSync(report)) return failed
+  const counts = { passed: 0, failed: 0, skipped: 0 }
+  if (!existsSync(report)) return counts
   for (const suite of JSON.parse(readFileSync(report, 'utf8')).testsuites) {
     for (const test of suite.testsuite) {
-      if (test.result === 'SKIPPED' || test.status === 'NOTRUN') total.skipped += 1
-      else if (test.failures) failed += 1
-      else total.passed += 1
+      if (test.result === 'SKIPPED' || test.status === 'NOTRUN') counts.skipped += 1
+      else if (test.failures) counts.failed += 1
+      else counts.passed += 1
     }
   }
-  total.failed += failed
-  return failed
+  return counts
 }
 
 function typescript() {

@@ -5,11 +5,11 @@ import type pc from 'picocolors'
 /** The painters of one terminal; without colour support they leave the text as it is. */
 export type Painters = ReturnType<typeof pc.createColors>
 
-/** From shallow to deep; deeper than there are colours stays at the last. */
+/** From shallow to deep; no recursion at all has the first, deeper than there are colours stays at the last. */
 const DEPTH_COLORS = ['cyan', 'green', 'yellow', 'magenta', 'red', 'blue'] as const
 
 export function paintDepth(text: string, depth: number, painters: Painters): string {
-  const color = DEPTH_COLORS[Math.min(depth, DEPTH_COLORS.length) - 1]!
+  const color = DEPTH_COLORS[Math.max(Math.min(depth, DEPTH_COLORS.length) - 1, 0)]!
   return painters[color](text)
 }
 

@@ -1,15 +1,20 @@
 #!/usr/bin/env node
 // The `mor` command: runs the command line and turns a failure into a message and exit code 1.
-// Must not know: the commands.
+// Must not know: what the commands do.
 import { describeFailure, exitCodeOf } from './failure.js'
 import { makeProgram } from './program.js'
 
 const program = makeProgram()
 
-// Whoever read the output has had enough, as in `mor train … | head`.
+// Whoever read the output has had enough, as in `mor train … | head`. Those who ask a server have not.
+const servers = new Set(['serve', 'view'])
+let serving = false
+program.hook('preAction', (_program, command) => {
+  serving = servers.has(command.name())
+})
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code !== 'EPIPE') throw error
-  process.exit()
+  if (!serving) process.exit()
 })
 
 program.parseAsync().catch((error: unknown) => {

@@ -4,6 +4,7 @@ import { basename, resolve } from 'node:path'
 import { Engine } from '../engine.js'
 import { type LoadOptions, Model } from '../model.js'
 import { createServer, type ServerOptions } from '../server/index.js'
+import { listen } from './listen.js'
 import type { Output } from './output.js'
 import { findTokenizer } from './tokenizer_source.js'
 
@@ -39,10 +40,10 @@ export async function serve(options: ServeCommandOptions, output: Output, signal
     bodyLimitBytes,
     maxPromptTokens,
     maxCompletions,
-    drainTimeoutMs: options.drainTimeout * 1000,
+    drainTimeoutMs: Math.round(options.drainTimeout * 1000),
     logger: { level: 'error', stream: process.stderr },
   })
-  const url = await app.listen({ host, port })
+  const url = await listen(app, host, port)
   output.event({ type: 'listening', url, model: modelName }, `serving ${modelName} at ${url}/v1`)
   if (!signal.aborted) await new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true }))
   output.event({ type: 'draining' }, 'finishing what is under way; once more to stop at once')

@@ -5,6 +5,7 @@ import { Engine } from '../engine.js'
 import { type LoadOptions, Model } from '../model.js'
 import { createServer, type ServerOptions } from '../server/index.js'
 import { viewPlugin } from '../view/plugin.js'
+import { listen } from './listen.js'
 import type { Output } from './output.js'
 import { findTokenizer } from './tokenizer_source.js'
 
@@ -28,7 +29,7 @@ export async function view(options: ViewCommandOptions, output: Output, signal: 
   const logger = { level: 'error', stream: process.stderr }
   const app = createServer({ engine, tokenizer, modelName, apiKey, logger, drainTimeoutMs: 0 })
   await app.register(viewPlugin, { engine, tokenizer, modelName })
-  const url = `${await app.listen({ host, port })}/`
+  const url = `${await listen(app, host, port)}/`
   output.event({ type: 'listening', url, model: modelName }, `${modelName}: open ${url} in a browser`)
   if (!signal.aborted) await new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true }))
   await app.close()

@@ -13,6 +13,8 @@ export interface Admitted {
 export class Admission {
   readonly #limit: number
   readonly #admitted = new Set<AbortController>()
+  /** Called when nothing is under way. */
+  readonly #waiters: (() => void)[] = []
   #completions = 0
   #draining = false
 
@@ -52,7 +54,9 @@ export class Admission {
       signal: controller.signal,
       abort: () => controller.abort(),
       release: () => {
-        if (this.#admitted.delete(controller)) this.#completions -= completions
+        if (!this.#admitted.delete(controller)) return
+        this.#completions -= completions
+        if (this.#admitted.size === 0) for (const wake of this.#waiters.splice(0)) wake()
       },
     }
   }
@@ -64,5 +68,10 @@ export class Admission {
 
   abortAll(): void {
     for (const controller of this.#admitted) controller.abort()
+  }
+
+  /** Resolves when nothing is under way. */
+  async idle(): Promise<void> {
+    if (this.#admitted.size > 0) await new Promise<void>((resolve) => this.#waiters.push(resolve))
   }
 }

@@ -20,4 +20,5 @@ export function answerBrokenConnection(error: NodeJS.ErrnoException, socket: Soc
     `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\nconnection: close\r\ncontent-type: application/json\r\n` +
       `content-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
   )
+  socket.destroySoon() // a client need not close its side
 }

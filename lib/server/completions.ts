@@ -4,11 +4,12 @@ import type { FastifyReply, FastifyRequest } from 'fastify'
 import { toMorError } from '../errors.js'
 import type { FinishReason, Generation } from '../generation.js'
 import type { GenerateOptions } from '../sampling.js'
-import type { Admission, Admitted } from './admission.js'
+import type { Admission } from './admission.js'
 import { ApiError, failureOf, invalidField, refusalOf, shuttingDown } from './api_error.js'
 import { ChoiceText, type TextPiece } from './choice_text.js'
 import { type CompletionRequest, readCompletionRequest } from './completion_request.js'
 import { type Choice, type Completion, choiceOf, completionHead, type Usage, usageOf } from './completion_response.js'
+import { limitUnread, whenClosed } from './connection.js'
 import { EventStream } from './event_stream.js'
 import type { CompletionObserver, ServerMetrics } from './metrics.js'
 import type { ResolvedServerOptions } from './options.js'
@@ -42,11 +43,15 @@ export function completionsHandler(options: ResolvedServerOptions, admission: Ad
     checkModel(asked.model, options.modelName)
     const admitted = admission.admit(asked.prompts.length * asked.n)
     try {
-      abortWithClient(reply, admitted)
+      whenClosed(request.raw, reply.raw, admitted.abort)
       const prompts = await encodePrompts(asked.prompts, options)
       checkContext(prompts, asked.maxTokens, config.max_position_embeddings)
       const running = start(asked, prompts, admitted.signal, () => metrics.observeCompletion(arrived))
-      if (!asked.stream) return await answerWhole(running)
+      if (!asked.stream) {
+        const completion = await answerWhole(running)
+        limitUnread(reply.raw, options.stallTimeoutMs)
+        return completion
+      }
       await answerStream(running, request, reply)
       return undefined
     } finally {
@@ -179,12 +184,6 @@ async function runChoice(choice: RunningChoice, maxTokens: number, send: Send): 
   }
   await send(choice, last, reason)
   return tokens
-}
-
-/** Ends the request's completions when the connection closes, whichever side closed it. */
-function abortWithClient({ raw }: FastifyReply, admitted: Admitted): void {
-  if (raw.destroyed || raw.socket?.destroyed) admitted.abort()
-  else raw.once('close', admitted.abort)
 }
 
 function checkModel(asked: string, served: string): void {

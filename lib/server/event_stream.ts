@@ -1,6 +1,7 @@
 // Server-sent events on one response, at the pace at which the client reads them.
 // Must not know: what the events say.
 import type { ServerResponse } from 'node:http'
+import { cutOff, limitUnread } from './connection.js'
 import type { Outbox } from './outbox.js'
 
 /** So much text may wait for its turn to be written before the sender waits too. */
@@ -46,8 +47,13 @@ export class EventStream {
     await this.#drained
   }
 
-  /** Ends the response once all of it is sent: a server that closes takes a response that has ended for an idle connection. */
+  /**
+   * Ends the response once all of it is sent: a server that closes takes a response that has ended for an idle connection.
+   * The stall timeout holds until then.
+   */
   end(): void {
+    if (this.#response.destroyed) return
+    limitUnread(this.#response, this.#stallTimeoutMs)
     this.#waiting += 'data: [DONE]\n\n'
     this.#write(() => this.#response.end())
   }
@@ -69,7 +75,7 @@ export class EventStream {
         this.#drained = null
         resolve()
       }
-      const timer = setTimeout(() => response.destroy(), this.#stallTimeoutMs)
+      const timer = setTimeout(() => cutOff(response), this.#stallTimeoutMs)
       response.once('drain', done).once('close', done)
     })
   }

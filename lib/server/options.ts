@@ -5,6 +5,7 @@ import { Checker } from '../check.js'
 import type { Engine } from '../engine.js'
 import { MorError } from '../errors.js'
 import type { Tokenizer } from '../tokenizer.js'
+import { LAST_WORDS_MS } from './drain.js'
 import { checkText } from './field_reader.js'
 
 /** What the server needs of an Engine. */
@@ -39,6 +40,9 @@ export interface ServerOptions {
 }
 
 export type ResolvedServerOptions = Required<Omit<ServerOptions, 'apiKey'>> & { apiKey: string | null }
+
+/** Longest time of a timer: with a longer one it runs out at once. */
+const MAX_TIMER_MS = 2 ** 31 - 1
 
 const keys: readonly (keyof ServerOptions)[] = [
   'engine',
@@ -79,6 +83,6 @@ export function resolveServerOptions(options: ServerOptions): ResolvedServerOpti
     maxPromptCharacters: check.integer('maxPromptCharacters', { min: 1, fallback: 16 * maxPromptTokens }),
     maxCompletions: check.integer('maxCompletions', { min: 1, fallback: 1024 }),
     stallTimeoutMs: check.integer('stallTimeoutMs', { min: 1, fallback: 30_000 }),
-    drainTimeoutMs: check.integer('drainTimeoutMs', { min: 0, fallback: 30_000 }),
+    drainTimeoutMs: check.integer('drainTimeoutMs', { min: 0, max: MAX_TIMER_MS - LAST_WORDS_MS, fallback: 30_000 }),
   }
 }

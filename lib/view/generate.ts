@@ -8,6 +8,7 @@ import type { FinishReason, Generation } from '../generation.js'
 import type { GenerateOptions } from '../sampling.js'
 import type { Admission } from '../server/admission.js'
 import { ApiError, failureOf, refusalOf } from '../server/api_error.js'
+import { whenClosed } from '../server/connection.js'
 import { encodePrompts } from '../server/prompt_tokens.js'
 import type { Tokenizer } from '../tokenizer.js'
 import type { ViewOptions } from './plugin.js'
@@ -49,15 +50,14 @@ export function generateHandler({ engine, tokenizer }: ViewOptions, admission: A
     }
   }
 
-  return async ({ body }: FastifyRequest, reply: FastifyReply) => {
+  return async ({ body, raw }: FastifyRequest, reply: FastifyReply) => {
     const { prompt, options } = readBody(body)
     const { signal, abort, release } = admission.admit(1)
     try {
       const [tokens] = await encodePrompts([prompt], limits)
       const generation = start(tokens!, options)
       signal.addEventListener('abort', () => generation.abort())
-      if (reply.raw.destroyed) abort()
-      else reply.raw.once('close', abort)
+      whenClosed(raw, reply.raw, abort)
       generation.result.then(release)
       reply.headers(eventStreamHeaders)
       return reply.send(Readable.from(eventLines(generation, tokenizer)))

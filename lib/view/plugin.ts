@@ -39,4 +39,5 @@ export async function viewPlugin(app: FastifyInstance, options: ViewOptions): Pr
     admission.abortAll()
     done()
   })
+  app.addHook('onClose', () => admission.idle())
 }

@@ -1,15 +1,28 @@
 // The soak at full size: `npm run soak -- [requests]`, 10,000 by default. Ends with 1 where anything is amiss.
 // Must not know: what the requests are.
 import { saveTinyModel } from '../lib/server/tiny_model.js'
-import { startServer } from './server_process.js'
+import { startServer, type WatchedServer } from './server_process.js'
 import { soak } from './soak.js'
 
 /** The peak of memory may grow so far between the first half of the requests and the last quarter: what a heap's peaks vary by. */
 const FLAT = 1.1
 
+/** So many give each part of the load enough looks at the memory. */
+const FEWEST_REQUESTS = 400
+
 async function main(requests: number): Promise<void> {
+  if (!Number.isSafeInteger(requests) || requests < FEWEST_REQUESTS)
+    throw new RangeError(`requests is ${process.argv[2]}; it must be an integer of at least ${FEWEST_REQUESTS}`)
   const { folder, remove } = await saveTinyModel()
-  const server = await startServer(folder, 'tiny')
+  try {
+    const server = await startServer(folder, 'tiny')
+    await measure(server, requests).finally(server.stop)
+  } finally {
+    await remove()
+  }
+}
+
+async function measure(server: WatchedServer, requests: number): Promise<void> {
   const resident: Promise<number>[] = []
   const every = Math.ceil(requests / 40)
   const load = { url: server.url, model: 'tiny', concurrency: 64 }
@@ -36,7 +49,6 @@ async function main(requests: number): Promise<void> {
   for (const failure of failures.slice(0, 10)) console.log(`failed: ${failure}`)
   for (const name of left) console.log(`not given back: ${name} is ${metrics[name]}`)
   if (late > FLAT * early) console.log(`the peak of memory grew from ${early.toFixed(1)} MB to ${late.toFixed(1)} MB`)
-  await server.stop().finally(remove)
   const tokens = metrics['vllm:generation_tokens_total']
   console.log(
     JSON.stringify({ requests, seconds, ...ends, failures: failures.length, tokens, peakMegabytes: { early, late } }),

@@ -62,7 +62,7 @@ export async function soak({ url, model, requests, concurrency, seed, onProgress
 
 /** What is wrong with the end of a request, or null. */
 function judge({ fate, body }: PlannedRequest, ending: Ending, known: Map<unknown, string>): string | null {
-  if (fate === 'leave') return null
+  if (fate === 'leave') return ending.end === 'refused' ? 'was refused' : null
   if (fate === 'wrong') return ending.end === 'refused' && ending.status < 500 ? null : 'was not refused'
   if (ending.end !== 'whole') return `ended with ${JSON.stringify(ending)}`
   if (fate === 'known' && known.get(JSON.stringify(body)) !== ending.texts[0]) return 'gave another text than alone'

@@ -1,9 +1,9 @@
 // Depths to see: shaded tokens, the legend, the histogram. Must not know where tokens come from.
 // Text is set as text everywhere: nothing that a model writes becomes markup.
 
-/** How far `depth`, 1 to `recursions`, lies from the shallowest (0) to the deepest (1). */
+/** How far `depth` lies from 1, the shallowest (0), to `recursions`, the deepest (1); depth 0 counts as the shallowest. */
 export function shadeOf(depth, recursions) {
-  return recursions > 1 ? (depth - 1) / (recursions - 1) : 0
+  return recursions > 1 ? Math.max(depth - 1, 0) / (recursions - 1) : 0
 }
 
 export function tokenElement({ text, depth, logprob }, recursions) {
@@ -23,12 +23,13 @@ export function showLegend(element, recursions) {
   element.replaceChildren('Recursions that a token ran, from shallow to deep:', ...swatches)
 }
 
-/** @param counts tokens by depth, from 1 on */
+/** @param counts tokens by depth, from 0 on; depth 0 has a row only where there are such tokens */
 export function showHistogram(table, mean, counts) {
   const total = counts.reduce((sum, count) => sum + count, 0)
-  const rows = counts.map((count, i) => histogramRow(i + 1, counts.length, count, total === 0 ? 0 : count / total))
-  table.tBodies[0].replaceChildren(...rows)
-  const depths = counts.reduce((sum, count, i) => sum + count * (i + 1), 0)
+  const recursions = counts.length - 1
+  const rows = counts.map((count, depth) => histogramRow(depth, recursions, count, total === 0 ? 0 : count / total))
+  table.tBodies[0].replaceChildren(...(counts[0] > 0 ? rows : rows.slice(1)))
+  const depths = counts.reduce((sum, count, depth) => sum + count * depth, 0)
   mean.textContent = total === 0 ? '–' : (depths / total).toFixed(2)
 }
 

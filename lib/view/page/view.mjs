@@ -36,7 +36,7 @@ async function run(request) {
   running.abort()
   const controller = new AbortController()
   running = controller
-  const counts = new Array(recursions).fill(0)
+  const counts = new Array(recursions + 1).fill(0)
   const started = performance.now()
   let ended = 'stopped'
   const prompt = document.createElement('span')
@@ -55,7 +55,7 @@ async function run(request) {
         ended = `ended by ${event.finishReason}`
         continue
       }
-      counts[event.depth - 1]++
+      counts[event.depth]++
       elements.text.append(tokenElement(event, recursions))
       showHistogram(elements.histogram, elements.mean, counts)
     }
@@ -94,7 +94,7 @@ function showModel({ name, recursions: depth, context, kvCache }) {
   maxTokens.value = Math.min(maxTokens.value, context - 1)
   elements.generate.disabled = false
   showLegend(elements.legend, depth)
-  showHistogram(elements.histogram, elements.mean, new Array(depth).fill(0))
+  showHistogram(elements.histogram, elements.mean, new Array(depth + 1).fill(0))
 }
 
 function fail(error) {

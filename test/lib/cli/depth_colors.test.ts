@@ -11,6 +11,7 @@ describe('depth colours', () => {
     const painted = [1, 2, 3, 4, 5, 6].map((depth) => paintDepth('x', depth, painters))
     expect(new Set(painted).size).toBe(6)
     expect(paintDepth('x', 7, painters)).toBe(painted[5])
+    expect(paintDepth('x', 0, painters)).toBe(painted[0])
     for (const text of painted) expect(stripVTControlCharacters(text)).toBe('x')
   })
 

@@ -77,6 +77,24 @@ describe('mor serve', { timeout: 60_000 }, () => {
     expect(await ended).toMatchObject({ code: 0 })
   })
 
+  it('goes on for its clients when nobody reads its output', async () => {
+    const { url, child, ended } = await serve()
+    const stream = await unreadStream(url)
+    child.stdout!.destroy()
+    child.kill('SIGTERM')
+    let text = ''
+    for await (const data of stream.setEncoding('utf8')) text += data
+    expect(text.match(/"finish_reason":"(length|stop)"/g)).toHaveLength(128)
+    expect(await ended).toMatchObject({ code: 0, stderr: '' })
+  })
+
+  it('takes localhost for one address', async () => {
+    const { url, child, ended } = await serve('--host', 'localhost')
+    expect(url).toMatch(/^http:\/\/127\.0\.0\.1:\d+$/)
+    child.kill('SIGTERM')
+    expect(await ended).toMatchObject({ code: 0 })
+  })
+
   it('asks for the key of MOR_API_KEY', async () => {
     process.env.MOR_API_KEY = 'secret'
     const { url, child, ended } = await serve().finally(() => {

@@ -1,5 +1,6 @@
 // Everything a client can do wrong: each is answered with a clear error or a clean end, and the other streams go on.
-import { connect } from 'node:net'
+import { once } from 'node:events'
+import { connect, type Socket } from 'node:net'
 import OpenAI from 'openai'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { createServer, type ErrorBody } from '../../../lib/server/index.js'
@@ -140,6 +141,17 @@ describe('while another stream goes on', () => {
     expect(JSON.parse(answer.split('\r\n\r\n')[1]!)).toMatchObject({ error: { type: 'invalid_request_error' } })
     expect(await raw(`GET /health HTTP/1.1\r\nhost: a\r\nx: ${'y'.repeat(20_000)}\r\n\r\n`)).toMatch(/^HTTP\/1\.1 431 /)
   })
+})
+
+it('closes a connection that is not HTTP, though its client does not', async () => {
+  await using own = await listen({ engine: new ScriptedEngine() })
+  const accepted = once(own.app.server, 'connection').then(([socket]) => socket as Socket)
+  const client = connect({ port: Number(new URL(own.url).port), host: '127.0.0.1', allowHalfOpen: true })
+  client.write('hello\r\n\r\n')
+  client.resume()
+  const socket = await accepted
+  await expect.poll(() => socket.closed).toBe(true)
+  client.destroy()
 })
 
 it('tells a full queue apart, and serves again when it is no longer full', async () => {

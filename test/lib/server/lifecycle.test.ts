@@ -1,21 +1,26 @@
 // Clients that vanish or do not read, and a server that is told to stop.
 import { once } from 'node:events'
-import type { ServerResponse } from 'node:http'
-import { connect, type Socket } from 'node:net'
+import { createServer as createHttpServer, type ServerResponse } from 'node:http'
+import { type AddressInfo, connect, type Socket } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { describe, expect, it } from 'vitest'
+import { createServer } from '../../../lib/server/index.js'
+import { Tokenizer } from '../../../lib/tokenizer.js'
 import { answerText, ScriptedEngine, type ScriptedRequest } from './scripted_engine.js'
 import { listen, post } from './tiny_model.js'
 
 const ask = { model: 'tiny', prompt: 'Once', max_tokens: 60 }
 
-function open(url: string, body: object): Promise<Socket> {
+/** @param times how often the request is sent at once, without waiting for an answer */
+function open(url: string, body: object, times = 1): Promise<Socket> {
   const { port, hostname } = new URL(url)
   const text = JSON.stringify(body)
   return new Promise((resolve, reject) => {
     const socket = connect(Number(port), hostname, () => {
       socket.write(
-        `POST /v1/completions HTTP/1.1\r\nhost: test\r\ncontent-type: application/json\r\ncontent-length: ${text.length}\r\n\r\n${text}`,
+        `POST /v1/completions HTTP/1.1\r\nhost: test\r\ncontent-type: application/json\r\ncontent-length: ${text.length}\r\n\r\n${text}`.repeat(
+          times,
+        ),
       )
       resolve(socket)
     }).on('error', reject)
@@ -65,6 +70,29 @@ describe('a client that vanishes', () => {
     socket.destroy()
     await expect.poll(async () => (await post(server.url, ask)).status).toBe(200)
   })
+
+  it.each([
+    { stream: false, text: 'x' },
+    { stream: true, text: 'x' },
+    { stream: true, text: 'abcdefgh'.repeat(100) }, // waits for room
+  ])('gives back what requests hold that were sent ahead, stream: $stream, $text', async ({ stream, text }) => {
+    const times = 12
+    const say = (request: ScriptedRequest) =>
+      request.prompt.length > 1 ? talkative(text)(request) : answerText('x')(request)
+    const engine = new ScriptedEngine(say)
+    await using server = await listen({ engine, maxCompletions: times })
+    const warnings: Error[] = []
+    process.on('warning', (warning) => warnings.push(warning))
+    const socket = await open(server.url, { ...ask, stream }, times)
+    socket.on('error', () => {})
+    await expect.poll(() => engine.requests.length).toBe(times)
+    await sleep(50)
+    socket.destroy()
+    await expect.poll(() => engine.requests.every(({ aborted }) => aborted)).toBe(true)
+    const others = async () => (await post(server.url, { ...ask, prompt: 'x', n: times })).status
+    await expect.poll(others).toBe(200)
+    expect(warnings).toEqual([])
+  })
 })
 
 describe('a client that does not read', { timeout: 30_000 }, () => {
@@ -84,6 +112,25 @@ describe('a client that does not read', { timeout: 30_000 }, () => {
     expect(received).toBeLessThan(32 * 2 ** 20)
   })
 
+  it('is cut off with what is left of a whole answer', async () => {
+    const engine = new ScriptedEngine(answerText('x'.repeat(2 ** 17)))
+    await using server = await listen({ engine, stallTimeoutMs: 300 })
+    const response = once(server.app.server, 'request').then(([, answer]) => answer as ServerResponse)
+    const socket = await open(server.url, { ...ask, n: 2, logprobs: 1 })
+    socket.pause()
+    await once(await response, 'close')
+    let received = ''
+    socket
+      .resume()
+      .setEncoding('latin1')
+      .on('data', (data) => {
+        received += data
+      })
+    await new Promise((resolve) => socket.on('close', resolve).on('error', () => {}))
+    const [, whole] = /content-length: (\d+)/.exec(received)!
+    expect(received.length).toBeLessThan(Number(whole))
+  })
+
   it('that only pauses gets everything', async () => {
     const text = 'abcdefgh'.repeat(5_000)
     const engine = new ScriptedEngine(answerText(text))
@@ -92,6 +139,29 @@ describe('a client that does not read', { timeout: 30_000 }, () => {
     await sleep(300)
     const chunks = (await response.text()).split('\n\n').slice(0, -2)
     expect(chunks.map((chunk) => JSON.parse(chunk.slice(6)).choices[0].text).join('')).toBe(text)
+  })
+})
+
+describe('a server that is mounted in another', () => {
+  it('closes when its completions have ended', async () => {
+    const engine = new ScriptedEngine()
+    const app = createServer({ engine, tokenizer: Tokenizer.byteLevel(), modelName: 'tiny', drainTimeoutMs: 60_000 })
+    await app.ready()
+    const outer = createHttpServer((request, response) => app.routing(request, response)).listen(0, '127.0.0.1')
+    await once(outer, 'listening')
+    const answer = post(`http://127.0.0.1:${(outer.address() as AddressInfo).port}`, ask)
+    await expect.poll(() => engine.requests.length).toBe(1)
+    let closed = false
+    const closing = app.close().then(() => {
+      closed = true
+    })
+    await sleep(100)
+    expect(closed).toBe(false)
+    answerText('the end')(engine.requests[0]!)
+    expect(await (await answer).json()).toMatchObject({ choices: [{ text: 'the end' }] })
+    await closing
+    outer.closeAllConnections()
+    outer.close()
   })
 })
 

@@ -30,6 +30,7 @@ describe('resolveServerOptions', () => {
     ['maxCompletions', { maxCompletions: 0 }],
     ['stallTimeoutMs', { stallTimeoutMs: 0.5 }],
     ['drainTimeoutMs', { drainTimeoutMs: -1 }],
+    ['drainTimeoutMs', { drainTimeoutMs: 2 ** 31 - 2000 }],
     ['apikey', { apikey: 'secret' }],
   ])('refuses a wrong %s', (name, wrong) => {
     expect(() => resolveServerOptions({ ...needed, ...wrong })).toThrow(name)

@@ -153,6 +153,15 @@ describe.skipIf(executable === null)('the page', { timeout: TIMEOUT }, () => {
     expect(engine.requests[0]!.options).toMatchObject({ maxTokens: 63, temperature: 0.8 })
   })
 
+  it('counts tokens that ran no recursion apart', async () => {
+    await open(write('abcd', [0, 2]))
+    await generate('')
+    await expect.poll(() => summary().textContent()).toMatch(/^4 tokens/)
+    const cells = (await page.locator('#histogram tbody').innerText()).split(/\s+/)
+    expect(cells).toEqual(['0', '2', '50%', '1', '0', '0.0%', '2', '2', '50%', '3', '0', '0.0%'])
+    expect(await page.locator('#mean').textContent()).toBe('1.00')
+  })
+
   it('is readable in every shade, light and dark', async () => {
     await open(write('abc'))
     await generate('')

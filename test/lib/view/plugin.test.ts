@@ -1,4 +1,5 @@
 // The page's endpoints on a scripted engine: what they answer, refuse, and how a generation ends.
+import { connect } from 'node:net'
 import { afterEach, describe, expect, it } from 'vitest'
 import { createServer, type ErrorBody, type ServerOptions } from '../../../lib/server/index.js'
 import { Tokenizer } from '../../../lib/tokenizer.js'
@@ -87,6 +88,17 @@ describe('view/generate', () => {
     await response.body!.getReader().read()
     controller.abort()
     await expect.poll(() => engine.requests[0]!.aborted).toBe(true)
+  })
+
+  it('gives back what requests hold that were sent ahead', async () => {
+    const { url, engine } = await start(({ generation }) => generation.push({ token: 97, depth: 1, logprob: 0 }))
+    const body = JSON.stringify(request)
+    const head = 'POST /view/generate HTTP/1.1\r\nhost: test\r\ncontent-type: application/json\r\n'
+    const socket = connect(Number(new URL(url).port), '127.0.0.1').on('error', () => {})
+    socket.write(`${head}content-length: ${body.length}\r\n\r\n${body}`.repeat(3))
+    await expect.poll(() => engine.requests.length).toBe(3)
+    socket.destroy()
+    await expect.poll(() => engine.requests.every(({ aborted }) => aborted)).toBe(true)
   })
 
   it('ends its generations when the server closes', async () => {
