@@ -70,7 +70,7 @@ export async function benchGenerate(rounds: number): Promise<Report> {
   }
 }
 
-/** One process a model: the OpenMP threads of two models in one process would hinder each other. */
+/** One process a model, so that none finds the heap, the caches or the compute threads as another left them. */
 async function startContenders(folder: string): Promise<{ ours: Contender; oursMor: Contender; rival: Contender }> {
   const [ours, oursMor] = (await Promise.all(
     Object.entries({ vanilla, mor }).map(async ([name, config]) => {

@@ -96,7 +96,7 @@ export async function benchServe(rounds: number): Promise<Report> {
   }
 }
 
-/** One process a model: the threads of two models in one process would hinder each other. */
+/** One process a model, so that none finds the heap, the caches or the compute threads as another left them. */
 async function startOurs(): Promise<Record<ModelName, Contender>> {
   const contenders = {} as Record<ModelName, Contender>
   for (const name of modelNames) {

@@ -52,11 +52,7 @@ __global__ void __launch_bounds__(kThreads)
         for (int c = 0; c < N; ++c) sum[c] += value[c];
       }
   }
-  float* to = d_weight + mine * d_weight_stride + column;
-  load(value, to);
-#pragma unroll
-  for (int j = 0; j < N; ++j) sum[j] += value[j];
-  store(to, sum);
+  accumulate(d_weight + mine * d_weight_stride + column, sum);
 }
 
 /// Bits that tell numbers below n apart.

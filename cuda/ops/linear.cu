@@ -88,11 +88,7 @@ struct AddSplits {
 #pragma unroll
       for (int i = 0; i < N; ++i) sum[i] += part[i];
     }
-    float* to = out + row * out_stride + column;
-    load(part, to);
-#pragma unroll
-    for (int i = 0; i < N; ++i) sum[i] += part[i];
-    store(to, sum);
+    accumulate(out + row * out_stride + column, sum);
   }
 };
 

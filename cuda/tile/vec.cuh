@@ -41,6 +41,16 @@ __device__ __forceinline__ void store(bf16* to, const float (&from)[N]) {
   }
 }
 
+/// to += values.
+template <int N>
+__device__ __forceinline__ void accumulate(float* to, const float (&values)[N]) {
+  float sum[N];
+  load(sum, to);
+#pragma unroll
+  for (int i = 0; i < N; ++i) sum[i] += values[i];
+  store(to, sum);
+}
+
 /// Elements of T in 16 bytes.
 template <class T>
 constexpr int kVectorWidth = 16 / static_cast<int>(sizeof(T));
