@@ -4,7 +4,7 @@
 //   onednn_peak matmul|bandwidth [--threads N] [--seconds S]       prints one JSON object a line:
 //   {"kind":"matmul","size":1024,"median":…,"min":…,"max":…,"repeats":…,"unit":"GFLOP/s"}       one per size
 //   {"kind":"matmul_peak","size":…,"median":…,"min":…,"max":…,"unit":"GFLOP/s","threads":…,"onednn":"2.6.3","implementation":…}
-//   {"kind":"read_bandwidth","bytes":536870912,"median":…,"min":…,"max":…,"unit":"GB/s","threads":…}
+//   {"kind":"read_bandwidth","bytes":536870912,"median":…,"min":…,"max":…,"unit":"GB/s","threads":…,"walks":…}
 //
 // 2·n³ floating point operations a product; inputs are random normal; GB = 10⁹ bytes. Two warm-up products, then at
 // least five repeats and at least S seconds (default 2) per size.
@@ -117,38 +117,40 @@ Summary matmul(dnnl::memory::dim n, dnnl::memory::data_type output, double secon
   });
 }
 
-// Every thread reads its own share; the xor keeps the loads alive and is hidden behind them.
+// Every thread reads its own share in `walks` walks side by side, 512 bytes at a time in all, fetching lines `ahead`
+// bytes ahead (0: left to the processor). The xor keeps the loads alive and is hidden behind them.
+template <std::size_t walks, std::size_t ahead>
 std::uint64_t read_all(const void* data, std::size_t bytes) {
   std::uint64_t folded = 0;
 #pragma omp parallel reduction(^ : folded)
   {
     const auto threads = static_cast<std::size_t>(omp_get_num_threads());
     const auto thread = static_cast<std::size_t>(omp_get_thread_num());
-    const std::size_t share = bytes / threads / 4096 * 4096;
-    const char* begin = static_cast<const char*>(data) + thread * share;
-    const char* end = thread + 1 == threads ? static_cast<const char*>(data) + bytes : begin + share;
+    const std::size_t walk = bytes / threads / walks / 4096 * 4096;
+    const char* begin = static_cast<const char*>(data) + thread * walks * walk;
+    constexpr std::size_t kPiece = 512 / walks;
 #if defined(__AVX512F__)
-    // Four streams a thread: more open DRAM pages and more prefetchers at work than one long walk.
-    const std::size_t quarter = static_cast<std::size_t>(end - begin) / 4 / 128 * 128;
     __m512i sums[8] = {};
-    for (std::size_t offset = 0; offset < quarter; offset += 128) {
-      for (int stream = 0; stream < 4; ++stream) {
-        const char* line = begin + static_cast<std::size_t>(stream) * quarter + offset;
-        sums[2 * stream] = _mm512_xor_si512(sums[2 * stream], _mm512_load_si512(line));
-        sums[2 * stream + 1] = _mm512_xor_si512(sums[2 * stream + 1], _mm512_load_si512(line + 64));
-      }
-    }
-    for (int i = 1; i < 8; ++i) sums[0] = _mm512_xor_si512(sums[0], sums[i]);
-    alignas(64) std::uint64_t lanes[8];
-    _mm512_store_si512(lanes, sums[0]);
-    for (const std::uint64_t lane : lanes) folded ^= lane;
 #else
-    for (const char* word = begin; word + 8 <= end; word += 8) {
-      std::uint64_t value;
-      std::memcpy(&value, word, sizeof value);
-      folded ^= value;
-    }
+    std::uint64_t sums[8] = {};
 #endif
+    for (std::size_t offset = 0; offset < walk; offset += kPiece)
+      for (std::size_t i = 0; i < 8; ++i) {
+        const char* line = begin + i * 64 / kPiece * walk + offset + i * 64 % kPiece;
+        if (ahead > 0) __builtin_prefetch(line + ahead);
+#if defined(__AVX512F__)
+        sums[i] = _mm512_xor_si512(sums[i], _mm512_load_si512(line));
+#else
+        for (std::size_t word = 0; word < 64; word += sizeof sums[i]) {
+          std::uint64_t value;
+          std::memcpy(&value, line + word, sizeof value);
+          sums[i] ^= value;
+        }
+#endif
+      }
+    std::uint64_t words[sizeof sums / (sizeof(std::uint64_t))];
+    std::memcpy(words, sums, sizeof sums);
+    for (const std::uint64_t word : words) folded ^= word;
   }
   return folded;
 }
@@ -185,15 +187,26 @@ void measure_matmul(int threads, double seconds) {
   print("matmul_peak", best_extra, best, "GFLOP/s");
 }
 
+// The best of several ways to read: which one it is depends on the processor.
 void measure_bandwidth(int threads, double seconds) {
   const Buffer data = allocate(kBandwidthBytes);
   fill_normal_bf16(data.get(), kBandwidthBytes / 2, 3);
   volatile std::uint64_t sink = 0;
-  const Summary bandwidth = rates(static_cast<double>(kBandwidthBytes) * 1e-9, seconds,
-                                  [&] { sink = read_all(data.get(), kBandwidthBytes); });
+  Summary best{};
+  std::string best_walk;
+  const auto measure = [&](const char* walk, const auto& read) {
+    const Summary summary = rates(static_cast<double>(kBandwidthBytes) * 1e-9, seconds / 4,
+                                  [&] { sink = read(data.get(), kBandwidthBytes); });
+    if (summary.median > best.median) best = summary, best_walk = walk;
+  };
+  measure("one", read_all<1, 0>);
+  measure("one, 4 KiB ahead", read_all<1, 4096>);
+  measure("one, 8 KiB ahead", read_all<1, 8192>);
+  measure("four", read_all<4, 0>);
   print("read_bandwidth",
-        "\"bytes\":" + std::to_string(kBandwidthBytes) + ",\"threads\":" + std::to_string(threads) + ",", bandwidth,
-        "GB/s");
+        "\"bytes\":" + std::to_string(kBandwidthBytes) + ",\"threads\":" + std::to_string(threads) + ",\"walks\":\"" +
+            best_walk + "\",",
+        best, "GB/s");
 }
 
 }  // namespace

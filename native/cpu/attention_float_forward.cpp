@@ -137,11 +137,13 @@ void float_forward(const AttentionCall& call, const AttentionTask& task, float* 
     const int64_t end = std::min(task.key_end, begin + kStretchKeys);
     for (int64_t first = begin; first < end; first += kTileKeys) {
       const int64_t n = std::min(kTileKeys, end - first);
-      const T* row[kTileKeys];
-      find_keys(call, call.k, task.sequence, task.key_head, first, n, row);
-      load_tile_transposed(row, n, call, keys);
-      find_keys(call, call.v, task.sequence, task.key_head, first, n, row);
-      load_tile(row, n, call, values);
+      const T *key_row[kTileKeys], *value_row[kTileKeys];
+      find_keys(call, call.k, task.sequence, task.key_head, first, n, key_row);
+      find_keys(call, call.v, task.sequence, task.key_head, first, n, value_row);
+      fetch_rows(key_row, n, call);
+      fetch_rows(value_row, n, call);
+      load_tile_transposed(key_row, n, call, keys);
+      load_tile(value_row, n, call, values);
       for (int64_t x = 0; x < count; x += 4)
         with_count(count - x, [&](auto n_lanes) {
           take_tile<n_lanes()>(call, lanes, task, x, first, n, q, keys, values, stretch);

@@ -69,6 +69,13 @@ void find_keys(const AttentionCall& call, const Tensor& tensor, int64_t sequence
   }
 }
 
+/// Has rows on their way from memory before the first of them is waited for.
+template <class T>
+void fetch_rows(const T* const* row, int64_t n, const AttentionCall& call) {
+  for (int64_t j = 0; j < n; ++j)
+    for (int64_t c = 0; c < call.head_dim; c += 64 / static_cast<int64_t>(sizeof(T))) __builtin_prefetch(row[j] + c);
+}
+
 /// tile[j][c] = row j, zero from head_dim to padded_dim.
 template <class T>
 void load_tile(const T* const* row, int64_t n, const AttentionCall& call, float* tile) {

@@ -1,8 +1,8 @@
 // linear on the CPU: which kernel multiplies what. Must not know of models.
 //
 //                    float32                               bfloat16, AMX tiles   bfloat16, none   below AVX-512
-//   forward          dot products, in an order that no     tiles                 oneDNN; dots     dots
-//                    batch can change                                            for few rows
+//   forward          dot products, in an order that no     tiles; dots for       oneDNN; dots     dots
+//                    batch can change                      one row or two        for few rows
 //   backward         oneDNN                                tiles                 oneDNN           oneDNN in float32
 #include "ops/linear.h"
 
@@ -21,7 +21,8 @@ constexpr bool kBfloat16Products = true;
 #else
 constexpr bool kBfloat16Products = false;  // oneDNN multiplies bfloat16 from AVX-512 on
 #endif
-constexpr int64_t kFewRows = 8;  // up to here a product waits for the weights, not for arithmetic
+// Up to so many rows dot products are faster: they read the weights in one walk, tiles 32 rows at a time.
+constexpr int64_t kDotsBeforeTiles = 2, kDotsBeforeOneDnn = 8;
 
 #if defined(__AMX_BF16__)
 
@@ -299,14 +300,14 @@ void CpuOps::linear_forward(const Tensor& x, const Tensor& weight, const Tensor&
   if (residual) check_dtype("linear_forward", residual, compute_);
   if (rows == 0) return;
 #if defined(__AMX_BF16__)
-  if (compute_ == DType::bfloat16 && amx_usable()) {
+  if (compute_ == DType::bfloat16 && amx_usable() && rows > kDotsBeforeTiles) {
     with_type(y.dtype, [&](auto type) {
       Tiles(scratch_, threads_).forward(x, weight, output_of<bfloat16, decltype(type)>(y, residual));
     });
     return;
   }
 #endif
-  if (compute_ == DType::bfloat16 && kBfloat16Products && rows > kFewRows) {
+  if (compute_ == DType::bfloat16 && kBfloat16Products && rows > kDotsBeforeOneDnn) {
     Products(*this, scratch_, *linear_cache_, threads_).forward(x, weight, residual, y);
     return;
   }
@@ -314,11 +315,12 @@ void CpuOps::linear_forward(const Tensor& x, const Tensor& weight, const Tensor&
     with_type(y.dtype, [&](auto type) {
       using T = decltype(compute);
       const auto output = output_of<T, decltype(type)>(y, residual);
-      const T *x_data = x.as<T>(), *w_data = weight.as<T>();
+      const DotOperands<T> operands{x.as<T>(), x.row_stride, weight.as<T>(), weight.row_stride, k};
       const int64_t strips = (n + kDotColumns - 1) / kDotColumns;
-      parallel(strips, rows * k * kDotColumns / 64 + 1, [&](int64_t begin, int64_t end) {
-        linear_dot(x_data, x.row_stride, rows, w_data, weight.row_stride, k, begin * kDotColumns,
-                   std::min(n, end * kDotColumns), output);
+      // A strip costs what its weights take from memory, some 16 bytes a nanosecond, and the arithmetic on top.
+      const int64_t cost = k * kDotColumns * (4 * static_cast<int64_t>(sizeof(T)) + rows) / 64 + 1;
+      parallel(strips, cost, [&](int64_t begin, int64_t end) {
+        linear_dot(operands, rows, begin * kDotColumns, std::min(n, end * kDotColumns), output);
       });
     });
   });
