@@ -1,15 +1,12 @@
 // CudaOps: memory and waiting. Must not hold any arithmetic of an op.
 #include "cuda/cuda_ops.h"
+#include "cuda/graph_recording.h"
 
 namespace mor::cuda {
 
 CudaOps::CudaOps(int device, DType compute) : stream_(device), compute_(compute), fault_(stream_), scratch_(*this) {
   MOR_CHECK(compute == DType::float32 || compute == DType::bfloat16, INVALID_ARGUMENT,
             "the CUDA device computes in float32 or bfloat16, not ", dtype_name(compute));
-}
-
-CudaOps::~CudaOps() {
-  release(segment_table_, segment_table_bytes_);
 }
 
 void* CudaOps::allocate(size_t bytes) {
@@ -57,6 +54,12 @@ void CudaOps::zero(void* device, size_t bytes) {
 void CudaOps::synchronize() {
   stream_.synchronize();
   fault_.throw_if_any();
+}
+
+void CudaOps::replay(std::unique_ptr<Recording>& recording, const RecordingKey& key,
+                     const std::function<void()>& work) {
+  if (recording == nullptr) recording = std::make_unique<GraphRecording>(stream_);
+  static_cast<GraphRecording&>(*recording).run(key, work);
 }
 
 int32_t CudaOps::read_count(const int32_t* device) {

@@ -12,11 +12,10 @@ namespace mor::cuda {
 
 /// All work goes through one stream in program order. Nothing waits but copy_to_host, synchronize and the ops that
 /// return a value; bad input that only a kernel can see is thrown by the next of these.
-class CudaOps final : public Ops {
+class CudaOps : public Ops {
  public:
   /// device: as CUDA counts them; must be usable (cuda_device.h). compute: float32 or bfloat16.
   CudaOps(int device, DType compute);
-  ~CudaOps() override;
 
   Stream& stream() { return stream_; }
 
@@ -31,6 +30,9 @@ class CudaOps final : public Ops {
   void copy(void* to, const void* from, size_t bytes) override;
   void zero(void* device, size_t bytes) override;
   void synchronize() override;
+  bool records() const override { return true; }
+  void replay(std::unique_ptr<Recording>& recording, const RecordingKey& key,
+              const std::function<void()>& work) override;
   void cast(const Tensor& from, const Tensor& to) override;
 
   void embedding_forward(const int32_t* tokens, const Tensor& weight, const Tensor& out) override;
@@ -43,6 +45,8 @@ class CudaOps final : public Ops {
   void linear_backward_input(const Tensor& d_y, const Tensor& weight, const Tensor& d_x) override;
   void linear_backward_weight(const Tensor& d_y, const Tensor& x, const Tensor& d_weight) override;
   void rotary(const Tensor& x, const int32_t* position, const Tensor& table, int direction) override;
+  void qkv_forward(const Tensor& x, const Tensor& weight, const int32_t* position, const Tensor& table, const Tensor& q,
+                   const Tensor& k, const Tensor& v, const int32_t* slot) override;
   void attention_forward(const Tensor& q, const Tensor& k, const Tensor& v, const Rows& rows, const Tensor& out,
                          const Tensor& lse) override;
   void attention_backward(const Tensor& d_out, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& out,
@@ -68,14 +72,16 @@ class CudaOps final : public Ops {
                            const Tensor& gate) override;
   void router_gate_backward(const Tensor& d_gate, const Tensor& scores, const int32_t* index, Activation activation,
                             double alpha, const Tensor& d_scores) override;
-  void select_topk(const Tensor& scores, const int32_t* parent_start, int32_t sequences, const int32_t* k,
-                   int32_t* index, int32_t* start, uint8_t* selected) override;
+  void select_topk(const Tensor& scores, const int32_t* parent_start, int32_t sequences, int32_t k, int32_t* index,
+                   int32_t* start, uint8_t* selected) override;
   int32_t select_threshold(const Tensor& scores, const int32_t* parent_start, int32_t sequences, double threshold,
                            int32_t* index, int32_t* start, uint8_t* selected) override;
-  int32_t select_between(const int32_t* values, const int32_t* parent_start, int32_t sequences, int32_t low,
-                         int32_t high, int32_t* index, int32_t* start, uint8_t* selected) override;
+  int32_t select_between(const int32_t* values, int32_t rows, const int32_t* parent_start, int32_t sequences,
+                         int32_t low, int32_t high, int32_t* index, int32_t* start, uint8_t* selected) override;
   void gather_indices(const int32_t* from, const int32_t* index, int32_t n, int32_t* to) override;
   void visible_causal(const int32_t* start, int32_t sequences, int32_t n, int32_t* visible) override;
+  void equal_rows(int32_t sequences, int32_t length, int32_t* start, int32_t* position, int32_t* visible) override;
+  void sum_integers(const int32_t* values, int32_t n, int64_t* sum) override;
   void expert_choice_loss(const Tensor& scores, const uint8_t* selected, double threshold, double bce_scale,
                           double z_scale, const Tensor& sums, const Tensor& d_scores) override;
   void token_choice_forward(const Tensor& logits, const Tensor& bias, Activation activation, double alpha,
@@ -89,9 +95,10 @@ class CudaOps final : public Ops {
   void cross_entropy_backward(const Tensor& x, const Tensor& weight, const int32_t* target, double scale,
                               const Tensor& losses, const Tensor& d_x, const Tensor& d_weight) override;
   void global_norm(const Tensor& gradient, const Tensor& norm) override;
+  void reject_non_finite(const Tensor& values, const Tensor& norm) override;
   void adamw(const Tensor& master, const Tensor& weights, const Tensor& gradient, const Tensor& exp_avg,
              const Tensor& exp_avg_sq, const Tensor& norm, const ParameterSegment* segments, int32_t segment_count,
-             const AdamWParams& params) override;
+             const AdamWParams& params, const AdamWStep* step) override;
   void sample(const Tensor& logits, const SamplingParams* params, int32_t* token, float* logprob) override;
 
  private:
@@ -102,9 +109,6 @@ class CudaOps final : public Ops {
   DType compute_;
   FaultBox fault_;
   Arena scratch_;  ///< for one op at a time; released when its kernels are in the stream, whose order keeps it apart
-  std::vector<ParameterSegment> segments_;  ///< what adamw's table on the device was made of
-  void* segment_table_ = nullptr;
-  size_t segment_table_bytes_ = 0;
 };
 
 /// Takes scratch memory back when the op returns.

@@ -28,11 +28,7 @@ void FaultBox::throw_if_any() {
     target[where] = fault.value;
     check_targets(target.data(), fault.where + 1, fault.limit);
   } else {
-    std::vector<int32_t> start, k(where + 1, 1);
-    for (int32_t s = 0; s <= fault.where; ++s) start.push_back(s);
-    start.push_back(fault.where + fault.limit);
-    k[where] = fault.value;
-    check_select_topk(start.data(), fault.where + 1, k.data());
+    check_k(fault.where, fault.value, fault.limit);
   }
 }
 

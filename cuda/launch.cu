@@ -25,6 +25,8 @@ cudaStream_t Stream::handle() {
 void Stream::check(cudaError_t status, const char* what) {
   throw_if_lost();
   if (status == cudaSuccess) return;
+  MOR_CHECK(status != cudaErrorStreamCaptureUnsupported && status != cudaErrorStreamCaptureInvalidated, INTERNAL, what,
+            " cannot be captured: ", cudaGetErrorString(status));
   lost_ = concat("cuda:", device_, " was lost in ", what, ": ", cudaGetErrorString(status),
                  ". It takes no more work from this model; save what you can on the CPU and start a new process");
   throw_if_lost();
@@ -33,6 +35,10 @@ void Stream::check(cudaError_t status, const char* what) {
 void Stream::synchronize() {
   const cudaStream_t stream = handle();
   check(cudaStreamSynchronize(stream), "cudaStreamSynchronize");
+}
+
+void Stream::drain() noexcept {
+  if (cudaSetDevice(device_) == cudaSuccess) cudaStreamSynchronize(stream_);
 }
 
 double Stream::seconds(const std::function<void()>& work) {

@@ -23,10 +23,13 @@ class Stream {
   int device() const { return device_; }
   /// Makes the device current on the calling thread. Throws DEVICE_LOST after an error.
   cudaStream_t handle();
-  /// Throws DEVICE_LOST, now and from now on, if `status` is an error. what: the call that returned it.
+  /// Throws DEVICE_LOST, now and from now on, if `status` is an error; INTERNAL, once, for a call that cannot be part
+  /// of a graph while one is captured. what: the call that returned it.
   void check(cudaError_t status, const char* what);
   /// Waits until everything put into the stream has happened.
   void synchronize();
+  /// The same where nobody is to hear of errors.
+  void drain() noexcept;
   /// Seconds on the device from before to after what work() puts into the stream; waits.
   double seconds(const std::function<void()>& work);
 

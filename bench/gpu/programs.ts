@@ -15,9 +15,9 @@ interface GoogleTestReport {
   testsuites: { name: string; testsuite: { name: string; result: string; failures?: { failure: string }[] }[] }[]
 }
 
-/** Op tests and those of the engine, which run on every device of the machine; `folder` is where CMake put them. */
+/** Tests of ops, engine and training steps that run on every device of the machine; `folder` is where CMake put them. */
 export function deviceTests(folder: string): string[] {
-  return readdirSync(folder).filter((name) => /^ops_\w+_test$|^engine_exactness_test$/.test(name))
+  return readdirSync(folder).filter((name) => /^(ops_\w+|engine_exactness|train_replay)_test$/.test(name))
 }
 
 export function runTests(folder: string, programs: readonly string[]): Outcome {

@@ -52,6 +52,12 @@ class Buffers {
   }
   int32_t* integers(const std::vector<int32_t>& values) { return copied(values); }
   uint8_t* bytes(const std::vector<uint8_t>& values) { return copied(values); }
+  template <class T>
+  T* copied(const std::vector<T>& values) {
+    auto* device = static_cast<T*>(arena_.allocate(values.size() * sizeof(T)));
+    ops_.copy_to_device(device, values.data(), values.size() * sizeof(T));
+    return device;
+  }
   /// A number below `bound` for each of `count` places.
   int32_t* random_integers(int64_t count, int64_t bound) {
     std::vector<int32_t> values;
@@ -78,12 +84,6 @@ class Buffers {
     const auto count = static_cast<size_t>(t.count());
     for (size_t begin = 0; begin < count; begin += Normals::kCount)
       ops_.copy_to_device(t.as<T>() + begin, values, std::min(Normals::kCount, count - begin) * sizeof(T));
-  }
-  template <class T>
-  T* copied(const std::vector<T>& values) {
-    auto* device = static_cast<T*>(arena_.allocate(values.size() * sizeof(T)));
-    ops_.copy_to_device(device, values.data(), values.size() * sizeof(T));
-    return device;
   }
   static Tensor as_vector(const Tensor& t) { return make_vector(t.data, t.dtype, t.rows(), t.name); }
 

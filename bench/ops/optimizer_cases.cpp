@@ -1,5 +1,6 @@
 // The optimiser over the weights of one layer. Must not know how it is timed.
 #include "bench/ops/case.h"
+#include "ops/adamw.h"
 
 namespace mor::bench {
 
@@ -24,9 +25,9 @@ void add_optimizer_cases(const Shape& s, Ops& ops, std::vector<Case>& cases) {
     const Tensor weights = rounded ? b.activation_vector(count) : master;
     ParameterSegment segment;
     segment.count = count;
-    AdamWParams params;
-    params.learning_rate = 1e-3;
-    return [=, &ops] { ops.adamw(master, weights, gradient, exp_avg, exp_avg_sq, norm, &segment, 1, params); };
+    const ParameterSegment* segments = b.copied<ParameterSegment>({segment});
+    const AdamWStep* step = b.copied<AdamWStep>({adamw_step({}, 1e-3, 1)});
+    return [=, &ops] { ops.adamw(master, weights, gradient, exp_avg, exp_avg_sq, norm, segments, 1, {}, step); };
   };
   cases.push_back(c);
 }

@@ -46,7 +46,7 @@ void add_choices(const Shape& s, Ops& ops, std::vector<Case>& cases) {
     int32_t *index = b.random_integers(s.rows, 1), *start = b.random_integers(2, 1);
     uint8_t* selected = b.bytes(std::vector<uint8_t>(static_cast<size_t>(s.rows)));
     const auto k = static_cast<int32_t>((s.rows + 1) / 2);
-    return [=, &ops] { ops.select_topk(scores, parent, 1, &k, index, start, selected); };
+    return [=, &ops] { ops.select_topk(scores, parent, 1, k, index, start, selected); };
   };
   cases.push_back(c);
   c.op = "expert_choice_loss";

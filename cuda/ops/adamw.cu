@@ -1,9 +1,9 @@
-// global_norm and adamw on the GPU: one pass each over the flat buffers, bound by memory. Must not know of other ops.
-// Bytes an element: global_norm reads 4; adamw reads 16 and writes 12 + the compute dtype's size.
+// global_norm, reject_non_finite and adamw on the GPU: one pass each over the buffers, bound by memory. Must not know
+// of other ops. Bytes an element: global_norm reads 4; adamw reads 16 and writes 12 + the compute dtype's size.
 #include <algorithm>
-#include <cstring>
 
 #include "cuda/cuda_ops.h"
+#include "cuda/tile/for_each.cuh"
 #include "cuda/tile/reduce.cuh"
 #include "cuda/tile/vec.cuh"
 #include "ops/adamw.h"
@@ -40,28 +40,26 @@ __global__ void __launch_bounds__(kThreads) norm_kernel(int64_t parts, const dou
   if (threadIdx.x == 0) *norm = static_cast<float>(sqrt(sum));
 }
 
-/// A segment, and the first of the blocks that deal with it.
-struct SegmentRow {
-  int64_t offset, count, first_block;
-  float weight_decay, learning_rate_scale;
-};
-
 struct Elements {
   float* master;
   const float* gradient;
   float *exp_avg, *exp_avg_sq;
 };
 
-/// What all segments have in common; see ops/ref/adamw.h for the formulas.
+/// What all segments and steps have in common; see ops/ref/adamw.h for the formulas.
 struct Update {
-  double learning_rate, correction1, gradient_clip;
+  double gradient_clip;
   float beta1, rest1, beta2, rest2;  ///< rest = 1 - beta
-  float correction2, epsilon;
+  float epsilon;
+};
+
+/// What the elements of one segment have in common at one step.
+struct Rates {
+  float gradient_scale, keep, rate, correction2;
 };
 
 template <int N, class T>
-__device__ __forceinline__ void update(const Elements& e, T* weights, int64_t i, const Update& u, float gradient_scale,
-                                       float keep, float rate) {
+__device__ __forceinline__ void update(const Elements& e, T* weights, int64_t i, const Update& u, const Rates& r) {
   float w[N], g[N], m[N], v[N];
   load(w, e.master + i);
   load(g, e.gradient + i);
@@ -69,10 +67,10 @@ __device__ __forceinline__ void update(const Elements& e, T* weights, int64_t i,
   load(v, e.exp_avg_sq + i);
 #pragma unroll
   for (int j = 0; j < N; ++j) {
-    g[j] *= gradient_scale;
+    g[j] *= r.gradient_scale;
     m[j] = u.beta1 * m[j] + u.rest1 * g[j];
     v[j] = u.beta2 * v[j] + u.rest2 * g[j] * g[j];
-    w[j] = keep * w[j] - rate * m[j] / (sqrtf(v[j] * u.correction2) + u.epsilon);
+    w[j] = r.keep * w[j] - r.rate * m[j] / (sqrtf(v[j] * r.correction2) + u.epsilon);
   }
   store(e.exp_avg + i, m);
   store(e.exp_avg_sq + i, v);
@@ -80,49 +78,49 @@ __device__ __forceinline__ void update(const Elements& e, T* weights, int64_t i,
   store(weights + i, w);
 }
 
-/// One launch for all segments: block b finds its segment in the table and updates kStretch of its elements.
+/// One launch for all segments: every block updates those elements of its stretch of the buffers that segments cover.
 template <int N, class T>
-__global__ void __launch_bounds__(kThreads) adamw_kernel(const Elements elements, T* weights, const float* norm,
-                                                         const SegmentRow* table, int32_t segments, const Update u) {
+__global__ void __launch_bounds__(kThreads)
+    adamw_kernel(int64_t n, const Elements elements, T* weights, const float* norm, const AdamWStep* step,
+                 const ParameterSegment* segments, int32_t segment_count, const Update u) {
   const double all = static_cast<double>(*norm);
   if (!(fabs(all) <= 1.7976931348623157e308)) return;  // a non-finite norm changes nothing
   const double scale = u.gradient_clip > 0 ? fmin(1.0, u.gradient_clip / (all + 1e-6)) : 1.0;
-  int32_t low = 0, high = segments;  // the last segment whose first block is not after this one
-  while (high - low > 1) {
-    const int32_t middle = low + (high - low) / 2;
-    (table[middle].first_block <= blockIdx.x ? low : high) = middle;
+  const int64_t begin = blockIdx.x * kStretch, end = begin + kStretch < n ? begin + kStretch : n;
+  int32_t first = 0, high = segment_count;  // the first segment that ends behind the beginning
+  while (first < high) {
+    const int32_t middle = first + (high - first) / 2;
+    if (segments[middle].offset + segments[middle].count <= begin)
+      first = middle + 1;
+    else
+      high = middle;
   }
-  const SegmentRow segment = table[low];
-  const double lr = u.learning_rate * static_cast<double>(segment.learning_rate_scale);
-  const float keep = static_cast<float>(1.0 - lr * static_cast<double>(segment.weight_decay));
-  const float rate = static_cast<float>(lr * u.correction1), gradient_scale = static_cast<float>(scale);
-  // Stretches begin at multiples of N, so that vectors are aligned; the first and the last one may reach beyond the
-  // segment.
-  const int64_t begin = segment.offset, end = segment.offset + segment.count;
-  const int64_t first = begin / N * N + (blockIdx.x - segment.first_block) * kStretch;
-  const int64_t last = first + kStretch < end ? first + kStretch : end;
-  for (int64_t i = first + threadIdx.x * N; i < last; i += kThreads * N) {
-    if (i >= begin && i + N <= last) {
-      update<N>(elements, weights, i, u, gradient_scale, keep, rate);
-    } else {
-      for (int64_t j = i < begin ? begin : i; j < i + N && j < last; ++j)
-        update<1>(elements, weights, j, u, gradient_scale, keep, rate);
+  for (int32_t s = first; s < segment_count && segments[s].offset < end; ++s) {
+    const ParameterSegment segment = segments[s];
+    const double lr = step->learning_rate * static_cast<double>(segment.learning_rate_scale);
+    const Rates rates{static_cast<float>(scale),
+                      static_cast<float>(1.0 - lr * static_cast<double>(segment.weight_decay)),
+                      static_cast<float>(lr * step->correction1), static_cast<float>(step->correction2)};
+    const int64_t from = segment.offset > begin ? segment.offset : begin;
+    const int64_t to = segment.offset + segment.count < end ? segment.offset + segment.count : end;
+    // Vectors begin at multiples of N, so that they are aligned; the first and the last may reach beyond the segment.
+    for (int64_t i = from / N * N + threadIdx.x * N; i < to; i += kThreads * N) {
+      if (i >= from && i + N <= to) {
+        update<N>(elements, weights, i, u, rates);
+      } else {
+        for (int64_t j = i < from ? from : i; j < i + N && j < to; ++j) update<1>(elements, weights, j, u, rates);
+      }
     }
   }
 }
 
-bool same(const std::vector<ParameterSegment>& known, const ParameterSegment* segments, int32_t count) {
-  if (known.size() != static_cast<size_t>(count)) return false;
-  return std::equal(known.begin(), known.end(), segments, [](const ParameterSegment& a, const ParameterSegment& b) {
-    return a.offset == b.offset && a.count == b.count && a.weight_decay == b.weight_decay &&
-           a.learning_rate_scale == b.learning_rate_scale;
-  });
-}
-
-/// Blocks that a segment needs, its begin moved down to a multiple of kWidth.
-int64_t blocks_of(const ParameterSegment& segment) {
-  return (segment.count + segment.offset % kWidth + kStretch - 1) / kStretch;
-}
+struct RejectNonFinite {
+  const float* values;  ///< [n]
+  float* norm;          ///< [1]
+  __device__ void operator()(int64_t, int64_t i) const {
+    if (!(fabsf(values[i]) <= 3.402823466e38f)) *norm = __uint_as_float(0x7fc00000u);
+  }
+};
 
 }  // namespace
 
@@ -140,49 +138,28 @@ void CudaOps::global_norm(const Tensor& gradient, const Tensor& norm) {
   });
 }
 
+void CudaOps::reject_non_finite(const Tensor& values, const Tensor& norm) {
+  check_reject_non_finite(values, norm);
+  for_each<1>(stream_, 1, values.count(), RejectNonFinite{values.as<float>(), norm.as<float>()});
+}
+
 void CudaOps::adamw(const Tensor& master, const Tensor& weights, const Tensor& gradient, const Tensor& exp_avg,
                     const Tensor& exp_avg_sq, const Tensor& norm, const ParameterSegment* segments,
-                    int32_t segment_count, const AdamWParams& params) {
-  check_adamw(master, weights, gradient, exp_avg, exp_avg_sq, norm, segments, segment_count, params);
-  int64_t blocks = 0;
-  for (int32_t s = 0; s < segment_count; ++s) blocks += blocks_of(segments[s]);
-  if (blocks == 0) return;
-  // The table goes to the device once: it is the same at every step of a training.
-  if (!same(segments_, segments, segment_count)) {
-    std::vector<SegmentRow> rows;
-    int64_t first_block = 0;
-    for (int32_t s = 0; s < segment_count; ++s) {
-      const ParameterSegment& segment = segments[s];
-      if (segment.count == 0) continue;  // no block would be its own
-      rows.push_back({segment.offset, segment.count, first_block, segment.weight_decay, segment.learning_rate_scale});
-      first_block += blocks_of(segment);
-    }
-    segments_.clear();
-    release(std::exchange(segment_table_, nullptr), segment_table_bytes_);
-    segment_table_bytes_ = rows.size() * sizeof(SegmentRow);
-    segment_table_ = allocate(segment_table_bytes_);
-    copy_to_device(segment_table_, rows.data(), segment_table_bytes_);
-    segments_.assign(segments, segments + segment_count);
-  }
-  const AdamWScalars scalars = adamw_scalars(params, 0);  // of the norm the device takes care
-  const Update u{params.learning_rate,
-                 scalars.correction1,
-                 params.gradient_clip,
+                    int32_t segment_count, const AdamWParams& params, const AdamWStep* step) {
+  check_adamw(master, weights, gradient, exp_avg, exp_avg_sq, norm);
+  const Update u{params.gradient_clip,
                  static_cast<float>(params.beta1),
                  static_cast<float>(1 - params.beta1),
                  static_cast<float>(params.beta2),
                  static_cast<float>(1 - params.beta2),
-                 static_cast<float>(scalars.correction2),
                  static_cast<float>(params.epsilon)};
   const Elements elements{master.as<float>(), gradient.as<float>(), exp_avg.as<float>(), exp_avg_sq.as<float>()};
-  const auto* table = static_cast<const SegmentRow*>(segment_table_);
-  const auto rows = static_cast<int32_t>(segment_table_bytes_ / sizeof(SegmentRow));
   with_type(compute_, [&](auto type) {
     using T = decltype(type);
     // Vectors of 4 floats: flat buffers that begin at 16 bytes have them aligned everywhere.
     with_width<float>(kWidth, {&master, &weights, &gradient, &exp_avg, &exp_avg_sq}, [&](auto width) {
-      launch(adamw_kernel<width(), T>, dim3(blocks_for(blocks, 1)), dim3(kThreads), 0, stream_, elements,
-             weights.as<T>(), norm.as<float>(), table, rows, u);
+      launch(adamw_kernel<width(), T>, dim3(blocks_for(master.count(), kStretch)), dim3(kThreads), 0, stream_,
+             master.count(), elements, weights.as<T>(), norm.as<float>(), step, segments, segment_count, u);
     });
   });
 }

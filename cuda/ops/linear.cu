@@ -4,8 +4,7 @@
 // mostly from the L2 cache; from memory both factors come about once, and the output is written once (d_weight: read
 // and written, and the partial sums of every split besides).
 #include "cuda/cuda_ops.h"
-#include "cuda/ops/linear_fma.cuh"
-#include "cuda/ops/linear_mma.cuh"
+#include "cuda/ops/linear_launch.cuh"
 #include "cuda/tile/for_each.cuh"
 #include "ops/linear.h"
 
@@ -92,38 +91,6 @@ struct AddSplits {
   }
 };
 
-/// The tensor's rows, or its columns, as the rows of a factor.
-MmaFactor mma_factor(const Tensor& tensor, bool transposed) {
-  return {tensor.as<bf16>(), transposed ? tensor.columns() : tensor.rows(),
-          transposed ? tensor.rows() : tensor.columns(), tensor.row_stride};
-}
-FmaFactor fma_factor(const Tensor& tensor, bool transposed) {
-  if (transposed) return {tensor.as<float>(), tensor.columns(), tensor.rows(), 1, tensor.row_stride};
-  return {tensor.as<float>(), tensor.rows(), tensor.columns(), tensor.row_stride, 1};
-}
-
-template <class Shape, bool a_transposed, bool b_transposed, bool aligned, class Epilogue>
-void start(Stream& stream, const Tensor& a, const Tensor& b, int64_t splits, const Epilogue& epilogue) {
-  const MmaFactor left = mma_factor(a, a_transposed), right = mma_factor(b, b_transposed);
-  const int64_t steps = (left.depth + Shape::depth - 1) / Shape::depth;
-  const int64_t split_depth = (steps + splits - 1) / splits * Shape::depth;
-  launch(mma_product_kernel<Shape, a_transposed, b_transposed, aligned, Epilogue>,
-         dim3(blocks_for(product_tiles<Shape>(left.rows, right.rows), 1), static_cast<unsigned>(splits)),
-         dim3(Shape::threads), Shape::shared_bytes, stream, left, right, split_depth, epilogue);
-}
-
-size_t shared_bytes(Stream& stream) {
-  int bytes = 0;
-  stream.check(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, stream.device()),
-               "cudaDeviceGetAttribute");
-  return static_cast<size_t>(bytes);
-}
-
-/// Whether cp.async can fetch both factors.
-bool async_aligned(const Tensor& a, const Tensor& b) {
-  return rows_aligned(a) && rows_aligned(b);
-}
-
 }  // namespace
 
 void CudaOps::linear_forward(const Tensor& x, const Tensor& weight, const Tensor& residual, const Tensor& y) {
@@ -132,20 +99,8 @@ void CudaOps::linear_forward(const Tensor& x, const Tensor& weight, const Tensor
     using Y = decltype(y_type);
     if (compute_ == DType::float32)
       return multiply(stream_, fma_factor(x, false), fma_factor(weight, false), store_to<float, Y>(y, residual));
-    const auto store = store_to<bf16, Y>(y, residual);
-    if (!async_aligned(x, weight)) return start<MediumProduct, false, false, false>(stream_, x, weight, 1, store);
-    switch (product_class(y.rows(), y.columns(), shared_bytes(stream_))) {
-      case ProductClass::decode:
-        return start<DecodeProduct, false, false, true>(stream_, x, weight, 1, store);
-      case ProductClass::narrow:
-        return start<NarrowProduct, false, false, true>(stream_, x, weight, 1, store);
-      case ProductClass::medium:
-        return start<MediumProduct, false, false, true>(stream_, x, weight, 1, store);
-      case ProductClass::large:
-        return start<LargeProduct, false, false, true>(stream_, x, weight, 1, store);
-      case ProductClass::wide:
-        return start<WideProduct, false, false, true>(stream_, x, weight, 1, store);
-    }
+    start_forward(stream_, mma_factor(x, false), mma_factor(weight, false), async_aligned(x, weight),
+                  store_to<bf16, Y>(y, residual));
   });
 }
 
@@ -153,15 +108,17 @@ void CudaOps::linear_backward_input(const Tensor& d_y, const Tensor& weight, con
   check_linear_backward_input(d_y, weight, d_x);
   if (compute_ == DType::float32)
     return multiply(stream_, fma_factor(d_y, false), fma_factor(weight, true), store_to<float, float>(d_x, {}));
+  const MmaFactor left = mma_factor(d_y, false), right = mma_factor(weight, true);
   const auto store = store_to<bf16, bf16>(d_x, {});
-  if (!async_aligned(d_y, weight)) return start<MediumProduct, false, true, false>(stream_, d_y, weight, 1, store);
+  if (!async_aligned(d_y, weight))
+    return start_product<MediumProduct, false, true, false>(stream_, left, right, 1, store);
   switch (product_class(d_x.rows(), d_x.columns(), shared_bytes(stream_))) {
     case ProductClass::wide:
-      return start<WideProduct, false, true, true>(stream_, d_y, weight, 1, store);
+      return start_product<WideProduct, false, true, true>(stream_, left, right, 1, store);
     case ProductClass::large:
-      return start<LargeProduct, false, true, true>(stream_, d_y, weight, 1, store);
+      return start_product<LargeProduct, false, true, true>(stream_, left, right, 1, store);
     default:  // few rows are rare in training
-      return start<MediumProduct, false, true, true>(stream_, d_y, weight, 1, store);
+      return start_product<MediumProduct, false, true, true>(stream_, left, right, 1, store);
   }
 }
 
@@ -178,12 +135,13 @@ void CudaOps::linear_backward_weight(const Tensor& d_y, const Tensor& x, const T
     auto* partial = static_cast<float*>(scratch_.allocate(static_cast<size_t>(splits * rows * columns) * 4));
     gradient = {partial, rows * columns, columns, columns, columns % 2 == 0, false};
   }
+  const MmaFactor left = mma_factor(d_y, true), right = mma_factor(x, true);
   if (!async_aligned(d_y, x))
-    start<MediumProduct, true, true, false>(stream_, d_y, x, splits, gradient);
+    start_product<MediumProduct, true, true, false>(stream_, left, right, splits, gradient);
   else if (product_class(rows, columns, shared_bytes(stream_)) == ProductClass::wide)
-    start<WideProduct, true, true, true>(stream_, d_y, x, splits, gradient);
+    start_product<WideProduct, true, true, true>(stream_, left, right, splits, gradient);
   else
-    start<LargeProduct, true, true, true>(stream_, d_y, x, splits, gradient);
+    start_product<LargeProduct, true, true, true>(stream_, left, right, splits, gradient);
   if (splits == 1) return;
   with_width<float>(columns, {&d_weight}, [&](auto width) {
     constexpr int N = width();

@@ -2,13 +2,17 @@
 // happens to an element.
 #pragma once
 
+#include <type_traits>
+
 #include "cuda/launch.h"
+#include "cuda/tile/head_pairs.cuh"
 
 namespace mor::cuda {
 
 constexpr int kFmaThreads = 128;
 constexpr int kFmaTile = 64;              // rows and columns of the product that a block computes
 constexpr int kFmaDepth = 32;             // of the inner extent at a time
+constexpr int kFmaAcross = 16;            // threads side by side; a thread's columns lie as far apart
 constexpr int kFmaPitch = kFmaDepth + 1;  // of a tile's rows in shared memory, so that lanes fall into different banks
 
 /// A factor as [rows, depth], whichever way it lies in memory.
@@ -17,19 +21,33 @@ struct FmaFactor {
   int64_t rows, depth, row_stride, depth_stride;
 };
 
+/// The same, its rows being columns of heads, in the order in which rotary pairs meet (head_pairs.cuh).
+struct PairedFmaFactor : FmaFactor {
+  HeadPairs pairs;
+};
+
+/// Where the row that stands at row `at` of the tiles lies.
+__device__ inline int64_t row_in_memory(const FmaFactor&, int64_t at) {
+  return at;
+}
+__device__ inline int64_t row_in_memory(const PairedFmaFactor& factor, int64_t at) {
+  return factor.pairs.column<kFmaAcross>(at);
+}
+
 /// Rows [first_row, + kFmaTile) and depth [first, + kFmaDepth) of a factor, zeros where it ends.
-__device__ inline void load_tile(const FmaFactor& factor, int64_t first_row, int64_t first,
+template <class Factor>
+__device__ inline void load_tile(const Factor& factor, int64_t first_row, int64_t first,
                                  float (&tile)[kFmaTile][kFmaPitch]) {
   const bool along_depth = factor.depth_stride == 1;
   for (int i = static_cast<int>(threadIdx.x); i < kFmaTile * kFmaDepth; i += kFmaThreads) {
     const int row = along_depth ? i / kFmaDepth : i % kFmaTile, depth = along_depth ? i % kFmaDepth : i / kFmaTile;
-    const bool inside = first_row + row < factor.rows && first + depth < factor.depth;
-    tile[row][depth] =
-        inside ? factor.data[(first_row + row) * factor.row_stride + (first + depth) * factor.depth_stride] : 0.0f;
+    const int64_t lies = row_in_memory(factor, first_row + row);
+    const bool inside = lies < factor.rows && first + depth < factor.depth;
+    tile[row][depth] = inside ? factor.data[lies * factor.row_stride + (first + depth) * factor.depth_stride] : 0.0f;
   }
 }
 
-/// A thread's share of a tile of the product, 8 x 4: rows from row(), every 16th column from column().
+/// A thread's share of a tile of the product, 8 x 4: rows from row(), every kFmaAcross-th column from column().
 class FmaProduct {
  public:
   /// Adds the product of two tiles, of which the first has `rows` rows that count.
@@ -38,7 +56,7 @@ class FmaProduct {
     for (int depth = 0; depth < kFmaDepth; ++depth) {
       float right[4];
 #pragma unroll
-      for (int n = 0; n < 4; ++n) right[n] = b[column() + 16 * n][depth];
+      for (int n = 0; n < 4; ++n) right[n] = b[column() + kFmaAcross * n][depth];
 #pragma unroll
       for (int m = 0; m < 8; ++m) {
         const float left = a[row() + m][depth];
@@ -53,24 +71,32 @@ class FmaProduct {
 #pragma unroll
     for (int m = 0; m < 8; ++m)
 #pragma unroll
-      for (int n = 0; n < 4; ++n) body(row() + m, column() + 16 * n, sum_[m][n]);
+      for (int n = 0; n < 4; ++n) body(row() + m, column() + kFmaAcross * n, sum_[m][n]);
+  }
+  /// Of a product with paired columns: calls body(row, pair, first half, second half) with places in the tile.
+  template <class Body>
+  __device__ void for_each_turn(const Body& body) const {
+#pragma unroll
+    for (int m = 0; m < 8; ++m)
+#pragma unroll
+      for (int n = 0; n < 4; n += 2) body(row() + m, column() + kFmaAcross * n / 2, sum_[m][n], sum_[m][n + 1]);
   }
 
  private:
   static __device__ int row() {
-    return static_cast<int>(threadIdx.x / 16) * 8;
+    return static_cast<int>(threadIdx.x / kFmaAcross) * 8;
   }
   static __device__ int column() {
-    return static_cast<int>(threadIdx.x % 16);
+    return static_cast<int>(threadIdx.x % kFmaAcross);
   }
   float sum_[8][4] = {};
 };
 
-/// a b^T, every element given to epilogue(row, column, value) once. Each element's sum runs over rising depth, whatever
-/// the rows.
-template <class Epilogue>
+/// a b^T, every element given to epilogue(row, column, value) once, or, where b is paired, every pair to
+/// epilogue.row(row)(pair, first half, second half). Each element's sum runs over rising depth, whatever the rows.
+template <class Right, class Epilogue>
 __global__ void __launch_bounds__(kFmaThreads)
-    fma_product_kernel(const FmaFactor a, const FmaFactor b, const Epilogue epilogue) {
+    fma_product_kernel(const FmaFactor a, const Right b, const Epilogue epilogue) {
   __shared__ float a_tile[kFmaTile][kFmaPitch];
   __shared__ float b_tile[kFmaTile][kFmaPitch];
   const unsigned row_tiles = static_cast<unsigned>((a.rows + kFmaTile - 1) / kFmaTile);
@@ -84,16 +110,23 @@ __global__ void __launch_bounds__(kFmaThreads)
     product.add(a_tile, b_tile, a.rows - first_row);
     __syncthreads();
   }
-  product.for_each([&](int row, int column, float value) {
-    if (first_row + row < a.rows && first_column + column < b.rows)
-      epilogue(first_row + row, first_column + column, value);
-  });
+  if constexpr (std::is_same_v<Right, PairedFmaFactor>) {
+    product.for_each_turn([&](int row, int pair, float first, float second) {
+      const uint32_t of_all = static_cast<uint32_t>(first_column / 2 + pair);
+      if (first_row + row < a.rows && 2 * of_all < b.rows) epilogue.row(first_row + row)(of_all, first, second);
+    });
+  } else {
+    product.for_each([&](int row, int column, float value) {
+      if (first_row + row < a.rows && first_column + column < b.rows)
+        epilogue(first_row + row, first_column + column, value);
+    });
+  }
 }
 
-template <class Epilogue>
-void multiply(Stream& stream, const FmaFactor& a, const FmaFactor& b, const Epilogue& epilogue) {
+template <class Right, class Epilogue>
+void multiply(Stream& stream, const FmaFactor& a, const Right& b, const Epilogue& epilogue) {
   const int64_t tiles = (a.rows + kFmaTile - 1) / kFmaTile * ((b.rows + kFmaTile - 1) / kFmaTile);
-  launch(fma_product_kernel<Epilogue>, dim3(blocks_for(tiles, 1)), dim3(kFmaThreads), 0, stream, a, b, epilogue);
+  launch(fma_product_kernel<Right, Epilogue>, dim3(blocks_for(tiles, 1)), dim3(kFmaThreads), 0, stream, a, b, epilogue);
 }
 
 }  // namespace mor::cuda

@@ -2,6 +2,7 @@
 // not know which of the three products it computes, or what happens to an element.
 #pragma once
 
+#include "cuda/tile/head_pairs.cuh"
 #include "cuda/tile/matrix_tile.cuh"
 #include "cuda/tile/shared.cuh"
 #include "cuda/tuning.h"
@@ -14,15 +15,24 @@ struct MmaFactor {
   const bf16* data;
   int64_t rows, depth, stride;
 };
+/// The same, its rows being columns of heads, in the order in which rotary pairs meet (head_pairs.cuh).
+struct PairedMmaFactor : MmaFactor {
+  HeadPairs pairs;
+};
+template <class Factor>
+constexpr bool kPaired = std::is_same_v<Factor, PairedMmaFactor>;
+
+constexpr int kPairWidth = 8;  // columns of one mma_16x8x16: a pair's halves stand in neighbouring ones
 
 /// Brings kRows rows at kDepth of the inner extent of one factor to shared memory, step after step.
-template <int kRows, int kDepth, int kThreads, bool transposed, bool aligned>
+template <int kRows, int kDepth, int kThreads, bool transposed, bool aligned, class Factor>
 class TileLoader {
  public:
   using Tile = MatrixTile<transposed ? kDepth : kRows, transposed ? kRows : kDepth>;
 
-  __device__ TileLoader(const MmaFactor& factor, int64_t first_row, int64_t first_depth, int64_t end_depth)
-      : stride_(factor.stride),
+  __device__ TileLoader(const Factor& factor, int64_t first_row, int64_t first_depth, int64_t end_depth)
+      : factor_(factor),
+        stride_(factor.stride),
         data_(factor.data),
         row_(transposed ? first_depth : first_row),
         column_(transposed ? first_row : first_depth),
@@ -39,9 +49,16 @@ class TileLoader {
     const bf16* from = data_ + row_ * stride_ + column_;
 #pragma unroll
     for (int i = 0; i < kCopies; ++i) {
-      const bool inside = count > 0 && row_ + i * kRowsAtOnce < rows_;
-      copy_chunk<aligned>(to.chunk(row + i * kRowsAtOnce, chunk), inside ? from + i * kRowsAtOnce * stride_ : data_,
-                          inside ? count : 0);
+      if constexpr (kPaired<Factor>) {
+        const int64_t lies = factor_.pairs.template column<kPairWidth>(row_ + i * kRowsAtOnce);
+        const bool inside = count > 0 && lies < rows_;
+        copy_chunk<aligned>(to.chunk(row + i * kRowsAtOnce, chunk), inside ? data_ + lies * stride_ + column_ : data_,
+                            inside ? count : 0);
+      } else {
+        const bool inside = count > 0 && row_ + i * kRowsAtOnce < rows_;
+        copy_chunk<aligned>(to.chunk(row + i * kRowsAtOnce, chunk), inside ? from + i * kRowsAtOnce * stride_ : data_,
+                            inside ? count : 0);
+      }
     }
     (transposed ? row_ : column_) += kDepth;
   }
@@ -50,6 +67,7 @@ class TileLoader {
   static constexpr int kRowsAtOnce = kThreads / Tile::chunks;
   static constexpr int kCopies = Tile::rows / kRowsAtOnce;
   static_assert(kThreads % Tile::chunks == 0 && Tile::rows % kRowsAtOnce == 0);
+  const Factor& factor_;
   int64_t stride_;
   const bf16* data_;
   int64_t row_, column_;    ///< of this thread's first chunk
@@ -94,6 +112,24 @@ class WarpProduct {
           body(16 * m + 8 * half + lane / 4, 8 * n + lane % 4 * 2, sum_[m][n][2 * half], sum_[m][n][2 * half + 1]);
   }
 
+  /// Of a product with paired columns: for every row of the warp's share that `begin` gives an object for, calls
+  /// to(pair, first, second) with two neighbouring pairs, counted from the share's first: their first and second
+  /// halves.
+  template <class Begin>
+  __device__ __forceinline__ void for_each_turn(const Begin& begin) const {
+    const int lane = static_cast<int>(threadIdx.x % 32);
+#pragma unroll
+    for (int m = 0; m < kDown; ++m)
+#pragma unroll
+      for (int half = 0; half < 2; ++half)
+        begin(16 * m + 8 * half + lane / 4, [&](const auto& to) {
+#pragma unroll
+          for (int n = 0; n < kAcross; n += 2)
+            to(kPairWidth * n / 2 + lane % 4 * 2, {sum_[m][n][2 * half], sum_[m][n][2 * half + 1]},
+               {sum_[m][n + 1][2 * half], sum_[m][n + 1][2 * half + 1]});
+        });
+  }
+
  private:
   template <bool a_transposed, bool b_transposed, class ATile, class BTile>
   __device__ __forceinline__ static void load(uint32_t (&left)[kDown][4], uint32_t (&right)[kAcross][2], const ATile& a,
@@ -107,14 +143,15 @@ class WarpProduct {
 };
 
 /// a b^T, its elements given to epilogue(split, row, column, first, second) in pairs of neighbours; `second` lies
-/// beyond the last column where the columns are odd. Block y computes the y-th stretch of split_depth (a multiple of
-/// Shape::depth) of the inner extent. Every element's sum runs over rising depth, 16 at a time, in one accumulator: it
-/// depends on neither Shape nor rows.
-template <class Shape, bool a_transposed, bool b_transposed, bool aligned, class Epilogue>
+/// beyond the last column where the columns are odd. Where b is paired, epilogue.row(row) gives an object for every
+/// row, and its (pair, first halves, second halves) takes two neighbouring pairs, of which the second may lie beyond
+/// the last. Block y computes the y-th stretch of split_depth (a multiple of Shape::depth) of the inner extent. Every
+/// element's sum runs over rising depth, 16 at a time, in one accumulator: it depends on neither Shape nor rows.
+template <class Shape, bool a_transposed, bool b_transposed, bool aligned, class Right, class Epilogue>
 __global__ void __launch_bounds__(Shape::threads, Shape::resident)
-    mma_product_kernel(const MmaFactor a, const MmaFactor b, int64_t split_depth, const Epilogue epilogue) {
-  using ALoader = TileLoader<Shape::rows, Shape::depth, Shape::threads, a_transposed, aligned>;
-  using BLoader = TileLoader<Shape::columns, Shape::depth, Shape::threads, b_transposed, aligned>;
+    mma_product_kernel(const MmaFactor a, const Right b, int64_t split_depth, const Epilogue epilogue) {
+  using ALoader = TileLoader<Shape::rows, Shape::depth, Shape::threads, a_transposed, aligned, MmaFactor>;
+  using BLoader = TileLoader<Shape::columns, Shape::depth, Shape::threads, b_transposed, aligned, Right>;
   using ATile = typename ALoader::Tile;
   using BTile = typename BLoader::Tile;
   constexpr int kStages = Shape::stages;
@@ -162,10 +199,21 @@ __global__ void __launch_bounds__(Shape::threads, Shape::resident)
     stage = stage + 1 == kStages ? 0 : stage + 1;
     next_stage = next_stage + 1 == kStages ? 0 : next_stage + 1;
   }
-  product.for_each_pair([&](int r, int c, float first, float second) {
-    if (first_row + row + r < a.rows && first_column + column + c < b.rows)
-      epilogue(blockIdx.y, first_row + row + r, first_column + column + c, first, second);
-  });
+  if constexpr (kPaired<Right>) {
+    const uint32_t first_pair = static_cast<uint32_t>(first_column + column) / 2;
+    product.for_each_turn([&](int r, const auto& each) {
+      if (first_row + row + r >= a.rows) return;
+      const auto to = epilogue.row(first_row + row + r);
+      each([&](int pair, const float(&first)[2], const float(&second)[2]) {
+        if (2 * (first_pair + pair) < b.rows) to(first_pair + pair, first, second);
+      });
+    });
+  } else {
+    product.for_each_pair([&](int r, int c, float first, float second) {
+      if (first_row + row + r < a.rows && first_column + column + c < b.rows)
+        epilogue(blockIdx.y, first_row + row + r, first_column + column + c, first, second);
+    });
+  }
 }
 
 }  // namespace mor::cuda

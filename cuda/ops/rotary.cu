@@ -2,6 +2,7 @@
 // Bytes: every element of x read and written once; the table's rows come from the caches.
 #include "cuda/cuda_ops.h"
 #include "cuda/tile/for_each.cuh"
+#include "cuda/tile/head_pairs.cuh"
 #include "cuda/tile/vec.cuh"
 #include "ops/rotary.h"
 
@@ -30,11 +31,7 @@ struct Rotary {
     load(cosine, angles);
     load(sine, angles + half);
 #pragma unroll
-    for (int i = 0; i < N; ++i) {
-      const float turned = a[i] * cosine[i] - b[i] * (direction * sine[i]);
-      b[i] = b[i] * cosine[i] + a[i] * (direction * sine[i]);
-      a[i] = turned;
-    }
+    for (int i = 0; i < N; ++i) turn(a[i], b[i], cosine[i], direction * sine[i]);
     store(first, a);
     store(first + half, b);
   }

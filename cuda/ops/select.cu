@@ -1,7 +1,5 @@
 // select on the GPU: one block a sequence (topk) or for all rows (threshold, between), without a sort. Must not know of
 // other ops.
-#include <algorithm>
-
 #include "cuda/cuda_ops.h"
 #include "cuda/tile/for_each.cuh"
 #include "cuda/tile/select.cuh"
@@ -11,21 +9,16 @@ namespace mor::cuda {
 
 namespace {
 
-constexpr int kSequencesPerLaunch = 256;
-
-/// What the host knows of some sequences; travels with the launch, so that nothing waits for a copy.
-struct TopkSequences {
-  int32_t first;
-  int32_t k[kSequencesPerLaunch];
-  int32_t start[kSequencesPerLaunch + 1];  ///< of the selection
-};
-
+/// One block a sequence.
 __global__ void __launch_bounds__(kMostSelectThreads)
-    select_topk_kernel(const float* scores /*[P]*/, const int32_t* parent_start /*[sequences + 1]*/,
-                       const TopkSequences sequences, int32_t* index, int32_t* start, uint8_t* selected, Fault* fault) {
-  const int32_t s = sequences.first + static_cast<int32_t>(blockIdx.x);
-  const int32_t first = parent_start[s], rows = parent_start[s + 1] - first, k = sequences.k[blockIdx.x];
-  if (threadIdx.x == 0) start[s + 1] = sequences.start[blockIdx.x + 1];
+    select_topk_kernel(const float* scores /*[P]*/, const int32_t* parent_start /*[sequences + 1]*/, int32_t k,
+                       int32_t* index, int32_t* start, uint8_t* selected, Fault* fault) {
+  const auto s = static_cast<int32_t>(blockIdx.x);
+  const int32_t first = parent_start[s], rows = parent_start[s + 1] - first;
+  if (threadIdx.x == 0) {
+    if (s == 0) start[0] = 0;
+    start[s + 1] = (s + 1) * k;
+  }
   if (k < 1 || k > rows) {
     if (threadIdx.x == 0) report(fault, FaultKind::k_outside_sequence, s, k, rows);
     return;
@@ -35,7 +28,7 @@ __global__ void __launch_bounds__(kMostSelectThreads)
       rows, key, [](int64_t) { return Weight{1}; }, static_cast<Weight>(k));
   const auto tie = [&](int64_t i) { return key(i) == cut.key ? Weight{1} : Weight{0}; };
   const int64_t last_tie = find_in_order(rows, tie, static_cast<Weight>(k) - cut.above);
-  int32_t* to = index + sequences.start[blockIdx.x];
+  int32_t* to = index + static_cast<int64_t>(s) * k;
   const auto chosen = [&](int64_t i) {
     const bool yes = key(i) > cut.key || (key(i) == cut.key && i <= last_tie);
     selected[first + i] = yes ? 1 : 0;
@@ -104,25 +97,37 @@ struct VisibleCausal {
   }
 };
 
+struct EqualRows {
+  int32_t sequences, length;
+  int32_t *start, *position, *visible;
+  /// i up to the number of rows: the last sequence's end is a start, too.
+  __device__ void operator()(int64_t, int64_t i) const {
+    const int64_t s = i / length;
+    const auto t = static_cast<int32_t>(i - s * length);
+    if (t == 0) start[s] = static_cast<int32_t>(i);
+    if (s == sequences) return;
+    position[i] = t;
+    visible[i] = t + 1;
+  }
+};
+
+/// One block.
+__global__ void __launch_bounds__(kMostSelectThreads)
+    sum_integers_kernel(const int32_t* values /*[n]*/, int32_t n, int64_t* sum) {
+  int64_t own = 0;
+  for (int64_t i = threadIdx.x; i < n; i += blockDim.x) own += values[i];
+  own = block_sum(own);
+  if (threadIdx.x == 0) *sum = own;
+}
+
 }  // namespace
 
-void CudaOps::select_topk(const Tensor& scores, const int32_t* parent_start, int32_t sequences, const int32_t* k,
+void CudaOps::select_topk(const Tensor& scores, const int32_t* parent_start, int32_t sequences, int32_t k,
                           int32_t* index, int32_t* start, uint8_t* selected) {
   check_select(scores, sequences);
-  zero(start, sizeof(int32_t));
-  const unsigned threads = sequences == 0 ? 0 : select_threads(scores.count() / sequences);
-  TopkSequences batch = {};
-  for (int32_t first = 0; first < sequences; first += kSequencesPerLaunch) {
-    const int32_t n = std::min(sequences - first, kSequencesPerLaunch);
-    batch.first = first;
-    for (int32_t i = 0; i < n; ++i) {
-      batch.k[i] = k[first + i];
-      batch.start[i + 1] = batch.start[i] + k[first + i];
-    }
-    launch(select_topk_kernel, dim3(static_cast<unsigned>(n)), dim3(threads), 0, stream_, scores.as<float>(),
-           parent_start, batch, index, start, selected, fault_.device());
-    batch.start[0] = batch.start[n];
-  }
+  if (sequences == 0) return zero(start, sizeof(int32_t));
+  launch(select_topk_kernel, dim3(static_cast<unsigned>(sequences)), dim3(select_threads(scores.count() / sequences)),
+         0, stream_, scores.as<float>(), parent_start, k, index, start, selected, fault_.device());
 }
 
 int32_t CudaOps::select_threshold(const Tensor& scores, const int32_t* parent_start, int32_t sequences,
@@ -133,9 +138,9 @@ int32_t CudaOps::select_threshold(const Tensor& scores, const int32_t* parent_st
   return read_count(start + sequences);
 }
 
-int32_t CudaOps::select_between(const int32_t* values, const int32_t* parent_start, int32_t sequences, int32_t low,
-                                int32_t high, int32_t* index, int32_t* start, uint8_t* selected) {
-  launch(select_kernel<Between>, dim3(1), dim3(kMostSelectThreads), 0, stream_, Between{values, low, high},
+int32_t CudaOps::select_between(const int32_t* values, int32_t rows, const int32_t* parent_start, int32_t sequences,
+                                int32_t low, int32_t high, int32_t* index, int32_t* start, uint8_t* selected) {
+  launch(select_kernel<Between>, dim3(1), dim3(select_threads(rows)), 0, stream_, Between{values, low, high},
          parent_start, sequences, index, start, selected);
   return read_count(start + sequences);
 }
@@ -146,6 +151,15 @@ void CudaOps::gather_indices(const int32_t* from, const int32_t* index, int32_t 
 
 void CudaOps::visible_causal(const int32_t* start, int32_t sequences, int32_t n, int32_t* visible) {
   if (sequences > 0) for_each<1>(stream_, 1, n, VisibleCausal{start, sequences, visible});
+}
+
+void CudaOps::equal_rows(int32_t sequences, int32_t length, int32_t* start, int32_t* position, int32_t* visible) {
+  if (length == 0) return zero(start, (static_cast<size_t>(sequences) + 1) * sizeof(int32_t));
+  for_each<1>(stream_, 1, int64_t{sequences} * length + 1, EqualRows{sequences, length, start, position, visible});
+}
+
+void CudaOps::sum_integers(const int32_t* values, int32_t n, int64_t* sum) {
+  launch(sum_integers_kernel, dim3(1), dim3(select_threads(n)), 0, stream_, values, n, sum);
 }
 
 }  // namespace mor::cuda

@@ -57,7 +57,7 @@ std::string memory_advice(const MemoryByPurpose& use) {
       {"kvCache", "a lower kvCacheBytes or maxBatchSize"},
   };
   std::ostringstream text;
-  text << "Held so far:";
+  text << "By purpose:";
   for (const auto& [purpose, lower] : kLower)
     if (const auto found = use.find(purpose); found != use.end() && found->second > 0)
       text << " " << purpose << " " << found->second << " bytes (less with " << lower << "),";

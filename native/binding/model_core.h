@@ -55,7 +55,7 @@ class ModelCore {
   void release() noexcept;
   void refresh_memory();
   /// In a catch block: throws the exception on; where the device or the host ran out of memory, with the bytes that
-  /// this model and what uses it hold, by purpose, and what to lower.
+  /// this model and what uses it take, by purpose, and what to lower.
   [[noreturn]] void rethrow();
 
   // ---- from any thread, once created

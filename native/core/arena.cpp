@@ -14,7 +14,20 @@ size_t align_up(size_t n) {
 }  // namespace
 
 Arena::~Arena() {
+  free_blocks();
+}
+
+void Arena::free_blocks() noexcept {
   for (const Block& block : blocks_) resource_.release(block.data, block.size);
+  blocks_.clear();
+}
+
+void Arena::reserve(size_t bytes) {
+  release({});
+  const size_t size = align_up(std::max<size_t>(bytes, 1));
+  if (blocks_.size() == 1 && blocks_[0].size >= size) return;
+  free_blocks();  // first, so that old and new need not fit beside each other
+  blocks_.push_back({resource_.allocate(size), size});
 }
 
 void* Arena::allocate(size_t bytes) {
@@ -55,11 +68,15 @@ void Arena::release(const Mark& mark) {
 void Arena::reset() {
   release({});
   if (blocks_.size() > 1) {
-    for (const Block& block : blocks_) resource_.release(block.data, block.size);
-    blocks_.clear();
+    free_blocks();
     const size_t size = align_up(peak_);
     blocks_.push_back({resource_.allocate(size), size});
   }
+}
+
+Arena::Contents Arena::contents() const {
+  MOR_CHECK(blocks_.size() <= 1, INTERNAL, "an arena has ", blocks_.size(), " blocks, but one was reserved for all");
+  return blocks_.empty() ? Contents{} : Contents{blocks_[0].data, total_};
 }
 
 size_t Arena::capacity() const {

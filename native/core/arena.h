@@ -1,4 +1,4 @@
-// Arena: stack-like device memory for one step; grows on the first step and is one block from the second on.
+// Arena: stack-like device memory for one step: one block where its size was reserved, else blocks as they are needed.
 // Must not know what is stored in it or on which device it lies.
 #pragma once
 
@@ -25,6 +25,9 @@ class Arena {
   Arena(const Arena&) = delete;
   Arena& operator=(const Arena&) = delete;
 
+  /// Frees everything and makes room for `bytes` in one block, so that what follows neither allocates nor finds other
+  /// addresses from step to step. A block that is large enough stays. bytes: the `peak` of a run of the same calls.
+  void reserve(size_t bytes);
   /// Uninitialised memory, 64-byte aligned, valid until the mark below it is released.
   void* allocate(size_t bytes);
   Tensor tensor(DType dtype, int64_t rows, int64_t columns, const char* name);
@@ -41,6 +44,13 @@ class Arena {
   /// the same size find every tensor at the same address.
   void reset();
 
+  /// The one block and how much of it is in use. Throws INTERNAL where `reserve` was not enough.
+  struct Contents {
+    void* data = nullptr;
+    size_t bytes = 0;
+  };
+  Contents contents() const;
+
   size_t capacity() const;
   size_t peak() const { return peak_; }
 
@@ -49,6 +59,8 @@ class Arena {
     void* data;
     size_t size;
   };
+  void free_blocks() noexcept;
+
   MemoryResource& resource_;
   std::vector<Block> blocks_;
   size_t block_ = 0;  ///< the block being filled

@@ -1,7 +1,9 @@
-// global_norm and adamw on the CPU: one pass each over the flat buffers, bound by memory. Must not know of other ops.
+// global_norm, reject_non_finite and adamw on the CPU: one pass each over the flat buffers, bound by memory. Must not
+// know of other ops.
 #include "ops/adamw.h"
 
 #include <algorithm>
+#include <limits>
 
 #include "cpu/cpu_ops.h"
 #include "cpu/simd.h"
@@ -91,12 +93,20 @@ void CpuOps::global_norm(const Tensor& gradient, const Tensor& norm) {
   scratch_.release(mark);
 }
 
+void CpuOps::reject_non_finite(const Tensor& values, const Tensor& norm) {
+  check_reject_non_finite(values, norm);
+  const float* value = values.as<float>();
+  const bool finite = std::all_of(value, value + values.count(), [](float x) { return std::isfinite(x); });
+  if (!finite) *norm.as<float>() = std::numeric_limits<float>::quiet_NaN();
+}
+
 void CpuOps::adamw(const Tensor& master, const Tensor& weights, const Tensor& gradient, const Tensor& exp_avg,
                    const Tensor& exp_avg_sq, const Tensor& norm, const ParameterSegment* segments,
-                   int32_t segment_count, const AdamWParams& params) {
-  check_adamw(master, weights, gradient, exp_avg, exp_avg_sq, norm, segments, segment_count, params);
-  const AdamWScalars scalars = adamw_scalars(params, double{*norm.as<float>()});
-  if (!scalars.finite) return;
+                   int32_t segment_count, const AdamWParams& params, const AdamWStep* step) {
+  check_adamw(master, weights, gradient, exp_avg, exp_avg_sq, norm);
+  check_adamw_segments(segments, segment_count, master.count());
+  const double all = *norm.as<float>();
+  if (!std::isfinite(all)) return;
   with_type(compute_, [&](auto type) {
     using T = decltype(type);
     const Element<T> elements{master.as<float>(), exp_avg.as<float>(), exp_avg_sq.as<float>(), weights.as<T>(),
@@ -104,15 +114,15 @@ void CpuOps::adamw(const Tensor& master, const Tensor& weights, const Tensor& gr
     parallel(stretches_of(master.count()), kStretch / 2, [&](int64_t begin, int64_t end) {
       for (int32_t s = 0; s < segment_count; ++s) {
         const ParameterSegment& segment = segments[s];
-        const double lr = params.learning_rate * segment.learning_rate_scale;
-        const Update u{float(scalars.gradient_scale),
+        const double lr = step->learning_rate * segment.learning_rate_scale;
+        const Update u{float(gradient_scale(params, all)),
                        float(params.beta1),
                        float(1 - params.beta1),
                        float(params.beta2),
                        float(1 - params.beta2),
                        float(1 - lr * segment.weight_decay),
-                       float(lr * scalars.correction1),
-                       float(scalars.correction2),
+                       float(lr * step->correction1),
+                       float(step->correction2),
                        float(params.epsilon)};
         update_range(elements, std::max(begin * kStretch, segment.offset),
                      std::min(end * kStretch, segment.offset + segment.count), u);

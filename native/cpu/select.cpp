@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <functional>
 #include <limits>
+#include <numeric>
 
 #include "cpu/cpu_ops.h"
 
@@ -55,20 +56,19 @@ int32_t write_selection(const int32_t* parent_start, int32_t sequences, const Ch
 
 }  // namespace
 
-void CpuOps::select_topk(const Tensor& scores, const int32_t* parent_start, int32_t sequences, const int32_t* k,
+void CpuOps::select_topk(const Tensor& scores, const int32_t* parent_start, int32_t sequences, int32_t k,
                          int32_t* index, int32_t* start, uint8_t* selected) {
   check_select(scores, sequences);
   check_select_topk(parent_start, sequences, k);
-  start[0] = 0;
-  for (int32_t s = 0; s < sequences; ++s) start[s + 1] = start[s] + k[s];
+  for (int32_t s = 0; s <= sequences; ++s) start[s] = s * k;
   const Arena::Mark mark = scratch_.mark();
   float* sorted = scratch_.vector(DType::float32, scores.count(), "sorted scores").as<float>();
   const float* scores_data = scores.as<float>();
   const int64_t rows_per_sequence = scores.count() / std::max(sequences, 1);
   parallel(sequences, rows_per_sequence * 8, [&](int64_t begin, int64_t end) {
     for (int64_t s = begin; s < end; ++s)
-      select_sequence(scores_data, parent_start[s], parent_start[s + 1], k[s], sorted + parent_start[s],
-                      index + start[s], selected);
+      select_sequence(scores_data, parent_start[s], parent_start[s + 1], k, sorted + parent_start[s], index + start[s],
+                      selected);
   });
   scratch_.release(mark);
 }
@@ -81,8 +81,8 @@ int32_t CpuOps::select_threshold(const Tensor& scores, const int32_t* parent_sta
       parent_start, sequences, [&](int32_t i) { return double{s[i]} >= threshold; }, index, start, selected);
 }
 
-int32_t CpuOps::select_between(const int32_t* values, const int32_t* parent_start, int32_t sequences, int32_t low,
-                               int32_t high, int32_t* index, int32_t* start, uint8_t* selected) {
+int32_t CpuOps::select_between(const int32_t* values, int32_t, const int32_t* parent_start, int32_t sequences,
+                               int32_t low, int32_t high, int32_t* index, int32_t* start, uint8_t* selected) {
   return write_selection(
       parent_start, sequences, [&](int32_t i) { return values[i] >= low && values[i] <= high; }, index, start,
       selected);
@@ -99,6 +99,21 @@ void CpuOps::visible_causal(const int32_t* start, int32_t sequences, int32_t n, 
     for (int64_t s = begin; s < end; ++s)
       for (int32_t i = start[s]; i < std::min(n, start[s + 1]); ++i) visible[i] = i - start[s] + 1;
   });
+}
+
+void CpuOps::equal_rows(int32_t sequences, int32_t length, int32_t* start, int32_t* position, int32_t* visible) {
+  for (int32_t s = 0; s <= sequences; ++s) start[s] = s * length;
+  parallel(sequences, length, [&](int64_t begin, int64_t end) {
+    for (int64_t s = begin; s < end; ++s)
+      for (int32_t t = 0; t < length; ++t) {
+        position[s * length + t] = t;
+        visible[s * length + t] = t + 1;
+      }
+  });
+}
+
+void CpuOps::sum_integers(const int32_t* values, int32_t n, int64_t* sum) {
+  *sum = std::accumulate(values, values + n, int64_t{0});
 }
 
 }  // namespace mor::MOR_CPU_ISA

@@ -1,8 +1,6 @@
 // Builds the geometry of the rows that run a recursion. Must not know how they were chosen.
 #include "model/active_rows.h"
 
-#include <vector>
-
 namespace mor {
 
 int32_t* allocate_integers(Arena& arena, int64_t n) {
@@ -11,21 +9,18 @@ int32_t* allocate_integers(Arena& arena, int64_t n) {
 
 ActiveRows all_rows(const LayerContext& context, int32_t sequences, int32_t length) {
   const int32_t count = sequences * length;
-  std::vector<int32_t> host;
-  host.reserve(static_cast<size_t>(2 * count + sequences + 1));
-  for (int32_t i = 0; i < count; ++i) host.push_back(i % length);
-  for (int32_t i = 0; i < count; ++i) host.push_back(i % length + 1);
-  for (int32_t s = 0; s <= sequences; ++s) host.push_back(s * length);
-  int32_t* device = allocate_integers(context.arena, static_cast<int64_t>(host.size()));
-  context.ops.copy_to_device(device, host.data(), host.size() * sizeof(int32_t));
+  int32_t* position = allocate_integers(context.arena, count);
+  int32_t* visible = allocate_integers(context.arena, count);
+  int32_t* start = allocate_integers(context.arena, sequences + 1);
+  context.ops.equal_rows(sequences, length, start, position, visible);
 
   ActiveRows all;
   all.rows.count = count;
   all.rows.sequences = sequences;
   all.rows.max_rows = all.rows.max_keys = length;
-  all.rows.position = device;
-  all.rows.visible = device + count;
-  all.rows.start = all.rows.key_start = device + 2 * count;
+  all.rows.position = position;
+  all.rows.visible = visible;
+  all.rows.start = all.rows.key_start = start;
   return all;
 }
 

@@ -5,17 +5,17 @@ namespace mor {
 
 namespace {
 
-/// q, k and v as columns of one fused buffer.
+/// q, k and v as columns of one fused buffer; k and v are empty where it holds queries only.
 struct Projected {
   Tensor q, k, v, q_and_k;
 };
 
-Projected split(const ModelConfig& config, const Tensor& qkv, bool queries_only) {
+Projected split(const ModelConfig& config, const Tensor& qkv) {
   const int64_t q = config.query_size(), kv = config.key_value_size();
   Projected p;
   p.q = qkv.column_range(0, q).heads(config.head_dim).named("q");
   p.q_and_k = p.q;
-  if (!queries_only) {
+  if (qkv.columns() > q) {
     p.k = qkv.column_range(q, kv).heads(config.head_dim).named("k");
     p.v = qkv.column_range(q + kv, kv).heads(config.head_dim).named("v");
     p.q_and_k = qkv.column_range(0, q + kv).heads(config.head_dim).named("q and k");
@@ -33,7 +33,7 @@ void layer_forward(const LayerContext& context, const LayerTensors& weights, con
   const ModelConfig& config = context.config;
   const int64_t n = rows.count, d = config.hidden_size, f = config.intermediate_size;
   const DType compute = ops.compute_dtype(), master = ops.master_dtype();
-  const bool queries_only = keys.source == KeySource::given;
+  const bool own = keys.source == KeySource::own, queries_only = keys.source == KeySource::given;
   const Arena::Mark mark = arena.mark();
 
   LayerActivations a;
@@ -44,7 +44,7 @@ void layer_forward(const LayerContext& context, const LayerTensors& weights, con
     a.lse = arena.tensor(master, n, config.num_attention_heads, "lse");
   }
   a.input_normed = arena.tensor(compute, n, d, "input_normed");
-  a.qkv = arena.tensor(compute, n, queries_only ? config.query_size() : config.qkv_size(), "qkv");
+  a.qkv = arena.tensor(compute, n, own ? config.qkv_size() : config.query_size(), "qkv");
   a.attention = arena.tensor(compute, n, config.query_size(), "attention");
   a.middle = keep != nullptr ? arena.tensor(compute, n, d, "middle") : x;
   a.middle_normed = keep != nullptr ? arena.tensor(compute, n, d, "middle_normed") : a.input_normed;
@@ -57,15 +57,11 @@ void layer_forward(const LayerContext& context, const LayerTensors& weights, con
   } else {
     ops.rmsnorm_forward(x, nullptr, weights.input_layernorm, config.rms_norm_eps, {}, a.input_normed, a.input_rstd);
   }
-  ops.linear_forward(a.input_normed, queries_only ? weights.q_proj : weights.qkv, {}, a.qkv);
-  const Projected p = split(config, a.qkv, queries_only);
-  ops.rotary(p.q_and_k, rows.position, context.rotary_table, +1);
-  if (keys.source == KeySource::cache) {
-    ops.kv_write(p.k, rows.slot, keys.k);
-    ops.kv_write(p.v, rows.slot, keys.v);
-  }
-  const bool own = keys.source == KeySource::own;
-  ops.attention_forward(p.q, own ? p.k : keys.k, own ? p.v : keys.v, rows, a.attention.heads(config.head_dim), a.lse);
+  const Projected p = split(config, a.qkv);
+  const Tensor k = own ? p.k : keys.k, v = own ? p.v : keys.v;
+  ops.qkv_forward(a.input_normed, queries_only ? weights.q_proj : weights.qkv, rows.position, context.rotary_table, p.q,
+                  queries_only ? Tensor{} : k, queries_only ? Tensor{} : v, own ? nullptr : rows.slot);
+  ops.attention_forward(p.q, k, v, rows, a.attention.heads(config.head_dim), a.lse);
   ops.linear_forward(a.attention, weights.o_proj, x, a.middle);
   ops.rmsnorm_forward(a.middle, nullptr, weights.post_attention_layernorm, config.rms_norm_eps, {}, a.middle_normed,
                       a.middle_rstd);
@@ -88,7 +84,7 @@ void layer_backward(const LayerContext& context, const LayerTensors& weights, co
   const ModelConfig& config = context.config;
   const int64_t n = rows.count, f = config.intermediate_size;
   const DType compute = ops.compute_dtype();
-  const bool queries_only = keys.source == KeySource::given;
+  const bool own = keys.source == KeySource::own, queries_only = keys.source == KeySource::given;
   const Arena::Mark mark = arena.mark();
   const Tensor d_normed = arena.tensor(compute, n, config.hidden_size, "d_normed");
 
@@ -109,10 +105,9 @@ void layer_backward(const LayerContext& context, const LayerTensors& weights, co
   const Tensor d_attention = arena.tensor(compute, n, config.query_size(), "d_attention");
   ops.linear_backward_weight(d, kept.attention, gradients.o_proj);
   ops.linear_backward_input(d, weights.o_proj, d_attention);
-  const Tensor d_qkv = arena.tensor(compute, n, kept.qkv.columns(), "d_qkv");
-  if (keys.source == KeySource::own) zero(ops, d_qkv);
-  const Projected p = split(config, kept.qkv, queries_only), dp = split(config, d_qkv, queries_only);
-  const bool own = keys.source == KeySource::own;
+  const Tensor d_qkv = arena.tensor(compute, n, queries_only ? config.query_size() : config.qkv_size(), "d_qkv");
+  if (own) zero(ops, d_qkv);
+  const Projected p = split(config, kept.qkv), dp = split(config, d_qkv);
   ops.attention_backward(d_attention.heads(config.head_dim), p.q, own ? p.k : keys.k, own ? p.v : keys.v,
                          kept.attention.heads(config.head_dim), kept.lse, rows, dp.q, own ? dp.k : keys.d_k,
                          own ? dp.v : keys.d_v);

@@ -26,7 +26,7 @@ struct LayerKeys {
 struct LayerActivations {
   Tensor x;                                   ///< [R, d] residual stream entering the layer
   Tensor input_rstd, input_normed;            ///< [R], [R, d]
-  Tensor qkv;                                 ///< [R, q+2kv] after rotary; [R, q] where keys are given
+  Tensor qkv;                                 ///< [R, q+2kv] after rotary; [R, q] where keys lie elsewhere
   Tensor attention, lse;                      ///< [R, q], [R, h]
   Tensor middle, middle_rstd, middle_normed;  ///< [R, d] stream between attention and feed-forward
   Tensor gate_up, activated;                  ///< [R, 2f], [R, f]

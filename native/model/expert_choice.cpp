@@ -21,8 +21,7 @@ void select(Pass& pass, int32_t r, const ActiveRows& parent, const Tensor& score
     return;
   }
   const int32_t wanted = config.selected_count(r, rows.max_keys, pass.options.step);
-  const std::vector<int32_t> k(static_cast<size_t>(rows.sequences), wanted);
-  pass.ops().select_topk(scores, rows.start, rows.sequences, k.data(), selection.index, selection.start,
+  pass.ops().select_topk(scores, rows.start, rows.sequences, wanted, selection.index, selection.start,
                          selection.selected);
   selection.count = wanted * rows.sequences;
 }
@@ -31,8 +30,7 @@ void select(Pass& pass, int32_t r, const ActiveRows& parent, const Tensor& score
 Tensor score_losses(Pass& pass, const Tensor& scores, const Selection& selection, double bce, double z,
                     Tensor& d_scores) {
   Ops& ops = pass.ops();
-  const Tensor sums = pass.arena().vector(ops.master_dtype(), 3, "router loss sums");
-  zero(ops, sums);
+  const Tensor sums = pass.report_values(3, "router loss sums");
   if (pass.options.keep) {
     d_scores = pass.arena().tensor(ops.master_dtype(), scores.rows(), 1, "d_scores");
     zero(ops, d_scores);
@@ -116,34 +114,46 @@ void expert_choice_backward(Pass& pass, BodyActivations& kept, const Tensor& d) 
   }
 }
 
-void expert_choice_statistics(Pass& pass, const BodyActivations& kept) {
-  const ModelConfig& config = pass.model.config();
-  const RouterConfig& router = config.router;
-  PassStatistics& statistics = pass.statistics;
-  double agreed = 0, judged = 0;
+void expert_choice_report(Pass& pass, const BodyActivations& kept) {
+  PassReport& report = pass.report;
   for (size_t i = 0; i < kept.recursions.size(); ++i) {
     const RecursionActivations& recursion = kept.recursions[i];
-    const double entering = static_cast<double>(std::max<int64_t>(1, recursion.router.scores.rows()));
-    const std::vector<double> sums = read_master(pass.ops(), recursion.sums);
-    const std::vector<double> deciding =
-        router.auxiliary_router ? read_master(pass.ops(), recursion.auxiliary_sums) : sums;
+    RecursionReport& to = report.recursions[i];
+    to.entering = recursion.router.scores.rows();
+    to.judged = pass.options.routing == Routing::topk && !pass.model.config().runs_all(static_cast<int32_t>(i) + 1);
+    to.sums = recursion.sums;
+    to.auxiliary_sums = recursion.auxiliary_sums;
+  }
+  if (kept.recursions.empty()) return;
+  const Rows& last = kept.recursions.back().active.rows;
+  int32_t* position = allocate_integers(pass.report_arena, last.count);
+  pass.ops().copy(position, last.position, static_cast<size_t>(last.count) * sizeof(int32_t));
+  report.last_position = position;
+}
+
+void expert_choice_statistics(const ModelConfig& config, const PassReport& report, const Readback& readback,
+                              PassStatistics& statistics) {
+  const RouterConfig& router = config.router;
+  double agreed = 0, judged = 0;
+  for (const RecursionReport& recursion : report.recursions) {
+    const double entering = static_cast<double>(std::max<int64_t>(1, recursion.entering));
+    const std::vector<double> sums = readback.values(recursion.sums);
+    const std::vector<double> deciding = router.auxiliary_router ? readback.values(recursion.auxiliary_sums) : sums;
     const double coefficient = router.auxiliary_router ? 1 : router.auxiliary_loss_coefficient;
     statistics.auxiliary_loss += coefficient * deciding[0] / entering;
     statistics.z_loss += router.z_loss_coefficient * sums[1] / entering;
-    if (config.runs_all(static_cast<int32_t>(i) + 1)) continue;
+    if (!recursion.judged) continue;
     agreed += deciding[2];
     judged += entering;
   }
-  if (judged > 0 && pass.options.routing == Routing::topk) statistics.routing_accuracy = agreed / judged;
-  if (kept.recursions.empty()) return;
+  if (judged > 0) statistics.routing_accuracy = agreed / judged;
 
-  const Rows& last = kept.recursions.back().active.rows;
-  std::vector<bool> alive(static_cast<size_t>(last.max_keys), false);
-  for (const int32_t position : read_integers(pass.ops(), last.position, last.count))
-    alive[static_cast<size_t>(position)] = true;
+  std::vector<bool> alive(static_cast<size_t>(report.length), false);
+  const int32_t* position = readback.integers(report.last_position);
+  for (int32_t i = 0; i < report.recursions.back().rows; ++i) alive[static_cast<size_t>(position[i])] = true;
   double dead = 0;
   for (const bool any : alive) dead += any ? 0 : 1;
-  statistics.dead_token_ratio = dead / static_cast<double>(last.max_keys);
+  statistics.dead_token_ratio = dead / static_cast<double>(report.length);
 }
 
 }  // namespace mor

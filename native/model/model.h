@@ -30,7 +30,9 @@ class Model {
   /// Loss-free balancing bias b of token choice, [N] master; part of the checkpoint, not trained by gradient. Empty
   /// without.
   const Tensor& balancing_bias() const { return balancing_bias_; }
-  LayerContext context(Arena& arena) const { return {*ops_, arena, config_, rotary_table_, interruption_}; }
+  LayerContext context(Arena& arena) const { return context(*ops_, arena); }
+  /// On another device than the model's own: one that only counts.
+  LayerContext context(Ops& ops, Arena& arena) const { return {ops, arena, config_, rotary_table_, interruption_}; }
 
   /// Called before every layer of every pass and before every tensor that `init` fills: what it throws ends the work
   /// there. To be set between passes; empty: nothing.

@@ -4,6 +4,8 @@
 
 #include <cstring>
 
+#include "ops/counting_ops.h"
+
 namespace mor {
 
 namespace {
@@ -50,6 +52,10 @@ void backward(Pass& pass, const Batch& batch, ModelActivations& kept, const Tens
   pass.ops().embedding_backward(batch.tokens, d, pass.gradients->embed_tokens);
 }
 
+int64_t rows_of(const Batch& batch) {
+  return static_cast<int64_t>(batch.sequences) * batch.length;
+}
+
 /// Final norm; rstd is kept where a backward follows.
 Tensor normed(Pass& pass, const ModelActivations& kept, const Tensor& rstd) {
   const Tensor out = pass.arena().tensor(kept.hidden.dtype, kept.hidden.rows(), kept.hidden.columns(), "normed");
@@ -58,64 +64,70 @@ Tensor normed(Pass& pass, const ModelActivations& kept, const Tensor& rstd) {
   return out;
 }
 
-PassResult result(Pass& pass, const ModelActivations& kept, const Tensor& losses) {
+PassReport reported(Pass& pass, const Batch& batch, const ModelActivations& kept) {
   const ModelConfig& config = pass.model.config();
-  PassResult r;
-  double sum = 0;
-  for (const double loss : read_master(pass.ops(), losses)) sum += loss;
-  r.lm_loss = sum / static_cast<double>(std::max<int64_t>(1, losses.rows()));
   const Rows& rows = kept.all.rows;
-  const int64_t outside = config.layers_before() + config.layers_after();
-  pass.statistics.flops += run_flops(pass, rows, outside, false);
-  pass.statistics.flops += 2.0 * config.vocab_size * config.hidden_size * rows.count;
-  if (config.body_recursions() > 0) body_statistics(pass, kept.body);
-  r.statistics = pass.statistics;
-  return r;
+  pass.report.length = batch.length;
+  pass.report.tokens = rows.count;
+  report_run(pass, rows, config.layers_before() + config.layers_after(), false);
+  pass.report.flops += 2.0 * config.vocab_size * config.hidden_size * rows.count;
+  if (config.body_recursions() > 0) body_report(pass, kept.body);
+  return std::move(pass.report);
 }
 
 }  // namespace
 
-PassResult training_pass(const Model& model, Arena& arena, const ModelTensors& gradients, const Batch& batch,
-                         PassOptions options) {
+PassReport training_pass(const Model& model, const Workspace& workspace, const ModelTensors& gradients,
+                         const Batch& batch, PassOptions options) {
+  Arena& arena = workspace.activations;
   arena.reset();
   options.keep = true;
-  Pass pass(model, arena, &gradients, options);
+  const int64_t rows = rows_of(batch);
+  Pass pass(model, workspace, &gradients, options, rows);
   ModelActivations kept;
   forward(pass, batch, kept);
 
   Ops& ops = pass.ops();
-  const int64_t rows = kept.all.rows.count;
   const Tensor rstd = arena.vector(ops.master_dtype(), rows, "rstd");
-  const Tensor losses = arena.vector(ops.master_dtype(), rows, "losses");
   const Tensor x = normed(pass, kept, rstd);
   const Tensor d = arena.tensor(ops.compute_dtype(), rows, x.columns(), "d_stream");
   const Arena::Mark mark = arena.mark();
   const Tensor d_normed = arena.tensor(ops.compute_dtype(), rows, x.columns(), "d_normed");
   ops.cross_entropy_backward(x, model.tensors().lm_head, batch.targets, options.loss_scale / static_cast<double>(rows),
-                             losses, d_normed, gradients.lm_head);
+                             pass.report.losses, d_normed, gradients.lm_head);
   zero(ops, d);
   ops.rmsnorm_backward(d_normed, kept.hidden, model.tensors().norm, rstd, d, gradients.norm);
   arena.release(mark);
   backward(pass, batch, kept, d);
-  return result(pass, kept, losses);
+  return reported(pass, batch, kept);
 }
 
-PassResult evaluation_pass(const Model& model, Arena& arena, const Batch& batch, PassOptions options) {
-  arena.reset();
+PassReport evaluation_pass(const Model& model, const Workspace& workspace, const Batch& batch, PassOptions options) {
+  workspace.activations.reset();
   options.keep = false;
-  Pass pass(model, arena, nullptr, options);
+  Pass pass(model, workspace, nullptr, options, rows_of(batch));
   ModelActivations kept;
   forward(pass, batch, kept);
-  const Tensor losses = arena.vector(pass.ops().master_dtype(), kept.all.rows.count, "losses");
-  pass.ops().cross_entropy_forward(normed(pass, kept, {}), model.tensors().lm_head, batch.targets, losses);
-  return result(pass, kept, losses);
+  pass.ops().cross_entropy_forward(normed(pass, kept, {}), model.tensors().lm_head, batch.targets, pass.report.losses);
+  return reported(pass, batch, kept);
+}
+
+bool waits_for_counts(const ModelConfig& config) {
+  return config.router.type == RouterType::token_choice;
+}
+
+PassMemory count_memory(const Ops& device, const std::function<void(const Workspace& workspace)>& work) {
+  CountingOps counting(device.compute_dtype(), device.master_dtype());
+  Arena activations(counting), report(counting);
+  work({counting, activations, report});
+  return {activations.peak(), report.peak()};
 }
 
 void logits_pass(const Model& model, Arena& arena, const Batch& batch, PassOptions options, float* logits,
                  uint8_t* depths) {
   arena.reset();
   options.keep = false;
-  Pass pass(model, arena, nullptr, options);
+  Pass pass(model, {model.ops(), arena, arena}, nullptr, options, 0);
   ModelActivations kept;
   forward(pass, batch, kept);
   const Tensor x = normed(pass, kept, {});

@@ -13,20 +13,25 @@ struct Batch {
   const int32_t* targets = nullptr;  ///< [sequences * length], the next token of each; null where no loss is wanted
 };
 
-struct PassResult {
-  double lm_loss = 0;  ///< mean over the targets of the batch
-  PassStatistics statistics;
-  /// The language-model loss and every auxiliary term.
-  double loss() const { return lm_loss + statistics.auxiliary_loss + statistics.z_loss + statistics.balancing_loss; }
-};
-
 /// Forward and backward: gradients of options.loss_scale * (mean cross-entropy + auxiliary terms) accumulate into
-/// `gradients` (views of a flat master buffer). The arena is reset first and holds the activations afterwards.
-PassResult training_pass(const Model& model, Arena& arena, const ModelTensors& gradients, const Batch& batch,
-                         PassOptions options);
+/// `gradients` (views of a flat master buffer). workspace.activations is reset first and holds the activations
+/// afterwards; what to read of workspace.report, the result says. Waits for the device only where waits_for_counts.
+PassReport training_pass(const Model& model, const Workspace& workspace, const ModelTensors& gradients,
+                         const Batch& batch, PassOptions options);
 
 /// Forward only: losses and statistics.
-PassResult evaluation_pass(const Model& model, Arena& arena, const Batch& batch, PassOptions options);
+PassReport evaluation_pass(const Model& model, const Workspace& workspace, const Batch& batch, PassOptions options);
+
+/// Whether the host takes part in a training pass: token choice alone reads from the device how many rows a recursion
+/// has. Without it a pass can be recorded (Ops::replay).
+bool waits_for_counts(const ModelConfig& config);
+
+/// Bytes that the arenas of a workspace take at most while `work` runs, without running it: equal to what they do take
+/// where the host takes no part, an upper bound elsewhere.
+struct PassMemory {
+  size_t activations = 0, report = 0;
+};
+PassMemory count_memory(const Ops& device, const std::function<void(const Workspace& workspace)>& work);
 
 /// logits [sequences * length, vocab] float32 host, depths [sequences * length] host (recursions each token ran; 0 for
 /// models without a recurring block).

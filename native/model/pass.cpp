@@ -3,6 +3,28 @@
 
 namespace mor {
 
+Pass::Pass(const Model& model_, const Workspace& workspace, const ModelTensors* gradients_, const PassOptions& options_,
+           int64_t rows)
+    : model(model_),
+      context(model_.context(workspace.ops, workspace.activations)),
+      report_arena(workspace.report),
+      gradients(gradients_),
+      options(options_) {
+  const RouterConfig& router = model.config().router;
+  int64_t n = rows;
+  if (router.type == RouterType::expert_choice) n += int64_t{3} * recursions() * (router.auxiliary_router ? 2 : 1);
+  if (router.type == RouterType::token_choice) n += 2 * int64_t{model.config().num_recursions} + 1;
+  report.values = report_arena.vector(ops().master_dtype(), n, "report values");
+  zero(ops(), report.values);
+  report.losses = report_values(rows, "losses");
+}
+
+Tensor Pass::report_values(int64_t n, const char* name) {
+  const Tensor taken = report.values.slice(values_taken_, n).named(name);
+  values_taken_ += n;
+  return taken;
+}
+
 void run_forward(Pass& pass, const Rows& rows, const Tensor& stream, LayerRun& run) {
   Arena& arena = pass.arena();
   const DType compute = pass.ops().compute_dtype();
@@ -43,15 +65,14 @@ void run_backward(Pass& pass, const Rows& rows, const LayerRun& run, const Tenso
   }
 }
 
-double run_flops(const Pass& pass, const Rows& rows, int64_t layers, bool queries_only) {
+void report_run(Pass& pass, const Rows& rows, int64_t layers, bool queries_only) {
   const ModelConfig& c = pass.model.config();
-  std::vector<int32_t> visible(static_cast<size_t>(rows.count));
-  pass.ops().copy_to_host(visible.data(), rows.visible, visible.size() * sizeof(int32_t));
-  double pairs = 0;
-  for (const int32_t n : visible) pairs += n;
+  auto* keys = static_cast<int64_t*>(pass.report_arena.allocate(sizeof(int64_t)));
+  pass.ops().sum_integers(rows.visible, rows.count, keys);
   const double projected = queries_only ? c.query_size() : c.qkv_size();
   const double weights = static_cast<double>(c.hidden_size) * (projected + c.query_size() + 3.0 * c.intermediate_size);
-  return static_cast<double>(layers) * (2 * weights * rows.count + 4 * pairs * c.query_size());
+  pass.report.flops += static_cast<double>(layers) * 2 * weights * rows.count;
+  pass.report.seen.push_back({static_cast<double>(layers) * 4 * c.query_size(), keys});
 }
 
 SharedKeys allocate_shared_keys(Pass& pass, int64_t rows) {

@@ -4,6 +4,7 @@
 
 #include "model/active_rows.h"
 #include "model/model.h"
+#include "model/report.h"
 #include "model/router.h"
 
 namespace mor {
@@ -23,32 +24,35 @@ struct PassOptions {
   double loss_scale = 1;          ///< share of this micro-batch in the optimiser step, on every auxiliary term
 };
 
-/// Sums over the batch; read back once, after the pass.
-struct PassStatistics {
-  std::vector<int32_t> active;  ///< [N] rows that ran recursion r
-  double auxiliary_loss = 0, z_loss = 0, balancing_loss = 0;
-  double routing_accuracy = -1;  ///< threshold against top-k over recursions that select; -1: does not apply
-  double dead_token_ratio = -1;  ///< positions that no sequence selected for the last recursion; -1: does not apply
-  double max_vio = -1, load_entropy = -1;  ///< token choice
-  std::vector<double> load;                ///< [N] rows whose depth is j+1; token choice
-  double flops = 0;                        ///< executed by the layers and routers, forward
+/// Where a pass works: the device of the model, or one that only counts (ops/counting_ops.h), and memory of it.
+struct Workspace {
+  Ops& ops;
+  Arena& activations;
+  Arena& report;  ///< of a Readback, for what the host will want to know
 };
 
 /// Everything that the functions of one pass share.
 struct Pass {
   const Model& model;
   LayerContext context;
+  Arena& report_arena;
   const ModelTensors* gradients;  ///< master views; null without backward
   PassOptions options;
-  PassStatistics statistics;
-  Pass(const Model& model_, Arena& arena, const ModelTensors* gradients_, const PassOptions& options_)
-      : model(model_), context(model_.context(arena)), gradients(gradients_), options(options_) {}
+  PassReport report;
+  /// rows: how many rows' losses the report is to hold.
+  Pass(const Model& model, const Workspace& workspace, const ModelTensors* gradients, const PassOptions& options,
+       int64_t rows);
   Ops& ops() const { return context.ops; }
   Arena& arena() const { return context.arena; }
+  /// The next n of report.values, zero until somebody adds to them.
+  Tensor report_values(int64_t n, const char* name);
   int32_t recursions() const {
     const int32_t n = model.config().body_recursions();
     return options.max_recursions > 0 && options.max_recursions < n ? options.max_recursions : n;
   }
+
+ private:
+  int64_t values_taken_ = 0;
 };
 
 /// A run of layers over the same rows.
@@ -64,8 +68,8 @@ void run_forward(Pass& pass, const Rows& rows, const Tensor& stream, LayerRun& r
 /// d [R, d]: gradient of out, becomes the gradient of the gathered input.
 void run_backward(Pass& pass, const Rows& rows, const LayerRun& run, const Tensor& d);
 
-/// Forward FLOPs of `layers` layers over rows that each see rows.visible[i] keys (waits for the device).
-double run_flops(const Pass& pass, const Rows& rows, int64_t layers, bool queries_only);
+/// Adds to the report the forward FLOPs of `layers` layers over rows that each see rows.visible[i] keys.
+void report_run(Pass& pass, const Rows& rows, int64_t layers, bool queries_only);
 
 /// The body's key buffers under the shared and hybrid policies: one per block layer, filled by recursion 1.
 struct SharedKeys {

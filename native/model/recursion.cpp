@@ -82,20 +82,22 @@ void body_backward(Pass& pass, BodyActivations& kept, const Tensor& d) {
   }
 }
 
-void body_statistics(Pass& pass, const BodyActivations& kept) {
+void body_report(Pass& pass, const BodyActivations& kept) {
   const ModelConfig& config = pass.model.config();
-  PassStatistics& statistics = pass.statistics;
+  PassReport& report = pass.report;
   for (size_t r = 0; r < kept.recursions.size(); ++r) {
     const Rows& rows = kept.recursions[r].active.rows;
-    statistics.active.push_back(rows.count);
-    statistics.flops += run_flops(pass, rows, config.body_layers(), r > 0 && config.kv_cache == KvCachePolicy::shared);
+    RecursionReport recursion;
+    recursion.rows = rows.count;
+    report.recursions.push_back(recursion);
+    report_run(pass, rows, config.body_layers(), r > 0 && config.kv_cache == KvCachePolicy::shared);
   }
   for (const RecursionActivations& recursion : kept.recursions)
     for (const RouterActivations* router : {&recursion.router, &recursion.auxiliary})
-      statistics.flops += router_flops(config, *router);
-  statistics.flops += router_flops(config, kept.router);
-  if (config.router.type == RouterType::expert_choice) expert_choice_statistics(pass, kept);
-  if (config.router.type == RouterType::token_choice) token_choice_statistics(pass, kept);
+      report.flops += router_flops(config, *router);
+  report.flops += router_flops(config, kept.router);
+  if (config.router.type == RouterType::expert_choice) expert_choice_report(pass, kept);
+  if (config.router.type == RouterType::token_choice) token_choice_report(pass, kept);
 }
 
 std::vector<uint8_t> body_depths(const Pass& pass, const BodyActivations& kept) {

@@ -36,18 +36,18 @@ struct BodyActivations {
 Tensor body_forward(Pass& pass, const ActiveRows& all, const Tensor& stream, BodyActivations& kept);
 /// d [M, d]: gradient of the stream leaving the body, becomes that of the stream entering it.
 void body_backward(Pass& pass, BodyActivations& kept, const Tensor& d);
-/// Reads losses, counts and FLOPs of the forward into pass.statistics (waits for the device).
-void body_statistics(Pass& pass, const BodyActivations& kept);
+/// Puts counts, FLOPs and what the router's statistics need into the report.
+void body_report(Pass& pass, const BodyActivations& kept);
 /// How many recursions each row of the batch ran, [M] host.
 std::vector<uint8_t> body_depths(const Pass& pass, const BodyActivations& kept);
 
 // One file each: expert_choice.cpp and token_choice.cpp.
 Tensor expert_choice_forward(Pass& pass, const Tensor& stream, BodyActivations& kept);
 void expert_choice_backward(Pass& pass, BodyActivations& kept, const Tensor& d);
-void expert_choice_statistics(Pass& pass, const BodyActivations& kept);
+void expert_choice_report(Pass& pass, const BodyActivations& kept);
 Tensor token_choice_forward(Pass& pass, const Tensor& stream, BodyActivations& kept);
 void token_choice_backward(Pass& pass, BodyActivations& kept, const Tensor& d);
-void token_choice_statistics(Pass& pass, const BodyActivations& kept);
+void token_choice_report(Pass& pass, const BodyActivations& kept);
 
 /// Gives the kept key sources of recursion r their gradient buffers.
 void attach_shared_gradients(BodyActivations& kept, RecursionActivations& recursion);

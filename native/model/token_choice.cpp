@@ -18,16 +18,15 @@ void decide(Pass& pass, const Tensor& stream, BodyActivations& kept) {
   kept.router = router_forward(pass.context, pass.model.tensors().routers[0], stream, nullptr, rows);
   kept.probabilities = arena.tensor(master, rows, n, "probabilities");
   kept.gate = arena.tensor(master, rows, 1, "gate");
-  kept.load = arena.vector(master, n, "load");
-  kept.p_sum = arena.vector(master, n, "probability sums");
-  kept.z_sum = arena.vector(master, 1, "z sum");
+  kept.load = pass.report_values(n, "load");
+  kept.p_sum = pass.report_values(n, "probability sums");
+  kept.z_sum = pass.report_values(1, "z sum");
   kept.depth = allocate_integers(arena, rows);
   Tensor bias = pass.model.balancing_bias();
   if (!bias) {
     bias = arena.vector(master, n, "no bias");
     zero(ops, bias);
   }
-  for (const Tensor& sum : {kept.load, kept.p_sum, kept.z_sum}) zero(ops, sum);
   ops.token_choice_forward(kept.router.scores, bias, config.router.activation, config.router.alpha, kept.probabilities,
                            kept.depth, kept.gate, kept.load, kept.p_sum, kept.z_sum);
 }
@@ -60,9 +59,9 @@ Tensor token_choice_forward(Pass& pass, const Tensor& stream, BodyActivations& k
     // Rows that go no deeper leave the block: all that are left at the last recursion of this pass.
     const bool last = r == pass.recursions();
     recursion.exits = allocate_selection(arena, active);
-    recursion.exits.count =
-        ops.select_between(depth, active.rows.start, active.rows.sequences, r, last ? config.num_recursions : r,
-                           recursion.exits.index, recursion.exits.start, recursion.exits.selected);
+    recursion.exits.count = ops.select_between(depth, active.rows.count, active.rows.start, active.rows.sequences, r,
+                                               last ? config.num_recursions : r, recursion.exits.index,
+                                               recursion.exits.start, recursion.exits.selected);
     int32_t* to = allocate_integers(arena, recursion.exits.count);
     if (active.rows.source == nullptr) {
       to = recursion.exits.index;
@@ -77,9 +76,9 @@ Tensor token_choice_forward(Pass& pass, const Tensor& stream, BodyActivations& k
     x = recursion.run.out;
     if (!last) {
       recursion.selection = allocate_selection(arena, active);
-      recursion.selection.count =
-          ops.select_between(depth, active.rows.start, active.rows.sequences, r + 1, config.num_recursions,
-                             recursion.selection.index, recursion.selection.start, recursion.selection.selected);
+      recursion.selection.count = ops.select_between(depth, active.rows.count, active.rows.start, active.rows.sequences,
+                                                     r + 1, config.num_recursions, recursion.selection.index,
+                                                     recursion.selection.start, recursion.selection.selected);
       active = compact_rows(pass.context, active, recursion.selection,
                             r == 1 ? &recursion.active : &kept.recursions[0].active);
       int32_t* deeper = allocate_integers(arena, recursion.selection.count);
@@ -130,12 +129,17 @@ void token_choice_backward(Pass& pass, BodyActivations& kept, const Tensor& d) {
                   kept.recursions[0].run.kept[0].x, nullptr, d);
 }
 
-void token_choice_statistics(Pass& pass, const BodyActivations& kept) {
-  const ModelConfig& config = pass.model.config();
-  PassStatistics& statistics = pass.statistics;
-  const double rows = static_cast<double>(std::max(1, kept.all.rows.count)), n = config.num_recursions;
-  statistics.load = read_master(pass.ops(), kept.load);
-  const std::vector<double> p_sum = read_master(pass.ops(), kept.p_sum);
+void token_choice_report(Pass& pass, const BodyActivations& kept) {
+  pass.report.load = kept.load;
+  pass.report.p_sum = kept.p_sum;
+  pass.report.z_sum = kept.z_sum;
+}
+
+void token_choice_statistics(const ModelConfig& config, const PassReport& report, const Readback& readback,
+                             PassStatistics& statistics) {
+  const double rows = static_cast<double>(std::max<int64_t>(1, report.tokens)), n = config.num_recursions;
+  statistics.load = readback.values(report.load);
+  const std::vector<double> p_sum = readback.values(report.p_sum);
   double largest = 0;
   statistics.load_entropy = 0;
   for (size_t j = 0; j < statistics.load.size(); ++j) {
@@ -145,7 +149,7 @@ void token_choice_statistics(Pass& pass, const BodyActivations& kept) {
     if (share > 0) statistics.load_entropy -= share * std::log(share);
   }
   statistics.max_vio = largest * n - 1;
-  statistics.z_loss = config.router.z_loss_coefficient * read_master(pass.ops(), kept.z_sum)[0] / rows;
+  statistics.z_loss = config.router.z_loss_coefficient * readback.values(report.z_sum)[0] / rows;
 }
 
 }  // namespace mor

@@ -4,6 +4,9 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
+#include <memory>
+#include <vector>
 
 #include "core/arena.h"
 #include "core/tensor.h"
@@ -22,9 +25,15 @@ struct ParameterSegment {
 };
 
 struct AdamWParams {
-  double learning_rate = 0, beta1 = 0.9, beta2 = 0.95, epsilon = 1e-8;
+  double beta1 = 0.9, beta2 = 0.95, epsilon = 1e-8;
   double gradient_clip = 1;  ///< 0: no clipping
-  int64_t step = 1;          ///< counted from 1, for bias correction
+};
+
+/// What changes from one optimiser step to the next. Lies in device memory, so that a recorded step follows it; made by
+/// adamw_step (ops/adamw.h).
+struct AdamWStep {
+  double learning_rate = 0;
+  double correction1 = 1, correction2 = 1;  ///< 1 / (1 - beta^step), steps counted from 1
 };
 
 /// How one row of logits becomes a token. Draws depend on (seed, counter) alone, never on batch neighbours.
@@ -36,6 +45,14 @@ struct SamplingParams {
   uint64_t counter = 0;  ///< index of the token in its request
 };
 
+/// Work that a device has kept in order to run it again. Made by Ops::replay; destroyed before that Ops.
+class Recording {
+ public:
+  virtual ~Recording() = default;
+};
+/// Everything beside the contents of device memory that recorded work depends on: addresses, shapes, counts.
+using RecordingKey = std::vector<uint64_t>;
+
 /// Conventions.
 /// - "compute" is compute_dtype(): weights, activations and their gradients. "master" is master_dtype(): parameter
 ///   gradients, optimiser state, router scores, statistics, losses; float32 on real devices.
@@ -46,9 +63,8 @@ struct SamplingParams {
 /// - Everything is asynchronous towards the host unless it returns a value; order is program order.
 /// - Shapes are checked; a mismatch throws INVALID_ARGUMENT with both values. Zero rows are legal everywhere.
 /// - Deterministic: the same inputs on the same device with the same number of threads give the same bits.
-/// - linear_forward, rmsnorm, rotary, swiglu and attention_forward in float32 compute each row independently of how
-/// many
-///   rows stand beside it, bit for bit: a request in a batch gets what it would get alone.
+/// - linear_forward, qkv_forward, rmsnorm, rotary, swiglu and attention_forward in float32 compute each row
+///   independently of how many rows stand beside it, bit for bit: a request in a batch gets what it would get alone.
 class Ops : public MemoryResource {
  public:
   virtual const char* name() const = 0;
@@ -61,6 +77,16 @@ class Ops : public MemoryResource {
   virtual void copy(void* to, const void* from, size_t bytes) = 0;              ///< device to device
   virtual void zero(void* device, size_t bytes) = 0;
   virtual void synchronize() = 0;
+  /// Does what work() does. A device that can record calls it at the first two meetings with a key in a row, and from
+  /// then on repeats on its own what it saw, on what lies in the same memory by then; `recording` keeps that. So work
+  /// neither waits nor moves bytes between host and device, allocates nothing at its second run, and leaves nothing
+  /// else behind on the host than what the key decides. What it throws ends the recording, and is thrown on.
+  virtual void replay(std::unique_ptr<Recording>& /*recording*/, const RecordingKey& /*key*/,
+                      const std::function<void()>& work) {
+    work();
+  }
+  /// Whether `replay` does so. Else nobody gains by work of equal shapes.
+  virtual bool records() const { return false; }
   /// to = from, element by element, between any two of float32, bfloat16 and the master dtype; same shape.
   virtual void cast(const Tensor& from, const Tensor& to) = 0;
 
@@ -94,6 +120,17 @@ class Ops : public MemoryResource {
   /// -1 backward (the rotation is orthogonal, so its gradient is the turn back).
   virtual void rotary(const Tensor& x /*[R,heads,hd] compute*/, const int32_t* position /*[R]*/, const Tensor& table,
                       int direction) = 0;
+
+  // ---- qkv: attention's three projections, q and k turned, keys and values put where they are read
+  /// linear_forward, rotary (direction +1) and kv_write in one, bit for bit: the columns of x weight^T, rounded to
+  /// compute, are q's heads, then k's, then v's. q[i] and k[slot[i]] get theirs turned in master by table[position[i]]
+  /// and rounded again, v[slot[i]] its own as it is. slot null: identity; slots are distinct, and negative where a
+  /// row's key and value go nowhere. k and v empty: queries only, and weight has only q's rows. q, k and v may be
+  /// columns of wider buffers.
+  virtual void qkv_forward(const Tensor& x /*[R,d] compute*/, const Tensor& weight /*[(h+2kv)*hd,d] or [h*hd,d]*/,
+                           const int32_t* position /*[R]*/, const Tensor& table /*[positions,hd] master*/,
+                           const Tensor& q /*[R,h,hd] compute =*/, const Tensor& k /*[slots,kv,hd] compute =*/,
+                           const Tensor& v /*[slots,kv,hd] compute =*/, const int32_t* slot /*[R]*/) = 0;
 
   // ---- attention over packed rows (mor.md sections 3 and 5): softmax(q k^T / sqrt(hd)) v, grouped query
   /// Query row i of sequence s sees the first rows.visible[i] keys of s (0 is legal: its output is 0). k, v are
@@ -150,20 +187,27 @@ class Ops : public MemoryResource {
                                     Activation activation, double alpha, const Tensor& d_scores /*[P] master +=*/) = 0;
 
   // ---- selection: which of the P parent rows run the next recursion
-  /// Per sequence s the k[s] rows with the largest score (ties to the earlier row), in row order. k is host memory with
-  /// 1 <= k[s] <= rows of s. index [sum k] = parent rows, start [sequences+1] of the selection, selected [P] 0/1.
+  /// Of every sequence the k rows with the largest score (ties to the earlier row), in row order; 1 <= k <= its rows.
+  /// index [sequences * k] = parent rows, start [sequences+1] of the selection, selected [P] 0/1.
   virtual void select_topk(const Tensor& scores /*[P] master*/, const int32_t* parent_start, int32_t sequences,
-                           const int32_t* k, int32_t* index, int32_t* start, uint8_t* selected) = 0;
+                           int32_t k, int32_t* index, int32_t* start, uint8_t* selected) = 0;
   /// Rows with score >= threshold, in row order. Same outputs, index with room for P. Returns how many; waits.
   virtual int32_t select_threshold(const Tensor& scores, const int32_t* parent_start, int32_t sequences,
                                    double threshold, int32_t* index, int32_t* start, uint8_t* selected) = 0;
   /// Rows with low <= value <= high (token-choice depths). Same outputs. Returns how many; waits.
-  virtual int32_t select_between(const int32_t* values /*[P]*/, const int32_t* parent_start, int32_t sequences,
-                                 int32_t low, int32_t high, int32_t* index, int32_t* start, uint8_t* selected) = 0;
+  virtual int32_t select_between(const int32_t* values /*[P]*/, int32_t rows /*P*/, const int32_t* parent_start,
+                                 int32_t sequences, int32_t low, int32_t high, int32_t* index, int32_t* start,
+                                 uint8_t* selected) = 0;
   /// to[i] = from[index[i]]
   virtual void gather_indices(const int32_t* from, const int32_t* index, int32_t n, int32_t* to) = 0;
   /// visible[i] = i - start[s] + 1 for row i of sequence s: every row sees its own sequence's rows up to itself.
   virtual void visible_causal(const int32_t* start, int32_t sequences, int32_t n, int32_t* visible) = 0;
+  /// Whole sequences of one length, row s * length + t being token t of sequence s: start[s] = s * length, position t,
+  /// visible t + 1.
+  virtual void equal_rows(int32_t sequences, int32_t length, int32_t* start /*[sequences+1]*/,
+                          int32_t* position /*[sequences*length]*/, int32_t* visible /*[sequences*length]*/) = 0;
+  /// sum[0] = values[0] + ... + values[n-1]
+  virtual void sum_integers(const int32_t* values, int32_t n, int64_t* sum /*[1]*/) = 0;
 
   // ---- expert_choice_loss (mor.md section 3): BCEWithLogits against the selection, and z-loss
   /// sums[0] += sum of BCE(scores[i], selected[i]), sums[1] += sum of scores[i]^2,
@@ -200,11 +244,16 @@ class Ops : public MemoryResource {
   // ---- optimiser
   /// norm[0] = sqrt(sum gradient^2), in a fixed order.
   virtual void global_norm(const Tensor& gradient /*[n] master*/, const Tensor& norm /*[1] master =*/) = 0;
+  /// norm[0] = NaN where any of `values` is not finite: a step whose loss is broken is refused by adamw like one whose
+  /// gradient is.
+  virtual void reject_non_finite(const Tensor& values /*[n] master*/, const Tensor& norm /*[1] master*/) = 0;
   /// AdamW (Loshchilov and Hutter 2019) over flat buffers: gradient scaled by min(1, clip / (norm + 1e-6)); `weights`
   /// gets the rounded masters, and may be `master` itself where both dtypes are one. A non-finite norm changes nothing.
+  /// segments and step are device memory; segments lie within the buffers, one behind the other.
   virtual void adamw(const Tensor& master, const Tensor& weights /*compute*/, const Tensor& gradient,
                      const Tensor& exp_avg, const Tensor& exp_avg_sq, const Tensor& norm,
-                     const ParameterSegment* segments, int32_t segment_count, const AdamWParams& params) = 0;
+                     const ParameterSegment* segments, int32_t segment_count, const AdamWParams& params,
+                     const AdamWStep* step) = 0;
 
   // ---- sampling
   /// token[i] drawn from logits[i]; logprob[i] = log softmax(logits[i])[token] at temperature 1 (may be null).

@@ -4,6 +4,8 @@
 #include <chrono>
 #include <cmath>
 
+#include "ops/adamw.h"
+
 namespace mor {
 
 namespace {
@@ -17,6 +19,17 @@ double vanilla_flops(const ModelConfig& c, double sequences, double length) {
   const double rows = sequences * length, pairs = sequences * length * (length + 1) / 2;
   return 3 * (c.num_hidden_layers * (2 * weights * rows + 4 * pairs * c.query_size()) +
               2.0 * c.vocab_size * c.hidden_size * rows);
+}
+
+/// Runs `allocate`; where there is no memory, the error begins with what it was for.
+template <class Allocate>
+void explained(const std::string& what, const Allocate& allocate) {
+  try {
+    allocate();
+  } catch (const Error& error) {
+    if (error.code() != ErrorCode::OUT_OF_MEMORY) throw;
+    MOR_FAIL(OUT_OF_MEMORY, what, ", but ", error.what());
+  }
 }
 
 void add(StepResult& total, const PassResult& part, double share) {
@@ -51,22 +64,50 @@ void check_tokens(const ModelConfig& config, const int32_t* tokens, int64_t rows
 }
 
 Trainer::Trainer(Model& model, const TrainerOptions& options)
-    : model_(model), options_(options), buffers_(model.ops()), activations_(model.ops()), tokens_(model.ops()) {
+    : model_(model),
+      options_(options),
+      buffers_(model.ops()),
+      inputs_(model.ops()),
+      activations_(model.ops()),
+      readback_(model.ops()) {
   options.schedule.validate();
   MOR_CHECK(options.learning_rate >= 0 && std::isfinite(options.learning_rate), INVALID_CONFIG,
             "learning_rate must not be negative, got ", options.learning_rate);
+  adamw_.beta1 = options.beta1;
+  adamw_.beta2 = options.beta2;
+  adamw_.epsilon = options.epsilon;
+  adamw_.gradient_clip = options.gradient_clip;
   Ops& ops = model.ops();
   const bool rounded = ops.compute_dtype() != ops.master_dtype();
+  const std::vector<ParameterSegment> segments = model.parameters().segments(static_cast<float>(options.weight_decay));
+  segment_count_ = static_cast<int32_t>(segments.size());
+  const size_t flat_bytes = static_cast<size_t>(model.parameters().size()) * dtype_size(ops.master_dtype());
+  planned_.parameters = rounded ? flat_bytes : 0;
+  planned_.gradients = flat_bytes;
+  planned_.optimizer = 2 * flat_bytes;
+  const auto allocate = [&](Arena& arena) {
+    if (rounded) master_ = flat(arena, "master");
+    gradient_ = flat(arena, "gradient");
+    exp_avg_ = flat(arena, "exp_avg");
+    exp_avg_sq_ = flat(arena, "exp_avg_sq");
+    adamw_step_ = static_cast<AdamWStep*>(arena.allocate(sizeof(AdamWStep)));
+    segments_ = static_cast<ParameterSegment*>(arena.allocate(segments.size() * sizeof(ParameterSegment)));
+  };
+  const size_t bytes =
+      count_memory(ops, [&](const Workspace& counting) { allocate(counting.activations); }).activations;
+  explained(concat("a trainer takes ", planned_.parameters, " bytes of master weights, ", planned_.gradients,
+                   " of gradients and ", planned_.optimizer, " of optimizer state"),
+            [&] { buffers_.reserve(bytes); });
+  allocate(buffers_);
+
   const Tensor weights = make_vector(model.weights(), ops.compute_dtype(), model.parameters().size(), "weights");
-  master_ = rounded ? flat("master") : weights;
-  if (rounded) ops.cast(weights, master_);
-  gradient_ = flat("gradient");
-  exp_avg_ = flat("exp_avg");
-  exp_avg_sq_ = flat("exp_avg_sq");
-  norm_ = buffers_.vector(ops.master_dtype(), 1, "gradient norm");
+  if (rounded)
+    ops.cast(weights, master_);
+  else
+    master_ = weights;
   for (const Tensor& t : {gradient_, exp_avg_, exp_avg_sq_}) zero(ops, t);
+  ops.copy_to_device(segments_, segments.data(), segments.size() * sizeof(ParameterSegment));
   gradients_ = model.parameters().views(gradient_.data, ops.master_dtype());
-  segments_ = model.parameters().segments(static_cast<float>(options.weight_decay));
   if (rounded) add_state("master.", master_);
   add_state("exp_avg.", exp_avg_);
   add_state("exp_avg_sq.", exp_avg_sq_);
@@ -74,8 +115,8 @@ Trainer::Trainer(Model& model, const TrainerOptions& options)
 
 Trainer::~Trainer() = default;
 
-Tensor Trainer::flat(const char* name) {
-  return buffers_.vector(model_.ops().master_dtype(), model_.parameters().size(), name);
+Tensor Trainer::flat(Arena& arena, const char* name) const {
+  return arena.vector(model_.ops().master_dtype(), model_.parameters().size(), name);
 }
 
 void Trainer::add_state(const std::string& prefix, const Tensor& buffer) {
@@ -89,18 +130,53 @@ void Trainer::add_state(const std::string& prefix, const Tensor& buffer) {
   }
 }
 
-Batch Trainer::upload_batch(const int32_t* rows, int32_t sequences, int32_t length) {
-  const int32_t count = sequences * length;
-  std::vector<int32_t> host(static_cast<size_t>(2 * count));
-  for (int32_t s = 0; s < sequences; ++s)
-    for (int32_t t = 0; t < length; ++t) {
-      host[static_cast<size_t>(s * length + t)] = rows[s * (length + 1) + t];
-      host[static_cast<size_t>(count + s * length + t)] = rows[s * (length + 1) + t + 1];
-    }
-  tokens_.reset();
-  int32_t* device = allocate_integers(tokens_, 2 * count);
+void Trainer::reserve(const RecordingKey& key, const Shape& shape,
+                      const std::function<void(const Workspace& workspace)>& work) {
+  if (key == reserved_for_) return;
+  reserved_for_.clear();
+  const PassMemory need = count_memory(model_.ops(), work);
+  const size_t inputs = shape.ids() * sizeof(int32_t);
+  planned_.activations = std::max(planned_.activations, inputs + need.activations + need.report);
+  explained(concat(shape.micro_batches, " x ", shape.sequences, " rows of ", shape.length, " tokens take ",
+                   need.activations, " bytes of activations"),
+            [&] {
+              inputs_.reserve(inputs);
+              readback_.arena().reserve(need.report);
+              activations_.reserve(need.activations);
+            });
+  reserved_for_ = key;
+}
+
+std::vector<Batch> Trainer::upload(const int32_t* tokens, const Shape& shape) {
+  std::vector<int32_t> host;
+  host.reserve(shape.ids());
+  const int64_t count = static_cast<int64_t>(shape.sequences) * shape.length;
+  for (int32_t m = 0; m < shape.micro_batches; ++m)
+    for (const int32_t ahead : {0, 1})  // the tokens, then their targets
+      for (int32_t s = 0; s < shape.sequences; ++s) {
+        const int32_t* row = tokens + (static_cast<int64_t>(m) * shape.sequences + s) * (shape.length + 1) + ahead;
+        host.insert(host.end(), row, row + shape.length);
+      }
+  inputs_.reset();
+  int32_t* device = allocate_integers(inputs_, static_cast<int64_t>(host.size()));
   model_.ops().copy_to_device(device, host.data(), host.size() * sizeof(int32_t));
-  return {sequences, length, device, device + count};
+  std::vector<Batch> batches;
+  for (int32_t m = 0; m < shape.micro_batches; ++m, device += 2 * count)
+    batches.push_back({shape.sequences, shape.length, device, device + count});
+  return batches;
+}
+
+Trainer::StepReport Trainer::passes(const Workspace& workspace, const std::vector<Batch>& batches) const {
+  PassOptions options;
+  options.step = steps_done_;
+  options.recompute = options_.recompute;
+  options.loss_scale = 1.0 / static_cast<double>(batches.size());
+  workspace.report.reset();
+  StepReport report;
+  report.norm = workspace.report.vector(workspace.ops.master_dtype(), 1, "gradient norm");
+  for (const Batch& batch : batches)
+    report.passes.push_back(training_pass(model_, workspace, gradients_, batch, options));
+  return report;
 }
 
 StepResult Trainer::step(const int32_t* tokens, int32_t micro_batches, int32_t sequences, int32_t length) {
@@ -111,41 +187,55 @@ StepResult Trainer::step(const int32_t* tokens, int32_t micro_batches, int32_t s
   check_tokens(config, tokens, static_cast<int64_t>(micro_batches) * sequences, length + 1, length);
   const Clock::time_point begin = Clock::now();
   Ops& ops = model_.ops();
-  zero(ops, gradient_);
+  const Shape shape{micro_batches, sequences, length};
+  RecordingKey key;
+  for (const int32_t extent : {micro_batches, sequences, length}) key.push_back(static_cast<uint64_t>(extent));
+  if (config.router.type == RouterType::expert_choice)
+    for (int32_t r = 1; r <= config.body_recursions(); ++r)
+      key.push_back(static_cast<uint64_t>(config.selected_count(r, length, steps_done_)));
+  reserve(key, shape, [&](const Workspace& counting) {
+    passes(counting, std::vector<Batch>(static_cast<size_t>(micro_batches), {sequences, length, nullptr, nullptr}));
+  });
+  // The model's and the trainer's buffers stay where they are; these move when a larger batch comes.
+  for (const Arena* arena : {&inputs_, &activations_, &readback_.arena()})
+    key.push_back(reinterpret_cast<uintptr_t>(arena->contents().data));
+
+  const std::vector<Batch> batches = upload(tokens, shape);
   StepResult result;
+  result.learning_rate = options_.schedule.rate(options_.learning_rate, steps_done_);
+  const AdamWStep now = adamw_step(adamw_, result.learning_rate, steps_done_ + 1);
+  ops.copy_to_device(adamw_step_, &now, sizeof now);
+  const auto work = [&] {
+    zero(ops, gradient_);
+    report_ = passes(workspace(), batches);
+    report_.bytes = readback_.arena().contents().bytes;
+    ops.global_norm(gradient_, report_.norm);
+    for (const PassReport& pass : report_.passes) ops.reject_non_finite(pass.values, report_.norm);
+    const Tensor weights = make_vector(model_.weights(), ops.compute_dtype(), model_.parameters().size(), "weights");
+    ops.adamw(master_, weights, gradient_, exp_avg_, exp_avg_sq_, report_.norm, segments_, segment_count_, adamw_,
+              adamw_step_);
+  };
+  model_.context(activations_).may_interrupt();
+  model_.weights_changed();
+  if (waits_for_counts(config))
+    work();
+  else
+    ops.replay(recording_, key, work);
+  readback_.fetch(report_.bytes);
+
   std::vector<double> load;
-  for (int32_t m = 0; m < micro_batches; ++m) {
-    const int64_t first = static_cast<int64_t>(m) * sequences * (length + 1);
-    PassOptions options;
-    options.step = steps_done_;
-    options.recompute = options_.recompute;
-    options.loss_scale = 1.0 / micro_batches;
-    const PassResult part =
-        training_pass(model_, activations_, gradients_, upload_batch(tokens + first, sequences, length), options);
-    add(result, part, options.loss_scale);
+  for (const PassReport& pass : report_.passes) {
+    const PassResult part = read_report(config, pass, readback_);
+    add(result, part, 1.0 / micro_batches);
     load.resize(std::max(load.size(), part.statistics.load.size()));
     for (size_t j = 0; j < part.statistics.load.size(); ++j) load[j] += part.statistics.load[j];
   }
-  ops.global_norm(gradient_, norm_);
-  result.gradient_norm = read_master(ops, norm_)[0];
-  MOR_CHECK(std::isfinite(result.loss) && std::isfinite(result.gradient_norm), NON_FINITE, "step ", steps_done_ + 1,
-            " was refused: loss ", result.loss, ", gradient norm ", result.gradient_norm,
+  result.gradient_norm = readback_.values(report_.norm)[0];
+  // adamw has looked at the same norm, which is NaN where a loss is not finite.
+  MOR_CHECK(std::isfinite(result.gradient_norm), NON_FINITE, "step ", steps_done_ + 1, " was refused: loss ",
+            result.loss, ", gradient norm ", result.gradient_norm,
             "; weights and optimiser state are as before. Lower the learning rate or look at the batch");
-
-  AdamWParams params;
-  result.learning_rate = options_.schedule.rate(options_.learning_rate, steps_done_);
-  params.learning_rate = result.learning_rate;
-  params.beta1 = options_.beta1;
-  params.beta2 = options_.beta2;
-  params.epsilon = options_.epsilon;
-  params.gradient_clip = options_.gradient_clip;
-  params.step = steps_done_ + 1;
-  const Tensor weights = make_vector(model_.weights(), ops.compute_dtype(), model_.parameters().size(), "weights");
-  model_.weights_changed();
-  ops.adamw(master_, weights, gradient_, exp_avg_, exp_avg_sq_, norm_, segments_.data(),
-            static_cast<int32_t>(segments_.size()), params);
   if (model_.balancing_bias()) update_balancing_bias(load);
-  ops.synchronize();
   result.step = ++steps_done_;
   result.tokens = static_cast<int64_t>(micro_batches) * sequences * length;
   result.flops *= 3;
@@ -162,8 +252,17 @@ StepResult Trainer::evaluate(const int32_t* tokens, int32_t sequences, int32_t l
   const Clock::time_point begin = Clock::now();
   PassOptions options;
   options.routing = routing;
+  const Shape shape{1, sequences, length};
+  const RecordingKey key = {0, static_cast<uint64_t>(sequences), static_cast<uint64_t>(length),
+                            static_cast<uint64_t>(routing)};  // 0 micro-batches: no step's key
+  reserve(key, shape, [&](const Workspace& counting) {
+    evaluation_pass(model_, counting, {sequences, length, nullptr, nullptr}, options);
+  });
+  readback_.arena().reset();
+  const PassReport report = evaluation_pass(model_, workspace(), upload(tokens, shape)[0], options);
+  readback_.fetch(readback_.arena().contents().bytes);
   StepResult result;
-  add(result, evaluation_pass(model_, activations_, upload_batch(tokens, sequences, length), options), 1);
+  add(result, read_report(model_.config(), report, readback_), 1);
   result.tokens = static_cast<int64_t>(sequences) * length;
   result.memory_bytes = memory().total();
   result.seconds = std::chrono::duration<double>(Clock::now() - begin).count();
@@ -176,16 +275,14 @@ void Trainer::update_balancing_bias(const std::vector<double>& load) {
   double mean = 0;
   for (const double l : load) mean += l / static_cast<double>(load.size());
   for (size_t j = 0; j < bias.size(); ++j) bias[j] += 0.001 * ((mean > load[j]) - (mean < load[j]));
-  upload(model_.ops(), bias.data(), model_.balancing_bias());
+  mor::upload(model_.ops(), bias.data(), model_.balancing_bias());
 }
 
 MemoryUse Trainer::memory() const {
-  MemoryUse use;
-  const size_t flat_bytes = static_cast<size_t>(gradient_.count()) * dtype_size(gradient_.dtype);
-  use.parameters = model_.memory_bytes() + (master_.data == model_.weights() ? 0 : flat_bytes);
-  use.gradients = flat_bytes;
-  use.optimizer = 2 * flat_bytes;
-  use.activations = activations_.capacity() + tokens_.capacity();
+  MemoryUse use = planned_;
+  use.parameters += model_.memory_bytes();
+  const size_t held = inputs_.capacity() + readback_.arena().capacity() + activations_.capacity();
+  use.activations = std::max(use.activations, held);
   return use;
 }
 

@@ -29,6 +29,8 @@ struct StepResult {
   size_t memory_bytes = 0;
 };
 
+/// Bytes by purpose. Activations are those of the largest batch so far, whether they could be had or not; with them go
+/// token ids and what is read back.
 struct MemoryUse {
   size_t parameters = 0, gradients = 0, optimizer = 0, activations = 0;
   size_t total() const { return parameters + gradients + optimizer + activations; }
@@ -36,14 +38,18 @@ struct MemoryUse {
 
 class Trainer {
  public:
-  /// The model must outlive the trainer. Masters start from the model's weights.
+  /// The model must outlive the trainer. Masters start from the model's weights. Throws OUT_OF_MEMORY naming the bytes
+  /// that masters, gradients and optimiser state take where they cannot be had.
   Trainer(Model& model, const TrainerOptions& options);
   ~Trainer();
   Trainer(const Trainer&) = delete;
   Trainer& operator=(const Trainer&) = delete;
 
   /// One optimiser step over micro_batches * sequences host rows of length + 1 ids each.
-  /// Throws NON_FINITE, with weights and state as they were, where a loss or gradient is not finite.
+  /// Throws NON_FINITE, with weights and state as they were, where a loss or gradient is not finite, and OUT_OF_MEMORY
+  /// before anything is computed where the batch takes more than can be had.
+  /// Without token choice a device that records (Ops::replay) runs the third and every later step of one shape on its
+  /// own, from the zeroed gradients to the new weights.
   StepResult step(const int32_t* tokens, int32_t micro_batches, int32_t sequences, int32_t length);
   /// Losses without a step; fields that belong to the optimiser stay 0.
   StepResult evaluate(const int32_t* tokens, int32_t sequences, int32_t length, Routing routing);
@@ -63,19 +69,46 @@ class Trainer {
   MemoryUse memory() const;
 
  private:
-  Tensor flat(const char* name);
+  /// Rows of one call: micro_batches * sequences of length + 1 ids.
+  struct Shape {
+    int32_t micro_batches, sequences, length;
+    /// Tokens and targets, on the device.
+    size_t ids() const { return size_t{2} * micro_batches * sequences * length; }
+  };
+  Tensor flat(Arena& arena, const char* name) const;
   void add_state(const std::string& prefix, const Tensor& buffer);
-  Batch upload_batch(const int32_t* rows, int32_t sequences, int32_t length);
+  /// Makes room for ids and for what `work` takes, unless the last call was for the same key.
+  void reserve(const RecordingKey& key, const Shape& shape,
+               const std::function<void(const Workspace& workspace)>& work);
+  /// One batch a micro-batch, in room that `reserve` has made.
+  std::vector<Batch> upload(const int32_t* tokens, const Shape& shape);
+  /// What a step leaves for the host.
+  struct StepReport {
+    std::vector<PassReport> passes;
+    Tensor norm;
+    size_t bytes = 0;  ///< to fetch
+  };
+  /// All forward and backward passes of one step.
+  StepReport passes(const Workspace& workspace, const std::vector<Batch>& batches) const;
+  Workspace workspace() { return {model_.ops(), activations_, readback_.arena()}; }
   void update_balancing_bias(const std::vector<double>& load);
 
   Model& model_;
-  TrainerOptions options_;
-  Arena buffers_, activations_, tokens_;
-  Tensor master_, gradient_, exp_avg_, exp_avg_sq_, norm_;
+  const TrainerOptions options_;
+  AdamWParams adamw_;
+  Arena buffers_, inputs_, activations_;
+  Readback readback_;
+  MemoryUse planned_;          ///< the largest so far
+  RecordingKey reserved_for_;  ///< what the arenas have room for
+  Tensor master_, gradient_, exp_avg_, exp_avg_sq_;
+  AdamWStep* adamw_step_;       ///< device memory
+  ParameterSegment* segments_;  ///< device memory
+  int32_t segment_count_ = 0;
   ModelTensors gradients_;
-  std::vector<ParameterSegment> segments_;
   std::vector<State> state_;
   int64_t steps_done_ = 0;
+  StepReport report_;  ///< of the last step that ran or was recorded; what is replayed leaves its numbers there
+  std::unique_ptr<Recording> recording_;  ///< last: it goes before the memory that it works on
 };
 
 /// Throws TOKEN_OUT_OF_RANGE or CONTEXT_OVERFLOW naming the row, the place and both values.

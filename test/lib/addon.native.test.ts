@@ -439,13 +439,13 @@ describe('engine', () => {
     return { engine, events, messages, until, finished }
   }
 
-  it('says what is held and what to lower when the KV cache has no room', async () => {
+  it('says what is taken and what to lower when the KV cache has no room', async () => {
     const { engine, events, messages, until, finished } = collect(await newModel(nativeConfig('vanilla')), 1, 2 ** 50)
     engine.submit(1, patternTokens(6), generateParams)
     await until(() => finished(1))
     expect(events).toMatchObject([{ kind: eventKind.error, token: errorCodes.indexOf('OUT_OF_MEMORY') }])
     expect(messages[0]).toMatch(
-      /no room for a KV cache of \d+ bytes .*; lower kvCacheBytes. Held so far: parameters \d+ bytes \(less with a smaller model\)\.$/,
+      /no room for a KV cache of \d+ bytes .*; lower kvCacheBytes. By purpose: parameters \d+ bytes \(less with a smaller model\)\.$/,
     )
   })
 

@@ -111,7 +111,7 @@ TEST_P(ComplexStep, GradientAlongARandomDirectionOfEveryTensor) {
   DeviceBatch exact_batch(exact.ops(), tokens, kSequences);
   Arena exact_arena(exact.ops());
   Gradients gradients(exact);
-  training_pass(exact, exact_arena, gradients.views(), exact_batch.get(), {});
+  train(exact, exact_arena, gradients.views(), exact_batch.get(), {});
 
   auto owned = std::make_unique<ComplexLoss>();
   ComplexLoss& ops = *owned;
@@ -135,7 +135,7 @@ TEST_P(ComplexStep, GradientAlongARandomDirectionOfEveryTensor) {
       scale += std::abs(gradient[i] * direction);
     }
     ops.loss = 0;
-    training_pass(model, arena, unused.views(), batch.get(), {});
+    train(model, arena, unused.views(), batch.get(), {});
     EXPECT_NEAR(ops.loss.imag() / kStep, expected, 1e-12 * scale) << p.name;
     for (int64_t i = 0; i < p.count(); ++i) weights[i] = weights[i].real();
   }

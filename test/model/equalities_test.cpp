@@ -61,7 +61,7 @@ TEST(Equalities, ABatchIsItsSequencesBitForBitInFloat32) {
 
 /// The block applied once to every row, without a router.
 std::vector<double> block(const Model& model, Arena& arena, const ActiveRows& all, const Tensor& x) {
-  Pass pass(model, arena, nullptr, {});
+  Pass pass(model, {model.ops(), arena, arena}, nullptr, {}, 0);
   SharedKeys none;
   LayerRun run = body_run(pass, 1, none);
   Rows rows = all.rows;
@@ -95,7 +95,7 @@ struct BodyRun {
     for (int64_t i = 0; i < x.count(); ++i) x.as<double>()[i] = normal(generator);
   }
   std::vector<double> body() {
-    Pass pass(model, arena, nullptr, {});
+    Pass pass(model, {model.ops(), arena, arena}, nullptr, {}, 0);
     BodyActivations kept;
     return read_master(model.ops(), body_forward(pass, all, x, kept));
   }

@@ -88,7 +88,7 @@ TEST_P(FixtureCase, LossesAndGradients) {
     Gradients gradients(l.model);
     PassOptions options;
     options.recompute = recompute;
-    const PassResult r = training_pass(l.model, arena, gradients.views(), l.batch.get(), options);
+    const PassResult r = train(l.model, arena, gradients.views(), l.batch.get(), options);
     EXPECT_NEAR(r.lm_loss, l.fixture.scalar("lm_loss"), l.tolerance("loss", 1e-10));
     EXPECT_NEAR(r.statistics.auxiliary_loss, l.fixture.scalar("auxiliary_loss"), l.tolerance("loss", 1e-10));
     EXPECT_NEAR(r.statistics.z_loss, l.fixture.scalar("z_loss"), l.tolerance("loss", 1e-10));
@@ -114,11 +114,11 @@ TEST_P(FixtureCase, EvaluationUnderBothRoutings) {
   Loaded l(GetParam());
   Arena arena(l.model.ops());
   PassOptions options;
-  EXPECT_NEAR(evaluation_pass(l.model, arena, l.batch.get(), options).lm_loss, l.fixture.scalar("lm_loss"),
+  EXPECT_NEAR(evaluate(l.model, arena, l.batch.get(), options).lm_loss, l.fixture.scalar("lm_loss"),
               l.tolerance("loss", 1e-10));
   options.routing = Routing::threshold;
   if (l.fixture.has_scalar("router_threshold")) options.router_threshold = l.fixture.scalar("router_threshold");
-  EXPECT_NEAR(evaluation_pass(l.model, arena, l.batch.get(), options).lm_loss, l.fixture.scalar("lm_loss_threshold"),
+  EXPECT_NEAR(evaluate(l.model, arena, l.batch.get(), options).lm_loss, l.fixture.scalar("lm_loss_threshold"),
               l.tolerance("loss", 1e-10));
 }
 

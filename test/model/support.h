@@ -85,6 +85,27 @@ class DeviceBatch {
   Batch batch_;
 };
 
+/// Runs one pass and reads its report. What the pass is said to take must be what it takes.
+template <class PassOf>
+PassResult run_pass(const Model& model, Arena& arena, const PassOf& pass_of) {
+  const PassMemory need =
+      count_memory(model.ops(), [&](const Workspace& counting) { static_cast<void>(pass_of(counting)); });
+  Readback readback(model.ops());
+  readback.arena().reserve(need.report);
+  const size_t reserved = readback.arena().capacity();
+  const PassReport report = pass_of(Workspace{model.ops(), arena, readback.arena()});
+  EXPECT_EQ(readback.arena().capacity(), reserved);
+  readback.fetch(readback.arena().contents().bytes);
+  return read_report(model.config(), report, readback);
+}
+inline PassResult train(const Model& model, Arena& arena, const ModelTensors& gradients, const Batch& batch,
+                        const PassOptions& options) {
+  return run_pass(model, arena, [&](const Workspace& w) { return training_pass(model, w, gradients, batch, options); });
+}
+inline PassResult evaluate(const Model& model, Arena& arena, const Batch& batch, const PassOptions& options) {
+  return run_pass(model, arena, [&](const Workspace& w) { return evaluation_pass(model, w, batch, options); });
+}
+
 /// A zeroed flat master buffer and its views.
 class Gradients {
  public:

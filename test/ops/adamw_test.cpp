@@ -15,12 +15,26 @@ std::vector<ParameterSegment> two_segments(int64_t n) {
   return {{0, half / 2 + 1, 0.1f, 1.0f}, {half, n - half - n / 8, 0.0f, 10.0f}};
 }
 
-AdamWParams params_of_step(int64_t step) {
-  AdamWParams params;
-  params.learning_rate = 3e-3;
-  params.step = step;
-  return params;
-}
+/// Any value in device memory.
+template <class T>
+class OnDevice {
+ public:
+  OnDevice(Ops& ops, const std::vector<T>& values) : ops_(ops), bytes_(values.size() * sizeof(T)) {
+    data_ = static_cast<T*>(ops_.allocate(bytes_));
+    ops_.copy_to_device(data_, values.data(), bytes_);
+  }
+  OnDevice(const OnDevice&) = delete;
+  OnDevice& operator=(const OnDevice&) = delete;
+  ~OnDevice() { ops_.release(data_, bytes_); }
+  const T* data() const { return data_; }
+
+ private:
+  Ops& ops_;
+  size_t bytes_;
+  T* data_;
+};
+
+constexpr double kRate = 3e-3;
 
 /// inputs: master, gradient, exp_avg, exp_avg_sq, each [n,1]. outputs: master, weights, exp_avg, exp_avg_sq.
 Arrays steps(Ops& ops, const Arrays& in, int64_t first_step, int64_t count, double norm_or_own = -1) {
@@ -34,7 +48,7 @@ Arrays steps(Ops& ops, const Arrays& in, int64_t first_step, int64_t count, doub
   gradient.set(in[1]);
   exp_avg.set(in[2]);
   exp_avg_sq.set(in[3]);
-  const std::vector<ParameterSegment> segments = two_segments(n);
+  const OnDevice<ParameterSegment> segments(ops, two_segments(n));
   for (int64_t step = first_step; step < first_step + count; ++step) {
     if (norm_or_own < 0) {
       ops.global_norm(gradient.tensor(), norm.tensor());
@@ -42,7 +56,7 @@ Arrays steps(Ops& ops, const Arrays& in, int64_t first_step, int64_t count, doub
       norm.set(Array(1, 1, norm_or_own));
     }
     ops.adamw(master.tensor(), weights.tensor(), gradient.tensor(), exp_avg.tensor(), exp_avg_sq.tensor(),
-              norm.tensor(), segments.data(), static_cast<int32_t>(segments.size()), params_of_step(step));
+              norm.tensor(), segments.data(), 2, {}, OnDevice<AdamWStep>(ops, {adamw_step({}, kRate, step)}).data());
   }
   return {master.get(), weights.get(), exp_avg.get(), exp_avg_sq.get()};
 }
@@ -138,24 +152,88 @@ TEST(AdamW, WeightsMayBeTheMasters) {
     exp_avg.set(state[2]);
     exp_avg_sq.set(state[3]);
     ops->global_norm(gradient.tensor(), norm.tensor());
-    const std::vector<ParameterSegment> segments = two_segments(n);
+    const OnDevice<ParameterSegment> segments(*ops, two_segments(n));
+    const OnDevice<AdamWStep> step(*ops, {adamw_step({}, kRate, 1)});
     ops->adamw(master.tensor(), master.tensor(), gradient.tensor(), exp_avg.tensor(), exp_avg_sq.tensor(),
-               norm.tensor(), segments.data(), 2, params_of_step(1));
+               norm.tensor(), segments.data(), 2, {}, step.data());
     EXPECT_EQ(master.get().values, steps(*ops, state, 1, 1)[0].values) << subject.name;
     EXPECT_EQ(gradient.get().values, rounded(state[1], DType::float32).values) << "the gradient is the caller's";
   }
 }
 
-TEST(AdamW, StepZeroAndSegmentsPastTheEndAreErrors) {
+TEST(AdamW, StepZeroIsAnError) {
   expect_invalid([](Ops& ops) { steps(ops, random_state(8), 0, 1); }, "adamw: step is 0, but steps count from 1");
-  expect_invalid(
-      [](Ops& ops) {
-        Buffer b(ops, ops.master_dtype(), 8, 1, "b"), weights(ops, ops.compute_dtype(), 8, 1, "weights");
-        Buffer norm(ops, ops.master_dtype(), 1, 1, "norm");
-        const ParameterSegment segment{4, 5, 0, 1};
-        ops.adamw(b.tensor(), weights.tensor(), b.tensor(), b.tensor(), b.tensor(), norm.tensor(), &segment, 1, {});
+}
+
+/// Of devices whose memory the host can read; others leave what lies outside alone.
+TEST(AdamW, SegmentsOutsideTheBuffersOrOverEachOtherAreErrors) {
+  const auto with = [](const std::vector<ParameterSegment>& segments) {
+    return [segments] { check_adamw_segments(segments.data(), static_cast<int32_t>(segments.size()), 8); };
+  };
+  const auto message = [](const std::function<void()>& call) -> std::string {
+    try {
+      call();
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "";
+  };
+  EXPECT_EQ(message(with({{0, 4, 0, 1}, {4, 0, 0, 1}, {5, 3, 0, 1}})), "");
+  EXPECT_EQ(message(with({{4, 5, 0, 1}})), "adamw: segment 0 covers 4 .. 9, but it must lie within 0 .. 8");
+  EXPECT_EQ(message(with({{0, 4, 0, 1}, {3, 1, 0, 1}})),
+            "adamw: segment 1 covers 3 .. 4, but it must lie within 4 .. 8");
+}
+
+/// Segments of every size beside each other, some longer and many shorter than what a block of threads takes at a time.
+TEST(AdamW, ManySegmentsMatchReference) {
+  const int64_t n = 60000;
+  std::vector<ParameterSegment> segments;
+  std::mt19937 generator(5);
+  for (int64_t at = 3; at < n;) {
+    const auto count = static_cast<int64_t>(generator() % (segments.size() % 9 == 0 ? 20000 : 300));
+    segments.push_back({at, std::min(count, n - at), static_cast<float>(segments.size() % 3) * 0.1f,
+                        static_cast<float>(1 + segments.size() % 5)});
+    at += segments.back().count + static_cast<int64_t>(generator() % 4);
+  }
+  compare_with_reference(
+      [&](Ops& ops, const Arrays& in) -> Arrays {
+        const DType dtype = ops.master_dtype();
+        Buffer master(ops, dtype, n, 1, "master"), gradient(ops, dtype, n, 1, "gradient");
+        Buffer exp_avg(ops, dtype, n, 1, "exp_avg"), exp_avg_sq(ops, dtype, n, 1, "exp_avg_sq");
+        Buffer weights(ops, ops.compute_dtype(), n, 1, "weights"), norm(ops, dtype, 1, 1, "norm");
+        master.set(in[0]);
+        weights.set(in[0]);
+        gradient.set(in[1]);
+        exp_avg.set(in[2]);
+        exp_avg_sq.set(in[3]);
+        ops.global_norm(gradient.tensor(), norm.tensor());
+        const OnDevice<ParameterSegment> device(ops, segments);
+        const OnDevice<AdamWStep> step(ops, {adamw_step({}, kRate, 3)});
+        ops.adamw(master.tensor(), weights.tensor(), gradient.tensor(), exp_avg.tensor(), exp_avg_sq.tensor(),
+                  norm.tensor(), device.data(), static_cast<int32_t>(segments.size()), {}, step.data());
+        return {master.get(), weights.get(), exp_avg.get(), exp_avg_sq.get()};
       },
-      "adamw: segment 0 covers 4 .. 9, but the buffers hold 8 elements");
+      random_state(n), {false, false, false, false}, {false, true, false, false});
+}
+
+TEST(RejectNonFinite, MakesTheNormNanWhereAnyValueIsNotFinite) {
+  const double infinity = std::numeric_limits<double>::infinity();
+  for (const Subject& subject : subjects())
+    for (double bad : {infinity, -infinity, std::numeric_limits<double>::quiet_NaN(), 3e38, 0.0})
+      for (int64_t place : {0, 299}) {
+        const std::unique_ptr<Ops> ops = subject.make();
+        Array array = random_array(300, 1, 1);
+        array(place) = bad;
+        Buffer values(*ops, DType::float32, 300, 1, "values"), norm(*ops, DType::float32, 1, 1, "norm");
+        values.set(array);
+        norm.set(Array(1, 1, 0.5));
+        ops->reject_non_finite(values.tensor(), norm.tensor());
+        if (std::isfinite(bad))
+          EXPECT_EQ(norm.get()(0), 0.5) << subject.name;
+        else
+          EXPECT_TRUE(std::isnan(norm.get()(0))) << subject.name << " " << bad;
+        ops->reject_non_finite(values.tensor().slice(0, 0), norm.tensor());
+      }
 }
 
 TEST(GlobalNorm, IsTheSameForEveryNumberOfThreads) {

@@ -3,6 +3,7 @@
 #include "ops/select.h"
 
 #include <limits>
+#include <numeric>
 
 #include "test/ops/bytes.h"
 #include "test/ops/perturb.h"
@@ -30,18 +31,15 @@ Selection selection_of(Ops& ops, int64_t parents, int64_t room, int64_t sequence
   return result;
 }
 
-Selection topk(Ops& ops, const Array& scores, const std::vector<int32_t>& starts, const std::vector<int32_t>& k) {
+Selection topk(Ops& ops, const Array& scores, const std::vector<int32_t>& starts, int32_t k) {
   Buffer s(ops, ops.master_dtype(), scores.rows, 1, "scores");
   Integers parent_start(ops, starts);
   s.set(scores);
-  int32_t total = 0;
-  for (int32_t n : k) total += n;
-  return selection_of(ops, scores.rows, total, static_cast<int64_t>(k.size()),
-                      [&](int32_t* index, int32_t* start, uint8_t* selected) {
-                        ops.select_topk(s.tensor(), parent_start.data(), static_cast<int32_t>(k.size()), k.data(),
-                                        index, start, selected);
-                        return total;
-                      });
+  const auto sequences = static_cast<int32_t>(starts.size()) - 1, total = sequences * k;
+  return selection_of(ops, scores.rows, total, sequences, [&](int32_t* index, int32_t* start, uint8_t* selected) {
+    ops.select_topk(s.tensor(), parent_start.data(), sequences, k, index, start, selected);
+    return total;
+  });
 }
 
 Selection above(Ops& ops, const Array& scores, const std::vector<int32_t>& starts, double threshold) {
@@ -60,8 +58,8 @@ Selection between(Ops& ops, const std::vector<int32_t>& values, const std::vecto
   Integers v(ops, values), parent_start(ops, starts);
   const auto rows = static_cast<int64_t>(values.size()), sequences = static_cast<int64_t>(starts.size()) - 1;
   return selection_of(ops, rows, rows, sequences, [&](int32_t* index, int32_t* start, uint8_t* selected) {
-    return ops.select_between(v.data(), parent_start.data(), static_cast<int32_t>(sequences), low, high, index, start,
-                              selected);
+    return ops.select_between(v.data(), static_cast<int32_t>(rows), parent_start.data(),
+                              static_cast<int32_t>(sequences), low, high, index, start, selected);
   });
 }
 
@@ -86,23 +84,24 @@ const double kInfinity = std::numeric_limits<double>::infinity();
 
 TEST(Select, TopkPerSequenceInRowOrder) {
   for_each_ops([](Ops& ops) {
-    EXPECT_EQ(topk(ops, column({1, 5, 3, 9, 8, 7}), {0, 3, 6}, {2, 1}),
-              (Selection{{1, 2, 3}, {0, 2, 3}, {0, 1, 1, 1, 0, 0}}));
+    EXPECT_EQ(topk(ops, column({1, 5, 3, 9, 8, 7}), {0, 3, 6}, 2),
+              (Selection{{1, 2, 3, 4}, {0, 2, 4}, {0, 1, 1, 1, 1, 0}}));
+    EXPECT_EQ(topk(ops, Array(0, 1), {0}, 1), (Selection{{}, {0}, {}}));
   });
 }
 
 TEST(Select, TiesGoToTheEarlierRow) {
   for_each_ops([](Ops& ops) {
-    EXPECT_EQ(topk(ops, column({2, 1, 2, 2, 3}), {0, 5}, {3}), (Selection{{0, 2, 4}, {0, 3}, {1, 0, 1, 0, 1}}));
-    EXPECT_EQ(topk(ops, column({0.0, -0.0, 0.0}), {0, 3}, {2}), (Selection{{0, 1}, {0, 2}, {1, 1, 0}}));
+    EXPECT_EQ(topk(ops, column({2, 1, 2, 2, 3}), {0, 5}, 3), (Selection{{0, 2, 4}, {0, 3}, {1, 0, 1, 0, 1}}));
+    EXPECT_EQ(topk(ops, column({0.0, -0.0, 0.0}), {0, 3}, 2), (Selection{{0, 1}, {0, 2}, {1, 1, 0}}));
   });
 }
 
 TEST(Select, NanIsTheSmallestScore) {
   for_each_ops([](Ops& ops) {
-    EXPECT_EQ(topk(ops, column({kNan, -5, kNan, 1}), {0, 4}, {2}), (Selection{{1, 3}, {0, 2}, {0, 1, 0, 1}}));
-    EXPECT_EQ(topk(ops, column({kNan, kNan, kNan}), {0, 3}, {2}), (Selection{{0, 1}, {0, 2}, {1, 1, 0}}));
-    EXPECT_EQ(topk(ops, column({-kInfinity, kNan, kInfinity}), {0, 3}, {2}), (Selection{{0, 2}, {0, 2}, {1, 0, 1}}));
+    EXPECT_EQ(topk(ops, column({kNan, -5, kNan, 1}), {0, 4}, 2), (Selection{{1, 3}, {0, 2}, {0, 1, 0, 1}}));
+    EXPECT_EQ(topk(ops, column({kNan, kNan, kNan}), {0, 3}, 2), (Selection{{0, 1}, {0, 2}, {1, 1, 0}}));
+    EXPECT_EQ(topk(ops, column({-kInfinity, kNan, kInfinity}), {0, 3}, 2), (Selection{{0, 2}, {0, 2}, {1, 0, 1}}));
     EXPECT_EQ(above(ops, column({kNan, 1, kInfinity}), {0, 3}, 0), (Selection{{1, 2}, {0, 2}, {0, 1, 1}}));
   });
 }
@@ -124,13 +123,15 @@ TEST(Select, BetweenIsInclusive) {
 TEST(Select, RandomScoresMatchReference) {
   std::mt19937 generator(1);
   for (int round = 0; round < 200; ++round) {
-    std::vector<int32_t> starts = {0}, k;
+    std::vector<int32_t> starts = {0};
+    int32_t fewest = INT32_MAX;
     const int sequences = 1 + static_cast<int>(generator() % 4);
     for (int s = 0; s < sequences; ++s) {
       const auto rows = static_cast<int32_t>(1 + generator() % (round < 190 ? 40 : 3000));
       starts.push_back(starts.back() + rows);
-      k.push_back(static_cast<int32_t>(1 + generator() % static_cast<uint32_t>(rows)));
+      fewest = std::min(fewest, rows);
     }
+    const auto k = static_cast<int32_t>(1 + generator() % static_cast<uint32_t>(fewest));
     Array scores = rounded(random_array(starts.back(), 1, generator()), DType::float32);
     if (round % 2 == 0)
       for (double& s : scores.values) s = std::round(s * 2) / 2;  // many ties
@@ -156,12 +157,48 @@ TEST(Select, GatherAndVisible) {
   });
 }
 
+TEST(Select, EqualRows) {
+  for_each_ops([](Ops& ops) {
+    Integers start(ops, {-7, -7, -7}), position(ops, std::vector<int32_t>(6, -7)), visible = {ops, position.get()};
+    ops.equal_rows(2, 3, start.data(), position.data(), visible.data());
+    EXPECT_EQ(start.get(), (std::vector<int32_t>{0, 3, 6}));
+    EXPECT_EQ(position.get(), (std::vector<int32_t>{0, 1, 2, 0, 1, 2}));
+    EXPECT_EQ(visible.get(), (std::vector<int32_t>{1, 2, 3, 1, 2, 3}));
+    ops.equal_rows(2, 0, start.data(), nullptr, nullptr);
+    EXPECT_EQ(start.get(), (std::vector<int32_t>{0, 0, 0}));
+    Integers none(ops, {-7});
+    ops.equal_rows(0, 3, none.data(), nullptr, nullptr);
+    EXPECT_EQ(none.get(), (std::vector<int32_t>{0}));
+  });
+}
+
+TEST(Select, SumOfIntegersIsWide) {
+  std::mt19937 generator(2);
+  for (int32_t n : {0, 1, 31, 1000, 5000}) {
+    std::vector<int32_t> values(static_cast<size_t>(n));
+    for (int32_t& value : values) value = static_cast<int32_t>(generator() % INT32_MAX);
+    const int64_t sum = std::accumulate(values.begin(), values.end(), int64_t{0});
+    for_each_ops([&](Ops& ops) {
+      Integers device(ops, values), result(ops, {-7, -7});
+      ops.sum_integers(device.data(), n, reinterpret_cast<int64_t*>(result.data()));
+      int64_t value = 0;
+      ops.copy_to_host(&value, result.data(), sizeof value);
+      EXPECT_EQ(value, sum);
+    });
+  }
+}
+
 TEST(Select, KOutsideTheSequenceIsAnError) {
   expect_invalid(
       [](Ops& ops) {
-        topk(ops, Array(3, 1), {0, 3}, {4});
+        topk(ops, Array(3, 1), {0, 3}, 4);
       },
-      "select_topk: k of sequence 0 is 4, but it must be from 1 to its 3 rows");
+      "select_topk: k is 4, but it must be from 1 to the 3 rows of sequence 0");
+  expect_invalid(
+      [](Ops& ops) {
+        topk(ops, Array(5, 1), {0, 3, 5}, 3);
+      },
+      "select_topk: k is 3, but it must be from 1 to the 2 rows of sequence 1");
 }
 
 }  // namespace

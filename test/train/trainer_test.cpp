@@ -5,22 +5,10 @@
 #include <cmath>
 #include <limits>
 
-#include "device/device.h"
-#include "test/model/support.h"
+#include "test/train/support.h"
 
 namespace mor::test {
 namespace {
-
-using MakeOps = std::unique_ptr<Ops> (*)();
-std::unique_ptr<Ops> reference() {
-  return std::make_unique<RefOps<double>>();
-}
-std::unique_ptr<Ops> cpu_float32() {
-  return make_ops("cpu", DType::float32, 2);
-}
-std::unique_ptr<Ops> cpu_bfloat16() {
-  return make_ops("cpu", DType::bfloat16, 2);
-}
 
 TrainerOptions options_of(const Fixture& f) {
   TrainerOptions o;
@@ -96,51 +84,6 @@ TEST_P(Trajectory, OfTheCpuInFloat32) {
 }
 INSTANTIATE_TEST_SUITE_P(All, Trajectory, testing::ValuesIn(trajectories()),
                          [](const auto& info) { return info.param; });
-
-ModelConfig small_mor(RouterType type, KvCachePolicy kv) {
-  ModelConfig c = tiny_config();
-  c.hidden_size = 32;
-  c.intermediate_size = 48;
-  c.head_dim = 8;
-  c.vocab_size = 61;
-  c.max_position_embeddings = 64;
-  c.num_hidden_layers = 8;
-  c.num_recursions = 3;
-  c.kv_cache = kv;
-  c.router.type = type;
-  if (type == RouterType::token_choice) {
-    c.router.activation = Activation::softmax;
-    c.router.alpha = 1;
-  }
-  return c;
-}
-
-std::vector<ModelConfig> small_models() {
-  return {small_mor(RouterType::none, KvCachePolicy::shared),
-          small_mor(RouterType::expert_choice, KvCachePolicy::recursion_wise),
-          small_mor(RouterType::expert_choice, KvCachePolicy::hybrid),
-          small_mor(RouterType::token_choice, KvCachePolicy::shared)};
-}
-
-std::vector<uint8_t> bytes_of(Ops& ops, const Tensor& t) {
-  std::vector<uint8_t> bytes(static_cast<size_t>(t.count()) * dtype_size(t.dtype));
-  ops.copy_to_host(bytes.data(), t.data, bytes.size());
-  return bytes;
-}
-
-/// Weights and optimiser state as bytes.
-std::vector<std::vector<uint8_t>> everything(const Trainer& trainer) {
-  const Model& m = trainer.model();
-  std::vector<std::vector<uint8_t>> all;
-  all.push_back(bytes_of(m.ops(), make_vector(m.weights(), m.ops().compute_dtype(), m.parameters().size(), "weights")));
-  for (const Trainer::State& s : trainer.state()) all.push_back(bytes_of(m.ops(), s.tensor));
-  return all;
-}
-
-constexpr int32_t kSequences = 2, kLength = 24;
-std::vector<int32_t> batch(const ModelConfig& c, uint32_t seed) {
-  return random_tokens(kSequences * (kLength + 1), c.vocab_size, seed);
-}
 
 TEST(Trainer, ResumedIsNeverStopped) {
   for (const MakeOps make : {cpu_float32, cpu_bfloat16})
@@ -251,6 +194,34 @@ TEST(Trainer, ANonFiniteStepIsRefusedAndChangesNothing) {
     EXPECT_EQ(trainer.steps_done(), 1);
     model.set(1, norm.data());
     EXPECT_TRUE(std::isfinite(trainer.step(batch(config, 1).data(), 1, kSequences, kLength).loss));
+  }
+}
+
+/// Router scores past the square root of the largest float: their squares are infinite, their gates and gradients are
+/// not.
+TEST(Trainer, ALossThatIsNotFiniteIsRefusedThoughItsGradientIs) {
+  for (const MakeOps make : {cpu_float32, cpu_bfloat16}) {
+    const ModelConfig config = small_mor(RouterType::expert_choice, KvCachePolicy::recursion_wise);
+    Model model(config, make());
+    model.init(1);
+    Trainer trainer(model, {});
+    for (uint32_t t = 0; t < 3; ++t) trainer.step(batch(config, t).data(), 1, kSequences, kLength);
+    size_t router = 0;
+    while (model.parameters().list()[router].name.find("routers.1") == std::string::npos) ++router;
+    const auto count = static_cast<size_t>(model.parameters().list()[router].count());
+    std::vector<float> weights(count);
+    model.get(router, weights.data());
+    model.set(router, std::vector<float>(count, 1e25f).data());
+    const std::vector<std::vector<uint8_t>> before = everything(trainer);
+    try {
+      trainer.step(batch(config, 3).data(), 1, kSequences, kLength);
+      FAIL() << "no error";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::NON_FINITE) << error.what();
+    }
+    EXPECT_EQ(everything(trainer), before);
+    model.set(router, weights.data());
+    EXPECT_EQ(trainer.step(batch(config, 3).data(), 1, kSequences, kLength).step, 4);
   }
 }
 

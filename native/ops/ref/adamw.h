@@ -1,5 +1,7 @@
-// global_norm and adamw: specification. Must not be fast.
+// global_norm, reject_non_finite and adamw: specification. Must not be fast.
 #pragma once
+
+#include <limits>
 
 #include "ops/adamw.h"
 #include "ops/ref/view.h"
@@ -15,6 +17,14 @@ void global_norm(const Tensor& gradient, const Tensor& norm) {
   result(0) = std::sqrt(squares);
 }
 
+template <class T>
+void reject_non_finite(const Tensor& values, const Tensor& norm) {
+  check_reject_non_finite(values, norm);
+  const View<T> value(values), result(norm);
+  for (int64_t i = 0; i < values.count(); ++i)
+    if (!std::isfinite(real(value(0, i)))) result(0) = T(std::numeric_limits<double>::quiet_NaN());
+}
+
 /// Loshchilov and Hutter 2019, algorithm 2, with lr = learning_rate * segment.learning_rate_scale and g the clipped
 /// gradient:
 ///   m = beta1 m + (1 - beta1) g,  v = beta2 v + (1 - beta2) g^2,
@@ -22,23 +32,24 @@ void global_norm(const Tensor& gradient, const Tensor& norm) {
 template <class T>
 void adamw(const Tensor& master, const Tensor& weights, const Tensor& gradient, const Tensor& exp_avg,
            const Tensor& exp_avg_sq, const Tensor& norm, const ParameterSegment* segments, int32_t segment_count,
-           const AdamWParams& params) {
-  check_adamw(master, weights, gradient, exp_avg, exp_avg_sq, norm, segments, segment_count, params);
-  const AdamWScalars scalars = adamw_scalars(params, static_cast<double>(real(View<T>(norm)(0))));
-  if (!scalars.finite) return;
+           const AdamWParams& params, const AdamWStep& step) {
+  check_adamw(master, weights, gradient, exp_avg, exp_avg_sq, norm);
+  check_adamw_segments(segments, segment_count, master.count());
+  const double all = static_cast<double>(real(View<T>(norm)(0)));
+  if (!std::isfinite(all)) return;
   const View<T> ws(weights);
   const T beta1(params.beta1), beta2(params.beta2);
   for (int32_t s = 0; s < segment_count; ++s) {
-    const T lr(params.learning_rate * segments[s].learning_rate_scale);
+    const T lr(step.learning_rate * segments[s].learning_rate_scale);
     const T decay(segments[s].weight_decay);
     for (int64_t i = segments[s].offset; i < segments[s].offset + segments[s].count; ++i) {
       T& w = View<T>(master)(0, i);
       T& m = View<T>(exp_avg)(0, i);
       T& v = View<T>(exp_avg_sq)(0, i);
-      const T g = View<T>(gradient)(0, i) * T(scalars.gradient_scale);
+      const T g = View<T>(gradient)(0, i) * T(gradient_scale(params, all));
       m = beta1 * m + (T(1) - beta1) * g;
       v = beta2 * v + (T(1) - beta2) * g * g;
-      const T m_hat = m * T(scalars.correction1), v_hat = v * T(scalars.correction2);
+      const T m_hat = m * T(step.correction1), v_hat = v * T(step.correction2);
       w = w * (T(1) - lr * decay) - lr * m_hat / (std::sqrt(v_hat) + T(params.epsilon));
       ws(0, i) = w;
     }

@@ -14,6 +14,7 @@
 #include "ops/ref/gelu.h"
 #include "ops/ref/kv_write.h"
 #include "ops/ref/linear.h"
+#include "ops/ref/qkv.h"
 #include "ops/ref/rmsnorm.h"
 #include "ops/ref/rotary.h"
 #include "ops/ref/router_gate.h"
@@ -76,6 +77,10 @@ class RefOps : public Ops {
   void rotary(const Tensor& x, const int32_t* position, const Tensor& table, int direction) override {
     ref::rotary<T>(x, position, table, direction);
   }
+  void qkv_forward(const Tensor& x, const Tensor& weight, const int32_t* position, const Tensor& table, const Tensor& q,
+                   const Tensor& k, const Tensor& v, const int32_t* slot) override {
+    ref::qkv_forward<T>(x, weight, position, table, q, k, v, slot);
+  }
   void attention_forward(const Tensor& q, const Tensor& k, const Tensor& v, const Rows& rows, const Tensor& out,
                          const Tensor& lse) override {
     ref::attention_forward<T>(q, k, v, rows, out, lse);
@@ -127,15 +132,15 @@ class RefOps : public Ops {
                             double alpha, const Tensor& d_scores) override {
     ref::router_gate_backward<T>(d_gate, scores, index, activation, alpha, d_scores);
   }
-  void select_topk(const Tensor& scores, const int32_t* parent_start, int32_t sequences, const int32_t* k,
-                   int32_t* index, int32_t* start, uint8_t* selected) override {
+  void select_topk(const Tensor& scores, const int32_t* parent_start, int32_t sequences, int32_t k, int32_t* index,
+                   int32_t* start, uint8_t* selected) override {
     ref::select_topk<T>(scores, parent_start, sequences, k, index, start, selected);
   }
   int32_t select_threshold(const Tensor& scores, const int32_t* parent_start, int32_t sequences, double threshold,
                            int32_t* index, int32_t* start, uint8_t* selected) override {
     return ref::select_threshold<T>(scores, parent_start, sequences, threshold, index, start, selected);
   }
-  int32_t select_between(const int32_t* values, const int32_t* parent_start, int32_t sequences, int32_t low,
+  int32_t select_between(const int32_t* values, int32_t, const int32_t* parent_start, int32_t sequences, int32_t low,
                          int32_t high, int32_t* index, int32_t* start, uint8_t* selected) override {
     return ref::select_between(values, parent_start, sequences, low, high, index, start, selected);
   }
@@ -145,6 +150,10 @@ class RefOps : public Ops {
   void visible_causal(const int32_t* start, int32_t sequences, int32_t n, int32_t* visible) override {
     ref::visible_causal(start, sequences, n, visible);
   }
+  void equal_rows(int32_t sequences, int32_t length, int32_t* start, int32_t* position, int32_t* visible) override {
+    ref::equal_rows(sequences, length, start, position, visible);
+  }
+  void sum_integers(const int32_t* values, int32_t n, int64_t* sum) override { ref::sum_integers(values, n, sum); }
   void expert_choice_loss(const Tensor& scores, const uint8_t* selected, double threshold, double bce_scale,
                           double z_scale, const Tensor& sums, const Tensor& d_scores) override {
     ref::expert_choice_loss<T>(scores, selected, threshold, bce_scale, z_scale, sums, d_scores);
@@ -168,10 +177,11 @@ class RefOps : public Ops {
     ref::cross_entropy_backward<T>(x, weight, target, scale, losses, d_x, d_weight);
   }
   void global_norm(const Tensor& gradient, const Tensor& norm) override { ref::global_norm<T>(gradient, norm); }
+  void reject_non_finite(const Tensor& values, const Tensor& norm) override { ref::reject_non_finite<T>(values, norm); }
   void adamw(const Tensor& master, const Tensor& weights, const Tensor& gradient, const Tensor& exp_avg,
              const Tensor& exp_avg_sq, const Tensor& norm, const ParameterSegment* segments, int32_t segment_count,
-             const AdamWParams& params) override {
-    ref::adamw<T>(master, weights, gradient, exp_avg, exp_avg_sq, norm, segments, segment_count, params);
+             const AdamWParams& params, const AdamWStep* step) override {
+    ref::adamw<T>(master, weights, gradient, exp_avg, exp_avg_sq, norm, segments, segment_count, params, *step);
   }
   void sample(const Tensor& logits, const SamplingParams* params, int32_t* token, float* logprob) override {
     ref::sample<T>(logits, params, token, logprob);

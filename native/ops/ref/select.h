@@ -1,5 +1,5 @@
-// select: specification of select_topk, select_threshold, select_between, gather_indices and visible_causal.
-// Must not be fast.
+// select: specification of select_topk, select_threshold, select_between, gather_indices, visible_causal, equal_rows
+// and sum_integers. Must not be fast.
 #pragma once
 
 #include <algorithm>
@@ -29,7 +29,7 @@ int32_t write_selection(const int32_t* parent_start, int32_t sequences, const Ch
 
 /// A NaN score counts as the smallest.
 template <class T>
-void select_topk(const Tensor& scores, const int32_t* parent_start, int32_t sequences, const int32_t* k, int32_t* index,
+void select_topk(const Tensor& scores, const int32_t* parent_start, int32_t sequences, int32_t k, int32_t* index,
                  int32_t* start, uint8_t* selected) {
   check_select(scores, sequences);
   check_select_topk(parent_start, sequences, k);
@@ -42,7 +42,7 @@ void select_topk(const Tensor& scores, const int32_t* parent_start, int32_t sequ
     std::vector<int32_t> order;
     for (int32_t i = parent_start[s]; i < parent_start[s + 1]; ++i) order.push_back(i);
     std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) { return score(a) > score(b); });
-    for (int32_t j = 0; j < k[s]; ++j) taken[static_cast<size_t>(order[static_cast<size_t>(j)])] = true;
+    for (int32_t j = 0; j < k; ++j) taken[static_cast<size_t>(order[static_cast<size_t>(j)])] = true;
   }
   write_selection(
       parent_start, sequences, [&](int32_t i) { return taken[static_cast<size_t>(i)]; }, index, start, selected);
@@ -71,6 +71,22 @@ inline void gather_indices(const int32_t* from, const int32_t* index, int32_t n,
 inline void visible_causal(const int32_t* start, int32_t sequences, int32_t n, int32_t* visible) {
   for (int32_t s = 0; s < sequences; ++s)
     for (int32_t i = start[s]; i < start[s + 1] && i < n; ++i) visible[i] = i - start[s] + 1;
+}
+
+inline void equal_rows(int32_t sequences, int32_t length, int32_t* start, int32_t* position, int32_t* visible) {
+  start[0] = 0;
+  for (int32_t s = 0; s < sequences; ++s) {
+    for (int32_t t = 0; t < length; ++t) {
+      position[s * length + t] = t;
+      visible[s * length + t] = t + 1;
+    }
+    start[s + 1] = (s + 1) * length;
+  }
+}
+
+inline void sum_integers(const int32_t* values, int32_t n, int64_t* sum) {
+  sum[0] = 0;
+  for (int32_t i = 0; i < n; ++i) sum[0] += values[i];
 }
 
 }  // namespace mor::ref

@@ -172,7 +172,10 @@ enum cudaError_t {
   cudaErrorInsufficientDriver = 35,
   cudaErrorNoDevice = 100,
   cudaErrorInvalidDevice = 101,
+  cudaErrorIllegalState = 401,
   cudaErrorLaunchFailure = 719,
+  cudaErrorStreamCaptureUnsupported = 900,
+  cudaErrorStreamCaptureInvalidated = 901,
 };
 /// In the host run the text of cudaErrorLaunchFailure says what the kernel did wrong.
 const char* cudaGetErrorString(cudaError_t error);
@@ -224,6 +227,21 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream);
 cudaError_t cudaStreamSynchronize(cudaStream_t stream);
 cudaError_t cudaGetLastError();
 
+/// While a stream is captured, what is put into it does not happen but becomes a node of a graph, arguments and all.
+/// Waiting for it, copies from or to pageable host memory, and memory taken or given back by the thread are errors that
+/// spoil the capture.
+struct cudaGraphOnHost;
+struct cudaGraphExecOnHost;
+using cudaGraph_t = cudaGraphOnHost*;
+using cudaGraphExec_t = cudaGraphExecOnHost*;
+enum cudaStreamCaptureMode { cudaStreamCaptureModeThreadLocal = 1 };
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode);
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph);
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph, unsigned long long flags = 0);
+cudaError_t cudaGraphDestroy(cudaGraph_t graph);
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable);
+cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream);
+
 namespace mor::cuda_host {
 cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel, const std::function<void()>& thread);
 cudaError_t allow_shared_memory(const void* kernel, int bytes);
@@ -247,8 +265,10 @@ cudaError_t cudaFuncSetAttribute(void (*kernel)(Parameters...), cudaFuncAttribut
 template <class... Parameters, class... Arguments>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Parameters...),
                                Arguments&&... arguments) {
-  const std::tuple<Parameters...> copied(std::forward<Arguments>(arguments)...);
-  return mor::cuda_host::launch(*config, reinterpret_cast<const void*>(kernel), [&] { std::apply(kernel, copied); });
+  return mor::cuda_host::launch(*config, reinterpret_cast<const void*>(kernel),
+                                [kernel, copied = std::tuple<Parameters...>(std::forward<Arguments>(arguments)...)] {
+                                  std::apply(kernel, copied);
+                                });
 }
 template <class... Parameters>
 cudaError_t cudaFuncGetName(const char** name, void (*)(Parameters...)) {

@@ -9,9 +9,8 @@
 #include <string>
 #include <unordered_map>
 
-#include "test/cuda_host/include/cuda_runtime.h"
+#include "test/cuda_host/run/capture.h"
 
-struct cudaStreamOnHost {};
 struct cudaEventOnHost {
   std::chrono::steady_clock::time_point time;
 };
@@ -24,13 +23,14 @@ constexpr size_t kSharedByDefault = size_t{48} << 10, kSharedAtMost = size_t{227
 
 struct Device {
   std::recursive_mutex mutex;  ///< one kernel or copy at a time
-  std::map<char*, size_t> allocations;
+  std::map<char*, size_t> allocations, pinned;
   size_t used = 0;
   std::unordered_map<const void*, size_t> shared_allowed;
   std::string error;  ///< of the kernel that failed; the device is lost from then on
 
   /// Whether one allocation holds all of [pointer, pointer + bytes).
-  bool holds(const void* pointer, size_t bytes) const {
+  bool holds(const void* pointer, size_t bytes) const { return holds(allocations, pointer, bytes); }
+  static bool holds(const std::map<char*, size_t>& allocations, const void* pointer, size_t bytes) {
     auto* p = const_cast<char*>(static_cast<const char*>(pointer));
     auto after = allocations.upper_bound(p);
     if (after == allocations.begin()) return false;
@@ -77,14 +77,17 @@ cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel, const s
   const auto allowed = device().shared_allowed.find(kernel);
   if (config.dynamicSmemBytes > (allowed == device().shared_allowed.end() ? kSharedByDefault : allowed->second))
     return cudaErrorInvalidValue;
-  try {
-    const Access access;
-    run_grid({g.x, g.y, g.z}, {b.x, b.y, b.z}, config.dynamicSmemBytes, thread);
-  } catch (const KernelError& error) {
-    device().error = error.what();
-    return cudaErrorLaunchFailure;
-  }
-  return cudaSuccess;
+  return put(config.stream, [g, b, shared = config.dynamicSmemBytes, thread] {
+    if (!device().error.empty()) return cudaErrorLaunchFailure;
+    try {
+      const Access access;
+      run_grid({g.x, g.y, g.z}, {b.x, b.y, b.z}, shared, thread);
+    } catch (const KernelError& error) {
+      device().error = error.what();
+      return cudaErrorLaunchFailure;
+    }
+    return cudaSuccess;
+  });
 }
 
 Machine& machine() {
@@ -98,8 +101,7 @@ void revive_device() {
 
 }  // namespace mor::cuda_host
 
-using mor::cuda_host::device;
-using mor::cuda_host::machine;
+using namespace mor::cuda_host;
 
 const char* cudaGetErrorString(cudaError_t error) {
   switch (error) {
@@ -117,8 +119,14 @@ const char* cudaGetErrorString(cudaError_t error) {
       return "no CUDA-capable device is detected";
     case cudaErrorInvalidDevice:
       return "invalid device ordinal";
+    case cudaErrorIllegalState:
+      return "the operation cannot be performed in the present state";
     case cudaErrorLaunchFailure:
       return device().error.c_str();
+    case cudaErrorStreamCaptureUnsupported:
+      return "operation not permitted when stream is capturing";
+    case cudaErrorStreamCaptureInvalidated:
+      return "operation failed due to a previous error during capture";
   }
   return "unknown error";
 }
@@ -148,7 +156,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int index) {
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int index) {
   if (index < 0 || index >= machine().gpus) return cudaErrorInvalidDevice;
   if (attribute != cudaDevAttrMaxSharedMemoryPerBlockOptin) return cudaErrorInvalidValue;
-  *value = static_cast<int>(mor::cuda_host::kSharedAtMost);
+  *value = static_cast<int>(kSharedAtMost);
   return cudaSuccess;
 }
 cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
@@ -158,6 +166,7 @@ cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
 }
 
 cudaError_t cudaMalloc(void** pointer, size_t bytes) {
+  if (const cudaError_t status = refuse_while_capturing(); status != cudaSuccess) return status;
   const std::lock_guard<std::recursive_mutex> lock(device().mutex);
   if (bytes > machine().memory_bytes - std::min(machine().memory_bytes, device().used))
     return cudaErrorMemoryAllocation;
@@ -172,6 +181,7 @@ cudaError_t cudaMalloc(void** pointer, size_t bytes) {
 }
 cudaError_t cudaFree(void* pointer) {
   if (pointer == nullptr) return cudaSuccess;
+  if (const cudaError_t status = refuse_while_capturing(); status != cudaSuccess) return status;
   const std::lock_guard<std::recursive_mutex> lock(device().mutex);
   const auto found = device().allocations.find(static_cast<char*>(pointer));
   if (found == device().allocations.end()) return cudaErrorInvalidValue;
@@ -182,10 +192,17 @@ cudaError_t cudaFree(void* pointer) {
   return cudaSuccess;
 }
 cudaError_t cudaHostAlloc(void** pointer, size_t bytes, unsigned) {
+  if (const cudaError_t status = refuse_while_capturing(); status != cudaSuccess) return status;
   *pointer = std::calloc(1, bytes);
-  return *pointer == nullptr ? cudaErrorMemoryAllocation : cudaSuccess;
+  if (*pointer == nullptr) return cudaErrorMemoryAllocation;
+  const std::lock_guard<std::recursive_mutex> lock(device().mutex);
+  device().pinned[static_cast<char*>(*pointer)] = bytes;
+  return cudaSuccess;
 }
 cudaError_t cudaFreeHost(void* pointer) {
+  if (const cudaError_t status = refuse_while_capturing(); status != cudaSuccess) return status;
+  const std::lock_guard<std::recursive_mutex> lock(device().mutex);
+  device().pinned.erase(static_cast<char*>(pointer));
   std::free(pointer);
   return cudaSuccess;
 }
@@ -193,22 +210,31 @@ cudaError_t cudaHostGetDevicePointer(void** to, void* host, unsigned) {
   *to = host;
   return cudaSuccess;
 }
-cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t) {
-  if (!device().error.empty()) return cudaErrorLaunchFailure;
-  if (bytes == 0) return cudaSuccess;
-  const mor::cuda_host::Access access;
-  if (device().holds(to, bytes) != (kind != cudaMemcpyDeviceToHost)) return cudaErrorInvalidValue;
-  if (device().holds(from, bytes) != (kind != cudaMemcpyHostToDevice)) return cudaErrorInvalidValue;
-  std::memcpy(to, from, bytes);
-  return cudaSuccess;
+cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream) {
+  if (capturing(stream) && kind != cudaMemcpyDeviceToDevice) {
+    const std::lock_guard<std::recursive_mutex> lock(device().mutex);
+    const void* host = kind == cudaMemcpyHostToDevice ? from : to;
+    if (!device().holds(device().pinned, host, bytes)) return refuse_in_capture(stream);
+  }
+  return put(stream, [=] {
+    if (!device().error.empty()) return cudaErrorLaunchFailure;
+    if (bytes == 0) return cudaSuccess;
+    const Access access;
+    if (device().holds(to, bytes) != (kind != cudaMemcpyDeviceToHost)) return cudaErrorInvalidValue;
+    if (device().holds(from, bytes) != (kind != cudaMemcpyHostToDevice)) return cudaErrorInvalidValue;
+    std::memcpy(to, from, bytes);
+    return cudaSuccess;
+  });
 }
-cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t) {
-  if (!device().error.empty()) return cudaErrorLaunchFailure;
-  if (bytes == 0) return cudaSuccess;
-  const mor::cuda_host::Access access;
-  if (!device().holds(to, bytes)) return cudaErrorInvalidValue;
-  std::memset(to, value, bytes);
-  return cudaSuccess;
+cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t stream) {
+  return put(stream, [=] {
+    if (!device().error.empty()) return cudaErrorLaunchFailure;
+    if (bytes == 0) return cudaSuccess;
+    const Access access;
+    if (!device().holds(to, bytes)) return cudaErrorInvalidValue;
+    std::memset(to, value, bytes);
+    return cudaSuccess;
+  });
 }
 
 cudaError_t cudaEventCreate(cudaEvent_t* event) {
@@ -229,15 +255,8 @@ cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t begin, cudaEve
   return cudaSuccess;
 }
 
-cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
-  *stream = new cudaStreamOnHost;
-  return cudaSuccess;
-}
-cudaError_t cudaStreamDestroy(cudaStream_t stream) {
-  delete stream;
-  return cudaSuccess;
-}
-cudaError_t cudaStreamSynchronize(cudaStream_t) {
+cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+  if (capturing(stream)) return refuse_in_capture(stream);
   return device().error.empty() ? cudaSuccess : cudaErrorLaunchFailure;
 }
 cudaError_t cudaGetLastError() {

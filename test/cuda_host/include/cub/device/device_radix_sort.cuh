@@ -5,6 +5,8 @@
 
 #include <vector>
 
+#include "test/cuda_host/run/capture.h"
+
 namespace cub {
 
 struct DeviceRadixSort {
@@ -18,23 +20,25 @@ struct DeviceRadixSort {
       return cudaSuccess;
     }
     if (work_bytes < kWorkBytes) return cudaErrorInvalidValue;
-    const size_t count = static_cast<size_t>(n);
-    std::vector<Key> keys(count), sorted_keys;
-    std::vector<Value> values(count), sorted_values;
-    cudaMemcpyAsync(keys.data(), keys_in, count * sizeof(Key), cudaMemcpyDeviceToHost, stream);
-    cudaMemcpyAsync(values.data(), values_in, count * sizeof(Value), cudaMemcpyDeviceToHost, stream);
-    std::vector<size_t> order(count);
-    for (size_t i = 0; i < count; ++i) order[i] = i;
-    const auto bits_of = [&](size_t i) {
-      return static_cast<uint64_t>(keys[i]) >> begin_bit & ((uint64_t{1} << (end_bit - begin_bit)) - 1);
-    };
-    std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return bits_of(a) < bits_of(b); });
-    for (size_t i : order) {
-      sorted_keys.push_back(keys[i]);
-      sorted_values.push_back(values[i]);
-    }
-    cudaMemcpyAsync(keys_out, sorted_keys.data(), count * sizeof(Key), cudaMemcpyHostToDevice, stream);
-    return cudaMemcpyAsync(values_out, sorted_values.data(), count * sizeof(Value), cudaMemcpyHostToDevice, stream);
+    return mor::cuda_host::put(stream, [=] {
+      const size_t count = static_cast<size_t>(n);
+      std::vector<Key> keys(count), sorted_keys;
+      std::vector<Value> values(count), sorted_values;
+      cudaMemcpyAsync(keys.data(), keys_in, count * sizeof(Key), cudaMemcpyDeviceToHost, nullptr);
+      cudaMemcpyAsync(values.data(), values_in, count * sizeof(Value), cudaMemcpyDeviceToHost, nullptr);
+      std::vector<size_t> order(count);
+      for (size_t i = 0; i < count; ++i) order[i] = i;
+      const auto bits_of = [&](size_t i) {
+        return static_cast<uint64_t>(keys[i]) >> begin_bit & ((uint64_t{1} << (end_bit - begin_bit)) - 1);
+      };
+      std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return bits_of(a) < bits_of(b); });
+      for (size_t i : order) {
+        sorted_keys.push_back(keys[i]);
+        sorted_values.push_back(values[i]);
+      }
+      cudaMemcpyAsync(keys_out, sorted_keys.data(), count * sizeof(Key), cudaMemcpyHostToDevice, nullptr);
+      return cudaMemcpyAsync(values_out, sorted_values.data(), count * sizeof(Value), cudaMemcpyHostToDevice, nullptr);
+    });
   }
 };
 

@@ -1,0 +1,68 @@
+// From the copied bytes of a pass to its losses and statistics. Must not know how they were computed.
+#include "model/report.h"
+
+#include <algorithm>
+#include <complex>
+
+namespace mor {
+
+void Readback::fetch(size_t bytes) {
+  MOR_CHECK(bytes <= arena_.capacity(), INTERNAL, bytes, " bytes to read, but there are ", arena_.capacity());
+  host_.resize(bytes);
+  ops_.copy_to_host(host_.data(), arena_.contents().data, bytes);
+}
+
+const void* Readback::host(const void* device, size_t bytes) const {
+  const auto offset =
+      static_cast<size_t>(static_cast<const char*>(device) - static_cast<const char*>(arena_.contents().data));
+  MOR_CHECK(offset <= host_.size() && bytes <= host_.size() - offset, INTERNAL, "bytes ", offset, " .. ",
+            offset + bytes, " were not among the ", host_.size(), " that were read");
+  return host_.data() + offset;
+}
+
+std::vector<double> Readback::values(const Tensor& tensor) const {
+  const auto n = static_cast<size_t>(tensor.count());
+  const void* from = host(tensor.data, n * dtype_size(tensor.dtype));
+  std::vector<double> values(n);
+  switch (tensor.dtype) {
+    case DType::float32:
+      std::copy_n(static_cast<const float*>(from), n, values.begin());
+      break;
+    case DType::float64:
+      std::copy_n(static_cast<const double*>(from), n, values.begin());
+      break;
+    case DType::complex128:
+      for (size_t i = 0; i < n; ++i) values[i] = static_cast<const std::complex<double>*>(from)[i].real();
+      break;
+    default:
+      MOR_FAIL(INTERNAL, tensor.name, " is ", dtype_name(tensor.dtype), ", which is no master dtype");
+  }
+  return values;
+}
+
+const int32_t* Readback::integers(const int32_t* device) const {
+  return static_cast<const int32_t*>(host(device, 0));
+}
+
+int64_t Readback::integer(const int64_t* device) const {
+  return *static_cast<const int64_t*>(host(device, sizeof(int64_t)));
+}
+
+PassResult read_report(const ModelConfig& config, const PassReport& report, const Readback& readback) {
+  PassResult result;
+  double sum = 0;
+  for (const double loss : readback.values(report.losses)) sum += loss;
+  result.lm_loss = sum / static_cast<double>(std::max<int64_t>(1, report.losses.rows()));
+  PassStatistics& statistics = result.statistics;
+  statistics.flops = report.flops;
+  for (const PassReport::Seen& seen : report.seen)
+    statistics.flops += seen.flops * static_cast<double>(readback.integer(seen.keys));
+  for (const RecursionReport& recursion : report.recursions) statistics.active.push_back(recursion.rows);
+  if (!report.recursions.empty() && config.router.type == RouterType::expert_choice)
+    expert_choice_statistics(config, report, readback, statistics);
+  if (!report.recursions.empty() && config.router.type == RouterType::token_choice)
+    token_choice_statistics(config, report, readback, statistics);
+  return result;
+}
+
+}  // namespace mor

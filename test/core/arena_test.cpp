@@ -1,0 +1,96 @@
+// Arena: one block where its size was reserved, blocks that become one where it was not, and what its owner is told.
+// Must not know of devices.
+#include "core/arena.h"
+
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <vector>
+
+namespace mor::test {
+namespace {
+
+/// Host memory of which so much is there, and how often it was asked for.
+class Limited final : public MemoryResource {
+ public:
+  explicit Limited(size_t bytes) : left_(bytes) {}
+  void* allocate(size_t bytes) override {
+    MOR_CHECK(bytes <= left_, OUT_OF_MEMORY, "no ", bytes, " bytes left");
+    left_ -= bytes;
+    ++allocations;
+    return std::aligned_alloc(64, (bytes + 63) / 64 * 64);
+  }
+  void release(void* pointer, size_t bytes) noexcept override {
+    left_ += bytes;
+    std::free(pointer);
+  }
+  size_t left() const { return left_; }
+  int allocations = 0;
+
+ private:
+  size_t left_;
+};
+
+TEST(Arena, GrowsByBlocksThatResetMakesOne) {
+  Limited memory(size_t{1} << 30);
+  Arena arena(memory);
+  for (int i = 0; i < 40; ++i) arena.allocate(10000);
+  EXPECT_GT(memory.allocations, 1);
+  EXPECT_THROW(arena.contents(), Error);
+  const size_t peak = arena.peak();
+  EXPECT_GE(peak, size_t{400000});
+  arena.reset();
+  EXPECT_EQ(arena.capacity(), peak);
+  const int before = memory.allocations;
+  std::vector<void*> first, second;
+  for (int i = 0; i < 40; ++i) first.push_back(arena.allocate(10000));
+  arena.reset();
+  for (int i = 0; i < 40; ++i) second.push_back(arena.allocate(10000));
+  EXPECT_EQ(first, second);
+  EXPECT_EQ(memory.allocations, before);
+}
+
+TEST(Arena, WhatWasReservedIsOneBlockOfThatPeak) {
+  Limited memory(size_t{1} << 30);
+  Arena counted(memory), arena(memory);
+  const auto work = [](Arena& a) {
+    const Arena::Mark mark = a.mark();
+    a.allocate(1);
+    a.allocate(100000);
+    a.release(mark);
+    a.allocate(70001);
+    a.allocate(0);
+  };
+  work(counted);
+  arena.reserve(counted.peak());
+  const int before = memory.allocations;
+  work(arena);
+  EXPECT_EQ(memory.allocations, before);
+  EXPECT_EQ(arena.peak(), counted.peak());
+  EXPECT_EQ(arena.capacity(), counted.peak());
+  EXPECT_EQ(arena.contents().bytes, size_t{70016 + 64});
+  void* data = arena.contents().data;
+  arena.reserve(100);  // there is room already
+  EXPECT_EQ(memory.allocations, before);
+  EXPECT_EQ(arena.contents().data, data);
+  EXPECT_EQ(arena.contents().bytes, 0u);
+}
+
+TEST(Arena, WhatCannotBeReservedLeavesNothingBehind) {
+  Limited memory(100000);
+  {
+    Arena arena(memory);
+    arena.reserve(60000);
+    arena.reserve(90000);  // the old block has gone by then
+    EXPECT_EQ(arena.capacity(), size_t{90048});
+    EXPECT_THROW(arena.reserve(200000), Error);
+    EXPECT_EQ(arena.capacity(), 0u);
+    EXPECT_EQ(arena.contents().data, nullptr);
+    arena.reserve(50000);
+    EXPECT_NE(arena.allocate(50000), nullptr);
+  }
+  EXPECT_EQ(memory.left(), size_t{100000});
+}
+
+}  // namespace
+}  // namespace mor::test

@@ -1,0 +1,74 @@
+// qkv in bf16 by every class of tiles: whole and broken tiles that cp.async can fetch against the reference, and rows
+// that get the same bits in every class. Must not know how tiles are computed.
+#include "cuda/tuning.h"
+#include "test/ops/harness.h"
+
+namespace mor::test {
+namespace {
+
+constexpr size_t kShared = size_t{227} << 10;  // bytes a block, as the host run's device gives them
+constexpr int64_t kPositions = 7;
+
+struct Heads {
+  int64_t query, key_value, dim;
+  int64_t columns() const { return (query + 2 * key_value) * dim; }
+};
+
+/// inputs: x [R,d], weight, table. outputs: q, and the rows' keys and values behind one another in its columns.
+Array project(Ops& ops, const Heads& heads, const Array& x, const Array& weight, const Array& table) {
+  const DType dtype = ops.compute_dtype();
+  const int64_t rows = x.rows, d = x.columns, query = heads.query * heads.dim, key_value = heads.key_value * heads.dim;
+  Buffer left(ops, dtype, rows, d, "x", (d + 7) / 8 * 8), right(ops, dtype, weight.rows, d, "weight", (d + 7) / 8 * 8);
+  Buffer angles(ops, ops.master_dtype(), kPositions, heads.dim, "table");
+  const Buffer qkv(ops, dtype, rows, heads.columns(), "qkv");
+  std::vector<int32_t> position;
+  for (int64_t i = 0; i < rows; ++i) position.push_back(static_cast<int32_t>((rows - i) % kPositions));
+  const Integers positions(ops, position);
+  left.set(x);
+  right.set(weight);
+  angles.set(table);
+  const Tensor all = qkv.tensor();
+  ops.qkv_forward(left.tensor(), right.tensor(), positions.data(), angles.tensor(), all.column_range(0, query),
+                  all.column_range(query, key_value), all.column_range(query + key_value, key_value), nullptr);
+  return qkv.get();
+}
+
+void expect_projections(int64_t rows, int64_t d, const Heads& heads) {
+  SCOPED_TRACE(concat(rows, " rows, d ", d, ", heads ", heads.query, " and ", heads.key_value, " of ", heads.dim));
+  compare_with_reference(
+      [&](Ops& ops, const Arrays& in) -> Arrays { return {project(ops, heads, in[0], in[1], in[2])}; },
+      {random_array(rows, d, 1), random_array(heads.columns(), d, 2), random_array(kPositions, heads.dim, 3)},
+      {true, true, false}, {true});
+}
+
+TEST(QkvTile, MatchesReferenceInEveryClass) {
+  for (const int64_t rows : {5, 16, 40, 64, 150})
+    for (const Heads& heads : {Heads{3, 1, 14}, Heads{2, 1, 64}, Heads{1, 1, 128}}) expect_projections(rows, 75, heads);
+  ASSERT_EQ(cuda::product_class(1500, 1470, kShared), cuda::ProductClass::large);
+  expect_projections(1500, 8, {19, 1, 70});
+  ASSERT_EQ(cuda::product_class(1500, 2700, kShared), cuda::ProductClass::wide);
+  expect_projections(1500, 8, {23, 2, 100});
+}
+
+/// More rows than any class takes, then as many of the last of them as each class takes.
+TEST(QkvTile, RowsGetTheSameBitsInEveryClass) {
+  const Heads heads{23, 2, 100};
+  for (const Subject& subject : subjects()) {
+    if (subject.compute != DType::bfloat16) continue;
+    SCOPED_TRACE(subject.name);
+    const std::unique_ptr<Ops> ops = subject.make();
+    const Array x = random_array(1500, 72, 4), weight = random_array(heads.columns(), 72, 5);
+    const Array table = random_array(kPositions, heads.dim, 6);
+    const Array all = project(*ops, heads, x, weight, table);
+    for (const int64_t rows : {1, 17, 65, 800}) {
+      Array some(rows, x.columns);
+      std::copy(x.values.end() - rows * x.columns, x.values.end(), some.values.begin());
+      const Array y = project(*ops, heads, some, weight, table);
+      for (size_t i = 0; i < y.values.size(); ++i)
+        ASSERT_EQ(y.values[i], all.values[all.values.size() - y.values.size() + i]) << rows << " rows, element " << i;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace mor::test

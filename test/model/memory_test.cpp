@@ -1,0 +1,84 @@
+// What passes are said to take, against what they take: for every kind of model, kept and recomputed, trained and
+// evaluated. Must not know how either is found.
+#include "test/model/support.h"
+
+namespace mor::test {
+namespace {
+
+struct Kind {
+  std::string name;
+  ModelConfig config;
+};
+
+std::vector<Kind> kinds() {
+  std::vector<Kind> list = {{"vanilla", tiny_config()}};
+  for (const RouterType type : {RouterType::none, RouterType::expert_choice, RouterType::token_choice})
+    for (const KvCachePolicy policy : {KvCachePolicy::recursion_wise, KvCachePolicy::shared, KvCachePolicy::hybrid}) {
+      if (policy == KvCachePolicy::hybrid && type != RouterType::expert_choice) continue;
+      ModelConfig config = tiny_config();
+      config.num_hidden_layers = 5;
+      config.num_recursions = 3;
+      config.kv_cache = policy;
+      config.router.type = type;
+      config.router.mlp = policy == KvCachePolicy::shared;
+      config.router.auxiliary_router = type == RouterType::expert_choice && policy == KvCachePolicy::hybrid;
+      config.validate();
+      static const char* const kTypes[] = {"recursive", "expert_choice", "token_choice"};
+      list.push_back({concat(kTypes[static_cast<int>(type)], "_", kv_cache_name(policy)), config});
+    }
+  for (Kind& kind : list)
+    for (char& c : kind.name)
+      if (c == '-') c = '_';
+  return list;
+}
+
+class Memory : public testing::TestWithParam<Kind> {
+ protected:
+  static constexpr int32_t kSequences = 3, kLength = 15;
+
+  /// Runs `work` in memory of exactly the size that counting says.
+  template <class Work>
+  void expect_counted(const Model& model, bool exact, const Work& work) {
+    const PassMemory need = count_memory(model.ops(), work);
+    Arena activations(model.ops());
+    Readback readback(model.ops());
+    activations.reserve(need.activations);
+    readback.arena().reserve(need.report);
+    work(Workspace{model.ops(), activations, readback.arena()});
+    EXPECT_EQ(activations.capacity(), need.activations);
+    EXPECT_LE(activations.peak(), need.activations);
+    EXPECT_GT(activations.peak(), need.activations / 4);
+    EXPECT_LE(readback.arena().peak(), need.report);
+    if (exact) {
+      EXPECT_EQ(activations.peak(), need.activations);
+      EXPECT_EQ(readback.arena().peak(), need.report);
+    }
+  }
+};
+
+TEST_P(Memory, OfPassesIsWhatWasCounted) {
+  Model model(GetParam().config, std::make_unique<RefOps<float>>());
+  model.init(3);
+  const DeviceBatch batch(model.ops(), random_tokens(kSequences * (kLength + 1), 11, 1), kSequences);
+  const Gradients gradients(model);
+  for (const bool recompute : {false, true}) {
+    SCOPED_TRACE(recompute ? "recompute" : "keep");
+    PassOptions options;
+    options.recompute = recompute;
+    expect_counted(model, !waits_for_counts(model.config()),
+                   [&](const Workspace& w) { training_pass(model, w, gradients.views(), batch.get(), options); });
+  }
+  for (const Routing routing : {Routing::topk, Routing::threshold}) {
+    SCOPED_TRACE(routing == Routing::topk ? "topk" : "threshold");
+    PassOptions options;
+    options.routing = routing;
+    const RouterType type = model.config().router.type;
+    const bool exact = type == RouterType::none || (type == RouterType::expert_choice && routing == Routing::topk);
+    expect_counted(model, exact, [&](const Workspace& w) { evaluation_pass(model, w, batch.get(), options); });
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(All, Memory, testing::ValuesIn(kinds()), [](const auto& info) { return info.param.name; });
+
+}  // namespace
+}  // namespace mor::test

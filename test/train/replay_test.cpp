@@ -1,0 +1,67 @@
+// Training steps that a device repeats on its own, against steps one by one, bit for bit, on every device of the
+// machine. Must not know which of them record.
+#include "test/train/support.h"
+
+namespace mor::test {
+namespace {
+
+/// Steps of one trainer after the other, against steps that are each the first of a trainer made from the state of the
+/// one before: a device that records steps runs those one by one, and must compute the same.
+void expect_steps_as_one_by_one(const ModelConfig& config, const TestDevice& device, DType dtype, int32_t micro,
+                                const std::vector<int32_t>& lengths) {
+  SCOPED_TRACE(concat(device.name, " ", dtype_name(dtype)));
+  TrainerOptions options;
+  options.schedule.warmup_steps = 4;
+  Model model(config, device.make(dtype)), other(config, device.make(dtype));
+  model.init(1);
+  other.init(1);
+  Trainer trainer(model, options);
+  auto alone = std::make_unique<Trainer>(other, options);
+  for (size_t t = 0; t < lengths.size(); ++t) {
+    const std::vector<int32_t> tokens =
+        random_tokens(micro * kSequences * (lengths[t] + 1), config.vocab_size, static_cast<uint32_t>(t));
+    const StepResult a = trainer.step(tokens.data(), micro, kSequences, lengths[t]);
+    const StepResult b = alone->step(tokens.data(), micro, kSequences, lengths[t]);
+    EXPECT_EQ(a.loss, b.loss) << t;
+    EXPECT_EQ(a.gradient_norm, b.gradient_norm) << t;
+    EXPECT_EQ(a.learning_rate, b.learning_rate) << t;
+    EXPECT_EQ(a.flops, b.flops) << t;
+    EXPECT_EQ(a.depth_histogram, b.depth_histogram) << t;
+    EXPECT_EQ(a.routing_accuracy, b.routing_accuracy) << t;
+    EXPECT_EQ(a.dead_token_ratio, b.dead_token_ratio) << t;
+    ASSERT_EQ(everything(trainer), everything(*alone)) << t;
+    EXPECT_EQ(trainer.evaluate(tokens.data(), 1, 3, Routing::topk).loss,
+              alone->evaluate(tokens.data(), 1, 3, Routing::topk).loss);
+    auto next = std::make_unique<Trainer>(other, options);
+    for (size_t i = 0; i < next->state().size(); ++i) {
+      const std::vector<uint8_t> bytes = bytes_of(other.ops(), alone->state()[i].tensor);
+      other.ops().copy_to_device(next->state()[i].tensor.data, bytes.data(), bytes.size());
+    }
+    next->set_steps_done(alone->steps_done());
+    alone = std::move(next);
+  }
+}
+
+TEST(Replay, StepsInARowAreStepsOneByOne) {
+  std::vector<ModelConfig> configs = small_models();
+  configs[2].router.mlp = configs[2].router.auxiliary_router = true;
+  for (const TestDevice& device : test_devices()) {
+    for (const ModelConfig& config : configs)
+      expect_steps_as_one_by_one(config, device, DType::float32, 1, {8, 8, 8, 8});
+    for (const ModelConfig& config : {configs[1], configs[2]})
+      expect_steps_as_one_by_one(config, device, DType::bfloat16, 3, {4, 4, 4, 4});
+  }
+}
+
+TEST(Replay, ACapacityThatWarmsUpAndLengthsThatChangeAreFollowed) {
+  ModelConfig config = small_mor(RouterType::expert_choice, KvCachePolicy::recursion_wise);
+  for (const TestDevice& device : test_devices()) {
+    config.router.capacity_warmup_steps = 0;
+    expect_steps_as_one_by_one(config, device, DType::float32, 1, {8, 8, 8, 12, 12, 12, 6, 8, 8, 8});
+    config.router.capacity_warmup_steps = 3;
+    expect_steps_as_one_by_one(config, device, DType::float32, 1, {8, 8, 8, 8, 8, 8, 8});
+  }
+}
+
+}  // namespace
+}  // namespace mor::test
