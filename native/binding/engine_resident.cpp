@@ -81,9 +81,10 @@ void EngineResident::take_in(Inbox& inbox, EngineEvents& events) {
   while (!inbox.submissions.empty()) {
     Submission& submission = inbox.submissions.front();
     try {
+      active_.insert(submission.request);  // first: what the engine has taken in must be known here
       engine_->submit(submission.request, std::move(submission.prompt), submission.params);
-      active_.insert(submission.request);
     } catch (...) {
+      active_.erase(submission.request);
       events.fail(submission.request, current_failure("a prompt"));
     }
     inbox.submissions.pop_front();

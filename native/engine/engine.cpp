@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <new>
 
 #include "engine/runner.h"
 #include "engine/scheduler.h"
@@ -124,21 +125,38 @@ void Engine::abort(uint64_t request) {
 bool Engine::step(std::vector<EngineEvent>& events) {
   Scheduler& scheduler = state_->scheduler;
   Runner& runner = state_->runner;
-  scheduler.begin_step(events);
-  if (!scheduler.unfinished()) return false;
-  ++state_->steps;
-  if (const uint64_t version = state_->model.weights_version(); version != state_->weights_version) {
-    scheduler.forget_prefixes();
-    state_->weights_version = version;
+  try {
+    scheduler.begin_step(events);
+    if (!scheduler.unfinished()) return false;
+    ++state_->steps;
+    if (const uint64_t version = state_->model.weights_version(); version != state_->weights_version) {
+      scheduler.forget_prefixes();
+      state_->weights_version = version;
+    }
+    if (const StagePlan* plan = scheduler.plan_entry()) {
+      runner.launch_entry(*plan);
+      scheduler.prepare();
+      scheduler.commit_entry(runner.collect());
+    }
+    if (const StagePlan* plan = scheduler.plan_block()) {
+      runner.launch_block(*plan);
+      scheduler.prepare();
+      scheduler.commit_block(runner.collect());
+    }
+    if (const StagePlan* plan = scheduler.plan_exit()) {
+      runner.launch_exit(*plan);
+      scheduler.prepare();
+      scheduler.commit_exit(runner.collect(), events);
+    }
+  } catch (const Error& error) {
+    scheduler.fail_running(error.code(), error.what());
+  } catch (const std::bad_alloc&) {
+    scheduler.fail_running(ErrorCode::OUT_OF_MEMORY, "the host has no memory left");
   }
   try {
-    if (const StagePlan* plan = scheduler.plan_entry()) scheduler.commit_entry(runner.run_entry(*plan));
-    if (const StagePlan* plan = scheduler.plan_block()) scheduler.commit_block(runner.run_block(*plan));
-    if (const StagePlan* plan = scheduler.plan_exit()) scheduler.commit_exit(runner.run_exit(*plan), events);
-  } catch (const Error& error) {
-    scheduler.fail_running(error.code(), error.what(), events);
+    scheduler.begin_step(events);
   } catch (const std::bad_alloc&) {
-    scheduler.fail_running(ErrorCode::OUT_OF_MEMORY, "the host has no memory left", events);
+    // Who has failed is told in a later step.
   }
   return scheduler.unfinished();
 }

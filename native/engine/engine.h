@@ -18,7 +18,7 @@ struct EngineOptions {
   /// of device_memory_bytes.
   size_t kv_cache_bytes = 0;
   size_t device_memory_bytes = 0;  ///< 0: unknown
-  int32_t block_size = 16;         ///< least tokens of one KV block
+  int32_t block_size = 8;          ///< least tokens of one KV block
   bool prefix_cache = true;  ///< keep the keys of finished requests for others that begin alike, until room is needed
 };
 

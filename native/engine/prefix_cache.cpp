@@ -30,62 +30,82 @@ uint64_t PrefixCache::extend_hash(uint64_t hash, const int32_t* tokens, size_t c
   return hash;
 }
 
+PrefixCache::PrefixCache(BlockPool& pool) : pool_(pool) {
+  nodes_.reserve(static_cast<size_t>(pool.total()));  // to grow would hold up a step
+}
+
 PrefixNode* PrefixCache::find(uint64_t hash, const PrefixNode* parent, const PrefixRouting& routing,
-                              const int32_t* tokens) const {
+                              const int32_t* tokens) {
   const auto found = nodes_.find(hash);
   if (found == nodes_.end()) return nullptr;
-  PrefixNode& node = *found->second;
-  const bool same =
-      node.parent == parent && node.routing == routing && std::equal(node.tokens.begin(), node.tokens.end(), tokens);
+  PrefixNode& node = found->second;
+  const std::span<const int32_t> known = node.tokens();
+  const bool same = node.parent == parent && node.routing == routing && std::equal(known.begin(), known.end(), tokens);
   return same ? &node : nullptr;
 }
 
 PrefixNode* PrefixCache::insert(PrefixNode node) {
-  auto made = std::make_unique<PrefixNode>(std::move(node));
-  PrefixNode& inserted = *made;
-  if (!nodes_.try_emplace(inserted.hash, std::move(made)).second) return nullptr;
-  for (const std::vector<int32_t>& list : inserted.blocks)
-    for (const int32_t block : list) pool_.keep(block);
+  const auto [place, is_new] = nodes_.try_emplace(node.hash, std::move(node));
+  if (!is_new) return nullptr;
+  PrefixNode& inserted = place->second;
+  for (const int32_t block : inserted.all_blocks()) pool_.keep(block);
   if (inserted.parent != nullptr) ++inserted.parent->children;
-  inserted.last_used = ++clock_;
-  idle_.emplace(inserted.last_used, &inserted);
+  inserted.users = 1;
+  ++version_;
   return &inserted;
 }
 
 void PrefixCache::add_user(PrefixNode& node) {
-  if (idle(node)) idle_.erase({node.last_used, &node});
+  if (idle(node)) unlink(node);
   ++node.users;
 }
 
 void PrefixCache::remove_user(PrefixNode& node) {
   --node.users;
   node.last_used = ++clock_;
-  if (idle(node)) idle_.emplace(node.last_used, &node);
+  if (idle(node)) rest(node);
 }
 
 bool PrefixCache::evict() {
-  if (idle_.empty()) return false;
-  PrefixNode* const node = idle_.begin()->second;
-  idle_.erase(idle_.begin());
-  drop_blocks(*node);
-  if (PrefixNode* const parent = node->parent) {
+  if (oldest_ == nullptr) return false;
+  PrefixNode& node = *oldest_;
+  unlink(node);
+  drop_blocks(node);
+  if (PrefixNode* const parent = node.parent) {
     --parent->children;
-    parent->last_used = std::max(parent->last_used, node->last_used);  // who used the child used the parent
-    if (idle(*parent)) idle_.emplace(parent->last_used, parent);
+    parent->last_used = std::max(parent->last_used, node.last_used);  // who used the child used the parent
+    if (idle(*parent)) rest(*parent);
   }
-  nodes_.erase(node->hash);
+  nodes_.erase(uint64_t{node.hash});
+  ++version_;
   return true;
 }
 
 void PrefixCache::clear() {
-  for (const auto& [hash, node] : nodes_) drop_blocks(*node);
+  for (const auto& [hash, node] : nodes_) drop_blocks(node);
   nodes_.clear();
-  idle_.clear();
+  oldest_ = newest_ = nullptr;
+  ++version_;
+}
+
+/// Takes its place among the idle ones: behind all where it was used last, and else mostly before all, since that is
+/// where the parent of the oldest belongs.
+void PrefixCache::rest(PrefixNode& node) {
+  PrefixNode* next = newest_ != nullptr && newest_->last_used < node.last_used ? nullptr : oldest_;
+  while (next != nullptr && next->last_used < node.last_used) next = next->newer;
+  node.newer = next;
+  node.older = next != nullptr ? next->older : newest_;
+  (node.older != nullptr ? node.older->newer : oldest_) = &node;
+  (next != nullptr ? next->older : newest_) = &node;
+}
+
+void PrefixCache::unlink(PrefixNode& node) {
+  (node.older != nullptr ? node.older->newer : oldest_) = node.newer;
+  (node.newer != nullptr ? node.newer->older : newest_) = node.older;
 }
 
 void PrefixCache::drop_blocks(const PrefixNode& node) {
-  for (const std::vector<int32_t>& list : node.blocks)
-    for (const int32_t block : list) pool_.drop(block);
+  for (const int32_t block : node.all_blocks()) pool_.drop(block);
 }
 
 }  // namespace mor

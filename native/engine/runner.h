@@ -16,29 +16,41 @@ class Runner {
   /// `stream_rows`: tokens that may be in flight. Everything must outlive the runner.
   Runner(const Model& model, const KvCache& cache, int32_t stream_rows);
 
-  // Each gives what its plan's commit wants to know, and waits for the device only where that is something. The
-  // references stay valid until the next stage.
-  const StageOutcome& run_entry(const StagePlan& plan);
-  const StageOutcome& run_block(const StagePlan& plan);
-  const StageOutcome& run_exit(const StagePlan& plan);
+  // Each puts a stage into the device's queue, and reads its plan before it returns.
+  void launch_entry(const StagePlan& plan);
+  void launch_block(const StagePlan& plan);
+  void launch_exit(const StagePlan& plan);
+  /// What the commit of the stage launched last wants to know. Waits for the device only where that is something. The
+  /// reference stays valid until the next launch.
+  const StageOutcome& collect();
 
   size_t memory_bytes() const { return buffers_.capacity() + arena_.capacity(); }
 
  private:
+  /// With how many rows and keys the layers of a stage run: those of its plan. Where the device repeats what it has
+  /// recorded and every sequence has one row, rounded up, so that few recordings serve all stages.
+  struct Extent {
+    bool recorded;
+    int32_t rows, keys, blocks;
+  };
   /// A plan in device memory.
   struct DevicePlan {
-    Rows rows;  ///< source: null
+    Extent extent;
+    Rows rows;  ///< source: null; those beyond the plan's see nothing and leave nothing behind
     const int32_t *slot, *source, *token, *exits, *exit_slot, *last, *last_slot;
   };
-  DevicePlan upload(const StagePlan& plan);
-  void run_layers(const Rows& rows, const Tensor& stream, const Tensor& x, const std::vector<int32_t>& unique,
-                  const std::vector<LayerKeys>& keys);
+  void begin_stage();
+  Extent extent_of(const StagePlan& plan, const std::vector<int32_t>& layers) const;
+  DevicePlan upload(const StagePlan& plan, const std::vector<int32_t>& layers);
+  void run_layers(const Extent& extent, const Rows& rows, const Tensor& stream, const Tensor& x,
+                  const std::vector<int32_t>& unique, const std::vector<LayerKeys>& keys);
+  std::unique_ptr<Recording>& recording_of(const RecordingKey& bucket);
   Tensor gates(const StagePlan& plan, const DevicePlan& device);
   void leave_block(const DevicePlan& device, const Tensor& x, const Tensor& gate);
-  void read_scores(const int32_t* slot, const std::vector<int32_t>& start, int32_t recursion);
+  void score(const int32_t* slot, const std::vector<int32_t>& start, int32_t recursion);
   void choose_depths(const Tensor& x);
   Tensor upload_master(const std::vector<double>& values, const char* name);
-  void read_master(const Tensor& tensor, double* values);
+  void read_master(const Tensor& tensor, std::vector<double>& values);
 
   const Model& model_;
   const KvCache& cache_;
@@ -54,8 +66,20 @@ class Runner {
   std::vector<LayerKeys> before_keys_, block_keys_, given_keys_, after_keys_;  ///< of each
   Tensor no_bias_;
   Sampler sampler_;
+  struct Recorded {
+    RecordingKey bucket;  ///< which layers, rows, keys
+    std::unique_ptr<Recording> recording;
+    uint64_t last_used;
+  };
+  std::vector<Recorded> recordings_;
+  uint64_t recordings_used_ = 0;
+  // Of the stage launched last, in the device's memory, where they are to be collected.
+  Tensor scores_;                          ///< [rows]
+  const int32_t* chosen_depth_ = nullptr;  ///< [rows]
+  Tensor chosen_gate_;                     ///< [rows]
+  bool sampling_ = false;
   StageOutcome outcome_;
-  std::vector<int32_t> integers_;  ///< host side of `upload`
+  std::vector<int32_t> integers_;  ///< host side of `upload`; only grows
   std::vector<float> floats_;      ///< host side of `upload_master` and `read_master`
 };
 

@@ -13,14 +13,18 @@ class Sampler {
  public:
   explicit Sampler(const Model& model) : model_(model) {}
 
-  /// A token for each of `sequences` from row source[i] of x [M, d]: fills token and logprob of `outcome`; -1 where no
-  /// logit is finite. logprob stays empty where no sequence asks for it.
-  void run(Arena& arena, const Tensor& x, const int32_t* source, const std::vector<Sequence*>& sequences,
-           StageOutcome& outcome);
+  /// Puts the logits for each of `sequences`, from row source[i] of x [M, d], into the device's queue.
+  void launch(Arena& arena, const Tensor& x, const int32_t* source, const std::vector<Sequence*>& sequences);
+  /// Then a token for each: fills token and logprob of `outcome`; -1 where no logit is finite. logprob stays empty
+  /// where no sequence asks for it.
+  void collect(StageOutcome& outcome);
 
  private:
   const Model& model_;
+  // Of the launch.
+  Tensor logits_;  ///< [sequences, V]
   std::vector<SamplingParams> params_;
+  bool logprobs_ = false;
 };
 
 }  // namespace mor

@@ -2,10 +2,13 @@
 #include "engine/scheduler.h"
 
 #include <algorithm>
+#include <cmath>
 
 namespace mor {
 
 namespace {
+
+constexpr size_t kLongestMessage = 1000;  // of a failure; the rest is cut off
 
 template <class Container>
 void remove(Container& container, const Sequence* s) {
@@ -17,8 +20,13 @@ void remove(Container& container, const Sequence* s) {
 Scheduler::Scheduler(SchedulerConfig config)
     : config_(std::move(config)),
       pool_(config_.scratch_blocks, config_.blocks - config_.scratch_blocks),
-      prefixes_(pool_) {
+      prefixes_(pool_),
+      chosen_(static_cast<size_t>(config_.recursions) + 1),
+      reach_(static_cast<size_t>(config_.recursions) + 1, 1) {
   for (int32_t slot = stream_rows(); slot-- > 0;) free_slots_.push_back(slot);
+  running_.reserve(static_cast<size_t>(config_.max_sequences));
+  ready_.reserve(static_cast<size_t>(config_.max_sequences));
+  failure_message_.reserve(kLongestMessage);
   stats_.depth_histogram.resize(static_cast<size_t>(config_.recursions));
 }
 
@@ -32,29 +40,42 @@ void Scheduler::submit(Request request) {
   const uint64_t id = request.id;
   auto sequence = std::make_unique<Sequence>(std::move(request), config_.recursions, arrivals_++);
   sequence->extends_prefix = config_.prefix_cache;
-  waiting_.insert(sequence.get());
-  sequences_.emplace(id, std::move(sequence));
+  const auto place = sequences_.emplace(id, std::move(sequence)).first;
+  try {
+    waiting_.insert(place->second.get());
+  } catch (...) {
+    sequences_.erase(place);
+    throw;
+  }
 }
 
 void Scheduler::abort(uint64_t id) {
   const auto found = sequences_.find(id);
   if (found == sequences_.end()) return;
-  found->second->aborted = true;
-  any_aborted_ = true;
+  found->second->ending = FinishReason::abort;
+  any_ending_ = true;
 }
 
 void Scheduler::begin_step(std::vector<EngineEvent>& events) {
-  if (!any_aborted_) return;
-  any_aborted_ = false;
-  std::vector<Sequence*> aborted;
-  for (const auto& [id, s] : sequences_)
-    if (s->aborted) aborted.push_back(s.get());
-  for (Sequence* s : aborted) finish(*s, {.reason = FinishReason::abort}, events);
+  if (!any_ending_) return;
+  for (auto next = sequences_.begin(); next != sequences_.end();) {
+    Sequence& s = *next++->second;  // may be gone then
+    if (s.ending == FinishReason::abort) {
+      finish(s, {.reason = FinishReason::abort}, events);
+    } else if (s.ending == FinishReason::error) {
+      finish(s, {.reason = FinishReason::error, .code = failure_code_, .message = failure_message_}, events);
+    }
+  }
+  any_ending_ = false;
 }
 
-void Scheduler::fail_running(ErrorCode code, const std::string& message, std::vector<EngineEvent>& events) {
-  while (!running_.empty())
-    finish(*running_.back(), {.reason = FinishReason::error, .code = code, .message = message}, events);
+void Scheduler::fail_running(ErrorCode code, std::string_view message) {
+  failure_code_ = code;
+  failure_message_.assign(message.substr(0, kLongestMessage));
+  for (Sequence* s : running_)
+    if (!s->ending) s->ending = FinishReason::error;
+  any_ending_ = any_ending_ || !running_.empty();
+  unsettled_ = false;
   forget_prefixes();
 }
 
@@ -83,14 +104,36 @@ int64_t Scheduler::blocks_for(const Request& request, int64_t tokens) const {
   return blocks;
 }
 
-/// How many more `rows` further tokens may need, whatever their depths.
-int64_t Scheduler::blocks_missing(const Sequence& s, int32_t rows) const {
+/// How many more `rows` further tokens may need, whatever their depths; `expected`: at the depths seen so far.
+int64_t Scheduler::blocks_missing(const Sequence& s, int32_t rows, bool expected) const {
   int64_t missing = 0;
-  for (size_t list = 0; list < s.keys.size(); ++list)
-    if (uses(s.request, list))
-      missing += std::max<int64_t>(
-          0, blocks_of(s.keys[list].count + rows, block_size(list)) - static_cast<int64_t>(s.keys[list].blocks.size()));
+  for (size_t list = 0; list < s.keys.size(); ++list) {
+    if (!uses(s.request, list)) continue;
+    const KeyList& keys = s.keys[list];
+    const int32_t more = expected ? expected_keys(list, rows) : rows;
+    const int64_t beyond = keys.count + more - static_cast<int64_t>(keys.blocks.size()) * block_size(list);
+    if (beyond > 0) missing += blocks_of(beyond, block_size(list));
+  }
   return missing;
+}
+
+/// That so many tokens leave in a list at the depths seen so far.
+int32_t Scheduler::expected_keys(size_t list, int32_t tokens) const {
+  return static_cast<int32_t>(std::ceil(reach_[list] * tokens));
+}
+
+/// Tokens of `s` to come that admission looks ahead to.
+int32_t Scheduler::tokens_ahead(const Sequence& s) const {
+  return std::min(s.request.max_tokens - s.generated(), config_.block_size);
+}
+
+/// The share of tokens that left a key in each list.
+void Scheduler::update_reach() {
+  int64_t reached = 0;
+  for (size_t list = reach_.size(); list-- > 1;) {
+    reached += stats_.depth_histogram[list - 1];
+    if (stats_.tokens_run > 0) reach_[list] = static_cast<double>(reached) / static_cast<double>(stats_.tokens_run);
+  }
 }
 
 /// One that is free, or else one that prefixes keep. The caller has asked `blocks_available`.
@@ -103,7 +146,7 @@ int32_t Scheduler::take_block() {
 /// Preempts sequences that come after `s` until `rows` more tokens of `s` fit. Where those before it hold too much, `s`
 /// must wait: the first of all never does, so everybody gets through.
 bool Scheduler::make_room(const Sequence& s, int32_t rows) {
-  const int64_t missing = blocks_missing(s, rows);
+  const int64_t missing = blocks_missing(s, rows, false);
   while (missing > blocks_available()) {
     if (running_.back() == &s) return false;
     preempt(*running_.back());
@@ -112,7 +155,8 @@ bool Scheduler::make_room(const Sequence& s, int32_t rows) {
 }
 
 /// The next request comes in once the cache has room for all that it has by now, at any depth; so prompts are not
-/// started to be thrown out again. For its room those of lower priority must go, but never its equals.
+/// started to be thrown out again. And for the next block's worth of tokens of all that are running then, at the depths
+/// to be expected; so nobody is thrown out soon. For its room those of lower priority must go, but never its equals.
 bool Scheduler::may_admit() {
   if (waiting_.empty() || prompt_rows_ >= config_.prefill_chunk) return false;
   Sequence& s = **waiting_.begin();
@@ -122,7 +166,7 @@ bool Scheduler::may_admit() {
   match_prefix(s);
   if (running_.empty()) {
     // Whoever is alone fits; but where he only just fits, not beside what he would copy from.
-    if (blocks_beyond_match(s) > blocks_available()) match_.clear(s.keys.size());
+    if (blocks_beyond_match(s, false) > blocks_available()) match_.clear(s.keys.size());
     return true;
   }
   int64_t room = blocks_available();
@@ -135,8 +179,17 @@ bool Scheduler::may_admit() {
         if (pool_.users(block) == 1 && !(j < found.size() && found[j] == block)) ++room;
       }
     }
-  if (blocks_beyond_match(s) <= room) return true;
-  if (stay > 0) return false;
+  const bool fits = blocks_beyond_match(s, false) <= room;
+  if (fits && stay > 0) {
+    update_reach();
+    int64_t soon = blocks_beyond_match(s, true);
+    for (size_t i = 0; i < stay; ++i) {
+      const Sequence& other = *running_[i];
+      soon += blocks_missing(other, other.length() - other.entered + tokens_ahead(other), true);
+    }
+    return soon <= room;
+  }
+  if (fits || stay > 0) return fits;
   // All others must go, and then `s` is alone: what it would copy from, too.
   match_.clear(s.keys.size());
   return true;
@@ -145,28 +198,32 @@ bool Scheduler::may_admit() {
 /// After `may_admit`: the first that waits becomes one of the running.
 void Scheduler::admit() {
   Sequence& s = **waiting_.begin();
-  while (
-      !running_.empty() && running_.back()->request.priority < s.request.priority &&
-      (static_cast<int32_t>(running_.size()) >= config_.max_sequences || blocks_beyond_match(s) > blocks_available()))
+  while (!running_.empty() && running_.back()->request.priority < s.request.priority &&
+         (static_cast<int32_t>(running_.size()) >= config_.max_sequences ||
+          blocks_beyond_match(s, false) > blocks_available()))
     preempt(*running_.back());
-  waiting_.erase(&s);
   running_.insert(std::lower_bound(running_.begin(), running_.end(), &s, Before()), &s);
+  waiting_.erase(&s);
   s.phase = Phase::entering;
   take_over_match(s);
 }
 
 /// Recomputation: causal routing gives the same depths and keys again, so only time is lost.
 void Scheduler::preempt(Sequence& s) {
+  waiting_.insert(&s);  // first, since it may throw
   release(s);
   remove(running_, &s);
-  waiting_.insert(&s);
   s.phase = Phase::waiting;
   s.entered = 0;
   ++stats_.preemptions;
 }
 
-void Scheduler::give_back_blocks(KeyList& list, size_t index, size_t keep) {
-  for (; list.blocks.size() > keep; list.blocks.pop_back()) pool_.give_back(list.blocks.back() / block_stride(index));
+/// But those of the first `keys` keys.
+void Scheduler::give_back_blocks(KeyList& list, size_t index, int32_t keys) {
+  while (!list.blocks.empty() && static_cast<int64_t>(list.blocks.size() - 1) * block_size(index) >= keys) {
+    pool_.give_back(list.blocks.back() / block_stride(index));
+    list.blocks.pop_back();
+  }
 }
 
 void Scheduler::give_back_rows(Sequence& s) {
@@ -189,7 +246,7 @@ void Scheduler::release(Sequence& s) {
   if (s.prefix != nullptr) prefixes_.remove_user(*s.prefix);
   s.prefix = nullptr;
   s.prefix_tokens = 0;
-  s.prefix_keys.assign(s.keys.size(), 0);
+  std::fill(s.prefix_keys.begin(), s.prefix_keys.end(), 0);
   s.depths.clear();
   s.extends_prefix = config_.prefix_cache;
 }

@@ -8,7 +8,11 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <set>
+#include <span>
+#include <string>
+#include <string_view>
 #include <unordered_map>
 #include <vector>
 
@@ -73,19 +77,23 @@ class Scheduler {
   void abort(uint64_t id);
   bool unfinished() const { return !sequences_.empty(); }
 
-  /// Ends what was aborted.
+  /// Ends what was aborted or has failed.
   void begin_step(std::vector<EngineEvent>& events);
   // The three stages of a step, in this order. Each plans one; null: it has nothing to do, or not in this step. A plan
-  // lives until the next one, and its commit comes first.
+  // lives until the next one, and its commit comes first. Where memory runs out they throw std::bad_alloc, and after
+  // `fail_running` all is well again.
   const StagePlan* plan_entry();
   void commit_entry(const StageOutcome& outcome);
   const StagePlan* plan_block();
   void commit_block(const StageOutcome& outcome);
   const StagePlan* plan_exit();
   void commit_exit(const StageOutcome& outcome, std::vector<EngineEvent>& events);
-  /// Ends every admitted request with an error and forgets every prefix: what a failed stage left in the cache is
-  /// unknown.
-  void fail_running(ErrorCode code, const std::string& message, std::vector<EngineEvent>& events);
+  /// To be called while the device works on a stage, between its plan and its commit: does in advance what does not
+  /// depend on the outcome.
+  void prepare();
+  /// A stage has failed: `begin_step` will end every admitted request with this error. Forgets every prefix: what the
+  /// stage left in the cache is unknown.
+  void fail_running(ErrorCode code, std::string_view message);
   /// The weights have changed: no sequence to come gets keys that were made before.
   void forget_prefixes();
 
@@ -101,6 +109,8 @@ class Scheduler {
   };
   /// The longest known beginning of a sequence that may be used, and what its keys would be.
   struct PrefixMatch {
+    std::optional<uint64_t> arrival;  ///< whose this is; none: nobody's any more
+    uint64_t version = 0;             ///< of the prefix cache
     PrefixNode* node = nullptr;
     std::vector<int32_t> depths;               ///< [tokens]
     std::vector<int32_t> keys;                 ///< [lists]
@@ -115,14 +125,17 @@ class Scheduler {
   int32_t block_stride(size_t list) const { return list == 0 ? config_.outside_block_stride : config_.block_stride; }
   bool uses(const Request& request, size_t list) const;
   int64_t blocks_for(const Request& request, int64_t tokens) const;
-  int64_t blocks_missing(const Sequence& s, int32_t rows) const;
+  int64_t blocks_missing(const Sequence& s, int32_t rows, bool expected) const;
+  int32_t expected_keys(size_t list, int32_t tokens) const;
+  int32_t tokens_ahead(const Sequence& s) const;
+  void update_reach();
   int64_t blocks_available() const { return pool_.free() + pool_.cached(); }
   int32_t take_block();
   bool make_room(const Sequence& s, int32_t rows);
   bool may_admit();
   void admit();
   void preempt(Sequence& s);
-  void give_back_blocks(KeyList& list, size_t index, size_t keep);
+  void give_back_blocks(KeyList& list, size_t index, int32_t keys);
   void give_back_rows(Sequence& s);
   void release(Sequence& s);
   void finish(Sequence& s, EngineEvent event, std::vector<EngineEvent>& events);
@@ -130,9 +143,9 @@ class Scheduler {
   // Prefixes: scheduler_prefixes.cpp.
   PrefixRouting routing_of(const Request& request) const;
   uint64_t chunk_hash(Sequence& s, size_t chunk) const;
-  static int32_t keys_of(const std::vector<int32_t>& depths, size_t list);
+  static int32_t keys_of(std::span<const int32_t> depths, size_t list);
   void match_prefix(Sequence& s);
-  int64_t blocks_beyond_match(const Sequence& s) const;
+  int64_t blocks_beyond_match(const Sequence& s, bool expected) const;
   void take_over_match(Sequence& s);
   void restore_visible_slots(Sequence& s) const;
   void remember(Sequence& s);
@@ -141,12 +154,14 @@ class Scheduler {
   // Stages: scheduler_stages.cpp.
   bool boundary_due();
   void enter(Sequence& s);
-  void add_group(Sequence& s);
+  void settle();
+  void place(Sequence& s);
+  void add_group(Sequence& s, const std::vector<int32_t>& table);
   void add_row(const InFlight& row, int32_t visible, int32_t cache_slot);
   void add_block_group(Sequence& s);
   int32_t cache_slot(const Sequence& s, size_t list, int32_t index) const;
   int32_t scratch_slot(int32_t i) const;
-  void finish_plan(bool outside);
+  void finish_plan(bool outside, int32_t block_size);
   void advance(Sequence& s, const StageOutcome& outcome, size_t first);
 
   SchedulerConfig config_;
@@ -156,11 +171,16 @@ class Scheduler {
   std::unordered_map<uint64_t, std::unique_ptr<Sequence>> sequences_;
   uint64_t arrivals_ = 0;
   std::set<Sequence*, Before> waiting_;
-  std::vector<Sequence*> running_;  ///< by Before
-  std::vector<Sequence*> ready_;    ///< phase block, in the order in which they got there
-  std::vector<Sequence*> chosen_;   ///< of the pass being planned
+  std::vector<Sequence*> running_;              ///< by Before
+  std::vector<Sequence*> ready_;                ///< phase block, in the order in which they got there
+  std::vector<std::vector<Sequence*>> chosen_;  ///< [N + 1] for the pass being planned, by recursion
+  std::vector<double> reach_;  ///< [N + 1] by list: share of the tokens run so far that left a key there
+  std::vector<int32_t> chunk_blocks_, chunk_ends_;  ///< of the prefix being remembered
   std::vector<int32_t> free_slots_;
-  bool any_aborted_ = false;
+  bool any_ending_ = false;
+  ErrorCode failure_code_ = ErrorCode::INTERNAL;
+  std::string failure_message_;
+  bool unsettled_ = false;   ///< an exit is planned, and `settle` has not been called
   int32_t prompt_rows_ = 0;  ///< in flight
   bool boundary_ = true;     ///< whether the last step ended with exit, so that entry is next
   StagePlan plan_;

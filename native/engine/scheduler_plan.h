@@ -3,7 +3,6 @@
 #pragma once
 
 #include <cstdint>
-#include <string>
 #include <utility>
 #include <vector>
 
@@ -18,8 +17,10 @@ struct StagePlan {
   std::vector<int32_t> start;                          ///< [groups + 1]
   std::vector<int32_t> slot;                           ///< [rows] of the stream buffer
   std::vector<int32_t> position, visible, cache_slot;  ///< [rows]
-  std::vector<int32_t> block_table;                    ///< [groups, blocks_per_group]
-  int32_t blocks_per_group = 0, block_size = 0;
+  /// [groups] the blocks of each group's keys, in the sequence's own list: to be read before anything else happens.
+  /// Empty in a boundary stage without layers.
+  std::vector<const int32_t*> table;
+  int32_t blocks_per_group = 0, block_size = 0;  ///< most blocks of a group; tokens in one
   int32_t max_rows = 0, max_keys = 0;
 
   // Entry.
@@ -39,6 +40,9 @@ struct StagePlan {
   std::vector<Sequence*> sampled;  ///< their sequences
 
   int32_t rows() const { return static_cast<int32_t>(slot.size()); }
+  /// Keys that group g sees.
+  int32_t keys_of_group(size_t g) const { return visible[static_cast<size_t>(start[g + 1]) - 1]; }
+  int32_t blocks_of_group(size_t g) const { return (keys_of_group(g) + block_size - 1) / block_size; }
   void clear();
 };
 

@@ -25,6 +25,7 @@ uint64_t Scheduler::chunk_hash(Sequence& s, size_t chunk) const {
 }
 
 void Scheduler::PrefixMatch::clear(size_t lists) {
+  arrival.reset();
   node = nullptr;
   depths.clear();
   keys.assign(lists, 0);
@@ -34,39 +35,44 @@ void Scheduler::PrefixMatch::clear(size_t lists) {
 
 /// Fills `match_`. The last token is never in it: its row gives the next token.
 void Scheduler::match_prefix(Sequence& s) {
+  if (match_.arrival == s.arrival && match_.version == prefixes_.version()) return;
   const size_t lists = s.keys.size();
   match_.clear(lists);
-  const int32_t chunks = (s.length() - 1) / config_.block_size;
+  const int32_t chunks = config_.prefix_cache ? (s.length() - 1) / config_.block_size : 0;
   const PrefixRouting routing = routing_of(s.request);
-  for (int32_t chunk = 0; config_.prefix_cache && chunk < chunks; ++chunk) {
+  for (int32_t chunk = 0; chunk < chunks; ++chunk) {
     PrefixNode* const node = prefixes_.find(chunk_hash(s, static_cast<size_t>(chunk)), match_.node, routing,
                                             &s.tokens[static_cast<size_t>(chunk * config_.block_size)]);
-    if (node == nullptr) return;
+    if (node == nullptr) break;
     match_.node = node;
-    match_.depths.insert(match_.depths.end(), node->depths.begin(), node->depths.end());
+    match_.depths.insert(match_.depths.end(), node->depths().begin(), node->depths().end());
     for (size_t list = 0; list < lists; ++list) {
+      const std::span<const int32_t> blocks = node->blocks(list);
       // A block that the chunk's first key found half full is the node's own: it holds the keys before, too.
-      if (!node->blocks[list].empty())
-        match_.blocks[list].resize(static_cast<size_t>(match_.keys[list] / block_size(list)));
-      match_.blocks[list].insert(match_.blocks[list].end(), node->blocks[list].begin(), node->blocks[list].end());
-      match_.keys[list] += keys_of(node->depths, list);
+      if (!blocks.empty()) match_.blocks[list].resize(static_cast<size_t>(match_.keys[list] / block_size(list)));
+      match_.blocks[list].insert(match_.blocks[list].end(), blocks.begin(), blocks.end());
+      match_.keys[list] += keys_of(node->depths(), list);
     }
   }
+  match_.arrival = s.arrival;
+  match_.version = prefixes_.version();
 }
 
 /// Keys that tokens of these depths leave in a list.
-int32_t Scheduler::keys_of(const std::vector<int32_t>& depths, size_t list) {
+int32_t Scheduler::keys_of(std::span<const int32_t> depths, size_t list) {
   return static_cast<int32_t>(
       std::count_if(depths.begin(), depths.end(), [&](int32_t depth) { return depth >= static_cast<int32_t>(list); }));
 }
 
-/// Blocks that are in use while `s` takes over the match and enters all of its tokens, and are not in use now.
-int64_t Scheduler::blocks_beyond_match(const Sequence& s) const {
-  const int64_t rest = s.length() - match_.tokens();
+/// Blocks that are in use while `s` takes over the match and enters all of its tokens, and are not in use now;
+/// `expected`: once those have left the block at the depths seen so far, and some tokens more.
+int64_t Scheduler::blocks_beyond_match(const Sequence& s, bool expected) const {
+  const int32_t rest = s.length() - match_.tokens();
   int64_t needed = 0;
   for (size_t list = 0; list < s.keys.size(); ++list) {
     if (!uses(s.request, list)) continue;
-    needed += blocks_of(match_.keys[list] + rest, block_size(list)) - match_.keys[list] / block_size(list);
+    const int32_t keys = expected ? expected_keys(list, rest + tokens_ahead(s)) : rest;
+    needed += blocks_of(match_.keys[list] + keys, block_size(list)) - match_.keys[list] / block_size(list);
     for (const int32_t block : match_.blocks[list])
       if (pool_.users(block) == 0) ++needed;
   }
@@ -76,11 +82,16 @@ int64_t Scheduler::blocks_beyond_match(const Sequence& s) const {
 /// Makes `match_` the beginning of `s`, which holds nothing yet.
 void Scheduler::take_over_match(Sequence& s) {
   const int32_t tokens = match_.tokens();
-  s.prefix_keys = match_.keys;
+  match_.arrival.reset();  // what `s` finds another time is found anew
   if (tokens == 0) return;
+  // What may throw comes first.
+  s.depths = match_.depths;
+  for (size_t list = 0; list < s.keys.size(); ++list) s.keys[list].blocks.reserve(match_.blocks[list].size());
+  plan_.copies.reserve(plan_.copies.size() + s.keys.size());
+
+  std::copy(match_.keys.begin(), match_.keys.end(), s.prefix_keys.begin());
   s.prefix = match_.node;
   s.prefix_tokens = s.entered = tokens;
-  s.depths = match_.depths;
   prefixes_.add_user(*s.prefix);
   stats_.prefix_hit_tokens += tokens;
   const int32_t counted = std::min(tokens, static_cast<int32_t>(s.request.prompt.size()));
@@ -124,36 +135,40 @@ void Scheduler::remember(Sequence& s) {
 
 /// False: no chunk after this one can be found, so none need be told.
 bool Scheduler::remember_chunk(Sequence& s) {
-  const size_t chunk = static_cast<size_t>(s.prefix_tokens / config_.block_size);
-  const int32_t* tokens = &s.tokens[static_cast<size_t>(s.prefix_tokens)];
-  const uint64_t hash = chunk_hash(s, chunk);
-  PrefixNode node;
-  node.parent = s.prefix;
-  node.routing = routing_of(s.request);
-  node.hash = hash;
-  node.depths.assign(s.depths.begin() + s.prefix_tokens, s.depths.begin() + s.prefix_tokens + config_.block_size);
-  PrefixNode* known = prefixes_.find(hash, s.prefix, node.routing, tokens);
-  std::vector<int32_t> keys = s.prefix_keys;
-  bool holds_keys = false;
-  node.blocks.resize(keys.size());
-  for (size_t list = 0; list < keys.size(); ++list) {
-    keys[list] += keys_of(node.depths, list);
-    if (known != nullptr || !uses(s.request, list) || keys[list] == s.prefix_keys[list]) continue;
-    const int64_t end = blocks_of(keys[list], block_size(list));
-    for (int64_t i = s.prefix_keys[list] / block_size(list); i < end; ++i)
-      node.blocks[list].push_back(s.keys[list].blocks[static_cast<size_t>(i)] / block_stride(list));
-    holds_keys = true;
-  }
-  if (known == nullptr) {
-    if (!holds_keys) return false;  // a node without blocks would never be evicted for one
-    node.tokens.assign(tokens, tokens + config_.block_size);
+  const size_t size = static_cast<size_t>(config_.block_size), first = static_cast<size_t>(s.prefix_tokens);
+  const std::span<const int32_t> tokens(&s.tokens[first], size), depths(&s.depths[first], size);
+  const uint64_t hash = chunk_hash(s, first / size);
+  const PrefixRouting routing = routing_of(s.request);
+  PrefixNode* known = prefixes_.find(hash, s.prefix, routing, tokens.data());
+  if (known != nullptr) {
+    prefixes_.add_user(*known);
+  } else {
+    PrefixNode node;
+    node.parent = s.prefix;
+    node.routing = routing;
+    node.hash = hash;
+    node.chunk = config_.block_size;
+    node.lists = static_cast<int32_t>(s.keys.size());
+    chunk_blocks_.clear();
+    chunk_ends_.clear();
+    for (size_t list = 0; list < s.keys.size(); ++list) {
+      const int32_t begin = s.prefix_keys[list], end = begin + keys_of(depths, list), per_block = block_size(list);
+      if (uses(s.request, list) && end > begin)
+        for (int32_t i = begin / per_block; i * per_block < end; ++i)
+          chunk_blocks_.push_back(s.keys[list].blocks[static_cast<size_t>(i)] / block_stride(list));
+      chunk_ends_.push_back(static_cast<int32_t>(chunk_blocks_.size()));
+    }
+    if (chunk_blocks_.empty()) return false;  // a node without blocks would never be evicted for one
+    node.contents.reserve(2 * size + chunk_ends_.size() + chunk_blocks_.size());
+    for (const std::span<const int32_t> part :
+         {tokens, depths, std::span<const int32_t>(chunk_ends_), std::span<const int32_t>(chunk_blocks_)})
+      node.contents.insert(node.contents.end(), part.begin(), part.end());
     known = prefixes_.insert(std::move(node));
+    if (known == nullptr) return false;
   }
-  if (known == nullptr) return false;
-  prefixes_.add_user(*known);
   if (s.prefix != nullptr) prefixes_.remove_user(*s.prefix);
   s.prefix = known;
-  s.prefix_keys = std::move(keys);
+  for (size_t list = 0; list < s.keys.size(); ++list) s.prefix_keys[list] += keys_of(depths, list);
   s.prefix_tokens += config_.block_size;
   return true;
 }

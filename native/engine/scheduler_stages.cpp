@@ -12,6 +12,7 @@ void StagePlan::clear() {
   for (std::vector<int32_t>* v :
        {&slot, &position, &visible, &cache_slot, &token, &recursion_start, &exits, &last, &last_slot})
     v->clear();
+  table.clear();
   copies.clear();
   gate.clear();
   sampled.clear();
@@ -23,8 +24,9 @@ void StagePlan::clear() {
 /// average. Exit comes at the end of a step, so that tokens are known at once, and entry begins the next.
 bool Scheduler::boundary_due() {
   if (config_.recursions == 0) return true;
-  const bool any = may_admit() || std::any_of(running_.begin(), running_.end(),
-                                              [](const Sequence* s) { return s->phase != Phase::block; });
+  const bool any =
+      std::any_of(running_.begin(), running_.end(), [](const Sequence* s) { return s->phase != Phase::block; }) ||
+      may_admit();
   if (!any) return false;
   int32_t decoding = 0, prompt = 0;
   for (const Sequence* s : ready_)
@@ -38,43 +40,57 @@ bool Scheduler::boundary_due() {
   return rows == 0 || config_.block_cost * rows_passed_ > cost * rows;
 }
 
+/// What would be done after the stage in flight and does not depend on what it finds. Nothing of it changes a later
+/// plan.
+void Scheduler::prepare() {
+  if (unsettled_) settle();
+  for (Sequence* s : ready_)
+    if (!s->placed) place(*s);
+  if (!waiting_.empty()) match_prefix(**waiting_.begin());
+}
+
 const StagePlan* Scheduler::plan_exit() {
   boundary_ = boundary_due();
   if (!boundary_) return nullptr;
   plan_.clear();
   for (Sequence* s : running_) {
     if (s->phase != Phase::exiting) continue;
-    add_group(*s);
-    for (const InFlight& row : s->rows) add_row(row, row.position + 1, cache_slot(*s, 0, row.position));
+    add_group(*s, s->keys[0].blocks);
+    for (const InFlight& row : s->rows) add_row(row, row.position + 1, row.outside_slot);
     if (!s->reaches_end()) continue;
     plan_.last.push_back(plan_.rows() - 1);
     plan_.last_slot.push_back(s->rows.back().slot);
     plan_.sampled.push_back(s);
   }
-  finish_plan(true);
-  return plan_.groups.empty() ? nullptr : &plan_;
+  finish_plan(true, config_.outside_block_size);
+  unsettled_ = !plan_.groups.empty();
+  return unsettled_ ? &plan_ : nullptr;
 }
 
-void Scheduler::commit_exit(const StageOutcome& outcome, std::vector<EngineEvent>& events) {
-  size_t next = 0;
+/// Tokens that leave have been through the model, whatever comes after them.
+void Scheduler::settle() {
+  unsettled_ = false;
   for (Sequence* s : plan_.groups) {
     for (const InFlight& row : s->rows) {
+      s->depths.push_back(row.depth);
       if (row.position < s->counted) continue;
       s->counted = row.position + 1;
       ++stats_.tokens_run;
       if (row.position < static_cast<int32_t>(s->request.prompt.size())) ++stats_.prompt_tokens;
       if (row.depth > 0) ++stats_.depth_histogram[static_cast<size_t>(row.depth) - 1];
     }
-    for (const InFlight& row : s->rows) s->depths.push_back(row.depth);
-    const int32_t depth = s->rows.back().depth;
     give_back_rows(*s);
     remember(*s);
     s->phase = Phase::entering;
-    if (!s->reaches_end()) continue;
+  }
+}
 
+void Scheduler::commit_exit(const StageOutcome& outcome, std::vector<EngineEvent>& events) {
+  if (unsettled_) settle();
+  for (size_t next = 0; next < plan_.sampled.size(); ++next) {
+    Sequence* const s = plan_.sampled[next];
     const int32_t token = outcome.token[next];
     const float logprob = s->request.logprobs ? outcome.logprob[next] : 0;
-    ++next;
     const std::vector<int32_t>& stop = s->request.stop;
     if (token < 0) {
       finish(*s,
@@ -86,7 +102,7 @@ void Scheduler::commit_exit(const StageOutcome& outcome, std::vector<EngineEvent
     } else if (std::find(stop.begin(), stop.end(), token) != stop.end()) {
       finish(*s, {.reason = FinishReason::stop}, events);
     } else {
-      events.push_back({.request = s->request.id, .token = token, .depth = depth, .logprob = logprob});
+      events.push_back({.request = s->request.id, .token = token, .depth = s->depths.back(), .logprob = logprob});
       s->tokens.push_back(token);
       ++stats_.tokens_generated;
       if (s->generated() == s->request.max_tokens) finish(*s, {.reason = FinishReason::length}, events);
@@ -112,7 +128,7 @@ const StagePlan* Scheduler::plan_entry() {
     if (i == running_.size()) break;
     if (running_[i]->phase == Phase::entering) enter(*running_[i]);
   }
-  finish_plan(true);
+  finish_plan(true, config_.outside_block_size);
   MOR_CHECK(plan_.copies.empty() || !plan_.groups.empty(), INTERNAL, "a sequence was admitted and did not enter");
   return plan_.groups.empty() ? nullptr : &plan_;
 }
@@ -127,21 +143,23 @@ void Scheduler::enter(Sequence& s) {
   for (size_t list = 0; list < s.keys.size(); ++list) {
     if (!uses(s.request, list)) continue;
     KeyList& keys = s.keys[list];
-    while (static_cast<int64_t>(keys.blocks.size()) * block_size(list) < keys.count + n)
-      keys.blocks.push_back(take_block() * block_stride(list));
+    while (static_cast<int64_t>(keys.blocks.size()) * block_size(list) < keys.count + n) {
+      keys.blocks.push_back(0);  // first, since it may throw
+      keys.blocks.back() = take_block() * block_stride(list);
+    }
   }
   if (!decoding) prompt_rows_ += s.prompt_rows = n;
   s.recursion = 0;
-  add_group(s);
+  add_group(s, s.keys[0].blocks);
   for (int32_t i = 0; i < n; ++i) {
-    InFlight row;
+    s.active.push_back(i);
+    InFlight& row = s.rows.emplace_back();
     row.position = s.entered++;
     row.slot = free_slots_.back();
     free_slots_.pop_back();
-    s.active.push_back(i);
-    s.rows.push_back(row);
+    row.outside_slot = cache_slot(s, 0, row.position);
     plan_.token.push_back(s.tokens[static_cast<size_t>(row.position)]);
-    add_row(row, row.position + 1, cache_slot(s, 0, row.position));
+    add_row(row, row.position + 1, row.outside_slot);
   }
   s.keys[0].count = s.entered;
 }
@@ -153,25 +171,24 @@ void Scheduler::commit_entry(const StageOutcome& outcome) {
 
 const StagePlan* Scheduler::plan_block() {
   plan_.clear();
+  for (std::vector<Sequence*>& sequences : chosen_) sequences.clear();
   // First come, first served; prompts come on top, since the prompt budget bounds them.
-  chosen_.clear();
   size_t kept = 0;
   int32_t decoding = 0;
   for (Sequence* s : ready_)
     if (s->prompt_rows > 0 || decoding++ < config_.max_batch_size) {
-      chosen_.push_back(s);
+      chosen_[static_cast<size_t>(s->recursion)].push_back(s);
     } else {
       ready_[kept++] = s;
     }
   ready_.resize(kept);
   plan_.recursion_start.push_back(0);
-  for (int32_t r = 1; r <= config_.recursions; ++r) {
-    for (Sequence* s : chosen_)
-      if (s->recursion == r) add_block_group(*s);
+  for (size_t r = 1; r < chosen_.size(); ++r) {
+    for (Sequence* s : chosen_[r]) add_block_group(*s);
     plan_.recursion_start.push_back(plan_.rows());
   }
   plan_.queries_only = config_.key_policy == KeyPolicy::shared && plan_.recursion_start[1] == 0;
-  finish_plan(false);
+  finish_plan(false, config_.key_policy == KeyPolicy::hybrid ? 1 : config_.block_size);
   if (plan_.groups.empty()) return nullptr;
   ++passes_;
   rows_passed_ += plan_.rows();
@@ -208,17 +225,18 @@ void Scheduler::advance(Sequence& s, const StageOutcome& outcome, size_t first) 
   if (kept > 0) {
     s.phase = Phase::block;
     s.recursion = next;
+    s.placed = false;
     ready_.push_back(&s);
     return;
   }
   s.phase = Phase::exiting;
-  for (size_t list = 1; list < s.keys.size(); ++list)
-    give_back_blocks(s.keys[list], list, static_cast<size_t>(blocks_of(s.keys[list].count, block_size(list))));
+  for (size_t list = 1; list < s.keys.size(); ++list) give_back_blocks(s.keys[list], list, s.keys[list].count);
 }
 
-void Scheduler::add_group(Sequence& s) {
+void Scheduler::add_group(Sequence& s, const std::vector<int32_t>& table) {
   plan_.groups.push_back(&s);
   plan_.start.push_back(plan_.rows());
+  plan_.table.push_back(table.data());
 }
 
 void Scheduler::add_row(const InFlight& row, int32_t visible, int32_t cache_slot) {
@@ -236,69 +254,71 @@ int32_t Scheduler::cache_slot(const Sequence& s, size_t list, int32_t index) con
   return s.keys[list].blocks[static_cast<size_t>(index / size)] * size + index % size;
 }
 
-/// The active rows of `s`, with a place for their keys.
-void Scheduler::add_block_group(Sequence& s) {
+/// Says of the active rows where their keys go and what they see. A row whose key nobody wants goes to scratch: of
+/// later recursions under the shared policy.
+void Scheduler::place(Sequence& s) {
   const size_t r = static_cast<size_t>(s.recursion);
   KeyList& own = s.keys[r];
-  const bool hybrid = config_.key_policy == KeyPolicy::hybrid;
-  // Tokens that ran recursion 1 but not this one are seen here with what they left at the recursion before.
-  if (hybrid && r > 1) {
-    const std::vector<int32_t>& before = s.keys[r - 1].visible_slots;
-    own.visible_slots.insert(own.visible_slots.end(), before.begin() + static_cast<int64_t>(own.visible_slots.size()),
-                             before.end());
+  s.placed = true;
+  if (config_.key_policy == KeyPolicy::shared && r > 1) {
+    for (const int32_t index : s.active) {
+      InFlight& row = s.rows[static_cast<size_t>(index)];
+      row.visible = row.rank + 1;
+      row.cache_slot = -1;
+    }
+    return;
   }
-  add_group(s);
+  const bool hybrid = config_.key_policy == KeyPolicy::hybrid;
+  if (hybrid) {
+    // Tokens that ran recursion 1 but not this one are seen here with what they left at the recursion before.
+    const std::vector<int32_t>& before = s.keys[r - 1].visible_slots;
+    const size_t seen = r == 1 ? own.visible_slots.size() + s.active.size() : before.size();
+    const size_t known = own.visible_slots.size();
+    own.visible_slots.resize(seen);
+    if (r > 1) std::copy(before.begin() + static_cast<int64_t>(known), before.end(), &own.visible_slots[known]);
+  }
+  int32_t key = own.count;  // counted when they run: admission must not see who is placed already
   for (const int32_t index : s.active) {
     InFlight& row = s.rows[static_cast<size_t>(index)];
+    if (r == 1) row.rank = key;
+    row.cache_slot = cache_slot(s, r, key++);
+    row.visible = hybrid ? row.rank + 1 : key;
+    if (hybrid) own.visible_slots[static_cast<size_t>(row.rank)] = row.cache_slot;
+  }
+}
+
+void Scheduler::add_block_group(Sequence& s) {
+  if (!s.placed) place(s);
+  const bool shared = config_.key_policy == KeyPolicy::shared;
+  KeyList& keys = s.keys[shared ? 1 : static_cast<size_t>(s.recursion)];
+  if (!shared || s.recursion == 1) keys.count += static_cast<int32_t>(s.active.size());
+  add_group(s, config_.key_policy == KeyPolicy::hybrid ? keys.visible_slots : keys.blocks);
+  for (const int32_t index : s.active) {
+    const InFlight& row = s.rows[static_cast<size_t>(index)];
     if (config_.depth_source == DepthSource::chosen_at_entry && row.target == s.recursion) {
       plan_.exits.push_back(plan_.rows());
       plan_.gate.push_back(row.gate);
     }
-    if (r == 1) row.rank = own.count;
-    if (config_.key_policy == KeyPolicy::shared && r > 1) {
-      add_row(row, row.rank + 1, scratch_slot(plan_.rows()));
-      continue;
-    }
-    const int32_t slot = cache_slot(s, r, own.count++);
-    add_row(row, hybrid ? row.rank + 1 : own.count, slot);
-    if (!hybrid) continue;
-    if (r == 1) {
-      own.visible_slots.push_back(slot);
-    } else {
-      own.visible_slots[static_cast<size_t>(row.rank)] = slot;
-    }
+    add_row(row, row.visible, row.cache_slot < 0 ? scratch_slot(plan_.rows()) : row.cache_slot);
   }
 }
 
-/// Where row i of a pass leaves keys that nobody wants: rows of later recursions under the shared policy that stand
-/// beside rows of the first.
+/// Where row i of a pass leaves a key that nobody wants.
 int32_t Scheduler::scratch_slot(int32_t i) const {
   return i / config_.block_size * config_.block_stride * config_.block_size + i % config_.block_size;
 }
 
-/// Sizes, and the block tables side by side.
-void Scheduler::finish_plan(bool outside) {
-  const bool by_slot = !outside && config_.key_policy == KeyPolicy::hybrid;
-  plan_.block_size = by_slot ? 1 : block_size(outside ? 0 : 1);
+/// Sizes. `block_size`: tokens in a block of the groups' tables.
+void Scheduler::finish_plan(bool outside, int32_t block_size) {
+  plan_.block_size = block_size;
   for (size_t g = 0; g < plan_.groups.size(); ++g) {
     plan_.max_rows = std::max(plan_.max_rows, plan_.start[g + 1] - plan_.start[g]);
-    plan_.max_keys = std::max(plan_.max_keys, plan_.visible[static_cast<size_t>(plan_.start[g + 1]) - 1]);
+    plan_.max_keys = std::max(plan_.max_keys, plan_.keys_of_group(g));
   }
-  plan_.blocks_per_group = 0;
+  plan_.blocks_per_group = static_cast<int32_t>(blocks_of(plan_.max_keys, block_size));
   if (outside && !config_.layers_outside_block) {
-    plan_.block_table.clear();
-    return;
-  }
-  plan_.blocks_per_group = static_cast<int32_t>(blocks_of(plan_.max_keys, plan_.block_size));
-  plan_.block_table.resize(plan_.groups.size() * static_cast<size_t>(plan_.blocks_per_group));
-  for (size_t g = 0; g < plan_.groups.size(); ++g) {
-    const Sequence& s = *plan_.groups[g];
-    const int32_t list = outside ? 0 : config_.key_policy == KeyPolicy::shared ? 1 : s.recursion;
-    const KeyList& keys = s.keys[static_cast<size_t>(list)];
-    const std::vector<int32_t>& table = by_slot ? keys.visible_slots : keys.blocks;
-    const int64_t n = std::min<int64_t>(plan_.blocks_per_group, static_cast<int64_t>(table.size()));
-    const auto row = plan_.block_table.begin() + static_cast<int64_t>(g) * plan_.blocks_per_group;
-    std::fill(std::copy_n(table.begin(), n, row), row + plan_.blocks_per_group, 0);
+    plan_.blocks_per_group = 0;
+    plan_.table.clear();
   }
 }
 

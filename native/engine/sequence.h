@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -51,11 +52,15 @@ struct KeyList {
 /// A token on its way through the model.
 struct InFlight {
   int32_t position = 0;
-  int32_t slot = 0;    ///< its row of the stream buffer
-  int32_t depth = 0;   ///< recursions run
-  int32_t target = 0;  ///< token choice: recursions it will run
-  int32_t rank = 0;    ///< place among the keys of recursion 1
-  double gate = 0;     ///< token choice: of its exit
+  int32_t slot = 0;          ///< its row of the stream buffer
+  int32_t depth = 0;         ///< recursions run
+  int32_t target = 0;        ///< token choice: recursions it will run
+  int32_t rank = 0;          ///< place among the keys of recursion 1
+  double gate = 0;           ///< token choice: of its exit
+  int32_t outside_slot = 0;  ///< of its keys under the layers outside the block
+  // In the next pass of the block, once the sequence is `placed`.
+  int32_t visible = 0;     ///< keys that it sees
+  int32_t cache_slot = 0;  ///< of its own key; -1: nobody wants it
 };
 
 /// Where the tokens in flight are, all of a sequence together: later tokens see the keys of earlier ones at the same
@@ -69,7 +74,11 @@ enum class Phase : uint8_t {
 
 struct Sequence {
   Sequence(Request r, int32_t recursions, uint64_t arrived)
-      : request(std::move(r)), arrival(arrived), tokens(request.prompt), keys(static_cast<size_t>(recursions) + 1) {}
+      : request(std::move(r)),
+        arrival(arrived),
+        tokens(request.prompt),
+        keys(static_cast<size_t>(recursions) + 1),
+        prefix_keys(keys.size()) {}
 
   Request request;
   uint64_t arrival;             ///< numbers requests in the order in which they came
@@ -77,11 +86,12 @@ struct Sequence {
   int32_t entered = 0;          ///< tokens that have been in flight, or are
   int32_t counted = 0;          ///< tokens in the statistics; a recomputed token counts once
   Phase phase = Phase::waiting;
-  bool aborted = false;
-  std::vector<KeyList> keys;    ///< [0]: layers outside the block; [r]: the block at recursion r
-  std::vector<InFlight> rows;   ///< tokens in flight, in position order
-  std::vector<int32_t> active;  ///< indices of `rows`
+  std::optional<FinishReason> ending;  ///< abort or error: it ends before anything else is planned
+  std::vector<KeyList> keys;           ///< [0]: layers outside the block; [r]: the block at recursion r
+  std::vector<InFlight> rows;          ///< tokens in flight, in position order
+  std::vector<int32_t> active;         ///< indices of `rows`
   int32_t recursion = 0;
+  bool placed = false;  ///< phase block: the active rows have a place for the keys of `recursion`
 
   // What the prefix cache is told and asked (prefix_cache.h), in chunks of tokens.
   std::vector<uint64_t> chunk_hashes;  ///< of the tokens up to the end of every full chunk, as far as needed so far

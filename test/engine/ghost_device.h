@@ -197,8 +197,8 @@ class GhostDevice {
     std::vector<Tag> tags;
     for (int32_t j = 0; j < plan.visible[i]; ++j) {
       EXPECT_LT(j / plan.block_size, plan.blocks_per_group);
-      const size_t at = g * static_cast<size_t>(plan.blocks_per_group) + static_cast<size_t>(j / plan.block_size);
-      tags.push_back(keys_[plan.block_table[at] * plan.block_size + j % plan.block_size]);
+      EXPECT_LT(j / plan.block_size, plan.blocks_of_group(g));
+      tags.push_back(keys_[plan.table[g][j / plan.block_size] * plan.block_size + j % plan.block_size]);
     }
     EXPECT_LE(plan.visible[i], plan.max_keys);
     return tags;

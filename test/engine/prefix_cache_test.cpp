@@ -17,17 +17,14 @@ class Prefixes : public testing::Test {
     node.parent = parent;
     node.routing = routing;
     node.hash = hash(parent, tokens, routing);
-    node.tokens = tokens;
-    node.depths = {1, 2};
+    node.chunk = 2;
+    node.lists = 1;
     const int32_t block = pool.take();
-    node.blocks = {{block}};
+    node.contents = {tokens[0], tokens[1], 1, 2, 1, block};
     if (parent != nullptr) cache.add_user(*parent);
     PrefixNode* told = cache.insert(std::move(node));
     if (parent != nullptr) cache.remove_user(*parent);
-    if (told != nullptr) {
-      cache.add_user(*told);
-      cache.remove_user(*told);
-    }
+    if (told != nullptr) cache.remove_user(*told);
     pool.give_back(block);
     return told;
   }
@@ -61,7 +58,7 @@ TEST_F(Prefixes, AnEqualHashIsNoProof) {
   const std::vector<int32_t> others = {5, 6};
   EXPECT_EQ(cache.find(node->hash, nullptr, {0.5, 3}, others.data()), nullptr);
   PrefixNode clash = *node;
-  clash.tokens = others;
+  clash.contents[0] = others[0];
   EXPECT_EQ(cache.insert(clash), nullptr);
   EXPECT_EQ(find(nullptr, {1, 2}), node);
   EXPECT_EQ(pool.cached(), 1) << "what was not inserted keeps nothing";
@@ -99,7 +96,7 @@ TEST_F(Prefixes, EvictsNothingThatIsInUse) {
 TEST_F(Prefixes, ClearGivesEverythingBackButWhatSequencesUse) {
   PrefixNode* const root = tell(nullptr, {1, 2});
   tell(root, {3, 4});
-  const int32_t block = root->blocks[0][0];
+  const int32_t block = root->blocks(0)[0];
   pool.share(block);
   cache.add_user(*root);
   cache.clear();

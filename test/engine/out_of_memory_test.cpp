@@ -1,0 +1,225 @@
+// The host runs out of memory at any moment: every allocation of a small run fails in turn, once or for a while. Every
+// request ends all the same, with what it gets alone or with OUT_OF_MEMORY, and nothing is lost. Must not know where
+// the engine allocates.
+#include <cstdlib>
+#include <new>
+
+#include "test/engine/ghost_device.h"
+
+namespace {
+
+// Of the allocations while `counting`, those from `fail_from` to `fail_to` fail.
+bool counting = false;
+int64_t allocations = 0, fail_from = 0, fail_to = 0;
+
+void* allocate(size_t bytes) {
+  if (counting) {
+    ++allocations;
+    if (allocations >= fail_from && allocations < fail_to) throw std::bad_alloc();
+  }
+  void* pointer = std::malloc(bytes > 0 ? bytes : 1);
+  if (pointer == nullptr) throw std::bad_alloc();
+  return pointer;
+}
+
+}  // namespace
+
+void* operator new(size_t bytes) {
+  return allocate(bytes);
+}
+void* operator new[](size_t bytes) {
+  return allocate(bytes);
+}
+void operator delete(void* pointer) noexcept {
+  std::free(pointer);
+}
+void operator delete[](void* pointer) noexcept {
+  std::free(pointer);
+}
+void operator delete(void* pointer, size_t) noexcept {
+  std::free(pointer);
+}
+void operator delete[](void* pointer, size_t) noexcept {
+  std::free(pointer);
+}
+
+namespace mor::test {
+namespace {
+
+/// Whether `call` came to its end; what it allocates counts.
+template <class Call>
+bool survives(const Call& call) {
+  counting = true;
+  try {
+    call();
+    counting = false;
+    return true;
+  } catch (const std::bad_alloc&) {
+    counting = false;
+    return false;
+  }
+}
+
+SchedulerConfig tight_config(KeyPolicy policy) {
+  SchedulerConfig c;
+  c.recursions = 2;
+  c.depth_source = DepthSource::score_per_recursion;
+  c.key_policy = policy;
+  c.runs_all = {true, false};
+  c.blocks = 20;
+  c.scratch_blocks = policy == KeyPolicy::shared ? 4 : 0;
+  c.block_size = c.outside_block_size = 2;
+  c.block_stride = c.outside_block_stride = 2;
+  c.max_batch_size = 2;
+  c.max_sequences = 3;
+  c.prefill_chunk = 5;
+  return c;
+}
+
+/// Requests that share beginnings in a cache that does not hold all of them; one is aborted, and one of high priority
+/// displaces others.
+class Traffic {
+ public:
+  explicit Traffic(KeyPolicy policy) : config_(tight_config(policy)), scheduler_(config_), device_(config_, 3) {
+    for (uint64_t id = 0; id < 6; ++id) {
+      Request r;
+      r.id = id;
+      r.seed = id % 2;
+      r.prompt = {1, 2, 3, 4, static_cast<int32_t>(id / 2)};
+      r.max_tokens = 8;
+      r.priority = id == 4 ? 1 : 0;
+      r.score_threshold = 0.5;
+      r.max_recursions = 2;
+      requests_.push_back(r);
+    }
+  }
+
+  void go() {
+    std::vector<EngineEvent> events;
+    for (size_t step = 0; step < 12 || scheduler_.unfinished(); ++step) {
+      ASSERT_LT(step, 1000u) << "it does not come to an end";
+      if (step % 2 == 0 && step / 2 < requests_.size()) submit(step / 2);
+      if (step == 5) scheduler_.abort(1);
+      step_once(events);
+      if (testing::Test::HasFailure()) return;
+    }
+    check(events);
+  }
+  int64_t preemptions() const { return scheduler_.stats().preemptions; }
+  int64_t hits() const { return scheduler_.stats().prefix_hit_tokens; }
+  size_t failed() const { return failed_; }
+
+ private:
+  void submit(size_t i) {
+    Request copy = requests_[i];
+    if (!survives([&] { scheduler_.submit(std::move(copy)); })) refused_.insert(i);
+  }
+  /// As Engine::step does it.
+  void step_once(std::vector<EngineEvent>& events) {
+    const bool stages = survives([&] {
+      scheduler_.begin_step(events);
+      run(scheduler_.plan_entry(), &GhostDevice::run_entry, [&](const auto& o) { scheduler_.commit_entry(o); });
+      run(scheduler_.plan_block(), &GhostDevice::run_block, [&](const auto& o) { scheduler_.commit_block(o); });
+      run(scheduler_.plan_exit(), &GhostDevice::run_exit, [&](const auto& o) { scheduler_.commit_exit(o, events); });
+    });
+    if (!stages) survives([&] { scheduler_.fail_running(ErrorCode::OUT_OF_MEMORY, "the host has no memory left"); });
+    survives([&] { scheduler_.begin_step(events); });
+  }
+  template <class Commit>
+  void run(const StagePlan* plan, StageOutcome (GhostDevice::*stage)(const StagePlan&), const Commit& commit) {
+    if (plan == nullptr) return;
+    counting = false;
+    const StageOutcome outcome = (device_.*stage)(*plan);
+    counting = true;
+    scheduler_.prepare();
+    commit(outcome);
+  }
+  void check(const std::vector<EngineEvent>& events) {
+    std::map<uint64_t, int32_t> tokens;
+    std::set<uint64_t> ended;
+    for (const EngineEvent& event : events) {
+      ASSERT_EQ(ended.count(event.request), 0u);
+      const Request& request = requests_[event.request];
+      if (event.kind == EngineEvent::Kind::token) {
+        EXPECT_EQ(event.token, device_.token(request, tokens[event.request]++));
+        continue;
+      }
+      ended.insert(event.request);
+      if (event.reason == FinishReason::length) {
+        EXPECT_EQ(tokens[event.request], request.max_tokens);
+      } else if (event.reason == FinishReason::abort) {
+        EXPECT_EQ(event.request, 1u);
+      } else {
+        EXPECT_EQ(event.reason, FinishReason::error);
+        EXPECT_EQ(event.code, ErrorCode::OUT_OF_MEMORY);
+        EXPECT_EQ(event.message, "the host has no memory left");
+        ++failed_;
+      }
+    }
+    for (uint64_t id = 0; id < requests_.size(); ++id)
+      EXPECT_NE(ended.count(id), refused_.count(id)) << "request " << id;
+    failed_ += refused_.size();
+    const SchedulerStats stats = scheduler_.stats();
+    EXPECT_EQ(stats.blocks_used, 0);
+    EXPECT_EQ(stats.running + stats.waiting, 0);
+    scheduler_.forget_prefixes();
+    EXPECT_EQ(scheduler_.stats().blocks_cached, 0);
+    // Every row of the stream is free again: more requests than fit, each with a prompt that takes the whole budget.
+    fail_from = fail_to = 0;
+    for (uint64_t id = 100; id < 106; ++id) {
+      Request r;
+      r.id = id;
+      r.prompt = {9, 8, 7, 6, 5};
+      r.max_tokens = 3;
+      r.max_recursions = 2;
+      scheduler_.submit(r);
+    }
+    std::vector<EngineEvent> later;
+    for (int step = 0; scheduler_.unfinished(); ++step) {
+      ASSERT_LT(step, 1000);
+      step_once(later);
+    }
+    EXPECT_EQ(later.size(), 6u * 4);
+  }
+
+  SchedulerConfig config_;
+  Scheduler scheduler_;
+  GhostDevice device_;
+  std::vector<Request> requests_;
+  std::set<size_t> refused_;
+  size_t failed_ = 0;
+};
+
+class OutOfMemory : public testing::TestWithParam<KeyPolicy> {};
+
+TEST_P(OutOfMemory, AtAnyAllocationLosesNothing) {
+  allocations = fail_from = fail_to = 0;
+  Traffic whole(GetParam());
+  whole.go();
+  EXPECT_EQ(whole.failed(), 0u);
+  EXPECT_GT(whole.preemptions(), 0);
+  EXPECT_GT(whole.hits(), 0);
+  const int64_t all = allocations;
+  EXPECT_GT(all, 100);
+  for (const int64_t failures : {1, 3, 40})
+    for (int64_t first = 1; first <= all; ++first) {
+      SCOPED_TRACE(concat("allocations ", first, " to ", first + failures - 1, " of ", all));
+      allocations = 0;
+      fail_from = first;
+      fail_to = first + failures;
+      Traffic traffic(GetParam());
+      traffic.go();
+      if (testing::Test::HasFailure()) return;
+    }
+}
+
+INSTANTIATE_TEST_SUITE_P(All, OutOfMemory,
+                         testing::Values(KeyPolicy::recursion_wise, KeyPolicy::shared, KeyPolicy::hybrid),
+                         [](const auto& info) {
+                           return info.param == KeyPolicy::recursion_wise ? "recursion_wise"
+                                  : info.param == KeyPolicy::shared       ? "shared"
+                                                                          : "hybrid";
+                         });
+
+}  // namespace
+}  // namespace mor::test

@@ -1,0 +1,137 @@
+// The scheduler at a steady load of decoding sequences: its boundary stages run when that pays, and planning a step
+// takes microseconds. Must not know of models.
+#include <chrono>
+#include <cstdio>
+
+#include "test/engine/ghost_device.h"
+
+namespace mor::test {
+namespace {
+
+/// Decoding at a steady load with depths uniform in 1 .. N: what passes would cost, and what the scheduler costs.
+struct SteadyLoad {
+  double share_of_ideal = 0;     ///< cost of a token in full batches of both kinds, against its cost here
+  double passes_a_boundary = 0;  ///< of the block
+  double microseconds = 0;       ///< of the scheduler alone, a step: the median, since others may be running
+  double prepared = 0;           ///< of them while the device works
+};
+
+SteadyLoad decode_at_steady_load(int32_t recursions, double block_cost, double boundary_cost, int32_t batch,
+                                 int32_t requests, int32_t block_size = 8, bool prefix_cache = true) {
+  SchedulerConfig c;
+  c.prefix_cache = prefix_cache;
+  c.recursions = recursions;
+  c.depth_source = DepthSource::chosen_at_entry;
+  c.runs_all.assign(static_cast<size_t>(recursions), true);
+  c.blocks = 400000;
+  c.block_size = c.outside_block_size = block_size;
+  c.block_stride = c.outside_block_stride = 4;
+  c.max_batch_size = batch;
+  c.max_sequences = 2 * batch;
+  c.prefill_chunk = 1 << 20;
+  c.block_cost = block_cost;
+  c.boundary_cost = boundary_cost;
+  Scheduler scheduler(c);
+  const GhostDevice hash(c, 3);
+  for (int32_t id = 0; id < requests; ++id) {
+    Request r;
+    r.id = static_cast<uint64_t>(id);
+    r.seed = r.id;
+    r.prompt.assign(1000, id);
+    r.max_tokens = 1000;
+    r.max_recursions = recursions;
+    scheduler.submit(std::move(r));
+  }
+  double cost = 0, tokens = 0, depths = 0, passes = 0, boundaries = 0;
+  using Clock = std::chrono::steady_clock;
+  Clock::duration spent{}, preparing{};
+  std::vector<double> microseconds, prepared;
+  const auto timed = [&](const auto& call) {
+    const Clock::time_point begin = Clock::now();
+    const auto result = call();
+    spent += Clock::now() - begin;
+    return result;
+  };
+  const auto prepare = [&] {
+    const Clock::duration before = spent;
+    timed([&] { return scheduler.prepare(), 0; });
+    preparing += spent - before;
+  };
+  StageOutcome outcome;
+  std::vector<EngineEvent> events;
+  constexpr int kStart = 100, kSteps = 500;
+  for (int step = 0; step < kStart + kSteps; ++step) {
+    const double counts = step >= kStart ? 1 : 0;
+    spent = preparing = {};
+    events.clear();
+    scheduler.begin_step(events);
+    if (const StagePlan* plan = timed([&] { return scheduler.plan_entry(); })) {
+      outcome.gate.assign(plan->slot.size(), 1);
+      outcome.depth.clear();
+      for (size_t g = 0; g < plan->groups.size(); ++g)
+        for (int32_t i = plan->start[g]; i < plan->start[g + 1]; ++i) {
+          const double u = hash.random(plan->groups[g]->request, plan->position[static_cast<size_t>(i)], 1);
+          outcome.depth.push_back(1 + static_cast<int32_t>(u * recursions));
+        }
+      prepare();
+      timed([&] { return scheduler.commit_entry(outcome), 0; });
+    }
+    if (timed([&] { return scheduler.plan_block(); }) != nullptr) {
+      cost += counts * block_cost;
+      passes += counts;
+      prepare();
+      timed([&] { return scheduler.commit_block(outcome), 0; });
+    }
+    if (const StagePlan* plan = timed([&] { return scheduler.plan_exit(); })) {
+      const double rows = static_cast<double>(plan->sampled.size());
+      cost += counts * boundary_cost * std::max(1.0, rows / batch);
+      boundaries += counts;
+      tokens += counts * rows;
+      for (const Sequence* s : plan->sampled) depths += counts * s->rows.back().depth;
+      outcome.token.assign(plan->sampled.size(), 1);
+      outcome.logprob.assign(plan->sampled.size(), 0);
+      prepare();
+      timed([&] { return scheduler.commit_exit(outcome, events), 0; });
+    }
+    if (step < kStart) continue;
+    microseconds.push_back(std::chrono::duration<double, std::micro>(spent).count());
+    prepared.push_back(std::chrono::duration<double, std::micro>(preparing).count());
+  }
+  std::sort(microseconds.begin(), microseconds.end());
+  std::sort(prepared.begin(), prepared.end());
+  const double ideal = (boundary_cost + depths / tokens * block_cost) / batch;
+  return {ideal / (cost / tokens), passes / boundaries, microseconds[kSteps / 2], prepared[kSteps / 2]};
+}
+
+/// Shapes of mor.md section 1: layers of the block, and the head in units of a layer.
+TEST(Scheduler, KeepsTheDepthSavingInABatchOfEqualSize) {
+  struct Shape {
+    int32_t recursions;
+    double block, head;
+  };
+  for (const Shape shape : {Shape{2, 15, 4.8}, Shape{3, 10, 4.8}, Shape{4, 8, 4.8}}) {
+    for (const int32_t requests : {64, 512}) {
+      const SteadyLoad load = decode_at_steady_load(shape.recursions, shape.block, 2 + shape.head, 64, requests);
+      std::printf("N = %d, %3d requests: %.1f%% of ideal, %.1f passes a boundary\n", shape.recursions, requests,
+                  100 * load.share_of_ideal, load.passes_a_boundary);
+      // With no request waiting, a queue at the boundary costs rows of the block.
+      EXPECT_GT(load.share_of_ideal, requests > 64 ? 0.95 : 0.75);
+    }
+  }
+}
+
+/// The bound is loose, for machines that do other things too; the figure is printed.
+TEST(Scheduler, PlansAStepOf256SequencesInMicroseconds) {
+  for (const int32_t block_size : {8, 16})
+    for (const bool prefix_cache : {false, true}) {
+      const SteadyLoad load = decode_at_steady_load(3, 10, 6.8, 256, 256, block_size, prefix_cache);
+      std::printf(
+          "%.1f us a step with 256 sequences of 1000 to 2000 tokens, %.1f of them while the device works; block size "
+          "%d, prefix cache %s\n",
+          load.microseconds, load.prepared, block_size, prefix_cache ? "on" : "off");
+      EXPECT_LT(load.microseconds, 1000);
+    }
+}
+
+}  // namespace
+}  // namespace mor::test
