@@ -9,16 +9,19 @@ import { type GenerateOptions, resolveGenerateOptions } from './sampling.js'
 import { packPrompt } from './tokens.js'
 
 export interface EngineOptions {
-  /** Most decoding sequences in one step; others wait their turn. Default 64. */
+  /**
+   * Most decoding sequences in one pass of the shared block; others wait their turn. With a router up to twice as many run
+   * at a time. Default 64.
+   */
   maxBatchSize?: number
   /**
-   * Most prompt tokens in one step, beside them. More gives long prompts their first token sooner, less keeps the tokens
-   * of others coming evenly. Default 256.
+   * Most prompt tokens under way at a time, beside them. More gives long prompts their first token sooner, less keeps the
+   * tokens of others coming evenly. Default 256.
    */
   prefillChunk?: number
   /**
-   * Memory for keys and values. Default: room for eight sequences of full context in a cache without recursions, at most a
-   * quarter of the device's memory.
+   * Bytes for keys and values, rounded down to whole blocks. Default 0: room for eight sequences of full context in a cache
+   * without recursions, at most a quarter of the memory that the device has in all.
    */
   kvCacheBytes?: number
   /** Keep the keys of finished requests for others that begin alike, until room is needed. Default true. */

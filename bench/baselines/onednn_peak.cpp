@@ -20,6 +20,7 @@
 #include <cstring>
 #include <functional>
 #include <memory>
+#include <numeric>
 #include <oneapi/dnnl/dnnl.hpp>
 #include <random>
 #include <stdexcept>
@@ -148,9 +149,9 @@ std::uint64_t read_all(const void* data, std::size_t bytes) {
         }
 #endif
       }
-    std::uint64_t words[sizeof sums / (sizeof(std::uint64_t))];
+    std::uint64_t words[64];
     std::memcpy(words, sums, sizeof sums);
-    for (const std::uint64_t word : words) folded ^= word;
+    for (std::size_t i = 0; i < sizeof sums / 8; ++i) folded ^= words[i];
   }
   return folded;
 }
@@ -190,7 +191,7 @@ void measure_matmul(int threads, double seconds) {
 // The best of several ways to read: which one it is depends on the processor.
 void measure_bandwidth(int threads, double seconds) {
   const Buffer data = allocate(kBandwidthBytes);
-  fill_normal_bf16(data.get(), kBandwidthBytes / 2, 3);
+  std::iota(static_cast<std::uint64_t*>(data.get()), static_cast<std::uint64_t*>(data.get()) + kBandwidthBytes / 8, 1);
   volatile std::uint64_t sink = 0;
   Summary best{};
   std::string best_walk;

@@ -41,7 +41,6 @@ export async function benchGenerate(rounds: number): Promise<Report> {
   try {
     buildCeilings()
     installNodeLlamaCpp()
-    const before = measureReadBandwidth()
     const { ours, oursMor, rival } = await startContenders(folder)
     const series = {
       vanilla: newSeries(ours, 1, { name: 'vanilla' }),
@@ -60,10 +59,13 @@ export async function benchGenerate(rounds: number): Promise<Report> {
       one.tokensPerSecond.length = 0 // that was the warm-up
       one.eventLoopDelays.length = 0
     }
-    for (let round = 0; round < rounds; round++) for (const one of Object.values(series)) await runRound(one)
+    const bandwidths: number[] = []
+    for (let round = 0; round < rounds; round++) {
+      bandwidths.push(measureReadBandwidth().median) // a shared machine's memory is not equally fast from minute to minute
+      for (const one of Object.values(series)) await runRound(one)
+    }
     await Promise.all([ours.end(), oursMor.end(), rival.end()])
-    const after = measureReadBandwidth()
-    reportAll(report, series, [before.median, after.median])
+    reportAll(report, series, bandwidths)
     return report
   } finally {
     rmSync(folder, { recursive: true, force: true })
@@ -112,7 +114,7 @@ function reportAll(report: Report, series: Record<string, Series>, bandwidths: n
       .flatMap(([, { eventLoopDelays }]) => eventLoopDelays)
   report.figure('event_loop_delay_p99', ofContender(false), 'ms', 'while generating')
   report.figure('node_llama_cpp_event_loop_delay_p99', ofContender(true), 'ms', 'while generating')
-  report.figure('read_bandwidth', bandwidths, 'GB/s', '512 MiB, all threads; before and after')
+  report.figure('read_bandwidth', bandwidths, 'GB/s', '512 MiB, all threads; before each round')
   report.figure('vanilla_bytes_per_token', [bytesPerToken(vanilla, 1) / 1e6], 'MB', 'weights and keys/values, bf16')
   report.figure(
     'greedy_tokens_equal',
@@ -122,10 +124,12 @@ function reportAll(report: Report, series: Record<string, Series>, bandwidths: n
   )
 
   const rate = (name: string): number => median(series[name]!.tokensPerSecond)
-  const read = (rate('vanilla') * bytesPerToken(vanilla, 1)) / 1e9
+  const read = series.vanilla!.tokensPerSecond.map(
+    (r, round) => (r * bytesPerToken(vanilla, 1)) / 1e9 / bandwidths[round]!,
+  )
   report.ratio('vanilla_vs_node_llama_cpp', rate('vanilla') / rate('node_llama_cpp'), '1 sequence')
   report.ratio('vanilla_vs_node_llama_cpp_8', rate('vanilla_8') / rate('node_llama_cpp_8'), `${many} sequences`)
-  report.ratio('of_bandwidth', read / Math.max(...bandwidths), 'bytes read per second / read_bandwidth; 1 sequence')
+  report.ratio('of_bandwidth', median(read), 'bytes read per second / read_bandwidth, round by round; 1 sequence')
   reportDepth(report, series)
 }
 

@@ -70,7 +70,7 @@ constexpr int64_t kDotRows = 3, kDotColumns = 3;
 template <int64_t M>
 constexpr int64_t kWalks = M == 1 ? 1 : kDotColumns;
 template <int64_t M>
-constexpr int64_t kFetchAhead = M == 1 ? 3072 : 8192;
+constexpr int64_t kFetchAhead = M == 1 ? 6144 : 8192;
 
 /// Which rows of x and of weight meet.
 template <class T>

@@ -1,12 +1,27 @@
-// What the tests of the real addon share: tiny models of every kind, and programs that run it in processes and threads
-// of their own. Must not hold any expectation.
+// What the tests of the real addon share: tiny models of every kind, objects and files that go when a test file ends, and
+// programs that run it in processes and threads of their own. Must not hold any expectation.
 import { spawn } from 'node:child_process'
+import { randomUUID } from 'node:crypto'
+import { mkdirSync, rmSync } from 'node:fs'
 import { createRequire } from 'node:module'
-import { resolve } from 'node:path'
+import { tmpdir } from 'node:os'
+import { join, resolve } from 'node:path'
+import { afterAll, beforeAll } from 'vitest'
 import { resolveConfig } from '../../lib/config.js'
 import { toNativeConfig } from '../../lib/config_native.js'
-import type { NativeAddon, NativeEngineOptions, NativeGenerateParams, NativeTrainerOptions } from '../../lib/native.js'
+import type {
+  DType,
+  NativeAddon,
+  NativeConfig,
+  NativeEngineOptions,
+  NativeGenerateParams,
+  NativeModel,
+  NativeTrainer,
+  NativeTrainerOptions,
+  SafetensorsFloat,
+} from '../../lib/native.js'
 import { loadNative } from '../../lib/native_loader.js'
+import { buildSafetensorsHeader, readSafetensorsFile } from '../../lib/safetensors.js'
 
 // Threads that wait for each other by spinning make no progress where others need the cores, as in a test run.
 process.env.OMP_WAIT_POLICY ??= 'passive'
@@ -99,6 +114,62 @@ export const forwardOptions = { routing: 'topk', routerThreshold: 0.5, maxRecurs
 /** Token ids with a pattern that a model can learn. */
 export function patternTokens(count: number): Int32Array {
   return Int32Array.from({ length: count }, (_, i) => (i * 5) % 13)
+}
+
+/** For one test file: models and trainers on the CPU, and a folder. After its last test all are gone. */
+export function addonFixture() {
+  const folder = join(tmpdir(), `mor-addon-${randomUUID()}`)
+  const open: { dispose(): void }[] = []
+  beforeAll(() => {
+    mkdirSync(folder)
+  })
+  afterAll(() => {
+    for (const object of open) object.dispose()
+    rmSync(folder, { recursive: true })
+  })
+
+  async function newModel(config: NativeConfig, dtype: DType = 'float32', seed = 1): Promise<NativeModel> {
+    const model = await addon.createModel(config, { device: 'cpu', dtype, threads: 0 })
+    open.push(model)
+    await model.init(seed)
+    return model
+  }
+
+  async function newTrainer(model: NativeModel, options = trainerOptions): Promise<NativeTrainer> {
+    const trainer = await addon.createTrainer(model, options)
+    open.push(trainer)
+    return trainer
+  }
+
+  return { folder, newModel, newTrainer }
+}
+
+export const tinyStep = (trainer: NativeTrainer) => trainer.step(patternTokens(4 * 17), 2, 2, 16)
+export const slowStep = (trainer: NativeTrainer) => trainer.step(patternTokens(4 * (slowLength + 1)), 1, 4, slowLength)
+export const forward = (model: NativeModel) => model.forward(patternTokens(24), 2, 12, forwardOptions)
+
+export type Named = { name: string; shape: number[] }
+
+/** Tensors of a model, or of another object with its `write`, all in one dtype. */
+export async function writeFile(
+  target: { write(path: string, header: Uint8Array, names: string[], dtypes: ('F32' | 'BF16')[]): Promise<void> },
+  tensors: Named[],
+  dtype: 'F32' | 'BF16',
+  path: string,
+): Promise<void> {
+  const header = buildSafetensorsHeader(tensors.map(({ name, shape }) => ({ name, shape, dtype })))
+  await target.write(
+    path,
+    header,
+    tensors.map(({ name }) => name),
+    tensors.map(() => dtype),
+  )
+}
+
+/** All tensors of a file, as `read` takes them. */
+export async function filesToRead(path: string) {
+  const { tensors } = await readSafetensorsFile(path)
+  return [{ path, tensors: tensors.map((tensor) => ({ ...tensor, dtype: tensor.dtype as SafetensorsFloat })) }]
 }
 
 /**

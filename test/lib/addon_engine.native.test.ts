@@ -1,0 +1,149 @@
+// The real addon's engines: events that say what a forward pass says, errors, aborts, and how engines end.
+// Must not know of files. The addon must have been built.
+import { describe, expect, it, vi } from 'vitest'
+import { errorCodes } from '../../lib/errors.js'
+import { eventKind, eventStride, type NativeModel } from '../../lib/native.js'
+import {
+  addon,
+  addonFixture,
+  configs,
+  engineOptions,
+  forwardOptions,
+  generateParams,
+  nativeConfig,
+  patternTokens,
+  slowConfig,
+  slowStep,
+  tinyStep,
+} from './addon_support.js'
+
+// A machine may be busy with much else.
+vi.setConfig({ testTimeout: 60_000 })
+
+const { newModel, newTrainer } = addonFixture()
+
+describe('engine', () => {
+  type Events = { id: number; kind: number; token: number; depth: number; logprob: number }[]
+
+  function collect(model: NativeModel, maxBatchSize = 4, kvCacheBytes = 0) {
+    const events: Events = []
+    const messages: string[] = []
+    const waiting: (() => void)[] = []
+    const onEvents = (packed: Float64Array, errors: string[] = []) => {
+      for (let i = 0; i < packed.length; i += eventStride) {
+        const [id, kind, token, depth, logprob] = packed.subarray(i, i + eventStride) as unknown as number[]
+        events.push({ id: id!, kind: kind!, token: token!, depth: depth!, logprob: logprob! })
+      }
+      messages.push(...errors)
+      for (const wake of waiting.splice(0)) wake()
+    }
+    const engine = addon.createEngine(model, { ...engineOptions, maxBatchSize, kvCacheBytes }, onEvents)
+    const until = async (done: () => boolean) => {
+      while (!done()) await new Promise<void>((resolve) => waiting.push(resolve))
+    }
+    const finished = (id: number) => events.some((event) => event.id === id && event.kind !== eventKind.token)
+    return { engine, events, messages, until, finished }
+  }
+
+  it('says what is taken and what to lower when the KV cache has no room', async () => {
+    const { engine, events, messages, until, finished } = collect(await newModel(nativeConfig('vanilla')), 1, 2 ** 50)
+    engine.submit(1, patternTokens(6), generateParams)
+    await until(() => finished(1))
+    expect(events).toMatchObject([{ kind: eventKind.error, token: errorCodes.indexOf('OUT_OF_MEMORY') }])
+    expect(messages[0]).toMatch(
+      /no room for a KV cache of \d+ bytes .*; lower kvCacheBytes. By purpose: parameters \d+ bytes \(less with a smaller model\)\.$/,
+    )
+  })
+
+  it.each(Object.keys(configs) as (keyof typeof configs)[])(
+    'generates greedily what forward says: %s',
+    async (name) => {
+      const config = nativeConfig(name)
+      const model = await newModel(config)
+      const trainer = await newTrainer(model)
+      for (let i = 0; i < 20; i++) await tinyStep(trainer)
+      const { engine, events, until, finished } = collect(model)
+      const prompt = patternTokens(6)
+      engine.submit(1, prompt, generateParams)
+      await until(() => finished(1))
+      const generated = events.filter(({ kind }) => kind === eventKind.token)
+      expect(generated).toHaveLength(8)
+      expect(events.at(-1)).toMatchObject({ id: 1, kind: eventKind.length })
+      const all = Int32Array.from([...prompt, ...generated.map(({ token }) => token)])
+      const { logits, depths } = await model.forward(all, 1, all.length, { ...forwardOptions, routing: 'threshold' })
+      generated.forEach(({ token, depth, logprob }, i) => {
+        const at = prompt.length + i - 1
+        const row = logits.subarray(at * config.vocabSize, (at + 1) * config.vocabSize)
+        expect(token).toBe(row.indexOf(Math.max(...row)))
+        expect(depth).toBe(depths[at])
+        const sum = row.reduce((total, value) => total + Math.exp(value - row[token]!), 0)
+        expect(logprob).toBeCloseTo(-Math.log(sum), 3)
+      })
+      const { depthHistogram, ...stats } = engine.stats()
+      expect(stats).toMatchObject({ running: 0, waiting: 0, tokensGenerated: 8, promptTokens: 6, kvBlocksUsed: 0 })
+      expect(stats.kvBlocksCached + stats.kvBlocksFree).toBe(stats.kvBlocksTotal)
+      expect(depthHistogram).toHaveLength(config.numRecursions)
+      expect(depthHistogram.reduce((sum, tokens) => sum + tokens)).toBe(6 + 8 - 1)
+      await engine.close()
+    },
+  )
+
+  it('tells what is wrong with a request in its own event, and goes on', async () => {
+    const model = await newModel(nativeConfig('expert choice'))
+    const { engine, events, messages, until, finished } = collect(model)
+    engine.submit(1, Int32Array.of(99), generateParams)
+    engine.submit(2, Int32Array.of(1), generateParams)
+    expect(() => engine.submit(2, Int32Array.of(1), generateParams)).toThrow('request 2 is under way already')
+    expect(() => engine.submit(3, Int32Array.of(1), { ...generateParams, topP: 2 })).toThrow(/topP .* got 2/)
+    await until(() => finished(1) && finished(2))
+    const error = events.find(({ id }) => id === 1)!
+    expect(error.kind).toBe(eventKind.error)
+    expect(errorCodes[error.token]).toBe('TOKEN_OUT_OF_RANGE')
+    expect(messages).toEqual([expect.stringMatching(/99.*47/)])
+    expect(events.at(-1)).toMatchObject({ id: 2, kind: eventKind.length })
+    await engine.close()
+  })
+
+  it('aborts before, during and after, and takes turns with training', async () => {
+    const model = await newModel(slowConfig)
+    const trainer = await newTrainer(model)
+    const { engine, events, until, finished } = collect(model, 1)
+    const long = { ...generateParams, maxTokens: 400 }
+    engine.submit(1, patternTokens(8), long)
+    engine.submit(2, patternTokens(8), long)
+    engine.abort(2)
+    engine.abort(77)
+    await until(() => events.some(({ kind }) => kind === eventKind.token))
+    await slowStep(trainer)
+    engine.abort(1)
+    await until(() => finished(1) && finished(2))
+    for (const id of [1, 2]) expect(events.filter((event) => event.id === id).at(-1)!.kind).toBe(eventKind.abort)
+    engine.abort(1)
+    const before = events.length
+    engine.submit(1, patternTokens(8), generateParams)
+    await until(() => events.slice(before).some(({ kind }) => kind === eventKind.length))
+    await engine.close()
+  })
+
+  it('ends its requests when it is closed or its model disposed', async () => {
+    const model = await newModel(slowConfig)
+    const long = { ...generateParams, maxTokens: 400 }
+    const closed = collect(model)
+    closed.engine.submit(1, patternTokens(8), long)
+    await closed.engine.close()
+    expect(closed.events.at(-1)).toMatchObject({ id: 1, kind: eventKind.abort })
+    expect(() => closed.engine.submit(2, patternTokens(8), long)).toThrow('the engine is disposed')
+    await closed.engine.close()
+
+    const orphan = collect(model)
+    orphan.engine.submit(1, patternTokens(8), long)
+    await orphan.until(() => orphan.events.length > 0)
+    orphan.engine.submit(2, patternTokens(8), long)
+    model.dispose()
+    await orphan.until(() => orphan.finished(1) && orphan.finished(2))
+    for (const { kind, token } of orphan.events.filter((event) => event.kind !== eventKind.token)) {
+      expect([kind, errorCodes[token]]).toEqual([eventKind.error, 'DISPOSED'])
+    }
+    await orphan.engine.close()
+  })
+})

@@ -1,0 +1,169 @@
+// The real addon's models: what they compute, weights to files and back, and what creating one refuses.
+// Must not know of trainers' state or of engines. The addon must have been built.
+import { existsSync, readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { describe, expect, it, vi } from 'vitest'
+import {
+  addon,
+  addonFixture,
+  configs,
+  filesToRead,
+  forward,
+  nativeConfig,
+  slowConfig,
+  tinyStep,
+  writeFile,
+} from './addon_support.js'
+
+// A machine may be busy with much else.
+vi.setConfig({ testTimeout: 60_000 })
+
+const { folder, newModel, newTrainer } = addonFixture()
+
+/** What asking for a GPU of a high index throws on this machine. */
+function noSuchGpu(): string {
+  const gpus = addon.devices().filter(({ type }) => type === 'cuda')
+  return gpus[0]!.id === 'cuda' ? gpus[0]!.code! : 'DEVICE_NOT_FOUND'
+}
+
+describe.each(Object.keys(configs) as (keyof typeof configs)[])('%s', (name) => {
+  const config = nativeConfig(name)
+
+  it('gives finite logits and a depth from 1 to N, the same whenever asked', async () => {
+    const model = await newModel(config)
+    const { logits, depths } = await forward(model)
+    expect(logits).toHaveLength(24 * config.vocabSize)
+    expect(logits.every(Number.isFinite)).toBe(true)
+    expect([...depths].every((depth) => depth >= 1 && depth <= config.numRecursions)).toBe(true)
+    if (config.router === null) expect(new Set(depths)).toEqual(new Set([config.numRecursions]))
+    expect((await forward(model)).logits).toEqual(logits)
+  })
+
+  it.each([
+    ['float32', 'F32'],
+    ['bfloat16', 'BF16'],
+  ] as const)('saves and loads %s weights bit for bit', async (dtype, fileDtype) => {
+    const model = await newModel(config, dtype)
+    const trainer = await newTrainer(model)
+    await tinyStep(trainer)
+    const path = join(folder, `weights-${fileDtype}.safetensors`)
+    await writeFile(model, model.parameters(), fileDtype, path)
+    const loaded = await newModel(config, dtype, 2)
+    await loaded.read(await filesToRead(path))
+    const bias = config.router?.balancing === 'loss_free' && dtype === 'bfloat16' // rounded in a BF16 file
+    if (!bias) expect((await forward(loaded)).logits).toEqual((await forward(model)).logits)
+    const again = join(folder, 'again.safetensors')
+    await writeFile(loaded, loaded.parameters(), fileDtype, again)
+    expect(readFileSync(again).equals(readFileSync(path))).toBe(true)
+  })
+})
+
+describe('reading', () => {
+  it('converts every file precision exactly as rounding says', async () => {
+    const config = nativeConfig('vanilla')
+    const values = [0, -0, 1, -2.5, 65504, 6.103515625e-5, 2 ** -24, -3 * 2 ** -24, 0.333251953125, Infinity]
+    const count = config.hiddenSize
+    const floats = Float32Array.from({ length: count }, (_, i) => values[i % values.length]!)
+    const halfBits = [0, 0x8000, 0x3c00, 0xc100, 0x7bff, 0x0400, 0x0001, 0x8003, 0x3555, 0x7c00]
+    const halves = Uint16Array.from({ length: count }, (_, i) => halfBits[i % halfBits.length]!)
+    const path = join(folder, 'half.bin')
+    writeFileSync(path, Buffer.concat([Buffer.alloc(3), Buffer.from(halves.buffer)])) // an odd offset is legal
+    const model = await newModel(config)
+    const tensor = { name: 'model.norm.weight', shape: [count] }
+    await model.read([{ path, tensors: [{ name: tensor.name, dtype: 'F16', offset: 3, bytes: 2 * count }] }])
+    const out = join(folder, 'norm.safetensors')
+    await writeFile(model, [tensor], 'F32', out)
+    const written = readFileSync(out).subarray(-4 * count)
+    expect(written.equals(Buffer.from(floats.buffer))).toBe(true)
+  })
+
+  it('refuses before it changes anything: sizes, names, truncated and missing files', async () => {
+    const model = await newModel(nativeConfig('vanilla'))
+    const before = (await forward(model)).logits
+    const path = join(folder, 'broken.safetensors')
+    await writeFile(model, model.parameters(), 'F32', path)
+    const files = await filesToRead(path)
+    const tensors = files[0]!.tensors
+    const last = tensors.at(-1)!
+    await model.init(9)
+    const other = (await forward(model)).logits
+    const refused = async (changed: typeof tensors, code: string, message: RegExp, at = path) => {
+      await expect(model.read([{ path: at, tensors: changed }])).rejects.toMatchObject({
+        code,
+        message: expect.stringMatching(message),
+      })
+      expect((await forward(model)).logits).toEqual(other)
+    }
+    await refused([...tensors.slice(0, -1), { ...last, bytes: last.bytes - 4 }], 'CHECKPOINT_INVALID', /\d+.*needs \d+/)
+    await refused([...tensors, { ...last, name: 'nobody' }], 'CHECKPOINT_INVALID', /no tensor 'nobody'/)
+    await refused(tensors, 'CHECKPOINT_MISSING', /does not exist/, join(folder, 'nowhere'))
+    truncateSync(path, statSync(path).size - 1)
+    await refused(tensors, 'CHECKPOINT_INVALID', /truncated/)
+    expect(before).not.toEqual(other)
+  })
+
+  it('stops when its signal aborts', async () => {
+    const model = await newModel(slowConfig)
+    const path = join(folder, 'large.safetensors')
+    await writeFile(model, model.parameters(), 'F32', path)
+    const files = await filesToRead(path)
+    const controller = new AbortController()
+    const many = Array.from({ length: 200 }, () => files[0]!)
+    const reading = model.read(many, controller.signal)
+    controller.abort()
+    await expect(reading).rejects.toMatchObject({ code: 'ABORTED' })
+    await expect(model.read(files, controller.signal)).rejects.toMatchObject({ code: 'ABORTED' })
+    await model.read(files, new AbortController().signal)
+  })
+})
+
+describe('writing', () => {
+  it("says the system's reason and leaves no partial file", async () => {
+    const model = await newModel(nativeConfig('vanilla'))
+    const write = (path: string) => writeFile(model, model.parameters(), 'F32', path)
+    await expect(write(join(folder, 'no', 'folder'))).rejects.toMatchObject({
+      code: 'IO_ERROR',
+      message: expect.stringMatching(/cannot create .*No such file or directory/),
+    })
+    await expect(write('/dev/full')).rejects.toMatchObject({
+      code: 'IO_ERROR',
+      message: expect.stringMatching(/No space left on device; free some space/),
+    })
+    expect(existsSync('/dev/full')).toBe(true)
+    const path = join(folder, 'partial.safetensors')
+    const parameters = model.parameters()
+    await expect(model.write(path, new Uint8Array(8), ['nobody'], ['F32'])).rejects.toMatchObject({
+      code: 'INVALID_ARGUMENT',
+    })
+    expect(existsSync(path)).toBe(false)
+    expect(parameters.length).toBeGreaterThan(0)
+  })
+})
+
+describe('bad input', () => {
+  const config = nativeConfig('expert choice')
+  const options = { device: 'cpu', dtype: 'float32', threads: 0 } as const
+
+  it.each<[string, unknown, unknown, string, RegExp]>([
+    ['no config', undefined, options, 'INVALID_CONFIG', /config must be an object, got undefined/],
+    ['a float', { ...config, hiddenSize: 1.5 }, options, 'INVALID_CONFIG', /hiddenSize must be an integer .* got 1.5/],
+    [
+      'a wrong name',
+      { ...config, sharing: 'x' },
+      options,
+      'INVALID_CONFIG',
+      /sharing must be one of 'cycle'.* got 'x'/,
+    ],
+    ['depth', { ...config, numHiddenLayers: 6 }, options, 'INVALID_CONFIG', /6 .*nearest valid depths: 5 and 8/],
+    ['NaN', { ...config, ropeTheta: Number.NaN }, options, 'INVALID_CONFIG', /ropeTheta must be a number .* got nan/],
+    ['dtype', config, { ...options, dtype: 'int8' }, 'INVALID_ARGUMENT', /dtype must be one of .*got 'int8'/],
+    ['device', config, { ...options, device: 'tpu' }, 'INVALID_ARGUMENT', /unknown device 'tpu'/],
+    ['no GPU', config, { ...options, device: 'cuda:7' }, noSuchGpu(), /device 'cuda:7'/],
+    ['size', { ...config, vocabSize: 2 ** 31 - 1, hiddenSize: 2 ** 31 - 2 }, options, 'OUT_OF_MEMORY', /GB/],
+  ])('createModel with %s', async (_, badConfig, badOptions, code, message) => {
+    await expect(addon.createModel(badConfig as never, badOptions as never)).rejects.toMatchObject({
+      code,
+      message: expect.stringMatching(message),
+    })
+  })
+})
