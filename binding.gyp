@@ -1,4 +1,4 @@
-# For tools that know node-gyp only (npm rebuild, prebuildify): hands the build to CMake, whose CMakeLists.txt is the only
+# For tools that know node-gyp only (prebuildify): hands the build to CMake, whose CMakeLists.txt is the only
 # build description. The second output is never made, so that CMake decides what is out of date.
 {
   'targets': [{

@@ -24,7 +24,9 @@ class Capture {
   /// Ends it.
   cudaGraph_t graph() {
     ended_ = true;
-    stream_.check(cudaStreamEndCapture(handle_, &graph_), "cudaStreamEndCapture");
+    const cudaError_t status = cudaStreamEndCapture(handle_, &graph_);
+    if (status != cudaSuccess) cudaGetLastError();
+    stream_.check(status, "cudaStreamEndCapture");
     return graph_;
   }
 
@@ -51,28 +53,38 @@ void GraphRecording::forget() noexcept {
 void GraphRecording::run(const RecordingKey& key, const std::function<void()>& work) {
   if (!met_ || key != key_) {
     forget();
-    met_ = false;
+    met_ = too_large_ = false;
     work();
     key_ = key;
     met_ = true;
     return;
   }
-  if (graph_ == nullptr) graph_ = capture(work);
+  if (graph_ == nullptr && !too_large_) {
+    graph_ = capture(work);
+    too_large_ = graph_ == nullptr;
+  }
+  if (too_large_) return work();
   const cudaStream_t stream = stream_.handle();
   stream_.check(cudaGraphLaunch(graph_, stream), "cudaGraphLaunch");
 }
 
+/// Null where the device has no memory left for the graph itself.
 cudaGraphExec_t GraphRecording::capture(const std::function<void()>& work) {
   Capture capture(stream_);
   work();
   cudaGraphExec_t graph = nullptr;
-  const cudaError_t status = cudaGraphInstantiate(&graph, capture.graph(), 0);
-  if (status == cudaErrorMemoryAllocation) {
-    cudaGetLastError();  // running out of memory does not end the device
-    MOR_FAIL(OUT_OF_MEMORY, "cuda:", stream_.device(), " has no memory left for a graph of what it has to do");
+  cudaError_t status = cudaGraphInstantiate(&graph, capture.graph(), 0);
+  const char* what = "cudaGraphInstantiate";
+  if (status == cudaSuccess) {
+    what =
+        "cudaGraphUpload";  // takes what is still missing of the graph's memory, which the first launch would else do
+    status = cudaGraphUpload(graph, stream_.handle());
   }
-  stream_.check(status, "cudaGraphInstantiate");
-  return graph;
+  if (status == cudaSuccess) return graph;
+  if (graph != nullptr) cudaGraphExecDestroy(graph);
+  cudaGetLastError();
+  if (status != cudaErrorMemoryAllocation) stream_.check(status, what);
+  return nullptr;
 }
 
 }  // namespace mor::cuda

@@ -19,7 +19,8 @@ class GraphRecording final : public Recording {
   GraphRecording& operator=(const GraphRecording&) = delete;
 
   /// Ops::replay. The first meeting with a key runs work() as it stands, so that every op finds its scratch memory
-  /// large enough when the second one captures it: nothing can be allocated then.
+  /// large enough when the second one captures it: nothing can be allocated then. Work whose graph finds no room on the
+  /// device goes on running as it stands.
   void run(const RecordingKey& key, const std::function<void()>& work);
 
  private:
@@ -27,8 +28,9 @@ class GraphRecording final : public Recording {
   void forget() noexcept;
 
   Stream& stream_;
-  RecordingKey key_;  ///< of what ran last
-  bool met_ = false;  ///< whether anything has run
+  RecordingKey key_;        ///< of what ran last
+  bool met_ = false;        ///< whether anything has run
+  bool too_large_ = false;  ///< whether its graph did not fit the device's memory
   cudaGraphExec_t graph_ = nullptr;
 };
 

@@ -119,7 +119,7 @@ function addServe(program: Command): void {
     .option('--host <address>', 'address to listen on', '127.0.0.1')
     .option('--port <number>', 'port to listen on; 0 for any that is free', integer(0, 65535), 8000)
     .addOption(new Option('--api-key <key>', 'key that clients must send; default: none').env('MOR_API_KEY'))
-    .option('--max-batch-size <count>', 'most sequences in one step', integer(1), 64)
+    .option('--max-batch-size <count>', 'most decoding sequences in one pass of the block', integer(1), 64)
     .option('--kv-cache-bytes <bytes>', 'memory for keys and values; 0 leaves it to the engine', integer(0), 0)
     .option('--max-completions <count>', 'most completions under way at once; more are refused', integer(1), 1024)
     .option('--max-prompt-tokens <count>', 'most tokens of a prompt; default: one less than the context', integer(1))

@@ -20,6 +20,7 @@ Arena::~Arena() {
 void Arena::free_blocks() noexcept {
   for (const Block& block : blocks_) resource_.release(block.data, block.size);
   blocks_.clear();
+  ++generation_;
 }
 
 void Arena::reserve(size_t bytes) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <vector>
 
 #include "core/tensor.h"
@@ -52,6 +53,9 @@ class Arena {
   Contents contents() const;
 
   size_t capacity() const;
+  /// Rises whenever memory is given back, so that an address of before is not taken for one of now: another block may
+  /// have come to lie there.
+  uint64_t generation() const { return generation_; }
   size_t peak() const { return peak_; }
 
  private:
@@ -67,6 +71,7 @@ class Arena {
   size_t used_ = 0;   ///< bytes used of it
   size_t total_ = 0;  ///< bytes handed out over all blocks
   size_t peak_ = 0;
+  uint64_t generation_ = 0;
 };
 
 }  // namespace mor

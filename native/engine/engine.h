@@ -12,13 +12,13 @@
 namespace mor {
 
 struct EngineOptions {
-  int32_t max_batch_size = 64;  ///< most decoding sequences in one step; others wait their turn
-  int32_t prefill_chunk = 256;  ///< most prompt tokens in one step, beside them
+  int32_t max_batch_size = 64;  ///< most decoding sequences in one pass of the block; others wait their turn
+  int32_t prefill_chunk = 256;  ///< most prompt tokens under way at a time, beside them
   /// For keys and values. 0: room for eight sequences of full context in a cache without recursions, at most a quarter
   /// of device_memory_bytes.
   size_t kv_cache_bytes = 0;
   size_t device_memory_bytes = 0;  ///< 0: unknown
-  int32_t block_size = 8;          ///< least tokens of one KV block
+  int32_t block_size = 8;          ///< tokens of one KV block under the recursions; see KvCache for the other layers
   bool prefix_cache = true;  ///< keep the keys of finished requests for others that begin alike, until room is needed
 };
 

@@ -10,7 +10,7 @@ namespace mor {
 namespace {
 
 /// Each takes memory of the device. The one that was not used for longest makes room for another.
-constexpr size_t kMostRecordings = 32;
+constexpr size_t kMostRecordings = 64;
 constexpr int32_t kFewestKeys = 256;  // below, more keys make no more blocks of attention
 constexpr int32_t kRowsOfATile = 64;  // of matrix products: up to them rows cost little, then each further tile
 
@@ -202,7 +202,8 @@ void Runner::run_layers(const Extent& extent, const Rows& rows, const Tensor& st
   RecordingKey key = {reinterpret_cast<uintptr_t>(&keys), static_cast<uint64_t>(extent.rows),
                       static_cast<uint64_t>(extent.keys)};
   std::unique_ptr<Recording>& recording = recording_of(key);
-  // The arena lies elsewhere once it has grown.
+  // The arena lies elsewhere once it has grown, or, after an allocation that failed, is smaller in the same place.
+  key.push_back(arena_.generation());
   for (const void* address : {static_cast<const void*>(rows.start), static_cast<const void*>(x.data)})
     key.push_back(reinterpret_cast<uintptr_t>(address));
   ops_.replay(recording, key, run);

@@ -136,7 +136,7 @@ void Trainer::reserve(const RecordingKey& key, const Shape& shape,
   reserved_for_.clear();
   const PassMemory need = count_memory(model_.ops(), work);
   const size_t inputs = shape.ids() * sizeof(int32_t);
-  planned_.activations = std::max(planned_.activations, inputs + need.activations + need.report);
+  planned_.activations = inputs + need.activations + need.report;
   explained(concat(shape.micro_batches, " x ", shape.sequences, " rows of ", shape.length, " tokens take ",
                    need.activations, " bytes of activations"),
             [&] {
@@ -144,6 +144,7 @@ void Trainer::reserve(const RecordingKey& key, const Shape& shape,
               readback_.arena().reserve(need.report);
               activations_.reserve(need.activations);
             });
+  planned_.activations = 0;
   reserved_for_ = key;
 }
 

@@ -29,8 +29,8 @@ struct StepResult {
   size_t memory_bytes = 0;
 };
 
-/// Bytes by purpose. Activations are those of the largest batch so far, whether they could be had or not; with them go
-/// token ids and what is read back.
+/// Bytes by purpose. With the activations go token ids and what is read back. After a batch that was refused for want
+/// of memory they are what it would have taken, until another one fits: that is what has to become smaller.
 struct MemoryUse {
   size_t parameters = 0, gradients = 0, optimizer = 0, activations = 0;
   size_t total() const { return parameters + gradients + optimizer + activations; }
@@ -98,7 +98,7 @@ class Trainer {
   AdamWParams adamw_;
   Arena buffers_, inputs_, activations_;
   Readback readback_;
-  MemoryUse planned_;          ///< the largest so far
+  MemoryUse planned_;          ///< without the model's own; activations: 0, or those of a batch that was refused
   RecordingKey reserved_for_;  ///< what the arenas have room for
   Tensor master_, gradient_, exp_avg_, exp_avg_sq_;
   AdamWStep* adamw_step_;       ///< device memory

@@ -15,7 +15,7 @@ class Limited final : public MemoryResource {
  public:
   explicit Limited(size_t bytes) : left_(bytes) {}
   void* allocate(size_t bytes) override {
-    MOR_CHECK(bytes <= left_, OUT_OF_MEMORY, "no ", bytes, " bytes left");
+    MOR_CHECK(!refused && bytes <= left_, OUT_OF_MEMORY, "no ", bytes, " bytes left");
     left_ -= bytes;
     ++allocations;
     return std::aligned_alloc(64, (bytes + 63) / 64 * 64);
@@ -26,6 +26,7 @@ class Limited final : public MemoryResource {
   }
   size_t left() const { return left_; }
   int allocations = 0;
+  bool refused = false;  ///< whether the next allocations fail
 
  private:
   size_t left_;
@@ -48,6 +49,24 @@ TEST(Arena, GrowsByBlocksThatResetMakesOne) {
   for (int i = 0; i < 40; ++i) second.push_back(arena.allocate(10000));
   EXPECT_EQ(first, second);
   EXPECT_EQ(memory.allocations, before);
+}
+
+TEST(Arena, AnotherGenerationOnceMemoryWasGivenBack) {
+  Limited memory(size_t{1} << 20);
+  Arena arena(memory);
+  arena.allocate(1000);
+  const uint64_t first = arena.generation();
+  arena.reset();
+  arena.allocate(2000);
+  EXPECT_EQ(arena.generation(), first) << "the one block stayed";
+  arena.allocate(100000);
+  memory.refused = true;
+  EXPECT_THROW(arena.reset(), Error);
+  memory.refused = false;
+  EXPECT_EQ(arena.capacity(), 0u);
+  EXPECT_EQ(memory.left(), size_t{1} << 20);
+  arena.allocate(1000);
+  EXPECT_NE(arena.generation(), first) << "whether it lies at the old address or not";
 }
 
 TEST(Arena, WhatWasReservedIsOneBlockOfThatPeak) {

@@ -80,6 +80,7 @@ TEST(TrainerMemory, ThatCannotBeHadIsNamedBeforeAnythingIsComputed) {
   EXPECT_GT(trainer.memory().activations, 2 * small) << "what is missing is what has to become smaller";
   EXPECT_EQ(everything(trainer), before);
   EXPECT_EQ(trainer.step(batch(config, 1).data(), 1, kSequences, kLength).step, 2);
+  EXPECT_LT(trainer.memory().activations, 2 * small) << "what was refused is forgotten when another batch fits";
 }
 
 }  // namespace

@@ -10,6 +10,7 @@ struct cudaGraphOnHost {
 };
 struct cudaGraphExecOnHost {
   std::vector<std::function<cudaError_t()>> nodes;
+  void* memory = nullptr;  ///< of the device, once it was uploaded
 };
 struct cudaStreamOnHost {
   std::unique_ptr<cudaGraphOnHost> graph;  ///< while it is captured
@@ -74,16 +75,23 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
 }
 
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph, unsigned long long) {
-  *executable = new cudaGraphExecOnHost{graph->nodes};
+  *executable = new cudaGraphExecOnHost{graph->nodes, nullptr};
   return cudaSuccess;
 }
 cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
   delete graph;
   return cudaSuccess;
 }
+cudaError_t cudaGraphUpload(cudaGraphExec_t executable, cudaStream_t) {
+  constexpr size_t kBytesOfANode = 1024;
+  return executable->memory != nullptr
+             ? cudaSuccess
+             : cudaMalloc(&executable->memory, kBytesOfANode * (executable->nodes.size() + 1));
+}
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable) {
+  const cudaError_t status = cudaFree(executable->memory);
   delete executable;
-  return cudaSuccess;
+  return status;
 }
 cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream) {
   if (capturing(stream)) return refuse_in_capture(stream);

@@ -112,6 +112,24 @@ TEST_F(GraphRecording, WorkThatWaitsCopiesOrAllocatesCannotBeCapturedAndEndsNoDe
   }
 }
 
+TEST_F(GraphRecording, WorkGoesOnWithoutAGraphThatFindsNoRoom) {
+  replay({1});
+  const size_t before = machine().memory_bytes;
+  size_t free = 0, total = 0;
+  ASSERT_EQ(cudaMemGetInfo(&free, &total), cudaSuccess);
+  machine().memory_bytes = total - free;
+  replay({1});
+  EXPECT_EQ(get(), 4);
+  EXPECT_EQ(calls_, 3) << "captured, then run as it stands";
+  machine().memory_bytes = before;
+  replay({1});
+  EXPECT_EQ(get(), 8);
+  EXPECT_EQ(calls_, 4) << "not captured again";
+  for (int i = 0; i < 3; ++i) replay({2});
+  EXPECT_EQ(get(), 64);
+  EXPECT_EQ(calls_, 6) << "another key is tried again";
+}
+
 TEST_F(GraphRecording, OneThatHasJustBeenLaunchedMayGo) {
   for (int i = 0; i < 3; ++i) replay({1});
   recording_.reset();
