@@ -2,10 +2,9 @@
 // Must not know the rival or the order of the rounds.
 import { setTimeout } from 'node:timers/promises'
 import { Engine, type EngineStats, Model, type ModelConfig } from '../../lib/index.js'
-import { randomTokens } from '../lib/random_tokens.js'
 import { serveLines } from '../lib/serve_lines.js'
 import { type Load, putLoad } from './load.js'
-import type { ServeRequest } from './workload.js'
+import { type ServeRequest, workload } from './workload.js'
 
 export interface ServeAnswer extends Load {
   /** Of this run alone; a new engine served it. */
@@ -15,6 +14,7 @@ export interface ServeAnswer extends Load {
   kvBytesVanilla: number
 }
 
+const calibrationRequests = 64
 const sampleInterval = 50 // milliseconds between looks at the KV cache
 
 let model: Model
@@ -56,16 +56,16 @@ async function serve(request: {
   return { ...load, stats: engine.stats(), kvBytes: most.kvBytesUsed, kvBytesVanilla: most.kvBytesVanilla }
 }
 
-/** Mean depth falls from N to 1 while the threshold rises from 0 to 1: bisection on random tokens. */
+/** Mean depth falls from N to 1 while the threshold rises from 0 to 1: bisection on a part of the workload. */
 async function thresholdFor(meanDepth: number): Promise<number> {
-  const rows = Array.from({ length: 4 }, (_, row) => randomTokens(128, model.config.vocab_size, row + 1))
+  const requests = workload(calibrationRequests, model.config.vocab_size, 0)
   let [low, high] = [0, 1]
-  for (let step = 0; step < 12; step++) {
-    const middle = (low + high) / 2
-    const { depths } = await model.forward(rows, { routing: 'threshold', routerThreshold: middle })
-    const mean = depths.reduce((sum, depth) => sum + depth, 0) / depths.length
-    if (mean > meanDepth) low = middle
-    else high = middle
+  for (let step = 0; step < 8; step++) {
+    routerThreshold = (low + high) / 2
+    const { stats } = await serve({ requests, maxBatchSize: calibrationRequests, kvCacheBytes: 0, temperature: 1 })
+    const passes = stats.depthHistogram.reduce((sum, count, r) => sum + count * (r + 1), 0)
+    if (passes > meanDepth * (stats.promptTokens + stats.tokensGenerated - stats.finished)) low = routerThreshold
+    else high = routerThreshold
   }
   return (low + high) / 2
 }
