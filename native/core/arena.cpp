@@ -67,12 +67,8 @@ void Arena::release(const Mark& mark) {
 }
 
 void Arena::reset() {
+  if (blocks_.size() > 1) return reserve(peak_);
   release({});
-  if (blocks_.size() > 1) {
-    free_blocks();
-    const size_t size = align_up(peak_);
-    blocks_.push_back({resource_.allocate(size), size});
-  }
 }
 
 Arena::Contents Arena::contents() const {

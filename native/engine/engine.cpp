@@ -133,21 +133,15 @@ bool Engine::step(std::vector<EngineEvent>& events) {
       scheduler.forget_prefixes();
       state_->weights_version = version;
     }
-    if (const StagePlan* plan = scheduler.plan_entry()) {
-      runner.launch_entry(*plan);
+    // What can be decided without the outcome is, while the device works.
+    const auto run = [&](void (Runner::*launch)(const StagePlan&), const StagePlan& plan) -> const StageOutcome& {
+      (runner.*launch)(plan);
       scheduler.prepare();
-      scheduler.commit_entry(runner.collect());
-    }
-    if (const StagePlan* plan = scheduler.plan_block()) {
-      runner.launch_block(*plan);
-      scheduler.prepare();
-      scheduler.commit_block(runner.collect());
-    }
-    if (const StagePlan* plan = scheduler.plan_exit()) {
-      runner.launch_exit(*plan);
-      scheduler.prepare();
-      scheduler.commit_exit(runner.collect(), events);
-    }
+      return runner.collect();
+    };
+    if (const StagePlan* plan = scheduler.plan_entry()) scheduler.commit_entry(run(&Runner::launch_entry, *plan));
+    if (const StagePlan* plan = scheduler.plan_block()) scheduler.commit_block(run(&Runner::launch_block, *plan));
+    if (const StagePlan* plan = scheduler.plan_exit()) scheduler.commit_exit(run(&Runner::launch_exit, *plan), events);
   } catch (const Error& error) {
     scheduler.fail_running(error.code(), error.what());
   } catch (const std::bad_alloc&) {

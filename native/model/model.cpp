@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "core/rng.h"
+#include "model/host_values.h"
 
 namespace mor {
 
@@ -52,25 +53,7 @@ template <class Value>
 void download_values(Ops& ops, const Tensor& tensor, Value* values) {
   std::vector<uint8_t> host(static_cast<size_t>(tensor.count()) * dtype_size(tensor.dtype));
   ops.copy_to_host(host.data(), tensor.data, host.size());
-  for (int64_t i = 0; i < tensor.count(); ++i) {
-    const void* at = host.data() + static_cast<size_t>(i) * dtype_size(tensor.dtype);
-    switch (tensor.dtype) {
-      case DType::float32:
-        values[i] = *static_cast<const float*>(at);
-        break;
-      case DType::bfloat16:
-        values[i] = static_cast<float>(*static_cast<const bfloat16*>(at));
-        break;
-      case DType::float64:
-        values[i] = static_cast<Value>(*static_cast<const double*>(at));
-        break;
-      case DType::complex128:
-        values[i] = static_cast<Value>(static_cast<const std::complex<double>*>(at)->real());
-        break;
-      default:
-        MOR_FAIL(INTERNAL, tensor.name, " is ", dtype_name(tensor.dtype), ", which holds no weights");
-    }
-  }
+  read_host_values(tensor, host.data(), values);
 }
 
 }  // namespace

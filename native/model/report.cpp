@@ -2,7 +2,8 @@
 #include "model/report.h"
 
 #include <algorithm>
-#include <complex>
+
+#include "model/host_values.h"
 
 namespace mor {
 
@@ -21,22 +22,11 @@ const void* Readback::host(const void* device, size_t bytes) const {
 }
 
 std::vector<double> Readback::values(const Tensor& tensor) const {
+  MOR_CHECK(tensor.dtype == ops_.master_dtype(), INTERNAL, tensor.name, " is ", dtype_name(tensor.dtype),
+            ", but the master dtype is ", dtype_name(ops_.master_dtype()));
   const auto n = static_cast<size_t>(tensor.count());
-  const void* from = host(tensor.data, n * dtype_size(tensor.dtype));
   std::vector<double> values(n);
-  switch (tensor.dtype) {
-    case DType::float32:
-      std::copy_n(static_cast<const float*>(from), n, values.begin());
-      break;
-    case DType::float64:
-      std::copy_n(static_cast<const double*>(from), n, values.begin());
-      break;
-    case DType::complex128:
-      for (size_t i = 0; i < n; ++i) values[i] = static_cast<const std::complex<double>*>(from)[i].real();
-      break;
-    default:
-      MOR_FAIL(INTERNAL, tensor.name, " is ", dtype_name(tensor.dtype), ", which is no master dtype");
-  }
+  read_host_values(tensor, host(tensor.data, n * dtype_size(tensor.dtype)), values.data());
   return values;
 }
 

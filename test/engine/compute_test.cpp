@@ -33,8 +33,7 @@ TEST_P(ComputeCase, FollowsTheDepths) {
   c.num_hidden_layers = 8;
   c.num_recursions = 3;
   c.kv_cache = GetParam().kv_cache;
-  c.router.type = GetParam().router;
-  c.router.activation = GetParam().router == RouterType::token_choice ? Activation::softmax : Activation::sigmoid;
+  set_router(c, GetParam().router);
   Wanted w;
   w.prompt = random_tokens(7, c.vocab_size, 4);
   w.params.max_tokens = 9;

@@ -31,8 +31,7 @@ ModelConfig config_for(const Case& c) {
   config.num_recursions = c.recursions;
   config.sharing = c.sharing;
   config.kv_cache = c.kv_cache;
-  config.router.type = c.router;
-  config.router.activation = c.router == RouterType::token_choice ? Activation::softmax : Activation::sigmoid;
+  set_router(config, c.router);
   config.router.alpha = c.router == RouterType::token_choice ? 1.0 : 0.3;
   config.router.mlp = c.mlp;
   config.router.auxiliary_router = c.auxiliary;

@@ -36,8 +36,7 @@ class Overlap : public testing::TestWithParam<RouterType> {
     ModelConfig c = tiny_config();
     c.num_hidden_layers = 5;
     c.num_recursions = 3;
-    c.router.type = GetParam();
-    c.router.activation = GetParam() == RouterType::token_choice ? Activation::softmax : Activation::sigmoid;
+    set_router(c, GetParam());
     auto made = std::make_unique<WatchedOps>();
     ops = made.get();
     model = std::make_unique<Model>(c, std::move(made));

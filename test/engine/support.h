@@ -25,6 +25,13 @@ struct Wanted {
   GenerateParams params;
 };
 
+/// A router with the activation that goes with its type: the depths of token choice compete for a token, the recursions
+/// of expert choice do not.
+inline void set_router(ModelConfig& config, RouterType type) {
+  config.router.type = type;
+  config.router.activation = type == RouterType::token_choice ? Activation::softmax : Activation::sigmoid;
+}
+
 inline void collect(const std::vector<EngineEvent>& events, std::map<uint64_t, Generated>& results) {
   for (const EngineEvent& event : events) {
     Generated& g = results[event.request];

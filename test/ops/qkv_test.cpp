@@ -1,11 +1,10 @@
 // qkv: the reference by its parts, every device by the reference, one rounding, float32 rows alone and in a batch bit
 // by bit. Must not know of devices by name.
 #include "test/ops/perturb.h"
+#include "test/ops/rotary_angles.h"
 
 namespace mor::test {
 namespace {
-
-constexpr int64_t kPositions = 11;
 
 struct Form {
   int64_t heads, key_value_heads, head_dim;
@@ -16,24 +15,6 @@ struct Form {
   int64_t key_value_size() const { return keys == Keys::none ? 0 : key_value_heads * head_dim; }
   int64_t weight_rows() const { return query_size() + 2 * key_value_size(); }
 };
-
-Array angles(int64_t head_dim) {
-  Array table(kPositions, head_dim);
-  for (int64_t p = 0; p < kPositions; ++p)
-    for (int64_t j = 0; j < head_dim / 2; ++j) {
-      const double angle =
-          static_cast<double>(p) * std::pow(10000.0, -2.0 * static_cast<double>(j) / static_cast<double>(head_dim));
-      table(p, j) = std::cos(angle);
-      table(p, head_dim / 2 + j) = std::sin(angle);
-    }
-  return table;
-}
-
-std::vector<int32_t> positions(int64_t rows) {
-  std::vector<int32_t> position;
-  for (int64_t i = 0; i < rows; ++i) position.push_back(static_cast<int32_t>((i * 5 + 3) % kPositions));
-  return position;
-}
 
 /// Distinct slots of 2 rows + 1, in falling order, every other one; the third row and every seventh after it has none.
 std::vector<int32_t> slots_of(int64_t rows) {

@@ -1,28 +1,9 @@
 // rotary: the reference by the complex step, every device by the reference. Must not know of devices by name.
 #include "test/ops/perturb.h"
+#include "test/ops/rotary_angles.h"
 
 namespace mor::test {
 namespace {
-
-constexpr int64_t kPositions = 9;
-
-Array angles(int64_t head_dim) {
-  Array table(kPositions, head_dim);
-  for (int64_t p = 0; p < kPositions; ++p)
-    for (int64_t j = 0; j < head_dim / 2; ++j) {
-      const double angle =
-          static_cast<double>(p) * std::pow(10000.0, -2.0 * static_cast<double>(j) / static_cast<double>(head_dim));
-      table(p, j) = std::cos(angle);
-      table(p, head_dim / 2 + j) = std::sin(angle);
-    }
-  return table;
-}
-
-std::vector<int32_t> positions(int64_t rows) {
-  std::vector<int32_t> position;
-  for (int64_t i = 0; i < rows; ++i) position.push_back(static_cast<int32_t>((i * 5 + 3) % kPositions));
-  return position;
-}
 
 /// inputs: x [R, heads*hd], table. The rows lie in a wider buffer, as q does beside k and v. outputs: the whole buffer.
 Forward turned(int64_t head_dim, int direction) {

@@ -1,40 +1,13 @@
 // Decoding by graphs: bit for bit what the same device gives when it launches kernel by kernel, while sequences come
 // and go and rows and keys cross from one size of graph to the next. Must not know how graphs are made.
+#include "test/cuda_host/tests/decode_graph.h"
+
 #include <set>
 
-#include "cuda/cuda_ops.h"
 #include "test/engine/support.h"
 
 namespace mor::test {
 namespace {
-
-/// Launches everything itself.
-class EagerOps : public cuda::CudaOps {
- public:
-  using CudaOps::CudaOps;
-  bool records() const override { return false; }
-};
-
-/// What was replayed, and how often its work was called for that.
-struct Replays {
-  int calls = 0;
-  std::vector<RecordingKey> keys;
-};
-class CountedOps : public cuda::CudaOps {
- public:
-  CountedOps(Replays& replays, DType compute) : CudaOps(0, compute), replays_(replays) {}
-  void replay(std::unique_ptr<Recording>& recording, const RecordingKey& key,
-              const std::function<void()>& work) override {
-    replays_.keys.push_back(key);
-    CudaOps::replay(recording, key, [&] {
-      ++replays_.calls;
-      work();
-    });
-  }
-
- private:
-  Replays& replays_;
-};
 
 struct Case {
   const char* name;
@@ -58,8 +31,7 @@ ModelConfig config_for(const Case& c) {
   config.num_recursions = c.recursions;
   config.sharing = c.sharing;
   config.kv_cache = c.kv_cache;
-  config.router.type = c.router;
-  config.router.activation = c.router == RouterType::token_choice ? Activation::softmax : Activation::sigmoid;
+  set_router(config, c.router);
   return config;
 }
 

@@ -1,0 +1,153 @@
+// One simulated engine: the scheduler, a device that is only imagined, random requests, and the configurations under
+// which it is run. Must not know what is tested.
+#pragma once
+
+#include <random>
+
+#include "engine/scheduler.h"
+#include "test/engine/ghost_device.h"
+
+namespace mor::test {
+
+inline SchedulerConfig small_config(DepthSource source, KeyPolicy policy, int32_t blocks) {
+  SchedulerConfig c;
+  c.recursions = 3;
+  c.depth_source = source;
+  c.key_policy = policy;
+  c.runs_all = {true, false, false};
+  c.blocks = blocks;
+  c.block_size = 4;
+  c.block_stride = 2 * 3;  // three layers in the block, two outside
+  c.outside_block_size = 6;
+  c.outside_block_stride = 2 * 2;
+  c.max_batch_size = 4;
+  c.max_sequences = 8;
+  c.prefill_chunk = 7;
+  c.scratch_blocks = policy == KeyPolicy::shared ? 3 : 0;
+  return c;
+}
+
+/// Many begin like others, and some go on like others, too.
+inline Request random_request(uint64_t id, std::mt19937& random, int32_t recursions) {
+  Request r;
+  r.id = id;
+  r.seed = random() % 3;
+  r.prompt.resize(1 + random() % 20);
+  const size_t common = random() % 3 == 0 ? 0 : random() % 21;
+  for (size_t i = 0; i < r.prompt.size(); ++i) r.prompt[i] = static_cast<int32_t>(i < common ? i : random() % 1000);
+  r.max_tokens = 1 + static_cast<int32_t>(random() % 15);
+  r.score_threshold = 0.4;
+  r.max_recursions = recursions - (recursions > 1 && random() % 4 == 0 ? 1 : 0);
+  r.logprobs = true;
+  return r;
+}
+
+/// A plan, and what it points to.
+struct Recorded {
+  StagePlan plan;
+  std::vector<uint64_t> requests;
+  std::vector<int32_t> tables;
+
+  explicit Recorded(const StagePlan& p) : plan(p) {
+    for (const Sequence* s : p.groups) requests.push_back(s->request.id);
+    for (size_t g = 0; g < p.table.size(); ++g)
+      tables.insert(tables.end(), p.table[g], p.table[g] + p.blocks_of_group(g));
+  }
+};
+
+/// One simulated engine.
+struct Simulation {
+  Scheduler scheduler;
+  GhostDevice device;
+  std::map<uint64_t, std::vector<EngineEvent>> events;
+  bool prepares;                            ///< while the device works
+  std::vector<Recorded>* record = nullptr;  ///< of every plan
+
+  Simulation(const SchedulerConfig& config, uint64_t seed, bool prepare = true)
+      : scheduler(config), device(config, seed), prepares(prepare) {}
+
+  void step() {
+    std::vector<EngineEvent> found;
+    scheduler.begin_step(found);
+    const auto run = [&](const StagePlan* plan, StageOutcome (GhostDevice::*stage)(const StagePlan&),
+                         const auto& commit) {
+      if (plan == nullptr) return;
+      if (record != nullptr) record->emplace_back(*plan);
+      const StageOutcome outcome = (device.*stage)(*plan);
+      if (prepares) scheduler.prepare();
+      commit(outcome);
+    };
+    run(scheduler.plan_entry(), &GhostDevice::run_entry, [&](const auto& outcome) { scheduler.commit_entry(outcome); });
+    run(scheduler.plan_block(), &GhostDevice::run_block, [&](const auto& outcome) { scheduler.commit_block(outcome); });
+    run(scheduler.plan_exit(), &GhostDevice::run_exit,
+        [&](const auto& outcome) { scheduler.commit_exit(outcome, found); });
+    for (EngineEvent& event : found) events[event.request].push_back(event);
+  }
+
+  /// A request's events are a function of the request alone.
+  void check(const Request& request, bool aborted) {
+    SCOPED_TRACE(concat("request ", request.id));
+    const std::vector<EngineEvent>& all = events[request.id];
+    ASSERT_FALSE(all.empty());
+    const int32_t tokens = static_cast<int32_t>(all.size()) - 1;
+    for (int32_t i = 0; i < tokens; ++i) {
+      const EngineEvent& event = all[static_cast<size_t>(i)];
+      ASSERT_EQ(event.kind, EngineEvent::Kind::token);
+      EXPECT_EQ(event.token, device.token(request, i));
+      EXPECT_EQ(event.depth, device.depth(request, static_cast<int32_t>(request.prompt.size()) - 1 + i));
+    }
+    ASSERT_EQ(all.back().kind, EngineEvent::Kind::finish);
+    if (all.back().reason == FinishReason::abort) {
+      EXPECT_TRUE(aborted);
+    } else {
+      EXPECT_EQ(all.back().reason, FinishReason::length);
+      EXPECT_EQ(tokens, request.max_tokens);
+    }
+  }
+};
+
+struct Case {
+  const char* name;
+  DepthSource source;
+  KeyPolicy policy;
+  bool runs_first, outside;
+  int32_t recursions;
+};
+
+/// Every source of depths, with each way of keeping keys that it knows.
+inline std::vector<Case> scheduler_cases() {
+  return {{"vanilla", DepthSource::everyone_runs_all, KeyPolicy::recursion_wise, true, true, 0},
+          {"recursive", DepthSource::everyone_runs_all, KeyPolicy::recursion_wise, true, true, 3},
+          {"recursive_shared", DepthSource::everyone_runs_all, KeyPolicy::shared, true, false, 3},
+          {"expert", DepthSource::score_per_recursion, KeyPolicy::recursion_wise, true, true, 3},
+          {"expert_shared", DepthSource::score_per_recursion, KeyPolicy::shared, true, true, 3},
+          {"expert_hybrid", DepthSource::score_per_recursion, KeyPolicy::hybrid, true, false, 3},
+          {"expert_first_partial", DepthSource::score_per_recursion, KeyPolicy::recursion_wise, false, false, 3},
+          {"expert_first_partial_shared", DepthSource::score_per_recursion, KeyPolicy::shared, false, true, 3},
+          {"expert_first_partial_hybrid", DepthSource::score_per_recursion, KeyPolicy::hybrid, false, true, 3},
+          {"token", DepthSource::chosen_at_entry, KeyPolicy::recursion_wise, true, true, 3},
+          {"token_shared", DepthSource::chosen_at_entry, KeyPolicy::shared, true, false, 3}};
+}
+
+class SchedulerCase : public testing::TestWithParam<Case> {
+ protected:
+  SchedulerConfig config(int32_t blocks) const {
+    SchedulerConfig c = small_config(GetParam().source, GetParam().policy, blocks);
+    c.runs_all[0] = GetParam().runs_first;
+    c.layers_outside_block = GetParam().outside;
+    if (GetParam().recursions == 0) {
+      c.recursions = 0;
+      c.block_stride = 0;
+      c.runs_all.clear();
+    }
+    return c;
+  }
+  /// Blocks for the largest request alone, which has 34 tokens.
+  static int32_t just_enough() {
+    const int32_t lists = GetParam().policy == KeyPolicy::shared ? 1 : GetParam().recursions;
+    return small_config(GetParam().source, GetParam().policy, 0).scratch_blocks + (GetParam().outside ? 6 : 0) +
+           9 * lists;
+  }
+};
+
+}  // namespace mor::test
