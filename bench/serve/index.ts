@@ -8,88 +8,47 @@ import { installNodeLlamaCpp } from '../baselines/rivals.js'
 import { Contender } from '../lib/contender.js'
 import { machine, threads } from '../lib/machine.js'
 import { Report } from '../lib/report.js'
-import { median } from '../lib/statistics.js'
+import { reportEqualBatch, reportEqualMemory, reportRivals, reportSweep } from './figures.js'
 import type { Load } from './load.js'
 import {
-  idealSpeedUp,
-  type ModelName,
-  meanDepth,
-  modelNames,
-  models,
-  vanillaKvBytesPerToken,
-  type Work,
-  workOf,
-} from './shapes.js'
+  bytesFor,
+  type EqualMemory,
+  newEqualMemory,
+  newRivals,
+  newSweep,
+  type RivalSeries,
+  type Series,
+} from './series.js'
+import { type ModelName, modelNames, models } from './shapes.js'
 import type { ServeAnswer } from './worker.js'
-import { contextSize, requestCount, workload } from './workload.js'
+import { contextSize, workload } from './workload.js'
 
-/** Up to saturation: from 64 on, vanilla and MoR gain little. Every model runs at the last. */
-const sweptBatches = [8, 32, 64, 128]
-const sweptModels: readonly ModelName[] = ['vanilla', 'mor4']
-const equalBatch = sweptBatches.at(-1)!
-/** A small batch gets fewer requests: enough that the time when it runs empty does not count. */
-const requestsPerPlace = 4
+const prompts = (count: number, seed: number) => workload(count, models.vanilla.vocab_size, seed)
+const warmUpRequests = prompts(4, 0)
 
-/**
- * The caches of the comparison at equal memory: so many vanilla sequences of mean length, prompt and generated tokens. The
- * less memory, the longer a pass waits for weights, and the more it pays that a token takes less room.
- */
-const equalMemorySequences = [4, 8, 16]
-const equalMemoryRequests = 128
-const bytesFor = (sequences: number): number => sequences * (contextSize / 2) * vanillaKvBytesPerToken
-
-/** Requests under way at once, and of how many: the rival has as many places. */
-const rivalLoads = [
-  { concurrency: 1, requests: 4 },
-  { concurrency: 8, requests: 16 },
-  { concurrency: 64, requests: 64 },
-]
-
-const warmUpRequests = workload(4, models.vanilla.vocab_size, 0)
-
-/** One way to run one model; a value a round. */
-interface Series {
-  model: ModelName
-  maxBatchSize: number
-  kvCacheBytes: number
-  requests: number
-  answers: ServeAnswer[]
-}
-
-interface RivalSeries {
-  concurrency: number
-  requests: number
-  ours: Load[]
-  theirs: Load[]
-}
+type Ours = Record<ModelName, Contender>
 
 export async function benchServe(rounds: number): Promise<Report> {
   const report = new Report('serve', machine())
   const folder = mkdtempSync(join(tmpdir(), 'mor-bench-'))
   try {
     installNodeLlamaCpp()
+    const [sweep, equalMemory, rivals] = [newSweep(), newEqualMemory(), newRivals()]
     const ours = await startOurs()
-    const rival = await startRival(ours.vanilla, folder)
-    const sweep = newSweep()
-    const equalMemory = equalMemorySequences.flatMap((sequences) =>
-      sweptModels.map((model): Series => {
-        const [requests, kvCacheBytes] = [equalMemoryRequests, bytesFor(sequences)]
-        return { model, maxBatchSize: requests, kvCacheBytes, requests, answers: [] }
-      }),
-    )
-    const rivals = rivalLoads.map((load): RivalSeries => ({ ...load, ours: [], theirs: [] }))
-    let seed = 0 // a prompt that came before might be served from the cache
+    const rival = await startRival(ours.vanilla, folder, Math.max(...rivals.map(({ concurrency }) => concurrency)))
     for (const name of modelNames) await warmUp(ours[name])
     await rival.ask('serve', { requests: warmUpRequests, concurrency: warmUpRequests.length })
     for (let round = 0; round < rounds; round++) {
-      for (const series of [...sweep, ...equalMemory]) await runSeries(series, ours[series.model], ++seed)
-      for (const series of rivals) await runRival(series, ours.vanilla, rival, ++seed)
+      for (const series of round % 2 === 0 ? sweep : sweep.toReversed()) await runSeries(series, ours)
+      for (const size of equalMemory) for (let pair = 0; pair < size.pairs; pair++) await runPair(size, ours)
+      for (const [i, series] of rivals.entries())
+        await runRival(series, ours.vanilla, rival, 1 + round * rivals.length + i)
     }
     await Promise.all([...Object.values(ours), rival].map((contender) => contender.end()))
     reportSweep(report, sweep)
     reportEqualBatch(report, sweep)
     reportEqualMemory(report, equalMemory)
-    reportRival(report, rivals)
+    reportRivals(report, rivals)
     return report
   } finally {
     rmSync(folder, { recursive: true, force: true })
@@ -97,45 +56,22 @@ export async function benchServe(rounds: number): Promise<Report> {
 }
 
 /** One process a model, so that none finds the heap, the caches or the compute threads as another left them. */
-async function startOurs(): Promise<Record<ModelName, Contender>> {
-  const contenders = {} as Record<ModelName, Contender>
+async function startOurs(): Promise<Ours> {
+  const contenders = {} as Ours
   for (const name of modelNames) {
     contenders[name] = await Contender.startTypeScript(join(__dirname, 'worker.ts'))
-    await contenders[name].ask('build', { config: models[name], threads, meanDepth: meanDepth(name) })
+    await contenders[name].ask('build', { config: models[name], threads })
   }
   return contenders
 }
 
-async function startRival(vanilla: Contender, folder: string): Promise<Contender> {
+async function startRival(vanilla: Contender, folder: string, sequences: number): Promise<Contender> {
   await vanilla.ask('save', { folder })
   const path = join(folder, 'vanilla.gguf')
   await writeGguf(folder, path)
   const rival = await Contender.startTypeScript(join(__dirname, '..', 'baselines', 'node_llama_cpp.ts'))
-  const sequences = Math.max(...rivalLoads.map(({ concurrency }) => concurrency))
   await rival.ask('load', { path, threads, sequences, contextSize })
   return rival
-}
-
-function newSweep(): Series[] {
-  return sweptBatches.flatMap((maxBatchSize) => {
-    const names = maxBatchSize === equalBatch ? modelNames : sweptModels
-    // A router makes the engine hold twice as many requests as run in one pass; memory shall not limit them.
-    return names.map((model) => newSeries(model, maxBatchSize, 2 * maxBatchSize * contextSize * vanillaKvBytesPerToken))
-  })
-}
-
-function newSeries(model: ModelName, maxBatchSize: number, kvCacheBytes: number): Series {
-  const requests = Math.min(requestCount, requestsPerPlace * maxBatchSize)
-  return { model, maxBatchSize, kvCacheBytes, requests, answers: [] }
-}
-
-function serve(
-  ours: Contender,
-  requests: number,
-  seed: number,
-  options: { maxBatchSize: number; kvCacheBytes: number; temperature: number },
-): Promise<ServeAnswer> {
-  return ours.ask('serve', { requests: workload(requests, models.vanilla.vocab_size, seed), ...options })
 }
 
 async function warmUp(ours: Contender): Promise<void> {
@@ -143,97 +79,24 @@ async function warmUp(ours: Contender): Promise<void> {
   await ours.ask('serve', { requests: warmUpRequests, maxBatchSize, kvCacheBytes, temperature: 1 })
 }
 
-async function runSeries(series: Series, ours: Contender, seed: number): Promise<void> {
-  const { maxBatchSize, kvCacheBytes, requests } = series
-  series.answers.push(await serve(ours, requests, seed, { maxBatchSize, kvCacheBytes, temperature: 1 }))
+/** The n-th run has the same requests for every series: each has an engine of its own, whose prefix cache is empty. */
+async function runSeries({ model, maxBatchSize, kvCacheBytes, requests, answers }: Series, ours: Ours): Promise<void> {
+  const request = { requests: prompts(requests, 1 + answers.length), maxBatchSize, kvCacheBytes, temperature: 1 }
+  answers.push(await ours[model].ask<ServeAnswer>('serve', request))
 }
 
-/** Greedy, both. */
+/** One run of each; who begins takes turns, so that a machine that grows slower favours neither. */
+async function runPair({ vanilla, mor4 }: EqualMemory, ours: Ours): Promise<void> {
+  const order = vanilla.answers.length % 2 === 0 ? [vanilla, mor4] : [mor4, vanilla]
+  for (const series of order) await runSeries(series, ours)
+}
+
+/** Greedy, both. @param seed unlike any before: the rival might serve a prompt that came before from its cache. */
 async function runRival(series: RivalSeries, ours: Contender, rival: Contender, seed: number): Promise<void> {
-  const { concurrency, requests } = series
-  const kvCacheBytes = concurrency * contextSize * vanillaKvBytesPerToken
-  series.ours.push(await serve(ours, requests, seed, { maxBatchSize: concurrency, kvCacheBytes, temperature: 0 }))
-  const load = { requests: workload(requests, models.vanilla.vocab_size, seed), concurrency }
-  series.theirs.push(await rival.ask<Load>('serve', load))
-}
-
-const tokensPerSecond = (loads: readonly Load[]): number[] => loads.map(({ tokens, seconds }) => tokens / seconds)
-
-function speedUp(of: Series, over: Series): number {
-  const slow = tokensPerSecond(over.answers)
-  return median(tokensPerSecond(of.answers).map((rate, round) => rate / slow[round]!))
-}
-
-function reportSweep(report: Report, sweep: readonly Series[]): void {
-  for (const { model, maxBatchSize, requests, answers } of sweep)
-    report.figure(
-      `${model}_batch_${maxBatchSize}`,
-      tokensPerSecond(answers),
-      'tokens/s',
-      `${requests} requests at once`,
-    )
-}
-
-/** Every model at the batch that saturates. */
-function reportEqualBatch(report: Report, sweep: readonly Series[]): void {
-  const saturated = sweep.filter(({ maxBatchSize }) => maxBatchSize === equalBatch)
-  const vanilla = saturated.find(({ model }) => model === 'vanilla')!
-  for (const { model, answers } of saturated) {
-    const of = (value: (answer: ServeAnswer) => number): number[] => answers.map(value)
-    const figure = (name: string, value: (answer: ServeAnswer) => number, unit: string, note = ''): void => {
-      report.figure(`${model}_${name}`, of(value), unit, note)
-    }
-    figure('time_to_first_token', (a) => a.timeToFirstToken.median, 'ms', 'from the start of all requests: most wait')
-    figure('inter_token_latency', (a) => a.interTokenLatency.median, 'ms')
-    figure('inter_token_latency_p99', (a) => a.interTokenLatency.p99, 'ms')
-    figure('layer_passes', (a) => passesPerToken(workOf(model, a.stats)), 'a token', 'prompts included')
-    figure('kv_bytes', (a) => a.kvBytes / 1e6, 'MB', 'at most; a router keeps twice as many requests running')
-    figure('kv_of_vanilla', (a) => a.kvBytes / a.kvBytesVanilla, '', 'what the same tokens take without recursions')
-  }
-  const delays = saturated.flatMap(({ answers }) => answers.map(({ eventLoopDelay }) => eventLoopDelay))
-  report.figure('event_loop_delay_p99', delays, 'ms', `${requestCount} streams`)
-  for (const series of saturated) {
-    if (series === vanilla) continue
-    const works = series.answers.map(({ stats }) => workOf(series.model, stats))
-    const ideal = median(works.map(idealSpeedUp))
-    const passes = median(works.map(({ layerPasses, vanillaLayerPasses }) => vanillaLayerPasses / layerPasses))
-    const found = speedUp(series, vanilla)
-    const { model } = series
-    report.ratio(`${model}_vs_vanilla_equal_batch`, found, `tokens/s, batch ${equalBatch}`)
-    report.ratio(`${model}_layer_pass_saving`, passes, 'layer passes: vanilla / executed')
-    report.ratio(`${model}_ideal`, ideal, 'likewise with the head: the speed-up if time followed the passes')
-    report.ratio(`${model}_of_ideal`, found / ideal, 'speed-up found / ideal')
-    if (model === 'mor4') report.ratio('of_ideal', found / ideal, 'the same, of mor4')
-  }
-}
-
-function passesPerToken({ tokens, layerPasses }: Work): number {
-  return layerPasses / tokens
-}
-
-function reportEqualMemory(report: Report, equalMemory: readonly Series[]): void {
-  for (const sequences of equalMemorySequences) {
-    const bytes = bytesFor(sequences)
-    const of = (model: ModelName): Series =>
-      equalMemory.find((series) => series.model === model && series.kvCacheBytes === bytes)!
-    const note = `a KV cache of ${(bytes / 1e6).toFixed(0)} MB: ${sequences} vanilla sequences of mean length`
-    for (const model of sweptModels)
-      report.figure(`${model}_equal_kv_${sequences}`, tokensPerSecond(of(model).answers), 'tokens/s', note)
-    const found = speedUp(of('mor4'), of('vanilla'))
-    report.ratio(`mor4_vs_vanilla_kv_${sequences}`, found, `tokens/s at equal KV memory, ${note}`)
-    if (sequences === equalMemorySequences[0]) report.ratio('mor4_vs_vanilla', found, 'the same, at the least memory')
-  }
-}
-
-function reportRival(report: Report, rivals: readonly RivalSeries[]): void {
-  for (const { concurrency, requests, ours, theirs } of rivals) {
-    const note = `${requests} requests, ${concurrency} at a time, greedy`
-    const [rates, rivalRates] = [tokensPerSecond(ours), tokensPerSecond(theirs)]
-    report.figure(`vanilla_${concurrency}`, rates, 'tokens/s', note)
-    report.figure(`node_llama_cpp_${concurrency}`, rivalRates, 'tokens/s', note)
-    const ratios = rates.map((rate, round) => rate / rivalRates[round]!)
-    report.ratio(`vanilla_vs_node_llama_cpp_${concurrency}`, median(ratios), 'tokens/s, prompts included')
-  }
-  const delays = rivals.flatMap(({ theirs }) => theirs.map(({ eventLoopDelay }) => eventLoopDelay))
-  report.figure('node_llama_cpp_event_loop_delay_p99', delays, 'ms')
+  const { concurrency } = series
+  const requests = prompts(series.requests, seed)
+  const kvCacheBytes = bytesFor(2 * concurrency)
+  const request = { requests, maxBatchSize: concurrency, kvCacheBytes, temperature: 0 }
+  series.ours.push(await ours.ask<ServeAnswer>('serve', request))
+  series.theirs.push(await rival.ask<Load>('serve', { requests, concurrency }))
 }

@@ -22,10 +22,14 @@ export const modelNames = Object.keys(models) as ModelName[]
 
 export const vanillaKvBytesPerToken = kvBytesPerToken(resolveConfig(models.vanilla), 'bfloat16')
 
-/** (N + 1) / 2, as the capacities of the paper give; null for a model that has no router to choose. */
-export function meanDepth(name: ModelName): number | null {
-  const { num_recursions: recursions, router } = resolveConfig(models[name])
-  return router === null ? null : (recursions + 1) / 2
+/** Recursions a token, of those that ran any. */
+export function meanDepth({ depthHistogram }: EngineStats): number {
+  const tokens = depthHistogram.reduce((sum, count) => sum + count, 0)
+  return recursionsRun(depthHistogram) / tokens
+}
+
+function recursionsRun(depthHistogram: readonly number[]): number {
+  return depthHistogram.reduce((sum, count, r) => sum + count * (r + 1), 0)
 }
 
 /** What a run executed, counted in passes of one token through one layer. */
@@ -47,8 +51,7 @@ export function workOf(name: ModelName, stats: EngineStats): Work {
   const head = (stats.tokensGenerated * embedding) / layer
   if (name === 'vanilla') return { tokens, layerPasses: vanillaLayerPasses, vanillaLayerPasses, head }
   const block = sharedLayers(config)
-  const recursions = stats.depthHistogram.reduce((sum, count, r) => sum + count * (r + 1), 0)
-  const layerPasses = tokens * (uniqueLayers(config) - block) + recursions * block
+  const layerPasses = tokens * (uniqueLayers(config) - block) + recursionsRun(stats.depthHistogram) * block
   return { tokens, layerPasses, vanillaLayerPasses, head }
 }
 

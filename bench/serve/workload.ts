@@ -17,8 +17,12 @@ export interface ServeRequest {
   maxTokens: number
 }
 
-/** Lengths are uniform, of prompt and generation each, and the same for every `seed`; the prompts' ids are its own. */
+/**
+ * Lengths are uniform, of prompt and generation each, and the same for every `seed`; the prompts' ids are its own.
+ * @throws {RangeError} for more than `requestCount`.
+ */
 export function workload(count: number, vocabulary: number, seed: number): ServeRequest[] {
+  if (count > requestCount) throw new RangeError(`${count} requests asked for; the workload has ${requestCount}`)
   const lengths = randomTokens(2 * requestCount, longest - shortest + 1, 1)
   return Array.from({ length: count }, (_, i) => ({
     prompt: [...randomTokens(shortest + lengths[2 * i]!, vocabulary, seed * requestCount + i + 1)],

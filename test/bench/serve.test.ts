@@ -1,7 +1,11 @@
 // The serve bench's arithmetic: requests, latencies, work and ideal speed-up. Must not run a model.
 import { describe, expect, test } from 'vitest'
+import { Report } from '../../bench/lib/report.js'
+import { reportEqualMemory } from '../../bench/serve/figures.js'
 import { latency, putLoad } from '../../bench/serve/load.js'
-import { idealSpeedUp, meanDepth, modelNames, workOf } from '../../bench/serve/shapes.js'
+import { newEqualMemory, newSweep, speedUps } from '../../bench/serve/series.js'
+import { idealSpeedUp, meanDepth, workOf } from '../../bench/serve/shapes.js'
+import type { ServeAnswer } from '../../bench/serve/worker.js'
 import { contextSize, requestCount, workload } from '../../bench/serve/workload.js'
 import type { EngineStats } from '../../lib/index.js'
 
@@ -27,6 +31,11 @@ describe('workload', () => {
     expect(others.map(({ prompt }) => prompt.length)).toEqual(requests.map(({ prompt }) => prompt.length))
     const beginnings = [...requests, ...others].map(({ prompt }) => prompt.slice(0, 12).join())
     expect(new Set(beginnings).size).toBe(2 * requestCount)
+  })
+
+  test('has no more requests than it says', () => {
+    expect(workload(3, 1000, 1)).toEqual(requests.slice(0, 3))
+    expect(() => workload(requestCount + 1, 1000, 1)).toThrow('257 requests asked for; the workload has 256')
   })
 })
 
@@ -78,7 +87,44 @@ describe('the work of a run', () => {
     expect(idealSpeedUp(work)).toBeCloseTo((900 + work.head) / (work.layerPasses + work.head), 12)
   })
 
-  test('aims at the mean depth of the default capacities', () => {
-    expect(modelNames.map(meanDepth)).toEqual([null, null, null, null, 1.5, 2, 2.5])
+  test('has a mean depth of those tokens that ran recursions', () => {
+    expect(meanDepth(stats([10, 5, 5, 10]))).toBe((10 + 10 + 15 + 40) / 30)
+    expect(meanDepth(stats([0, 7]))).toBe(2)
+  })
+})
+
+describe('series', () => {
+  test('a sweep asks twice as many requests as a batch holds, of every model at the last', () => {
+    const sweep = newSweep()
+    for (const { requests, maxBatchSize } of sweep) expect(requests).toBe(2 * maxBatchSize)
+    expect(sweep.filter(({ maxBatchSize }) => maxBatchSize === 128)).toHaveLength(7)
+  })
+
+  test('equal memory is so many sequences of 128 tokens in 30 layers, the same for both models', () => {
+    for (const { sequences, kvCacheBytes, vanilla, mor4 } of newEqualMemory()) {
+      expect(kvCacheBytes).toBe(sequences * 128 * 30 * 2 * 3 * 64 * 2)
+      expect({ ...mor4, model: 'vanilla' }).toEqual(vanilla)
+      expect(vanilla).toMatchObject({ kvCacheBytes, maxBatchSize: vanilla.requests })
+    }
+  })
+
+  const answer = (tokens: number, depthHistogram: number[] = []) =>
+    ({ tokens, seconds: 2, running: 3, stats: { depthHistogram } }) as ServeAnswer
+
+  test('speed-ups compare run with run', () => {
+    expect(speedUps([answer(6), answer(20)], [answer(3), answer(5)])).toEqual([2, 4])
+  })
+
+  test('at equal memory the ratio is the median of the runs, its spread and the mean depth are told', () => {
+    const report = new Report('serve', 'a machine')
+    const [least] = newEqualMemory()
+    least!.vanilla.answers = [answer(100), answer(50), answer(10)]
+    least!.mor4.answers = [150, 200, 20].map((tokens) => answer(tokens, [1, 1, 1, 1]))
+    reportEqualMemory(report, [least!])
+    const { figures, ratios } = report.result
+    expect(ratios).toEqual({ mor4_vs_vanilla_kv_4: 2, mor4_vs_vanilla: 2 })
+    expect(figures.mor4_speed_up_kv_4).toMatchObject({ median: 2, min: 1.5, max: 4 })
+    expect(figures.mor4_mean_depth_kv_4).toMatchObject({ median: 2.5 })
+    expect(figures).not.toHaveProperty('vanilla_mean_depth_kv_4')
   })
 })

@@ -1,0 +1,85 @@
+// Writes routers that send each token as deep as its id says, so that a bench knows the mean depth beforehand.
+// Must not know what is measured.
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { weightsFileName } from '../../lib/checkpoint_files.js'
+import { type CreateOptions, Model, type ModelConfig } from '../../lib/index.js'
+import { readSafetensorsFile, type TensorEntry } from '../../lib/safetensors.js'
+
+/** Of the size of the other elements of an embedding, and exact in bfloat16. */
+const codeElement = 2 ** -6
+
+/** Recursions that a token runs, 1..`recursions`: spread evenly over the ids. */
+export function depthOf(token: number, recursions: number): number {
+  return 1 + (token % recursions)
+}
+
+/**
+ * A freshly initialised model whose tokens run `depthOf` recursions each. N - 1 hidden dimensions carry the token's depth
+ * as a code of signs: what lies in dimension i is positive where the depth is above i + 1, and it alone is the score of
+ * recursion i + 2, which wants it to be at least 0 (the first recursion takes every token). No layer adds to these
+ * dimensions, and a gate, positive, scales them, so that their signs stay. The final norm leaves them out, so that a token
+ * is not likelier to be followed by tokens of its own depth.
+ * @param config expert-choice with a linear router and default capacities.
+ * @throws {RangeError} for another router.
+ */
+export async function createWithDepthsById(config: ModelConfig, { seed, ...load }: CreateOptions): Promise<Model> {
+  const folder = await mkdtemp(join(tmpdir(), 'mor-depths-'))
+  try {
+    await using fresh = await Model.create(config, { seed, ...load })
+    const { num_recursions: recursions, router } = fresh.config
+    const fits = router?.type === 'expert_choice' && router.architecture === 'linear' && !router.auxiliary_router
+    if (!fits || router.capacities !== null)
+      throw new RangeError(`no depths by id with the router ${JSON.stringify(router)}`)
+    await fresh.save(folder)
+    await writeDepthCode(join(folder, weightsFileName), recursions)
+    return await Model.load(folder, load)
+  } finally {
+    await rm(folder, { recursive: true, force: true })
+  }
+}
+
+async function writeDepthCode(path: string, recursions: number): Promise<void> {
+  const { tensors } = await readSafetensorsFile(path)
+  const data = await readFile(path)
+  for (const tensor of tensors) {
+    const patch = patchOf(tensor, recursions)
+    if (patch !== null) apply(patch, tensor, data)
+  }
+  await writeFile(path, data)
+}
+
+/** New values of the first rows and columns of a tensor; a vector is one row. */
+interface Patch {
+  rows: number
+  columns: number
+  value: (row: number, column: number) => number
+}
+
+function patchOf({ name, shape }: TensorEntry, recursions: number): Patch | null {
+  const [rows, columns] = shape.length === 1 ? [1, shape[0]!] : [shape[0]!, shape[1]!]
+  const code = recursions - 1
+  if (name === 'model.embed_tokens.weight') {
+    const value = (token: number, i: number): number =>
+      depthOf(token, recursions) > i + 1 ? codeElement : -codeElement
+    return { rows, columns: code, value }
+  }
+  if (name === 'model.norm.weight') return { rows, columns: code, value: () => 0 }
+  if (/\.(o_proj|down_proj)\.weight$/.test(name)) return { rows: code, columns, value: () => 0 }
+  const router = /^model\.routers\.(\d+)\.weight$/.exec(name)
+  if (router === null || router[1] === '0') return null
+  return { rows, columns, value: (_, column) => (column === Number(router[1]) - 1 ? 1 : 0) }
+}
+
+/** Of F32, or BF16, which is the upper half of it. */
+function apply({ rows, columns, value }: Patch, { shape, offset, bytes }: TensorEntry, data: Buffer): void {
+  const width = shape.at(-1)!
+  const size = bytes / shape.reduce((product, extent) => product * extent)
+  const element = Buffer.alloc(4)
+  for (let row = 0; row < rows; row++)
+    for (let column = 0; column < columns; column++) {
+      element.writeFloatLE(value(row, column))
+      element.copy(data, offset + (row * width + column) * size, 4 - size)
+    }
+}
