@@ -144,7 +144,8 @@ void CpuOps::attention_forward(const Tensor& q, const Tensor& k, const Tensor& v
                                const Tensor& lse) {
   check_attention_forward(q, k, v, rows, out, lse);
   check_dtype("attention_forward", q, compute_);
-  const AttentionCall call = make_call(q, k, v, rows, out, lse);
+  AttentionCall call = make_call(q, k, v, rows, out, lse);
+  call.sequence_by_sequence = rows.sequences >= 2 * threads_;
   AttentionPlan plan = plan_forward(call, threads_);
   const int64_t team = std::min<int64_t>(threads_, static_cast<int64_t>(plan.tasks.size()));
   if (team == 0) return;

@@ -2,7 +2,9 @@
 // A row's result does not depend on the rows beside it. Must not know how tasks are made or who runs them.
 #include <cmath>
 #include <limits>
+#include <type_traits>
 
+#include "cpu/attention_dot.h"
 #include "cpu/attention_float.h"
 #include "cpu/attention_tile.h"
 
@@ -79,10 +81,53 @@ void take_scores(float* score, int64_t n, const State& state, int64_t x, int64_t
   state.total[x] += sum(totals);
 }
 
-/// N lanes from x on against one tile of n keys, the first of them `first`.
-template <int N>
+/// Keys and values brought into floats, which hides their dtype: what DotTile does without.
+template <class T>
+class FloatTile {
+ public:
+  static int64_t scratch(const AttentionCall& call) { return (kFloatLanes + 2 * kTileKeys) * call.padded_dim; }
+  FloatTile(const AttentionCall& call, const AttentionTask& task, float* scratch)
+      : call_(call),
+        q_(scratch),
+        keys_(q_ + kFloatLanes * call.padded_dim),
+        values_(keys_ + kTileKeys * call.padded_dim) {
+    const Lanes lanes(call, task.sequence, task.key_head);
+    for (int64_t x = 0; x < task.lane_end - task.lane_begin; ++x)
+      load_lane(lanes.at<const T>(call.q, task.lane_begin + x), call, call.scale, q_ + x * call.padded_dim);
+  }
+
+  void take(const KeyRows<T>& rows, const KeyRows<T>& next) {
+    next.fetch(next.key, 0, next.n, call_.head_dim);
+    next.fetch(next.value, 0, next.n, call_.head_dim);
+    load_tile_transposed(rows.key, rows.n, call_, keys_);
+    load_tile(rows.value, rows.n, call_, values_);
+  }
+  template <int N>
+  void scores(int64_t x, int64_t n, float (*product)[kTileKeys]) const {
+    multiply_transposed<N>(q_ + x * call_.padded_dim, call_.head_dim, call_.padded_dim, keys_, n, product);
+  }
+  template <int N>
+  void accumulate(int64_t, const float (*weight)[kTileKeys], int64_t begin, int64_t end, float* sum) const {
+    mor::MOR_CPU_ISA::accumulate<N>(weight, begin, end, values_, call_.padded_dim, sum);
+  }
+
+ private:
+  const AttentionCall& call_;
+  float *q_, *keys_, *values_;  // [lanes, padded_dim] times the scale, [padded_dim, kTileKeys], [kTileKeys, padded_dim]
+};
+
+#if defined(__AVX512F__)
+template <class T>
+using Tile = std::conditional_t<std::is_same_v<T, bfloat16>, DotTile, FloatTile<T>>;
+#else
+template <class T>
+using Tile = FloatTile<T>;
+#endif
+
+/// N lanes from x on against a tile of n keys, the first of them `first`.
+template <int N, class Tile>
 void take_tile(const AttentionCall& call, const Lanes& lanes, const AttentionTask& task, int64_t x, int64_t first,
-               int64_t n, const float* q, const float* keys, const float* values, const State& state) {
+               int64_t n, const Tile& tile, const State& state) {
   const int64_t dims = call.padded_dim;
   alignas(64) float weight[N][kTileKeys];
   int64_t seen[N], least = n;
@@ -91,12 +136,13 @@ void take_tile(const AttentionCall& call, const Lanes& lanes, const AttentionTas
     least = std::min(least, seen[l]);
   }
   if (seen[N - 1] == 0) return;
-  multiply_transposed<N>(q + x * dims, call.head_dim, dims, keys, seen[N - 1], weight);
+  tile.template scores<N>(x, seen[N - 1], weight);
   for (int l = 0; l < N; ++l)
     if (seen[l] > 0) take_scores(weight[l], seen[l], state, x + l, dims);
   // What one lane does not see it must not touch, not even with weight 0: it may hold anything.
-  accumulate<N>(weight, 0, least, values, dims, state.sum + x * dims);
-  for (int l = 0; l < N; ++l) accumulate<1>(weight + l, least, seen[l], values, dims, state.sum + (x + l) * dims);
+  tile.template accumulate<N>(x, weight, 0, least, state.sum + x * dims);
+  for (int l = 0; l < N; ++l)
+    if (seen[l] > least) tile.template accumulate<1>(x + l, weight + l, least, seen[l], state.sum + (x + l) * dims);
 }
 
 template <class T>
@@ -117,37 +163,34 @@ int64_t float_forward_partial(const AttentionCall& call) {
 }
 
 int64_t float_forward_scratch(const AttentionCall& call) {
-  return 2 * State::size(kFloatLanes, call) + (kFloatLanes + 2 * kTileKeys) * call.padded_dim;
+  const int64_t tile = call.q.dtype == DType::float32 ? Tile<float>::scratch(call) : Tile<bfloat16>::scratch(call);
+  return 2 * State::size(kFloatLanes, call) + tile;
 }
 
 template <class T>
 void float_forward(const AttentionCall& call, const AttentionTask& task, float* scratch) {
   const Lanes lanes(call, task.sequence, task.key_head);
-  const int64_t dims = call.padded_dim, count = task.lane_end - task.lane_begin;
-  float* q = scratch;
-  float* keys = q + kFloatLanes * dims;
-  float* values = keys + kTileKeys * dims;
-  float* states = values + kTileKeys * dims;
-  const State stretch(states, count), whole(states + State::size(kFloatLanes, call), count);
-  for (int64_t x = 0; x < count; ++x)
-    load_lane(lanes.at<const T>(call.q, task.lane_begin + x), call, call.scale, q + x * dims);
+  const int64_t count = task.lane_end - task.lane_begin, state_size = State::size(kFloatLanes, call);
+  const State stretch(scratch, count), whole(scratch + state_size, count);
+  Tile<T> tile(call, task, scratch + 2 * state_size);
+  KeyRows<T> rows[2];  // of this tile and of the next, which is fetched meanwhile
+  const auto find = [&](KeyRows<T>& found, int64_t first) {
+    found.n = 0;
+    if (first < task.key_end) found.find(call, task, first, std::min(kTileKeys, task.key_end - first));
+  };
   whole.clear(count, call);
-  for (int64_t begin = task.key_begin; begin < task.key_end; begin += kStretchKeys) {
+  find(rows[0], task.key_begin);
+  rows[0].fetch(rows[0].key, 0, rows[0].n, fetched_width(call, task));
+  rows[0].fetch(rows[0].value, 0, rows[0].n, fetched_width(call, task));
+  for (int64_t begin = task.key_begin, i = 0; begin < task.key_end; begin += kStretchKeys) {
     stretch.clear(count, call);
     const int64_t end = std::min(task.key_end, begin + kStretchKeys);
-    for (int64_t first = begin; first < end; first += kTileKeys) {
-      const int64_t n = std::min(kTileKeys, end - first);
-      const T *key_row[kTileKeys], *value_row[kTileKeys];
-      find_keys(call, call.k, task.sequence, task.key_head, first, n, key_row);
-      find_keys(call, call.v, task.sequence, task.key_head, first, n, value_row);
-      fetch_rows(key_row, n, call);
-      fetch_rows(value_row, n, call);
-      load_tile_transposed(key_row, n, call, keys);
-      load_tile(value_row, n, call, values);
+    for (int64_t first = begin; first < end; first += kTileKeys, i ^= 1) {
+      find(rows[i ^ 1], first + kTileKeys);
+      tile.take(rows[i], rows[i ^ 1]);
       for (int64_t x = 0; x < count; x += 4)
-        with_count(count - x, [&](auto n_lanes) {
-          take_tile<n_lanes()>(call, lanes, task, x, first, n, q, keys, values, stretch);
-        });
+        with_count(count - x,
+                   [&](auto n_lanes) { take_tile<n_lanes()>(call, lanes, task, x, first, rows[i].n, tile, stretch); });
     }
     combine(whole, stretch, count, call);
   }

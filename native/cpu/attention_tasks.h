@@ -21,6 +21,7 @@ struct AttentionCall {
   int64_t heads, key_heads, head_dim, group;  ///< group = heads / key_heads
   int64_t padded_dim;                         ///< head_dim rounded up to 32, the depth of a bf16 tile
   float scale;                                ///< 1 / sqrt(head_dim)
+  bool sequence_by_sequence;                  ///< forward: each thread takes all key heads of its sequences in turn
 };
 
 /// The query heads that share a key head stand side by side: lane x of (sequence, key head) is row x / group of the
@@ -57,6 +58,13 @@ struct AttentionSet {
   /// True for the last of the set's tasks to finish.
   bool finished() const { return running->fetch_sub(1, std::memory_order_acq_rel) == 1; }
 };
+
+/// Elements of a key's row that a forward task should fetch ahead. The heads of a key lie side by side, and memory
+/// likes to be read in one go: the first head of a sequence fetches for the others, which find theirs in the cache.
+inline int64_t fetched_width(const AttentionCall& call, const AttentionTask& task) {
+  if (!call.sequence_by_sequence) return call.head_dim;
+  return task.key_head == 0 ? call.key_heads * call.head_dim : 0;
+}
 
 struct AttentionPlan {
   std::vector<AttentionTask> tasks;
@@ -108,17 +116,22 @@ inline void cut_lanes(const AttentionCall& call, int64_t sequence, int64_t key_h
   }
 }
 
-/// Hands out the tasks. Each member of the team has the (sequence, key head)s of its own first, so that what it packed
-/// for one task serves the next, and then takes from the others. Who runs a task does not matter for its result.
+/// Hands out the tasks. Each member of the team has a run of the (sequence, key head)s of its own first, so that what
+/// it packed for one task serves the next and the key heads of a sequence, which lie side by side, pass through one
+/// cache; and then takes from the others. Who runs a task does not matter for its result.
 class TaskQueue {
  public:
   TaskQueue(const AttentionPlan& plan, int64_t team) : hands_(team) {
-    int64_t pair = -1;
-    for (size_t i = 0; i < plan.tasks.size(); ++i) {
-      const AttentionTask& task = plan.tasks[i];
-      if (i == 0 || task.sequence != plan.tasks[i - 1].sequence || task.key_head != plan.tasks[i - 1].key_head) ++pair;
-      hands_[pair % team].tasks.push_back(&task);
-    }
+    std::vector<int64_t> first;  // task of each (sequence, key head)
+    for (size_t i = 0; i < plan.tasks.size(); ++i)
+      if (i == 0 || plan.tasks[i].sequence != plan.tasks[i - 1].sequence ||
+          plan.tasks[i].key_head != plan.tasks[i - 1].key_head)
+        first.push_back(static_cast<int64_t>(i));
+    const int64_t pairs = static_cast<int64_t>(first.size());
+    first.push_back(static_cast<int64_t>(plan.tasks.size()));
+    for (int64_t pair = 0; pair < pairs; ++pair)
+      for (int64_t i = first[pair]; i < first[pair + 1]; ++i)
+        hands_[pair * team / pairs].tasks.push_back(&plan.tasks[i]);
   }
   /// The next task for this member, null when all are taken.
   const AttentionTask* next(int64_t member) {

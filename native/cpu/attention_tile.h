@@ -11,7 +11,7 @@
 
 namespace mor::MOR_CPU_ISA {
 
-constexpr int64_t kTileKeys = 64;
+constexpr int64_t kTileKeys = 64, kTileKeyGrain = 4;
 
 typedef float Vec8 __attribute__((vector_size(32)));
 typedef uint32_t Vec8U __attribute__((vector_size(32)));
@@ -53,28 +53,43 @@ template <class T>
 void find_keys(const AttentionCall& call, const Tensor& tensor, int64_t sequence, int64_t key_head, int64_t first,
                int64_t n, T** found) {
   const Rows& rows = call.rows;
+  const int64_t stride = tensor.row_stride;
   T* head = static_cast<T*>(tensor.data) + key_head * call.head_dim;
   if (rows.block_size == 0) {
-    for (int64_t j = 0; j < n; ++j) found[j] = head + (rows.key_start[sequence] + first + j) * tensor.row_stride;
+    T* at = head + (rows.key_start[sequence] + first) * stride;
+    for (int64_t j = 0; j < n; ++j, at += stride) found[j] = at;
     return;
   }
   const int32_t* table = rows.block_table + sequence * rows.blocks_per_sequence;
   int64_t block = first / rows.block_size, within = first % rows.block_size;
-  for (int64_t j = 0; j < n; ++j) {
-    found[j] = head + (int64_t{table[block]} * rows.block_size + within) * tensor.row_stride;
-    if (++within == rows.block_size) {
-      within = 0;
-      ++block;
-    }
+  for (int64_t j = 0; j < n; ++block, within = 0) {
+    const int64_t end = std::min(n, j + rows.block_size - within);
+    T* at = head + (int64_t{table[block]} * rows.block_size + within) * stride;
+    for (; j < end; ++j, at += stride) found[j] = at;
   }
 }
 
-/// Has rows on their way from memory before the first of them is waited for.
+/// Where the keys and values of a tile lie.
 template <class T>
-void fetch_rows(const T* const* row, int64_t n, const AttentionCall& call) {
-  for (int64_t j = 0; j < n; ++j)
-    for (int64_t c = 0; c < call.head_dim; c += 64 / static_cast<int64_t>(sizeof(T))) __builtin_prefetch(row[j] + c);
-}
+struct KeyRows {
+  int64_t n = 0;
+  const T* key[kTileKeys];    ///< [n], and the last again up to the next multiple of kTileKeyGrain
+  const T* value[kTileKeys];  ///< [n]
+
+  /// Keys [first, first + count).
+  void find(const AttentionCall& call, const AttentionTask& task, int64_t first, int64_t count) {
+    n = count;
+    find_keys(call, call.k, task.sequence, task.key_head, first, n, key);
+    find_keys(call, call.v, task.sequence, task.key_head, first, n, value);
+    for (int64_t j = n; j % kTileKeyGrain != 0; ++j) key[j] = key[n - 1];
+  }
+  /// Has `width` elements of each of `count` rows, from `first` on, on their way from memory to the second-level cache.
+  void fetch(const T* const* row, int64_t first, int64_t count, int64_t width) const {
+    const int64_t end = std::min(n, first + count);
+    for (int64_t j = first; j < end; ++j)
+      for (int64_t c = 0; c < width; c += 64 / static_cast<int64_t>(sizeof(T))) __builtin_prefetch(row[j] + c, 0, 2);
+  }
+};
 
 /// tile[j][c] = row j, zero from head_dim to padded_dim.
 template <class T>
