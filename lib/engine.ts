@@ -2,7 +2,7 @@
 // Must not decide anything about batching or sampling.
 import { Checker } from './check.js'
 import { errorCodes, MorError, wrapNative, wrapNativeAsync } from './errors.js'
-import { Generation } from './generation.js'
+import { Generation, type TokenLogprob } from './generation.js'
 import type { Model } from './model.js'
 import { type EngineStats, eventKind, eventStride, type NativeEngine } from './native.js'
 import { type GenerateOptions, resolveGenerateOptions } from './sampling.js'
@@ -75,7 +75,7 @@ export class Engine {
     const tokens = packPrompt(prompt, this.model.config)
     const params = resolveGenerateOptions(options, this.model.config, tokens.length)
     const id = this.#nextId++
-    const generation = new Generation(() => this.#native.abort(id))
+    const generation = new Generation(() => this.#native.abort(id), params.topLogprobs > 0)
     const { signal } = options
     if (signal?.aborted) {
       generation.finish('abort')
@@ -125,6 +125,7 @@ export class Engine {
 /** Unpacks events (see `eventStride`); those of requests that have ended are dropped. */
 function deliver(events: Float64Array, messages: string[], requests: Map<number, Generation>): void {
   let nextMessage = 0
+  let topLogprobs: TokenLogprob[] = []
   for (let i = 0; i + eventStride <= events.length; i += eventStride) {
     const id = events[i]!
     const kind = events[i + 1]!
@@ -132,8 +133,14 @@ function deliver(events: Float64Array, messages: string[], requests: Map<number,
     const message = kind === eventKind.error ? messages[nextMessage++] : undefined
     const generation = requests.get(id)
     if (generation === undefined) continue
+    if (kind === eventKind.top) {
+      topLogprobs.push({ token, logprob: events[i + 4]! })
+      continue
+    }
     if (kind === eventKind.token) {
-      generation.push({ token, depth: events[i + 3]!, logprob: events[i + 4]! })
+      const listed = topLogprobs.length > 0
+      generation.push({ token, depth: events[i + 3]!, logprob: events[i + 4]!, ...(listed && { topLogprobs }) })
+      if (listed) topLogprobs = []
       continue
     }
     requests.delete(id)

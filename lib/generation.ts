@@ -3,12 +3,23 @@
 import type { MorError } from './errors.js'
 import type { Tokenizer } from './tokenizer.js'
 
+/** A token of the vocabulary and the natural logarithm of its probability. */
+export interface TokenLogprob {
+  token: number
+  logprob: number
+}
+
 export interface GeneratedToken {
   token: number
   /** Recursions of the pass that produced the token: 1..N, or 0 where the router let it pass the block by. */
   depth: number
   /** Natural logarithm of the probability the model gave it. */
   logprob: number
+  /**
+   * The most likely tokens in its place, most likely first; equals in order of their ids. The generated one is among them
+   * only if it is that likely. Fewer than asked for where the vocabulary has no more. Present exactly when asked for.
+   */
+  topLogprobs?: TokenLogprob[]
 }
 
 /** 'stop': a stop token came; 'length': maxTokens or the context was reached; 'abort': asked for; 'error': see `error`. */
@@ -19,6 +30,8 @@ export interface GenerationResult {
   tokens: number[]
   depths: number[]
   logprobs: number[]
+  /** For each token as in GeneratedToken. Present exactly when asked for. */
+  topLogprobs?: TokenLogprob[][]
   finishReason: FinishReason
   /** Present exactly when finishReason is 'error'. */
   error?: MorError
@@ -33,14 +46,19 @@ export class Generation implements AsyncIterable<GeneratedToken> {
   readonly result: Promise<GenerationResult>
   readonly #tokens: GeneratedToken[] = []
   readonly #abort: () => void
+  readonly #listsTop: boolean
   #finished: GenerationResult | undefined
   #resolveResult!: (result: GenerationResult) => void
   #wake!: () => void
   #changed!: Promise<void>
 
-  /** @internal */
-  constructor(abort: () => void) {
+  /**
+   * @internal
+   * @param listsTop whether every token comes with its `topLogprobs`
+   */
+  constructor(abort: () => void, listsTop = false) {
     this.#abort = abort
+    this.#listsTop = listsTop
     this.result = new Promise((resolve) => {
       this.#resolveResult = resolve
     })
@@ -56,7 +74,7 @@ export class Generation implements AsyncIterable<GeneratedToken> {
     try {
       for (let next = 0; ; ) {
         const changed = this.#changed
-        while (next < this.#tokens.length) yield { ...this.#tokens[next++]! }
+        while (next < this.#tokens.length) yield copyOf(this.#tokens[next++]!)
         if (this.#finished?.error) throw this.#finished.error
         if (this.#finished !== undefined) return
         await changed
@@ -90,6 +108,7 @@ export class Generation implements AsyncIterable<GeneratedToken> {
       tokens: this.#tokens.map(({ token }) => token),
       depths: this.#tokens.map(({ depth }) => depth),
       logprobs: this.#tokens.map(({ logprob }) => logprob),
+      ...(this.#listsTop && { topLogprobs: this.#tokens.map((token) => copyOf(token).topLogprobs!) }),
       finishReason,
       ...(error && { error }),
     }
@@ -108,4 +127,10 @@ export class Generation implements AsyncIterable<GeneratedToken> {
       this.#wake = resolve
     })
   }
+}
+
+/** One for every reader, so that none can change what another reads. */
+function copyOf(token: GeneratedToken): GeneratedToken {
+  if (token.topLogprobs === undefined) return { ...token }
+  return { ...token, topLogprobs: token.topLogprobs.map((top) => ({ ...top })) }
 }

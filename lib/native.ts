@@ -195,14 +195,19 @@ export interface NativeGenerateParams {
   /** 0 = all recursions. */
   maxRecursions: number
   logprobs: boolean
+  /** From 0 to `mostTopLogprobs`. */
+  topLogprobs: number
   /** Higher is served first. */
   priority: number
 }
 
+/** Most tokens that may be listed beside a generated one. */
+export const mostTopLogprobs = 20
+
 /** Events arrive packed, `eventStride` numbers each: [request id, kind, token, depth, logprob]. */
 export const eventStride = 5
 
-/** `kind` of an event. After any kind but `token` no more events of that request arrive. */
+/** `kind` of an event. After any kind but `token` and `top` no more events of that request arrive. */
 export const eventKind = {
   /** One generated token with its depth and log-probability. */
   token: 0,
@@ -213,6 +218,11 @@ export const eventKind = {
   abort: 3,
   /** The `token` field holds the index of the code in `errorCodes`; the message comes beside the events. */
   error: 4,
+  /**
+   * One of the most likely tokens in the place of the request's next `token` event, which follows these directly; most
+   * likely first, each with its log-probability; depth is 0. None where `topLogprobs` is 0.
+   */
+  top: 5,
 } as const
 
 /** Counters since the engine was made, and what holds at this moment. */

@@ -2,7 +2,7 @@
 // Must not know of the engine that carries them out.
 import { Checker } from './check.js'
 import type { ResolvedConfig } from './config.js'
-import type { NativeGenerateParams } from './native.js'
+import { mostTopLogprobs, type NativeGenerateParams } from './native.js'
 import { copyTokens } from './tokens.js'
 
 export interface GenerateOptions {
@@ -23,6 +23,11 @@ export interface GenerateOptions {
   /** Most recursions a token may run, from 1 to num_recursions. Default num_recursions. */
   maxRecursions?: number
   /**
+   * How many of the most likely tokens to report in the place of each generated one, with their log-probabilities over the
+   * whole vocabulary at temperature 1, whatever temperature, topK and topP are. From 0 (none, the default) to 20.
+   */
+  topLogprobs?: number
+  /**
    * Higher is served first, if need be at the cost of lower ones under way, which go on later with the same tokens; equals
    * in order of arrival. Default 0.
    */
@@ -40,6 +45,7 @@ const optionKeys = [
   'stop',
   'routerThreshold',
   'maxRecursions',
+  'topLogprobs',
   'priority',
   'signal',
 ]
@@ -64,6 +70,7 @@ export function resolveGenerateOptions(
     stop: stopTokens(options.stop ?? config.eos_token_id ?? [], config.vocab_size),
     ...resolveRouting(check, config),
     logprobs: true,
+    topLogprobs: check.integer('topLogprobs', { min: 0, max: mostTopLogprobs, fallback: 0 }),
     priority: check.integer('priority', { min: -(2 ** 31), fallback: 0 }),
   }
 }

@@ -1,5 +1,7 @@
 // sample on the GPU: one block a row, a few passes over its logits, no sort. Weights are fixed-point integers, so that
 // every sum is exact and the same on every GPU. Must not know of other ops.
+#include <algorithm>
+
 #include "core/rng.h"
 #include "cuda/cuda_ops.h"
 #include "cuda/tile/select.cuh"
@@ -29,11 +31,51 @@ struct Logits {
 struct Kept {
   uint32_t key;
   int64_t last;
+  __device__ bool holds(const Logits& logit, int64_t i) const {
+    const uint32_t k = logit.key(i);
+    return logit.finite(i) && (k > key || (k == key && i <= last));
+  }
 };
+
+/// The first k finite logits in falling order; there are that many. All threads of the block must call it.
+__device__ Kept first_k(int64_t vocabulary, const Logits& logit, Weight k) {
+  const auto key = [&](int64_t i) { return logit.key(i); };
+  const auto one = [&](int64_t i) { return logit.finite(i) ? Weight{1} : Weight{0}; };
+  const Cut cut = find_cut(vocabulary, key, one, k);
+  const auto tie = [&](int64_t i) { return key(i) == cut.key ? one(i) : Weight{0}; };
+  return {cut.key, find_in_order(vocabulary, tie, k - cut.above)};
+}
+
+/// The first `count` finite logits in falling order, and (-1, 0) up to `listed`: compacted by id, then each finds its
+/// place by counting who comes before it. All threads of the block must call it.
+template <class LogprobOf>
+__device__ void list_top(int64_t vocabulary, const Logits& logit, int count, int listed, const LogprobOf& logprob_of,
+                         TokenLogprob* top) {
+  static_assert(kMostTopLogprobs <= 32, "the smallest block has a thread for every place of a list");
+  __shared__ int32_t chosen[kMostTopLogprobs];
+  const Kept kept = first_k(vocabulary, logit, static_cast<Weight>(count));
+  compact_in_order(
+      vocabulary, [&](int64_t i) { return kept.holds(logit, i); },
+      [&](int64_t i, int64_t at) { chosen[at] = static_cast<int32_t>(i); });
+  __syncthreads();
+  const int own = static_cast<int>(threadIdx.x);
+  if (own < count) {
+    const uint32_t key = logit.key(chosen[own]);
+    int place = 0;
+    for (int other = 0; other < count; ++other) {
+      const uint32_t other_key = logit.key(chosen[other]);
+      if (other_key > key || (other_key == key && other < own)) ++place;
+    }
+    top[place] = {chosen[own], logprob_of(chosen[own])};
+  } else if (own < listed) {
+    top[own] = {};
+  }
+}
 
 __global__ void __launch_bounds__(kMostSelectThreads)
     sample_kernel(int64_t vocabulary, const float* logits /*[R,V]*/, int64_t logits_stride,
-                  const SamplingParams* params /*[R]*/, Drawn* drawn /*[R]*/) {
+                  const SamplingParams* params /*[R]*/, Drawn* drawn /*[R]*/,
+                  TokenLogprob* top /*[R,kMostTopLogprobs], or null*/) {
   const Logits logit{logits + blockIdx.x * logits_stride};
   const SamplingParams p = params[blockIdx.x];
   float most = -INFINITY;
@@ -58,12 +100,8 @@ __global__ void __launch_bounds__(kMostSelectThreads)
     // The inverse of a tiny temperature stays finite: 0 times it must be 0.
     const float inverse = fminf(1.0f / p.temperature, 3.402823466e38f);
     Kept kept = {0, vocabulary};
-    const auto is_kept = [&](int64_t i) {
-      const uint32_t key = logit.key(i);
-      return logit.finite(i) && (key > kept.key || (key == kept.key && i <= kept.last));
-    };
     const auto weight = [&](int64_t i) {
-      return is_kept(i) ? static_cast<Weight>(expf((logit[i] - most) * inverse) * kOne) : Weight{0};
+      return kept.holds(logit, i) ? static_cast<Weight>(expf((logit[i] - most) * inverse) * kOne) : Weight{0};
     };
     const auto key = [&](int64_t i) { return logit.key(i); };
     const auto total = [&] {
@@ -71,12 +109,7 @@ __global__ void __launch_bounds__(kMostSelectThreads)
       for (int64_t i = threadIdx.x; i < vocabulary; i += blockDim.x) own += weight(i);
       return block_sum(own);
     };
-    if (p.top_k > 0 && p.top_k < finite) {
-      const auto one = [&](int64_t i) { return logit.finite(i) ? Weight{1} : Weight{0}; };
-      const Cut cut = find_cut(vocabulary, key, one, static_cast<Weight>(p.top_k));
-      const auto tie = [&](int64_t i) { return key(i) == cut.key ? one(i) : Weight{0}; };
-      kept = {cut.key, find_in_order(vocabulary, tie, static_cast<Weight>(p.top_k) - cut.above)};
-    }
+    if (p.top_k > 0 && p.top_k < finite) kept = first_k(vocabulary, logit, static_cast<Weight>(p.top_k));
     if (p.top_p < 1) {
       const Weight mass = static_cast<Weight>(ceil(static_cast<double>(p.top_p) * static_cast<double>(total())));
       const Weight target = mass > 0 ? mass : 1;
@@ -89,29 +122,41 @@ __global__ void __launch_bounds__(kMostSelectThreads)
     const Weight point = static_cast<Weight>(static_cast<double>(uniform) * static_cast<double>(mass));
     token = find_in_order(vocabulary, weight, (point < mass ? point : mass - 1) + 1);
   }
-  if (threadIdx.x == 0)
-    drawn[blockIdx.x] = {static_cast<int32_t>(token),
-                         static_cast<float>(static_cast<double>(logit[token]) - static_cast<double>(most) - log(sum))};
+  const auto logprob_of = [&](int64_t i) {
+    return static_cast<float>(static_cast<double>(logit[i]) - static_cast<double>(most) - log(sum));
+  };
+  if (threadIdx.x == 0) drawn[blockIdx.x] = {static_cast<int32_t>(token), logprob_of(token)};
+  if (top != nullptr && p.top_logprobs > 0)
+    list_top(vocabulary, logit, p.top_logprobs < finite ? p.top_logprobs : finite, p.top_logprobs, logprob_of,
+             top + blockIdx.x * kMostTopLogprobs);
 }
 
 }  // namespace
 
-void CudaOps::sample(const Tensor& logits, const SamplingParams* params, int32_t* token, float* logprob) {
+void CudaOps::sample(const Tensor& logits, const SamplingParams* params, int32_t* token, float* logprob,
+                     TokenLogprob* top) {
   check_sample(logits, params);
   const size_t rows = static_cast<size_t>(logits.rows());
   if (rows == 0) return;
   const ScratchScope scope(scratch_);
   auto* device_params = static_cast<SamplingParams*>(scratch_.allocate(rows * sizeof(SamplingParams)));
   auto* device_drawn = static_cast<Drawn*>(scratch_.allocate(rows * sizeof(Drawn)));
+  const bool listed =
+      top != nullptr && std::any_of(params, params + rows, [](const auto& p) { return p.top_logprobs > 0; });
+  std::vector<TokenLogprob> lists(listed ? rows * kMostTopLogprobs : 0);
+  TokenLogprob* device_lists = nullptr;
+  if (listed) device_lists = static_cast<TokenLogprob*>(scratch_.allocate(lists.size() * sizeof(TokenLogprob)));
   copy_to_device(device_params, params, rows * sizeof(SamplingParams));
   launch(sample_kernel, dim3(blocks_for(logits.rows(), 1)), dim3(select_threads(logits.columns())), 0, stream_,
-         logits.columns(), logits.as<float>(), logits.row_stride, device_params, device_drawn);
+         logits.columns(), logits.as<float>(), logits.row_stride, device_params, device_drawn, device_lists);
   std::vector<Drawn> drawn(rows);
   copy_to_host(drawn.data(), device_drawn, rows * sizeof(Drawn));
+  if (listed) copy_to_host(lists.data(), device_lists, lists.size() * sizeof(TokenLogprob));
   for (size_t i = 0; i < rows; ++i) {
     check_finite_logits(drawn[i].token >= 0, static_cast<int64_t>(i));
     token[i] = drawn[i].token;
     if (logprob != nullptr) logprob[i] = drawn[i].logprob;
+    if (listed) std::copy_n(&lists[i * kMostTopLogprobs], params[i].top_logprobs, top + i * kMostTopLogprobs);
   }
 }
 

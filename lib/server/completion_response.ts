@@ -15,7 +15,7 @@ export interface Usage {
 export interface Logprobs {
   tokens: string[]
   token_logprobs: number[]
-  /** The chosen token's alone: the engine knows no other. Null where 0 were asked for. */
+  /** For each token the most likely ones in its place, and itself. Null where 0 were asked for. */
   top_logprobs: Record<string, number>[] | null
   text_offset: number[]
 }
@@ -67,7 +67,7 @@ function logprobsOf(tokens: TextToken[], count: number): Logprobs {
   return {
     tokens: tokens.map(({ text }) => text),
     token_logprobs: tokens.map(({ logprob }) => logprob),
-    top_logprobs: count === 0 ? null : tokens.map(({ text, logprob }) => ({ [text]: logprob })),
+    top_logprobs: count === 0 ? null : tokens.map(({ topLogprobs }) => topLogprobs!),
     text_offset: tokens.map(({ offset }) => offset),
   }
 }

@@ -77,7 +77,7 @@ export function completionsHandler(options: ResolvedServerOptions, admission: Ad
         for (let i = 0; i < asked.n; i++) {
           const index = choices.length
           const generation = options.engine.generate(prompt, generateOptions(asked, index))
-          const text = new ChoiceText(options.tokenizer.detokenizer(), asked.stop)
+          const text = new ChoiceText(options.tokenizer, asked.stop)
           choices.push({ index, promptTokens: prompt.length, generation, text, observer: observe() })
         }
       }
@@ -147,13 +147,14 @@ export function completionsHandler(options: ResolvedServerOptions, admission: Ad
 
 /** As the engine takes it, for the choice of this index. */
 function generateOptions(asked: CompletionRequest, index: number): GenerateOptions {
-  const { maxTokens, temperature, topK, topP, seed, routerThreshold, maxRecursions, priority } = asked
+  const { maxTokens, temperature, topK, topP, seed, logprobs, routerThreshold, maxRecursions, priority } = asked
   return {
     maxTokens,
     temperature,
     topK,
     topP,
     ...(seed !== null && { seed: seed + index }),
+    ...(logprobs && { topLogprobs: logprobs }),
     ...(routerThreshold !== null && { routerThreshold }),
     ...(maxRecursions !== null && { maxRecursions }),
     ...(priority !== null && { priority }),

@@ -6,6 +6,9 @@
 namespace mor::binding {
 
 void EngineEvents::token(const EngineEvent& event, int32_t depth) {
+  for (const TokenLogprob& top : event.top_logprobs)
+    packed.insert(packed.end(), {static_cast<double>(event.request), kTop, static_cast<double>(top.token), 0,
+                                 static_cast<double>(top.logprob)});
   packed.insert(packed.end(), {static_cast<double>(event.request), kToken, static_cast<double>(event.token),
                                static_cast<double>(depth), static_cast<double>(event.logprob)});
 }

@@ -19,11 +19,12 @@ namespace mor::binding {
 
 /// What happened in one step, packed for one crossing: [request, kind, token, depth, logprob]*, as lib/native.ts says.
 struct EngineEvents {
-  enum Kind { kToken, kStop, kLength, kAbort, kError };
+  enum Kind { kToken, kStop, kLength, kAbort, kError, kTop };
   std::vector<double> packed;
   std::vector<std::string> messages;  ///< one for every error, in order
   std::vector<uint64_t> finished;     ///< requests of which no more will come
 
+  /// First its most likely tokens where the event has them, one record each, then the token.
   void token(const EngineEvent& event, int32_t depth);
   void finish(uint64_t request, Kind kind);
   void fail(uint64_t request, const Failure& failure);

@@ -130,6 +130,7 @@ GenerateParams generate_params(const Input& input) {
   params.router_threshold = input.field("routerThreshold").number(0, 1);
   params.max_recursions = count(input.field("maxRecursions"));
   params.logprobs = input.field("logprobs").boolean();
+  params.top_logprobs = input.field("topLogprobs").int32(0, kMostTopLogprobs);
   return params;
 }
 

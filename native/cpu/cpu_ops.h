@@ -94,7 +94,8 @@ class CpuOps final : public Ops {
   void adamw(const Tensor& master, const Tensor& weights, const Tensor& gradient, const Tensor& exp_avg,
              const Tensor& exp_avg_sq, const Tensor& norm, const ParameterSegment* segments, int32_t segment_count,
              const AdamWParams& params, const AdamWStep* step) override;
-  void sample(const Tensor& logits, const SamplingParams* params, int32_t* token, float* logprob) override;
+  void sample(const Tensor& logits, const SamplingParams* params, int32_t* token, float* logprob,
+              TokenLogprob* top) override;
 
  private:
   /// Calls body(begin, end) over [0, n) on the team, in even contiguous stretches; in place where the whole is less

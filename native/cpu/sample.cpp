@@ -206,8 +206,27 @@ void filter(const Row& row, const SamplingParams& params, Weights& weights) {
   }
 }
 
+/// The first n in falling order, with their log-probabilities. The n-th best so far bounds all later logits.
+template <class LogprobOf>
+void list_top(const Row& row, int32_t n, const LogprobOf& logprob_of, TokenLogprob* top) {
+  Candidate best[kMostTopLogprobs];
+  int32_t found = 0;
+  float bound = std::numeric_limits<float>::lowest();
+  for_each_from(
+      row, [&] { return bound; },
+      [&](const Candidate& c) {
+        if (found == n && !(c < best[n - 1])) return;
+        int32_t place = found < n ? found++ : n - 1;
+        for (; place > 0 && c < best[place - 1]; --place) best[place] = best[place - 1];
+        best[place] = c;
+        if (found == n) bound = best[n - 1].logit;
+      });
+  for (int32_t i = 0; i < n; ++i)
+    top[i] = i < found ? TokenLogprob{best[i].id, logprob_of(best[i].logit)} : TokenLogprob{};
+}
+
 /// The token of one row, or -1 where no logit is finite.
-int32_t sample_row(const Row& row, const SamplingParams& params, Weights& weights, float* logprob) {
+int32_t sample_row(const Row& row, const SamplingParams& params, Weights& weights, float* logprob, TokenLogprob* top) {
   const Candidate best = best_of(row);
   if (best.id < 0) return -1;
   int32_t token = best.id;
@@ -216,23 +235,31 @@ int32_t sample_row(const Row& row, const SamplingParams& params, Weights& weight
     filter(row, params, weights);
     token = weights.draw(uniform_from_bits(philox(params.seed, 0, params.counter).v[0]));
   }
-  if (logprob != nullptr) {
+  const int32_t listed = top == nullptr ? 0 : params.top_logprobs;
+  if (logprob != nullptr || listed > 0) {
     weights.set(row, best.logit, 1);
-    *logprob = static_cast<float>(double{row[token]} - double{best.logit} - std::log(weights.total()));
+    const double log_total = std::log(weights.total());
+    const auto logprob_of = [&](float logit) {
+      return static_cast<float>(double{logit} - double{best.logit} - log_total);
+    };
+    if (logprob != nullptr) *logprob = logprob_of(row[token]);
+    if (listed > 0) list_top(row, listed, logprob_of, top);
   }
   return token;
 }
 
 }  // namespace
 
-void CpuOps::sample(const Tensor& logits, const SamplingParams* params, int32_t* token, float* logprob) {
+void CpuOps::sample(const Tensor& logits, const SamplingParams* params, int32_t* token, float* logprob,
+                    TokenLogprob* top) {
   check_sample(logits, params);
   const float* data = logits.as<float>();
   parallel(logits.rows(), logits.columns() / 2, [&](int64_t begin, int64_t end) {
     Weights weights(logits.columns());
     for (int64_t i = begin; i < end; ++i)
-      token[i] = sample_row({data + i * logits.row_stride, logits.columns()}, params[i], weights,
-                            logprob == nullptr ? nullptr : logprob + i);
+      token[i] =
+          sample_row({data + i * logits.row_stride, logits.columns()}, params[i], weights,
+                     logprob == nullptr ? nullptr : logprob + i, top == nullptr ? nullptr : top + i * kMostTopLogprobs);
   });
   for (int64_t i = 0; i < logits.rows(); ++i) check_finite_logits(token[i] >= 0, i);
 }

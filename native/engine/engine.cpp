@@ -100,6 +100,8 @@ void Engine::submit(uint64_t request, std::vector<int32_t> prompt, const Generat
             "routerThreshold must be from 0 to 1, got ", params.router_threshold);
   MOR_CHECK(params.max_recursions >= 0, INVALID_ARGUMENT, "maxRecursions must be at least 0 (0: all), got ",
             params.max_recursions);
+  MOR_CHECK(params.top_logprobs >= 0 && params.top_logprobs <= kMostTopLogprobs, INVALID_ARGUMENT,
+            "topLogprobs must be from 0 (none) to ", kMostTopLogprobs, ", got ", params.top_logprobs);
 
   Request r;
   r.id = request;
@@ -115,6 +117,7 @@ void Engine::submit(uint64_t request, std::vector<int32_t> prompt, const Generat
   r.top_p = static_cast<float>(params.top_p);
   r.seed = params.seed;
   r.logprobs = params.logprobs;
+  r.top_logprobs = params.top_logprobs;
   state_->scheduler.submit(std::move(r));
 }
 

@@ -33,6 +33,7 @@ struct GenerateParams {
   double router_threshold = 0.5;  ///< mor.md section 3
   int32_t max_recursions = 0;     ///< 0: all
   bool logprobs = false;
+  int32_t top_logprobs = 0;  ///< most likely tokens to report beside each, at most kMostTopLogprobs
 };
 
 /// Counters since the engine was made, and what holds at this moment.

@@ -13,11 +13,12 @@ void Sampler::launch(Arena& arena, const Tensor& x, const int32_t* source, const
   ops.linear_forward(normed, model_.tensors().lm_head, {}, logits_);
 
   params_.clear();
-  logprobs_ = false;
+  logprobs_ = top_logprobs_ = false;
   for (const Sequence* s : sequences) {
     const Request& r = s->request;
-    params_.push_back({r.temperature, r.top_k, r.top_p, r.seed, static_cast<uint64_t>(s->generated())});
+    params_.push_back({r.temperature, r.top_k, r.top_p, r.seed, static_cast<uint64_t>(s->generated()), r.top_logprobs});
     logprobs_ = logprobs_ || r.logprobs;
+    top_logprobs_ = top_logprobs_ || r.top_logprobs > 0;
   }
 }
 
@@ -26,16 +27,18 @@ void Sampler::collect(StageOutcome& outcome) {
   Ops& ops = model_.ops();
   outcome.token.resize(n);
   outcome.logprob.resize(logprobs_ ? n : 0);
+  outcome.top_logprob.resize(top_logprobs_ ? n * kMostTopLogprobs : 0);
   float* logprob = logprobs_ ? outcome.logprob.data() : nullptr;
+  TokenLogprob* top = top_logprobs_ ? outcome.top_logprob.data() : nullptr;
   try {
-    ops.sample(logits_, params_.data(), outcome.token.data(), logprob);
+    ops.sample(logits_, params_.data(), outcome.token.data(), logprob, top);
   } catch (const Error& error) {
     if (error.code() != ErrorCode::NON_FINITE) throw;
     // Some row is to blame: the others must get what they would get alone.
     for (size_t i = 0; i < n; ++i) {
       try {
         ops.sample(logits_.slice(static_cast<int64_t>(i), 1), &params_[i], &outcome.token[i],
-                   logprobs_ ? logprob + i : nullptr);
+                   logprobs_ ? logprob + i : nullptr, top_logprobs_ ? top + i * kMostTopLogprobs : nullptr);
       } catch (const Error& alone) {
         if (alone.code() != ErrorCode::NON_FINITE) throw;
         outcome.token[i] = -1;

@@ -15,8 +15,8 @@ class Sampler {
 
   /// Puts the logits for each of `sequences`, from row source[i] of x [M, d], into the device's queue.
   void launch(Arena& arena, const Tensor& x, const int32_t* source, const std::vector<Sequence*>& sequences);
-  /// Then a token for each: fills token and logprob of `outcome`; -1 where no logit is finite. logprob stays empty
-  /// where no sequence asks for it.
+  /// Then a token for each: fills token, logprob and top_logprob of `outcome`; -1 where no logit is finite. The latter
+  /// two stay empty where no sequence asks for them.
   void collect(StageOutcome& outcome);
 
  private:
@@ -24,7 +24,7 @@ class Sampler {
   // Of the launch.
   Tensor logits_;  ///< [sequences, V]
   std::vector<SamplingParams> params_;
-  bool logprobs_ = false;
+  bool logprobs_ = false, top_logprobs_ = false;
 };
 
 }  // namespace mor

@@ -55,8 +55,9 @@ struct StageOutcome {
   std::vector<double> gate;    ///< [rows] of the exit
 
   // Exit, one for each of StagePlan::last.
-  std::vector<int32_t> token;  ///< -1: no logit was finite
-  std::vector<float> logprob;
+  std::vector<int32_t> token;             ///< -1: no logit was finite
+  std::vector<float> logprob;             ///< empty where no sequence asks for it
+  std::vector<TokenLogprob> top_logprob;  ///< kMostTopLogprobs each, as of Ops::sample; empty where no sequence asks
 };
 
 }  // namespace mor

@@ -85,6 +85,17 @@ void Scheduler::settle() {
   }
 }
 
+namespace {
+
+/// What was listed for row `i`, without the places behind the last token.
+std::vector<TokenLogprob> listed(const StageOutcome& outcome, size_t i, int32_t wanted) {
+  if (wanted == 0) return {};
+  const auto begin = outcome.top_logprob.begin() + static_cast<int64_t>(i) * kMostTopLogprobs;
+  return {begin, std::find_if(begin, begin + wanted, [](const TokenLogprob& t) { return t.token < 0; })};
+}
+
+}  // namespace
+
 void Scheduler::commit_exit(const StageOutcome& outcome, std::vector<EngineEvent>& events) {
   if (unsettled_) settle();
   for (size_t next = 0; next < plan_.sampled.size(); ++next) {
@@ -102,7 +113,11 @@ void Scheduler::commit_exit(const StageOutcome& outcome, std::vector<EngineEvent
     } else if (std::find(stop.begin(), stop.end(), token) != stop.end()) {
       finish(*s, {.reason = FinishReason::stop}, events);
     } else {
-      events.push_back({.request = s->request.id, .token = token, .depth = s->depths.back(), .logprob = logprob});
+      events.push_back({.request = s->request.id,
+                        .token = token,
+                        .depth = s->depths.back(),
+                        .logprob = logprob,
+                        .top_logprobs = listed(outcome, next, s->request.top_logprobs)});
       s->tokens.push_back(token);
       ++stats_.tokens_generated;
       if (s->generated() == s->request.max_tokens) finish(*s, {.reason = FinishReason::length}, events);

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/check.h"
+#include "core/token_logprob.h"
 #include "engine/prefix_cache.h"
 
 namespace mor {
@@ -20,6 +21,8 @@ struct EngineEvent {
   int32_t token = 0;
   int32_t depth = 0;  ///< recursions the token that produced this one ran; 0 for models without a recurring block
   float logprob = 0;  ///< of the token at temperature 1; 0 unless asked for
+  /// The most likely tokens in its place, as Ops::sample lists them: as many as asked for, or all that there are.
+  std::vector<TokenLogprob> top_logprobs{};
   FinishReason reason = FinishReason::stop;  ///< finish only
   ErrorCode code = ErrorCode::INTERNAL;      ///< finish with error only
   std::string message{};                     ///< finish with error only
@@ -38,6 +41,7 @@ struct Request {
   int32_t top_k = 0;
   uint64_t seed = 0;
   bool logprobs = false;
+  int32_t top_logprobs = 0;
 };
 
 /// One list of keys: those of the layers outside the block, or those of the block at one recursion.

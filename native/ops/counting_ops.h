@@ -84,7 +84,7 @@ class CountingOps final : public Ops {
   void reject_non_finite(const Tensor&, const Tensor&) override {}
   void adamw(const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Tensor&,
              const ParameterSegment*, int32_t, const AdamWParams&, const AdamWStep*) override {}
-  void sample(const Tensor&, const SamplingParams*, int32_t*, float*) override {}
+  void sample(const Tensor&, const SamplingParams*, int32_t*, float*, TokenLogprob*) override {}
 
  private:
   static constexpr uintptr_t kAddress = uintptr_t{1} << 20;

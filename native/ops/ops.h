@@ -10,6 +10,7 @@
 
 #include "core/arena.h"
 #include "core/tensor.h"
+#include "core/token_logprob.h"
 #include "ops/rows.h"
 
 namespace mor {
@@ -42,7 +43,8 @@ struct SamplingParams {
   int32_t top_k = 0;      ///< 0: off
   float top_p = 1;        ///< 1: off
   uint64_t seed = 0;
-  uint64_t counter = 0;  ///< index of the token in its request
+  uint64_t counter = 0;      ///< index of the token in its request
+  int32_t top_logprobs = 0;  ///< most likely tokens to list, at most kMostTopLogprobs
 };
 
 /// Work that a device has kept in order to run it again. Made by Ops::replay; destroyed before that Ops.
@@ -257,9 +259,12 @@ class Ops : public MemoryResource {
 
   // ---- sampling
   /// token[i] drawn from logits[i]; logprob[i] = log softmax(logits[i])[token] at temperature 1 (may be null).
-  /// params, token and logprob are host memory; waits.
+  /// The first params[i].top_logprobs entries of row i of `top` (may be null): the most likely tokens, whatever top_k
+  /// and top_p leave of them, in falling order of logits, ties by smaller id, each with its log-probability as above;
+  /// token -1 behind the last finite one. The rest of `top` stays as it is.
+  /// params, token, logprob and top are host memory; waits.
   virtual void sample(const Tensor& logits /*[R,V] master*/, const SamplingParams* params /*[R]*/, int32_t* token,
-                      float* logprob) = 0;
+                      float* logprob, TokenLogprob* top = nullptr /*[R,kMostTopLogprobs]*/) = 0;
 };
 
 /// Zeroes a contiguous tensor.

@@ -18,6 +18,9 @@ inline void check_sample(const Tensor& logits, const SamplingParams* params) {
               ", but it must be >= 0 (0: off)");
     MOR_CHECK(p.top_p > 0 && p.top_p <= 1, INVALID_ARGUMENT, "sample: top_p of row ", i, " is ", p.top_p,
               ", but it must be above 0 and at most 1 (1: off)");
+    MOR_CHECK(p.top_logprobs >= 0 && p.top_logprobs <= kMostTopLogprobs, INVALID_ARGUMENT,
+              "sample: top_logprobs of row ", i, " is ", p.top_logprobs, ", but it must be from 0 (none) to ",
+              kMostTopLogprobs);
   }
 }
 

@@ -118,6 +118,7 @@ std::vector<Wanted> alike_requests(const ModelConfig& config, const Model& model
     w.prompt = std::move(prompt);
     w.params.max_tokens = 12 + static_cast<int32_t>(wanted.size()) % 5;
     w.params.logprobs = true;
+    w.params.top_logprobs = static_cast<int32_t>(wanted.size()) % 4;
     w.params.seed = wanted.size();
     w.params.temperature = wanted.size() % 2 == 0 ? 0 : 1.5;
     wanted.push_back(w);

@@ -18,9 +18,10 @@ class WatchedOps : public RefOps<float> {
     tell(Call::read);
     RefOps<float>::copy_to_host(host, device, bytes);
   }
-  void sample(const Tensor& logits, const SamplingParams* params, int32_t* token, float* logprob) override {
+  void sample(const Tensor& logits, const SamplingParams* params, int32_t* token, float* logprob,
+              TokenLogprob* top) override {
     tell(Call::sample);
-    RefOps<float>::sample(logits, params, token, logprob);
+    RefOps<float>::sample(logits, params, token, logprob, top);
   }
   std::function<void(Call)> watch;
 

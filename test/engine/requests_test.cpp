@@ -63,6 +63,44 @@ TEST_F(Requests, LogprobsOnlyWhereAskedFor) {
   for (const float logprob : results.at(1).logprobs) EXPECT_EQ(logprob, 0);
 }
 
+/// Each in one batch with others that ask for another number, or for none, and with one that breaks.
+TEST_F(Requests, TopLogprobsAreThoseOfTheRequestAlone) {
+  std::vector<float> embedding(static_cast<size_t>(model.parameters().list()[0].count()));
+  model.get(0, embedding.data());
+  const size_t width = static_cast<size_t>(model.config().hidden_size), broken = 10;
+  for (size_t j = 0; j < width; ++j) embedding[broken * width + j] = std::numeric_limits<float>::quiet_NaN();
+  model.set(0, embedding.data());
+  std::vector<Wanted> wanted;
+  for (const int32_t listed : {0, 3, 20, 1, 3}) {
+    wanted.push_back(greedy(4, 5));
+    wanted.back().params.top_logprobs = listed;
+    wanted.back().params.logprobs = listed != 20;
+    std::replace(wanted.back().prompt.begin(), wanted.back().prompt.end(), static_cast<int32_t>(broken), 0);
+  }
+  Wanted bad = greedy(4, 5);
+  bad.prompt.back() = static_cast<int32_t>(broken);
+  bad.params.top_logprobs = 2;
+  std::vector<Wanted> all = wanted;
+  all.insert(all.begin() + 2, bad);
+  Engine engine(model, {});
+  std::map<uint64_t, Generated> results = run_engine(engine, all);
+  EXPECT_EQ(results.at(2).reason, FinishReason::error);
+  EXPECT_TRUE(results.at(2).top_logprobs.empty());
+  for (size_t i = 0; i < wanted.size(); ++i) {
+    SCOPED_TRACE(concat("request ", i));
+    const Generated& g = results.at(i < 2 ? i : i + 1);
+    Engine alone(model, {});
+    expect_same_bits(g, run_engine(alone, {wanted[i]}).at(0));
+    for (size_t t = 0; t < g.tokens.size(); ++t) {
+      // Ten of the eleven tokens: with tied embeddings nothing is known of the broken one.
+      ASSERT_EQ(g.top_logprobs[t].size(), static_cast<size_t>(std::min(wanted[i].params.top_logprobs, 10)));
+      if (g.top_logprobs[t].empty()) continue;
+      EXPECT_EQ(g.top_logprobs[t][0].token, g.tokens[t]) << "greedy";
+      EXPECT_EQ(g.logprobs[t], wanted[i].params.logprobs ? g.top_logprobs[t][0].logprob : 0);
+    }
+  }
+}
+
 TEST_F(Requests, AbortTakesEffectWithinAStepAtAnyMoment) {
   for (int32_t before = 0; before < 14; ++before) {
     SCOPED_TRACE(concat("after ", before, " steps"));
@@ -191,6 +229,11 @@ TEST_F(Requests, RefusesBadInputAndGoesOn) {
   w = greedy(3, 5);
   w.params.max_recursions = -1;
   EXPECT_EQ(code_of(w), "INVALID_ARGUMENT");
+  for (const int32_t bad : {-1, kMostTopLogprobs + 1}) {
+    w = greedy(3, 5);
+    w.params.top_logprobs = bad;
+    EXPECT_EQ(code_of(w), "INVALID_ARGUMENT") << "topLogprobs " << bad;
+  }
   EXPECT_EQ(code_of(greedy(3, 5)), "accepted");
   EXPECT_EQ(code_of(greedy(3, 5)), "INVALID_ARGUMENT") << "the id is in use";
   std::vector<EngineEvent> events;

@@ -15,6 +15,7 @@ namespace mor::test {
 struct Generated {
   std::vector<int32_t> tokens, depths;
   std::vector<float> logprobs;
+  std::vector<std::vector<TokenLogprob>> top_logprobs;
   bool finished = false;
   FinishReason reason = FinishReason::error;
   std::string message;
@@ -45,6 +46,7 @@ inline void collect(const std::vector<EngineEvent>& events, std::map<uint64_t, G
     g.tokens.push_back(event.token);
     g.depths.push_back(event.depth);
     g.logprobs.push_back(event.logprob);
+    g.top_logprobs.push_back(event.top_logprobs);
   }
 }
 
@@ -68,7 +70,8 @@ inline std::map<uint64_t, Generated> run_engine(Engine& engine, const std::vecto
 }
 
 /// What was generated is what a full forward over prompt and generated tokens (threshold routing, no cache) gives at
-/// every position: the token that its logits give under the request's sampling, the depth, the log-probability.
+/// every position: the token that its logits give under the request's sampling, the depth, the log-probability, and
+/// the most likely tokens with theirs (where two are as good as equal, either may come first).
 inline void expect_full_forward_agrees(const Model& model, const Wanted& wanted, const Generated& generated,
                                        double tolerance) {
   ASSERT_FALSE(generated.tokens.empty());
@@ -97,14 +100,31 @@ inline void expect_full_forward_agrees(const Model& model, const Wanted& wanted,
     const size_t position = wanted.prompt.size() - 1 + t;
     upload(ops, logits.data() + position * vocab, row);
     const GenerateParams& p = wanted.params;
-    const SamplingParams sampling{static_cast<float>(p.temperature), p.top_k, static_cast<float>(p.top_p), p.seed, t};
+    const SamplingParams sampling{
+        static_cast<float>(p.temperature), p.top_k, static_cast<float>(p.top_p), p.seed, t, p.top_logprobs};
     int32_t token = -1;
     float logprob = 0;
-    ops.sample(row, &sampling, &token, &logprob);
+    TokenLogprob top[kMostTopLogprobs];
+    ops.sample(row, &sampling, &token, &logprob, top);
     EXPECT_EQ(generated.tokens[t], token);
     EXPECT_EQ(generated.depths[t], depths[position]);
     EXPECT_NEAR(generated.logprobs[t], logprob, tolerance);
+    const std::vector<TokenLogprob>& listed = generated.top_logprobs[t];
+    ASSERT_EQ(listed.size(), std::min(static_cast<size_t>(p.top_logprobs), vocab));
+    for (size_t i = 0; i < listed.size(); ++i) {
+      EXPECT_NEAR(listed[i].logprob, top[i].logprob, tolerance);
+      const float* logit = logits.data() + position * vocab;
+      EXPECT_NEAR(logit[listed[i].token], logit[top[i].token], tolerance);
+    }
   }
+}
+
+/// Lists of most likely tokens as plain pairs, which compare and print.
+inline std::vector<std::vector<std::pair<int32_t, float>>> plain(const std::vector<std::vector<TokenLogprob>>& lists) {
+  std::vector<std::vector<std::pair<int32_t, float>>> pairs(lists.size());
+  for (size_t i = 0; i < lists.size(); ++i)
+    for (const TokenLogprob& listed : lists[i]) pairs[i].emplace_back(listed.token, listed.logprob);
+  return pairs;
 }
 
 inline void expect_same_bits(const Generated& actual, const Generated& expected) {
@@ -113,9 +133,11 @@ inline void expect_same_bits(const Generated& actual, const Generated& expected)
   EXPECT_EQ(actual.tokens, expected.tokens);
   EXPECT_EQ(actual.depths, expected.depths);
   EXPECT_EQ(actual.logprobs, expected.logprobs);
+  EXPECT_EQ(plain(actual.top_logprobs), plain(expected.top_logprobs));
 }
 
-/// Prompts of different lengths, some with fewer recursions or another threshold, greedy and sampled in turn.
+/// Prompts of different lengths, some with fewer recursions or another threshold, greedy and sampled in turn, and from
+/// none to all of the lists of most likely tokens.
 inline std::vector<Wanted> mixed_requests(const ModelConfig& config, int32_t count, int32_t longest, uint32_t seed) {
   std::vector<Wanted> wanted;
   for (int32_t i = 0; i < count; ++i) {
@@ -123,6 +145,7 @@ inline std::vector<Wanted> mixed_requests(const ModelConfig& config, int32_t cou
     w.prompt = random_tokens(1 + (i * 7 + 3) % longest, config.vocab_size, seed + static_cast<uint32_t>(i));
     w.params.max_tokens = 3 + i * 5 % 11;
     w.params.logprobs = true;
+    w.params.top_logprobs = i * 5 % (kMostTopLogprobs + 1);
     w.params.router_threshold = i % 4 == 3 ? 0.45 : 0.5;
     w.params.max_recursions = i % 3 == 2 ? std::max(1, config.num_recursions - 1) : 0;
     w.params.seed = static_cast<uint64_t>(i) * 77 + 5;

@@ -88,6 +88,28 @@ describe('engine', () => {
     },
   )
 
+  it('sends the most likely tokens directly before the token, most likely first', async () => {
+    const { engine, events, until } = collect(await newModel(nativeConfig('expert choice')))
+    engine.submit(1, patternTokens(6), { ...generateParams, topLogprobs: 3 })
+    engine.submit(2, patternTokens(5), generateParams)
+    const ended = (id: number) => events.some((event) => event.id === id && event.kind === eventKind.length)
+    await until(() => ended(1) && ended(2))
+    expect(events.filter(({ id, kind }) => id === 2 && kind === eventKind.top)).toEqual([])
+    const tokens = events.flatMap(({ id, kind }, i) => (id === 1 && kind === eventKind.token ? [i] : []))
+    expect(tokens).toHaveLength(8)
+    for (const at of tokens) {
+      const top = events.slice(at - 3, at)
+      expect(top.map(({ id, kind, depth }) => [id, kind, depth])).toEqual(Array(3).fill([1, eventKind.top, 0]))
+      expect(top[0]).toMatchObject({ token: events[at]!.token, logprob: events[at]!.logprob })
+      expect(top[0]!.logprob).toBeGreaterThanOrEqual(top[1]!.logprob)
+      expect(top[1]!.logprob).toBeGreaterThanOrEqual(top[2]!.logprob)
+      expect(new Set(top.map(({ token }) => token)).size).toBe(3)
+    }
+    expect(events.filter(({ kind }) => kind === eventKind.top)).toHaveLength(3 * 8)
+    expect(() => engine.submit(3, patternTokens(5), { ...generateParams, topLogprobs: 21 })).toThrow(/topLogprobs.*21/)
+    await engine.close()
+  })
+
   it('tells what is wrong with a request in its own event, and goes on', async () => {
     const model = await newModel(nativeConfig('expert choice'))
     const { engine, events, messages, until, finished } = collect(model)

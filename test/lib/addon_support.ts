@@ -99,6 +99,7 @@ export const generateParams: NativeGenerateParams = {
   routerThreshold: 0.5,
   maxRecursions: 0,
   logprobs: true,
+  topLogprobs: 0,
   priority: 0,
 }
 
@@ -205,7 +206,7 @@ export function programSource(body: string): string {
   function generate(engine, maxTokens) {
     engine.submit(1, Int32Array.of(1, 2), {
       maxTokens, temperature: 0, topK: 0, topP: 1, seed: 0, stop: new Int32Array(0), routerThreshold: 0.5, maxRecursions: 0,
-      logprobs: false, priority: 0,
+      logprobs: false, topLogprobs: 0, priority: 0,
     })
   }
   ;(async () => {${body}

@@ -27,7 +27,7 @@ it('serves 2000 requests at once, each as if it were alone', async () => {
   await using engine = new Engine(model, { maxBatchSize: 32 })
   const requests = Array.from({ length: 2000 }, (_, i) => ({
     prompt: patternTokens(40).slice(i % 13, (i % 13) + 1 + (i % 23)),
-    options: { maxTokens: 1 + (i % 5), temperature: i % 2, seed: i, priority: i % 3 },
+    options: { maxTokens: 1 + (i % 5), temperature: i % 2, seed: i, priority: i % 3, topLogprobs: i % 4 },
   }))
   const results = await Promise.all(requests.map(({ prompt, options }) => engine.generate(prompt, options).result))
   expect(engine.stats()).toMatchObject({ running: 0, waiting: 0, finished: 2000, kvBlocksUsed: 0 })

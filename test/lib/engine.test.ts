@@ -56,6 +56,57 @@ describe('generate', () => {
     })
   })
 
+  it('lists the most likely tokens beside each where asked for, and an empty list of none', async () => {
+    const generation = engine.generate([10], { maxTokens: 2, topLogprobs: 2 })
+    const top = (first: number) => [
+      { token: first, logprob: -0.5 },
+      { token: first + 1, logprob: -1.5 },
+    ]
+    const seen: GeneratedToken[] = []
+    for await (const item of generation) {
+      seen.push(structuredClone(item))
+      item.topLogprobs![0]!.token = -1
+    }
+    expect(seen.map(({ token, topLogprobs }) => ({ token, topLogprobs }))).toEqual([
+      { token: 11, topLogprobs: top(11) },
+      { token: 12, topLogprobs: top(12) },
+    ])
+    const again: GeneratedToken[] = []
+    for await (const item of generation) again.push(item)
+    expect(again).toEqual(seen)
+    expect((await generation.result).topLogprobs).toEqual([top(11), top(12)])
+    const none = await engine.generate([10], { maxTokens: 2, topLogprobs: 2, signal: AbortSignal.abort() }).result
+    expect(none).toMatchObject({ tokens: [], topLogprobs: [] })
+    expect(await engine.generate([10], { maxTokens: 2, topLogprobs: 0 }).result).not.toHaveProperty('topLogprobs')
+  })
+
+  it('gives each request its own list where several come in one step', async () => {
+    const fake = addon.engines[0]!
+    fake.submit = () => {}
+    const [first, second, gone] = [1, 2, 3].map((topLogprobs) => engine.generate([10], { maxTokens: 1, topLogprobs }))
+    fake.emit(3, eventKind.abort)
+    const { top, token, length } = eventKind
+    const records = [
+      [3, top, 30, 0, -3],
+      [3, token, 30, 1, -3],
+      [1, top, 11, 0, -1],
+      [1, token, 12, 1, -2],
+      [1, length, -1, 0, 0],
+      [2, top, 21, 0, -1],
+      [2, top, 22, 0, -2],
+      [2, token, 21, 1, -1],
+      [2, length, -1, 0, 0],
+    ]
+    fake.onEvents(Float64Array.from(records.flat()), [])
+    expect(await first!.result).toMatchObject({ tokens: [12], topLogprobs: [[{ token: 11, logprob: -1 }]] })
+    const both = [
+      { token: 21, logprob: -1 },
+      { token: 22, logprob: -2 },
+    ]
+    expect(await second!.result).toMatchObject({ tokens: [21], topLogprobs: [both] })
+    expect(await gone!.result).toMatchObject({ tokens: [], topLogprobs: [] })
+  })
+
   it('stops at the end token of the config, or at those asked for', async () => {
     expect(await engine.generate([6], { maxTokens: 9 }).result).toMatchObject({ tokens: [7, 8], finishReason: 'stop' })
     expect(await engine.generate([6], { maxTokens: 3, stop: [] }).result).toMatchObject({
@@ -113,6 +164,7 @@ describe('generate', () => {
       seed: 7,
       routerThreshold: 0.4,
       maxRecursions: 2,
+      topLogprobs: 20,
       priority: -3,
     })
     expect(submit).toHaveBeenCalledWith(1, Int32Array.of(1), {
@@ -125,6 +177,7 @@ describe('generate', () => {
       routerThreshold: 0.4,
       maxRecursions: 2,
       logprobs: true,
+      topLogprobs: 20,
       priority: -3,
     })
     engine.generate([1], { maxTokens: 2 })
@@ -136,6 +189,7 @@ describe('generate', () => {
       topP: 1,
       routerThreshold: 0.5,
       maxRecursions: 0,
+      topLogprobs: 0,
       priority: 0,
     })
     expect(defaults!.seed).not.toBe(others!.seed)
@@ -170,6 +224,18 @@ describe('generate', () => {
       { maxTokens: 1, priority: 0.5 },
       'INVALID_ARGUMENT',
       /priority is 0.5; it must be an integer from -2147483648/,
+    ],
+    [
+      [1],
+      { maxTokens: 1, topLogprobs: 21 },
+      'INVALID_ARGUMENT',
+      /topLogprobs is 21; it must be an integer from 0 to 20/,
+    ],
+    [
+      [1],
+      { maxTokens: 1, topLogprobs: -1 },
+      'INVALID_ARGUMENT',
+      /topLogprobs is -1; it must be an integer from 0 to 20/,
     ],
     [[1], { maxTokens: 1, top_k: 4 }, 'INVALID_ARGUMENT', /unknown key "top_k" \(did you mean "topK"/],
   ])('refuses %j with %j at once', (prompt, options, code, message) => {

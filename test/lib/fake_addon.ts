@@ -381,6 +381,16 @@ export class FakeEngine implements NativeEngine {
     this.onEvents(Float64Array.of(id, kind, token, depth, logprob), [])
   }
 
+  /** A token, after as many of the most likely ones as its request asks for: itself, then the next ids. */
+  #generate({ id, last, params }: { id: number; last: number; params: NativeGenerateParams }): void {
+    const { vocabSize, numRecursions } = this.model.config
+    const top = Array.from({ length: Math.min(params.topLogprobs, vocabSize) }, (_, i) => {
+      return [id, eventKind.top, (last + i) % vocabSize, 0, -0.5 - i]
+    })
+    const token = [id, eventKind.token, last, (last % numRecursions) + 1, -0.5]
+    this.onEvents(Float64Array.from([...top, token].flat()), [])
+  }
+
   /** Ends several requests with errors in one batch of events. */
   fail(failures: { id: number; code: ErrorCode; message: string }[]): void {
     const events = failures.flatMap(({ id, code }) => [id, eventKind.error, errorCodes.indexOf(code), 0, 0])
@@ -399,7 +409,7 @@ export class FakeEngine implements NativeEngine {
       this.queue.shift()
       this.emit(request.id, eventKind.stop)
     } else {
-      this.emit(request.id, eventKind.token, request.last, (request.last % this.model.config.numRecursions) + 1, -0.5)
+      this.#generate(request)
       if (--request.left === 0) {
         this.queue.shift()
         this.emit(request.id, eventKind.length)

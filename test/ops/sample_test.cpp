@@ -12,13 +12,16 @@ namespace {
 struct Drawn {
   std::vector<int32_t> token;
   std::vector<float> logprob;
+  std::vector<TokenLogprob> top;  ///< [rows, kMostTopLogprobs], poisoned
 };
+constexpr TokenLogprob kPoison = {-7, -7};
 
 Drawn sample(Ops& ops, const Array& logits, const std::vector<SamplingParams>& params) {
   Buffer l(ops, ops.master_dtype(), logits.rows, logits.columns, "logits");
   l.set(logits);
-  Drawn drawn{std::vector<int32_t>(params.size(), -7), std::vector<float>(params.size(), -7)};
-  ops.sample(l.tensor(), params.data(), drawn.token.data(), drawn.logprob.data());
+  Drawn drawn{std::vector<int32_t>(params.size(), -7), std::vector<float>(params.size(), -7),
+              std::vector<TokenLogprob>(params.size() * kMostTopLogprobs, kPoison)};
+  ops.sample(l.tensor(), params.data(), drawn.token.data(), drawn.logprob.data(), drawn.top.data());
   return drawn;
 }
 
@@ -86,6 +89,81 @@ TEST(Sample, LogprobIsOfTheWholeDistributionAtTemperatureOne) {
       const Drawn drawn = sample(ops, logits, {p});
       EXPECT_NEAR(drawn.logprob[0], logits(0, drawn.token[0]) - std::log(sum), 2e-6);
     }
+  });
+}
+
+/// The list of row i against a sort of all its logits; what was not asked for must be untouched.
+void expect_top(const Drawn& drawn, const Array& logits, int64_t i, int32_t listed) {
+  SCOPED_TRACE(concat("row ", i, " of ", logits.columns, " logits, ", listed, " listed"));
+  std::vector<int32_t> ids;
+  double sum = 0;
+  for (int64_t j = 0; j < logits.columns; ++j) {
+    if (!std::isfinite(logits(i, j))) continue;
+    ids.push_back(static_cast<int32_t>(j));
+    sum += std::exp(logits(i, j));
+  }
+  std::sort(ids.begin(), ids.end(),
+            [&](int32_t a, int32_t b) { return logits(i, a) != logits(i, b) ? logits(i, a) > logits(i, b) : a < b; });
+  const TokenLogprob* top = &drawn.top[static_cast<size_t>(i * kMostTopLogprobs)];
+  for (int32_t t = 0; t < kMostTopLogprobs; ++t) {
+    const bool exists = t < static_cast<int32_t>(ids.size());
+    EXPECT_EQ(top[t].token, t >= listed ? kPoison.token : exists ? ids[static_cast<size_t>(t)] : -1) << "place " << t;
+    if (t >= listed || !exists) {
+      EXPECT_EQ(top[t].logprob, t >= listed ? kPoison.logprob : 0) << "place " << t;
+      continue;
+    }
+    EXPECT_NEAR(top[t].logprob, logits(i, top[t].token) - std::log(sum), 4e-6) << "place " << t;
+    if (top[t].token == drawn.token[static_cast<size_t>(i)]) {
+      EXPECT_EQ(top[t].logprob, drawn.logprob[static_cast<size_t>(i)]) << "one token, one log-probability";
+    }
+  }
+}
+
+TEST(Sample, ListsTheMostLikelyTokensWhateverTheDraw) {
+  for_each_ops([](Ops& ops) {
+    for (const int64_t vocabulary : {1, 2, 19, 20, 21, 63, 64, 65, 1000, 4099})
+      for (const bool ties : {false, true}) {
+        const int64_t rows = 6;
+        Array logits = rounded(random_array(rows, vocabulary, 3, 2), DType::float32);
+        if (ties)
+          for (double& l : logits.values) l = std::round(l);
+        const std::vector<int32_t> listed = {0, 1, 20, 5, 19, 0};
+        std::vector<SamplingParams> params = {with(0, 0, 1), with(0, 0, 1),    with(1, 1, 1),
+                                              with(1, 3, 1), with(2, 0, 0.3f), with(1, 0, 1)};
+        for (size_t i = 0; i < params.size(); ++i) params[i].top_logprobs = listed[i];
+        const Drawn drawn = sample(ops, logits, params);
+        for (int64_t i = 0; i < rows; ++i) expect_top(drawn, logits, i, listed[static_cast<size_t>(i)]);
+      }
+  });
+}
+
+TEST(Sample, ListsRisingFallingAndEqualLogits) {
+  for_each_ops([](Ops& ops) {
+    const int64_t vocabulary = 700;
+    Array logits(4, vocabulary);
+    for (int64_t j = 0; j < vocabulary; ++j) {
+      logits(0, j) = static_cast<double>(j) / 64;
+      logits(1, j) = static_cast<double>(-j) / 64;
+      logits(2, j) = -3;
+      logits(3, j) = j % 2 == 0 ? 0.0 : -0.0;
+    }
+    std::vector<SamplingParams> params(4, with(0, 0, 1));
+    for (SamplingParams& p : params) p.top_logprobs = kMostTopLogprobs;
+    const Drawn drawn = sample(ops, logits, params);
+    for (int64_t i = 0; i < 4; ++i) expect_top(drawn, logits, i, kMostTopLogprobs);
+  });
+}
+
+TEST(Sample, NonFiniteLogitsAreNotListed) {
+  for_each_ops([](Ops& ops) {
+    Array logits = rounded(random_array(2, 90, 4, 2), DType::float32);
+    for (int64_t j = 0; j < 90; ++j)
+      if (j % 9 != 5) logits(0, j) = std::vector<double>{kNan, kInfinity, -kInfinity}[static_cast<size_t>(j % 3)];
+    for (const int64_t j : {0, 64, 89}) logits(1, j) = kInfinity;
+    std::vector<SamplingParams> params(2, with(1, 0, 1));
+    for (SamplingParams& p : params) p.top_logprobs = 15;
+    const Drawn drawn = sample(ops, logits, params);
+    for (int64_t i = 0; i < 2; ++i) expect_top(drawn, logits, i, 15);
   });
 }
 
@@ -162,6 +240,7 @@ TEST(Sample, NeighboursDoNotMatter) {
     for (int64_t i = 0; i < rows; ++i)
       params.push_back(with(i % 4 == 0 ? 0.0f : 0.8f, i % 3 == 0 ? 40 : 0, i % 2 == 0 ? 0.9f : 1.0f,
                             static_cast<uint64_t>(i / 7), static_cast<uint64_t>(i)));
+    for (int64_t i = 0; i < rows; ++i) params[static_cast<size_t>(i)].top_logprobs = static_cast<int32_t>(i * 5 % 21);
     const Drawn together = sample(ops, logits, params);
     for (int64_t i = 0; i < rows; ++i) {
       Array alone(1, vocabulary);
@@ -169,6 +248,11 @@ TEST(Sample, NeighboursDoNotMatter) {
       const Drawn drawn = sample(ops, alone, {params[static_cast<size_t>(i)]});
       EXPECT_EQ(drawn.token[0], together.token[static_cast<size_t>(i)]);
       EXPECT_EQ(drawn.logprob[0], together.logprob[static_cast<size_t>(i)]);
+      for (int32_t t = 0; t < kMostTopLogprobs; ++t) {
+        const TokenLogprob& listed = together.top[static_cast<size_t>(i * kMostTopLogprobs + t)];
+        EXPECT_EQ(drawn.top[static_cast<size_t>(t)].token, listed.token);
+        EXPECT_EQ(drawn.top[static_cast<size_t>(t)].logprob, listed.logprob);
+      }
     }
   });
 }
@@ -241,17 +325,29 @@ TEST(Sample, WrongParametersAreNamed) {
   expect_invalid(call(with(1, 0, 0)), "sample: top_p of row 0 is 0, but it must be above 0 and at most 1 (1: off)");
   expect_invalid(call(with(1, 0, std::numeric_limits<float>::quiet_NaN())),
                  "sample: top_p of row 0 is nan, but it must be above 0 and at most 1 (1: off)");
+  for (const int32_t listed : {-1, 21}) {
+    SamplingParams params = with(0, 0, 1);
+    params.top_logprobs = listed;
+    expect_invalid(call(params),
+                   concat("sample: top_logprobs of row 0 is ", listed, ", but it must be from 0 (none) to 20").c_str());
+  }
 }
 
-TEST(Sample, NoRowsAndNoLogprobAreLegal) {
+TEST(Sample, NoRowsNoLogprobAndNoListAreLegal) {
   for_each_ops([](Ops& ops) {
     sample(ops, Array(0, 5), {});
     Buffer logits(ops, ops.master_dtype(), 1, 3, "logits");
     logits.set(row({1, 2, 3}));
-    const SamplingParams params = with(0, 0, 1);
+    SamplingParams params = with(0, 0, 1);
+    params.top_logprobs = 2;
     int32_t token = -7;
     ops.sample(logits.tensor(), &params, &token, nullptr);
     EXPECT_EQ(token, 2);
+    TokenLogprob top[kMostTopLogprobs];
+    ops.sample(logits.tensor(), &params, &token, nullptr, top);
+    EXPECT_EQ(top[0].token, 2);
+    EXPECT_EQ(top[1].token, 1);
+    EXPECT_NEAR(top[0].logprob - top[1].logprob, 1, 1e-6);
   });
 }
 

@@ -183,8 +183,9 @@ class RefOps : public Ops {
              const AdamWParams& params, const AdamWStep* step) override {
     ref::adamw<T>(master, weights, gradient, exp_avg, exp_avg_sq, norm, segments, segment_count, params, *step);
   }
-  void sample(const Tensor& logits, const SamplingParams* params, int32_t* token, float* logprob) override {
-    ref::sample<T>(logits, params, token, logprob);
+  void sample(const Tensor& logits, const SamplingParams* params, int32_t* token, float* logprob,
+              TokenLogprob* top) override {
+    ref::sample<T>(logits, params, token, logprob, top);
   }
 };
 

@@ -15,7 +15,7 @@ namespace mor::ref {
 /// by side in order of their ids, each as wide as its probability, and one uniform number of the stream
 /// philox(seed, 0, counter) points at one of them.
 template <class T>
-void sample(const Tensor& logits, const SamplingParams* params, int32_t* token, float* logprob) {
+void sample(const Tensor& logits, const SamplingParams* params, int32_t* token, float* logprob, TokenLogprob* top) {
   check_sample(logits, params);
   for (int64_t i = 0; i < logits.rows(); ++i) {
     const SamplingParams& p = params[i];
@@ -28,6 +28,12 @@ void sample(const Tensor& logits, const SamplingParams* params, int32_t* token, 
     const double most = logit(order[0]);
     double sum = 0;
     for (int32_t id : order) sum += std::exp(logit(id) - most);
+    const auto logprob_of = [&](int32_t id) { return static_cast<float>(logit(id) - most - std::log(sum)); };
+    if (top != nullptr) {
+      for (size_t t = 0; t < static_cast<size_t>(p.top_logprobs); ++t)
+        top[i * kMostTopLogprobs + static_cast<int64_t>(t)] =
+            t < order.size() ? TokenLogprob{order[t], logprob_of(order[t])} : TokenLogprob{};
+    }
     token[i] = order[0];
     if (p.temperature > 0) {
       const auto weight = [&](int32_t id) { return std::exp((logit(id) - most) / double{p.temperature}); };
@@ -46,7 +52,7 @@ void sample(const Tensor& logits, const SamplingParams* params, int32_t* token, 
         passed += weight(id);
       }
     }
-    if (logprob != nullptr) logprob[i] = static_cast<float>(logit(token[i]) - most - std::log(sum));
+    if (logprob != nullptr) logprob[i] = logprob_of(token[i]);
   }
 }
 

@@ -8,15 +8,15 @@ function push(text: ChoiceText, bytes: Iterable<number>): TextPiece[] {
 }
 
 function make(stop: string[] = []): ChoiceText {
-  return new ChoiceText(Tokenizer.byteLevel().detokenizer(), stop)
+  return new ChoiceText(Tokenizer.byteLevel(), stop)
 }
 
 describe('ChoiceText', () => {
   it('sends every token at once where nothing can stop it', () => {
     const pieces = push(make(), Buffer.from('ab'))
     expect(pieces).toEqual([
-      { text: 'a', tokens: [{ text: 'a', offset: 0, logprob: -97 }] },
-      { text: 'b', tokens: [{ text: 'b', offset: 1, logprob: -98 }] },
+      { text: 'a', tokens: [{ text: 'a', offset: 0, logprob: -97, topLogprobs: null }] },
+      { text: 'b', tokens: [{ text: 'b', offset: 1, logprob: -98, topLogprobs: null }] },
     ])
   })
 
@@ -70,11 +70,34 @@ describe('ChoiceText', () => {
 
   it('keeps the begin of a token that a stop string cuts', async () => {
     const words = ['', 'Hello wor', 'ld']
-    const detokenizer = { push: (id: number) => words[id]!, flush: () => '' }
-    const text = new ChoiceText(detokenizer, ['world'])
+    const detokenizer = () => ({ push: (id: number) => words[id]!, flush: () => '' })
+    const text = new ChoiceText({ detokenizer, decode: Tokenizer.byteLevel().decode }, ['world'])
     const pieces = push(text, [1, 2])
     expect(pieces.map((piece) => piece.text)).toEqual(['Hello ', ''])
-    expect(pieces.flatMap((piece) => piece.tokens)).toEqual([{ text: 'Hello wor', offset: 0, logprob: -1 }])
+    expect(pieces.flatMap((piece) => piece.tokens)).toEqual([
+      { text: 'Hello wor', offset: 0, logprob: -1, topLogprobs: null },
+    ])
     expect(text.stopped).toBe(true)
+  })
+
+  it('names the most likely tokens by the text that each would have added', () => {
+    const text = make()
+    const bytes = [...Buffer.from('a€!')]
+    const others = [0x62, 0xc3, 0x83, 0xad, 256] // b, begin and middle of a character, the end of another, end of text
+    const names = bytes.map((token) => {
+      const topLogprobs = others.map((other, i) => ({ token: other, logprob: -1 - i }))
+      const { tokens } = text.push({ token, depth: 1, logprob: -9, topLogprobs })
+      return tokens[0]!.topLogprobs
+    })
+    const noCharacter = { 'token_id:195': -2, 'token_id:131': -3, 'token_id:173': -4 }
+    const after = { b: -1, ...noCharacter, '<|endoftext|>': -5 }
+    const within = { 'token_id:98': -1, 'token_id:195': -2, 'token_id:256': -5 }
+    expect(names).toEqual([
+      { ...after, a: -9 },
+      { ...after, '': -9 },
+      { ...within, ...noCharacter, '': -9 },
+      { ...within, '₃': -3, '₭': -4, '€': -9 },
+      { ...after, '!': -9 },
+    ])
   })
 })

@@ -40,10 +40,13 @@ export class ScriptedEngine implements ServedEngine {
   generate(prompt: ArrayLike<number>, options: GenerateOptions): Generation {
     const bad = Array.from(prompt).find((token) => token >= config.vocab_size)
     if (bad !== undefined) throw new MorError('TOKEN_OUT_OF_RANGE', `the token is ${bad}`)
-    const generation = new Generation(() => {
-      request.aborted = true
-      setImmediate(() => generation.finish('abort'))
-    })
+    const generation = new Generation(
+      () => {
+        request.aborted = true
+        setImmediate(() => generation.finish('abort'))
+      },
+      (options.topLogprobs ?? 0) > 0,
+    )
     const request: ScriptedRequest = { prompt: Array.from(prompt), options, generation, aborted: false }
     this.requests.push(request)
     setImmediate(() => this.#onRequest(request))
@@ -75,10 +78,14 @@ const counts: EngineStats = {
   depthHistogram: [3, 2, 1],
 }
 
-/** Generates the bytes of `text` and ends with `reason`. */
+/** Generates the bytes of `text` and ends with `reason`; each is the most likely one, followed by the next bytes. */
 export function answerText(text: string, reason: 'stop' | 'length' = 'stop') {
-  return ({ generation }: ScriptedRequest) => {
-    for (const token of Buffer.from(text)) generation.push({ token, depth: 2, logprob: -token / 128 })
+  return ({ generation, options: { topLogprobs: listed = 0 } }: ScriptedRequest) => {
+    for (const token of Buffer.from(text)) {
+      const logprob = -token / 128
+      const topLogprobs = Array.from({ length: listed }, (_, i) => ({ token: token + i, logprob: logprob - i }))
+      generation.push({ token, depth: 2, logprob, ...(listed > 0 && { topLogprobs }) })
+    }
     generation.finish(reason)
   }
 }

@@ -105,20 +105,39 @@ describe('/v1/completions', () => {
     expect(stopped.usage!.completion_tokens).toBeLessThan(24)
   })
 
-  it('gives the chosen tokens’ log-probabilities', async () => {
-    const { logprobs: expected } = await direct(greedy.prompt, {})
-    const { choices } = await client.completions.create({ ...greedy, logprobs: 2 })
+  it('gives log-probabilities of the chosen and of the most likely tokens', async () => {
+    // Sampled, so that the chosen token is often not among the most likely; the texts of both are compared by id.
+    const sampled = { ...greedy, temperature: 1, seed: 11 }
+    const expected = await direct(greedy.prompt, { temperature: 1, seed: 11, topLogprobs: 3 })
+    const { choices } = await client.completions.create({ ...sampled, logprobs: 3 })
     const { text, logprobs } = choices[0]!
-    expect(logprobs!.token_logprobs).toEqual(expected)
-    expect(logprobs!.tokens!.join('')).toBe(text)
-    expect(logprobs!.top_logprobs).toEqual(
-      logprobs!.tokens!.map((token, i) => ({ [token]: logprobs!.token_logprobs![i] })),
-    )
+    expect(logprobs!.token_logprobs).toEqual(expected.logprobs)
+    expect(text.startsWith(logprobs!.tokens!.join(''))).toBe(true)
+    const outside = expected.tokens.filter((id, i) => expected.topLogprobs![i]!.every(({ token }) => token !== id))
+    expect(outside.length).toBeGreaterThan(0)
+    logprobs!.top_logprobs!.forEach((top, i) => {
+      const [token, logprob] = [logprobs!.tokens![i]!, expected.logprobs[i]!]
+      expect(top[token]).toBe(logprob)
+      const listed = expected.topLogprobs![i]!.map((item) => item.logprob)
+      const all = listed.includes(logprob) ? listed : [...listed, logprob]
+      expect(Object.values(top).sort((a, b) => b - a)).toEqual(all)
+    })
     logprobs!.text_offset!.forEach((offset, i) => {
       expect(text.startsWith(logprobs!.tokens![i]!, offset)).toBe(true)
     })
-    const bare = await client.completions.create({ ...greedy, logprobs: 0 })
+    const bare = await client.completions.create({ ...sampled, logprobs: 0 })
     expect(bare.choices[0]!.logprobs).toEqual({ ...logprobs, top_logprobs: null })
+
+    const stream = await client.completions.create({ ...sampled, logprobs: 3, stream: true })
+    const streamed: Record<string, unknown[]> = { tokens: [], token_logprobs: [], top_logprobs: [], text_offset: [] }
+    for await (const { choices } of stream)
+      for (const [key, values] of Object.entries(choices[0]!.logprobs!)) streamed[key]!.push(...values)
+    expect(streamed).toEqual(logprobs)
+    await expect(client.completions.create({ ...greedy, logprobs: 6 })).rejects.toMatchObject({
+      status: 400,
+      param: 'logprobs',
+      message: expect.stringContaining('from 0 to 5'),
+    })
   })
 
   it('passes routing on: fewer recursions are another model', async () => {
@@ -133,8 +152,9 @@ describe('/v1/completions', () => {
     const engine = new ScriptedEngine(answerText('x'))
     await using own = await listen({ engine })
     const options = { temperature: 0.5, top_p: 0.9, top_k: 5, router_threshold: 0.25, max_recursions: 2, priority: -3 }
-    await post(own.url, { model: 'tiny', prompt: 'p', n: 2, max_tokens: 7, seed: 40, ...options })
-    const common = { maxTokens: 7, temperature: 0.5, topP: 0.9, topK: 5, routerThreshold: 0.25, maxRecursions: 2 }
+    await post(own.url, { model: 'tiny', prompt: 'p', n: 2, max_tokens: 7, seed: 40, logprobs: 5, ...options })
+    const routing = { routerThreshold: 0.25, maxRecursions: 2 }
+    const common = { maxTokens: 7, temperature: 0.5, topP: 0.9, topK: 5, topLogprobs: 5, ...routing }
     expect(engine.requests.map((request) => request.options)).toEqual([
       { ...common, priority: -3, seed: 40 },
       { ...common, priority: -3, seed: 41 },
