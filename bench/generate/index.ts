@@ -133,23 +133,28 @@ function reportAll(report: Report, series: Record<string, Series>, bandwidths: n
   reportDepth(report, series)
 }
 
-/** Time per token against what its mean depth must read, both relative to full depth; 1 = time follows depth. */
+/**
+ * Time per token as a function of mean depth: against the line through depth 1 and full depth, and against the bytes that
+ * a token must read, both over full depth. The former is 1 where time follows depth. The latter is above 1 where a block's
+ * second pass costs less than its first, because its weights are still in a cache.
+ */
 function reportDepth(report: Report, series: Record<string, Series>): void {
-  const full = series.mor_depth_3!
-  const ratios = Object.keys(routings)
-    .map((name) => `mor_${name}`)
-    .filter((name) => series[name] !== full)
-    .map((name) => {
-      const { tokensPerSecond, meanDepth } = series[name]!
-      const times = tokensPerSecond.map((rate, round) => full.tokensPerSecond[round]! / rate)
-      const value = median(times) / (bytesPerToken(mor, meanDepth) / bytesPerToken(mor, full.meanDepth))
-      return { name, value }
-    })
-  const distance = ({ value }: { value: number }): number => Math.abs(Math.log(value))
-  const worst = ratios.reduce((a, b) => (distance(b) > distance(a) ? b : a))
-  for (const { name, value } of ratios)
-    report.ratio(`time_over_depth_${name.slice(4)}`, value, 'time / bytes, both over full depth')
-  report.ratio('time_over_depth', worst.value, `the one farthest from 1: ${worst.name}`)
+  const [least, full] = [series.mor_depth_1!, series.mor_depth_3!]
+  const timesOver = ({ tokensPerSecond }: Series): number[] =>
+    tokensPerSecond.map((rate, round) => full.tokensPerSecond[round]! / rate)
+  const ofLeast = median(timesOver(least))
+  const onLine = (depth: number): number =>
+    1 - ((1 - ofLeast) * (full.meanDepth - depth)) / (full.meanDepth - least.meanDepth)
+  for (const name of ['depth_2', 'routed']) {
+    const one = series[`mor_${name}`]!
+    const value = median(timesOver(one)) / onLine(one.meanDepth)
+    report.ratio(`time_over_depth_${name}`, value, 'time / the line from depth 1 to 3 at its mean depth')
+  }
+  for (const name of ['depth_1', 'depth_2', 'routed']) {
+    const one = series[`mor_${name}`]!
+    const bytes = bytesPerToken(mor, one.meanDepth) / bytesPerToken(mor, full.meanDepth)
+    report.ratio(`time_over_bytes_${name}`, median(timesOver(one)) / bytes, 'time / bytes, both over full depth')
+  }
 }
 
 function equalPrefixes(series: Record<string, Series>): number[] {
