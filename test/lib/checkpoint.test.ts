@@ -7,7 +7,8 @@ import { replaceFiles } from '../../lib/checkpoint_files.js'
 import type { ModelConfig } from '../../lib/config.js'
 import { Model } from '../../lib/model.js'
 import { buildSafetensorsHeader, readSafetensorsFile, type TensorInfo } from '../../lib/safetensors.js'
-import { FakeAddon, nativeError } from './fake_addon.js'
+import { FakeAddon } from './fake_addon.js'
+import { nativeError } from './fake_tensors.js'
 
 let addon: FakeAddon
 vi.mock('../../lib/native_loader.js', () => ({ loadNative: () => addon }))

@@ -1,7 +1,6 @@
 // A stand-in for the native addon that keeps its contract: asynchronous calls, codes on errors, real files, state that
 // changes as training would change it. Its arithmetic is invented; tests of numbers use the real addon.
 // Must not know of the classes under test.
-import { closeSync, openSync, readSync, writeSync } from 'node:fs'
 import { type ErrorCode, errorCodes } from '../../lib/errors.js'
 import type {
   DeviceInfo,
@@ -16,14 +15,16 @@ import type {
   NativeTrainerOptions,
 } from '../../lib/native.js'
 import { eventKind } from '../../lib/native.js'
-
-const balancingBias = 'model.router.balancing_bias'
-
-type Tensor = { name: string; shape: number[]; values: Float32Array }
-
-export function nativeError(code: string, message: string): Error {
-  return Object.assign(new Error(message), { code })
-}
+import {
+  balancingBias,
+  bf16ToNumber,
+  nativeError,
+  numberToBf16,
+  readInto,
+  type Tensor,
+  tensorTable,
+  writeTensors,
+} from './fake_tensors.js'
 
 /** Lets tests stop native work in the middle: calls under way end when `open` is called. */
 class Gate {
@@ -417,92 +418,4 @@ export class FakeEngine implements NativeEngine {
     }
     setImmediate(this.#tick)
   }
-}
-
-/** The tensors of mor.md section 9 for linear routers, tied embedding. */
-function tensorTable(config: NativeConfig): Tensor[] {
-  const { hiddenSize: d, intermediateSize: f, headDim, numRecursions, router } = config
-  const [query, keyValue] = [config.numAttentionHeads * headDim, config.numKeyValueHeads * headDim]
-  const unshared = config.sharing.startsWith('middle') ? 2 : 0
-  const unique = (config.numHiddenLayers - unshared) / numRecursions + unshared
-  const shapes: [string, number[]][] = [['model.embed_tokens.weight', [config.vocabSize, d]]]
-  for (let u = 0; u < unique; u++) {
-    const layer = `model.layers.${u}`
-    shapes.push(
-      [`${layer}.input_layernorm.weight`, [d]],
-      [`${layer}.self_attn.q_proj.weight`, [query, d]],
-      [`${layer}.self_attn.k_proj.weight`, [keyValue, d]],
-      [`${layer}.self_attn.v_proj.weight`, [keyValue, d]],
-      [`${layer}.self_attn.o_proj.weight`, [d, query]],
-      [`${layer}.post_attention_layernorm.weight`, [d]],
-      [`${layer}.mlp.gate_proj.weight`, [f, d]],
-      [`${layer}.mlp.up_proj.weight`, [f, d]],
-      [`${layer}.mlp.down_proj.weight`, [d, f]],
-    )
-  }
-  shapes.push(['model.norm.weight', [d]])
-  if (!config.tieWordEmbeddings) shapes.push(['lm_head.weight', [config.vocabSize, d]])
-  if (router?.type === 'expert_choice') {
-    for (let r = 0; r < numRecursions; r++) shapes.push([`model.routers.${r}.weight`, [1, d]])
-  } else if (router !== null) shapes.push(['model.router.weight', [numRecursions, d]])
-  if (router?.balancing === 'loss_free') shapes.push([balancingBias, [numRecursions]])
-  return shapes.map(([name, shape]) => {
-    return { name, shape, values: new Float32Array(shape.reduce((product, extent) => product * extent, 1)) }
-  })
-}
-
-function readInto(
-  files: NativeReadFile[],
-  target: (name: string) => Float32Array,
-  round: (value: number, name: string) => number,
-): void {
-  for (const { path, tensors } of files) {
-    const file = openSync(path, 'r')
-    for (const { name, dtype, offset, bytes } of tensors) {
-      const buffer = Buffer.alloc(bytes)
-      if (readSync(file, buffer, 0, bytes, offset) !== bytes) throw nativeError('IO_ERROR', `${path} ended early`)
-      const values = target(name)
-      const size = dtype === 'F32' ? 4 : 2
-      if (values.length * size !== bytes) throw nativeError('CHECKPOINT_INVALID', `${name} has ${bytes} bytes`)
-      values.forEach((_, i) => {
-        values[i] = round(dtype === 'F32' ? buffer.readFloatLE(i * 4) : bf16ToNumber(buffer.readUInt16LE(i * 2)), name)
-      })
-    }
-    closeSync(file)
-  }
-}
-
-/** Writes half of the data before a failure, as a disk that fills up does. */
-function writeTensors(
-  addon: FakeAddon,
-  path: string,
-  header: Uint8Array,
-  tensors: Float32Array[],
-  dtypes: string[],
-): void {
-  const file = openSync(path, 'wx')
-  try {
-    writeSync(file, header)
-    tensors.forEach((values, index) => {
-      if (addon.nextWriteError !== null && index >= tensors.length / 2) {
-        const error = addon.nextWriteError
-        addon.nextWriteError = null
-        throw error
-      }
-      if (dtypes[index] === 'F32') writeSync(file, new Uint8Array(values.buffer, values.byteOffset, values.byteLength))
-      else writeSync(file, new Uint8Array(Uint16Array.from(values, numberToBf16).buffer))
-    })
-  } finally {
-    closeSync(file)
-  }
-}
-
-/** The upper half of a float32, rounded to nearest, ties to even. */
-function numberToBf16(value: number): number {
-  const bits = new Uint32Array(Float32Array.of(value).buffer)[0]!
-  return (bits + 0x7fff + ((bits >>> 16) & 1)) >>> 16
-}
-
-function bf16ToNumber(bits: number): number {
-  return new Float32Array(Uint32Array.of(bits << 16).buffer)[0]!
 }
