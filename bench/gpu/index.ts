@@ -5,12 +5,13 @@
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { devices } from '../../lib/index.js'
+import { devices, presets } from '../../lib/index.js'
 import type { Report } from '../lib/report.js'
 import { benchOps } from '../ops/index.js'
-import { benchDecoding, benchTraining } from './models.js'
+import { benchDecoding, benchTraining, contextLength } from './models.js'
 import { compare } from './parity.js'
 import { deviceTests, findSanitizer, type Outcome, runSanitizer, runTests } from './programs.js'
+import { benchPytorch, hasPytorch } from './pytorch.js'
 
 const parts = ['tests', 'sanitizer', 'parity', 'benches'] as const
 const programs = join(process.cwd(), 'build', 'cuda')
@@ -20,11 +21,16 @@ function driver(): string | null {
   return existsSync(file) ? (/Kernel Module\D+([\d.]+)/.exec(readFileSync(file, 'utf8'))?.[1] ?? null) : null
 }
 
-async function benches(device: string, rounds: number): Promise<Report> {
+/** @param keep is called with what was found so far, before rivals run, whose failure must not cost our own figures. */
+async function benches(device: string, rounds: number, keep: (report: Report) => void): Promise<Report> {
   const report = await benchOps(rounds, device, join(programs, 'bench', 'ops', 'bench_ops'))
   const { dense_peak, copy_bandwidth } = report.result.figures
-  await benchTraining(report, device, dense_peak!.median * 1e12, rounds)
+  const seconds = await benchTraining(report, device, dense_peak!.median * 1e12, rounds)
   await benchDecoding(report, device, copy_bandwidth!.median * 1e9, rounds)
+  keep(report)
+  if (hasPytorch())
+    await benchPytorch(report, { name: '360M', config: presets['360M'], length: contextLength, seconds }, rounds)
+  else console.log('pytorch: no python3 with a PyTorch that sees the GPU was found')
   return report
 }
 
@@ -88,8 +94,9 @@ async function main(): Promise<void> {
     add('parity', found, Object.values(found).filter(({ ok }) => !ok).length)
   }
   if (only.includes('benches')) {
-    const report = await benches(values.device, Number(values.rounds))
-    add('benches', report.result, 0)
+    const keep = (report: Report): void => add('benches', report.result, 0)
+    const report = await benches(values.device, Number(values.rounds), keep)
+    keep(report)
     console.log(report.toString())
   }
   process.exitCode = failed === 0 ? 0 : 1

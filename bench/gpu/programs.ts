@@ -4,6 +4,9 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 
+/** No program may hold the others up for longer: one that hangs is ended and has failed. */
+const timeout = 300_000
+
 export interface Outcome {
   passed: number
   failed: number
@@ -27,6 +30,7 @@ export function runTests(folder: string, programs: readonly string[]): Outcome {
     const file = join(reports, `${program}.json`)
     const { status, signal } = spawnSync(join(folder, program), [`--gtest_output=json:${file}`, '--gtest_brief=1'], {
       stdio: ['ignore', 'ignore', 'inherit'],
+      timeout,
     })
     const before = outcome.failed
     if (existsSync(file)) addReport(outcome, JSON.parse(readFileSync(file, 'utf8')) as GoogleTestReport)
@@ -65,21 +69,20 @@ export function runSanitizer(
 ): Outcome {
   const outcome: Outcome = { passed: 0, failed: 0, failures: {} }
   for (const program of programs) {
-    const { status, stdout } = spawnSync(sanitizer, ['--tool', tool, '--error-exitcode', '99', join(folder, program)], {
-      encoding: 'utf8',
-      maxBuffer: 2 ** 28,
-    })
+    const { status, signal, stdout } = spawnSync(
+      sanitizer,
+      ['--tool', tool, '--error-exitcode', '99', join(folder, program)],
+      {
+        encoding: 'utf8',
+        maxBuffer: 2 ** 28,
+        timeout,
+      },
+    )
     if (status === 0) outcome.passed += 1
-    else
-      fail(
-        outcome,
-        program,
-        stdout
-          .split('\n')
-          .filter((line) => line.startsWith('='))
-          .slice(0, 6)
-          .join('\n'),
-      )
+    else {
+      const said = stdout.split('\n').filter((line) => line.startsWith('='))
+      fail(outcome, program, [`ended with ${signal ?? `status ${status}`}`, ...said.slice(0, 6)].join('\n'))
+    }
   }
   return outcome
 }

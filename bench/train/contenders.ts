@@ -2,7 +2,8 @@
 import { join } from 'node:path'
 import { Contender } from '../lib/contender.js'
 import { threads } from '../lib/machine.js'
-import { type ModelName, models, pytorchShape } from './shapes.js'
+import { pytorchShape } from '../lib/pytorch_shape.js'
+import { type ModelName, models } from './shapes.js'
 
 export const precisions = ['bfloat16', 'autocast', 'float32'] as const
 export type Precision = (typeof precisions)[number]
@@ -53,5 +54,5 @@ export function buildPytorch(
   model: ModelName,
   precision: Precision,
 ): Promise<object> {
-  return contender.ask('build', { name, shape: pytorchShape(model), precision, threads })
+  return contender.ask('build', { name, shape: pytorchShape(models[model]), precision, threads })
 }

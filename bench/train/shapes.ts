@@ -33,20 +33,3 @@ export function trainingFlops(name: ModelName): number {
 export function parameters(name: ModelName): number {
   return parameterCount(resolveConfig(models[name])).total
 }
-
-/** The same shape in the words of baselines/pytorch_train.py. */
-export function pytorchShape(name: ModelName): Record<string, number> {
-  const config = resolveConfig(models[name])
-  return {
-    hidden: config.hidden_size,
-    intermediate: config.intermediate_size,
-    heads: config.num_attention_heads,
-    kvHeads: config.num_key_value_heads,
-    headDim: config.head_dim,
-    layers: config.num_hidden_layers,
-    vocabulary: config.vocab_size,
-    recursions: config.num_recursions,
-    rmsNormEps: config.rms_norm_eps,
-    ropeTheta: config.rope_theta,
-  }
-}

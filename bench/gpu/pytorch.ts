@@ -1,0 +1,60 @@
+// The same vanilla training step in PyTorch on the GPU, eager and compiled. Must not know how our step is measured.
+import { spawnSync } from 'node:child_process'
+import { join } from 'node:path'
+import type { ModelConfig } from '../../lib/index.js'
+import { Contender } from '../lib/contender.js'
+import { pytorchShape } from '../lib/pytorch_shape.js'
+import type { Report } from '../lib/report.js'
+
+/** As it travels beside the built files: TypeScript's output holds no Python. */
+const script = join('bench', 'baselines', 'pytorch_train_gpu.py')
+const check = 'import torch; assert torch.cuda.is_available() and torch.nn.functional.rms_norm'
+
+/** Whether this machine's `python3` has a PyTorch that sees the GPU and is new enough (2.4). */
+export function hasPytorch(): boolean {
+  return spawnSync('python3', ['-c', check], { stdio: 'ignore' }).status === 0
+}
+
+interface Answer {
+  seconds: number[]
+  memoryBytes: number
+}
+
+export interface OurStep {
+  /** As figures call it. */
+  name: string
+  config: ModelConfig
+  /** Tokens of the one row. */
+  length: number
+  /** In the same run. */
+  seconds: number
+}
+
+/** A variant that fails says so and has no figures: it must not cost the others theirs. */
+export async function benchPytorch(report: Report, ours: OurStep, rounds: number): Promise<void> {
+  for (const variant of ['eager', 'compiled']) {
+    try {
+      await benchVariant(report, ours, variant, rounds)
+    } catch (error) {
+      console.log(`pytorch ${variant}: ${error instanceof Error ? error.message : error}`)
+    }
+  }
+}
+
+/** In a process of its own: memory that one variant holds on to is not another's. */
+async function benchVariant(
+  report: Report,
+  { name, config, length, seconds }: OurStep,
+  variant: string,
+  rounds: number,
+): Promise<void> {
+  const pytorch = await Contender.start('python3', [script])
+  const request = { shape: pytorchShape(config), batch: 1, length, warmUp: 3, steps: rounds, seed: 1 }
+  const found = await pytorch.ask<Answer>('train', { ...request, compiled: variant === 'compiled' })
+  await pytorch.end()
+  const id = `pytorch_${name}_${variant}`
+  const milliseconds = found.seconds.map((one) => one * 1e3)
+  const { median } = report.figure(`${id}_step`, milliseconds, 'ms', `${pytorch.description}, FlashAttention`)
+  report.figure(`${id}_memory`, [found.memoryBytes / 2 ** 20], 'MiB', 'the most allocated at once')
+  report.ratio(`train_${name}_vs_pytorch_${variant}`, median / 1e3 / seconds, 'step time of PyTorch over ours')
+}
