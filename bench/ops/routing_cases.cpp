@@ -83,7 +83,7 @@ void add_sample(const Shape& s, Ops& ops, std::vector<Case>& cases) {
       const Tensor logits = b.masters(kRows, s.vocabulary);
       std::vector<SamplingParams> all(kRows, params);
       std::vector<int32_t> token(kRows);
-      return [=, &ops]() mutable { ops.sample(logits, all.data(), token.data(), nullptr); };
+      return [=, &ops]() mutable { ops.sample(logits, all.data(), token.data(), nullptr, nullptr); };
     };
     cases.push_back(c);
   };

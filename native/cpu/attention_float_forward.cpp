@@ -97,8 +97,7 @@ class FloatTile {
   }
 
   void take(const KeyRows<T>& rows, const KeyRows<T>& next) {
-    next.fetch(next.key, 0, next.n, call_.head_dim);
-    next.fetch(next.value, 0, next.n, call_.head_dim);
+    next.fetch_all(call_.head_dim);
     load_tile_transposed(rows.key, rows.n, call_, keys_);
     load_tile(rows.value, rows.n, call_, values_);
   }
@@ -180,8 +179,7 @@ void float_forward(const AttentionCall& call, const AttentionTask& task, float* 
   };
   whole.clear(count, call);
   find(rows[0], task.key_begin);
-  rows[0].fetch(rows[0].key, 0, rows[0].n, fetched_width(call, task));
-  rows[0].fetch(rows[0].value, 0, rows[0].n, fetched_width(call, task));
+  rows[0].fetch_all(fetched_width(call, task));
   for (int64_t begin = task.key_begin, i = 0; begin < task.key_end; begin += kStretchKeys) {
     stretch.clear(count, call);
     const int64_t end = std::min(task.key_end, begin + kStretchKeys);

@@ -89,6 +89,10 @@ struct KeyRows {
     for (int64_t j = first; j < end; ++j)
       for (int64_t c = 0; c < width; c += 64 / static_cast<int64_t>(sizeof(T))) __builtin_prefetch(row[j] + c, 0, 2);
   }
+  void fetch_all(int64_t width) const {
+    fetch(key, 0, n, width);
+    fetch(value, 0, n, width);
+  }
 };
 
 /// tile[j][c] = row j, zero from head_dim to padded_dim.

@@ -264,7 +264,7 @@ class Ops : public MemoryResource {
   /// token -1 behind the last finite one. The rest of `top` stays as it is.
   /// params, token, logprob and top are host memory; waits.
   virtual void sample(const Tensor& logits /*[R,V] master*/, const SamplingParams* params /*[R]*/, int32_t* token,
-                      float* logprob, TokenLogprob* top = nullptr /*[R,kMostTopLogprobs]*/) = 0;
+                      float* logprob, TokenLogprob* top /*[R,kMostTopLogprobs]*/) = 0;
 };
 
 /// Zeroes a contiguous tensor.

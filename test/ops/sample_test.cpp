@@ -341,7 +341,7 @@ TEST(Sample, NoRowsNoLogprobAndNoListAreLegal) {
     SamplingParams params = with(0, 0, 1);
     params.top_logprobs = 2;
     int32_t token = -7;
-    ops.sample(logits.tensor(), &params, &token, nullptr);
+    ops.sample(logits.tensor(), &params, &token, nullptr, nullptr);
     EXPECT_EQ(token, 2);
     TokenLogprob top[kMostTopLogprobs];
     ops.sample(logits.tensor(), &params, &token, nullptr, top);
