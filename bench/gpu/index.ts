@@ -11,7 +11,7 @@ import { benchOps } from '../ops/index.js'
 import { benchDecoding, benchTraining, contextLength } from './models.js'
 import { compare } from './parity.js'
 import { deviceTests, findSanitizer, type Outcome, runSanitizer, runTests } from './programs.js'
-import { benchPytorch, hasPytorch } from './pytorch.js'
+import { benchPytorch, cublasFolder, hasPytorch } from './pytorch.js'
 
 const parts = ['tests', 'sanitizer', 'parity', 'benches'] as const
 const programs = join(process.cwd(), 'build', 'cuda')
@@ -23,6 +23,8 @@ function driver(): string | null {
 
 /** @param keep is called with what was found so far, before rivals run, whose failure must not cost our own figures. */
 async function benches(device: string, rounds: number, keep: (report: Report) => void): Promise<Report> {
+  const loaderPath = [process.env.LD_LIBRARY_PATH, cublasFolder()].filter((folder) => folder)
+  if (loaderPath.length > 0) process.env.LD_LIBRARY_PATH = loaderPath.join(':')
   const report = await benchOps(rounds, device, join(programs, 'bench', 'ops', 'bench_ops'))
   const { dense_peak, copy_bandwidth } = report.result.figures
   const seconds = await benchTraining(report, device, dense_peak!.median * 1e12, rounds)

@@ -1,6 +1,7 @@
-// The same vanilla training step in PyTorch on the GPU, eager and compiled. Must not know how our step is measured.
+// What PyTorch brings to a machine with a GPU: the same vanilla training step, eager and compiled, and the cuBLASLt of its
+// packages. Must not know how our step is measured.
 import { spawnSync } from 'node:child_process'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import type { ModelConfig } from '../../lib/index.js'
 import { Contender } from '../lib/contender.js'
 import { pytorchShape } from '../lib/pytorch_shape.js'
@@ -13,6 +14,19 @@ const check = 'import torch; assert torch.cuda.is_available() and torch.nn.funct
 /** Whether this machine's `python3` has a PyTorch that sees the GPU and is new enough (2.4). */
 export function hasPytorch(): boolean {
   return spawnSync('python3', ['-c', check], { stdio: 'ignore' }).status === 0
+}
+
+const findCublas =
+  'import glob, os, torch; site = os.path.dirname(os.path.dirname(torch.__file__)); ' +
+  "print(glob.glob(os.path.join(site, 'nvidia', '*', 'lib', 'libcublasLt.so*'))[0])"
+
+/** The folder of the cuBLASLt that PyTorch's packages bring along, where no loader looks by itself; or null. */
+export function cublasFolder(): string | null {
+  const { status, stdout } = spawnSync('python3', ['-c', findCublas], {
+    encoding: 'utf8',
+    stdio: ['ignore', 'pipe', 'ignore'],
+  })
+  return status === 0 ? dirname(stdout.trim()) : null
 }
 
 interface Answer {

@@ -93,14 +93,21 @@ void bench_copy(Ops& ops, const Normals& normals, int64_t samples) {
   std::printf("{\"kind\":\"copy\",\"bytes\":%zu,\"seconds\":%s}\n", 2 * kRotatedBytes, seconds.c_str());
 }
 
+/// The rival's time as a member of a line; nothing where it refuses the product, which must not cost other figures.
+std::string rival_member(Ops& ops, const Normals& normals, const Product& product, CublasLt& rival,
+                         int64_t samples) try {
+  const Sets sets(ops, normals, [&](Buffers& buffers) { return rival.make(product, buffers); });
+  return ",\"rival\":{\"name\":\"cublaslt\",\"seconds\":" + json(time_calls(ops, sets.calls, samples)) + "}";
+} catch (const std::exception& error) {
+  std::fprintf(stderr, "bench_ops: %s\n", error.what());
+  return "";
+}
+
 void bench_case(Ops& ops, const Normals& normals, const Case& c, CublasLt* rival, int64_t samples) {
   std::string line = concat("{\"kind\":\"op\",\"op\":\"", c.op, "\",\"variant\":\"", c.variant,
                             "\",\"flops\":", c.flops, ",\"bytes\":", c.bytes, ",\"seconds\":");
   line += json(time_calls(ops, Sets(ops, normals, c.make).calls, samples));
-  if (rival != nullptr && c.product) {
-    const Sets sets(ops, normals, [&](Buffers& buffers) { return rival->make(*c.product, buffers); });
-    line += ",\"rival\":{\"name\":\"cublaslt\",\"seconds\":" + json(time_calls(ops, sets.calls, samples)) + "}";
-  }
+  if (rival != nullptr && c.product) line += rival_member(ops, normals, *c.product, *rival, samples);
   std::printf("%s}\n", line.c_str());
   std::fflush(stdout);
 }
