@@ -12,6 +12,7 @@
 
 #include "test/cuda_host/run/block.h"
 #include "test/cuda_host/run/mma.h"
+#include "test/cuda_host/run/race.h"
 
 // ---- language
 #define __global__
@@ -58,7 +59,7 @@ inline void __syncthreads() {
   mor::cuda_host::barrier_sync(0, mor::cuda_host::block_threads(), "__syncthreads");
 }
 inline void __syncwarp(unsigned mask = 0xffffffffu) {
-  const mor::cuda_host::Meeting meeting(mask, "__syncwarp", 0);
+  mor::cuda_host::warp_sync(mask);
 }
 inline void __threadfence() {}
 inline void __threadfence_block() {}
@@ -111,25 +112,32 @@ inline unsigned __reduce_add_sync(unsigned mask, unsigned value) {
 }
 
 // ---- atomics: one thread runs at a time. Integers only: sums of floats would depend on the order.
+namespace mor::cuda_host {
+/// *address = next(*address); the value before. Not instrumented: for races it is one atomic access.
+template <class T, class Next>
+__attribute__((no_sanitize("thread"), noinline)) T atomic(T* address, Next next) {
+  static_assert(std::is_integral_v<T>);
+  race::access(address, sizeof(T), race::Kind::atomic);
+  const T before = *address;
+  *address = next(before);
+  return before;
+}
+}  // namespace mor::cuda_host
 template <class T>
 T atomicAdd(T* address, T value) {
-  static_assert(std::is_integral_v<T>);
-  return std::exchange(*address, *address + value);
+  return mor::cuda_host::atomic(address, [=](T before) { return static_cast<T>(before + value); });
 }
 template <class T>
 T atomicMax(T* address, T value) {
-  static_assert(std::is_integral_v<T>);
-  return std::exchange(*address, std::max(*address, value));
+  return mor::cuda_host::atomic(address, [=](T before) { return before < value ? value : before; });
 }
 template <class T>
 T atomicMin(T* address, T value) {
-  static_assert(std::is_integral_v<T>);
-  return std::exchange(*address, std::min(*address, value));
+  return mor::cuda_host::atomic(address, [=](T before) { return value < before ? value : before; });
 }
 template <class T>
 T atomicCAS(T* address, T compare, T value) {
-  static_assert(std::is_integral_v<T>);
-  return std::exchange(*address, *address == compare ? value : *address);
+  return mor::cuda_host::atomic(address, [=](T before) { return before == compare ? value : before; });
 }
 
 // ---- small functions

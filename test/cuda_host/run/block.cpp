@@ -13,6 +13,7 @@
 
 #include "test/cuda_host/include/cuda_runtime.h"
 #include "test/cuda_host/run/fiber.h"
+#include "test/cuda_host/run/race.h"
 
 uint3 threadIdx, blockIdx;
 dim3 blockDim, gridDim;
@@ -43,6 +44,7 @@ struct Thread {
   int barrier = 0;
   const Meeting::State* meeting = nullptr;
   const char* operation = "";
+  race::Moment moment;
   std::vector<AsyncCopy> begun;               ///< not yet in a group
   std::deque<std::vector<AsyncCopy>> groups;  ///< committed, oldest first
 };
@@ -62,8 +64,9 @@ struct Grid {
   void* shared = nullptr;
   bool falling_threads = false, falling_blocks = false;
 
-  void run_block();
+  void run_block(uint32_t block);
   std::string describe_deadlock() const;
+  std::string describe(const race::Race& race) const;
 };
 
 Grid the_grid;
@@ -85,6 +88,11 @@ void Thread::loop(void* argument) {
   }
 }
 
+/// Of the number-th thread of a block of `size`, or block of a grid.
+uint3 place(unsigned number, const dim3& size) {
+  return {number % size.x, number / size.x % size.y, number / size.x / size.y};
+}
+
 std::string name_of(const uint3& index) {
   return "(" + std::to_string(index.x) + "," + std::to_string(index.y) + "," + std::to_string(index.z) + ")";
 }
@@ -100,7 +108,7 @@ void wait_for(Wait wait, const char* operation) {
   }
 }
 
-void Grid::run_block() {
+void Grid::run_block(uint32_t block) {
   for (Barrier& b : barriers) b = {};
   for (auto& warp : meetings)
     for (auto& state : warp) state->mask = 0;
@@ -108,8 +116,9 @@ void Grid::run_block() {
     Thread& thread = *threads[static_cast<size_t>(t)];
     const auto n = static_cast<unsigned>(t);
     thread.number = t;
-    thread.index = {n % blockDim.x, n / blockDim.x % blockDim.y, n / blockDim.x / blockDim.y};
+    thread.index = place(n, blockDim);
     thread.wait = Wait::none;
+    thread.moment = {block, n, 0, 0, thread.fiber.stack_begin(), thread.fiber.stack_end()};
     thread.begun.clear();
     thread.groups.clear();
   }
@@ -122,10 +131,14 @@ void Grid::run_block() {
       if (thread.wait != Wait::none && !error) continue;
       current = &thread;
       ::threadIdx = thread.index;
+      race::run(&thread.moment);
       thread.fiber.resume();
       progress = true;
     }
+    race::run(nullptr);
     current = nullptr;
+    if (const race::Race race = race::take(); race && !error)
+      error = std::make_exception_ptr(KernelError(describe(race)));
     if (all_ended) break;
     if (!progress) error = std::make_exception_ptr(KernelError(describe_deadlock()));
   }
@@ -143,6 +156,14 @@ std::string Grid::describe_deadlock() const {
   return "deadlock in block " + name_of(::blockIdx) + ": " + std::to_string(waiting) + " of " + std::to_string(count) +
          " threads wait for others that never come, " + std::to_string(ended) + " have ended; thread " +
          name_of(first->index) + " waits in " + first->operation;
+}
+
+std::string Grid::describe(const race::Race& race) const {
+  const auto name = [](const race::Moment& m) {
+    return "thread " + name_of(place(m.thread, blockDim)) + " of block " + name_of(place(m.block, gridDim));
+  };
+  return "race: " + race.what + ", and nothing orders them: " + name(race.earlier) + ", then " + name(race.later) +
+         ", at " + race.where;
 }
 
 struct FreeDeleter {
@@ -165,6 +186,8 @@ void run_grid(Dim3 grid_size, Dim3 block_size, size_t dynamic_shared_bytes, cons
   const std::unique_ptr<void, FreeDeleter> shared(memory);
   g.shared = memory;
   const uint64_t blocks = uint64_t{grid_size.x} * grid_size.y * grid_size.z;
+  race::begin_grid(blocks);
+  race::set_shared_memory(memory, dynamic_shared_bytes);
   struct Reset {
     Grid& g;
     ~Reset() {
@@ -175,11 +198,10 @@ void run_grid(Dim3 grid_size, Dim3 block_size, size_t dynamic_shared_bytes, cons
   } reset{g};
   for (uint64_t i = 0; i < blocks; ++i) {
     const uint64_t b = g.falling_blocks ? blocks - 1 - i : i;
-    ::blockIdx = {static_cast<unsigned>(b % grid_size.x), static_cast<unsigned>(b / grid_size.x % grid_size.y),
-                  static_cast<unsigned>(b / grid_size.x / grid_size.y)};
+    ::blockIdx = place(static_cast<unsigned>(b), ::gridDim);
     std::memset(memory, 0xff, dynamic_shared_bytes);
     g.falling_threads = !g.falling_threads;
-    g.run_block();
+    g.run_block(static_cast<uint32_t>(b));
   }
 }
 
@@ -200,6 +222,9 @@ int block_threads() {
 }
 
 void begin_async_copy(const AsyncCopy& copy) {
+  // From here on the bytes may arrive at any moment until the thread has waited for them.
+  race::access(copy.from, copy.copied, race::Kind::read);
+  race::access(copy.to, copy.bytes, race::Kind::write);
   grid().current->begun.push_back(copy);
 }
 
@@ -212,6 +237,7 @@ void wait_async_copies(unsigned pending) {
   auto& groups = grid().current->groups;
   for (; groups.size() > pending; groups.pop_front())
     for (const AsyncCopy& copy : groups.front()) {
+      race::access(copy.to, copy.bytes, race::Kind::write);
       std::memcpy(copy.to, copy.from, copy.copied);
       std::memset(static_cast<char*>(copy.to) + copy.copied, 0, copy.bytes - copy.copied);
     }
@@ -231,6 +257,8 @@ void barrier_sync(int id, int threads, const char* operation) {
     fail(std::string(operation) + ": barrier " + std::to_string(id) + " is waited for with " +
          std::to_string(barrier.expected) + " and with " + std::to_string(threads) + " threads");
   g.current->barrier = id;
+  // Of the whole block: the only ones that the kernels use, and the only ones that order what races are looked for in.
+  if (threads == g.count && ++g.current->moment.barriers > race::kMostBarriers) fail("too many barriers");
   if (++barrier.arrived < barrier.expected) return wait_for(Wait::barrier, operation);
   barrier.arrived = 0;
   for (int t = 0; t < g.count; ++t) {
@@ -279,6 +307,11 @@ Meeting::Meeting(uint32_t mask, const char* operation, const void* value, size_t
 Meeting::~Meeting() {
   state_->left |= 1u << lane();
   if (state_->left == state_->mask) state_->mask = 0;
+}
+
+void warp_sync(uint32_t mask) {
+  const Meeting meeting(mask, "__syncwarp", 0);
+  if (mask == 0xffffffffu && ++grid().current->moment.warp_syncs > race::kMostWarpSyncs) fail("too many __syncwarp");
 }
 
 const void* Meeting::bytes_from(int other) const {

@@ -57,6 +57,8 @@ void wait_async_copies(unsigned pending);
 void barrier_sync(int id, int threads, const char* operation);
 /// Threads in a block.
 int block_threads();
+/// Waits until the lanes of the warp that `mask` names have come. Only the whole warp is taken for ordered by it.
+void warp_sync(uint32_t mask);
 
 /// A meeting of the lanes of one warp that `mask` names, each bringing a value; from the constructor's return to the
 /// destructor all of their values can be read. All lanes must come, with the same mask, to the same operation.

@@ -67,4 +67,11 @@ void Fiber::suspend() {
   __sanitizer_finish_switch_fiber(context_->inside_fake_stack, &context_->outside_stack, &context_->outside_bytes);
 }
 
+const char* Fiber::stack_begin() const {
+  return static_cast<char*>(context_->stack) + kGuardBytes;
+}
+const char* Fiber::stack_end() const {
+  return stack_begin() + kStackBytes;
+}
+
 }  // namespace mor::cuda_host

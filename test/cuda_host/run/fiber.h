@@ -19,6 +19,9 @@ class Fiber {
   /// Back to whoever resumed this fiber. Called on it.
   void suspend();
 
+  const char* stack_begin() const;
+  const char* stack_end() const;
+
  private:
   struct Context;
   Context* context_;

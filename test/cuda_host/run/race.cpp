@@ -1,0 +1,182 @@
+// For every byte who wrote it last and two of those who have read it since. Must not know of kernels or of how threads
+// are scheduled.
+#include "test/cuda_host/run/race.h"
+
+#include <sanitizer/common_interface_defs.h>
+
+#include <array>
+#include <memory>
+#include <stdexcept>
+#include <unordered_map>
+#include <utility>
+
+extern "C" char __data_start, _end;  // by the linker: the program's variables, static shared memory among them
+
+namespace mor::cuda_host::race {
+
+namespace {
+
+constexpr uintptr_t kPageBytes = 1024;
+constexpr size_t kMostPages = 1 << 14;
+constexpr uint64_t kMostBlocks = (1 << 22) - 1;
+
+/// Blocks are numbered through all grids, so that the records of a former grid need not be wiped. Block 0: no access.
+struct Record {
+  uint64_t block : 22, thread : 10, barriers : 16, warp_syncs : 15, atomic : 1;
+};
+
+struct Byte {
+  Record write{}, reads[2]{};  ///< reads: the younger first, of two threads, of two warps if there are two
+};
+using Page = std::array<Byte, kPageBytes>;
+
+struct Watch {
+  bool on = false;
+  const Moment* running = nullptr;
+  uint64_t first_block = 1, end_block = 1;  ///< numbers of the grid's blocks
+  uintptr_t shared_begin = 0, shared_end = 0;
+  std::unordered_map<uintptr_t, std::unique_ptr<Page>> pages;
+  uintptr_t last_index = 0;
+  Page* last = nullptr;
+  Race found;
+
+  Page& page(uintptr_t index);
+  bool is_shared(uintptr_t address) const;
+  bool ordered(const Record& earlier, const Record& now, bool shared) const;
+  void check(const Record& earlier, const Record& now, bool shared, const char* what, const void* where);
+  void access(uintptr_t address, size_t bytes, Kind kind, const void* where);
+};
+
+Watch& watch() {
+  static Watch instance;
+  return instance;
+}
+
+Page& Watch::page(uintptr_t index) {
+  if (last == nullptr || last_index != index) {
+    std::unique_ptr<Page>& entry = pages[index];
+    if (entry == nullptr) entry = std::make_unique<Page>();
+    last_index = index;
+    last = entry.get();
+  }
+  return *last;
+}
+
+bool Watch::is_shared(uintptr_t address) const {
+  return (address >= shared_begin && address < shared_end) ||
+         (address >= reinterpret_cast<uintptr_t>(&__data_start) && address < reinterpret_cast<uintptr_t>(&_end));
+}
+
+bool Watch::ordered(const Record& earlier, const Record& now, bool shared) const {
+  if (earlier.block < first_block) return true;
+  if (earlier.block != now.block) return shared;
+  if (earlier.thread == now.thread || earlier.barriers < now.barriers) return true;
+  return earlier.thread / 32 == now.thread / 32 && earlier.warp_syncs < now.warp_syncs;
+}
+
+void Watch::check(const Record& earlier, const Record& now, bool shared, const char* what, const void* where) {
+  if (found || (earlier.atomic && now.atomic) || ordered(earlier, now, shared)) return;
+  found.what = std::string(what) + (shared ? " in shared memory" : " in global memory");
+  char text[512] = "";
+  __sanitizer_symbolize_pc(const_cast<void*>(where), "%f %s:%l", text, sizeof text);
+  found.where = text;
+  found.later = *running;
+  found.earlier = {static_cast<uint32_t>(earlier.block - first_block), static_cast<uint32_t>(earlier.thread)};
+}
+
+void Watch::access(uintptr_t address, size_t bytes, Kind kind, const void* where) {
+  const uintptr_t stack_begin = reinterpret_cast<uintptr_t>(running->stack_begin);
+  if (address - stack_begin < static_cast<uintptr_t>(running->stack_end - running->stack_begin)) return;
+  const bool shared = is_shared(address);
+  const Record now{first_block + running->block, running->thread, running->barriers, running->warp_syncs,
+                   kind == Kind::atomic};
+  for (const uintptr_t end = address + bytes; address < end; ++address) {
+    Byte& byte = page(address / kPageBytes)[address % kPageBytes];
+    if (kind == Kind::read) {
+      check(byte.write, now, shared, "a read of what another thread writes", where);
+      Record& young = byte.reads[0];
+      const bool same_thread = young.block == now.block && young.thread == now.thread;
+      const bool same_warp = young.block == now.block && young.thread / 32 == now.thread / 32;
+      const Record& old = byte.reads[1];
+      const bool old_is_of_another_warp =
+          old.block >= first_block && (old.block != now.block || old.thread / 32 != now.thread / 32);
+      if (!same_thread && !(same_warp && old_is_of_another_warp && !ordered(old, now, shared))) byte.reads[1] = young;
+      young = now;
+    } else {
+      check(byte.write, now, shared, "a write of what another thread writes", where);
+      for (const Record& read : byte.reads) check(read, now, shared, "a write of what another thread reads", where);
+      byte = {now, {}};
+    }
+  }
+}
+
+}  // namespace
+
+void begin_grid(uint64_t blocks) {
+  Watch& w = watch();
+  if (blocks >= kMostBlocks) throw std::length_error("more blocks than a watch for races can number");
+  w.first_block = w.end_block;
+  if (w.first_block + blocks > kMostBlocks || w.pages.size() > kMostPages) {
+    w.pages.clear();
+    w.last = nullptr;
+    w.first_block = 1;
+  }
+  w.end_block = w.first_block + blocks;
+}
+
+void run(const Moment* moment) {
+  watch().running = moment;
+}
+
+void set_shared_memory(const void* begin, size_t bytes) {
+  watch().shared_begin = reinterpret_cast<uintptr_t>(begin);
+  watch().shared_end = watch().shared_begin + bytes;
+}
+
+void access(const void* address, size_t bytes, Kind kind) {
+  Watch& w = watch();
+  if (w.on && w.running != nullptr)
+    w.access(reinterpret_cast<uintptr_t>(address), bytes, kind, __builtin_return_address(0));
+}
+
+Race take() {
+  return std::exchange(watch().found, {});
+}
+
+}  // namespace mor::cuda_host::race
+
+// ---- what the compiler calls: the names and meanings are those of ThreadSanitizer, whose library is not linked
+namespace race = mor::cuda_host::race;
+
+#define MOR_ACCESS(name, bytes, kind)                                                                       \
+  extern "C" void __tsan_##name(void* address) {                                                            \
+    race::Watch& w = race::watch();                                                                         \
+    if (w.running != nullptr)                                                                               \
+      w.access(reinterpret_cast<uintptr_t>(address), bytes, race::Kind::kind, __builtin_return_address(0)); \
+  }
+#define MOR_ACCESSES(bytes)                      \
+  MOR_ACCESS(read##bytes, bytes, read)           \
+  MOR_ACCESS(write##bytes, bytes, write)         \
+  MOR_ACCESS(unaligned_read##bytes, bytes, read) \
+  MOR_ACCESS(unaligned_write##bytes, bytes, write)
+MOR_ACCESSES(1)
+MOR_ACCESSES(2)
+MOR_ACCESSES(4)
+MOR_ACCESSES(8)
+MOR_ACCESSES(16)
+extern "C" void __tsan_read_range(void* address, size_t bytes) {
+  race::access(address, bytes, race::Kind::read);
+}
+extern "C" void __tsan_write_range(void* address, size_t bytes) {
+  race::access(address, bytes, race::Kind::write);
+}
+extern "C" void __tsan_init() {
+  race::watch().on = true;
+}
+extern "C" void __tsan_func_entry(void*) {}
+extern "C" void __tsan_func_exit() {}
+extern "C" void __tsan_vptr_update(void**, void*) {}
+/// Of the standard library's reference counts; kernels have none.
+extern "C" uint32_t __tsan_atomic32_fetch_add(volatile uint32_t* address, uint32_t value, int) {
+  return __atomic_fetch_add(address, value, __ATOMIC_SEQ_CST);
+}

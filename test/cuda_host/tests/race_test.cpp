@@ -1,0 +1,170 @@
+// Races that a GPU would answer with another result now and then: each kind is found, and what is ordered is not
+// reported. Compiled as the kernels of mor_cuda_race are. Must not know of the watch's inside.
+#include "cuda/tile/async_copy.cuh"
+#include "cuda/tile/shared.cuh"
+#include "test/cuda_host/tests/run_kernel.h"
+
+namespace mor::cuda_host::test {
+namespace {
+
+using cuda::async_copy16, cuda::async_copy_commit, cuda::async_copy_wait, cuda::dynamic_shared;
+
+enum class Between { nothing, shuffle, warp_sync, barrier };
+
+__device__ void wait(Between between) {
+  if (between == Between::shuffle) (void)__shfl_xor_sync(0xffffffffu, 1, 1);
+  if (between == Between::warp_sync) __syncwarp();
+  if (between == Between::barrier) __syncthreads();
+}
+
+/// Every thread writes its word, then reads that of the thread `apart` further.
+void write_then_read(int* out, Between between, unsigned apart) {
+  int* words = dynamic_shared<int>();
+  words[threadIdx.x] = static_cast<int>(threadIdx.x);
+  wait(between);
+  out[threadIdx.x] = words[(threadIdx.x + apart) % blockDim.x];
+}
+
+/// Every thread reads the word of the thread `apart` further, then writes its own.
+void read_then_write(int* out, Between between, unsigned apart) {
+  __shared__ int words[64];
+  words[threadIdx.x] = 1;
+  __syncthreads();
+  out[threadIdx.x] = words[(threadIdx.x + apart) % blockDim.x];
+  wait(between);
+  words[threadIdx.x] = 2;
+}
+
+struct Order {
+  Between between;
+  unsigned threads, apart;
+  bool race;
+};
+class RaceOrder : public testing::TestWithParam<Order> {};
+
+TEST_P(RaceOrder, OfAWriteAndARead) {
+  const Order o = GetParam();
+  for (auto* kernel : {write_then_read, read_then_write}) {
+    DeviceArray<int> out(64);
+    const std::string error = run(kernel, dim3(1), dim3(o.threads), 64 * sizeof(int), out.data(), o.between, o.apart);
+    EXPECT_EQ(error.substr(0, 4), o.race ? "race" : "");
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Orders, RaceOrder,
+                         testing::Values(Order{Between::nothing, 64, 0, false},    // its own word
+                                         Order{Between::nothing, 32, 1, true},     // no lockstep
+                                         Order{Between::shuffle, 32, 1, true},     // a shuffle orders no memory
+                                         Order{Between::warp_sync, 32, 1, false},  //
+                                         Order{Between::warp_sync, 64, 32, true},  // of another warp
+                                         Order{Between::barrier, 64, 32, false}));
+
+void write_one_word(int* out) {
+  if (threadIdx.x % 40 == 0) *out = 1;
+}
+
+TEST(Race, OfTwoWritesNamesBothThreadsAndThePlace) {
+  DeviceArray<int> out(1);
+  const std::string error = run(write_one_word, dim3(1), dim3(64), 0, out.data());
+  EXPECT_EQ(error.find("race: a write of what another thread writes in global memory"), 0u) << error;
+  EXPECT_NE(error.find("thread (0,0,0) of block (0,0,0)"), std::string::npos) << error;
+  EXPECT_NE(error.find("thread (40,0,0) of block (0,0,0)"), std::string::npos) << error;
+  EXPECT_NE(error.find("write_one_word"), std::string::npos) << error;
+  EXPECT_NE(error.find("race_test.cpp:"), std::string::npos) << error;
+}
+
+/// Neighbouring halves of one word by two threads.
+void write_halves(int16_t* out) {
+  out[threadIdx.x] = 1;
+}
+
+TEST(Race, BytesAreToldApart) {
+  DeviceArray<int16_t> out(32);
+  EXPECT_EQ(run(write_halves, dim3(1), dim3(32), 0, out.data()), "");
+}
+
+/// A sum over the grid: every block adds its own in, by plain accesses or by atomic ones.
+void sum(int* out, bool atomically) {
+  if (threadIdx.x != 0) return;
+  if (atomically)
+    atomicAdd(out, 1);
+  else
+    *out += 1;
+}
+
+TEST(Race, BlocksAreNotOrdered) {
+  DeviceArray<int> out(1);
+  EXPECT_EQ(run(sum, dim3(1), dim3(32), 0, out.data(), false), "");
+  EXPECT_EQ(run(sum, dim3(1), dim3(32), 0, out.data(), false), "") << "one grid is over before the next begins";
+  EXPECT_NE(run(sum, dim3(2), dim3(32), 0, out.data(), false), "");
+  EXPECT_EQ(run(sum, dim3(2), dim3(32), 0, out.data(), true), "");
+}
+
+void read_beside_atomics(int* out) {
+  if (threadIdx.x == 0)
+    atomicAdd(out, 1);
+  else
+    out[threadIdx.x] = *out;
+}
+
+TEST(Race, OfAnAtomicAndAPlainRead) {
+  DeviceArray<int> out(32);
+  EXPECT_NE(run(read_beside_atomics, dim3(1), dim3(32), 0, out.data()), "");
+}
+
+void own_shared_memory(int* out) {
+  __shared__ int word;
+  if (threadIdx.x == 0) word = static_cast<int>(blockIdx.x);
+  __syncthreads();
+  out[blockIdx.x * blockDim.x + threadIdx.x] = word;
+}
+
+TEST(Race, EveryBlockHasItsOwnSharedMemory) {
+  DeviceArray<int> out(4 * 32);
+  EXPECT_EQ(run(own_shared_memory, dim3(4), dim3(32), 0, out.data()), "");
+}
+
+/// Two stages of a pipeline: one is filled while the other is read. `ordered`: no stage is filled before all have
+/// read it.
+void pipeline(const uint4* from, uint4* out, bool ordered) {
+  uint4* stages = dynamic_shared<uint4>();
+  const unsigned t = threadIdx.x, n = blockDim.x;
+  async_copy16(stages + t, from + t);
+  async_copy_commit();
+  for (unsigned step = 0; step < 4; ++step) {
+    async_copy_wait<0>();
+    __syncthreads();
+    uint4* stage = stages + step % 2 * n;
+    if (step + 1 < 4) async_copy16((ordered ? stages + (step + 1) % 2 * n : stage) + t, from + (step + 1) * n + t);
+    async_copy_commit();
+    out[step * n + t] = stage[(t + 1) % n];
+  }
+}
+
+TEST(Race, OfACopyThatArrivesWhileItsStageIsRead) {
+  DeviceArray<uint4> from(4 * 64), out(4 * 64);
+  EXPECT_EQ(run(pipeline, dim3(1), dim3(64), 2 * 64 * sizeof(uint4), from.data(), out.data(), true), "");
+  EXPECT_EQ(run(pipeline, dim3(1), dim3(64), 2 * 64 * sizeof(uint4), from.data(), out.data(), false).substr(0, 4),
+            "race");
+}
+
+/// A read by one warp, one by another, then a write by the second: the first warp's read is not forgotten.
+void read_twice_then_write(int* out) {
+  __shared__ int word;
+  if (threadIdx.x == 0) word = 1;
+  __syncthreads();
+  for (unsigned turn = 0; turn < 2; ++turn)
+    if (threadIdx.x / 32 == turn) out[threadIdx.x] = word;
+  if (threadIdx.x == 63) {
+    out[64] = word;
+    word = 2;
+  }
+}
+
+TEST(Race, AReadIsNotForgottenForAnother) {
+  DeviceArray<int> out(65);
+  EXPECT_EQ(run(read_twice_then_write, dim3(1), dim3(64), 0, out.data()).substr(0, 4), "race");
+}
+
+}  // namespace
+}  // namespace mor::cuda_host::test
