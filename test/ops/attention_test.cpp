@@ -12,11 +12,15 @@ namespace {
 /// The geometry of one call, on the host.
 struct Geometry {
   int64_t heads = 1, key_heads = 1, head_dim = 8, slots = 0;
+  int64_t gap = 1;  ///< what lies between rows is a multiple of it; 8 lets every row begin at a multiple of 16 bytes
   std::vector<int32_t> start = {0}, visible, key_start;
   int32_t block_size = 0, blocks_per_sequence = 0;
   std::vector<int32_t> block_table;
 
   int64_t rows() const { return static_cast<int64_t>(visible.size()); }
+  std::string describe() const {
+    return concat(heads, " heads, ", key_heads, " key heads of ", head_dim, ", ", rows(), " rows, gap ", gap);
+  }
   /// A sequence whose rows see so many of its keys; its run begins `gap` slots after the one before.
   void add(const std::vector<int32_t>& sees, int32_t keys, int32_t gap = 1) {
     visible.insert(visible.end(), sees.begin(), sees.end());
@@ -70,8 +74,9 @@ Array finite(Array a) {
 Arrays forward(Ops& ops, const Arrays& in, const Geometry& g, bool with_lse = true) {
   const DType dtype = ops.compute_dtype();
   const int64_t q_columns = g.heads * g.head_dim, k_columns = g.key_heads * g.head_dim;
-  Buffer q(ops, dtype, g.rows(), q_columns, "q", q_columns + 5), k(ops, dtype, g.slots, k_columns, "k", k_columns + 3);
-  Buffer v(ops, dtype, g.slots, k_columns, "v", k_columns + 9), out(ops, dtype, g.rows(), q_columns, "out");
+  Buffer q(ops, dtype, g.rows(), q_columns, "q", q_columns + 5 * g.gap),
+      k(ops, dtype, g.slots, k_columns, "k", k_columns + 3 * g.gap);
+  Buffer v(ops, dtype, g.slots, k_columns, "v", k_columns + 9 * g.gap), out(ops, dtype, g.rows(), q_columns, "out");
   Buffer lse(ops, ops.master_dtype(), g.rows(), g.heads, "lse");
   q.set(in[0]);
   k.set(in[1]);
@@ -89,11 +94,13 @@ Arrays backward_twice(Ops& ops, const Arrays& in, const Geometry& g) {
   const int64_t q_columns = g.heads * g.head_dim, k_columns = g.key_heads * g.head_dim;
   const auto heads = [&](const Buffer& b) { return b.tensor().heads(g.head_dim); };
   Buffer d_out(ops, dtype, g.rows(), q_columns, "d_out"), out(ops, dtype, g.rows(), q_columns, "out");
-  Buffer q(ops, dtype, g.rows(), q_columns, "q", q_columns + 5), k(ops, dtype, g.slots, k_columns, "k", k_columns + 3);
-  Buffer v(ops, dtype, g.slots, k_columns, "v", k_columns + 9), lse(ops, ops.master_dtype(), g.rows(), g.heads, "lse");
-  Buffer d_q(ops, dtype, g.rows(), q_columns, "d_q", q_columns + 5);
-  Buffer d_k(ops, dtype, g.slots, k_columns, "d_k", k_columns + 1);
-  Buffer d_v(ops, dtype, g.slots, k_columns, "d_v", k_columns + 7);
+  Buffer q(ops, dtype, g.rows(), q_columns, "q", q_columns + 5 * g.gap),
+      k(ops, dtype, g.slots, k_columns, "k", k_columns + 3 * g.gap);
+  Buffer v(ops, dtype, g.slots, k_columns, "v", k_columns + 9 * g.gap),
+      lse(ops, ops.master_dtype(), g.rows(), g.heads, "lse");
+  Buffer d_q(ops, dtype, g.rows(), q_columns, "d_q", q_columns + 5 * g.gap);
+  Buffer d_k(ops, dtype, g.slots, k_columns, "d_k", k_columns + g.gap);
+  Buffer d_v(ops, dtype, g.slots, k_columns, "d_v", k_columns + 7 * g.gap);
   d_out.set(in[0]);
   q.set(in[1]);
   k.set(in[2]);
@@ -168,6 +175,14 @@ std::vector<Geometry> geometries() {
   return list;
 }
 
+/// All of them, with rows anywhere and with rows at multiples of 16 bytes, which kernels fetch in another way.
+std::vector<Geometry> geometries_both_ways() {
+  std::vector<Geometry> list = geometries(), aligned = list;
+  for (Geometry& g : aligned) g.gap = 8;
+  list.insert(list.end(), aligned.begin(), aligned.end());
+  return list;
+}
+
 TEST(Attention, ReferenceGradientIsTheComplexStep) {
   Geometry g;
   g.heads = 4;
@@ -197,16 +212,16 @@ TEST(Attention, ReferenceGradientIsTheComplexStep) {
 }
 
 TEST(Attention, ForwardMatchesReference) {
-  for (const Geometry& g : geometries()) {
-    SCOPED_TRACE(concat(g.heads, " heads, ", g.key_heads, " key heads of ", g.head_dim, ", ", g.rows(), " rows"));
+  for (const Geometry& g : geometries_both_ways()) {
+    SCOPED_TRACE(g.describe());
     compare_with_reference([&](Ops& ops, const Arrays& in) { return forward(ops, in, g); }, forward_inputs(g, 10),
                            {true, true, true}, {true, false});
   }
 }
 
 TEST(Attention, BackwardAccumulatesAndMatchesReference) {
-  for (const Geometry& g : geometries()) {
-    SCOPED_TRACE(concat(g.heads, " heads, ", g.key_heads, " key heads of ", g.head_dim, ", ", g.rows(), " rows"));
+  for (const Geometry& g : geometries_both_ways()) {
+    SCOPED_TRACE(g.describe());
     compare_with_reference([&](Ops& ops, const Arrays& in) { return backward_twice(ops, in, g); },
                            backward_inputs(g, 30), {true, true, true, true, true, true}, {true, true, true});
   }
@@ -322,6 +337,7 @@ TEST(Attention, BlocksGiveWhatOneRunGives) {
     run.heads = 6;
     run.key_heads = 2;
     run.head_dim = 64;
+    run.gap = block_size == 16 ? 8 : 1;
     run.add(counting(3, 40), 42);
     run.add({77}, 77);
     run.add({0, 5}, 5);

@@ -17,7 +17,7 @@ Arrays forward(Ops& ops, const Arrays& in, const Step& step) {
 Arrays backward_twice(Ops& ops, const Arrays& in) {
   const int64_t rows = in[0].rows, n = in[0].columns;
   Buffer d_y(ops, ops.compute_dtype(), rows, n, "d_y"), x(ops, ops.compute_dtype(), rows, n, "x");
-  Buffer d_x(ops, ops.compute_dtype(), rows, n, "d_x", n + 5);
+  Buffer d_x(ops, ops.compute_dtype(), rows, n, "d_x", apart(n, 5));
   d_y.set(in[0]);
   x.set(in[1]);
   for (int time = 0; time < 2; ++time) ops.gelu_backward(d_y.tensor(), x.tensor(), d_x.tensor());

@@ -48,6 +48,12 @@ inline Array rounded(Array a, DType dtype) {
   return a;
 }
 
+/// A row stride that leaves a gap between rows, and where rows of so many columns can all begin at multiples of 16
+/// bytes lets them, for kernels take another way there.
+inline int64_t apart(int64_t columns, int64_t gap) {
+  return columns + (columns % 8 == 0 ? 8 * gap : gap);
+}
+
 /// A device buffer followed by sentinels that must survive the op, poisoned with NaN until written.
 class Buffer {
  public:

@@ -14,7 +14,8 @@ std::vector<int32_t> slots_of(int64_t rows) {
 /// inputs: x [R,n] (columns of a wider buffer), cache [2R+1,n]. outputs: cache.
 Arrays forward(Ops& ops, const Arrays& in, const Step& step) {
   const int64_t rows = in[0].rows, n = in[0].columns;
-  Buffer x(ops, ops.compute_dtype(), rows, n, "x", n + 3), cache(ops, ops.compute_dtype(), in[1].rows, n, "cache");
+  Buffer x(ops, ops.compute_dtype(), rows, n, "x", apart(n, 3)),
+      cache(ops, ops.compute_dtype(), in[1].rows, n, "cache");
   Integers slot(ops, slots_of(rows));
   fill(x, in[0], 0, step);
   fill(cache, in[1], 1, step);
@@ -26,7 +27,7 @@ Arrays forward(Ops& ops, const Arrays& in, const Step& step) {
 Arrays backward(Ops& ops, const Arrays& in) {
   const int64_t rows = in[0].rows, n = in[0].columns;
   Buffer d_cache(ops, ops.compute_dtype(), in[1].rows, n, "d_cache"),
-      d_x(ops, ops.compute_dtype(), rows, n, "d_x", n + 3);
+      d_x(ops, ops.compute_dtype(), rows, n, "d_x", apart(n, 3));
   Integers slot(ops, slots_of(rows));
   d_cache.set(in[1]);
   ops.kv_write_backward(d_cache.tensor(), slot.data(), d_x.tensor());

@@ -9,7 +9,7 @@ namespace {
 Forward turned(int64_t head_dim, int direction) {
   return [=](Ops& ops, const Arrays& in, const Step& step) -> Arrays {
     const int64_t rows = in[0].rows, columns = in[0].columns;
-    Buffer x(ops, ops.compute_dtype(), rows, columns, "x", columns + 7);
+    Buffer x(ops, ops.compute_dtype(), rows, columns, "x", apart(columns, 7));
     Buffer table(ops, ops.master_dtype(), kPositions, head_dim, "table");
     Integers position(ops, positions(rows));
     fill(x, in[0], 0, step);

@@ -16,7 +16,7 @@ std::vector<int32_t> falling(int64_t n, int64_t of) {
 Forward gather(int64_t rows) {
   return [=](Ops& ops, const Arrays& in, const Step& step) -> Arrays {
     const int64_t m = in[0].rows, d = in[0].columns;
-    Buffer x(ops, ops.compute_dtype(), m, d, "x"), y(ops, ops.compute_dtype(), rows, d, "y", d + 1);
+    Buffer x(ops, ops.compute_dtype(), m, d, "x"), y(ops, ops.compute_dtype(), rows, d, "y", apart(d, 1));
     Integers source(ops, falling(rows, m));
     fill(x, in[0], 0, step);
     ops.gather_rows(x.tensor(), rows == m ? nullptr : source.data(), y.tensor());
@@ -27,7 +27,7 @@ Forward gather(int64_t rows) {
 /// inputs: x [R,d], start value of y [M,d]. outputs: y after two calls. Identity when R = M.
 Arrays add_twice(Ops& ops, const Arrays& in) {
   const int64_t rows = in[0].rows, m = in[1].rows, d = in[0].columns;
-  Buffer x(ops, ops.compute_dtype(), rows, d, "x"), y(ops, ops.compute_dtype(), m, d, "y", d + 1);
+  Buffer x(ops, ops.compute_dtype(), rows, d, "x"), y(ops, ops.compute_dtype(), m, d, "y", apart(d, 1));
   Integers source(ops, falling(rows, m));
   x.set(in[0]);
   y.set(in[1]);
@@ -38,7 +38,7 @@ Arrays add_twice(Ops& ops, const Arrays& in) {
 /// inputs: x [R,d], gate [n,1], stream [M,d]. `from` is null when n = R. outputs: stream.
 Arrays scatter(Ops& ops, const Arrays& in, const Step& step) {
   const int64_t rows = in[0].rows, n = in[1].rows, m = in[2].rows, d = in[0].columns;
-  Buffer x(ops, ops.compute_dtype(), rows, d, "x"), stream(ops, ops.compute_dtype(), m, d, "stream", d + 1);
+  Buffer x(ops, ops.compute_dtype(), rows, d, "x"), stream(ops, ops.compute_dtype(), m, d, "stream", apart(d, 1));
   Buffer gate(ops, ops.master_dtype(), n, 1, "gate");
   Integers from(ops, falling(n, rows)), to(ops, falling(n, m));
   fill(x, in[0], 0, step);
@@ -118,7 +118,8 @@ TEST(Cast, RoundsToNearestEvenAndBack) {
     compare_with_reference(
         [](Ops& ops, const Arrays& in) -> Arrays {
           const int64_t rows = in[0].rows, n = in[0].columns;
-          Buffer wide(ops, ops.master_dtype(), rows, n, "wide"), half(ops, DType::bfloat16, rows, n, "half", n + 2);
+          Buffer wide(ops, ops.master_dtype(), rows, n, "wide"),
+              half(ops, DType::bfloat16, rows, n, "half", apart(n, 2));
           Buffer back(ops, DType::float32, rows, n, "back");
           wide.set(in[0]);
           ops.cast(wide.tensor(), half.tensor());

@@ -17,7 +17,7 @@ Arrays forward(Ops& ops, const Arrays& in, const Step& step) {
 Arrays backward_twice(Ops& ops, const Arrays& in) {
   const int64_t rows = in[0].rows, f = in[0].columns;
   Buffer d_out(ops, ops.compute_dtype(), rows, f, "d_out"), gate_up(ops, ops.compute_dtype(), rows, 2 * f, "gate_up");
-  Buffer d_gate_up(ops, ops.compute_dtype(), rows, 2 * f, "d_gate_up", 2 * f + 3);
+  Buffer d_gate_up(ops, ops.compute_dtype(), rows, 2 * f, "d_gate_up", apart(2 * f, 3));
   d_out.set(in[0]);
   gate_up.set(in[1]);
   for (int time = 0; time < 2; ++time) ops.swiglu_backward(d_out.tensor(), gate_up.tensor(), d_gate_up.tensor());
