@@ -142,9 +142,11 @@ __global__ void __launch_bounds__(kMostThreads)
       put(column);
     }
   }
-  for (int64_t column = first; column < d; column += step)
-#pragma unroll
-    for (int i = 0; i < N; ++i) partial[blockIdx.x * d + column + i] = d_weight[column + i];
+  for (int64_t column = first; column < d; column += step) {
+    float sum[N];
+    load(sum, d_weight + column);
+    store(partial + blockIdx.x * d + column, sum);
+  }
 }
 
 }  // namespace

@@ -22,17 +22,27 @@ __device__ __forceinline__ void load(float (&to)[N], const T* from) {
   for (int i = 0; i < N; ++i) to[i] = to_float(vec.v[i]);
 }
 
+/// To global memory. 16 bytes go by __stwb, for the compiler takes an assignment of as many apart into words.
 template <int N>
 __device__ __forceinline__ void store(float* to, const float (&from)[N]) {
-  Vec<float, N> vec;
+  if constexpr (N % 4 == 0) {
 #pragma unroll
-  for (int i = 0; i < N; ++i) vec.v[i] = from[i];
-  *reinterpret_cast<Vec<float, N>*>(to) = vec;
+    for (int i = 0; i < N; i += 4)
+      __stwb(reinterpret_cast<float4*>(to + i), make_float4(from[i], from[i + 1], from[i + 2], from[i + 3]));
+  } else {
+    Vec<float, N> vec;
+#pragma unroll
+    for (int i = 0; i < N; ++i) vec.v[i] = from[i];
+    *reinterpret_cast<Vec<float, N>*>(to) = vec;
+  }
 }
 template <int N>
 __device__ __forceinline__ void store(bf16* to, const float (&from)[N]) {
   if constexpr (N == 1) {
     *to = from_float<bf16>(from[0]);
+  } else if constexpr (N == 8) {
+    __stwb(reinterpret_cast<uint4*>(to), make_uint4(pack_bf16(from[0], from[1]), pack_bf16(from[2], from[3]),
+                                                    pack_bf16(from[4], from[5]), pack_bf16(from[6], from[7])));
   } else {
     Vec<uint32_t, N / 2> vec;
 #pragma unroll
@@ -55,16 +65,19 @@ __device__ __forceinline__ void accumulate(float* to, const float (&values)[N]) 
 template <class T>
 constexpr int kVectorWidth = 16 / static_cast<int>(sizeof(T));
 
-/// Whether every row of the tensor begins at a multiple of 16 bytes. An empty tensor stands in nobody's way.
-inline bool rows_aligned(const Tensor& tensor) {
-  return reinterpret_cast<uintptr_t>(tensor.data) % 16 == 0 &&
-         (tensor.rows() <= 1 || tensor.row_stride * static_cast<int64_t>(dtype_size(tensor.dtype)) % 16 == 0);
+/// Whether every row of the tensor begins at a multiple of so many bytes. A vector is one row, and an empty tensor
+/// stands in nobody's way.
+inline bool rows_at_multiples(const Tensor& tensor, size_t bytes) {
+  const size_t stride = static_cast<size_t>(tensor.row_stride) * dtype_size(tensor.dtype);
+  return reinterpret_cast<uintptr_t>(tensor.data) % bytes == 0 &&
+         (tensor.rank == 1 || tensor.rows() <= 1 || stride % bytes == 0);
 }
-
+inline bool rows_aligned(const Tensor& tensor) {
+  return rows_at_multiples(tensor, 16);
+}
 /// Whether two neighbours in even columns may be read and written at once.
 inline bool pairs_aligned(const Tensor& tensor) {
-  const size_t pair = 2 * dtype_size(tensor.dtype);
-  return reinterpret_cast<uintptr_t>(tensor.data) % pair == 0 && (tensor.rows() <= 1 || tensor.row_stride % 2 == 0);
+  return rows_at_multiples(tensor, 2 * dtype_size(tensor.dtype));
 }
 
 /// Runs body(width) with the vector width of T where rows of `columns` elements allow it in all of these tensors, else
