@@ -27,6 +27,11 @@ void Stream::check(cudaError_t status, const char* what) {
   if (status == cudaSuccess) return;
   MOR_CHECK(status != cudaErrorStreamCaptureUnsupported && status != cudaErrorStreamCaptureInvalidated, INTERNAL, what,
             " cannot be captured: ", cudaGetErrorString(status));
+  if (status == cudaErrorMemoryAllocation) {
+    cudaGetLastError();  // nothing ran, and nothing is lost: the driver had no room for a kernel's code or a graph
+    MOR_FAIL(OUT_OF_MEMORY, "cuda:", device_, " has no memory left for ", what,
+             "; end what else uses the GPU, or take a smaller batch");
+  }
   lost_ = concat("cuda:", device_, " was lost in ", what, ": ", cudaGetErrorString(status),
                  ". It takes no more work from this model; save what you can on the CPU and start a new process");
   throw_if_lost();

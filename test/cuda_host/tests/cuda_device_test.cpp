@@ -133,6 +133,14 @@ TEST_F(CudaDevice, AfterAnErrorEverythingThrowsThatError) {
   expect_error(ErrorCode::DEVICE_LOST, message, [&] { stream.synchronize(); });
 }
 
+TEST_F(CudaDevice, ALaunchWithoutMemoryEndsNothing) {
+  cuda::Stream stream(0);
+  expect_error(ErrorCode::OUT_OF_MEMORY,
+               "cuda:0 has no memory left for kernel; end what else uses the GPU, or take a smaller batch",
+               [&] { stream.check(cudaErrorMemoryAllocation, "kernel"); });
+  stream.synchronize();
+}
+
 TEST_F(CudaDevice, AnImpossibleLaunchIsAnErrorAndAnEmptyGridIsNoWork) {
   cuda::Stream stream(0);
   cuda::launch(stuck, dim3(0), dim3(32), 0, stream);
