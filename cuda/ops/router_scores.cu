@@ -15,7 +15,7 @@ namespace {
 
 constexpr int kOutputs = 4;  // summed in one pass over a row
 constexpr unsigned kWarpsPerBlock = 8, kColumnThreads = 128;
-constexpr int64_t kRowsPerPart = 32, kMostParts = 512;
+constexpr int64_t kRowsPerPart = 8, kMostParts = 512;
 
 /// One warp a row.
 template <int N, class T>
@@ -97,11 +97,8 @@ __global__ void __launch_bounds__(kColumnThreads)
   }
 #pragma unroll
   for (int o = 0; o < kOutputs; ++o)
-    if (first + o < outputs) {
-      float* to = partial + (static_cast<int64_t>(blockIdx.y) * outputs + first + o) * d + column;
-#pragma unroll
-      for (int i = 0; i < N; ++i) to[i] = sum[o][i];
-    }
+    if (first + o < outputs)
+      store(partial + (static_cast<int64_t>(blockIdx.y) * outputs + first + o) * d + column, sum[o]);
 }
 
 }  // namespace

@@ -6,7 +6,7 @@
 
 namespace mor::cuda {
 
-constexpr unsigned kPartialColumns = 32, kPartialStripes = 8;
+constexpr unsigned kPartialColumns = 32, kPartialStripes = 32;
 
 /// out[(c / row) * out_stride + c % row] += sum over p < parts of partial[p, c], c < columns: a stripe of threads sums
 /// every kPartialStripes-th part, then the stripes are added in order.
@@ -18,6 +18,7 @@ __global__ void __launch_bounds__(kPartialColumns* kPartialStripes)
   const int64_t column = static_cast<int64_t>(blockIdx.x) * kPartialColumns + threadIdx.x;
   T sum = 0;
   if (column < columns)
+#pragma unroll 8
     for (int64_t p = threadIdx.y; p < parts; p += kPartialStripes) sum += partial[p * columns + column];
   stripes[threadIdx.y][threadIdx.x] = sum;
   __syncthreads();

@@ -31,22 +31,37 @@ struct Cut {
   Weight above;  ///< weight of all larger keys
 };
 
+/// Sums of 64 bits in shared memory, two words each: adding to a word there is one instruction, to 64 bits a loop.
+struct Histogram {
+  static constexpr unsigned bins = 256;
+  unsigned low[bins], high[bins];
+
+  __device__ void clear(unsigned bin) { low[bin] = high[bin] = 0; }
+  __device__ void add(unsigned bin, Weight weight) {
+    const auto word = static_cast<unsigned>(weight);
+    const unsigned before = atomicAdd(&low[bin], word);
+    const unsigned above = static_cast<unsigned>(weight >> 32) + (before + word < before ? 1u : 0u);
+    if (above != 0) atomicAdd(&high[bin], above);
+  }
+  __device__ Weight operator[](int bin) const { return static_cast<Weight>(high[bin]) << 32 | low[bin]; }
+};
+
 /// The largest key such that the elements i < n of at least that key weigh `target` or more, which all of them together
 /// do. Four rounds over the elements, 8 bits each. All threads of the block must call it.
 template <class Key, class WeightOf>
 __device__ Cut find_cut(int64_t n, const Key& key, const WeightOf& weight, Weight target) {
-  __shared__ Weight histogram[256];
+  __shared__ Histogram histogram;
   __shared__ Cut result;
   Cut cut = {0, 0};
   for (int shift = 24; shift >= 0; shift -= 8) {
     __syncthreads();
-    for (unsigned bin = threadIdx.x; bin < 256; bin += blockDim.x) histogram[bin] = 0;
+    for (unsigned bin = threadIdx.x; bin < Histogram::bins; bin += blockDim.x) histogram.clear(bin);
     __syncthreads();
     for (int64_t i = threadIdx.x; i < n; i += blockDim.x) {
       const uint32_t k = key(i);
       if (shift == 24 || (k >> (shift + 8)) == (cut.key >> (shift + 8))) {
         const Weight w = weight(i);
-        if (w != 0) atomicAdd(&histogram[k >> shift & 255], w);
+        if (w != 0) histogram.add(k >> shift & 255, w);
       }
     }
     __syncthreads();
