@@ -1,14 +1,16 @@
 // Times every op on one device at one shape, as `bench/ops/index.ts` asks for. Must not know of models, nor what a
 // device is made of.
 //
-//   bench_ops --device cpu|cuda:N --dtype bfloat16|float32 --samples N --rows R --hidden d --intermediate f --heads h
-//             --key-value-heads kv --head-dim hd --vocabulary V            prints one JSON object a line:
+//   bench_ops --device cpu|cuda:N --dtype bfloat16|float32 --samples N --rows R --batch-rows B --hidden d
+//             --intermediate f --heads h --key-value-heads kv --head-dim hd --vocabulary V
+// prints one JSON object a line:
 //   {"kind":"device","name":…}
 //   {"kind":"copy","bytes":…,"seconds":[…]}                               bytes read and written by a copy
-//   {"kind":"op","op":…,"variant":…,"flops":…,"bytes":…,"seconds":[…],"rival":{"name":…,"seconds":[…]}}
+//   {"kind":"op","op":…,"variant":…,"waits":…,"flops":…,"bytes":…,"seconds":[…],"rival":{"name":…,"seconds":[…]}}
 //
 // Each call takes the next of several sets of operands, together larger than any cache. A sample is the mean of as many
-// calls as fill a few milliseconds of the device's own time, after warm-up.
+// calls as fill a few milliseconds of the device's own time, after warm-up; a device that records repeats them as one
+// recording, for it would else wait for the host to launch small kernels.
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -58,19 +60,32 @@ struct Sets {
   }
 };
 
-/// Seconds of one call, once a sample.
-std::vector<double> time_calls(Ops& ops, const std::vector<Run>& calls, int64_t samples) {
+/// Seconds of one call, once a sample. waits: whether a call does, so that it cannot be recorded.
+std::vector<double> time_calls(Ops& ops, const std::vector<Run>& calls, bool waits, int64_t samples) {
+  const auto round = static_cast<int64_t>(calls.size());
   size_t next = 0;
   const auto seconds = [&](int64_t count) {
     return device_seconds(ops, [&] {
       for (int64_t i = 0; i < count; ++i) calls[next++ % calls.size()]();
     });
   };
-  seconds(static_cast<int64_t>(calls.size()));  // every set once: first uses are slow
+  seconds(round);  // every set once: first uses are slow
   const double once = seconds(2) / 2;
-  const auto count = std::clamp<int64_t>(static_cast<int64_t>(kSampleSeconds / once), 1, 1000);
+  auto count = std::clamp<int64_t>(static_cast<int64_t>(kSampleSeconds / once), 1, 1000);
   std::vector<double> values;
-  for (int64_t i = 0; i < samples; ++i) values.push_back(seconds(count) / static_cast<double>(count));
+  if (waits || !ops.records()) {
+    for (int64_t i = 0; i < samples; ++i) values.push_back(seconds(count) / static_cast<double>(count));
+    return values;
+  }
+  count = (count + round - 1) / round * round;
+  std::unique_ptr<Recording> recording;
+  const auto replay = [&] {
+    ops.replay(recording, {}, [&] {
+      for (int64_t i = 0; i < count; ++i) calls[static_cast<size_t>(i % round)]();
+    });
+  };
+  for (int meeting = 0; meeting < 2; ++meeting) replay();  // the second one records
+  for (int64_t i = 0; i < samples; ++i) values.push_back(device_seconds(ops, replay) / static_cast<double>(count));
   return values;
 }
 
@@ -89,7 +104,7 @@ void bench_copy(Ops& ops, const Normals& normals, int64_t samples) {
   const int64_t columns = int64_t{1} << 20, rows = static_cast<int64_t>(kRotatedBytes / 4) / columns;
   const Tensor from = buffers.masters(rows, columns), to = buffers.masters(rows, columns);
   const std::vector<Run> calls{[&] { ops.copy(to.data, from.data, kRotatedBytes); }};
-  const std::string seconds = json(time_calls(ops, calls, samples));
+  const std::string seconds = json(time_calls(ops, calls, false, samples));
   std::printf("{\"kind\":\"copy\",\"bytes\":%zu,\"seconds\":%s}\n", 2 * kRotatedBytes, seconds.c_str());
 }
 
@@ -97,7 +112,7 @@ void bench_copy(Ops& ops, const Normals& normals, int64_t samples) {
 std::string rival_member(Ops& ops, const Normals& normals, const Product& product, CublasLt& rival,
                          int64_t samples) try {
   const Sets sets(ops, normals, [&](Buffers& buffers) { return rival.make(product, buffers); });
-  return ",\"rival\":{\"name\":\"cublaslt\",\"seconds\":" + json(time_calls(ops, sets.calls, samples)) + "}";
+  return ",\"rival\":{\"name\":\"cublaslt\",\"seconds\":" + json(time_calls(ops, sets.calls, false, samples)) + "}";
 } catch (const std::exception& error) {
   std::fprintf(stderr, "bench_ops: %s\n", error.what());
   return "";
@@ -105,8 +120,9 @@ std::string rival_member(Ops& ops, const Normals& normals, const Product& produc
 
 void bench_case(Ops& ops, const Normals& normals, const Case& c, CublasLt* rival, int64_t samples) {
   std::string line = concat("{\"kind\":\"op\",\"op\":\"", c.op, "\",\"variant\":\"", c.variant,
-                            "\",\"flops\":", c.flops, ",\"bytes\":", c.bytes, ",\"seconds\":");
-  line += json(time_calls(ops, Sets(ops, normals, c.make).calls, samples));
+                            "\",\"waits\":", c.waits ? "true" : "false", ",\"flops\":", c.flops, ",\"bytes\":", c.bytes,
+                            ",\"seconds\":");
+  line += json(time_calls(ops, Sets(ops, normals, c.make).calls, c.waits, samples));
   if (rival != nullptr && c.product) line += rival_member(ops, normals, *c.product, *rival, samples);
   std::printf("%s}\n", line.c_str());
   std::fflush(stdout);
@@ -115,6 +131,7 @@ void bench_case(Ops& ops, const Normals& normals, const Case& c, CublasLt* rival
 void run(const Options& options) {
   Shape s;
   s.rows = number(options, "--rows");
+  s.batch_rows = number(options, "--batch-rows");
   s.hidden = number(options, "--hidden");
   s.intermediate = number(options, "--intermediate");
   s.heads = number(options, "--heads");

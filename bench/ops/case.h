@@ -10,9 +10,11 @@
 
 namespace mor::bench {
 
-/// What the ops of a model see: its sizes, and the rows of one batch.
+/// What the ops of a model see: its sizes, the rows of one sequence, and those of a batch of them, which ops bound by
+/// memory are timed with.
 struct Shape {
-  int64_t rows = 0, hidden = 0, intermediate = 0, heads = 0, key_value_heads = 0, head_dim = 0, vocabulary = 0;
+  int64_t rows = 0, batch_rows = 0, hidden = 0, intermediate = 0, heads = 0, key_value_heads = 0, head_dim = 0,
+          vocabulary = 0;
   int64_t query_size() const { return heads * head_dim; }
   int64_t key_value_size() const { return key_value_heads * head_dim; }
 };
@@ -32,6 +34,7 @@ struct Case {
   std::string variant;                ///< which of the model's uses, where there are several; else empty
   double flops = 0;                   ///< multiplications and additions of matrix products; 0 for ops bound by memory
   double bytes = 0;                   ///< of every input read once and every output written once (+=: read and written)
+  bool waits = false;                 ///< whether a call waits for its result on the host
   std::function<Run(Buffers&)> make;  ///< allocates inputs and outputs of its own, and returns the call
   std::optional<Product> product;     ///< the same as a bare matrix product
 };

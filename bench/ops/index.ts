@@ -16,6 +16,7 @@ type Line =
       kind: 'op'
       op: string
       variant: string
+      waits: boolean
       flops: number
       bytes: number
       seconds: number[]
@@ -30,6 +31,9 @@ export interface Ceilings {
   bytes: number
 }
 
+/** Milliseconds: a device that hangs must not hold up what comes after the op bench. */
+const timeLimit = 600_000
+
 /** Dense bf16 products of the makers' data sheets, FLOP/s. */
 const densePeaks: [gpu: RegExp, flops: number][] = [
   [/H[12]00|GH200/, 989e12],
@@ -40,7 +44,7 @@ const densePeaks: [gpu: RegExp, flops: number][] = [
 export async function benchOps(rounds: number, device: string, program = buildProgram()): Promise<Report> {
   const onCpu = device === 'cpu'
   const lines = new Map<PresetSize, Line[]>()
-  for (const size of presetSizes) lines.set(size, run(program, size, device, onCpu ? 256 : 2048, rounds))
+  for (const size of presetSizes) lines.set(size, run(program, size, device, rounds))
   const all = [...lines.values()].flat()
   const name = all.find((line) => line.kind === 'device')!.name
   const report = new Report('ops', onCpu ? machine() : `${name}; ${machine()}`)
@@ -71,10 +75,10 @@ function addFigures(report: Report, size: PresetSize, line: OpLine, ceilings: Ce
   if (line.rival) report.figure(`${name}_${line.rival.name}`, rate(line.rival.seconds), unit)
 }
 
-/** One ratio an op: the geometric mean over its variants and all presets. */
+/** One ratio an op: the geometric mean over its variants and all presets. None for an op that waits for the host. */
 export function addRatios(report: Report, lines: readonly OpLine[], ceilings: Ceilings): void {
   const note = 'geometric mean over variants and presets'
-  for (const op of new Set(lines.map((line) => line.op))) {
+  for (const op of new Set(lines.filter((line) => !line.waits).map((line) => line.op))) {
     const those = lines.filter((line) => line.op === op)
     report.ratio(`${op}_of_roofline`, geometricMean(those.map((line) => ofRoofline(line, ceilings))), note)
     const rivals = those.flatMap(({ seconds, rival }) =>
@@ -107,13 +111,15 @@ function gpuPeak(name: string, lines: readonly Line[]): number {
   )
 }
 
-function run(program: string, size: PresetSize, device: string, rows: number, samples: number): Line[] {
+function run(program: string, size: PresetSize, device: string, samples: number): Line[] {
   const config = presets[size]
+  const rows = device === 'cpu' ? 256 : 2048
   const options = {
     device,
     dtype: 'bfloat16',
     samples,
     rows,
+    'batch-rows': device === 'cpu' ? rows : 16 * rows,
     hidden: config.hidden_size,
     intermediate: config.intermediate_size,
     heads: config.num_attention_heads,
@@ -122,7 +128,11 @@ function run(program: string, size: PresetSize, device: string, rows: number, sa
     vocabulary: config.vocab_size,
   }
   const words = Object.entries(options).flatMap(([key, value]) => [`--${key}`, `${value}`])
-  const text = execFileSync(program, words, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] })
+  const text = execFileSync(program, words, {
+    encoding: 'utf8',
+    stdio: ['ignore', 'pipe', 'inherit'],
+    timeout: timeLimit,
+  })
   return text
     .trim()
     .split('\n')

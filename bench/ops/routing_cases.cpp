@@ -9,27 +9,29 @@ constexpr int32_t kRecursions = 3;
 
 void add_scores(const Shape& s, Ops& ops, std::vector<Case>& cases) {
   const double size = static_cast<double>(dtype_size(ops.compute_dtype()));
-  const double elements = static_cast<double>(s.rows * s.hidden), rows = static_cast<double>(s.rows);
+  const double elements = static_cast<double>(s.batch_rows * s.hidden), rows = static_cast<double>(s.batch_rows);
   Case c;
   c.op = "router_scores_forward";
   c.bytes = size * elements + 4 * rows;
   c.make = [=, &ops](Buffers& b) -> Run {
-    const Tensor x = b.activations(s.rows, s.hidden), w = b.activations(1, s.hidden), scores = b.masters(s.rows, 1);
+    const Tensor x = b.activations(s.batch_rows, s.hidden), w = b.activations(1, s.hidden),
+                 scores = b.masters(s.batch_rows, 1);
     return [=, &ops] { ops.router_scores_forward(x, nullptr, w, scores); };
   };
   cases.push_back(c);
   c.op = "router_scores_backward";
   c.bytes = 3 * size * elements + 4 * rows;
   c.make = [=, &ops](Buffers& b) -> Run {
-    const Tensor x = b.activations(s.rows, s.hidden), w = b.activations(1, s.hidden);
-    const Tensor d_scores = b.masters(s.rows, 1), d_x = b.activations(s.rows, s.hidden), d_w = b.masters(1, s.hidden);
+    const Tensor x = b.activations(s.batch_rows, s.hidden), w = b.activations(1, s.hidden);
+    const Tensor d_scores = b.masters(s.batch_rows, 1), d_x = b.activations(s.batch_rows, s.hidden),
+                 d_w = b.masters(1, s.hidden);
     return [=, &ops] { ops.router_scores_backward(d_scores, x, nullptr, w, d_x, d_w); };
   };
   cases.push_back(c);
   c.op = "router_gate_forward";
   c.bytes = 8 * rows;
   c.make = [=, &ops](Buffers& b) -> Run {
-    const Tensor scores = b.master_vector(s.rows), gate = b.master_vector(s.rows);
+    const Tensor scores = b.master_vector(s.batch_rows), gate = b.master_vector(s.batch_rows);
     return [=, &ops] { ops.router_gate_forward(scores, nullptr, Activation::sigmoid, 0.1, gate); };
   };
   cases.push_back(c);
@@ -76,6 +78,7 @@ void add_sample(const Shape& s, Ops& ops, std::vector<Case>& cases) {
   constexpr int64_t kRows = 64;
   Case c;
   c.op = "sample";
+  c.waits = true;
   c.bytes = 4 * static_cast<double>(kRows * s.vocabulary);
   const auto with = [&](const char* variant, SamplingParams params) {
     c.variant = variant;

@@ -16,21 +16,21 @@ std::vector<int32_t> every_second(int64_t rows) {
 
 void add_embedding(const Shape& s, Ops& ops, std::vector<Case>& cases) {
   const double size = static_cast<double>(dtype_size(ops.compute_dtype()));
-  const double elements = static_cast<double>(s.rows * s.hidden), rows = static_cast<double>(s.rows);
+  const double elements = static_cast<double>(s.batch_rows * s.hidden), rows = static_cast<double>(s.batch_rows);
   Case c;
   c.op = "embedding_forward";
   c.bytes = 2 * size * elements + 4 * rows;
   c.make = [=, &ops](Buffers& b) -> Run {
-    const Tensor weight = b.activations(s.vocabulary, s.hidden), out = b.activations(s.rows, s.hidden);
-    const int32_t* tokens = b.random_integers(s.rows, s.vocabulary);
+    const Tensor weight = b.activations(s.vocabulary, s.hidden), out = b.activations(s.batch_rows, s.hidden);
+    const int32_t* tokens = b.random_integers(s.batch_rows, s.vocabulary);
     return [=, &ops] { ops.embedding_forward(tokens, weight, out); };
   };
   cases.push_back(c);
   c.op = "embedding_backward";
   c.bytes = (size + 8) * elements + 4 * rows;
   c.make = [=, &ops](Buffers& b) -> Run {
-    const Tensor d_weight = b.masters(s.vocabulary, s.hidden), d_out = b.activations(s.rows, s.hidden);
-    const int32_t* tokens = b.random_integers(s.rows, s.vocabulary);
+    const Tensor d_weight = b.masters(s.vocabulary, s.hidden), d_out = b.activations(s.batch_rows, s.hidden);
+    const int32_t* tokens = b.random_integers(s.batch_rows, s.vocabulary);
     return [=, &ops] { ops.embedding_backward(tokens, d_out, d_weight); };
   };
   cases.push_back(c);
@@ -38,22 +38,22 @@ void add_embedding(const Shape& s, Ops& ops, std::vector<Case>& cases) {
 
 void add_rmsnorm(const Shape& s, Ops& ops, std::vector<Case>& cases) {
   const double size = static_cast<double>(dtype_size(ops.compute_dtype()));
-  const double elements = static_cast<double>(s.rows * s.hidden), rows = static_cast<double>(s.rows);
+  const double elements = static_cast<double>(s.batch_rows * s.hidden), rows = static_cast<double>(s.batch_rows);
   Case c;
   c.op = "rmsnorm_forward";
   c.bytes = 2 * size * elements + 4 * rows;
   c.make = [=, &ops](Buffers& b) -> Run {
-    const Tensor x = b.activations(s.rows, s.hidden), y = b.activations(s.rows, s.hidden);
-    const Tensor weight = b.activation_vector(s.hidden), rstd = b.master_vector(s.rows);
+    const Tensor x = b.activations(s.batch_rows, s.hidden), y = b.activations(s.batch_rows, s.hidden);
+    const Tensor weight = b.activation_vector(s.hidden), rstd = b.master_vector(s.batch_rows);
     return [=, &ops] { ops.rmsnorm_forward(x, nullptr, weight, 1e-5, {}, y, rstd); };
   };
   cases.push_back(c);
   c.variant = "gathered";
   c.bytes = 1.5 * size * elements + 4 * rows;
   c.make = [=, &ops](Buffers& b) -> Run {
-    const std::vector<int32_t> kept = every_second(s.rows);
+    const std::vector<int32_t> kept = every_second(s.batch_rows);
     const auto n = static_cast<int64_t>(kept.size());
-    const Tensor x = b.activations(s.rows, s.hidden), packed = b.activations(n, s.hidden);
+    const Tensor x = b.activations(s.batch_rows, s.hidden), packed = b.activations(n, s.hidden);
     const Tensor y = b.activations(n, s.hidden), weight = b.activation_vector(s.hidden), rstd = b.master_vector(n);
     const int32_t* source = b.integers(kept);
     return [=, &ops] { ops.rmsnorm_forward(x, source, weight, 1e-5, packed, y, rstd); };
@@ -63,9 +63,9 @@ void add_rmsnorm(const Shape& s, Ops& ops, std::vector<Case>& cases) {
   c.variant.clear();
   c.bytes = 4 * size * elements + 4 * rows;
   c.make = [=, &ops](Buffers& b) -> Run {
-    const Tensor d_y = b.activations(s.rows, s.hidden), packed = b.activations(s.rows, s.hidden);
-    const Tensor d_packed = b.activations(s.rows, s.hidden), weight = b.activation_vector(s.hidden);
-    const Tensor rstd = b.positive_vector(s.rows), d_weight = b.master_vector(s.hidden);
+    const Tensor d_y = b.activations(s.batch_rows, s.hidden), packed = b.activations(s.batch_rows, s.hidden);
+    const Tensor d_packed = b.activations(s.batch_rows, s.hidden), weight = b.activation_vector(s.hidden);
+    const Tensor rstd = b.positive_vector(s.batch_rows), d_weight = b.master_vector(s.hidden);
     return [=, &ops] { ops.rmsnorm_backward(d_y, packed, weight, rstd, d_packed, d_weight); };
   };
   cases.push_back(c);
@@ -73,41 +73,43 @@ void add_rmsnorm(const Shape& s, Ops& ops, std::vector<Case>& cases) {
 
 void add_elementwise(const Shape& s, Ops& ops, std::vector<Case>& cases) {
   const double size = static_cast<double>(dtype_size(ops.compute_dtype()));
-  const double inner = static_cast<double>(s.rows * s.intermediate);
+  const double inner = static_cast<double>(s.batch_rows * s.intermediate);
   Case c;
   c.op = "swiglu_forward";
   c.bytes = 3 * size * inner;
   c.make = [=, &ops](Buffers& b) -> Run {
-    const Tensor gate_up = b.activations(s.rows, 2 * s.intermediate), out = b.activations(s.rows, s.intermediate);
+    const Tensor gate_up = b.activations(s.batch_rows, 2 * s.intermediate),
+                 out = b.activations(s.batch_rows, s.intermediate);
     return [=, &ops] { ops.swiglu_forward(gate_up, out); };
   };
   cases.push_back(c);
   c.op = "swiglu_backward";
   c.bytes = 5 * size * inner;
   c.make = [=, &ops](Buffers& b) -> Run {
-    const Tensor gate_up = b.activations(s.rows, 2 * s.intermediate), d_out = b.activations(s.rows, s.intermediate);
-    const Tensor d_gate_up = b.activations(s.rows, 2 * s.intermediate);
+    const Tensor gate_up = b.activations(s.batch_rows, 2 * s.intermediate),
+                 d_out = b.activations(s.batch_rows, s.intermediate);
+    const Tensor d_gate_up = b.activations(s.batch_rows, 2 * s.intermediate);
     return [=, &ops] { ops.swiglu_backward(d_out, gate_up, d_gate_up); };
   };
   cases.push_back(c);
   c.op = "rotary";
-  const double turned = static_cast<double>(s.rows * (s.query_size() + s.key_value_size()));
-  c.bytes = 2 * size * turned + 4 * static_cast<double>(s.rows * (s.head_dim + 1));
+  const double turned = static_cast<double>(s.batch_rows * (s.query_size() + s.key_value_size()));
+  c.bytes = 2 * size * turned + 4 * static_cast<double>(s.batch_rows * (s.head_dim + 1));
   c.make = [=, &ops](Buffers& b) -> Run {
-    const Tensor x = b.activations(s.rows, s.query_size() + s.key_value_size()).heads(s.head_dim);
-    const Tensor table = b.masters(s.rows, s.head_dim);
-    std::vector<int32_t> positions(static_cast<size_t>(s.rows));
+    const Tensor x = b.activations(s.batch_rows, s.query_size() + s.key_value_size()).heads(s.head_dim);
+    const Tensor table = b.masters(s.batch_rows, s.head_dim);
+    std::vector<int32_t> positions(static_cast<size_t>(s.batch_rows));
     std::iota(positions.begin(), positions.end(), 0);
     const int32_t* position = b.integers(positions);
     return [=, &ops] { ops.rotary(x, position, table, 1); };
   };
   cases.push_back(c);
   c.op = "kv_write";
-  c.bytes = 2 * size * static_cast<double>(s.rows * s.key_value_size());
+  c.bytes = 2 * size * static_cast<double>(s.batch_rows * s.key_value_size());
   c.make = [=, &ops](Buffers& b) -> Run {
-    const Tensor x = b.activations(s.rows, s.key_value_size()).heads(s.head_dim);
-    const Tensor cache = b.activations(2 * s.rows, s.key_value_size()).heads(s.head_dim);
-    const int32_t* slot = b.integers(every_second(2 * s.rows));
+    const Tensor x = b.activations(s.batch_rows, s.key_value_size()).heads(s.head_dim);
+    const Tensor cache = b.activations(2 * s.batch_rows, s.key_value_size()).heads(s.head_dim);
+    const int32_t* slot = b.integers(every_second(2 * s.batch_rows));
     return [=, &ops] { ops.kv_write(x, slot, cache); };
   };
   cases.push_back(c);
@@ -116,14 +118,14 @@ void add_elementwise(const Shape& s, Ops& ops, std::vector<Case>& cases) {
 /// Gather, add and gated scatter of every second row.
 void add_moves(const Shape& s, Ops& ops, std::vector<Case>& cases) {
   const double size = static_cast<double>(dtype_size(ops.compute_dtype()));
-  const std::vector<int32_t> kept = every_second(s.rows);
+  const std::vector<int32_t> kept = every_second(s.batch_rows);
   const auto n = static_cast<int64_t>(kept.size());
   const double moved = static_cast<double>(n * s.hidden), indices = 4 * static_cast<double>(n);
   Case c;
   c.op = "gather_rows";
   c.bytes = 2 * size * moved + indices;
   c.make = [=, &ops](Buffers& b) -> Run {
-    const Tensor x = b.activations(s.rows, s.hidden), y = b.activations(n, s.hidden);
+    const Tensor x = b.activations(s.batch_rows, s.hidden), y = b.activations(n, s.hidden);
     const int32_t* source = b.integers(kept);
     return [=, &ops] { ops.gather_rows(x, source, y); };
   };
@@ -131,7 +133,7 @@ void add_moves(const Shape& s, Ops& ops, std::vector<Case>& cases) {
   c.op = "add_rows";
   c.bytes = 3 * size * moved + indices;
   c.make = [=, &ops](Buffers& b) -> Run {
-    const Tensor x = b.activations(n, s.hidden), y = b.activations(s.rows, s.hidden);
+    const Tensor x = b.activations(n, s.hidden), y = b.activations(s.batch_rows, s.hidden);
     const int32_t* source = b.integers(kept);
     return [=, &ops] { ops.add_rows(x, source, y); };
   };
@@ -139,7 +141,8 @@ void add_moves(const Shape& s, Ops& ops, std::vector<Case>& cases) {
   c.op = "scatter_gated_forward";
   c.bytes = 3 * size * moved + 2 * indices;
   c.make = [=, &ops](Buffers& b) -> Run {
-    const Tensor x = b.activations(n, s.hidden), stream = b.activations(s.rows, s.hidden), gate = b.master_vector(n);
+    const Tensor x = b.activations(n, s.hidden), stream = b.activations(s.batch_rows, s.hidden),
+                 gate = b.master_vector(n);
     const int32_t* to = b.integers(kept);
     return [=, &ops] { ops.scatter_gated_forward(x, nullptr, gate, to, stream); };
   };
@@ -147,7 +150,7 @@ void add_moves(const Shape& s, Ops& ops, std::vector<Case>& cases) {
   c.op = "scatter_gated_backward";
   c.bytes = 3 * size * moved + 3 * indices;
   c.make = [=, &ops](Buffers& b) -> Run {
-    const Tensor x = b.activations(n, s.hidden), d_stream = b.activations(s.rows, s.hidden);
+    const Tensor x = b.activations(n, s.hidden), d_stream = b.activations(s.batch_rows, s.hidden);
     const Tensor d_x = b.activations(n, s.hidden), gate = b.master_vector(n), d_gate = b.master_vector(n);
     const int32_t* to = b.integers(kept);
     return [=, &ops] { ops.scatter_gated_backward(d_stream, to, x, nullptr, gate, d_x, d_gate); };

@@ -8,6 +8,7 @@ const line = (change: Partial<OpLine>): OpLine => ({
   kind: 'op',
   op: 'linear_forward',
   variant: '',
+  waits: false,
   flops: 0,
   bytes: 1e7,
   seconds: [2e-3, 4e-3, 3e-3],
@@ -20,7 +21,7 @@ test('the roofline is whichever ceiling takes longer', () => {
   expect(ofRoofline(line({ flops: 2e9 }), ceilings)).toBeCloseTo(2 / 3)
 })
 
-test('ratios are geometric means over the uses of an op', () => {
+test('ratios are geometric means over the uses of an op, and an op that waits for the host has none', () => {
   const report = new Report('ops', 'a machine')
   addRatios(
     report,
@@ -28,6 +29,7 @@ test('ratios are geometric means over the uses of an op', () => {
       line({ flops: 3e9, rival: { name: 'cublaslt', seconds: [1.5e-3] } }),
       line({ variant: 'o', seconds: [4e-3], rival: { name: 'cublaslt', seconds: [8e-3] } }),
       line({ op: 'adamw' }),
+      line({ op: 'sample', waits: true }),
     ],
     ceilings,
   )
