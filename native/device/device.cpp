@@ -1,8 +1,10 @@
 // The list of devices and the choice of one. Must not know of models.
 #include "device/device.h"
 
+#include <algorithm>
 #include <charconv>
 #include <chrono>
+#include <cstdlib>
 
 #include "cpu/cpu_device.h"
 #include "cuda/cuda_device.h"
@@ -77,6 +79,11 @@ std::vector<TestDevice> test_devices() {
       devices.push_back({info.id, {DType::float32, DType::bfloat16}, [](const std::string& name, DType dtype) {
                            return make_ops(name, dtype, 0);
                          }});
+  const char* only = std::getenv("MOR_TEST_DEVICES");
+  if (only != nullptr)
+    devices.erase(std::remove_if(devices.begin(), devices.end(),
+                                 [&](const TestDevice& device) { return device.name.rfind(only, 0) != 0; }),
+                  devices.end());
   return devices;
 }
 

@@ -38,13 +38,14 @@ double device_seconds(Ops& ops, const std::function<void()>& work);
 /// The cudaStream_t that all work of a GPU goes through; null for the CPU.
 void* device_stream(Ops& ops);
 
-/// Every (device, instruction set) of this machine, for tests that compare them.
+/// A (device, instruction set) of this machine, for tests that compare them.
 struct TestDevice {
   std::string name;
   std::vector<DType> dtypes;
   std::unique_ptr<Ops> (*make_named)(const std::string& name, DType dtype);
   std::unique_ptr<Ops> make(DType dtype) const { return make_named(name, dtype); }
 };
+/// All whose name begins with what the environment says by MOR_TEST_DEVICES: "cuda" leaves the CPU out.
 std::vector<TestDevice> test_devices();
 
 }  // namespace mor
