@@ -108,6 +108,7 @@ class CudaOps : public Ops {
 
   Stream stream_;
   DType compute_;
+  bool reads_host_memory_ = false;  ///< the GPU itself, while the host goes on: no copy in between keeps it safe
   FaultBox fault_;
   Arena scratch_;  ///< for one op at a time; released when its kernels are in the stream, whose order keeps it apart
 };

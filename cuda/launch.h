@@ -23,8 +23,9 @@ class Stream {
   int device() const { return device_; }
   /// Makes the device current on the calling thread. Throws DEVICE_LOST after an error.
   cudaStream_t handle();
-  /// Throws DEVICE_LOST, now and from now on, if `status` is an error. Once only: INTERNAL for a call that cannot be part
-  /// of a graph while one is captured, OUT_OF_MEMORY where the call found no memory. what: the call that returned it.
+  /// Throws DEVICE_LOST, now and from now on, if `status` is an error. Once only: INTERNAL for a call that cannot be
+  /// part of a graph while one is captured, OUT_OF_MEMORY where the call found no memory. what: the call that returned
+  /// it.
   void check(cudaError_t status, const char* what);
   /// Waits until everything put into the stream has happened.
   void synchronize();

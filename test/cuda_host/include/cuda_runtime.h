@@ -214,7 +214,10 @@ struct cudaDeviceProp {
   int major, minor;
 };
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device);
-enum cudaDeviceAttr { cudaDevAttrMaxSharedMemoryPerBlockOptin = 97 };
+enum cudaDeviceAttr {
+  cudaDevAttrMaxSharedMemoryPerBlockOptin = 97,
+  cudaDevAttrPageableMemoryAccessUsesHostPageTables = 100
+};
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device);
 cudaError_t cudaMemGetInfo(size_t* free, size_t* total);
 
@@ -266,6 +269,7 @@ struct Machine {
   int gpus = 1;
   int compute_capability_major = 9;
   size_t memory_bytes = size_t{4} << 30;
+  bool reads_host_memory = false;  ///< as on Grace Hopper: a copy to the device may read its source after the call
 };
 Machine& machine();
 /// For tests: a device again after one was lost.

@@ -8,6 +8,7 @@
 #include <mutex>
 #include <string>
 #include <unordered_map>
+#include <utility>
 
 #include "test/cuda_host/run/capture.h"
 
@@ -26,7 +27,8 @@ struct Device {
   std::map<char*, size_t> allocations, pinned;
   size_t used = 0;
   std::unordered_map<const void*, size_t> shared_allowed;
-  std::string error;  ///< of the kernel that failed; the device is lost from then on
+  std::function<void()> late_copy;  ///< to the device, whose source has not been read yet
+  std::string error;                ///< of the kernel that failed; the device is lost from then on
 
   /// Whether one allocation holds all of [pointer, pointer + bytes).
   bool holds(const void* pointer, size_t bytes) const { return holds(allocations, pointer, bytes); }
@@ -59,6 +61,11 @@ class Access {
   std::lock_guard<std::recursive_mutex> lock_;
 };
 
+/// What was copied late is there from here on.
+void finish_late_copy() {
+  if (const auto copy = std::exchange(device().late_copy, nullptr)) copy();
+}
+
 }  // namespace
 
 cudaError_t allow_shared_memory(const void* kernel, int bytes) {
@@ -69,6 +76,7 @@ cudaError_t allow_shared_memory(const void* kernel, int bytes) {
 
 cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel, const std::function<void()>& thread) {
   const dim3 g = config.gridDim, b = config.blockDim;
+  finish_late_copy();
   if (!device().error.empty()) return cudaErrorLaunchFailure;
   if (g.x == 0 || g.y == 0 || g.z == 0 || g.x > 0x7fffffffu || g.y > 65535 || g.z > 65535)
     return cudaErrorInvalidConfiguration;
@@ -155,9 +163,15 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int index) {
 }
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int index) {
   if (index < 0 || index >= machine().gpus) return cudaErrorInvalidDevice;
-  if (attribute != cudaDevAttrMaxSharedMemoryPerBlockOptin) return cudaErrorInvalidValue;
-  *value = static_cast<int>(kSharedAtMost);
-  return cudaSuccess;
+  switch (attribute) {
+    case cudaDevAttrMaxSharedMemoryPerBlockOptin:
+      *value = static_cast<int>(kSharedAtMost);
+      return cudaSuccess;
+    case cudaDevAttrPageableMemoryAccessUsesHostPageTables:
+      *value = machine().reads_host_memory ? 1 : 0;
+      return cudaSuccess;
+  }
+  return cudaErrorInvalidValue;
 }
 cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
   *total = machine().memory_bytes;
@@ -216,17 +230,25 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpy
     const void* host = kind == cudaMemcpyHostToDevice ? from : to;
     if (!device().holds(device().pinned, host, bytes)) return refuse_in_capture(stream);
   }
+  finish_late_copy();
+  const auto copy = [=] {
+    const Access access;
+    std::memcpy(to, from, bytes);
+  };
   return put(stream, [=] {
     if (!device().error.empty()) return cudaErrorLaunchFailure;
     if (bytes == 0) return cudaSuccess;
-    const Access access;
     if (device().holds(to, bytes) != (kind != cudaMemcpyDeviceToHost)) return cudaErrorInvalidValue;
     if (device().holds(from, bytes) != (kind != cudaMemcpyHostToDevice)) return cudaErrorInvalidValue;
-    std::memcpy(to, from, bytes);
+    if (machine().reads_host_memory && kind == cudaMemcpyHostToDevice)
+      device().late_copy = copy;
+    else
+      copy();
     return cudaSuccess;
   });
 }
 cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t stream) {
+  finish_late_copy();
   return put(stream, [=] {
     if (!device().error.empty()) return cudaErrorLaunchFailure;
     if (bytes == 0) return cudaSuccess;
@@ -257,6 +279,7 @@ cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t begin, cudaEve
 
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   if (capturing(stream)) return refuse_in_capture(stream);
+  finish_late_copy();
   return device().error.empty() ? cudaSuccess : cudaErrorLaunchFailure;
 }
 cudaError_t cudaGetLastError() {

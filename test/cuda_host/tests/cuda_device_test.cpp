@@ -105,6 +105,20 @@ TEST_F(CudaDevice, OutOfMemoryNamesTheSizesAndEndsNothing) {
   ops->release(ops->allocate(900), 900);
 }
 
+TEST_F(CudaDevice, WhatWasCopiedToTheDeviceMayChange) {
+  for (bool reads_host_memory : {false, true}) {
+    machine().reads_host_memory = reads_host_memory;
+    const std::unique_ptr<Ops> ops = make_cuda_ops(0, DType::float32);
+    void* device = ops->allocate(sizeof(int));
+    int number = 1, back = 0;
+    ops->copy_to_device(device, &number, sizeof number);
+    number = 2;
+    ops->copy_to_host(&back, device, sizeof back);
+    EXPECT_EQ(back, 1) << reads_host_memory;
+    ops->release(device, sizeof(int));
+  }
+}
+
 TEST_F(CudaDevice, AnEmptyAllocationIsMemory) {
   const std::unique_ptr<Ops> ops = make_cuda_ops(0, DType::float32);
   void* nothing = ops->allocate(0);
