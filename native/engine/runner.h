@@ -3,7 +3,9 @@
 
 #include <vector>
 
+#include "engine/device_plan.h"
 #include "engine/kv_cache.h"
+#include "engine/recordings.h"
 #include "engine/sampler.h"
 #include "engine/scheduler_plan.h"
 #include "model/model.h"
@@ -27,29 +29,22 @@ class Runner {
   size_t memory_bytes() const { return buffers_.capacity() + arena_.capacity(); }
 
  private:
-  /// With how many rows and keys the layers of a stage run: those of its plan. Where the device repeats what it has
-  /// recorded and every sequence has one row, rounded up, so that few recordings serve all stages.
-  struct Extent {
-    bool recorded;
-    int32_t rows, keys, blocks;
-  };
-  /// A plan in device memory.
-  struct DevicePlan {
-    Extent extent;
-    Rows rows;  ///< source: null; those beyond the plan's see nothing and leave nothing behind
-    const int32_t *slot, *source, *token, *exits, *exit_slot, *last, *last_slot;
-  };
-  void begin_stage();
-  Extent extent_of(const StagePlan& plan, const std::vector<int32_t>& layers) const;
-  DevicePlan upload(const StagePlan& plan, const std::vector<int32_t>& layers);
-  void run_layers(const Extent& extent, const Rows& rows, const Tensor& stream, const Tensor& x,
-                  const std::vector<int32_t>& unique, const std::vector<LayerKeys>& keys);
-  std::unique_ptr<Recording>& recording_of(const RecordingKey& bucket);
-  Tensor gates(const StagePlan& plan, const DevicePlan& device);
-  void leave_block(const DevicePlan& device, const Tensor& x, const Tensor& gate);
-  void score(const int32_t* slot, const std::vector<int32_t>& start, int32_t recursion);
-  void choose_depths(const Tensor& x);
-  Tensor upload_master(const std::vector<double>& values, const char* name);
+  /// What is recorded apart from each other.
+  enum class Stage : uint8_t { entry, block, block_of_queries, exit, exit_without_token };
+
+  int32_t spare_rows(int32_t stream_rows) const;
+  DevicePlan begin_stage(const StagePlan& plan, bool layers);
+  void run(Stage stage, const DevicePlan& device, const Tensor& x, const std::function<void()>& work);
+  void run_layers(const Rows& rows, const Tensor& stream, const Tensor& x, const std::vector<int32_t>& unique,
+                  const std::vector<LayerKeys>& keys);
+  void leave_block(const DevicePlan& device, const Tensor& x, const Tensor& exit_gate);
+  bool asks_after(int32_t recursion) const;
+  void begin_scores(const DevicePlan& device);
+  void score_next(const DevicePlan& device);
+  void score(const DevicePlan& device, const RecursionRows& at, const RouterTensors& router, const Tensor& all);
+  void read_scores();
+  void choose_depths(const Tensor& x, int32_t* depth, const Tensor& gate);
+  Tensor upload_master(std::vector<double> values, int32_t count, const char* name);
   void read_master(const Tensor& tensor, std::vector<double>& values);
 
   const Model& model_;
@@ -66,21 +61,16 @@ class Runner {
   std::vector<LayerKeys> before_keys_, block_keys_, given_keys_, after_keys_;  ///< of each
   Tensor no_bias_;
   Sampler sampler_;
-  struct Recorded {
-    RecordingKey bucket;  ///< which layers, rows, keys
-    std::unique_ptr<Recording> recording;
-    uint64_t last_used;
-  };
-  std::vector<Recorded> recordings_;
-  uint64_t recordings_used_ = 0;
+  Recordings recordings_;
+  PlanUpload upload_;
   // Of the stage launched last, in the device's memory, where they are to be collected.
-  Tensor scores_;                          ///< [rows]
+  Tensor scores_;                          ///< [DevicePlan::scores]
+  std::vector<int32_t> score_of_;          ///< [rows] where each row's lies among them; empty: identity
   const int32_t* chosen_depth_ = nullptr;  ///< [rows]
   Tensor chosen_gate_;                     ///< [rows]
   bool sampling_ = false;
   StageOutcome outcome_;
-  std::vector<int32_t> integers_;  ///< host side of `upload`; only grows
-  std::vector<float> floats_;      ///< host side of `upload_master` and `read_master`
+  std::vector<float> floats_;  ///< host side of `upload_master` and `read_master`
 };
 
 }  // namespace mor

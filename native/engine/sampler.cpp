@@ -3,15 +3,9 @@
 
 namespace mor {
 
-void Sampler::launch(Arena& arena, const Tensor& x, const int32_t* source, const std::vector<Sequence*>& sequences) {
-  const int64_t n = static_cast<int64_t>(sequences.size());
-  Ops& ops = model_.ops();
-  const ModelConfig& config = model_.config();
-  const Tensor normed = arena.tensor(ops.compute_dtype(), n, config.hidden_size, "normed");
-  logits_ = arena.tensor(ops.master_dtype(), n, config.vocab_size, "logits");
-  ops.rmsnorm_forward(x, source, model_.tensors().norm, config.rms_norm_eps, {}, normed, {});
-  ops.linear_forward(normed, model_.tensors().lm_head, {}, logits_);
-
+void Sampler::begin(Arena& arena, int64_t rows, const std::vector<Sequence*>& sequences) {
+  normed_ = arena.tensor(model_.ops().compute_dtype(), rows, model_.config().hidden_size, "normed");
+  logits_ = arena.tensor(model_.ops().master_dtype(), rows, model_.config().vocab_size, "logits");
   params_.clear();
   logprobs_ = top_logprobs_ = false;
   for (const Sequence* s : sequences) {
@@ -20,6 +14,12 @@ void Sampler::launch(Arena& arena, const Tensor& x, const int32_t* source, const
     logprobs_ = logprobs_ || r.logprobs;
     top_logprobs_ = top_logprobs_ || r.top_logprobs > 0;
   }
+}
+
+void Sampler::launch(const Tensor& x, const int32_t* source) {
+  Ops& ops = model_.ops();
+  ops.rmsnorm_forward(x, source, model_.tensors().norm, model_.config().rms_norm_eps, {}, normed_, {});
+  ops.linear_forward(normed_, model_.tensors().lm_head, {}, logits_);
 }
 
 void Sampler::collect(StageOutcome& outcome) {
@@ -31,7 +31,7 @@ void Sampler::collect(StageOutcome& outcome) {
   float* logprob = logprobs_ ? outcome.logprob.data() : nullptr;
   TokenLogprob* top = top_logprobs_ ? outcome.top_logprob.data() : nullptr;
   try {
-    ops.sample(logits_, params_.data(), outcome.token.data(), logprob, top);
+    ops.sample(logits_.slice(0, static_cast<int64_t>(n)), params_.data(), outcome.token.data(), logprob, top);
   } catch (const Error& error) {
     if (error.code() != ErrorCode::NON_FINITE) throw;
     // Some row is to blame: the others must get what they would get alone.

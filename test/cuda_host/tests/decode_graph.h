@@ -13,9 +13,10 @@ class EagerOps : public cuda::CudaOps {
   bool records() const override { return false; }
 };
 
-/// Of a stage's key: its layers, rows and keys, for which one recording is kept.
+/// Of a stage's key: which stage it is, its rows, keys and recursions, for which one recording is kept; behind it come
+/// three that say where the stage lies.
 inline RecordingKey size_of(const RecordingKey& key) {
-  return RecordingKey(key.begin(), key.begin() + 3);
+  return RecordingKey(key.begin(), key.end() - 3);
 }
 
 /// What was replayed, how often its work was called for that, and how many recordings there are.

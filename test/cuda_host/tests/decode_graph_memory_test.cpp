@@ -175,7 +175,8 @@ TEST(DecodeGraphMemory, OfManySizesSixtyFourAreKept) {
   std::set<RecordingKey> sizes;
   for (const RecordingKey& key : replays.keys) sizes.insert(size_of(key));
   EXPECT_GT(sizes.size(), 64u);
-  EXPECT_EQ(calls, std::vector<int>(2, static_cast<int>(2 * sizes.size()))) << "each is recorded in each round";
+  EXPECT_GE(calls[0], static_cast<int>(2 * sizes.size())) << "some twice, where the memory of stages still grew";
+  EXPECT_EQ(calls[1], static_cast<int>(2 * sizes.size())) << "each is recorded again";
   EXPECT_EQ(replays.most_kept, 64);
   EXPECT_EQ(replays.kept, 0) << "they end with the engine";
 }
