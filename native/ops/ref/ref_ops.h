@@ -189,4 +189,9 @@ class RefOps : public Ops {
   }
 };
 
+// Compiled once, by ref_ops.cpp.
+extern template class RefOps<float>;
+extern template class RefOps<double>;
+extern template class RefOps<std::complex<double>>;
+
 }  // namespace mor
