@@ -3,8 +3,8 @@
 #include <vector>
 
 #include "cuda/fault.h"
-#include "ops/cross_entropy.h"
-#include "ops/select.h"
+#include "ops/checks/cross_entropy.h"
+#include "ops/checks/select.h"
 
 namespace mor::cuda {
 

@@ -43,7 +43,7 @@ export async function readJsonFile(path: string): Promise<unknown> {
   }
 }
 
-/** The content of config.json (mor.md section 9). `dtype` is that of the weights beside it. */
+/** The content of config.json (docs/model.md section 9). `dtype` is that of the weights beside it. */
 export function configFileContent(config: ResolvedConfig, dtype: DType): JsonObject {
   const { num_recursions, sharing, kv_cache, router, ...llama } = config
   if (modelKind(config) === 'vanilla') {

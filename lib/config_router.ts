@@ -2,7 +2,7 @@
 // Must not know of the rest of the model but the number of recursions.
 import { Checker, show } from './check.js'
 
-/** Expert-choice: each recursion picks its tokens (paper, section 2.2.1; mor.md section 3). */
+/** Expert-choice: each recursion picks its tokens (paper, section 2.2.1; docs/model.md section 3). */
 export interface ExpertChoiceConfig {
   type: 'expert_choice'
   /** Default "sigmoid". */
@@ -23,7 +23,7 @@ export interface ExpertChoiceConfig {
   capacity_warmup_steps?: number
 }
 
-/** Token-choice: each token picks its depth (paper, section 2.2.1; mor.md section 4). */
+/** Token-choice: each token picks its depth (paper, section 2.2.1; docs/model.md section 4). */
 export interface TokenChoiceConfig {
   type: 'token_choice'
   /** Default "softmax". */

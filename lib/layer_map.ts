@@ -1,4 +1,4 @@
-// Which unique layer runs at each effective depth (mor.md section 2; paper, section 2.1).
+// Which unique layer runs at each effective depth (docs/model.md section 2; paper, section 2.1).
 // Must not know of tensors or sizes.
 import { type ResolvedConfig, unsharedLayers } from './config.js'
 

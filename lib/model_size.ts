@@ -42,7 +42,7 @@ export function activeFractions(config: ResolvedConfig): number[] {
 }
 
 /**
- * Mean bytes of keys and values that one token of context holds, over all layers (mor.md section 5).
+ * Mean bytes of keys and values that one token of context holds, over all layers (docs/model.md section 5).
  * `recursion_wise` keeps an entry per layer pass a token takes part in; `shared` and `hybrid` one per unique layer.
  */
 export function kvBytesPerToken(config: ResolvedConfig, dtype: DType): number {

@@ -1,4 +1,4 @@
-// Ready-made configurations: four sizes, each as vanilla, recursive and Mixture-of-Recursions (mor.md section 1).
+// Ready-made configurations: four sizes, each as vanilla, recursive and Mixture-of-Recursions (docs/model.md section 1).
 // Must not know how configurations are checked.
 import type { ModelConfig } from './config.js'
 

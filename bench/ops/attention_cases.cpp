@@ -16,7 +16,7 @@ Rows causal(Buffers& b, int64_t rows) {
   std::vector<int32_t> numbers(static_cast<size_t>(rows));
   Rows r;
   r.count = r.max_rows = r.max_keys = static_cast<int32_t>(rows);
-  r.sequences = 1;
+  r.key_lists = 1;
   r.start = r.key_start = b.integers({0, r.count});
   std::iota(numbers.begin(), numbers.end(), 0);
   r.position = b.integers(numbers);
@@ -29,7 +29,7 @@ Rows causal(Buffers& b, int64_t rows) {
 Rows decoding(Buffers& b) {
   constexpr int32_t kBlocks = kCachedKeys / kBlockSize;
   Rows r;
-  r.count = r.sequences = kDecodedSequences;
+  r.count = r.key_lists = kDecodedSequences;
   r.max_rows = 1;
   r.max_keys = kCachedKeys;
   r.block_size = kBlockSize;

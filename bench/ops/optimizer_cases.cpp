@@ -1,6 +1,6 @@
 // The optimiser over the weights of one layer. Must not know how it is timed.
 #include "bench/ops/case.h"
-#include "ops/adamw.h"
+#include "ops/adamw_step.h"
 
 namespace mor::bench {
 

@@ -6,7 +6,8 @@
 #include "cuda/tile/for_each.cuh"
 #include "cuda/tile/reduce.cuh"
 #include "cuda/tile/vec.cuh"
-#include "ops/adamw.h"
+#include "ops/adamw_step.h"
+#include "ops/checks/adamw.h"
 
 namespace mor::cuda {
 

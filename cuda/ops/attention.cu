@@ -5,7 +5,7 @@
 #include "cuda/cuda_ops.h"
 #include "cuda/ops/attention_forward_mma.cuh"
 #include "cuda/ops/attention_forward_warp.cuh"
-#include "ops/attention.h"
+#include "ops/checks/attention.h"
 
 namespace mor::cuda {
 
@@ -14,7 +14,7 @@ namespace {
 template <int kHeadDim, class Shape, bool aligned>
 void start(Stream& stream, const AttentionForward& in) {
   constexpr size_t kSharedBytes = size_t{2} * kHeadDim * (Shape::lanes + 4 * Shape::keys);
-  const int64_t lists = int64_t{in.rows.sequences} * in.k.heads;
+  const int64_t lists = int64_t{in.rows.key_lists} * in.k.heads;
   launch(attention_forward_mma_kernel<kHeadDim, Shape, aligned>, dim3(blocks_for(lists * in.tiles * in.stretches, 1)),
          dim3(Shape::threads), kSharedBytes, stream, in);
 }
@@ -24,8 +24,8 @@ void forward_by_tiles(Stream& stream, Arena& scratch, AttentionForward in, bool 
   const Rows& rows = in.rows;
   const int group = in.group(), few = group <= DecodeAttention::lanes ? DecodeAttention::lanes : 0;
   const int64_t most_lanes = int64_t{rows.max_rows} * group;
-  const bool all_equal = rows.count == int64_t{rows.sequences} * rows.max_rows;
-  const int64_t lists = int64_t{rows.sequences} * in.k.heads;
+  const bool all_equal = rows.count == int64_t{rows.key_lists} * rows.max_rows;
+  const int64_t lists = int64_t{rows.key_lists} * in.k.heads;
   with_tiles(in.q.head_dim, aligned, [&](auto head_dim, auto is_aligned) {
     if (most_lanes <= few || (few > 0 && !all_equal)) {
       in.fewest_lanes = 1;

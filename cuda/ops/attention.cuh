@@ -33,7 +33,7 @@ __device__ __forceinline__ int64_t key_slot(const Rows& rows, int64_t s, int j) 
 
 /// The sequence that row i belongs to: the last one that starts at or before it.
 __device__ __forceinline__ int sequence_of(const Rows& rows, int i) {
-  int low = 0, high = rows.sequences;
+  int low = 0, high = rows.key_lists;
   while (high - low > 1) {
     const int middle = low + (high - low) / 2;
     (rows.start[middle] <= i ? low : high) = middle;

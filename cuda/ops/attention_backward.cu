@@ -6,14 +6,14 @@
 #include "cuda/cuda_ops.h"
 #include "cuda/ops/attention_backward_mma.cuh"
 #include "cuda/ops/attention_backward_warp.cuh"
-#include "ops/attention.h"
+#include "ops/checks/attention.h"
 
 namespace mor::cuda {
 
 namespace {
 
 void backward_by_tiles(Stream& stream, AttentionBackward in, bool aligned) {
-  const int64_t lists = int64_t{in.rows.sequences} * in.k.heads;
+  const int64_t lists = int64_t{in.rows.key_lists} * in.k.heads;
   with_tiles(in.q.head_dim, aligned, [&](auto head_dim, auto is_aligned) {
     using Shape = BackwardAttention<head_dim()>;
     constexpr size_t kSharedBytes = size_t{4} * head_dim() * (Shape::lanes + 2 * Shape::keys);
@@ -34,7 +34,7 @@ void CudaOps::attention_backward(const Tensor& d_out, const Tensor& q, const Ten
   check_attention_backward(d_out, q, k, v, out, lse, rows, d_q, d_k, d_v);
   check_head_dim("attention_backward", q);
   const int64_t units = int64_t{rows.count} * q.shape[1];
-  const int64_t key_units = int64_t{rows.sequences} * rows.max_keys * k.shape[1];
+  const int64_t key_units = int64_t{rows.key_lists} * rows.max_keys * k.shape[1];
   const float scale = 1.0f / sqrtf(static_cast<float>(q.shape[2]));
   const ScratchScope scope(scratch_);
   float* delta = scratch_.vector(DType::float32, units, "delta").as<float>();

@@ -84,7 +84,7 @@ __global__ void __launch_bounds__(Shape::threads, Shape::resident)
   auto* values = reinterpret_cast<LaneValues*>(shared + 2 * KeyTile::elements + 4 * LaneTile::elements);  // [2,kLanes]
 
   // Keys at the front are seen by most lanes: they begin first.
-  const int lists = in.rows.sequences * in.k.heads, list = static_cast<int>(blockIdx.x) % lists;
+  const int lists = in.rows.key_lists * in.k.heads, list = static_cast<int>(blockIdx.x) % lists;
   const int s = list / in.k.heads, key_head = list % in.k.heads;
   const int first_key = static_cast<int>(blockIdx.x) / lists * kKeys;
   const Lanes lanes(in.rows, s, key_head, in.group());
@@ -166,7 +166,7 @@ __global__ void __launch_bounds__(Shape::threads, Shape::resident)
   const auto v_tile = [&](int i) { return KeyTile{shared + 2 * LaneTile::elements + (2 + i % 2) * KeyTile::elements}; };
 
   // Later tiles see more keys: they begin first.
-  const int lists = in.rows.sequences * in.k.heads, list = static_cast<int>(blockIdx.x) % lists;
+  const int lists = in.rows.key_lists * in.k.heads, list = static_cast<int>(blockIdx.x) % lists;
   const int s = list / in.k.heads, key_head = list % in.k.heads;
   const int first_lane = (in.lane_tiles - 1 - static_cast<int>(blockIdx.x) / lists) * kLanes;
   const Lanes lanes(in.rows, s, key_head, in.group());

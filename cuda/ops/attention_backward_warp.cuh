@@ -72,7 +72,7 @@ __global__ void __launch_bounds__(32 * kWarpsPerBlock)
   const int64_t unit = static_cast<int64_t>(blockIdx.x) * kWarpsPerBlock + warp;
   const int64_t key = unit / in.k.heads;
   const int key_head = static_cast<int>(unit % in.k.heads), s = static_cast<int>(key / rows.max_keys);
-  if (s >= rows.sequences) return;
+  if (s >= rows.key_lists) return;
   const int j = static_cast<int>(key % rows.max_keys), last = rows.start[s + 1];
   // Later rows see no fewer keys: the rows that see this one are the last ones of the sequence.
   int begin = rows.start[s], none = last;

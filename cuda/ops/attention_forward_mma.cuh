@@ -116,7 +116,7 @@ __global__ void __launch_bounds__(Shape::threads, Shape::resident)
 
   // Later tiles see more keys: they begin first.
   const Rows& rows = in.rows;
-  const int lists = rows.sequences * in.k.heads, part = static_cast<int>(blockIdx.x) / lists;
+  const int lists = rows.key_lists * in.k.heads, part = static_cast<int>(blockIdx.x) / lists;
   const int s = static_cast<int>(blockIdx.x) % lists / in.k.heads, key_head = static_cast<int>(blockIdx.x) % in.k.heads;
   const int first_lane = (in.tiles - 1 - part / in.stretches) * kLanes, stretch = part % in.stretches;
   const Lanes lanes(rows, s, key_head, in.group());
@@ -249,7 +249,7 @@ __global__ void __launch_bounds__(Shape::threads, Shape::resident)
 /// keys are one stretch gets the bits that it gets without stretches.
 __global__ void __launch_bounds__(128) attention_combine_kernel(const AttentionForward in) {
   const int64_t unit = static_cast<int64_t>(blockIdx.x) * 4 + threadIdx.x / 32;
-  const int lists = in.rows.sequences * in.k.heads, column = static_cast<int>(threadIdx.x % 32);
+  const int lists = in.rows.key_lists * in.k.heads, column = static_cast<int>(threadIdx.x % 32);
   if (unit >= static_cast<int64_t>(lists) * in.partial_lanes) return;
   const int list = static_cast<int>(unit / in.partial_lanes), lane = static_cast<int>(unit % in.partial_lanes);
   const int s = list / in.k.heads, key_head = list % in.k.heads, head_dim = in.q.head_dim;

@@ -7,7 +7,7 @@
 #include "cuda/cuda_ops.h"
 #include "cuda/tile/reduce.cuh"
 #include "cuda/tile/vec.cuh"
-#include "ops/cross_entropy.h"
+#include "ops/checks/cross_entropy.h"
 
 namespace mor::cuda {
 

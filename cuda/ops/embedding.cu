@@ -6,7 +6,7 @@
 
 #include "cuda/cuda_ops.h"
 #include "cuda/tile/copy_rows.cuh"
-#include "ops/embedding.h"
+#include "ops/checks/embedding.h"
 
 namespace mor::cuda {
 

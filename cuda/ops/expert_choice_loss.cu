@@ -4,7 +4,7 @@
 #include "cuda/cuda_ops.h"
 #include "cuda/tile/partials.cuh"
 #include "cuda/tile/reduce.cuh"
-#include "ops/expert_choice_loss.h"
+#include "ops/checks/expert_choice_loss.h"
 
 namespace mor::cuda {
 

@@ -3,7 +3,7 @@
 #include "cuda/cuda_ops.h"
 #include "cuda/tile/for_each.cuh"
 #include "cuda/tile/vec.cuh"
-#include "ops/gelu.h"
+#include "ops/checks/gelu.h"
 
 namespace mor::cuda {
 

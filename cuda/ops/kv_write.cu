@@ -2,7 +2,7 @@
 // Bytes: every element read and written once; backward writes twice.
 #include "cuda/cuda_ops.h"
 #include "cuda/tile/copy_rows.cuh"
-#include "ops/kv_write.h"
+#include "ops/checks/kv_write.h"
 
 namespace mor::cuda {
 

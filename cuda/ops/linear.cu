@@ -6,7 +6,7 @@
 #include "cuda/cuda_ops.h"
 #include "cuda/ops/linear_launch.cuh"
 #include "cuda/tile/for_each.cuh"
-#include "ops/linear.h"
+#include "ops/checks/linear.h"
 
 namespace mor::cuda {
 

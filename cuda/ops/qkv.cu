@@ -4,7 +4,7 @@
 #include "cuda/cuda_ops.h"
 #include "cuda/ops/linear_launch.cuh"
 #include "cuda/tile/copy_rows.cuh"
-#include "ops/qkv.h"
+#include "ops/checks/qkv.h"
 
 namespace mor::cuda {
 

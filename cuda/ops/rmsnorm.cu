@@ -10,7 +10,7 @@
 #include "cuda/tile/partials.cuh"
 #include "cuda/tile/reduce.cuh"
 #include "cuda/tile/shared.cuh"
-#include "ops/rmsnorm.h"
+#include "ops/checks/rmsnorm.h"
 
 namespace mor::cuda {
 

@@ -4,7 +4,7 @@
 #include "cuda/tile/for_each.cuh"
 #include "cuda/tile/head_pairs.cuh"
 #include "cuda/tile/vec.cuh"
-#include "ops/rotary.h"
+#include "ops/checks/rotary.h"
 
 namespace mor::cuda {
 

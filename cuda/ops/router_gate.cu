@@ -1,7 +1,7 @@
 // router_gate on the GPU: one number a row. Must not know of other ops.
 #include "cuda/cuda_ops.h"
 #include "cuda/tile/copy_rows.cuh"
-#include "ops/router_gate.h"
+#include "ops/checks/router_gate.h"
 
 namespace mor::cuda {
 

@@ -7,7 +7,7 @@
 #include "cuda/tile/copy_rows.cuh"
 #include "cuda/tile/partials.cuh"
 #include "cuda/tile/reduce.cuh"
-#include "ops/router_scores.h"
+#include "ops/checks/router_scores.h"
 
 namespace mor::cuda {
 

@@ -3,7 +3,7 @@
 #include "cuda/cuda_ops.h"
 #include "cuda/tile/copy_rows.cuh"
 #include "cuda/tile/reduce.cuh"
-#include "ops/rows_shapes.h"
+#include "ops/checks/rows.h"
 
 namespace mor::cuda {
 

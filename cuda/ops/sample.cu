@@ -5,7 +5,7 @@
 #include "core/rng.h"
 #include "cuda/cuda_ops.h"
 #include "cuda/tile/select.cuh"
-#include "ops/sample.h"
+#include "ops/checks/sample.h"
 
 namespace mor::cuda {
 

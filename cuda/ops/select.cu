@@ -3,7 +3,7 @@
 #include "cuda/cuda_ops.h"
 #include "cuda/tile/for_each.cuh"
 #include "cuda/tile/select.cuh"
-#include "ops/select.h"
+#include "ops/checks/select.h"
 
 namespace mor::cuda {
 

@@ -3,7 +3,7 @@
 #include "cuda/cuda_ops.h"
 #include "cuda/tile/for_each.cuh"
 #include "cuda/tile/vec.cuh"
-#include "ops/swiglu.h"
+#include "ops/checks/swiglu.h"
 
 namespace mor::cuda {
 

@@ -5,7 +5,7 @@
 #include "cuda/tile/for_each.cuh"
 #include "cuda/tile/partials.cuh"
 #include "cuda/tile/reduce.cuh"
-#include "ops/token_choice.h"
+#include "ops/checks/token_choice.h"
 
 namespace mor::cuda {
 

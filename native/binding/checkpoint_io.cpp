@@ -63,13 +63,13 @@ struct Reading {
 };
 
 void read_tensor(Ops& ops, const Reading& reading, const Tensor& scratch, std::vector<float>& floats,
-                 const Checkpoint& checkpoint) {
+                 const CancelCheck& cancel_check) {
   const FileDType dtype = reading.location->dtype;
   const Tensor& tensor = *reading.tensor;
   const bool as_it_is = dtype != FileDType::F16 && device_dtype(dtype) == tensor.dtype;
   const size_t size = static_cast<size_t>(file_dtype_size(dtype));
   for (int64_t begin = 0; begin < tensor.count(); begin += kChunk) {
-    checkpoint();
+    cancel_check();
     const int64_t n = std::min(kChunk, tensor.count() - begin);
     const size_t bytes = static_cast<size_t>(n) * size;
     const uint8_t* source =
@@ -97,7 +97,7 @@ void read_tensor(Ops& ops, const Reading& reading, const Tensor& scratch, std::v
 }  // namespace
 
 void read_tensors(Ops& ops, const std::vector<CheckpointFile>& files, const std::vector<NamedTensor>& into,
-                  const Checkpoint& checkpoint) {
+                  const CancelCheck& cancel_check) {
   std::unordered_map<std::string, const Tensor*> table;
   for (const NamedTensor& named : into) table.emplace(named.name, &named.tensor);
   std::vector<std::unique_ptr<MappedFile>> mapped;
@@ -118,13 +118,13 @@ void read_tensors(Ops& ops, const std::vector<CheckpointFile>& files, const std:
   Arena arena(ops);
   const Tensor scratch = arena.vector(DType::float32, kChunk, "checkpoint scratch");
   std::vector<float> floats;
-  for (const Reading& reading : readings) read_tensor(ops, reading, scratch, floats, checkpoint);
+  for (const Reading& reading : readings) read_tensor(ops, reading, scratch, floats, cancel_check);
   ops.synchronize();
 }
 
 void write_tensors(Ops& ops, const std::string& path, const std::vector<uint8_t>& header,
                    const std::vector<Tensor>& tensors, const std::vector<FileDType>& dtypes,
-                   const Checkpoint& checkpoint) {
+                   const CancelCheck& cancel_check) {
   MOR_CHECK(tensors.size() == dtypes.size(), INVALID_ARGUMENT, tensors.size(), " tensors to write and ", dtypes.size(),
             " dtypes");
   OutputFile file(path);
@@ -136,7 +136,7 @@ void write_tensors(Ops& ops, const std::string& path, const std::vector<uint8_t>
     const Tensor& tensor = tensors[i];
     const FileDType dtype = dtypes[i];
     for (int64_t begin = 0; begin < tensor.count(); begin += kChunk) {
-      checkpoint();
+      cancel_check();
       const int64_t n = std::min(kChunk, tensor.count() - begin);
       void* source = element(tensor, begin);
       if (tensor.dtype != device_dtype(dtype)) {

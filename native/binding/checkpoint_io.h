@@ -31,18 +31,18 @@ struct CheckpointFile {
 };
 
 /// Called between chunks; throws to give up.
-using Checkpoint = std::function<void()>;
+using CancelCheck = std::function<void()>;
 
 /// Reads every tensor of `files` into the one of that name in `into`, rounded as it needs. Names, sizes and the lengths
 /// of all files are checked before anything is written. Throws CHECKPOINT_INVALID, CHECKPOINT_MISSING or IO_ERROR.
 void read_tensors(Ops& ops, const std::vector<CheckpointFile>& files, const std::vector<NamedTensor>& into,
-                  const Checkpoint& checkpoint);
+                  const CancelCheck& cancel_check);
 
 /// Writes `header`, the tensors one after another, each as its dtype (F32 or BF16), and waits for the disk. If anything
 /// fails, the partial file is removed. Throws IO_ERROR with the system's reason, INVALID_ARGUMENT for other counts.
 void write_tensors(Ops& ops, const std::string& path, const std::vector<uint8_t>& header,
                    const std::vector<Tensor>& tensors, const std::vector<FileDType>& dtypes,
-                   const Checkpoint& checkpoint);
+                   const CancelCheck& cancel_check);
 
 /// The tensors of these names, in this order. Throws INVALID_ARGUMENT naming one that is not there.
 std::vector<Tensor> tensors_named(const std::vector<NamedTensor>& table, const std::vector<std::string>& names);

@@ -5,7 +5,7 @@
 
 namespace mor::binding {
 
-void EngineEvents::token(const EngineEvent& event, int32_t depth) {
+void PackedEvents::token(const RequestEvent& event, int32_t depth) {
   for (const TokenLogprob& top : event.top_logprobs)
     packed.insert(packed.end(), {static_cast<double>(event.request), kTop, static_cast<double>(top.token), 0,
                                  static_cast<double>(top.logprob)});
@@ -13,12 +13,12 @@ void EngineEvents::token(const EngineEvent& event, int32_t depth) {
                                static_cast<double>(depth), static_cast<double>(event.logprob)});
 }
 
-void EngineEvents::finish(uint64_t request, Kind kind) {
+void PackedEvents::finish(uint64_t request, Kind kind) {
   packed.insert(packed.end(), {static_cast<double>(request), static_cast<double>(kind), -1, 0, 0});
   finished.push_back(request);
 }
 
-void EngineEvents::fail(uint64_t request, const Failure& failure) {
+void PackedEvents::fail(uint64_t request, const Failure& failure) {
   packed.insert(packed.end(), {static_cast<double>(request), kError, static_cast<double>(failure.code), 0, 0});
   messages.push_back(failure.message);
   finished.push_back(request);
@@ -47,7 +47,7 @@ EngineResident::Inbox EngineResident::take_inbox() {
 }
 
 bool EngineResident::tick(ModelCore& core) {
-  EngineEvents events;
+  PackedEvents events;
   Inbox inbox = take_inbox();
   try {
     if (engine_ == nullptr) make_engine(core);
@@ -80,7 +80,7 @@ void EngineResident::make_engine(ModelCore& core) {
   }
 }
 
-void EngineResident::take_in(Inbox& inbox, EngineEvents& events) {
+void EngineResident::take_in(Inbox& inbox, PackedEvents& events) {
   while (!inbox.submissions.empty()) {
     Submission& submission = inbox.submissions.front();
     try {
@@ -95,11 +95,11 @@ void EngineResident::take_in(Inbox& inbox, EngineEvents& events) {
   for (const uint64_t request : inbox.aborts) engine_->abort(request);
 }
 
-void EngineResident::step(EngineEvents& events, const ModelConfig& config) {
-  std::vector<EngineEvent> happened;
+void EngineResident::step(PackedEvents& events, const ModelConfig& config) {
+  std::vector<RequestEvent> happened;
   engine_->step(happened);
-  for (const EngineEvent& event : happened) {
-    if (event.kind == EngineEvent::Kind::token) {
+  for (const RequestEvent& event : happened) {
+    if (event.kind == RequestEvent::Kind::token) {
       // Without a block that recurs as a whole every token runs all recursions.
       events.token(event, config.body_recursions() == 0 ? config.num_recursions : event.depth);
       continue;
@@ -107,13 +107,13 @@ void EngineResident::step(EngineEvents& events, const ModelConfig& config) {
     active_.erase(event.request);
     switch (event.reason) {
       case FinishReason::stop:
-        events.finish(event.request, EngineEvents::kStop);
+        events.finish(event.request, PackedEvents::kStop);
         break;
       case FinishReason::length:
-        events.finish(event.request, EngineEvents::kLength);
+        events.finish(event.request, PackedEvents::kLength);
         break;
       case FinishReason::abort:
-        events.finish(event.request, EngineEvents::kAbort);
+        events.finish(event.request, PackedEvents::kAbort);
         break;
       case FinishReason::error:
         events.fail(event.request, {event.code, event.message});
@@ -122,21 +122,21 @@ void EngineResident::step(EngineEvents& events, const ModelConfig& config) {
   }
 }
 
-void EngineResident::fail_active(EngineEvents& events, const Failure& failure) {
+void EngineResident::fail_active(PackedEvents& events, const Failure& failure) {
   for (const uint64_t request : active_) events.fail(request, failure);
   active_.clear();
 }
 
 void EngineResident::abort_all() {
-  EngineEvents events;
+  PackedEvents events;
   for (const Submission& submission : take_inbox().submissions) active_.insert(submission.request);
-  for (const uint64_t request : active_) events.finish(request, EngineEvents::kAbort);
+  for (const uint64_t request : active_) events.finish(request, PackedEvents::kAbort);
   active_.clear();
   deliver_(std::move(events));
 }
 
 void EngineResident::release() noexcept {
-  EngineEvents events;
+  PackedEvents events;
   for (const Submission& submission : take_inbox().submissions) active_.insert(submission.request);
   fail_active(events, {ErrorCode::DISPOSED, "the model is disposed"});
   engine_.reset();

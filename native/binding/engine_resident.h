@@ -18,14 +18,14 @@
 namespace mor::binding {
 
 /// What happened in one step, packed for one crossing: [request, kind, token, depth, logprob]*, as lib/native.ts says.
-struct EngineEvents {
+struct PackedEvents {
   enum Kind { kToken, kStop, kLength, kAbort, kError, kTop };
   std::vector<double> packed;
   std::vector<std::string> messages;  ///< one for every error, in order
   std::vector<uint64_t> finished;     ///< requests of which no more will come
 
   /// First its most likely tokens where the event has them, one record each, then the token.
-  void token(const EngineEvent& event, int32_t depth);
+  void token(const RequestEvent& event, int32_t depth);
   void finish(uint64_t request, Kind kind);
   void fail(uint64_t request, const Failure& failure);
 };
@@ -33,7 +33,7 @@ struct EngineEvents {
 class EngineResident final : public Resident {
  public:
   /// Takes events out; called on the worker's thread.
-  using Deliver = std::function<void(EngineEvents)>;
+  using Deliver = std::function<void(PackedEvents)>;
   EngineResident(const EngineOptions& options, int32_t recursions, Deliver deliver)
       : options_(options), deliver_(std::move(deliver)) {
     stats_.depth_histogram.resize(static_cast<size_t>(recursions));
@@ -65,9 +65,9 @@ class EngineResident final : public Resident {
   };
   Inbox take_inbox();
   void make_engine(ModelCore& core);
-  void take_in(Inbox& inbox, EngineEvents& events);
-  void step(EngineEvents& events, const ModelConfig& config);
-  void fail_active(EngineEvents& events, const Failure& failure);
+  void take_in(Inbox& inbox, PackedEvents& events);
+  void step(PackedEvents& events, const ModelConfig& config);
+  void fail_active(PackedEvents& events, const Failure& failure);
 
   const EngineOptions options_;
   const Deliver deliver_;

@@ -29,7 +29,7 @@ struct EngineParts {
 /// Events on their way to the thread of JavaScript.
 class EventsTask final : public Task {
  public:
-  EventsTask(std::shared_ptr<EngineWrap*> port, EngineEvents events)
+  EventsTask(std::shared_ptr<EngineWrap*> port, PackedEvents events)
       : port_(std::move(port)), events_(std::move(events)) {}
   void run() noexcept override {}
   void settle() override {
@@ -38,7 +38,7 @@ class EventsTask final : public Task {
 
  private:
   std::shared_ptr<EngineWrap*> port_;
-  EngineEvents events_;
+  PackedEvents events_;
 };
 
 class AdoptTask final : public Task {
@@ -89,7 +89,7 @@ Napi::Value EngineWrap::create(const Napi::CallbackInfo& info) {
     const Napi::Function on_events = Input(info[2], "onEvents").function();
     auto port = std::make_shared<EngineWrap*>(nullptr);
     auto resident = std::make_shared<EngineResident>(
-        options, host->core()->config().num_recursions, [&environment, port](EngineEvents events) {
+        options, host->core()->config().num_recursions, [&environment, port](PackedEvents events) {
           if (!events.packed.empty()) environment.deliver(std::make_unique<EventsTask>(port, std::move(events)));
         });
     MOR_CHECK(host->core()->worker().post(std::make_unique<AdoptTask>(host->core(), resident)), DISPOSED,
@@ -171,7 +171,7 @@ Napi::Value EngineWrap::close(const Napi::CallbackInfo& info) {
   });
 }
 
-void EngineWrap::receive(const EngineEvents& events) {
+void EngineWrap::receive(const PackedEvents& events) {
   const Napi::Env env = Env();
   [[maybe_unused]] const Napi::Value self = Value();  // keeps this object until the end, whatever the callback does
   for (const uint64_t request : events.finished) {

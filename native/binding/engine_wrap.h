@@ -22,7 +22,7 @@ class EngineWrap final : public Napi::ObjectWrap<EngineWrap> {
   ~EngineWrap() override;
 
   /// Hands the events of one step to JavaScript.
-  void receive(const EngineEvents& events);
+  void receive(const PackedEvents& events);
 
  private:
   Napi::Value submit(const Napi::CallbackInfo& info);

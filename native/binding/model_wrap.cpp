@@ -9,7 +9,7 @@
 #include "binding/native_config.h"
 #include "binding/native_results.h"
 #include "binding/run_on_model.h"
-#include "model/mor.h"
+#include "model/model_passes.h"
 #include "train/trainer.h"
 
 namespace mor::binding {
@@ -123,7 +123,7 @@ Napi::Value ModelWrap::read(const Napi::CallbackInfo& info) {
     return run(
         info, "reading weights",
         [files, listener = listener.get(), life = host_->life()](ModelCore& core) {
-          const Checkpoint disposed = give_up_when_disposed(core, life);
+          const CancelCheck disposed = give_up_when_disposed(core, life);
           core.model().weights_changed();
           read_tensors(core.model().ops(), files, core.tensors(), [&] {
             disposed();

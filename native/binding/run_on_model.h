@@ -11,7 +11,7 @@
 namespace mor::binding {
 
 /// For long work: throws DISPOSED once the object is disposed or its environment is going away.
-inline Checkpoint give_up_when_disposed(const ModelCore& core, std::shared_ptr<const Life> life) {
+inline CancelCheck give_up_when_disposed(const ModelCore& core, std::shared_ptr<const Life> life) {
   return [&worker = core.worker(), life = std::move(life)] {
     life->check();
     MOR_CHECK(!worker.stopping(), DISPOSED, "the process is exiting");

@@ -1,12 +1,13 @@
 // global_norm, reject_non_finite and adamw on the CPU: one pass each over the flat buffers, bound by memory. Must not
 // know of other ops.
-#include "ops/adamw.h"
+#include "ops/checks/adamw.h"
 
 #include <algorithm>
 #include <limits>
 
 #include "cpu/cpu_ops.h"
 #include "cpu/simd.h"
+#include "ops/adamw_step.h"
 
 namespace mor::MOR_CPU_ISA {
 

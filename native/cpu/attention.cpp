@@ -1,6 +1,6 @@
 // attention on the CPU: cuts a call into tasks and has the team work them off, each by the kernel that fits (float
 // arithmetic, or AMX tiles for bfloat16 and many rows). Must not know how a kernel computes.
-#include "ops/attention.h"
+#include "ops/checks/attention.h"
 
 #include <cmath>
 
@@ -64,7 +64,7 @@ AttentionPlan split_keys(const AttentionPlan& plan) {
 AttentionPlan plan_forward(const AttentionCall& call, int threads) {
   AttentionPlan plan;
   const int64_t target = std::max(kLeastPairs, count_pairs(call) / kPieces);
-  for (int64_t s = 0; s < call.rows.sequences; ++s) {
+  for (int64_t s = 0; s < call.rows.key_lists; ++s) {
     const bool tiles = use_tiles(call, s);
     for (int64_t b = 0; b < call.key_heads; ++b)
       cut_lanes(call, s, b, tiles ? kLaneGrain : kFloatLanes, tiles ? target : 0, tiles, plan);
@@ -75,7 +75,7 @@ AttentionPlan plan_forward(const AttentionCall& call, int threads) {
 AttentionPlan plan_backward(const AttentionCall& call) {
   AttentionPlan plan;
   const int64_t target = std::max(kLeastPairs, count_pairs(call) / kPieces);
-  for (int64_t s = 0; s < call.rows.sequences; ++s)
+  for (int64_t s = 0; s < call.rows.key_lists; ++s)
     for (int64_t b = 0; b < call.key_heads; ++b) {
       const int64_t first = static_cast<int64_t>(plan.tasks.size());
       cut_lanes(call, s, b, kLaneGrain, target, use_tiles(call, s), plan);
@@ -145,7 +145,7 @@ void CpuOps::attention_forward(const Tensor& q, const Tensor& k, const Tensor& v
   check_attention_forward(q, k, v, rows, out, lse);
   check_dtype("attention_forward", q, compute_);
   AttentionCall call = make_call(q, k, v, rows, out, lse);
-  call.sequence_by_sequence = rows.sequences >= 2 * threads_;
+  call.sequence_by_sequence = rows.key_lists >= 2 * threads_;
   AttentionPlan plan = plan_forward(call, threads_);
   const int64_t team = std::min<int64_t>(threads_, static_cast<int64_t>(plan.tasks.size()));
   if (team == 0) return;

@@ -7,7 +7,7 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "cpu/linear_cache.h"
+#include "cpu/linear_onednn.h"
 #include "cpu/simd.h"
 
 namespace mor::MOR_CPU_ISA {
@@ -17,7 +17,7 @@ constexpr size_t kHugePage = size_t{2} << 20;
 }
 
 CpuOps::CpuOps(DType compute, int threads)
-    : compute_(compute), threads_(threads), scratch_(*this), linear_cache_(std::make_unique<LinearCache>()) {
+    : compute_(compute), threads_(threads), scratch_(*this), onednn_(std::make_unique<OnednnMatmul>()) {
   MOR_CHECK(compute == DType::float32 || compute == DType::bfloat16, INVALID_ARGUMENT,
             "the CPU device computes in float32 or bfloat16, not ", dtype_name(compute));
   MOR_CHECK(threads >= 1, INVALID_ARGUMENT, "threads must be at least 1, got ", threads);

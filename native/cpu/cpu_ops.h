@@ -1,5 +1,5 @@
 // CpuOps: the Ops of the CPU, one op per file beside this one. Compiled once per instruction set (cpu.cmake).
-// Must not know of models; oneDNN appears in linear_cache.cpp only.
+// Must not know of models; oneDNN appears in linear_onednn.cpp only.
 #pragma once
 
 #include <memory>
@@ -9,7 +9,7 @@
 
 namespace mor::MOR_CPU_ISA {
 
-class LinearCache;
+class OnednnMatmul;
 
 class CpuOps final : public Ops {
  public:
@@ -119,7 +119,7 @@ class CpuOps final : public Ops {
   DType compute_;
   int threads_;
   Arena scratch_;  ///< for one op at a time; released when it returns
-  std::unique_ptr<LinearCache> linear_cache_;
+  std::unique_ptr<OnednnMatmul> onednn_;
 };
 
 /// Runs body with a value of the C++ type that holds a compute or master dtype: with_type(x.dtype, [&](auto t) {…}).

@@ -1,7 +1,7 @@
 // cross_entropy on the CPU, in chunks of rows: the chunk's logits over the whole vocabulary, their softmax, and in
 // place their gradient, which the products of linear carry on (docs/kernels/cross_entropy.md says why). Must not know
 // how matrices are multiplied.
-#include "ops/cross_entropy.h"
+#include "ops/checks/cross_entropy.h"
 
 #include <algorithm>
 #include <cmath>

@@ -1,6 +1,6 @@
 // embedding on the CPU: rows copied; gradients summed in row order by threads that own columns. Must not know of other
 // ops.
-#include "ops/embedding.h"
+#include "ops/checks/embedding.h"
 
 #include <algorithm>
 

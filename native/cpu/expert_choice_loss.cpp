@@ -1,6 +1,6 @@
 // expert_choice_loss on the CPU: sums over fixed stretches of rows, added up in order, so that the team's size never
 // shows. Must not know of other ops.
-#include "ops/expert_choice_loss.h"
+#include "ops/checks/expert_choice_loss.h"
 
 #include <algorithm>
 #include <cmath>

@@ -1,5 +1,5 @@
 // gelu on the CPU, the exact form. Must not know of other ops.
-#include "ops/gelu.h"
+#include "ops/checks/gelu.h"
 
 #include "cpu/cpu_ops.h"
 #include "cpu/lanes.h"

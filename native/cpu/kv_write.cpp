@@ -1,5 +1,5 @@
 // kv_write on the CPU: rows copied to their slots. Must not know of other ops.
-#include "ops/kv_write.h"
+#include "ops/checks/kv_write.h"
 
 #include <algorithm>
 

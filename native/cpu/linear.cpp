@@ -4,12 +4,12 @@
 //   forward          dot products, in an order that no     tiles; dots for       oneDNN; dots     dots
 //                    batch can change                      one row or two        for few rows
 //   backward         oneDNN                                tiles                 oneDNN           oneDNN in float32
-#include "ops/linear.h"
+#include "ops/checks/linear.h"
 
 #include "cpu/cpu_ops.h"
 #include "cpu/linear_amx.h"
-#include "cpu/linear_cache.h"
 #include "cpu/linear_dot.h"
+#include "cpu/linear_onednn.h"
 #include "cpu/team.h"
 
 namespace mor::MOR_CPU_ISA {
@@ -226,8 +226,8 @@ class Tiles {
 /// Products by oneDNN; bfloat16 operands go through float32 where it has no bfloat16 products.
 class Products {
  public:
-  Products(CpuOps& ops, Arena& scratch, LinearCache& cache, int threads)
-      : ops_(ops), scratch_(scratch), mark_(scratch.mark()), cache_(cache), threads_(threads) {}
+  Products(CpuOps& ops, Arena& scratch, OnednnMatmul& onednn, int threads)
+      : ops_(ops), scratch_(scratch), mark_(scratch.mark()), onednn_(onednn), threads_(threads) {}
   ~Products() { scratch_.release(mark_); }
   Products(const Products&) = delete;
   Products& operator=(const Products&) = delete;
@@ -248,7 +248,7 @@ class Products {
       p.addend = residual.data == y.data ? Product::Addend::c : Product::Addend::matrix;
       p.addend_row = residual.row_stride;
     }
-    cache_.multiply(p, x.data, weight.data, residual.data, y.data, threads_);
+    onednn_.multiply(p, x.data, weight.data, residual.data, y.data, threads_);
   }
 
   /// c = a b, or, transposed, c += a^T b.
@@ -267,7 +267,7 @@ class Products {
     p.addend = transposed ? Product::Addend::c : Product::Addend::none;
     p.input = a.dtype;
     p.output = to.dtype;
-    cache_.multiply(p, a.data, b.data, nullptr, to.data, threads_);
+    onednn_.multiply(p, a.data, b.data, nullptr, to.data, threads_);
     if (through_float) ops_.cast(to, c);
   }
 
@@ -282,7 +282,7 @@ class Products {
   CpuOps& ops_;
   Arena& scratch_;
   Arena::Mark mark_;
-  LinearCache& cache_;
+  OnednnMatmul& onednn_;
   int threads_;
 };
 
@@ -308,7 +308,7 @@ void CpuOps::linear_forward(const Tensor& x, const Tensor& weight, const Tensor&
   }
 #endif
   if (compute_ == DType::bfloat16 && kBfloat16Products && rows > kDotsBeforeOneDnn) {
-    Products(*this, scratch_, *linear_cache_, threads_).forward(x, weight, residual, y);
+    Products(*this, scratch_, *onednn_, threads_).forward(x, weight, residual, y);
     return;
   }
   with_type(compute_, [&](auto compute) {
@@ -336,7 +336,7 @@ void CpuOps::linear_backward_input(const Tensor& d_y, const Tensor& weight, cons
     return;
   }
 #endif
-  Products(*this, scratch_, *linear_cache_, threads_).backward(d_y, false, weight, d_x);
+  Products(*this, scratch_, *onednn_, threads_).backward(d_y, false, weight, d_x);
 }
 
 void CpuOps::linear_backward_weight(const Tensor& d_y, const Tensor& x, const Tensor& d_weight) {
@@ -350,7 +350,7 @@ void CpuOps::linear_backward_weight(const Tensor& d_y, const Tensor& x, const Te
     return;
   }
 #endif
-  Products(*this, scratch_, *linear_cache_, threads_).backward(d_y, true, x, d_weight);
+  Products(*this, scratch_, *onednn_, threads_).backward(d_y, true, x, d_weight);
 }
 
 }  // namespace mor::MOR_CPU_ISA

@@ -1,6 +1,6 @@
 // qkv on the CPU: the product straight to where q, k and v lie side by side, else to scratch memory and from there, in
 // the pass that turns it, to where its rows belong. Must not know how products are computed.
-#include "ops/qkv.h"
+#include "ops/checks/qkv.h"
 
 #include <algorithm>
 

@@ -1,5 +1,5 @@
 // rmsnorm on the CPU: one pass over each row for the norm, one (from L1) for the output. Must not know of other ops.
-#include "ops/rmsnorm.h"
+#include "ops/checks/rmsnorm.h"
 
 #include <algorithm>
 #include <cmath>

@@ -2,7 +2,7 @@
 #include "cpu/rotary.h"
 
 #include "cpu/cpu_ops.h"
-#include "ops/rotary.h"
+#include "ops/checks/rotary.h"
 
 namespace mor::MOR_CPU_ISA {
 

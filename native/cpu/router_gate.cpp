@@ -1,5 +1,5 @@
 // router_gate on the CPU: one number a row. Must not know of other ops.
-#include "ops/router_gate.h"
+#include "ops/checks/router_gate.h"
 
 #include <cmath>
 

@@ -1,6 +1,6 @@
 // router_scores on the CPU: one pass over the rows for all outputs, the few weights stay in L1. Must not know of other
 // ops.
-#include "ops/router_scores.h"
+#include "ops/checks/router_scores.h"
 
 #include <algorithm>
 

@@ -1,9 +1,10 @@
 // gather_rows, add_rows and scatter_gated on the CPU: one pass over the rows. Must not know of other ops.
+#include "ops/checks/rows.h"
+
 #include <algorithm>
 
 #include "cpu/cpu_ops.h"
 #include "cpu/lanes.h"
-#include "ops/rows_shapes.h"
 
 namespace mor::MOR_CPU_ISA {
 

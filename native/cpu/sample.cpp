@@ -1,6 +1,6 @@
 // sample on the CPU: a few vector passes over one row of logits, rows in parallel; only candidates are ever ordered.
 // Must not know of other ops.
-#include "ops/sample.h"
+#include "ops/checks/sample.h"
 
 #include <algorithm>
 #include <limits>

@@ -1,6 +1,6 @@
 // select on the CPU: the k-th largest score of a sequence by quickselect, then one pass in row order. Must not know of
 // other ops.
-#include "ops/select.h"
+#include "ops/checks/select.h"
 
 #include <algorithm>
 #include <functional>

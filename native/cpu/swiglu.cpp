@@ -1,5 +1,5 @@
 // swiglu on the CPU: one pass over the rows, at the speed of memory. Must not know of other ops.
-#include "ops/swiglu.h"
+#include "ops/checks/swiglu.h"
 
 #include "cpu/cpu_ops.h"
 #include "cpu/lanes.h"

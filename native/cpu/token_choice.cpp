@@ -1,6 +1,6 @@
 // token_choice on the CPU: a few logits a row; sums over fixed stretches of rows, added up in order. Must not know of
 // other ops.
-#include "ops/token_choice.h"
+#include "ops/checks/token_choice.h"
 
 #include <algorithm>
 #include <cmath>

@@ -103,7 +103,7 @@ DevicePlan PlanUpload::operator()(const StagePlan& plan, const Extent& extent, A
   ops_.copy_to_device(device, integers_.data(), used_ * sizeof(int32_t));
 
   d.rows.count = extent.rows;
-  d.rows.sequences = static_cast<int32_t>(groups);
+  d.rows.key_lists = static_cast<int32_t>(groups);
   d.rows.max_rows = plan.max_rows;
   d.rows.max_keys = extent.keys;
   d.rows.start = device + start;

@@ -125,7 +125,7 @@ void Engine::abort(uint64_t request) {
   state_->scheduler.abort(request);
 }
 
-bool Engine::step(std::vector<EngineEvent>& events) {
+bool Engine::step(std::vector<RequestEvent>& events) {
   Scheduler& scheduler = state_->scheduler;
   Runner& runner = state_->runner;
   try {

@@ -30,7 +30,7 @@ struct GenerateParams {
   uint64_t seed = 0;
   int32_t priority = 0;           ///< higher is served first, also at the cost of lower ones; equals as they came
   std::vector<int32_t> stop;      ///< ids that end the sequence; the id itself is not reported
-  double router_threshold = 0.5;  ///< mor.md section 3
+  double router_threshold = 0.5;  ///< docs/model.md section 3
   int32_t max_recursions = 0;     ///< 0: all
   bool logprobs = false;
   int32_t top_logprobs = 0;  ///< most likely tokens to report beside each, at most kMostTopLogprobs
@@ -67,7 +67,7 @@ class Engine {
   /// The request's finish event (reason abort) comes with the next step. Unknown or finished requests: nothing.
   void abort(uint64_t request);
   /// One step of work; appends what happened. Returns whether any request is still unfinished.
-  bool step(std::vector<EngineEvent>& events);
+  bool step(std::vector<RequestEvent>& events);
   EngineStats stats() const;
 
  private:

@@ -153,7 +153,7 @@ void Runner::run_layers(const Rows& rows, const Tensor& stream, const Tensor& x,
                   x, keys[i], x, nullptr);
 }
 
-/// Takes x, what the block made of the rows, into the residual stream (mor.md sections 3 and 4).
+/// Takes x, what the block made of the rows, into the residual stream (docs/model.md sections 3 and 4).
 void Runner::leave_block(const DevicePlan& device, const Tensor& x, const Tensor& exit_gate) {
   const RouterConfig& router = config_.router;
   switch (router.type) {

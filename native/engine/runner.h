@@ -54,8 +54,8 @@ class Runner {
   Arena buffers_, arena_;  ///< for the engine's life; for one stage
   LayerContext context_;
   /// [stream_rows + spare rows, d] the residual stream of every token in flight, by slot. Token choice keeps two: x,
-  /// which `entered_` the block, and f^r(x), the `block_output_` so far (mor.md section 4); `stream_` holds one behind
-  /// the other.
+  /// which `entered_` the block, and f^r(x), the `block_output_` so far (docs/model.md section 4); `stream_` holds one
+  /// behind the other.
   Tensor stream_, entered_, block_output_;
   std::vector<int32_t> before_, block_, after_;                                ///< unique layers
   std::vector<LayerKeys> before_keys_, block_keys_, given_keys_, after_keys_;  ///< of each

@@ -56,7 +56,7 @@ void Scheduler::abort(uint64_t id) {
   any_ending_ = true;
 }
 
-void Scheduler::begin_step(std::vector<EngineEvent>& events) {
+void Scheduler::begin_step(std::vector<RequestEvent>& events) {
   if (!any_ending_) return;
   for (auto next = sequences_.begin(); next != sequences_.end();) {
     Sequence& s = *next++->second;  // may be gone then
@@ -252,8 +252,8 @@ void Scheduler::release(Sequence& s) {
 }
 
 /// `s` is gone afterwards.
-void Scheduler::finish(Sequence& s, EngineEvent event, std::vector<EngineEvent>& events) {
-  event.kind = EngineEvent::Kind::finish;
+void Scheduler::finish(Sequence& s, RequestEvent event, std::vector<RequestEvent>& events) {
+  event.kind = RequestEvent::Kind::finish;
   event.request = s.request.id;
   events.push_back(std::move(event));
   release(s);

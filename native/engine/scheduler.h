@@ -24,7 +24,7 @@ namespace mor {
 
 /// Who says how deep a token goes.
 enum class DepthSource : uint8_t { everyone_runs_all, score_per_recursion, chosen_at_entry };
-/// Which keys a query at recursion r sees (mor.md section 5).
+/// Which keys a query at recursion r sees (docs/model.md section 5).
 enum class KeyPolicy : uint8_t { recursion_wise, shared, hybrid };
 
 struct SchedulerConfig {
@@ -78,7 +78,7 @@ class Scheduler {
   bool unfinished() const { return !sequences_.empty(); }
 
   /// Ends what was aborted or has failed.
-  void begin_step(std::vector<EngineEvent>& events);
+  void begin_step(std::vector<RequestEvent>& events);
   // The three stages of a step, in this order. Each plans one; null: it has nothing to do, or not in this step. A plan
   // lives until the next one, and its commit comes first. Where memory runs out they throw std::bad_alloc, and after
   // `fail_running` all is well again.
@@ -87,7 +87,7 @@ class Scheduler {
   const StagePlan* plan_block();
   void commit_block(const StageOutcome& outcome);
   const StagePlan* plan_exit();
-  void commit_exit(const StageOutcome& outcome, std::vector<EngineEvent>& events);
+  void commit_exit(const StageOutcome& outcome, std::vector<RequestEvent>& events);
   /// To be called while the device works on a stage, between its plan and its commit: does in advance what does not
   /// depend on the outcome.
   void prepare();
@@ -138,7 +138,7 @@ class Scheduler {
   void give_back_blocks(KeyList& list, size_t index, int32_t keys);
   void give_back_rows(Sequence& s);
   void release(Sequence& s);
-  void finish(Sequence& s, EngineEvent event, std::vector<EngineEvent>& events);
+  void finish(Sequence& s, RequestEvent event, std::vector<RequestEvent>& events);
 
   // Prefixes: scheduler_prefixes.cpp.
   PrefixRouting routing_of(const Request& request) const;

@@ -96,7 +96,7 @@ std::vector<TokenLogprob> listed(const StageOutcome& outcome, size_t i, int32_t 
 
 }  // namespace
 
-void Scheduler::commit_exit(const StageOutcome& outcome, std::vector<EngineEvent>& events) {
+void Scheduler::commit_exit(const StageOutcome& outcome, std::vector<RequestEvent>& events) {
   if (unsettled_) settle();
   for (size_t next = 0; next < plan_.sampled.size(); ++next) {
     Sequence* const s = plan_.sampled[next];

@@ -15,7 +15,7 @@ namespace mor {
 
 enum class FinishReason : uint8_t { stop, length, abort, error };
 
-struct EngineEvent {
+struct RequestEvent {
   enum class Kind : uint8_t { token, finish } kind = Kind::token;
   uint64_t request = 0;
   int32_t token = 0;
@@ -33,9 +33,10 @@ struct Request {
   uint64_t id = 0;
   std::vector<int32_t> prompt;
   int32_t max_tokens = 0;
-  int32_t priority = 0;        ///< higher goes first; equals in order of arrival
-  std::vector<int32_t> stop;   ///< ids that end the sequence
-  double score_threshold = 0;  ///< least router score with which a token runs another recursion (mor.md section 3)
+  int32_t priority = 0;       ///< higher goes first; equals in order of arrival
+  std::vector<int32_t> stop;  ///< ids that end the sequence
+  double score_threshold =
+      0;  ///< least router score with which a token runs another recursion (docs/model.md section 3)
   int32_t max_recursions = 0;  ///< from 1 to N; 0 for models without a recurring block
   float temperature = 0, top_p = 1;
   int32_t top_k = 0;
@@ -48,8 +49,8 @@ struct Request {
 struct KeyList {
   std::vector<int32_t> blocks;  ///< as in Rows::block_table
   int32_t count = 0;            ///< keys
-  /// hybrid only: the slot of every key that a query at this depth sees (mor.md section 5): the token's own at this
-  /// recursion, or at the deepest before it that the token ran.
+  /// hybrid only: the slot of every key that a query at this depth sees (docs/model.md section 5): the token's own at
+  /// this recursion, or at the deepest before it that the token ran.
   std::vector<int32_t> visible_slots;
 };
 

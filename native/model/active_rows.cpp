@@ -16,7 +16,7 @@ ActiveRows all_rows(const LayerContext& context, int32_t sequences, int32_t leng
 
   ActiveRows all;
   all.rows.count = count;
-  all.rows.sequences = sequences;
+  all.rows.key_lists = sequences;
   all.rows.max_rows = all.rows.max_keys = length;
   all.rows.position = position;
   all.rows.visible = visible;
@@ -27,7 +27,7 @@ ActiveRows all_rows(const LayerContext& context, int32_t sequences, int32_t leng
 Selection allocate_selection(Arena& arena, const ActiveRows& parent) {
   Selection s;
   s.index = allocate_integers(arena, parent.rows.count);
-  s.start = allocate_integers(arena, parent.rows.sequences + 1);
+  s.start = allocate_integers(arena, parent.rows.key_lists + 1);
   s.selected = static_cast<uint8_t*>(arena.allocate(static_cast<size_t>(parent.rows.count)));
   return s;
 }
@@ -50,7 +50,7 @@ ActiveRows compact_rows(const LayerContext& context, const ActiveRows& parent, c
   child.rows.position = gathered(parent.rows.position);
   int32_t* visible = allocate_integers(context.arena, n);
   if (first == nullptr || context.config.kv_cache == KvCachePolicy::recursion_wise) {
-    ops.visible_causal(selection.start, parent.rows.sequences, n, visible);
+    ops.visible_causal(selection.start, parent.rows.key_lists, n, visible);
     child.rows.key_start = selection.start;
   } else {
     child.rank = gathered(parent.rank);

@@ -1,4 +1,4 @@
-// Which rows run a recursion: from all rows of a batch down to those still active (mor.md sections 3 to 5).
+// Which rows run a recursion: from all rows of a batch down to those still active (docs/model.md sections 3 to 5).
 // Must not know how they were chosen.
 #pragma once
 

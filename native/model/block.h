@@ -1,5 +1,5 @@
-// One decoder layer (Llama block, mor.md section 1) over packed rows, forward and backward. The same function trains,
-// prefills and decodes. Must not know of recursions, routers or batches.
+// One decoder layer (Llama block, docs/model.md section 1) over packed rows, forward and backward. The same function
+// trains, prefills and decodes. Must not know of recursions, routers or batches.
 #pragma once
 
 #include <functional>

@@ -1,4 +1,4 @@
-// ModelConfig: what one model is (mor.md sections 1 to 5), checked. Must not know of devices, tensors or files.
+// ModelConfig: what one model is (docs/model.md sections 1 to 5), checked. Must not know of devices, tensors or files.
 #pragma once
 
 #include <cstdint>
@@ -50,7 +50,7 @@ struct ModelConfig {
   bool routed() const { return router.type != RouterType::none; }
 
   int32_t unique_layers() const;
-  /// The unique layer applied at effective layer l (mor.md section 2).
+  /// The unique layer applied at effective layer l (docs/model.md section 2).
   int32_t unique_layer(int32_t l) const;
 
   /// The body is the block that recurs as a whole (cycle and middle_cycle with N > 1); before and after it lie layers

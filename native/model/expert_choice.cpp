@@ -1,4 +1,4 @@
-// Expert-choice recursion (mor.md section 3; paper section 2.2.1): every recursion picks its tokens.
+// Expert-choice recursion (docs/model.md section 3; paper section 2.2.1): every recursion picks its tokens.
 // Must not know of token choice, embeddings or the head.
 #include <algorithm>
 #include <limits>
@@ -16,14 +16,14 @@ void select(Pass& pass, int32_t r, const ActiveRows& parent, const Tensor& score
   if (pass.options.routing == Routing::threshold) {
     const double threshold =
         config.runs_all(r) ? -std::numeric_limits<double>::infinity() : score_threshold(pass.options.router_threshold);
-    selection.count = pass.ops().select_threshold(scores, rows.start, rows.sequences, threshold, selection.index,
+    selection.count = pass.ops().select_threshold(scores, rows.start, rows.key_lists, threshold, selection.index,
                                                   selection.start, selection.selected);
     return;
   }
   const int32_t wanted = config.selected_count(r, rows.max_keys, pass.options.step);
-  pass.ops().select_topk(scores, rows.start, rows.sequences, wanted, selection.index, selection.start,
+  pass.ops().select_topk(scores, rows.start, rows.key_lists, wanted, selection.index, selection.start,
                          selection.selected);
-  selection.count = wanted * rows.sequences;
+  selection.count = wanted * rows.key_lists;
 }
 
 /// BCE and z-loss of one router's scores; their gradient goes to d_scores where the pass keeps.
@@ -79,7 +79,7 @@ Tensor expert_choice_forward(Pass& pass, const Tensor& stream, BodyActivations& 
     ops.copy(next.data, x.data, static_cast<size_t>(x.count()) * dtype_size(x.dtype));
     if (r == 1) kept.shared = allocate_shared_keys(pass, rows.count);
     recursion.run = body_run(pass, r, kept.shared);
-    run_forward(pass, rows, x, recursion.run);
+    layers_forward(pass, rows, x, recursion.run);
     ops.scatter_gated_forward(recursion.run.out, nullptr, recursion.gate, rows.source, next);
     parent = recursion.active;
     x = next;
@@ -103,7 +103,7 @@ void expert_choice_backward(Pass& pass, BodyActivations& kept, const Tensor& d) 
     ops.router_gate_backward(d_gate, recursion.router.scores, recursion.selection.index, router.activation,
                              router.alpha, recursion.d_scores);
     attach_shared_gradients(kept, recursion);
-    run_backward(pass, rows, recursion.run, d_out);
+    layers_backward(pass, rows, recursion.run, d_out);
     ops.add_rows(d_out, rows.source, d);
     router_backward(pass.context, pass.model.tensors().routers[i], pass.gradients->routers[i], recursion.router,
                     recursion.d_scores, recursion.stream, entering, d);

@@ -10,7 +10,7 @@
 namespace mor {
 
 struct Parameter {
-  std::string name;  ///< Hugging Face name, mor.md section 9
+  std::string name;  ///< Hugging Face name, docs/model.md section 9
   int64_t rows = 0;  ///< 1 for vectors
   int64_t columns = 0;
   bool vector = false;  ///< norm weights: rank 1 in checkpoints, initialised to 1, no weight decay
@@ -46,7 +46,7 @@ class Parameters {
   int64_t count() const;
   /// Views into a flat buffer of `size()` elements.
   ModelTensors views(void* buffer, DType dtype) const;
-  /// Stretches for the optimiser; weight decay on every matrix and on no norm (mor.md section 6).
+  /// Stretches for the optimiser; weight decay on every matrix and on no norm (docs/model.md section 6).
   std::vector<ParameterSegment> segments(float weight_decay) const;
 
  private:

@@ -25,7 +25,7 @@ Tensor Pass::report_values(int64_t n, const char* name) {
   return taken;
 }
 
-void run_forward(Pass& pass, const Rows& rows, const Tensor& stream, LayerRun& run) {
+void layers_forward(Pass& pass, const Rows& rows, const Tensor& stream, LayerRun& run) {
   Arena& arena = pass.arena();
   const DType compute = pass.ops().compute_dtype();
   const int64_t d = pass.model.config().hidden_size;
@@ -52,7 +52,7 @@ void run_forward(Pass& pass, const Rows& rows, const Tensor& stream, LayerRun& r
   run.out = x;
 }
 
-void run_backward(Pass& pass, const Rows& rows, const LayerRun& run, const Tensor& d) {
+void layers_backward(Pass& pass, const Rows& rows, const LayerRun& run, const Tensor& d) {
   Arena& arena = pass.arena();
   for (size_t i = run.unique.size(); i-- > 0;) {
     const size_t unique = static_cast<size_t>(run.unique[i]);

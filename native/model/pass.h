@@ -11,7 +11,7 @@ namespace mor {
 
 enum class Routing : uint8_t {
   topk,       ///< expert choice as in training: looks at the whole sequence
-  threshold,  ///< causal, as in generation (mor.md section 3)
+  threshold,  ///< causal, as in generation (docs/model.md section 3)
 };
 
 struct PassOptions {
@@ -64,9 +64,9 @@ struct LayerRun {
 };
 
 /// Runs the layers one after another over `rows`, reading stream[rows.source[i]]; fills kept and out.
-void run_forward(Pass& pass, const Rows& rows, const Tensor& stream, LayerRun& run);
+void layers_forward(Pass& pass, const Rows& rows, const Tensor& stream, LayerRun& run);
 /// d [R, d]: gradient of out, becomes the gradient of the gathered input.
-void run_backward(Pass& pass, const Rows& rows, const LayerRun& run, const Tensor& d);
+void layers_backward(Pass& pass, const Rows& rows, const LayerRun& run, const Tensor& d);
 
 /// Adds to the report the forward FLOPs of `layers` layers over rows that each see rows.visible[i] keys.
 void report_run(Pass& pass, const Rows& rows, int64_t layers, bool queries_only);

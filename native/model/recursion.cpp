@@ -13,7 +13,7 @@ Tensor plain_forward(Pass& pass, const Tensor& stream, BodyActivations& kept) {
     recursion.active = kept.all;
     recursion.active.rows.source = nullptr;
     recursion.run = body_run(pass, r, kept.shared);
-    run_forward(pass, recursion.active.rows, x, recursion.run);
+    layers_forward(pass, recursion.active.rows, x, recursion.run);
     x = recursion.run.out;
     kept.recursions.push_back(recursion);
   }
@@ -23,7 +23,7 @@ Tensor plain_forward(Pass& pass, const Tensor& stream, BodyActivations& kept) {
 void plain_backward(Pass& pass, BodyActivations& kept, const Tensor& d) {
   for (size_t r = kept.recursions.size(); r-- > 0;) {
     attach_shared_gradients(kept, kept.recursions[r]);
-    run_backward(pass, kept.recursions[r].active.rows, kept.recursions[r].run, d);
+    layers_backward(pass, kept.recursions[r].active.rows, kept.recursions[r].run, d);
   }
 }
 

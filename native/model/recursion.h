@@ -1,5 +1,5 @@
 // The body of the model: the shared block applied up to N times, with or without a router, forward and backward
-// (mor.md sections 2 to 5). Must not know of embeddings or the head.
+// (docs/model.md sections 2 to 5). Must not know of embeddings or the head.
 #pragma once
 
 #include <vector>

@@ -1,4 +1,4 @@
-// One router: scores of rows, forward and backward; linear or MLP (mor.md sections 3 and 4).
+// One router: scores of rows, forward and backward; linear or MLP (docs/model.md sections 3 and 4).
 // Must not know how scores become a selection.
 #pragma once
 

@@ -1,4 +1,4 @@
-// Token-choice recursion (mor.md section 4; paper section 2.2.2): every token picks its depth once.
+// Token-choice recursion (docs/model.md section 4; paper section 2.2.2): every token picks its depth once.
 // Must not know of expert choice, embeddings or the head.
 #include <algorithm>
 #include <cmath>
@@ -54,12 +54,12 @@ Tensor token_choice_forward(Pass& pass, const Tensor& stream, BodyActivations& k
     recursion.run = body_run(pass, r, kept.shared);
     Rows gathered = active.rows;
     if (r > 1) gathered.source = kept.recursions.back().selection.index;  // x holds the previous recursion's rows
-    run_forward(pass, gathered, x, recursion.run);
+    layers_forward(pass, gathered, x, recursion.run);
 
     // Rows that go no deeper leave the block: all that are left at the last recursion of this pass.
     const bool last = r == pass.recursions();
     recursion.exits = allocate_selection(arena, active);
-    recursion.exits.count = ops.select_between(depth, active.rows.count, active.rows.start, active.rows.sequences, r,
+    recursion.exits.count = ops.select_between(depth, active.rows.count, active.rows.start, active.rows.key_lists, r,
                                                last ? config.num_recursions : r, recursion.exits.index,
                                                recursion.exits.start, recursion.exits.selected);
     int32_t* to = allocate_integers(arena, recursion.exits.count);
@@ -76,7 +76,7 @@ Tensor token_choice_forward(Pass& pass, const Tensor& stream, BodyActivations& k
     x = recursion.run.out;
     if (!last) {
       recursion.selection = allocate_selection(arena, active);
-      recursion.selection.count = ops.select_between(depth, active.rows.count, active.rows.start, active.rows.sequences,
+      recursion.selection.count = ops.select_between(depth, active.rows.count, active.rows.start, active.rows.key_lists,
                                                      r + 1, config.num_recursions, recursion.selection.index,
                                                      recursion.selection.start, recursion.selection.selected);
       active = compact_rows(pass.context, active, recursion.selection,
@@ -109,7 +109,7 @@ void token_choice_backward(Pass& pass, BodyActivations& kept, const Tensor& d) {
     ops.add_rows(d_exit, recursion.exit_to, d_gate);
     if (deeper) ops.add_rows(deeper, recursion.selection.index, d_out);
     attach_shared_gradients(kept, recursion);
-    run_backward(pass, recursion.active.rows, recursion.run, d_out);
+    layers_backward(pass, recursion.active.rows, recursion.run, d_out);
     deeper = d_out;
   }
   if (deeper) ops.add_rows(deeper, nullptr, d);

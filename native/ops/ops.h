@@ -22,7 +22,7 @@ struct ParameterSegment {
   int64_t offset = 0;  ///< elements
   int64_t count = 0;
   float weight_decay = 0;         ///< decoupled, per unit of learning rate
-  float learning_rate_scale = 1;  ///< 10 for auxiliary routers (mor.md section 3)
+  float learning_rate_scale = 1;  ///< 10 for auxiliary routers (docs/model.md section 3)
 };
 
 struct AdamWParams {
@@ -134,7 +134,7 @@ class Ops : public MemoryResource {
                            const Tensor& q /*[R,h,hd] compute =*/, const Tensor& k /*[slots,kv,hd] compute =*/,
                            const Tensor& v /*[slots,kv,hd] compute =*/, const int32_t* slot /*[R]*/) = 0;
 
-  // ---- attention over packed rows (mor.md sections 3 and 5): softmax(q k^T / sqrt(hd)) v, grouped query
+  // ---- attention over packed rows (docs/model.md sections 3 and 5): softmax(q k^T / sqrt(hd)) v, grouped query
   /// Query row i of sequence s sees the first rows.visible[i] keys of s (0 is legal: its output is 0). k, v are
   /// [slots,kv,hd]; query head j uses key head j / (h/kv). lse [R,h] master (log-sum-exp of the scaled scores) may be
   /// empty where no backward follows.
@@ -164,7 +164,8 @@ class Ops : public MemoryResource {
   virtual void gather_rows(const Tensor& x /*[M,d]*/, const int32_t* source /*[R]*/, const Tensor& y /*[R,d] =*/) = 0;
   /// y[source[i]] += x[i]; sources are distinct; null: identity.
   virtual void add_rows(const Tensor& x /*[R,d]*/, const int32_t* source, const Tensor& y /*[M,d] +=*/) = 0;
-  /// stream[to[i]] += gate[i] * x[from[i]] for i < n. `from` null: identity. (mor.md section 3: x_t + g_t f(x)_t)
+  /// stream[to[i]] += gate[i] * x[from[i]] for i < n. `from` null: identity. (docs/model.md section 3: x_t + g_t
+  /// f(x)_t)
   virtual void scatter_gated_forward(const Tensor& x /*[R,d]*/, const int32_t* from /*[n]*/,
                                      const Tensor& gate /*[n] master*/, const int32_t* to /*[n]*/,
                                      const Tensor& stream /*[M,d] compute +=*/) = 0;
@@ -172,7 +173,7 @@ class Ops : public MemoryResource {
   virtual void scatter_gated_backward(const Tensor& d_stream, const int32_t* to, const Tensor& x, const int32_t* from,
                                       const Tensor& gate, const Tensor& d_x, const Tensor& d_gate /*[n] master =*/) = 0;
 
-  // ---- router_scores: scores[i] = x[source[i]] weight^T for few outputs n (mor.md sections 3 and 4)
+  // ---- router_scores: scores[i] = x[source[i]] weight^T for few outputs n (docs/model.md sections 3 and 4)
   virtual void router_scores_forward(const Tensor& x /*[M,d]*/, const int32_t* source /*[R]; null: identity*/,
                                      const Tensor& weight /*[n,d] compute*/,
                                      const Tensor& scores /*[R,n] master =*/) = 0;
@@ -211,7 +212,7 @@ class Ops : public MemoryResource {
   /// sum[0] = values[0] + ... + values[n-1]
   virtual void sum_integers(const int32_t* values, int32_t n, int64_t* sum /*[1]*/) = 0;
 
-  // ---- expert_choice_loss (mor.md section 3): BCEWithLogits against the selection, and z-loss
+  // ---- expert_choice_loss (docs/model.md section 3): BCEWithLogits against the selection, and z-loss
   /// sums[0] += sum of BCE(scores[i], selected[i]), sums[1] += sum of scores[i]^2,
   /// sums[2] += number of rows where (scores[i] >= threshold) == selected[i].
   /// d_scores[i] += bce_scale * (sigmoid(s) - selected) + z_scale * 2 s, unless d_scores is empty.
@@ -219,7 +220,7 @@ class Ops : public MemoryResource {
                                   double bce_scale, double z_scale, const Tensor& sums /*[3] master +=*/,
                                   const Tensor& d_scores /*[P] master +=*/) = 0;
 
-  // ---- token_choice (mor.md section 4)
+  // ---- token_choice (docs/model.md section 4)
   /// probabilities = alpha * activation(logits) (softmax or sigmoid); depth[i] = 1 + argmax_j(p_ij + bias_j), ties to
   /// the smaller; gate[i] = p[i, depth-1]; load[j] += rows whose depth is j+1; mean_p[j] += sum_i p_ij; z_sum[0] +=
   /// sum_i logsumexp(logits_i)^2.

@@ -8,14 +8,14 @@ namespace mor {
 
 /// All pointers are device memory and owned by somebody else. Rows of one sequence stand together, in rising position
 /// order. A "sequence" is whatever shares one list of keys: a training sequence at one depth, or, in serving, one
-/// (request, recursion) pair, so that one batch may hold many requests at many depths (mor.md section 5).
+/// (request, recursion) pair, so that one batch may hold many requests at many depths (docs/model.md section 5).
 struct Rows {
   int32_t count = 0;      ///< packed rows
-  int32_t sequences = 0;  ///< key lists
+  int32_t key_lists = 0;  ///< lists of keys: what the order below calls a sequence
   int32_t max_rows = 0;   ///< most rows of one sequence
   int32_t max_keys = 0;   ///< most keys of one sequence (of those that any row here sees)
 
-  const int32_t* start = nullptr;     ///< [sequences + 1] rows of sequence s are start[s] .. start[s+1]
+  const int32_t* start = nullptr;     ///< [key_lists + 1] rows of sequence s are start[s] .. start[s+1]
   const int32_t* source = nullptr;    ///< [count] row of the stream they are read from; null: row i is row i
   const int32_t* position = nullptr;  ///< [count] position in the original sequence; rotary angles come from it
   const int32_t* visible =
@@ -24,8 +24,8 @@ struct Rows {
 
   // Keys of sequence s, in position order, j = 0, 1, …: slot key_start[s] + j where they lie in one run
   // (block_size == 0), else slot block_table[s * blocks_per_sequence + j / block_size] * block_size + j % block_size.
-  const int32_t* key_start = nullptr;    ///< [sequences]
-  const int32_t* block_table = nullptr;  ///< [sequences, blocks_per_sequence]
+  const int32_t* key_start = nullptr;    ///< [key_lists]
+  const int32_t* block_table = nullptr;  ///< [key_lists, blocks_per_sequence]
   int32_t block_size = 0;
   int32_t blocks_per_sequence = 0;
 

@@ -4,7 +4,7 @@
 #include <chrono>
 #include <cmath>
 
-#include "ops/adamw.h"
+#include "ops/adamw_step.h"
 
 namespace mor {
 
@@ -270,7 +270,7 @@ StepResult Trainer::evaluate(const int32_t* tokens, int32_t sequences, int32_t l
   return result;
 }
 
-/// b_j += u sign(mean load - load_j), u = 0.001 (mor.md section 4).
+/// b_j += u sign(mean load - load_j), u = 0.001 (docs/model.md section 4).
 void Trainer::update_balancing_bias(const std::vector<double>& load) {
   std::vector<double> bias = read_master(model_.ops(), model_.balancing_bias());
   double mean = 0;

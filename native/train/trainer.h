@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "model/mor.h"
+#include "model/model_passes.h"
 #include "train/schedule.h"
 
 namespace mor {

@@ -7,7 +7,7 @@ namespace mor::test {
 namespace {
 
 /// Counts the multiplications of every linear product.
-class CountingOps : public RefOps<float> {
+class MultiplicationCounter : public RefOps<float> {
  public:
   void linear_forward(const Tensor& x, const Tensor& weight, const Tensor& residual, const Tensor& y) override {
     multiplications += x.rows() * weight.count();
@@ -41,8 +41,8 @@ TEST_P(ComputeCase, FollowsTheDepths) {
   for (const int32_t limit : {1, 2, 3}) {
     for (const int32_t chunk : {2, 256}) {
       SCOPED_TRACE(concat("at most ", limit, " recursions, chunks of ", chunk));
-      auto counting = std::make_unique<CountingOps>();
-      CountingOps& ops = *counting;
+      auto counting = std::make_unique<MultiplicationCounter>();
+      MultiplicationCounter& ops = *counting;
       Model model(c, std::move(counting));
       model.init(2);
       EngineOptions options;

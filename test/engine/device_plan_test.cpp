@@ -68,7 +68,7 @@ TEST_F(DevicePlanTest, IsFilledUpWithRowsThatNoTokenHas) {
   const DevicePlan d = upload(block_plan(), true);
   EXPECT_TRUE(d.extent.recorded);
   EXPECT_EQ(d.rows.count, 8);
-  EXPECT_EQ(d.rows.sequences, 8);
+  EXPECT_EQ(d.rows.key_lists, 8);
   EXPECT_EQ(d.rows.max_keys, 256);
   EXPECT_EQ(d.rows.blocks_per_sequence, 64);
   EXPECT_EQ(read(d.slot, 8), (Integers{31, 30, 12, 11, 10, 60, 61, 62}));

@@ -93,7 +93,7 @@ TEST_P(ExactnessCase, AnyMixGivesEachWhatItGetsAlone) {
         ASSERT_LT(step, 10000u);
         for (; i < all.size() && i * setting.apart <= step; ++i) engine.submit(i, all[i].prompt, all[i].params);
         if (results[all.size() - 1].tokens.size() > 3) engine.abort(all.size() - 1);
-        std::vector<EngineEvent> events;
+        std::vector<RequestEvent> events;
         engine.step(events);
         collect(events, results);
       }
@@ -183,7 +183,7 @@ TEST_P(ExactnessCase, PrefixHitsChangeNothing) {
           }
           for (size_t j = 0; j < i; j += 3)
             if (step >= 2 * j + 4) engine.abort(twins + j);
-          std::vector<EngineEvent> events;
+          std::vector<RequestEvent> events;
           engine.step(events);
           collect(events, results);
         }

@@ -1,7 +1,8 @@
 // GhostDevice: a device that computes nothing. It remembers which key lies at every cache slot, and checks that each
-// row of a plan sees exactly the keys that mor.md section 5 says. A key is known by all tokens up to its own and by the
-// request's routing, as real keys are. What routers "find" is a hash of that and the recursion, what sampling finds one
-// of the request's seed, so both are the same however requests are scheduled. Must not know how the scheduler works.
+// row of a plan sees exactly the keys that docs/model.md section 5 says. A key is known by all tokens up to its own and
+// by the request's routing, as real keys are. What routers "find" is a hash of that and the recursion, what sampling
+// finds one of the request's seed, so both are the same however requests are scheduled. Must not know how the scheduler
+// works.
 #pragma once
 
 #include <gtest/gtest.h>

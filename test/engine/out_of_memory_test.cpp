@@ -95,7 +95,7 @@ class Traffic {
   }
 
   void go() {
-    std::vector<EngineEvent> events;
+    std::vector<RequestEvent> events;
     for (size_t step = 0; step < 12 || scheduler_.unfinished(); ++step) {
       ASSERT_LT(step, 1000u) << "it does not come to an end";
       if (step % 2 == 0 && step / 2 < requests_.size()) submit(step / 2);
@@ -115,7 +115,7 @@ class Traffic {
     if (!survives([&] { scheduler_.submit(std::move(copy)); })) refused_.insert(i);
   }
   /// As Engine::step does it.
-  void step_once(std::vector<EngineEvent>& events) {
+  void step_once(std::vector<RequestEvent>& events) {
     const bool stages = survives([&] {
       scheduler_.begin_step(events);
       run(scheduler_.plan_entry(), &GhostDevice::run_entry, [&](const auto& o) { scheduler_.commit_entry(o); });
@@ -134,13 +134,13 @@ class Traffic {
     scheduler_.prepare();
     commit(outcome);
   }
-  void check(const std::vector<EngineEvent>& events) {
+  void check(const std::vector<RequestEvent>& events) {
     std::map<uint64_t, int32_t> tokens;
     std::set<uint64_t> ended;
-    for (const EngineEvent& event : events) {
+    for (const RequestEvent& event : events) {
       ASSERT_EQ(ended.count(event.request), 0u);
       const Request& request = requests_[event.request];
-      if (event.kind == EngineEvent::Kind::token) {
+      if (event.kind == RequestEvent::Kind::token) {
         EXPECT_EQ(event.token, device_.token(request, tokens[event.request]++));
         continue;
       }
@@ -174,7 +174,7 @@ class Traffic {
       r.max_recursions = 2;
       scheduler_.submit(r);
     }
-    std::vector<EngineEvent> later;
+    std::vector<RequestEvent> later;
     for (int step = 0; scheduler_.unfinished(); ++step) {
       ASSERT_LT(step, 1000);
       step_once(later);

@@ -110,7 +110,7 @@ TEST_F(Requests, AbortTakesEffectWithinAStepAtAnyMoment) {
     const Wanted w = greedy(9, 20);
     engine.submit(7, w.prompt, w.params);
     engine.submit(8, w.prompt, w.params);
-    std::vector<EngineEvent> events;
+    std::vector<RequestEvent> events;
     for (int32_t i = 0; i < before; ++i) engine.step(events);
     engine.abort(7);
     engine.abort(1234);
@@ -118,7 +118,7 @@ TEST_F(Requests, AbortTakesEffectWithinAStepAtAnyMoment) {
     engine.step(events);
     ASSERT_FALSE(events.empty());
     EXPECT_EQ(events[0].request, 7u);
-    EXPECT_EQ(events[0].kind, EngineEvent::Kind::finish);
+    EXPECT_EQ(events[0].kind, RequestEvent::Kind::finish);
     EXPECT_EQ(events[0].reason, FinishReason::abort);
     while (engine.step(events)) engine.abort(7);
     for (size_t i = 1; i < events.size(); ++i) EXPECT_EQ(events[i].request, 8u);
@@ -150,7 +150,7 @@ TEST_F(Requests, CountsWhatItDoes) {
   Wanted w = greedy(6, 10);
   w.params.router_threshold = 1;  // every token runs one recursion of three
   engine.submit(0, w.prompt, w.params);
-  std::vector<EngineEvent> events;
+  std::vector<RequestEvent> events;
   EXPECT_EQ(engine.stats().waiting, 1);
   const int64_t total = engine.stats().kv_blocks_total;
   EXPECT_GT(total, 0);
@@ -236,7 +236,7 @@ TEST_F(Requests, RefusesBadInputAndGoesOn) {
   }
   EXPECT_EQ(code_of(greedy(3, 5)), "accepted");
   EXPECT_EQ(code_of(greedy(3, 5)), "INVALID_ARGUMENT") << "the id is in use";
-  std::vector<EngineEvent> events;
+  std::vector<RequestEvent> events;
   while (engine.step(events)) {
   }
   ASSERT_EQ(events.size(), 6u);

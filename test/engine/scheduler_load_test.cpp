@@ -58,7 +58,7 @@ SteadyLoad decode_at_steady_load(int32_t recursions, double block_cost, double b
     preparing += spent - before;
   };
   StageOutcome outcome;
-  std::vector<EngineEvent> events;
+  std::vector<RequestEvent> events;
   constexpr int kStart = 100, kSteps = 500;
   for (int step = 0; step < kStart + kSteps; ++step) {
     const double counts = step >= kStart ? 1 : 0;
@@ -103,7 +103,7 @@ SteadyLoad decode_at_steady_load(int32_t recursions, double block_cost, double b
   return {ideal / (cost / tokens), passes / boundaries, microseconds[kSteps / 2], prepared[kSteps / 2]};
 }
 
-/// Shapes of mor.md section 1: layers of the block, and the head in units of a layer.
+/// Shapes of docs/model.md section 1: layers of the block, and the head in units of a layer.
 TEST(Scheduler, KeepsTheDepthSavingInABatchOfEqualSize) {
   struct Shape {
     int32_t recursions;

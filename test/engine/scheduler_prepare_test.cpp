@@ -63,7 +63,7 @@ TEST(Scheduler, PreparesWhatDoesNotDependOnTheOutcome) {
   c.max_sequences = 2;
   Scheduler scheduler(c);
   GhostDevice device(c, 1);
-  std::vector<EngineEvent> events;
+  std::vector<RequestEvent> events;
   for (uint64_t id = 0; id < 2; ++id) {
     Request r;
     r.id = id;

@@ -27,8 +27,8 @@ TEST_P(SchedulerCase, HighPriorityIsServedAsIfAlone) {
         simulation.step();
         size_t ended = 0;
         for (const Request& r : high) {
-          const std::vector<EngineEvent>& events = simulation.events[r.id];
-          ended += !events.empty() && events.back().kind == EngineEvent::Kind::finish;
+          const std::vector<RequestEvent>& events = simulation.events[r.id];
+          ended += !events.empty() && events.back().kind == RequestEvent::Kind::finish;
         }
         if (ended == high.size() || step > 10000) return step;
       }

@@ -59,7 +59,7 @@ struct Recorded {
 struct Simulation {
   Scheduler scheduler;
   GhostDevice device;
-  std::map<uint64_t, std::vector<EngineEvent>> events;
+  std::map<uint64_t, std::vector<RequestEvent>> events;
   bool prepares;                            ///< while the device works
   std::vector<Recorded>* record = nullptr;  ///< of every plan
 
@@ -67,7 +67,7 @@ struct Simulation {
       : scheduler(config), device(config, seed), prepares(prepare) {}
 
   void step() {
-    std::vector<EngineEvent> found;
+    std::vector<RequestEvent> found;
     scheduler.begin_step(found);
     const auto run = [&](const StagePlan* plan, StageOutcome (GhostDevice::*stage)(const StagePlan&),
                          const auto& commit) {
@@ -81,22 +81,22 @@ struct Simulation {
     run(scheduler.plan_block(), &GhostDevice::run_block, [&](const auto& outcome) { scheduler.commit_block(outcome); });
     run(scheduler.plan_exit(), &GhostDevice::run_exit,
         [&](const auto& outcome) { scheduler.commit_exit(outcome, found); });
-    for (EngineEvent& event : found) events[event.request].push_back(event);
+    for (RequestEvent& event : found) events[event.request].push_back(event);
   }
 
   /// A request's events are a function of the request alone.
   void check(const Request& request, bool aborted) {
     SCOPED_TRACE(concat("request ", request.id));
-    const std::vector<EngineEvent>& all = events[request.id];
+    const std::vector<RequestEvent>& all = events[request.id];
     ASSERT_FALSE(all.empty());
     const int32_t tokens = static_cast<int32_t>(all.size()) - 1;
     for (int32_t i = 0; i < tokens; ++i) {
-      const EngineEvent& event = all[static_cast<size_t>(i)];
-      ASSERT_EQ(event.kind, EngineEvent::Kind::token);
+      const RequestEvent& event = all[static_cast<size_t>(i)];
+      ASSERT_EQ(event.kind, RequestEvent::Kind::token);
       EXPECT_EQ(event.token, device.token(request, i));
       EXPECT_EQ(event.depth, device.depth(request, static_cast<int32_t>(request.prompt.size()) - 1 + i));
     }
-    ASSERT_EQ(all.back().kind, EngineEvent::Kind::finish);
+    ASSERT_EQ(all.back().kind, RequestEvent::Kind::finish);
     if (all.back().reason == FinishReason::abort) {
       EXPECT_TRUE(aborted);
     } else {

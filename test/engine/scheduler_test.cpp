@@ -30,7 +30,7 @@ TEST_P(SchedulerCase, RandomTrafficInATightAndInARoomyCache) {
       std::set<uint64_t> ending;
       if (!requests.empty() && random() % 10 == 0) {
         const uint64_t id = random() % requests.size();
-        if (simulation.events[id].empty() || simulation.events[id].back().kind == EngineEvent::Kind::token)
+        if (simulation.events[id].empty() || simulation.events[id].back().kind == RequestEvent::Kind::token)
           ending.insert(id);
         aborted.insert(id);
         simulation.scheduler.abort(id);
@@ -38,7 +38,7 @@ TEST_P(SchedulerCase, RandomTrafficInATightAndInARoomyCache) {
       simulation.step();
       for (const uint64_t id : ending) {
         ASSERT_FALSE(simulation.events[id].empty()) << "an abort takes effect in the next step";
-        EXPECT_EQ(simulation.events[id].back().kind, EngineEvent::Kind::finish);
+        EXPECT_EQ(simulation.events[id].back().kind, RequestEvent::Kind::finish);
         EXPECT_EQ(simulation.events[id].back().reason, FinishReason::abort);
       }
       if (HasFailure()) return;
@@ -78,7 +78,7 @@ TEST_P(SchedulerCase, NobodyWaitsForLong) {
     simulation.step();
     for (const auto& [id, events] : simulation.events) {
       if (events.size() == before[id]) {
-        if (events.back().kind == EngineEvent::Kind::token) {
+        if (events.back().kind == RequestEvent::Kind::token) {
           EXPECT_LE(step - last_heard[id], passes + prompt);
         }
         continue;
@@ -117,7 +117,7 @@ TEST(Scheduler, WhoIsAdmittedIsNotThrownOutSoon) {
       for (const auto& [s, generated] : admitted) known[s->request.id] = s;
       simulation.step();
       for (const auto& [id, s] : known)
-        if (simulation.events[id].size() > 0 && simulation.events[id].back().kind == EngineEvent::Kind::finish)
+        if (simulation.events[id].size() > 0 && simulation.events[id].back().kind == RequestEvent::Kind::finish)
           admitted.erase(s);
       for (auto next = admitted.begin(); next != admitted.end();) {
         const auto [s, generated] = *next++;
@@ -128,8 +128,8 @@ TEST(Scheduler, WhoIsAdmittedIsNotThrownOutSoon) {
       }
       for (const Recorded& plan : plans)
         for (size_t g = 0; g < plan.requests.size(); ++g) {
-          const std::vector<EngineEvent>& events = simulation.events[plan.requests[g]];
-          if (!events.empty() && events.back().kind == EngineEvent::Kind::finish) continue;
+          const std::vector<RequestEvent>& events = simulation.events[plan.requests[g]];
+          if (!events.empty() && events.back().kind == RequestEvent::Kind::finish) continue;
           const Sequence* s = plan.plan.groups[g];
           if (s->phase != Phase::waiting) admitted.emplace(s, s->generated());
         }
@@ -153,7 +153,7 @@ TEST_P(SchedulerCase, PreemptionKeepsTheOrderOfArrival) {
       ASSERT_LT(step, 20000);
       simulation.step();
       for (const auto& [id, events] : simulation.events)
-        if (events.back().kind == EngineEvent::Kind::finish && ended.insert(id).second) {
+        if (events.back().kind == RequestEvent::Kind::finish && ended.insert(id).second) {
           const auto before = std::distance(ended.begin(), ended.find(id));
           EXPECT_LT(static_cast<int64_t>(id) - before, c.max_sequences) << "request " << id;
         }
@@ -189,7 +189,7 @@ TEST(Scheduler, RefusesWhatCouldNeverRun) {
 }
 
 /// A sequence alone takes (N + 1) / 2N of the vanilla memory of the block's layers where depths are spread evenly, and
-/// at most a block more at every recursion (mor.md section 5).
+/// at most a block more at every recursion (docs/model.md section 5).
 TEST(Scheduler, KeysTakeTheShareOfTheDepths) {
   for (const int32_t recursions : {2, 3, 4}) {
     SchedulerConfig c = small_config(DepthSource::chosen_at_entry, KeyPolicy::recursion_wise, 4000);
@@ -203,7 +203,7 @@ TEST(Scheduler, KeysTakeTheShareOfTheDepths) {
     r.max_recursions = recursions;
     scheduler.submit(r);
     StageOutcome outcome;
-    std::vector<EngineEvent> events;
+    std::vector<RequestEvent> events;
     int64_t looked = 0;
     while (scheduler.unfinished()) {
       if (const StagePlan* plan = scheduler.plan_entry()) {

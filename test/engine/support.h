@@ -33,11 +33,11 @@ inline void set_router(ModelConfig& config, RouterType type) {
   config.router.activation = type == RouterType::token_choice ? Activation::softmax : Activation::sigmoid;
 }
 
-inline void collect(const std::vector<EngineEvent>& events, std::map<uint64_t, Generated>& results) {
-  for (const EngineEvent& event : events) {
+inline void collect(const std::vector<RequestEvent>& events, std::map<uint64_t, Generated>& results) {
+  for (const RequestEvent& event : events) {
     Generated& g = results[event.request];
     ASSERT_FALSE(g.finished) << "an event of request " << event.request << " after its end";
-    if (event.kind == EngineEvent::Kind::finish) {
+    if (event.kind == RequestEvent::Kind::finish) {
       g.finished = true;
       g.reason = event.reason;
       g.message = event.message;
@@ -58,7 +58,7 @@ inline std::map<uint64_t, Generated> run_engine(Engine& engine, const std::vecto
   for (size_t step = 0; unfinished || submitted < wanted.size(); ++step) {
     for (; submitted < wanted.size() && submitted * apart <= step; ++submitted)
       engine.submit(submitted, wanted[submitted].prompt, wanted[submitted].params);
-    std::vector<EngineEvent> events;
+    std::vector<RequestEvent> events;
     unfinished = engine.step(events);
     collect(events, results);
     if (step > 100000) {

@@ -10,7 +10,7 @@ export function nativeError(code: string, message: string): Error {
   return Object.assign(new Error(message), { code })
 }
 
-/** The tensors of mor.md section 9 for linear routers, tied embedding. */
+/** The tensors of docs/model.md section 9 for linear routers, tied embedding. */
 export function tensorTable(config: NativeConfig): Tensor[] {
   const { hiddenSize: d, intermediateSize: f, headDim, numRecursions, router } = config
   const [query, keyValue] = [config.numAttentionHeads * headDim, config.numKeyValueHeads * headDim]

@@ -1,4 +1,4 @@
-// The layer map against the examples of mor.md section 2.
+// The layer map against the examples of docs/model.md section 2.
 import { expect, it } from 'vitest'
 import { resolveConfig, type Sharing } from '../../lib/config.js'
 import { layerMap, uniqueLayers } from '../../lib/layer_map.js'

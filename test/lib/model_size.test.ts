@@ -1,4 +1,4 @@
-// KV bytes and FLOPs per token against the ratios of mor.md section 5 and counts worked out by hand.
+// KV bytes and FLOPs per token against the ratios of docs/model.md section 5 and counts worked out by hand.
 import { describe, expect, it } from 'vitest'
 import { resolveConfig } from '../../lib/config.js'
 import { flopsPerToken, kvBytesPerToken, parameterCount } from '../../lib/model_size.js'
@@ -86,7 +86,7 @@ describe('flopsPerToken', () => {
 
 describe('parameterCount of routers', () => {
   const routers = (router: object) => parameterCount(resolveConfig({ ...presets['360M-mor-3'], router })).routers
-  it('follows the shapes of mor.md section 9', () => {
+  it('follows the shapes of docs/model.md section 9', () => {
     const d = 960
     expect(routers({ type: 'expert_choice' })).toBe(3 * d)
     expect(routers({ type: 'expert_choice', auxiliary_router: true })).toBe(6 * d)

@@ -1,4 +1,4 @@
-// The presets and the counting functions against every figure of mor.md section 1.
+// The presets and the counting functions against every figure of docs/model.md section 1.
 // Must not compute the expected figures: they are the specification's.
 import { describe, expect, it } from 'vitest'
 import { modelKind, resolveConfig } from '../../lib/config.js'

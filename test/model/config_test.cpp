@@ -1,4 +1,4 @@
-// ModelConfig: layer maps and parameter counts of mor.md's tables, and every rule's message.
+// ModelConfig: layer maps and parameter counts of the tables of docs/model.md, and every rule's message.
 // Must not know of devices.
 #include "model/config.h"
 

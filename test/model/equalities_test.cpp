@@ -65,7 +65,7 @@ std::vector<double> block(const Model& model, Arena& arena, const ActiveRows& al
   SharedKeys none;
   LayerRun run = body_run(pass, 1, none);
   Rows rows = all.rows;
-  run_forward(pass, rows, x, run);
+  layers_forward(pass, rows, x, run);
   return read_master(model.ops(), run.out);
 }
 

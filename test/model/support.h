@@ -6,7 +6,7 @@
 
 #include <random>
 
-#include "model/mor.h"
+#include "model/model_passes.h"
 #include "ops/ref/ref_ops.h"
 #include "test/fixtures/fixture.h"
 

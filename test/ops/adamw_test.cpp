@@ -1,9 +1,10 @@
 // global_norm and adamw: known steps, every device against the reference over several steps, and what must not change.
 // Must not know of devices by name.
-#include "ops/adamw.h"
+#include "ops/checks/adamw.h"
 
 #include <limits>
 
+#include "ops/adamw_step.h"
 #include "test/ops/perturb.h"
 
 namespace mor::test {

@@ -1,6 +1,6 @@
 // attention: the reference by the complex step, every device by the reference, and the promises of ops.h (a row alone =
 // in a batch, one run = blocks, any team). Must not know of devices by name.
-#include "ops/attention.h"
+#include "ops/checks/attention.h"
 
 #include <limits>
 
@@ -42,8 +42,8 @@ class DeviceRows {
   DeviceRows(Ops& ops, const Geometry& g)
       : start_(ops, g.start), visible_(ops, g.visible), key_start_(ops, g.key_start), table_(ops, g.block_table) {
     rows_.count = static_cast<int32_t>(g.rows());
-    rows_.sequences = static_cast<int32_t>(g.start.size()) - 1;
-    for (int32_t s = 0; s < rows_.sequences; ++s)
+    rows_.key_lists = static_cast<int32_t>(g.start.size()) - 1;
+    for (int32_t s = 0; s < rows_.key_lists; ++s)
       rows_.max_rows = std::max(rows_.max_rows, g.start[s + 1] - g.start[s]);
     for (int32_t v : g.visible) rows_.max_keys = std::max(rows_.max_keys, v);
     rows_.start = start_.data();

@@ -1,5 +1,5 @@
 // cross_entropy: the reference by the complex step, every device by the reference. Must not know of devices by name.
-#include "ops/cross_entropy.h"
+#include "ops/checks/cross_entropy.h"
 
 #include "test/ops/harness.h"
 

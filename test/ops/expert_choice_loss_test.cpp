@@ -1,6 +1,6 @@
 // expert_choice_loss: the reference by the complex step, every device by the reference. Must not know of devices by
 // name.
-#include "ops/expert_choice_loss.h"
+#include "ops/checks/expert_choice_loss.h"
 
 #include "test/ops/bytes.h"
 #include "test/ops/perturb.h"

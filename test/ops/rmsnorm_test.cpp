@@ -1,5 +1,5 @@
 // rmsnorm: the reference by the complex step, every device by the reference. Must not know of devices by name.
-#include "ops/rmsnorm.h"
+#include "ops/checks/rmsnorm.h"
 
 #include "test/ops/harness.h"
 

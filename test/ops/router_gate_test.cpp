@@ -1,5 +1,5 @@
 // router_gate: the reference by the complex step, every device by the reference. Must not know of devices by name.
-#include "ops/router_gate.h"
+#include "ops/checks/router_gate.h"
 
 #include "test/ops/perturb.h"
 

@@ -1,5 +1,5 @@
 // router_scores: the reference by the complex step, every device by the reference. Must not know of devices by name.
-#include "ops/router_scores.h"
+#include "ops/checks/router_scores.h"
 
 #include "test/ops/perturb.h"
 

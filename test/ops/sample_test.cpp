@@ -1,6 +1,6 @@
 // sample: greedy, filters and errors by known cases, draws by a chi-square test and by the reference. Must not know of
 // devices by name.
-#include "ops/sample.h"
+#include "ops/checks/sample.h"
 
 #include <limits>
 

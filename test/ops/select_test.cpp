@@ -1,6 +1,6 @@
 // select: known selections, and every device against the reference on random ones, with ties and NaN. Must not know of
 // devices by name.
-#include "ops/select.h"
+#include "ops/checks/select.h"
 
 #include <limits>
 #include <numeric>

@@ -1,5 +1,5 @@
 // token_choice: the reference by the complex step, every device by the reference. Must not know of devices by name.
-#include "ops/token_choice.h"
+#include "ops/checks/token_choice.h"
 
 #include "test/ops/perturb.h"
 

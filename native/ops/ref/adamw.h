@@ -3,7 +3,8 @@
 
 #include <limits>
 
-#include "ops/adamw.h"
+#include "ops/adamw_step.h"
+#include "ops/checks/adamw.h"
 #include "ops/ref/view.h"
 
 namespace mor::ref {

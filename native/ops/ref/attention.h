@@ -32,7 +32,7 @@ void attention_forward(const Tensor& q, const Tensor& k, const Tensor& v, const 
                        const Tensor& lse) {
   const View<T> q_(q), k_(k), v_(v), out_(out);
   const int64_t heads = q.shape[1], head_dim = q.shape[2], group = heads / k.shape[1];
-  for (int64_t s = 0; s < rows.sequences; ++s)
+  for (int64_t s = 0; s < rows.key_lists; ++s)
     for (int64_t i = rows.start[s]; i < rows.start[s + 1]; ++i)
       for (int64_t a = 0; a < heads; ++a) {
         const int64_t at = a * head_dim, key_at = a / group * head_dim, visible = rows.visible[i];
@@ -61,7 +61,7 @@ void attention_backward(const Tensor& d_out, const Tensor& q, const Tensor& k, c
   const View<T> dout(d_out), q_(q), k_(k), v_(v), out_(out), lse_(lse), dq(d_q), dk(d_k), dv(d_v);
   const int64_t heads = q.shape[1], head_dim = q.shape[2], group = heads / k.shape[1];
   const T scale = T(1 / std::sqrt(static_cast<double>(head_dim)));
-  for (int64_t s = 0; s < rows.sequences; ++s)
+  for (int64_t s = 0; s < rows.key_lists; ++s)
     for (int64_t i = rows.start[s]; i < rows.start[s + 1]; ++i)
       for (int64_t a = 0; a < heads; ++a) {
         const int64_t at = a * head_dim, key_at = a / group * head_dim;

@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "ops/cross_entropy.h"
+#include "ops/checks/cross_entropy.h"
 #include "ops/ref/view.h"
 
 namespace mor::ref {

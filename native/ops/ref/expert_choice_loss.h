@@ -1,7 +1,7 @@
 // expert_choice_loss: specification. Must not be fast.
 #pragma once
 
-#include "ops/expert_choice_loss.h"
+#include "ops/checks/expert_choice_loss.h"
 #include "ops/ref/view.h"
 
 namespace mor::ref {

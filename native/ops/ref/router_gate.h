@@ -1,8 +1,8 @@
 // router_gate: specification. Must not be fast.
 #pragma once
 
+#include "ops/checks/router_gate.h"
 #include "ops/ref/view.h"
-#include "ops/router_gate.h"
 
 namespace mor::ref {
 

@@ -1,8 +1,8 @@
 // router_scores: specification. Must not be fast.
 #pragma once
 
+#include "ops/checks/router_scores.h"
 #include "ops/ref/view.h"
-#include "ops/router_scores.h"
 
 namespace mor::ref {
 

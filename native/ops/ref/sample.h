@@ -5,8 +5,8 @@
 #include <vector>
 
 #include "core/rng.h"
+#include "ops/checks/sample.h"
 #include "ops/ref/view.h"
-#include "ops/sample.h"
 
 namespace mor::ref {
 

@@ -6,8 +6,8 @@
 #include <limits>
 #include <vector>
 
+#include "ops/checks/select.h"
 #include "ops/ref/view.h"
-#include "ops/select.h"
 
 namespace mor::ref {
 

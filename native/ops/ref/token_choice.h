@@ -3,8 +3,8 @@
 
 #include <vector>
 
+#include "ops/checks/token_choice.h"
 #include "ops/ref/view.h"
-#include "ops/token_choice.h"
 
 namespace mor::ref {
 

@@ -30,7 +30,7 @@ struct Batch {
       rows.max_keys = std::max(rows.max_keys, s.first_visible + s.rows - 1);
     }
     rows.count = static_cast<int32_t>(visible.size());
-    rows.sequences = static_cast<int32_t>(sequences.size());
+    rows.key_lists = static_cast<int32_t>(sequences.size());
   }
   int64_t query_columns() const { return heads * head_dim; }
   int64_t key_columns() const { return key_heads * head_dim; }

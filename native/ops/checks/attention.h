@@ -1,8 +1,8 @@
 // attention: the shapes it accepts, for every device. Must not know how it is computed.
 #pragma once
 
+#include "ops/checks/shapes.h"
 #include "ops/rows.h"
-#include "ops/shapes.h"
 
 namespace mor {
 

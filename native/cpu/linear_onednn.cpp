@@ -1,5 +1,5 @@
-// LinearCache: oneDNN matmul primitives, the least recently used forgotten first. Must not know of tensors or ops.
-#include "cpu/linear_cache.h"
+// OnednnMatmul: oneDNN matmul primitives, the least recently used forgotten first. Must not know of tensors or ops.
+#include "cpu/linear_onednn.h"
 
 #include <omp.h>
 
@@ -80,7 +80,7 @@ Entry make_entry(const Product& p, const dnnl::engine& engine) {
 }  // namespace
 
 /// One slice's primitives; of each cache one product runs at a time.
-class LinearCache::Slice {
+class OnednnMatmul::Slice {
  public:
   void multiply(const Product& product, const void* a, const void* b, const void* addend, void* c) {
     try {
@@ -133,11 +133,11 @@ class LinearCache::Slice {
   }
 };
 
-LinearCache::LinearCache() = default;
-LinearCache::~LinearCache() = default;
+OnednnMatmul::OnednnMatmul() = default;
+OnednnMatmul::~OnednnMatmul() = default;
 
-void LinearCache::multiply(const Product& product, const void* a, const void* b, const void* addend, void* c,
-                           int threads) {
+void OnednnMatmul::multiply(const Product& product, const void* a, const void* b, const void* addend, void* c,
+                            int threads) {
   constexpr int64_t kWidth = 32;  // a slice ends at a multiple of it, so that at most one has a ragged edge
   const bool by_columns = product.n >= product.m;
   const int64_t strips = ((by_columns ? product.n : product.m) + kWidth - 1) / kWidth;

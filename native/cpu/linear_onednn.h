@@ -1,4 +1,4 @@
-// LinearCache: matrix products by oneDNN, their primitives kept by shape. Must not know of tensors or ops.
+// OnednnMatmul: matrix products by oneDNN, their primitives kept by shape. Must not know of tensors or ops.
 #pragma once
 
 #include <cstdint>
@@ -26,10 +26,10 @@ struct Product {
   bool operator==(const Product&) const = default;
 };
 
-class LinearCache {
+class OnednnMatmul {
  public:
-  LinearCache();
-  ~LinearCache();
+  OnednnMatmul();
+  ~OnednnMatmul();
 
   /// Runs the product in slices of its output, as many as `threads`, each slice by oneDNN on the one thread that has
   /// it. addend: null unless it is a matrix.

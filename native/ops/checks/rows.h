@@ -1,7 +1,7 @@
 // gather_rows, add_rows, scatter_gated: the shapes they accept, for every device. Must not know how they are computed.
 #pragma once
 
-#include "ops/shapes.h"
+#include "ops/checks/shapes.h"
 
 namespace mor {
 

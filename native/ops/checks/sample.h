@@ -3,8 +3,8 @@
 
 #include <cmath>
 
+#include "ops/checks/shapes.h"
 #include "ops/ops.h"
-#include "ops/shapes.h"
 
 namespace mor {
 

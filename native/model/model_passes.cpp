@@ -1,6 +1,6 @@
 // The whole model: embedding, layers before the body, body, layers after it, head. Must not know of optimisers or
 // requests.
-#include "model/mor.h"
+#include "model/model_passes.h"
 
 #include <cstring>
 
@@ -35,7 +35,7 @@ void forward(Pass& pass, const Batch& batch, ModelActivations& kept) {
   kept.after = layers_run(config, config.num_hidden_layers - config.layers_after(), config.layers_after());
   const auto through = [&](LayerRun& run) {
     if (run.unique.empty()) return;
-    run_forward(pass, rows, x, run);
+    layers_forward(pass, rows, x, run);
     x = run.out;
   };
   through(kept.before);
@@ -46,9 +46,9 @@ void forward(Pass& pass, const Batch& batch, ModelActivations& kept) {
 
 void backward(Pass& pass, const Batch& batch, ModelActivations& kept, const Tensor& d) {
   const Rows& rows = kept.all.rows;
-  run_backward(pass, rows, kept.after, d);
+  layers_backward(pass, rows, kept.after, d);
   if (pass.model.config().body_recursions() > 0) body_backward(pass, kept.body, d);
-  run_backward(pass, rows, kept.before, d);
+  layers_backward(pass, rows, kept.before, d);
   pass.ops().embedding_backward(batch.tokens, d, pass.gradients->embed_tokens);
 }
 

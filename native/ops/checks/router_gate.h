@@ -1,8 +1,8 @@
 // router_gate: the shapes and activations it accepts, for every device. Must not know how it is computed.
 #pragma once
 
+#include "ops/checks/shapes.h"
 #include "ops/ops.h"
-#include "ops/shapes.h"
 
 namespace mor {
 

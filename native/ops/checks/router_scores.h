@@ -1,7 +1,7 @@
 // router_scores: the shapes it accepts, for every device. Must not know how it is computed.
 #pragma once
 
-#include "ops/shapes.h"
+#include "ops/checks/shapes.h"
 
 namespace mor {
 

@@ -1,7 +1,7 @@
 // select: what the selection ops accept, for every device. Must not know how rows are selected.
 #pragma once
 
-#include "ops/shapes.h"
+#include "ops/checks/shapes.h"
 
 namespace mor {
 
