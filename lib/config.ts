@@ -6,7 +6,7 @@ import { type ResolvedRouterConfig, type RouterConfig, resolveRouter } from './c
 export const sharings = ['cycle', 'sequence', 'middle_cycle', 'middle_sequence'] as const
 export const kvCaches = ['recursion_wise', 'shared', 'hybrid'] as const
 
-/** How unique layers are laid out over the effective depth (paper, section 2, "Parameter sharing"). */
+/** How unique layers are laid out over the effective depth (paper, section 2.1, "Parameter-sharing strategies"). */
 export type Sharing = (typeof sharings)[number]
 /** Which keys and values a token at a deeper recursion attends to (paper, section 2.2.2, "KV caching"). */
 export type KvCache = (typeof kvCaches)[number]

@@ -33,7 +33,7 @@ export interface NativeRouterConfig {
   activation: 'sigmoid' | 'tanh' | 'softmax'
   architecture: 'linear' | 'mlp'
   alpha: number
-  /** One fraction per recursion; empty = the integer rule of docs/model.md section 9. */
+  /** One fraction per recursion; empty = the integer rule of docs/model.md section 3. */
   capacities: number[]
   auxiliaryLossCoefficient: number
   zLossCoefficient: number

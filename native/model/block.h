@@ -14,7 +14,7 @@ namespace mor {
 enum class KeySource : uint8_t {
   own,    ///< the rows' own, straight from the projection: key i is row i
   cache,  ///< the rows' own are written to `k`, `v` at rows.slot first, then everything visible is read there
-  given,  ///< read from `k`, `v` as they are; the rows project queries only (shared KV, paper section 2.3)
+  given,  ///< read from `k`, `v` as they are; the rows project queries only (shared KV, paper section 2.2.2)
 };
 struct LayerKeys {
   KeySource source = KeySource::own;

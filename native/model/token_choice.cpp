@@ -1,4 +1,4 @@
-// Token-choice recursion (docs/model.md section 4; paper section 2.2.2): every token picks its depth once.
+// Token-choice recursion (docs/model.md section 4; paper section 2.2.1): every token picks its depth once.
 // Must not know of expert choice, embeddings or the head.
 #include <algorithm>
 #include <cmath>
