@@ -1,11 +1,11 @@
-// Models whose routers were set: every token runs as deep as its id says, and what follows it does not depend on that.
+// Models whose routers were set: each token's id decides how many recursions it runs, and not which token follows.
 // The addon must have been built.
 import { describe, expect, test } from 'vitest'
 import { createWithDepthsById, depthOf } from '../../bench/serve/depth_checkpoint.js'
 import { Engine, type ModelConfig } from '../../lib/index.js'
 
 const vocabulary = 240
-/** Weights so large that the layers would drown the code if they wrote to it. */
+/** Weights so large that the layers would make the code unreadable if they wrote to its dimensions. */
 const config = (recursions: number): ModelConfig => ({
   vocab_size: vocabulary,
   hidden_size: 32,
@@ -45,7 +45,7 @@ describe.each(cases)('N = $recursions in $dtype', ({ recursions, dtype }) => {
     const results = await Promise.all(
       prompts.map((prompt, seed) => engine.generate(prompt, { ...options, seed }).result),
     )
-    // The last token of each is told and not run.
+    // The last token of each is reported but does not go through the model.
     const run = results.flatMap(({ tokens }, i) => [...prompts[i]!, ...tokens.slice(0, -1)])
     const expected = new Array<number>(recursions).fill(0)
     for (const token of run) expected[depthOf(token, recursions) - 1]!++

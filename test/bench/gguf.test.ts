@@ -1,5 +1,5 @@
-// The GGUF file that the generation rival reads: checked by a reader written here from the format's description, and where
-// the shared data is there, against a file of the same weights that someone else made.
+// Checks the GGUF file that the generation rival reads with a reader written here from the format's description and, where
+// the shared data is present, against a file of the same weights that another program made.
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'

@@ -1,4 +1,4 @@
-// What the op bench makes of measured times. Must not run the bench.
+// Tests of how the op bench turns measured times into figures.
 import { expect, test } from 'vitest'
 import { Report } from '../../bench/lib/report.js'
 import { addRatios, type OpLine, ofRoofline } from '../../bench/ops/index.js'

@@ -1,4 +1,4 @@
-// What a bench prints: the table and the JSON line that programs read. Must not run a bench.
+// Tests of what a bench prints: the table and the JSON line for programs.
 import { describe, expect, test } from 'vitest'
 import { Report, round, table } from '../../bench/lib/report.js'
 

@@ -1,4 +1,4 @@
-// How the training bench chooses and takes turns, with contenders that answer from a formula. Must not train anything.
+// Tests of how the training bench chooses batches and alternates between contenders, which here answer from a formula.
 import { expect, test } from 'vitest'
 import type { Contender } from '../../bench/lib/contender.js'
 import { chooseBatches, choosePrecision, fastest, runRounds } from '../../bench/train/rounds.js'
@@ -40,7 +40,7 @@ test('choosePrecision drops the slow one and decides between the close ones at b
 })
 
 test('chooseBatches goes two sizes beyond the fastest', async () => {
-  // Per sequence: 1 second up to batch 8 shared by the batch, then no better.
+  // A step takes 1 second up to batch 8 and batch / 8 seconds above, so larger batches bring no more tokens per second.
   const batches = await chooseBatches(fake(({ batch }) => Math.max(1, batch / 8)))
   expect(batches).toEqual([1, 2, 4, 8, 16, 32])
 })

@@ -1,4 +1,4 @@
-// The serve bench's arithmetic: requests, latencies, work and ideal speed-up. Must not run a model.
+// Tests of the serve bench's arithmetic: requests, latencies, work and ideal speed-up.
 import { describe, expect, test } from 'vitest'
 import { Report } from '../../bench/lib/report.js'
 import { reportEqualMemory } from '../../bench/serve/figures.js'

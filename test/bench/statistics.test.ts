@@ -1,4 +1,4 @@
-// Statistics of the benches. Must not know what they measure.
+// Tests of the benches' statistics.
 import { describe, expect, test } from 'vitest'
 import { median, summarize } from '../../bench/lib/statistics.js'
 

@@ -1,5 +1,5 @@
-// Arena: one block where its size was reserved, blocks that become one where it was not, and what its owner is told.
-// Must not know of devices.
+// Tests of Arena: one block where the size was reserved, several blocks that become one where it was not, and what the
+// arena reports of its memory.
 #include "core/arena.h"
 
 #include <gtest/gtest.h>
@@ -10,7 +10,7 @@
 namespace mor::test {
 namespace {
 
-/// Host memory of which so much is there, and how often it was asked for.
+/// Host memory of a limited amount, which counts allocations.
 class Limited final : public MemoryResource {
  public:
   explicit Limited(size_t bytes) : left_(bytes) {}
@@ -89,7 +89,7 @@ TEST(Arena, WhatWasReservedIsOneBlockOfThatPeak) {
   EXPECT_EQ(arena.capacity(), counted.peak());
   EXPECT_EQ(arena.contents().bytes, size_t{70016 + 64});
   void* data = arena.contents().data;
-  arena.reserve(100);  // there is room already
+  arena.reserve(100);  // the arena has this much already
   EXPECT_EQ(memory.allocations, before);
   EXPECT_EQ(arena.contents().data, data);
   EXPECT_EQ(arena.contents().bytes, 0u);
@@ -100,7 +100,7 @@ TEST(Arena, WhatCannotBeReservedLeavesNothingBehind) {
   {
     Arena arena(memory);
     arena.reserve(60000);
-    arena.reserve(90000);  // the old block has gone by then
+    arena.reserve(90000);  // releases the old block before it allocates
     EXPECT_EQ(arena.capacity(), size_t{90048});
     EXPECT_THROW(arena.reserve(200000), Error);
     EXPECT_EQ(arena.capacity(), 0u);

@@ -1,4 +1,4 @@
-// Team: every part once, whoever runs it; callers at the same time, jobs inside jobs. Must not know of ops.
+// Tests of Team: every part runs exactly once; callers at the same time; jobs inside jobs.
 #include "cpu/team.h"
 
 #include <gtest/gtest.h>
@@ -33,7 +33,7 @@ TEST(Team, ScratchOfAThreadHasOneUser) {
   EXPECT_EQ(clashes, 0);
 }
 
-/// What a job wrote is there when it returns, and what its caller wrote before is there for its parts.
+/// The caller sees what a job's parts wrote once the job returns, and the parts see what the caller wrote before.
 TEST(Team, JobsFollowEachOther) {
   std::vector<int64_t> values(64, 0);
   for (int64_t round = 1; round <= 5000; ++round)
@@ -66,7 +66,7 @@ TEST(Team, AJobMayRunInsideAJob) {
   EXPECT_EQ(sum, 63 * 64 / 2);
 }
 
-/// Longer pauses than a helper's patience: it sleeps and is woken.
+/// Pauses so long that helper threads go to sleep and must be woken.
 TEST(Team, WakesHelpersThatSleep) {
   for (int round = 0; round < 5; ++round) {
     std::this_thread::sleep_for(std::chrono::milliseconds(3));
@@ -75,7 +75,7 @@ TEST(Team, WakesHelpersThatSleep) {
     Team::of_process().run(2, 2, [&](int64_t, int thread) {
       if (thread > 0) ++helped;
       ++arrived;
-      // The caller's part waits, for a bounded time, so that the other is left to a helper.
+      // The caller's part waits, for a limited time, so that a helper has to take the other part.
       for (int i = 0; arrived < 2 && i < 2000; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(1));
     });
     EXPECT_EQ(helped, 1);

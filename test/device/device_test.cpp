@@ -1,4 +1,4 @@
-// The list of devices and the choice of one, on whatever machine this runs. Must not know of ops.
+// Tests of the list of devices and of the choice of one, on whatever machine they run.
 #include "device/device.h"
 
 #include <gtest/gtest.h>

@@ -1,5 +1,5 @@
-// The hand-written backward of the whole model by the complex step: for every sharing scheme, router and KV policy, and
-// for every tensor, the gradient along a random direction is imag(loss(w + ih v)) / h. Must not know of real devices.
+// Tests the hand-written backward of the whole model by the complex step: for every sharing scheme, router and KV
+// policy, and for every tensor, the gradient along a random direction v must be imag(loss(w + ih v)) / h.
 #include "test/model/support.h"
 
 namespace mor::test {
@@ -8,7 +8,7 @@ namespace {
 using Complex = std::complex<double>;
 constexpr double kStep = 1e-50;
 
-/// Adds up the loss whose gradient the ops were asked for, in complex numbers.
+/// Adds up, in complex numbers, the loss whose gradient the pass asks the ops for.
 class ComplexLoss final : public RefOps<Complex> {
  public:
   Complex loss = 0;

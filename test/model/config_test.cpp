@@ -1,5 +1,5 @@
-// ModelConfig: layer maps and parameter counts of the tables of docs/model.md, and every rule's message.
-// Must not know of devices.
+// Tests of ModelConfig: layer maps and parameter counts against docs/model.md sections 1 and 2, and every rule's
+// message.
 #include "model/config.h"
 
 #include <gtest/gtest.h>

@@ -1,5 +1,5 @@
-// Equalities that need no recorded numbers: a batch is its sequences, and routing that skips nothing is plain
-// recursion. Must not know how a pass computes.
+// Equalities that need no recorded numbers: a batch gives what its sequences give alone, and routing that skips nothing
+// gives plain recursion.
 #include "device/device.h"
 #include "test/model/support.h"
 
@@ -69,7 +69,7 @@ std::vector<double> block(const Model& model, Arena& arena, const ActiveRows& al
   return read_master(model.ops(), run.out);
 }
 
-/// Routers of weight zero score 0, so that alpha 2 makes every sigmoid gate exactly 1.
+/// Routers whose weights are zero score 0, so with alpha 2 every sigmoid gate is exactly 1.
 void silence_routers(Model& model) {
   for (size_t i = 0; i < model.parameters().list().size(); ++i) {
     const Parameter& p = model.parameters().list()[i];
@@ -79,7 +79,7 @@ void silence_routers(Model& model) {
   }
 }
 
-/// A batch of random hidden states over all rows, and the body's output for them.
+/// Random hidden states of a batch, and the output of the body for them.
 struct BodyRun {
   Model model;
   Arena arena;

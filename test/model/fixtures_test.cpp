@@ -1,12 +1,12 @@
-// The reference in double and the CPU in float32 against PyTorch, for every model kind, router and KV policy: logits,
-// losses, gradients. Must not know how either computes.
+// Compares the reference in double and the CPU in float32 with PyTorch, for every model kind, router and KV policy:
+// logits, losses, gradients.
 #include "device/device.h"
 #include "test/model/support.h"
 
 namespace mor::test {
 namespace {
 
-/// A device, and how far it may stray: on the CPU four times what PyTorch itself strays in float32 (expected.txt).
+/// A device and its tolerance: on the CPU four times the error that PyTorch itself has in float32 (expected.txt).
 struct Precision {
   const char* name;
   std::unique_ptr<Ops> (*make)();

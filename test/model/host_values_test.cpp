@@ -1,4 +1,4 @@
-// Elements read from a host copy of their bytes.
+// Tests of read_host_values: elements as numbers, from a host copy of a tensor's bytes.
 #include "model/host_values.h"
 
 #include <gtest/gtest.h>

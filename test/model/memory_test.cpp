@@ -1,5 +1,5 @@
-// What passes are said to take, against what they take: for every kind of model, kept and recomputed, trained and
-// evaluated. Must not know how either is found.
+// Compares the memory that count_memory reports with the memory that passes take, for every kind of model, with and
+// without recomputation, in training and evaluation.
 #include "test/model/support.h"
 
 namespace mor::test {
@@ -36,7 +36,7 @@ class Memory : public testing::TestWithParam<Kind> {
  protected:
   static constexpr int32_t kSequences = 3, kLength = 15;
 
-  /// Runs `work` in memory of exactly the size that counting says.
+  /// Runs `work` in arenas of exactly the sizes that count_memory reports.
   template <class Work>
   void expect_counted(const Model& model, bool exact, const Work& work) {
     const PassMemory need = count_memory(model.ops(), work);

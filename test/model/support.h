@@ -1,5 +1,4 @@
-// What model tests share: a model from a fixture or from a small configuration, and its weights as numbers.
-// Must not know what is tested.
+// What tests of models share: a model from a fixture or from a small configuration, and its weights as numbers.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -85,7 +84,7 @@ class DeviceBatch {
   Batch batch_;
 };
 
-/// Runs one pass and reads its report. What the pass is said to take must be what it takes.
+/// Runs one pass and reads its report. The pass must take exactly the memory that count_memory reports.
 template <class PassOf>
 PassResult run_pass(const Model& model, Arena& arena, const PassOf& pass_of) {
   const PassMemory need =
@@ -130,7 +129,7 @@ inline std::vector<int32_t> random_tokens(int64_t n, int32_t vocab, uint32_t see
   return tokens;
 }
 
-/// A tiny model: odd sizes, grouped-query heads.
+/// A tiny model with odd sizes and grouped queries.
 inline ModelConfig tiny_config() {
   ModelConfig c;
   c.vocab_size = 11;

@@ -1,5 +1,5 @@
-// attention: the reference by the complex step, every device by the reference, and the promises of ops.h (a row alone =
-// in a batch, one run = blocks, any team). Must not know of devices by name.
+// Tests of attention: the reference against the complex step, every device against the reference, and what ops.h
+// promises: the same bits alone and in a batch, from one run of keys and from blocks, with any number of threads.
 #include "ops/checks/attention.h"
 
 #include <limits>
@@ -12,7 +12,8 @@ namespace {
 /// The geometry of one call, on the host.
 struct Geometry {
   int64_t heads = 1, key_heads = 1, head_dim = 8, slots = 0;
-  int64_t gap = 1;  ///< what lies between rows is a multiple of it; 8 lets every row begin at a multiple of 16 bytes
+  int64_t gap =
+      1;  ///< rows lie a multiple of so many elements apart; with 8 every row begins at a multiple of 16 bytes
   std::vector<int32_t> start = {0}, visible, key_start;
   int32_t block_size = 0, blocks_per_sequence = 0;
   std::vector<int32_t> block_table;
@@ -21,7 +22,8 @@ struct Geometry {
   std::string describe() const {
     return concat(heads, " heads, ", key_heads, " key heads of ", head_dim, ", ", rows(), " rows, gap ", gap);
   }
-  /// A sequence whose rows see so many of its keys; its run begins `gap` slots after the one before.
+  /// Adds a sequence: row i sees the first sees[i] of its `keys` keys, which begin `gap` slots after the sequence
+  /// before.
   void add(const std::vector<int32_t>& sees, int32_t keys, int32_t gap = 1) {
     visible.insert(visible.end(), sees.begin(), sees.end());
     start.push_back(static_cast<int32_t>(visible.size()));
@@ -63,14 +65,14 @@ class DeviceRows {
   Rows rows_;
 };
 
-/// What is -infinity in every implementation compares as a number.
+/// Replaces -infinity by a number, so that outputs can be compared by subtraction.
 Array finite(Array a) {
   for (double& x : a.values)
     if (x == -std::numeric_limits<double>::infinity()) x = -1;
   return a;
 }
 
-/// inputs: q [R, h hd], k and v [slots, kv hd]. outputs: out, lse. Rows lie apart, with poison between them.
+/// inputs: q [R, h hd], k and v [slots, kv hd]. outputs: out, lse. Between the rows of a buffer lies poison.
 Arrays forward(Ops& ops, const Arrays& in, const Geometry& g, bool with_lse = true) {
   const DType dtype = ops.compute_dtype();
   const int64_t q_columns = g.heads * g.head_dim, k_columns = g.key_heads * g.head_dim;
@@ -88,7 +90,7 @@ Arrays forward(Ops& ops, const Arrays& in, const Geometry& g, bool with_lse = tr
   return {out.get(), finite(lse.get())};
 }
 
-/// inputs: d_out, q, k, v, start values of d_k and d_v. Runs twice into the same buffers.
+/// inputs: d_out, q, k, v, start values of d_k and d_v. The backward runs twice into the same buffers.
 Arrays backward_twice(Ops& ops, const Arrays& in, const Geometry& g) {
   const DType dtype = ops.compute_dtype();
   const int64_t q_columns = g.heads * g.head_dim, k_columns = g.key_heads * g.head_dim;
@@ -141,8 +143,8 @@ Arrays backward_inputs(const Geometry& g, uint32_t seed) {
   return in;
 }
 
-/// Short and long sequences, one of no rows, rows that see nothing, rows that see equally much, more keys than rows,
-/// lengths around the multiples of 16, 32, 64 and 128 that kernels are fond of.
+/// Short and long sequences, a sequence without rows, rows that see no key, rows that see equally many keys, more keys
+/// than rows, and lengths around the multiples of 16, 32, 64 and 128, which are the sizes of kernels' blocks.
 std::vector<Geometry> geometries() {
   std::vector<Geometry> list;
   const auto with_heads = [&](int64_t heads, int64_t key_heads, int64_t head_dim) -> Geometry& {
@@ -175,7 +177,8 @@ std::vector<Geometry> geometries() {
   return list;
 }
 
-/// All of them, with rows anywhere and with rows at multiples of 16 bytes, which kernels fetch in another way.
+/// Each geometry twice: with rows at any address, and with rows at multiples of 16 bytes, which kernels load
+/// differently.
 std::vector<Geometry> geometries_both_ways() {
   std::vector<Geometry> list = geometries(), aligned = list;
   for (Geometry& g : aligned) g.gap = 8;
@@ -195,7 +198,7 @@ TEST(Attention, ReferenceGradientIsTheComplexStep) {
   RefOps<double> ops;
   Arrays gradients = backward_twice(ops, {loss, in[0], in[1], in[2], Array(g.slots, 6), Array(g.slots, 6)}, g);
   for (size_t i : {1, 2})
-    for (double& value : gradients[i].values) value /= 2;  // d_k and d_v hold the sum of two runs, d_q one
+    for (double& value : gradients[i].values) value /= 2;  // d_k and d_v are the sums of two runs, d_q is that of one
   const PerturbedForward perturbed = [&](RefOps<Complex>& c, const Arrays& inputs, const Step& step) -> Arrays {
     Buffer q(c, DType::complex128, g.rows(), 12, "q"), k(c, DType::complex128, g.slots, 6, "k");
     Buffer v(c, DType::complex128, g.slots, 6, "v"), out(c, DType::complex128, g.rows(), 12, "out");
@@ -227,7 +230,7 @@ TEST(Attention, BackwardAccumulatesAndMatchesReference) {
   }
 }
 
-/// Large scores: the running maximum has to rise, late and by much, and nothing may overflow.
+/// Scores grow along the keys, so the running maximum rises late and by much; nothing may overflow.
 TEST(Attention, LargeScoresMatchReference) {
   Geometry g;
   g.heads = 2;
@@ -240,7 +243,7 @@ TEST(Attention, LargeScoresMatchReference) {
                          {true, true, true}, {true, false});
 }
 
-/// The rows of `g` that belong to sequence s, alone or one at a time, and the same keys.
+/// Rows begin .. end of `g`, which belong to sequence s, as a batch of their own over the same keys.
 Geometry only_rows(const Geometry& g, size_t s, int32_t begin, int32_t end) {
   Geometry alone = g;
   alone.start = {0, end - begin};
@@ -255,7 +258,7 @@ Array only_rows(const Array& a, int64_t begin, int64_t end) {
   return some;
 }
 
-/// Bit for bit, NaN included nowhere.
+/// Equal bit for bit, and without a NaN.
 void expect_same(const Array& a, const Array& b, const std::string& what) {
   ASSERT_EQ(a.values.size(), b.values.size()) << what;
   for (size_t i = 0; i < a.values.size(); ++i) ASSERT_EQ(a.values[i], b.values[i]) << what << " at element " << i;
@@ -277,7 +280,7 @@ TEST(Attention, Float32RowsDoNotDependOnTheirNeighbours) {
     }
 }
 
-/// Keys that a row does not see may hold anything, and a later row's NaN is its own.
+/// A key that a row does not see may be NaN without any effect on it; rows that see the key become NaN.
 TEST(Attention, Float32UnseenKeysAreNotTouched) {
   Geometry g;
   g.heads = g.key_heads = 2;
@@ -297,8 +300,8 @@ TEST(Attention, Float32UnseenKeysAreNotTouched) {
   }
 }
 
-/// Decoding: whatever other rows and sequences stand beside it, a row gets the same bits, and a key that it does not
-/// see may hold anything. In bfloat16 too, where many rows of a sequence would take another kernel.
+/// In decoding a row gives the same bits alone and beside any other rows, and a key that it does not see may be NaN.
+/// This holds in bfloat16 too, as long as a sequence has few rows: many rows take another kernel.
 TEST(Attention, FewBfloat16RowsOnTheCpuStandAlone) {
   const std::unique_ptr<Ops> ops = make_ops("cpu", DType::bfloat16, 2);
   for (int32_t head_dim : {40, 64, 96, 128})
@@ -315,7 +318,7 @@ TEST(Attention, FewBfloat16RowsOnTheCpuStandAlone) {
       g.add({0, 3}, 3);
       Arrays in = forward_inputs(g, 70);
       const Arrays batch = forward(*ops, in, g);
-      const int64_t unseen = g.key_start[1] + 68;  // by all but the last two rows of its sequence
+      const int64_t unseen = g.key_start[1] + 68;  // only the last two rows of the sequence see it
       for (int64_t c = 0; c < in[1].columns; ++c)
         in[1](unseen, c) = in[2](unseen, c) = std::numeric_limits<double>::quiet_NaN();
       for (size_t s = 0; s + 1 < g.start.size(); ++s)
@@ -342,7 +345,7 @@ TEST(Attention, BlocksGiveWhatOneRunGives) {
     run.add({77}, 77);
     run.add({0, 5}, 5);
     run.add({1300}, 1300);
-    // The same keys, their blocks in falling order.
+    // The same keys in blocks, which lie in falling order.
     Geometry blocks = run;
     blocks.block_size = block_size;
     blocks.blocks_per_sequence = (1300 + block_size - 1) / block_size;

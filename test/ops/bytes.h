@@ -1,4 +1,4 @@
-// Bytes in device memory, for the 0/1 marks of a selection. Must not know of any op.
+// Bytes in device memory, for the 0/1 marks of a selection.
 #pragma once
 
 #include <cstdint>

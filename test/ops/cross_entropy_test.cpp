@@ -1,4 +1,4 @@
-// cross_entropy: the reference by the complex step, every device by the reference. Must not know of devices by name.
+// Tests of cross_entropy: the reference against the complex step, and every device against the reference.
 #include "ops/checks/cross_entropy.h"
 
 #include "test/ops/harness.h"
@@ -36,7 +36,7 @@ Arrays backward_twice(Ops& ops, const Arrays& in, const std::vector<int32_t>& ta
   return {losses.get(), d_x.get(), d_weight.get()};
 }
 
-/// backward_twice in float, but with the logits' gradient rounded to bfloat16, as a bfloat16 product has to take it.
+/// backward_twice in float, but with the gradient of the logits rounded to bfloat16, as products in bfloat16 need it.
 Arrays naive_bfloat16_backward_twice(const Arrays& in, const std::vector<int32_t>& target) {
   const int64_t d = in[0].columns, vocabulary = in[1].rows;
   RefOps<float> ops;
@@ -71,7 +71,7 @@ std::vector<int32_t> some_targets(int64_t rows, int64_t vocabulary) {
   return target;
 }
 
-/// The largest counts do not fit one tile of the CPU in either direction.
+/// The largest row count and the largest vocabulary do not fit one tile of the CPU.
 struct Shape {
   int64_t rows, d, vocabulary;
 };

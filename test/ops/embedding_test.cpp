@@ -1,4 +1,4 @@
-// embedding: the reference by the complex step, every device by the reference. Must not know of devices by name.
+// Tests of embedding: the reference against the complex step, and every device against the reference.
 #include "test/ops/perturb.h"
 
 namespace mor::test {
@@ -6,7 +6,7 @@ namespace {
 
 constexpr int64_t kVocabulary = 11;
 
-/// Tokens that repeat, so that gradients meet in one row.
+/// Some tokens repeat, so that several gradients add up in one row.
 std::vector<int32_t> tokens_of(int64_t rows) {
   std::vector<int32_t> tokens;
   for (int64_t i = 0; i < rows; ++i) tokens.push_back(static_cast<int32_t>(i * i % kVocabulary));
@@ -25,7 +25,7 @@ Forward forward(int64_t rows) {
   };
 }
 
-/// inputs: d_out [R,d], start value of d_weight [V,d]. Runs twice into the same buffer.
+/// inputs: d_out [R,d], start value of d_weight [V,d]. The backward runs twice into the same buffer.
 Arrays backward_twice(Ops& ops, const Arrays& in) {
   const int64_t rows = in[0].rows, d = in[0].columns;
   Buffer d_out(ops, ops.compute_dtype(), rows, d, "d_out"),

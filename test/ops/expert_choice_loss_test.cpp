@@ -1,5 +1,4 @@
-// expert_choice_loss: the reference by the complex step, every device by the reference. Must not know of devices by
-// name.
+// Tests of expert_choice_loss: the reference against the complex step, and every device against the reference.
 #include "ops/checks/expert_choice_loss.h"
 
 #include "test/ops/bytes.h"
@@ -53,7 +52,7 @@ TEST(ExpertChoiceLoss, KnownValues) {
     ops->expert_choice_loss(scores.tensor(), selected.data(), 0.25, 1, 1, sums.tensor(), {});
     EXPECT_NEAR(sums.get()(0), std::log(2.0) + std::log1p(std::exp(-0.25)), 1e-6);
     EXPECT_NEAR(sums.get()(1), 40000.0625, 0.01);
-    EXPECT_EQ(sums.get()(2), 2);  // the first is below the threshold although it was selected
+    EXPECT_EQ(sums.get()(2), 2);  // the first was selected although it is below the threshold
   }
 }
 

@@ -1,4 +1,4 @@
-// gelu: the reference by the complex step, every device by the reference. Must not know of devices by name.
+// Tests of gelu: the reference against the complex step, and every device against the reference.
 #include "test/ops/perturb.h"
 
 namespace mor::test {
@@ -13,7 +13,7 @@ Arrays forward(Ops& ops, const Arrays& in, const Step& step) {
   return {read(y, step)};
 }
 
-/// inputs: d_y, x. outputs: d_x, overwritten, so twice is as once.
+/// inputs: d_y, x. outputs: d_x, which the second run overwrites.
 Arrays backward_twice(Ops& ops, const Arrays& in) {
   const int64_t rows = in[0].rows, n = in[0].columns;
   Buffer d_y(ops, ops.compute_dtype(), rows, n, "d_y"), x(ops, ops.compute_dtype(), rows, n, "x");

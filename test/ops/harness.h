@@ -1,5 +1,5 @@
-// What every op test stands on: random host arrays, the devices under test, the complex step, and derived tolerances.
-// Must not know of any op.
+// What op tests share: random host arrays, the devices under test, the complex step, and tolerances that follow from
+// the precision.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -21,7 +21,7 @@ namespace mor::test {
 
 using Complex = std::complex<double>;
 
-/// A host matrix in double; what tests draw, perturb and compare.
+/// A host matrix in double, which tests draw, perturb and compare.
 struct Array {
   int64_t rows = 0, columns = 0;
   std::vector<double> values;
@@ -48,13 +48,13 @@ inline Array rounded(Array a, DType dtype) {
   return a;
 }
 
-/// A row stride that leaves a gap between rows, and where rows of so many columns can all begin at multiples of 16
-/// bytes lets them, for kernels take another way there.
+/// A row stride that leaves a gap of `gap` elements between rows. Where the columns are a multiple of 8 the gap is 8
+/// times as large, so that every row begins at a multiple of 16 bytes, for which kernels have a path of their own.
 inline int64_t apart(int64_t columns, int64_t gap) {
   return columns + (columns % 8 == 0 ? 8 * gap : gap);
 }
 
-/// A device buffer followed by sentinels that must survive the op, poisoned with NaN until written.
+/// A device buffer that holds NaN until it is written, followed by sentinels that the op must not change.
 class Buffer {
  public:
   Buffer(Ops& ops, DType dtype, int64_t rows, int64_t columns, const char* name, int64_t row_stride = 0)
@@ -158,13 +158,12 @@ class Integers {
   int32_t* data_;
 };
 
-/// An op as a test sees it: named inputs in, named outputs out. `run` sets the buffers up on any device and calls the
-/// op. Inputs and outputs in compute dtype unless `master` says otherwise.
+/// An op as a test sees it: sets its buffers up on any device, calls the op, and returns the outputs.
 using Arrays = std::vector<Array>;
 using OpCall = std::function<Arrays(Ops& ops, const Arrays& inputs)>;
 
 /// Proves a reference gradient by the complex step: for L = sum(weights * output), dL/dx = imag(L(x + ih)) / h.
-/// forward must put inputs into Buffers via `perturbed` (see below) so that the step reaches the op.
+/// `forward` must take the step in input `step.input` (`fill` of perturb.h does) and return imaginary parts.
 struct Step {
   int64_t input = -1, i = 0, j = 0;
   double h = 1e-50;
@@ -197,14 +196,14 @@ inline void expect_complex_step_gradient(const PerturbedForward& forward, const 
   }
 }
 
-/// A device and precision to test, e.g. {"cpu avx512 bfloat16"}.
+/// A device and precision to test, such as "cpu avx512 bfloat16".
 struct Subject {
   std::string name;
   std::function<std::unique_ptr<Ops>()> make;
   DType compute;
 };
 
-/// Every device this machine has, in every precision and CPU instruction set.
+/// Every device of this machine, in every precision and CPU instruction set.
 inline std::vector<Subject> subjects() {
   std::vector<Subject> list;
   for (const TestDevice& device : test_devices())
@@ -213,8 +212,8 @@ inline std::vector<Subject> subjects() {
   return list;
 }
 
-/// |actual - exact| must stay within twice the error of the naive op in the same precision (design rule), plus one
-/// rounding of the largest value: the naive error is measured, not guessed.
+/// |actual - exact| may be at most twice the error of the naive op in the same precision, which is measured here, plus
+/// one rounding of the largest value (docs/numerics.md).
 inline void expect_close(const Array& actual, const Array& exact, const Array& naive, DType dtype,
                          const std::string& what) {
   ASSERT_EQ(actual.rows, exact.rows) << what;

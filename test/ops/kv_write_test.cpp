@@ -1,10 +1,10 @@
-// kv_write: the reference by the complex step, every device by the reference. Must not know of devices by name.
+// Tests of kv_write: the reference against the complex step, and every device against the reference.
 #include "test/ops/perturb.h"
 
 namespace mor::test {
 namespace {
 
-/// Distinct slots in falling order, every other one.
+/// Distinct slots in falling order; every second slot is left out.
 std::vector<int32_t> slots_of(int64_t rows) {
   std::vector<int32_t> slot;
   for (int64_t i = 0; i < rows; ++i) slot.push_back(static_cast<int32_t>(2 * (rows - i) - 1));
@@ -23,7 +23,7 @@ Arrays forward(Ops& ops, const Arrays& in, const Step& step) {
   return {read(cache, step)};
 }
 
-/// inputs: x's shape, d_cache. outputs: d_x, and d_cache with the slots that were written emptied.
+/// inputs: x (for its shape), d_cache. outputs: d_x, and d_cache with zeros in the slots that kv_write had overwritten.
 Arrays backward(Ops& ops, const Arrays& in) {
   const int64_t rows = in[0].rows, n = in[0].columns;
   Buffer d_cache(ops, ops.compute_dtype(), in[1].rows, n, "d_cache"),
@@ -37,7 +37,7 @@ Arrays backward(Ops& ops, const Arrays& in) {
 TEST(KvWrite, ReferenceGradientIsTheComplexStep) {
   const Array x = random_array(3, 4, 1), cache = random_array(7, 4, 2), loss = random_array(7, 4, 3);
   RefOps<double> ops;
-  // d_cache after the backward is the gradient of what the cache held before: nothing where it was overwritten.
+  // After the backward d_cache is the gradient of what the cache held before kv_write: zero where that was overwritten.
   expect_reference_gradient(forward, {x, cache}, {loss}, backward(ops, {x, loss}), {0, 1});
 }
 

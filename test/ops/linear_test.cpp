@@ -1,5 +1,5 @@
-// linear: the reference by the complex step, every device by the reference, float32 rows alone and in a batch bit by
-// bit. Must not know of devices by name.
+// Tests of linear: the reference against the complex step, every device against the reference, and float32 rows alone
+// against the same rows in a batch, bit for bit.
 #include "test/ops/perturb.h"
 
 namespace mor::test {
@@ -10,7 +10,7 @@ enum class Residual { none, other, output };
 struct Form {
   Residual residual = Residual::none;
   bool master = false;  ///< y in the master dtype
-  int64_t wider = 0;    ///< columns that lie beside every operand's own
+  int64_t wider = 0;    ///< elements between the rows of every operand
 };
 
 DType output_dtype(const Ops& ops, const Form& form) {
@@ -36,8 +36,8 @@ Forward forward(const Form& form) {
   };
 }
 
-/// inputs: d_y [R,n], x [R,k], weight [n,k], start value of d_weight. outputs: d_x, overwritten, and d_weight after two
-/// calls.
+/// inputs: d_y [R,n], x [R,k], weight [n,k], start value of d_weight. outputs: d_x of the second call, and d_weight
+/// after two calls.
 OpCall backward_twice(int64_t wider) {
   return [=](Ops& ops, const Arrays& in) -> Arrays {
     const DType compute = ops.compute_dtype();
@@ -61,7 +61,7 @@ struct Extents {
   int64_t rows, k, n;
 };
 
-/// Whole and broken blocks of every kernel, rows below and above every threshold.
+/// Full and partial blocks of every kernel, and row counts below and above every threshold between kernels.
 std::vector<Extents> small_extents() {
   std::vector<Extents> list;
   for (int64_t rows : {0, 1, 2, 3, 9, 16, 17, 37, 70})
@@ -69,7 +69,7 @@ std::vector<Extents> small_extents() {
       list.push_back({rows, k, n});
   return list;
 }
-/// Work for several threads, more rows than a panel holds, and depths that are summed in stretches.
+/// Enough work for several threads, more rows than a panel holds, and inner extents that are summed in stretches.
 std::vector<Extents> large_extents() {
   return {{300, 576, 200}, {3, 1536, 576}, {1100, 33, 96}, {100, 2100, 48}, {130, 40, 2100}, {2100, 64, 33}};
 }
@@ -152,7 +152,7 @@ TEST(Linear, ManyShapesOneAfterAnother) {
   for (const Subject& subject : subjects()) {
     SCOPED_TRACE(subject.name);
     const std::unique_ptr<Ops> ops = subject.make();
-    for (int64_t rows = 1; rows <= 140; ++rows) {  // twice as many products: more than any cache holds
+    for (int64_t rows = 1; rows <= 140; ++rows) {  // 280 different products: more than the cache of primitives holds
       const Array d_y(rows, 2, 0.5), x(rows, 1, 2.0), weight(2, 1, 3.0);
       const Arrays gradient = backward_twice(0)(*ops, {d_y, x, weight, Array(2, 1)});
       ASSERT_EQ(gradient[0](rows - 1, 0), 3.0);

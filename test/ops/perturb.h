@@ -1,4 +1,4 @@
-// Lets one function run an op plainly and under the complex step. Must not know of any op.
+// Lets one function run an op both plainly and under the complex step.
 #pragma once
 
 #include "test/ops/harness.h"

@@ -1,4 +1,4 @@
-// rmsnorm: the reference by the complex step, every device by the reference. Must not know of devices by name.
+// Tests of rmsnorm: the reference against the complex step, and every device against the reference.
 #include "ops/checks/rmsnorm.h"
 
 #include "test/ops/harness.h"
@@ -21,8 +21,8 @@ Arrays forward(Ops& ops, const Arrays& in, const std::vector<int32_t>& source) {
   return {packed.get(), y.get(), rstd.get()};
 }
 
-/// inputs: d_y [R,d], packed [R,d], weight [1,d], start values of d_packed and d_weight. Runs twice into the same
-/// buffers.
+/// inputs: d_y [R,d], packed [R,d], weight [1,d], start values of d_packed and d_weight. The backward runs twice
+/// into the same buffers.
 Arrays backward_twice(Ops& ops, const Arrays& in) {
   const int64_t rows = in[0].rows, d = in[0].columns;
   Buffer d_y(ops, ops.compute_dtype(), rows, d, "d_y"), packed(ops, ops.compute_dtype(), rows, d, "packed");

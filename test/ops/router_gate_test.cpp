@@ -1,4 +1,4 @@
-// router_gate: the reference by the complex step, every device by the reference. Must not know of devices by name.
+// Tests of router_gate: the reference against the complex step, and every device against the reference.
 #include "ops/checks/router_gate.h"
 
 #include "test/ops/perturb.h"
@@ -18,7 +18,7 @@ Arrays forward(Ops& ops, const Arrays& in, const std::vector<int32_t>& index, Ac
   return {read(gate, step)};
 }
 
-/// inputs: d_gate [R], scores [P], start value of d_scores. Runs twice into the same buffer.
+/// inputs: d_gate [R], scores [P], start value of d_scores. The backward runs twice into the same buffer.
 Arrays backward_twice(Ops& ops, const Arrays& in, const std::vector<int32_t>& index, Activation activation) {
   Buffer d_gate(ops, ops.master_dtype(), in[0].rows, 1, "d_gate");
   Buffer scores(ops, ops.master_dtype(), in[1].rows, 1, "scores");

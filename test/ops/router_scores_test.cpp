@@ -1,4 +1,4 @@
-// router_scores: the reference by the complex step, every device by the reference. Must not know of devices by name.
+// Tests of router_scores: the reference against the complex step, and every device against the reference.
 #include "ops/checks/router_scores.h"
 
 #include "test/ops/perturb.h"
@@ -19,7 +19,7 @@ Arrays forward(Ops& ops, const Arrays& in, const std::vector<int32_t>& source, c
   return {read(scores, step)};
 }
 
-/// inputs: d_scores [R,n], x, weight, start values of d_x and d_weight. Runs twice into the same buffers.
+/// inputs: d_scores [R,n], x, weight, start values of d_x and d_weight. The backward runs twice into the same buffers.
 Arrays backward_twice(Ops& ops, const Arrays& in, const std::vector<int32_t>& source, bool detached) {
   const int64_t m = in[1].rows, d = in[1].columns, n = in[2].rows;
   Buffer d_scores(ops, ops.master_dtype(), in[0].rows, n, "d_scores"), x(ops, ops.compute_dtype(), m, d, "x");

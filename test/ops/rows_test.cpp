@@ -1,18 +1,18 @@
-// gather_rows, add_rows, scatter_gated, cast: the reference by the complex step, every device by the reference. Must
-// not know of devices by name.
+// Tests of gather_rows, add_rows, scatter_gated and cast: the reference against the complex step, and every device
+// against the reference.
 #include "test/ops/perturb.h"
 
 namespace mor::test {
 namespace {
 
-/// n distinct rows of `of` rows, falling; empty means identity.
+/// n distinct rows out of `of`, in falling order.
 std::vector<int32_t> falling(int64_t n, int64_t of) {
   std::vector<int32_t> index;
   for (int64_t i = 0; i < n; ++i) index.push_back(static_cast<int32_t>(of - 1 - i));
   return index;
 }
 
-/// inputs: x [M,d]. outputs: y [R,d]. Identity (source null) when R = M.
+/// inputs: x [M,d]. outputs: y [R,d]. source is null when R = M.
 Forward gather(int64_t rows) {
   return [=](Ops& ops, const Arrays& in, const Step& step) -> Arrays {
     const int64_t m = in[0].rows, d = in[0].columns;
@@ -24,7 +24,7 @@ Forward gather(int64_t rows) {
   };
 }
 
-/// inputs: x [R,d], start value of y [M,d]. outputs: y after two calls. Identity when R = M.
+/// inputs: x [R,d], start value of y [M,d]. outputs: y after two calls. source is null when R = M.
 Arrays add_twice(Ops& ops, const Arrays& in) {
   const int64_t rows = in[0].rows, m = in[1].rows, d = in[0].columns;
   Buffer x(ops, ops.compute_dtype(), rows, d, "x"), y(ops, ops.compute_dtype(), m, d, "y", apart(d, 1));
@@ -48,7 +48,7 @@ Arrays scatter(Ops& ops, const Arrays& in, const Step& step) {
   return {read(stream, step)};
 }
 
-/// inputs: x, gate, d_stream, and what d_x holds before. outputs: d_x, d_gate.
+/// inputs: x, gate, d_stream, start value of d_x. outputs: d_x, d_gate.
 Arrays scatter_backward_twice(Ops& ops, const Arrays& in) {
   const int64_t rows = in[0].rows, n = in[1].rows, m = in[2].rows, d = in[0].columns;
   Buffer x(ops, ops.compute_dtype(), rows, d, "x"), d_stream(ops, ops.compute_dtype(), m, d, "d_stream");
@@ -94,7 +94,7 @@ TEST(GatherRows, TakesTheMasterDtypeToo) {
 
 TEST(ScatterGated, ReferenceGradientIsTheComplexStep) {
   const Array loss = random_array(6, 4, 6);
-  for (int64_t rows : {3, 5}) {  // 3 gates: `from` null, then not
+  for (int64_t rows : {3, 5}) {  // there are 3 gates: `from` is null first, then it is not
     const Arrays in = {random_array(rows, 4, 7), random_array(3, 1, 8), random_array(6, 4, 9)};
     RefOps<double> ops;
     expect_reference_gradient(scatter, in, {loss}, scatter_backward_twice(ops, {in[0], in[1], loss, Array(rows, 4)}),

@@ -1,5 +1,5 @@
-// sample: greedy, filters and errors by known cases, draws by a chi-square test and by the reference. Must not know of
-// devices by name.
+// Tests of sample: greedy choice, filters and errors on known cases; draws by a chi-square test and against the
+// reference.
 #include "ops/checks/sample.h"
 
 #include <limits>
@@ -41,7 +41,7 @@ SamplingParams with(float temperature, int32_t top_k, float top_p, uint64_t seed
   return p;
 }
 
-/// Tokens of `draws` rows with equal logits and rising counters.
+/// The tokens of `draws` rows that have the same logits and the counters 0, 1, …
 std::vector<int32_t> draw_many(Ops& ops, const std::vector<double>& logits, SamplingParams params, int draws) {
   Array rows(draws, static_cast<int64_t>(logits.size()));
   std::vector<SamplingParams> each;
@@ -53,7 +53,7 @@ std::vector<int32_t> draw_many(Ops& ops, const std::vector<double>& logits, Samp
   return sample(ops, rows, each).token;
 }
 
-/// Every device and the reference itself.
+/// Runs `body` on the reference and on every device.
 void for_each_ops(const std::function<void(Ops& ops)>& body) {
   RefOps<float> reference;
   body(reference);
@@ -92,7 +92,7 @@ TEST(Sample, LogprobIsOfTheWholeDistributionAtTemperatureOne) {
   });
 }
 
-/// The list of row i against a sort of all its logits; what was not asked for must be untouched.
+/// Compares the list of row i with a sort of all its logits; entries that were not asked for must be untouched.
 void expect_top(const Drawn& drawn, const Array& logits, int64_t i, int32_t listed) {
   SCOPED_TRACE(concat("row ", i, " of ", logits.columns, " logits, ", listed, " listed"));
   std::vector<int32_t> ids;
@@ -206,14 +206,14 @@ TEST(Sample, FiltersKeepExactlyTheirTokens) {
   using Tokens = std::vector<int32_t>;
   for_each_ops([&](Ops& ops) {
     EXPECT_EQ(seen(ops, 1, 1), Tokens({1}));
-    EXPECT_EQ(seen(ops, 2, 1), Tokens({1, 2}));  // of the two of 0.2 the smaller id
+    EXPECT_EQ(seen(ops, 2, 1), Tokens({1, 2}));  // two tokens have 0.2; the smaller id stays
     EXPECT_EQ(seen(ops, 4, 1), Tokens({0, 1, 2, 3}));
     EXPECT_EQ(seen(ops, 0, 1), Tokens({0, 1, 2, 3, 4}));
     EXPECT_EQ(seen(ops, 9, 1), Tokens({0, 1, 2, 3, 4}));
     EXPECT_EQ(seen(ops, 0, 0.3f), Tokens({1}));
     EXPECT_EQ(seen(ops, 0, 0.5f), Tokens({1, 2}));
     EXPECT_EQ(seen(ops, 0, 0.85f), Tokens({0, 1, 2, 3}));
-    EXPECT_EQ(seen(ops, 3, 0.7f), Tokens({1, 2}));  // of the 0.8 that top_k leaves, 0.6 is three quarters
+    EXPECT_EQ(seen(ops, 3, 0.7f), Tokens({1, 2}));  // top_k leaves 0.8, of which 0.6 is three quarters
     EXPECT_EQ(seen(ops, 3, 0.8f), Tokens({1, 2, 3}));
   });
 }
@@ -257,8 +257,8 @@ TEST(Sample, NeighboursDoNotMatter) {
   });
 }
 
-/// Counts against expected probabilities: chi-square of k - 1 degrees has mean k - 1 and variance 2 (k - 1); five
-/// standard deviations above the mean with fixed seeds.
+/// Compares counts with expected probabilities: chi-square with k - 1 degrees of freedom has mean k - 1 and variance
+/// 2 (k - 1). The limit is five standard deviations above the mean; seeds are fixed.
 void expect_distribution(Ops& ops, const std::vector<double>& logits, const SamplingParams& params,
                          const std::vector<double>& probabilities) {
   const int draws = 20000;
@@ -293,8 +293,8 @@ TEST(Sample, DrawsFollowTheDistribution) {
   });
 }
 
-/// Where rounding moves the border between two tokens past the draw, a device may take the neighbour: of a thousand
-/// tokens with borders exact to 1e-6, about one draw in a thousand.
+/// Where rounding moves the border between two tokens to the other side of the draw, a device may take the neighbour:
+/// with a thousand tokens and borders exact to 1e-6, in about one draw of a thousand.
 TEST(Sample, DrawsAreTheReferences) {
   RefOps<double> reference;
   std::mt19937 generator(9);
@@ -305,7 +305,7 @@ TEST(Sample, DrawsAreTheReferences) {
     const float top_p = i % 2 == 0 ? 1.0f : 0.01f + 0.98f * static_cast<float>(generator() % 1000) / 1000;
     params.push_back(with(0.1f + static_cast<float>(generator() % 30) / 10, top_k, top_p, generator(), generator()));
     if (i % 5 == 0)
-      for (int64_t j = 0; j < 1000; ++j) logits(i, j) = std::round(logits(i, j));  // ties at every border
+      for (int64_t j = 0; j < 1000; ++j) logits(i, j) = std::round(logits(i, j));  // many tokens have equal logits
   }
   const Drawn expected = sample(reference, logits, params);
   for (const Subject& subject : subjects()) {

@@ -1,5 +1,4 @@
-// select: known selections, and every device against the reference on random ones, with ties and NaN. Must not know of
-// devices by name.
+// Tests of select: known selections, and every device against the reference on random scores with ties and NaN.
 #include "ops/checks/select.h"
 
 #include <limits>
@@ -19,7 +18,7 @@ struct Selection {
 
 using Select = std::function<int32_t(int32_t* index, int32_t* start, uint8_t* selected)>;
 
-/// Runs a selection into poisoned outputs; room: entries that index has.
+/// Runs a selection into poisoned outputs; `room` is the number of entries of index.
 Selection selection_of(Ops& ops, int64_t parents, int64_t room, int64_t sequences, const Select& select) {
   Integers index(ops, std::vector<int32_t>(static_cast<size_t>(room), -7));
   Integers start(ops, std::vector<int32_t>(static_cast<size_t>(sequences) + 1, -7));
@@ -69,7 +68,7 @@ Array column(const std::vector<double>& values) {
   return a;
 }
 
-/// Every device and the reference itself.
+/// Runs `body` on the reference and on every device.
 void for_each_ops(const std::function<void(Ops& ops)>& body) {
   RefOps<double> reference;
   body(reference);

@@ -1,4 +1,4 @@
-// swiglu: the reference by the complex step, every device by the reference. Must not know of devices by name.
+// Tests of swiglu: the reference against the complex step, and every device against the reference.
 #include "test/ops/perturb.h"
 
 namespace mor::test {
@@ -13,7 +13,7 @@ Arrays forward(Ops& ops, const Arrays& in, const Step& step) {
   return {read(out, step)};
 }
 
-/// inputs: d_out [R,f], gate_up [R,2f]. outputs: d_gate_up, overwritten, so twice is as once.
+/// inputs: d_out [R,f], gate_up [R,2f]. outputs: d_gate_up, which the second run overwrites.
 Arrays backward_twice(Ops& ops, const Arrays& in) {
   const int64_t rows = in[0].rows, f = in[0].columns;
   Buffer d_out(ops, ops.compute_dtype(), rows, f, "d_out"), gate_up(ops, ops.compute_dtype(), rows, 2 * f, "gate_up");

@@ -1,4 +1,4 @@
-// token_choice: the reference by the complex step, every device by the reference. Must not know of devices by name.
+// Tests of token_choice: the reference against the complex step, and every device against the reference.
 #include "ops/checks/token_choice.h"
 
 #include "test/ops/perturb.h"

@@ -1,4 +1,4 @@
-// The addon as a file: small enough to publish, and in need of no CUDA library. Must not know what it does.
+// Tests of the addon as a file: it is small enough to publish and needs no CUDA library.
 import { execFileSync } from 'node:child_process'
 import { statSync } from 'node:fs'
 import { expect, it } from 'vitest'

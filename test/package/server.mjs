@@ -1,6 +1,6 @@
 // The entry `mixture-of-recursions/server` of the built package: the same implementation by `import` and by `require`.
-// Run it from the package root through standard input, so that the name resolves to this very package.
-// Must not need the native addon.
+// Run it from the package root through standard input, so that the name resolves to this package. It must not need the
+// native addon.
 import assert from 'node:assert/strict'
 import { createRequire } from 'node:module'
 import { createServer } from 'mixture-of-recursions/server'

@@ -1,17 +1,16 @@
-// Sends one planned request over loopback and tells how it ended.
-// Must not know: which requests there are.
+// Sends one planned request over loopback and reports how it ended.
 import { type Agent, type IncomingMessage, request } from 'node:http'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Completion } from '../../lib/server/index.js'
 import type { PlannedRequest } from './plan.js'
 
-/** `left`: the client went away as planned. */
+/** `left`: the client disconnected as planned. */
 export type Ending = { end: 'left' } | { end: 'refused'; status: number } | { end: 'whole'; texts: string[] }
 
 /** Longest time a request may take. */
 const PATIENCE_MS = 60_000
 
-/** Rejects where the answer is not what it must be: no reason for an end, a choice missing, a broken connection. */
+/** Rejects if the answer is wrong: a choice without a finish reason, a missing choice, a broken connection. */
 export async function send(url: string, agent: Agent, planned: PlannedRequest): Promise<Ending> {
   const { body, fate, choices, leaveMs } = planned
   const controller = new AbortController()

@@ -1,13 +1,15 @@
-// The soak at full size: `npm run soak -- [requests]`, 10,000 by default. Ends with 1 where anything is amiss.
-// Must not know: what the requests are.
+// The soak at full size: `npm run soak -- [requests]`, 10,000 by default. Exits with 1 if anything went wrong.
 import { saveTinyModel } from '../lib/server/tiny_model.js'
 import { startServer, type WatchedServer } from './server_process.js'
 import { soak } from './soak.js'
 
-/** The peak of memory may grow so far between the first half of the requests and the last quarter: what a heap's peaks vary by. */
+/**
+ * How much the peak of memory may grow from the first half of the requests to the last quarter: peaks of a heap vary by
+ * about as much without a leak.
+ */
 const FLAT = 1.1
 
-/** So many give each part of the load enough looks at the memory. */
+/** With fewer requests, memory would be measured too seldom in each part of the load. */
 const FEWEST_REQUESTS = 400
 
 async function main(requests: number): Promise<void> {
@@ -26,7 +28,7 @@ async function measure(server: WatchedServer, requests: number): Promise<void> {
   const resident: Promise<number>[] = []
   const every = Math.ceil(requests / 40)
   const load = { url: server.url, model: 'tiny', concurrency: 64 }
-  // Until the heap has the size that this load needs.
+  // Lets the heap grow to the size that this load needs.
   const warmUp = await soak({ ...load, requests: Math.ceil(requests / 2), seed: 1 })
   const { seconds, ends, metrics, ...measured } = await soak({
     ...load,

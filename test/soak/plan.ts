@@ -1,5 +1,4 @@
-// What the requests of a soak are: random prompts, lengths and ends.
-// Must not know: how they are sent.
+// The requests of a soak: random prompts, lengths and ends.
 import { Random } from './random.js'
 
 export interface PlannedRequest {
@@ -8,8 +7,9 @@ export interface PlannedRequest {
   /** Milliseconds to wait before it is sent. */
   pauseMs: number
   /**
-   * `read`: to its end; `slowly`: with pauses; `leave`: the client is gone after `leaveMs`; `wrong`: it must be refused;
-   * `known`: it must give the text that the same request gave before the load.
+   * What becomes of it. `read`: the client reads to the end; `slowly`: the same with pauses; `leave`: the client
+   * disconnects after `leaveMs`; `wrong`: the server must refuse it; `known`: it must give the text that the same request
+   * gave before the load.
    */
   fate: 'read' | 'slowly' | 'leave' | 'wrong' | 'known'
   leaveMs: number
@@ -17,7 +17,7 @@ export interface PlannedRequest {
 
 const SHARED_PREFIX = 'All of these prompts begin with the same words, which a cache may keep; '
 
-/** Requests whose answers are asked for before the load. */
+/** Requests whose answers are recorded before the load. */
 export function knownBodies(model: string): Record<string, unknown>[] {
   const random = new Random(99)
   return Array.from({ length: 8 }, (_, seed) => ({

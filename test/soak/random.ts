@@ -1,5 +1,4 @@
 // Random numbers that are the same for the same seed.
-// Must not know what they decide.
 
 export class Random {
   #state: number

@@ -1,5 +1,4 @@
 // `mor serve` as a process whose memory can be watched.
-// Must not know: what is asked of it.
 import { execFile } from 'node:child_process'
 import { promisify } from 'node:util'
 import { startServe } from '../lib/cli/serve_process.js'
@@ -8,7 +7,7 @@ export interface WatchedServer {
   url: string
   /** Resident memory in MB. */
   residentMegabytes(): Promise<number>
-  /** Ends it in order; rejects where it does not end well. */
+  /** Stops it; rejects if it does not exit cleanly. */
   stop(): Promise<void>
 }
 

@@ -1,4 +1,4 @@
-// A short soak: some hundred random requests against `mor serve`, after which nothing is left running or taken.
+// A short soak: some hundred random requests to `mor serve`, after which no request runs and no KV block is in use.
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { saveTinyModel } from '../lib/server/tiny_model.js'
 import { startServer, type WatchedServer } from './server_process.js'

@@ -1,5 +1,4 @@
-// Many random requests against one server, some broken off, some wrong; counts their ends and what the server keeps.
-// Must not know: how the server was started, what is good enough.
+// Sends many random requests to one server, some of which are cut off or invalid, and counts how they end.
 import { Agent } from 'node:http'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type Ending, send } from './client.js'
@@ -9,7 +8,7 @@ export interface SoakOptions {
   url: string
   model: string
   requests: number
-  /** Clients at once. */
+  /** How many clients send at the same time. */
   concurrency: number
   seed: number
   /** Called after each request with how many have ended. */
@@ -20,9 +19,9 @@ export interface SoakResult {
   seconds: number
   /** Requests by their end. */
   ends: Record<Ending['end'], number>
-  /** Everything that was not as it must be; empty is good. */
+  /** Everything that went wrong. */
   failures: string[]
-  /** The server's metrics when all has ended, summed over labels. */
+  /** The server's metrics after all requests have ended, summed over labels. */
   metrics: Record<string, number>
 }
 
@@ -75,7 +74,7 @@ async function ask(url: string, agent: Agent, body: Record<string, unknown>): Pr
   return ending.texts[0]!
 }
 
-/** The metrics as soon as nothing runs or waits, or after some seconds as they are then. */
+/** The metrics as soon as nothing runs or waits, or what they are after some seconds. */
 async function settle(url: string): Promise<Record<string, number>> {
   for (const began = performance.now(); ; await sleep(50)) {
     const metrics = await scrape(url)

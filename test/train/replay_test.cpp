@@ -1,12 +1,12 @@
-// Training steps that a device repeats on its own, against steps one by one, bit for bit, on every device of the
-// machine. Must not know which of them record.
+// Compares training steps that a device replays from a recording with steps that it runs op by op, bit for bit, on
+// every device of the machine.
 #include "test/train/support.h"
 
 namespace mor::test {
 namespace {
 
-/// Steps of one trainer after the other, against steps that are each the first of a trainer made from the state of the
-/// one before: a device that records steps runs those one by one, and must compute the same.
+/// Compares consecutive steps of one trainer with steps that are each the first step of a trainer made from the state
+/// before it. A device that records replays the former and runs the latter op by op; both must compute the same.
 void expect_steps_as_one_by_one(const ModelConfig& config, const TestDevice& device, DType dtype, int32_t micro,
                                 const std::vector<int32_t>& lengths) {
   SCOPED_TRACE(concat(device.name, " ", dtype_name(dtype)));

@@ -1,5 +1,4 @@
 // What tests of the trainer share: devices, small models of every kind, batches, and a trainer's state as bytes.
-// Must not know what is tested.
 #pragma once
 
 #include "device/device.h"

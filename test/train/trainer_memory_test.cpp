@@ -1,11 +1,11 @@
-// Trainer and memory: taken before the first step of a shape, never later, and named where it cannot be had.
-// Must not know how a step is computed.
+// Tests of the trainer's memory: all of it is allocated before the first step of a shape, and an error names what could
+// not be allocated.
 #include "test/train/support.h"
 
 namespace mor::test {
 namespace {
 
-/// A device with so much memory, and how often it was asked for some.
+/// A device with a limited amount of memory, which counts allocations.
 class LimitedOps final : public RefOps<float> {
  public:
   void* allocate(size_t bytes) override {
@@ -59,7 +59,7 @@ TEST(TrainerMemory, ThatCannotBeHadIsNamedBeforeAnythingIsComputed) {
     return "no error";
   };
   const size_t flat = static_cast<size_t>(model.parameters().size()) * 4, all = device.left;
-  device.left = 3 * flat;  // not for what lies beside the three buffers
+  device.left = 3 * flat;  // enough for the three buffers, not for what comes with them
   const std::string made = message([&] { Trainer trainer(model, {}); });
   EXPECT_EQ(made.find(concat("a trainer takes 0 bytes of master weights, ", flat, " of gradients and ", 2 * flat,
                              " of optimizer state, but the device has no ")),

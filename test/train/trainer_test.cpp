@@ -1,5 +1,5 @@
-// Trainer: the 20-step trajectories of the PyTorch fixtures, bit-exact resume and recomputation, refusal of bad steps.
-// Must not know how a step is computed.
+// Tests of the trainer: the 20-step trajectories of the PyTorch fixtures, bit-exact resume and recomputation, and
+// refusal of bad steps.
 #include "train/trainer.h"
 
 #include <cmath>
@@ -109,7 +109,7 @@ TEST(Trainer, ResumedIsNeverStopped) {
     }
 }
 
-/// A step given up at any layer, forward or backward, leaves weights, state and the next step as they would have been.
+/// A step that is interrupted at any layer, forward or backward, leaves weights, state and the next step unchanged.
 TEST(Trainer, AnInterruptedStepNeverWas) {
   struct GivenUp {};
   for (const ModelConfig& config : small_models()) {
@@ -197,8 +197,8 @@ TEST(Trainer, ANonFiniteStepIsRefusedAndChangesNothing) {
   }
 }
 
-/// Router scores past the square root of the largest float: their squares are infinite, their gates and gradients are
-/// not.
+/// Router scores above the square root of the largest float: their squares in the z-loss are infinite, their gates and
+/// gradients are finite.
 TEST(Trainer, ALossThatIsNotFiniteIsRefusedThoughItsGradientIs) {
   for (const MakeOps make : {cpu_float32, cpu_bfloat16}) {
     const ModelConfig config = small_mor(RouterType::expert_choice, KvCachePolicy::recursion_wise);
@@ -269,8 +269,8 @@ TEST(Trainer, ExecutedFlopsFollowTheActiveRows) {
   Trainer trainer(model, {});
   const StepResult r = trainer.step(batch(mor, 0).data(), 1, kSequences, kLength);
   EXPECT_EQ(r.depth_histogram, (std::vector<int64_t>{16, 16, 16}));
-  // Per sequence: 2 unshared layers on 24 rows, 2 block layers on 24, 16 and 8 rows; head on 24; routers on 24, 24
-  // and 16.
+  // For each sequence: 2 unshared layers on 24 rows, 2 block layers on 24, 16 and 8 rows, the head on 24 rows, routers
+  // on 24, 24 and 16 rows.
   const auto layer = [&](double rows) {
     const double weights = 32.0 * (mor.qkv_size() + mor.query_size() + 3 * 48);
     return 2 * weights * rows + 4 * (rows * (rows + 1) / 2) * mor.query_size();
