@@ -271,9 +271,24 @@ export interface NativeEngine {
   close(): Promise<void>
 }
 
+/** One tensor of a model's weights. */
+export interface NativeParameter {
+  name: string
+  shape: number[]
+  role: 'embedding' | 'projection' | 'norm' | 'bias' | 'router'
+  /** The unique layer; null where the tensor belongs to none. */
+  layer: number | null
+  dtype: 'F32' | 'BF16'
+  bytes: number
+  /** Whether weight decay shrinks it. */
+  decays: boolean
+}
+
 /** The addon. Errors it throws or rejects with carry an `ErrorCode` as `code`. */
 export interface NativeAddon {
   devices(): DeviceInfo[]
+  /** Every tensor of a model with weights of `dtype`, in the order of its checkpoint. Allocates none of them. */
+  parameterTable(config: NativeConfig, dtype: DType): NativeParameter[]
   /** Allocates the weights without initialising them. `threads` 0 = the device's default. */
   createModel(config: NativeConfig, options: { device: string; dtype: DType; threads: number }): Promise<NativeModel>
   createTrainer(model: NativeModel, options: NativeTrainerOptions): Promise<NativeTrainer>

@@ -7,17 +7,12 @@
 #include <string>
 #include <vector>
 
-#include "ops/ops.h"
+#include "model/parameters.h"
 
 namespace mor::binding {
 
 /// Element types of safetensors files.
 enum class FileDType : uint8_t { F32, BF16, F16 };
-
-struct NamedTensor {
-  std::string name;
-  Tensor tensor;  ///< on the device, contiguous
-};
 
 /// Bytes [offset, offset + bytes) of a file.
 struct TensorLocation {

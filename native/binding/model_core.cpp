@@ -23,22 +23,6 @@ class ReleaseTask final : public Task {
   std::shared_ptr<ModelCore> core_;
 };
 
-/// In floating point, so that sizes which overflow every integer are refused, too.
-void check_weights_fit(const ModelConfig& c, DType dtype, size_t device_bytes) {
-  const double d = c.hidden_size, f = c.intermediate_size;
-  const double query = static_cast<double>(c.num_attention_heads) * c.head_dim;
-  const double key_value = static_cast<double>(c.num_key_value_heads) * c.head_dim;
-  MOR_CHECK(std::max(query + 2 * key_value, 2 * f) <= INT32_MAX, INVALID_CONFIG, "a layer of ", query, " query, ",
-            key_value, " key and value, and ", f, " feed-forward columns is too wide; a row may have ", INT32_MAX);
-  const double layer = 2 * d * query + 2 * d * key_value + 3 * d * f + 2 * d;
-  const double embedding = static_cast<double>(c.vocab_size) * d * (c.tie_word_embeddings ? 1 : 2);
-  const double rotary = static_cast<double>(c.max_position_embeddings) * c.head_dim * sizeof(double);
-  const double bytes = (embedding + layer * c.unique_layers()) * static_cast<double>(dtype_size(dtype)) + rotary;
-  MOR_CHECK(device_bytes == 0 || bytes <= static_cast<double>(device_bytes), OUT_OF_MEMORY, "the weights take ",
-            bytes / 1e9, " GB as ", dtype_name(dtype), ", and the device has ", static_cast<double>(device_bytes) / 1e9,
-            " GB");
-}
-
 /// 0 for a device that is not in the list: make_ops says why it cannot be had.
 size_t memory_of_device(const std::string& device) {
   for (const DeviceInfo& info : list_devices())
@@ -66,18 +50,6 @@ std::string memory_advice(const MemoryByPurpose& use) {
   return advice;
 }
 
-std::vector<NamedTensor> checkpoint_tensors(const Model& model) {
-  const DType dtype = model.ops().compute_dtype();
-  std::vector<NamedTensor> tensors;
-  for (const Parameter& p : model.parameters().list()) {
-    void* data = static_cast<char*>(model.weights()) + p.offset * static_cast<int64_t>(dtype_size(dtype));
-    tensors.push_back({p.name, p.vector ? make_vector(data, dtype, p.columns, p.name.c_str())
-                                        : make_tensor(data, dtype, p.rows, p.columns, p.name.c_str())});
-  }
-  if (model.balancing_bias()) tensors.push_back({model.balancing_bias().name, model.balancing_bias()});
-  return tensors;
-}
-
 }  // namespace
 
 ModelCore::ModelCore(std::shared_ptr<Worker> worker) : worker_(std::move(worker)) {}
@@ -92,14 +64,13 @@ MemoryByPurpose ModelCore::memory() const {
 }
 
 void ModelCore::create(const ModelConfig& config, const std::string& device, DType dtype, int threads) {
-  config.validate();
   device_memory_bytes_ = memory_of_device(device);
   check_weights_fit(config, dtype, device_memory_bytes_);
   config_ = config;
   model_ = std::make_unique<Model>(config, make_ops(device, dtype, threads));
   activations_ = std::make_unique<Arena>(model_->ops());
   tokens_ = std::make_unique<Arena>(model_->ops());
-  tensors_ = checkpoint_tensors(*model_);
+  tensors_ = model_->checkpoint_tensors();
   refresh_memory();
 }
 

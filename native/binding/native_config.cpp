@@ -69,11 +69,15 @@ ModelConfig model_config(const Input& input) {
   return config;
 }
 
+DType dtype(const Input& input) {
+  return input.choice<DType>({{"bfloat16", DType::bfloat16}, {"float32", DType::float32}});
+}
+
 ModelOptions model_options(const Input& input) {
   constexpr int32_t kMostThreads = 4096;
   ModelOptions options;
   options.device = input.field("device").string();
-  options.dtype = input.field("dtype").choice<DType>({{"bfloat16", DType::bfloat16}, {"float32", DType::float32}});
+  options.dtype = dtype(input.field("dtype"));
   options.threads = input.field("threads").int32(0, kMostThreads);
   return options;
 }

@@ -22,6 +22,8 @@ struct ModelOptions {
 
 /// NativeConfig. Throws INVALID_CONFIG.
 ModelConfig model_config(const Input& input);
+/// Of weights: 'bfloat16' or 'float32'.
+DType dtype(const Input& input);
 ModelOptions model_options(const Input& input);
 /// The options of NativeModel.forward.
 PassOptions forward_options(const Input& input);

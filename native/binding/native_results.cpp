@@ -14,6 +14,16 @@ double number(int64_t value) {
   return static_cast<double>(value);
 }
 
+Napi::Array shape_array(Napi::Env env, const int64_t* extents, size_t rank) {
+  const Napi::Array shape = Napi::Array::New(env, rank);
+  for (size_t i = 0; i < rank; ++i) shape.Set(static_cast<uint32_t>(i), number(extents[i]));
+  return shape;
+}
+
+const char* file_dtype(DType dtype) {
+  return dtype == DType::bfloat16 ? "BF16" : "F32";
+}
+
 /// Tokens that ran exactly 1..N recursions; without a block that recurs as a whole every token ran all.
 Napi::Array depth_histogram(Napi::Env env, const StepResult& result, const ModelConfig& config) {
   const auto n = static_cast<uint32_t>(config.num_recursions);
@@ -51,16 +61,30 @@ Napi::Value device_list(Napi::Env env, const std::vector<DeviceInfo>& devices) {
   return list;
 }
 
+Napi::Value parameter_list(Napi::Env env, const Parameters& parameters) {
+  const Napi::Array list = Napi::Array::New(env, parameters.list().size());
+  for (const Parameter& p : parameters.list()) {
+    const Napi::Object object = Napi::Object::New(env);
+    object.Set("name", p.name);
+    object.Set("shape", shape_array(env, p.shape.data(), p.shape.size()));
+    object.Set("role", role_name(p.role));
+    object.Set("layer", p.layer < 0 ? env.Null() : Napi::Number::New(env, p.layer));
+    object.Set("dtype", file_dtype(p.storage));
+    object.Set("bytes", number(p.bytes()));
+    object.Set("decays", p.decays);
+    list.Set(static_cast<uint32_t>(&p - parameters.list().data()), object);
+  }
+  return list;
+}
+
 Napi::Array tensor_list(Napi::Env env, const std::vector<NamedTensor>& tensors) {
   const Napi::Array list = Napi::Array::New(env, tensors.size());
   for (uint32_t i = 0; i < tensors.size(); ++i) {
     const Tensor& tensor = tensors[i].tensor;
-    const Napi::Array shape = Napi::Array::New(env, static_cast<size_t>(tensor.rank));
-    for (int32_t r = 0; r < tensor.rank; ++r) shape.Set(static_cast<uint32_t>(r), number(tensor.shape[r]));
     const Napi::Object object = Napi::Object::New(env);
     object.Set("name", tensors[i].name);
-    object.Set("shape", shape);
-    object.Set("dtype", tensor.dtype == DType::bfloat16 ? "BF16" : "F32");
+    object.Set("shape", shape_array(env, tensor.shape, static_cast<size_t>(tensor.rank)));
+    object.Set("dtype", file_dtype(tensor.dtype));
     list.Set(i, object);
   }
   return list;

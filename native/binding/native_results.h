@@ -16,6 +16,8 @@ namespace mor::binding {
 Napi::Value device_list(Napi::Env env, const std::vector<DeviceInfo>& devices);
 /// { name, shape }[].
 Napi::Array tensor_list(Napi::Env env, const std::vector<NamedTensor>& tensors);
+/// NativeParameter[].
+Napi::Value parameter_list(Napi::Env env, const Parameters& parameters);
 /// NativeStepStats.
 Napi::Value step_stats(Napi::Env env, const StepResult& result, const ModelConfig& config);
 /// NativeEvaluateStats.

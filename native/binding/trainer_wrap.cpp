@@ -20,11 +20,7 @@ class TrainerResident final : public Resident {
   /// On the worker's thread.
   void create(ModelCore& core, const TrainerOptions& options) {
     trainer_ = std::make_unique<Trainer>(core.model(), options);
-    for (const Trainer::State& state : trainer_->state()) {
-      Tensor tensor = state.tensor;
-      if (state.vector) tensor = make_vector(tensor.data, tensor.dtype, tensor.count(), tensor.name);
-      tensors_.push_back({state.name, tensor});
-    }
+    tensors_ = trainer_->state();
     refresh();
   }
   Trainer& trainer() { return *trainer_; }

@@ -23,6 +23,11 @@ Projected split(const ModelConfig& config, const Tensor& qkv) {
   return p;
 }
 
+/// The rows of qkv that a layer uses: those of q alone where keys and values are given.
+Tensor projections(const ModelConfig& config, const LayerTensors& tensors, const LayerKeys& keys) {
+  return keys.source == KeySource::given ? tensors.qkv.slice(0, config.query_size()) : tensors.qkv;
+}
+
 }  // namespace
 
 void layer_forward(const LayerContext& context, const LayerTensors& weights, const Rows& rows, const Tensor& stream,
@@ -59,7 +64,7 @@ void layer_forward(const LayerContext& context, const LayerTensors& weights, con
   }
   const Projected p = split(config, a.qkv);
   const Tensor k = own ? p.k : keys.k, v = own ? p.v : keys.v;
-  ops.qkv_forward(a.input_normed, queries_only ? weights.q_proj : weights.qkv, rows.position, context.rotary_table, p.q,
+  ops.qkv_forward(a.input_normed, projections(config, weights, keys), rows.position, context.rotary_table, p.q,
                   queries_only ? Tensor{} : k, queries_only ? Tensor{} : v, own ? nullptr : rows.slot);
   ops.attention_forward(p.q, k, v, rows, a.attention.heads(config.head_dim), a.lse);
   ops.linear_forward(a.attention, weights.o_proj, x, a.middle);
@@ -116,8 +121,8 @@ void layer_backward(const LayerContext& context, const LayerTensors& weights, co
     ops.kv_write_backward(keys.d_v, rows.slot, dp.v);
   }
   ops.rotary(dp.q_and_k, rows.position, context.rotary_table, -1);
-  ops.linear_backward_weight(d_qkv, kept.input_normed, queries_only ? gradients.q_proj : gradients.qkv);
-  ops.linear_backward_input(d_qkv, queries_only ? weights.q_proj : weights.qkv, d_normed);
+  ops.linear_backward_weight(d_qkv, kept.input_normed, projections(config, gradients, keys));
+  ops.linear_backward_input(d_qkv, projections(config, weights, keys), d_normed);
   ops.rmsnorm_backward(d_normed, kept.x, weights.input_layernorm, kept.input_rstd, d, gradients.input_layernorm);
   arena.release(mark);
 }

@@ -16,6 +16,7 @@ void check_sizes(const ModelConfig& c) {
   const auto positive = [](const char* key, int32_t value) {
     MOR_CHECK(value >= 1, INVALID_CONFIG, key, " must be at least 1, got ", value);
   };
+  constexpr int32_t kMostLayers = 1 << 16;
   positive("vocab_size", c.vocab_size);
   positive("hidden_size", c.hidden_size);
   positive("intermediate_size", c.intermediate_size);
@@ -26,6 +27,13 @@ void check_sizes(const ModelConfig& c) {
   positive("num_recursions", c.num_recursions);
   MOR_CHECK(c.head_dim >= 2 && c.head_dim % 2 == 0, INVALID_CONFIG,
             "head_dim must be even and at least 2 (rotary pairs), got ", c.head_dim);
+  MOR_CHECK(c.num_hidden_layers <= kMostLayers, INVALID_CONFIG, "num_hidden_layers must be at most ", kMostLayers,
+            ", got ", c.num_hidden_layers);
+  const int64_t heads = c.num_attention_heads + int64_t{2} * c.num_key_value_heads,
+                columns = std::max(heads * c.head_dim, int64_t{2} * c.intermediate_size);
+  MOR_CHECK(columns <= INT32_MAX, INVALID_CONFIG, "a layer of ", c.num_attention_heads, " query heads, ",
+            c.num_key_value_heads, " key and value heads, head_dim ", c.head_dim, " and intermediate_size ",
+            c.intermediate_size, " is too wide: its rows would have ", columns, " columns, and may have ", INT32_MAX);
   MOR_CHECK(c.num_attention_heads % c.num_key_value_heads == 0, INVALID_CONFIG, "num_attention_heads (",
             c.num_attention_heads, ") must be a multiple of num_key_value_heads (", c.num_key_value_heads, ")");
   MOR_CHECK(c.rms_norm_eps > 0 && std::isfinite(c.rms_norm_eps), INVALID_CONFIG, "rms_norm_eps must be positive, got ",

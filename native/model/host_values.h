@@ -1,10 +1,11 @@
-// Elements of a tensor as numbers, from a host copy of its bytes. Must not know how the copy was made.
+// Elements of a tensor as host numbers: from the bytes of a host copy, and to and from device memory.
 #pragma once
 
 #include <algorithm>
 #include <complex>
+#include <vector>
 
-#include "core/tensor.h"
+#include "ops/ops.h"
 
 namespace mor {
 
@@ -27,6 +28,36 @@ void read_host_values(const Tensor& tensor, const void* host, Value* values) {
     default:
       MOR_FAIL(INTERNAL, tensor.name, " is ", dtype_name(tensor.dtype), ", which holds no weights");
   }
+}
+
+/// Host values into a contiguous device tensor of compute or master dtype, rounded as it needs.
+template <class Value>
+void upload(Ops& ops, const Value* values, const Tensor& tensor) {
+  const auto send = [&](auto element) {
+    std::vector<decltype(element)> host(static_cast<size_t>(tensor.count()));
+    for (size_t i = 0; i < host.size(); ++i) host[i] = static_cast<decltype(element)>(values[i]);
+    ops.copy_to_device(tensor.data, host.data(), host.size() * sizeof(element));
+  };
+  switch (tensor.dtype) {
+    case DType::float32:
+      return send(float{});
+    case DType::bfloat16:
+      return send(bfloat16{});
+    case DType::float64:
+      return send(double{});
+    case DType::complex128:
+      return send(std::complex<double>{});
+    default:
+      MOR_FAIL(INTERNAL, tensor.name, " is ", dtype_name(tensor.dtype), ", which holds no weights");
+  }
+}
+
+/// The other way round.
+template <class Value>
+void download(Ops& ops, const Tensor& tensor, Value* values) {
+  std::vector<uint8_t> host(static_cast<size_t>(tensor.count()) * dtype_size(tensor.dtype));
+  ops.copy_to_host(host.data(), tensor.data, host.size());
+  read_host_values(tensor, host.data(), values);
 }
 
 }  // namespace mor

@@ -4,6 +4,7 @@
 
 #include <cstring>
 
+#include "model/host_values.h"
 #include "ops/counting_ops.h"
 
 namespace mor {

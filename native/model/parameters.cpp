@@ -1,122 +1,106 @@
-// Parameters: building the table and the views. Must not know of devices or of what is computed with the tensors.
+// The places of a model's tensors in memory.
 #include "model/parameters.h"
+
+#include <algorithm>
+#include <utility>
 
 namespace mor {
 
 namespace {
-constexpr int64_t kAlignment = 64;  // elements, so that every fused matrix starts on a cache line in any dtype
+
+constexpr int64_t kAlignment = 64;  // elements, so that every view starts on a cache line in any dtype
+constexpr int64_t kMostBytes = int64_t{1} << 53;
+
+int64_t aligned(int64_t n, int64_t alignment) {
+  return (n + alignment - 1) / alignment * alignment;
 }
 
-Parameters::Parameters(const ModelConfig& config) : config_(config) {
+}  // namespace
+
+std::vector<Parameter> parameter_rows(const ModelConfig& config, DType compute, DType master) {
   config.validate();
-  const int64_t d = config.hidden_size, f = config.intermediate_size;
-  add("model.embed_tokens.weight", config.vocab_size, d);
-  for (int32_t u = 0; u < config.unique_layers(); ++u) {
-    const std::string layer = concat("model.layers.", u, ".");
-    add(layer + "input_layernorm.weight", 0, d);
-    add(layer + "self_attn.q_proj.weight", config.query_size(), d);
-    add(layer + "self_attn.k_proj.weight", config.key_value_size(), d, true);
-    add(layer + "self_attn.v_proj.weight", config.key_value_size(), d, true);
-    add(layer + "self_attn.o_proj.weight", d, config.query_size());
-    add(layer + "post_attention_layernorm.weight", 0, d);
-    add(layer + "mlp.gate_proj.weight", f, d);
-    add(layer + "mlp.up_proj.weight", f, d, true);
-    add(layer + "mlp.down_proj.weight", d, f);
-  }
-  add("model.norm.weight", 0, d);
-  if (!config.tie_word_embeddings) add("lm_head.weight", config.vocab_size, d);
-  if (config.router.type == RouterType::token_choice) add_router("model.router", config.num_recursions, 1);
-  if (config.router.type == RouterType::expert_choice)
-    for (int32_t r = 0; r < config.num_recursions; ++r) add_router(concat("model.routers.", r), 1, 1);
-  if (config.router.auxiliary_router)
-    for (int32_t r = 0; r < config.num_recursions; ++r) add_router(concat("model.auxiliary_routers.", r), 1, 10);
+  std::vector<Parameter> rows;
+  ModelTensors tensors;
+  const Tensor* last = nullptr;
+  describe_model(config, tensors, [&](const Parameter& row, Tensor& view) {
+    rows.push_back(row);
+    rows.back().fused = &view == last;
+    // The balancing bias moves in steps that the compute dtype would round away.
+    rows.back().storage = row.trained ? compute : master;
+    last = &view;
+  });
+  return rows;
 }
 
-int64_t Parameters::add(const std::string& name, int64_t rows, int64_t columns, bool follows_previous) {
-  Parameter p;
-  p.name = name;
-  p.vector = rows == 0;
-  p.rows = p.vector ? 1 : rows;
-  p.columns = columns;
-  if (!follows_previous) size_ = (size_ + kAlignment - 1) / kAlignment * kAlignment;
-  p.offset = size_;
-  size_ += p.count();
-  list_.push_back(p);
-  return static_cast<int64_t>(list_.size()) - 1;
-}
+Parameters::Parameters(const ModelConfig& config, DType compute, DType master)
+    : Parameters(config, parameter_rows(config, compute, master)) {}
 
-void Parameters::add_router(const std::string& name, int64_t outputs, float learning_rate_scale) {
-  const int64_t d = config_.hidden_size;
-  const size_t first = list_.size();
-  if (config_.router.mlp) {
-    add(name + ".fc1.weight", 2 * d, d);
-    add(name + ".fc2.weight", outputs, 2 * d);
-  } else {
-    add(name + ".weight", outputs, d);
+Parameters::Parameters(const ModelConfig& config, std::vector<Parameter> rows)
+    : config_(config), list_(std::move(rows)) {
+  DType last = DType::float32;
+  for (Parameter& p : list_) {
+    MOR_CHECK(!p.fused || p.storage == last, INTERNAL, p.name, " is stored as ", dtype_name(p.storage),
+              ", but the rows before it of the same view as ", dtype_name(last));
+    last = p.storage;
+    const auto size = static_cast<int64_t>(dtype_size(p.storage));
+    int64_t room = (kMostBytes - bytes_) / size;  // the product of the extents may exceed 64 bits
+    for (const int64_t extent : p.shape) room /= extent;
+    MOR_CHECK(room >= 1, OUT_OF_MEMORY, "the weights up to ", p.name, " take more than ", kMostBytes / 1000000000,
+              " GB, and no device has as much memory");
+    if (!p.fused) bytes_ = aligned(bytes_, kAlignment * size);
+    p.offset = bytes_;
+    bytes_ += p.bytes();
+    if (!p.trained) continue;
+    if (!p.fused) size_ = aligned(size_, kAlignment);
+    p.element = size_;
+    size_ += p.count();
   }
-  for (size_t i = first; i < list_.size(); ++i) list_[i].learning_rate_scale = learning_rate_scale;
+  bytes_ = aligned(bytes_, kAlignment);
 }
 
 int64_t Parameters::count() const {
   int64_t n = 0;
-  for (const Parameter& p : list_) n += p.count();
+  for (const Parameter& p : list_) n += p.trained ? p.count() : 0;
   return n;
 }
 
-Tensor Parameters::view(void* buffer, DType dtype, int64_t index, int64_t rows) const {
-  const Parameter& p = list_[static_cast<size_t>(index)];
-  void* data = static_cast<char*>(buffer) + p.offset * static_cast<int64_t>(dtype_size(dtype));
-  return p.vector ? make_vector(data, dtype, p.columns, p.name.c_str())
-                  : make_tensor(data, dtype, rows, p.columns, p.name.c_str());
+bool Parameters::are_masters(DType master) const {
+  return std::all_of(list_.begin(), list_.end(), [&](const Parameter& p) {
+    return !p.trained || (p.storage == master && p.offset == p.element * static_cast<int64_t>(dtype_size(master)));
+  });
 }
 
-ModelTensors Parameters::views(void* buffer, DType dtype) const {
-  ModelTensors t;
-  int64_t index = 0;
-  const auto next = [&](int64_t rows) { return view(buffer, dtype, index++, rows); };
-  const auto own = [&] { return next(list_[static_cast<size_t>(index)].rows); };
-  t.embed_tokens = own();
-  for (int32_t u = 0; u < config_.unique_layers(); ++u) {
-    LayerTensors layer;
-    layer.input_layernorm = own();
-    layer.qkv = next(config_.qkv_size());
-    layer.q_proj = layer.qkv.slice(0, config_.query_size());
-    index += 2;  // k_proj and v_proj lie in qkv
-    layer.o_proj = own();
-    layer.post_attention_layernorm = own();
-    layer.gate_up = next(2 * static_cast<int64_t>(config_.intermediate_size));
-    index += 1;  // up_proj lies in gate_up
-    layer.down_proj = own();
-    t.layers.push_back(layer);
-  }
-  t.norm = own();
-  t.lm_head = config_.tie_word_embeddings ? t.embed_tokens : own();
-  const auto router = [&] {
-    RouterTensors r;
-    if (config_.router.mlp) {
-      r.fc1 = own();
-      r.fc2 = own();
-    } else {
-      r.weight = own();
-    }
-    return r;
-  };
-  const int32_t routers = config_.router.type == RouterType::token_choice ? 1
-                          : config_.routed()                              ? config_.num_recursions
-                                                                          : 0;
-  for (int32_t r = 0; r < routers; ++r) t.routers.push_back(router());
-  if (config_.router.auxiliary_router)
-    for (int32_t r = 0; r < routers; ++r) t.auxiliary_routers.push_back(router());
-  return t;
+template <class Place>
+ModelTensors Parameters::views(const Place& place) const {
+  ModelTensors tensors;
+  size_t index = 0;
+  describe_model(config_, tensors, [&](const Parameter&, Tensor& view) {
+    const Parameter& p = list_[index++];
+    const Tensor own = place(p);
+    if (p.fused)
+      view.shape[0] += own.shape[0];
+    else
+      view = own;
+  });
+  return tensors;
+}
+
+ModelTensors Parameters::weights(void* buffer) const {
+  return views([&](const Parameter& p) { return p.in_weights(buffer); });
+}
+
+ModelTensors Parameters::gradients(const Tensor& flat) const {
+  return views([&](const Parameter& p) { return p.in_flat(flat); });
 }
 
 std::vector<ParameterSegment> Parameters::segments(float weight_decay) const {
   std::vector<ParameterSegment> segments;
   for (const Parameter& p : list_) {
+    if (!p.trained) continue;
     ParameterSegment s;
-    s.offset = p.offset;
+    s.offset = p.element;
     s.count = p.count();
-    s.weight_decay = p.vector ? 0 : weight_decay;
+    s.weight_decay = p.decays ? weight_decay : 0;
     s.learning_rate_scale = p.learning_rate_scale;
     segments.push_back(s);
   }

@@ -1,62 +1,55 @@
-// Parameters: the one table of a model's tensors (name, shape, offset, weight decay, initialiser) and views into flat
-// buffers laid out by it. Checkpoint, optimiser, initialisation and tests walk this table; nobody else lists tensors.
+// The one table of a model's tensors: what each one is and where it lies. Allocation, initialisation, checkpoints, the
+// optimiser and size reports walk it; nothing else lists tensors.
 #pragma once
 
 #include <string>
 #include <vector>
 
-#include "model/config.h"
+#include "model/model_tensors.h"
 
 namespace mor {
 
-struct Parameter {
-  std::string name;  ///< Hugging Face name, docs/model.md section 9
-  int64_t rows = 0;  ///< 1 for vectors
-  int64_t columns = 0;
-  bool vector = false;  ///< norm weights: rank 1 in checkpoints, initialised to 1, no weight decay
-  int64_t offset = 0;   ///< elements into every flat buffer
-  float learning_rate_scale = 1;
-  int64_t count() const { return rows * columns; }
-};
-
-/// One layer's tensors, as weights or as their gradients.
-struct LayerTensors {
-  Tensor input_layernorm, qkv /*[q+2kv, d]*/, q_proj /*its first rows*/, o_proj, post_attention_layernorm,
-      gate_up /*[2f, d]*/, down_proj;
-};
-/// Linear: weight. MLP: fc1 and fc2.
-struct RouterTensors {
-  Tensor weight, fc1, fc2;
-};
-struct ModelTensors {
-  Tensor embed_tokens, norm, lm_head;
-  std::vector<LayerTensors> layers;    ///< by unique layer
-  std::vector<RouterTensors> routers;  ///< expert_choice: one per recursion; token_choice: one
-  std::vector<RouterTensors> auxiliary_routers;
+/// A tensor under the name that it has in files.
+struct NamedTensor {
+  std::string name;
+  Tensor tensor;  ///< on the device, contiguous
 };
 
 class Parameters {
  public:
-  explicit Parameters(const ModelConfig& config);
+  /// compute and master: dtypes of the device that is to hold the weights. Throws INVALID_CONFIG, and OUT_OF_MEMORY
+  /// for a table of more bytes than any device has.
+  Parameters(const ModelConfig& config, DType compute, DType master);
+  /// With rows of `parameter_rows`, whose storage may differ from what stands there.
+  Parameters(const ModelConfig& config, std::vector<Parameter> rows);
 
   const std::vector<Parameter>& list() const { return list_; }
-  /// Elements of a flat buffer, gaps for alignment included.
+  /// Of the buffer that holds the weights, gaps for alignment included.
+  size_t bytes() const { return static_cast<size_t>(bytes_); }
+  /// Elements of a flat buffer of gradients, masters or moments, gaps for alignment included.
   int64_t size() const { return size_; }
-  /// Trainable scalars (the sum of the list).
+  /// Trained scalars.
   int64_t count() const;
-  /// Views into a flat buffer of `size()` elements.
-  ModelTensors views(void* buffer, DType dtype) const;
-  /// Stretches for the optimiser; weight decay on every matrix and on no norm (docs/model.md section 6).
+  /// Whether the weights can be their own masters: every trained one is stored in the master dtype, and lies where flat
+  /// buffers have its place.
+  bool are_masters(DType master) const;
+  /// Views into a buffer of bytes() bytes.
+  ModelTensors weights(void* buffer) const;
+  /// Views into a flat buffer; empty where a tensor is not trained.
+  ModelTensors gradients(const Tensor& flat) const;
+  /// What the optimiser trains. weight_decay: of those that decay.
   std::vector<ParameterSegment> segments(float weight_decay) const;
 
  private:
-  int64_t add(const std::string& name, int64_t rows, int64_t columns, bool follows_previous = false);
-  void add_router(const std::string& name, int64_t outputs, float learning_rate_scale);
-  Tensor view(void* buffer, DType dtype, int64_t index, int64_t rows) const;
+  template <class Place>
+  ModelTensors views(const Place& place) const;
 
   const ModelConfig config_;
   std::vector<Parameter> list_;
-  int64_t size_ = 0;
+  int64_t bytes_ = 0, size_ = 0;
 };
+
+/// Every tensor of a model in the order of its checkpoint, without its place.
+std::vector<Parameter> parameter_rows(const ModelConfig& config, DType compute, DType master);
 
 }  // namespace mor

@@ -2,6 +2,8 @@
 // Must not know of embeddings or the head.
 #include "model/recursion.h"
 
+#include "model/host_values.h"
+
 namespace mor {
 
 namespace {

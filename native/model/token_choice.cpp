@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "model/host_values.h"
 #include "model/recursion.h"
 
 namespace mor {

@@ -1,9 +1,10 @@
-// Trainer: one optimiser step. Must not know of files, threads or serving.
+// Trainer: one optimiser step.
 #include "train/trainer.h"
 
 #include <chrono>
 #include <cmath>
 
+#include "model/host_values.h"
 #include "ops/adamw_step.h"
 
 namespace mor {
@@ -78,10 +79,11 @@ Trainer::Trainer(Model& model, const TrainerOptions& options)
   adamw_.epsilon = options.epsilon;
   adamw_.gradient_clip = options.gradient_clip;
   Ops& ops = model.ops();
-  const bool rounded = ops.compute_dtype() != ops.master_dtype();
-  const std::vector<ParameterSegment> segments = model.parameters().segments(static_cast<float>(options.weight_decay));
+  const Parameters& parameters = model.parameters();
+  const bool rounded = !parameters.are_masters(ops.master_dtype());
+  const std::vector<ParameterSegment> segments = parameters.segments(static_cast<float>(options.weight_decay));
   segment_count_ = static_cast<int32_t>(segments.size());
-  const size_t flat_bytes = static_cast<size_t>(model.parameters().size()) * dtype_size(ops.master_dtype());
+  const size_t flat_bytes = static_cast<size_t>(parameters.size()) * dtype_size(ops.master_dtype());
   planned_.parameters = rounded ? flat_bytes : 0;
   planned_.gradients = flat_bytes;
   planned_.optimizer = 2 * flat_bytes;
@@ -100,14 +102,12 @@ Trainer::Trainer(Model& model, const TrainerOptions& options)
             [&] { buffers_.reserve(bytes); });
   allocate(buffers_);
 
-  const Tensor weights = make_vector(model.weights(), ops.compute_dtype(), model.parameters().size(), "weights");
-  if (rounded)
-    ops.cast(weights, master_);
-  else
-    master_ = weights;
+  if (!rounded) master_ = make_vector(model.weights(), ops.master_dtype(), parameters.size(), "master");
+  for (const Parameter& p : parameters.list())
+    if (rounded && p.trained) ops.cast(p.in_weights(model.weights()), p.in_flat(master_));
   for (const Tensor& t : {gradient_, exp_avg_, exp_avg_sq_}) zero(ops, t);
   ops.copy_to_device(segments_, segments.data(), segments.size() * sizeof(ParameterSegment));
-  gradients_ = model.parameters().views(gradient_.data, ops.master_dtype());
+  gradients_ = parameters.gradients(gradient_);
   if (rounded) add_state("master.", master_);
   add_state("exp_avg.", exp_avg_);
   add_state("exp_avg_sq.", exp_avg_sq_);
@@ -120,14 +120,8 @@ Tensor Trainer::flat(Arena& arena, const char* name) const {
 }
 
 void Trainer::add_state(const std::string& prefix, const Tensor& buffer) {
-  for (const Parameter& p : model_.parameters().list()) {
-    State s;
-    s.name = prefix + p.name;
-    s.vector = p.vector;
-    s.tensor = make_tensor(static_cast<char*>(buffer.data) + p.offset * static_cast<int64_t>(dtype_size(buffer.dtype)),
-                           buffer.dtype, p.rows, p.columns, p.name.c_str());
-    state_.push_back(s);
-  }
+  for (const Parameter& p : model_.parameters().list())
+    if (p.trained) state_.push_back({prefix + p.name, p.in_flat(buffer)});
 }
 
 void Trainer::reserve(const RecordingKey& key, const Shape& shape,

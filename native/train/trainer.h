@@ -1,5 +1,4 @@
 // Trainer: AdamW steps on a model: gradients, optimiser state, accumulation, statistics.
-// Must not know of files, threads or serving.
 #pragma once
 
 #include <string>
@@ -54,14 +53,9 @@ class Trainer {
   /// Losses without a step; fields that belong to the optimiser stay 0.
   StepResult evaluate(const int32_t* tokens, int32_t sequences, int32_t length, Routing routing);
 
-  /// Everything that a resumed run needs beside the model's weights and steps_done(): masters (where the weights are
-  /// rounded), both moments.
-  struct State {
-    std::string name;  ///< "master.", "exp_avg." or "exp_avg_sq." and the parameter's name
-    Tensor tensor;
-    bool vector = false;  ///< rank 1 in files
-  };
-  const std::vector<State>& state() const { return state_; }
+  /// Everything that a resumed run needs beside the model's weights and steps_done(): masters, where any weights are
+  /// rounded, and both moments. Named "master.", "exp_avg." or "exp_avg_sq." and the parameter's name.
+  const std::vector<NamedTensor>& state() const { return state_; }
   int64_t steps_done() const { return steps_done_; }
   void set_steps_done(int64_t steps) { steps_done_ = steps; }
 
@@ -105,7 +99,7 @@ class Trainer {
   ParameterSegment* segments_;  ///< device memory
   int32_t segment_count_ = 0;
   ModelTensors gradients_;
-  std::vector<State> state_;
+  std::vector<NamedTensor> state_;
   int64_t steps_done_ = 0;
   StepReport report_;  ///< of the last step that ran or was recorded; what is replayed leaves its numbers there
   std::unique_ptr<Recording> recording_;  ///< last: it goes before the memory that it works on

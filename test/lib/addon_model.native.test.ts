@@ -140,6 +140,42 @@ describe('writing', () => {
   })
 })
 
+describe('parameterTable', () => {
+  it.each(Object.keys(configs) as (keyof typeof configs)[])('is what a model of %s holds', async (name) => {
+    const config = nativeConfig(name)
+    for (const dtype of ['float32', 'bfloat16'] as const) {
+      const table = addon.parameterTable(config, dtype)
+      const model = await newModel(config, dtype)
+      expect(table.map(({ name, shape, dtype }) => ({ name, shape, dtype }))).toEqual(model.parameters())
+      for (const { name, shape, role, layer, dtype, bytes, decays } of table) {
+        expect(bytes, name).toBe(shape.reduce((product, extent) => product * extent) * (dtype === 'F32' ? 4 : 2))
+        expect(layer, name).toBe(name.startsWith('model.layers.') ? Number(name.split('.')[2]) : null)
+        expect(role === 'norm', name).toBe(name.includes('norm'))
+        expect(decays, name).toBe(shape.length === 2)
+      }
+    }
+  })
+
+  it('needs no memory for the weights and refuses what no memory holds', () => {
+    const config = { ...nativeConfig('vanilla'), vocabSize: 2 ** 31 - 1, hiddenSize: 2 ** 16 }
+    expect(addon.parameterTable(config, 'bfloat16')[0]).toMatchObject({
+      role: 'embedding',
+      bytes: (2 ** 31 - 1) * 2 ** 17,
+    })
+    const refused = {
+      code: 'OUT_OF_MEMORY',
+      message: expect.stringMatching(/embed_tokens.weight take more than 9007199 GB/),
+    }
+    expect(() => addon.parameterTable({ ...config, hiddenSize: 2 ** 31 - 2 }, 'bfloat16')).toThrow(
+      expect.objectContaining(refused),
+    )
+    expect(() => addon.parameterTable({ ...config, numHiddenLayers: 2 ** 31 - 1 }, 'bfloat16')).toThrow(
+      /num_hidden_layers must be at most 65536, got 2147483647/,
+    )
+    expect(() => addon.parameterTable({ ...config, numAttentionHeads: 2 ** 30 }, 'bfloat16')).toThrow(/is too wide/)
+  })
+})
+
 describe('bad input', () => {
   const config = nativeConfig('expert choice')
   const options = { device: 'cpu', dtype: 'float32', threads: 0 } as const

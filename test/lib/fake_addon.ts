@@ -20,6 +20,7 @@ import {
   bf16ToNumber,
   nativeError,
   numberToBf16,
+  parameterTable,
   readInto,
   type Tensor,
   tensorTable,
@@ -78,6 +79,8 @@ export class FakeAddon implements NativeAddon {
     }
     return [cpu, this.gpu]
   }
+
+  parameterTable = parameterTable
 
   createModel = async (config: NativeConfig, options: { device: string; dtype: DType; threads: number }) => {
     await this.#begin('createModel')

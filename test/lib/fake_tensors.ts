@@ -1,6 +1,6 @@
 // The tensors of the stand-in addon: which there are, and real files to read and write them. Must not know who asks.
 import { closeSync, openSync, readSync, writeSync } from 'node:fs'
-import type { NativeConfig, NativeReadFile } from '../../lib/native.js'
+import type { DType, NativeConfig, NativeParameter, NativeReadFile } from '../../lib/native.js'
 
 export const balancingBias = 'model.router.balancing_bias'
 
@@ -41,6 +41,32 @@ export function tensorTable(config: NativeConfig): Tensor[] {
     return { name, shape, values: new Float32Array(shape.reduce((product, extent) => product * extent, 1)) }
   })
 }
+
+/** What the addon's parameterTable says of them. */
+export function parameterTable(config: NativeConfig, dtype: DType): NativeParameter[] {
+  return tensorTable(config).map(({ name, shape, values }) => {
+    const role = roles.find(([pattern]) => pattern.test(name))![1]
+    const layer = /layers\.(\d+)\./.exec(name)?.[1]
+    const wide = dtype === 'float32' || role === 'bias'
+    return {
+      name,
+      shape,
+      role,
+      layer: layer === undefined ? null : Number(layer),
+      dtype: wide ? 'F32' : 'BF16',
+      bytes: values.length * (wide ? 4 : 2),
+      decays: role !== 'norm' && role !== 'bias',
+    }
+  })
+}
+
+const roles: [RegExp, NativeParameter['role']][] = [
+  [/embed_tokens/, 'embedding'],
+  [/norm/, 'norm'],
+  [/bias/, 'bias'],
+  [/router/, 'router'],
+  [/proj|lm_head/, 'projection'],
+]
 
 export function readInto(
   files: NativeReadFile[],

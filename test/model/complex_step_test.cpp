@@ -125,8 +125,8 @@ TEST_P(ComplexStep, GradientAlongARandomDirectionOfEveryTensor) {
   for (const Parameter& p : model.parameters().list()) {
     // An auxiliary router's inputs are detached: its loss has a gradient towards its own weights alone.
     if (config.router.auxiliary_router && p.name.find("auxiliary") == std::string::npos) continue;
-    Complex* weights = static_cast<Complex*>(model.weights()) + p.offset;
-    const double* gradient = static_cast<double*>(gradients.flat().data) + p.offset;
+    Complex* weights = p.in_weights(model.weights()).as<Complex>();
+    const double* gradient = p.in_flat(gradients.flat()).as<double>();
     double expected = 0, scale = 1e-12;
     for (int64_t i = 0; i < p.count(); ++i) {
       const double direction = normal(generator);

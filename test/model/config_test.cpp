@@ -53,7 +53,7 @@ TEST(Config, VanillaParameterCounts) {
     c.num_key_value_heads = p.kv_heads;
     c.head_dim = 64;
     c.intermediate_size = p.ffn;
-    EXPECT_EQ(Parameters(c).count(), p.total);
+    EXPECT_EQ(Parameters(c, DType::bfloat16, DType::float32).count(), p.total);
   }
 }
 

@@ -5,6 +5,7 @@
 
 #include <random>
 
+#include "model/host_values.h"
 #include "model/model_passes.h"
 #include "ops/ref/ref_ops.h"
 #include "test/fixtures/fixture.h"
@@ -59,8 +60,6 @@ inline void load_weights(const Fixture& f, Model& model) {
     const std::vector<float> floats(values.begin(), values.end());
     model.set(i, floats.data());
   }
-  if (model.balancing_bias())
-    upload(model.ops(), f.weight("model.router.balancing_bias").values().data(), model.balancing_bias());
 }
 
 /// Rows of length + 1 ids as a device batch.
@@ -111,7 +110,7 @@ class Gradients {
   explicit Gradients(const Model& model) : arena_(model.ops()) {
     flat_ = arena_.vector(model.ops().master_dtype(), model.parameters().size(), "gradient");
     zero(model.ops(), flat_);
-    views_ = model.parameters().views(flat_.data, flat_.dtype);
+    views_ = model.parameters().gradients(flat_);
   }
   const ModelTensors& views() const { return views_; }
   const Tensor& flat() const { return flat_; }

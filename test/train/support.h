@@ -53,8 +53,8 @@ inline std::vector<uint8_t> bytes_of(Ops& ops, const Tensor& t) {
 inline std::vector<std::vector<uint8_t>> everything(const Trainer& trainer) {
   const Model& m = trainer.model();
   std::vector<std::vector<uint8_t>> all;
-  all.push_back(bytes_of(m.ops(), make_vector(m.weights(), m.ops().compute_dtype(), m.parameters().size(), "weights")));
-  for (const Trainer::State& s : trainer.state()) all.push_back(bytes_of(m.ops(), s.tensor));
+  for (const NamedTensor& t : m.checkpoint_tensors()) all.push_back(bytes_of(m.ops(), t.tensor));
+  for (const NamedTensor& t : trainer.state()) all.push_back(bytes_of(m.ops(), t.tensor));
   return all;
 }
 

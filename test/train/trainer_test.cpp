@@ -92,8 +92,7 @@ TEST(Trainer, ResumedIsNeverStopped) {
       first.init(1);
       Trainer a(first, {});
       for (uint32_t t = 0; t < 3; ++t) a.step(batch(config, t).data(), 1, kSequences, kLength);
-      first.ops().copy(second.weights(), first.weights(),
-                       static_cast<size_t>(first.parameters().size()) * dtype_size(first.ops().compute_dtype()));
+      first.ops().copy(second.weights(), first.weights(), first.parameters().bytes());
       Trainer b(second, {});
       for (size_t i = 0; i < a.state().size(); ++i) {
         const std::vector<uint8_t> bytes = bytes_of(first.ops(), a.state()[i].tensor);

@@ -1,0 +1,70 @@
+// Which tensors a model has: what each one is, and the views in which the passes use them.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "model/config.h"
+
+namespace mor {
+
+enum class ParameterRole : uint8_t { embedding, projection, norm, bias, router };
+const char* role_name(ParameterRole role);
+
+/// normal: N(0, initializer_range).
+enum class Initializer : uint8_t { ones, zeros, normal };
+
+struct Parameter {
+  std::string name;            ///< as in checkpoints: Hugging Face's, docs/model.md section 9
+  std::vector<int64_t> shape;  ///< as in checkpoints: [rows, columns], or [elements] of a vector
+  ParameterRole role = ParameterRole::projection;
+  int32_t layer = -1;              ///< unique layer; -1 for a tensor that belongs to no layer
+  DType storage = DType::float32;  ///< of the weights
+  Initializer initializer = Initializer::normal;
+  bool decays = true;             ///< takes part in weight decay (docs/model.md section 6)
+  bool trained = true;            ///< by the optimiser; its gradient, master and moments have a place in flat buffers
+  float learning_rate_scale = 1;  ///< 10 for auxiliary routers (docs/model.md section 3)
+  bool fused = false;             ///< its rows follow those of the parameter before it: together they are one view
+  int64_t offset = 0;             ///< bytes into the weights
+  int64_t element = -1;           ///< index into flat buffers of master dtype; -1: not trained
+
+  int64_t count() const;
+  int64_t bytes() const { return count() * static_cast<int64_t>(dtype_size(storage)); }
+  /// Itself in the buffer of a model's weights.
+  Tensor in_weights(void* weights) const;
+  /// Its place in a flat buffer, [Parameters::size()] of master dtype. Empty where it is not trained.
+  Tensor in_flat(const Tensor& flat) const;
+};
+
+/// One layer's tensors, as weights or as their gradients. f: intermediate size, d: hidden size.
+struct LayerTensors {
+  Tensor input_layernorm;           ///< [d]
+  Tensor qkv;                       ///< [(h+2kv)*hd, d] q_proj, k_proj and v_proj
+  Tensor o_proj;                    ///< [d, h*hd]
+  Tensor post_attention_layernorm;  ///< [d]
+  Tensor gate_up;                   ///< [2f, d] gate_proj and up_proj
+  Tensor down_proj;                 ///< [d, f]
+};
+
+/// A linear router has `weight`, an MLP router `fc1` and `fc2`.
+struct RouterTensors {
+  Tensor weight, fc1, fc2;
+};
+
+struct ModelTensors {
+  Tensor embed_tokens, norm;
+  Tensor lm_head;                                ///< embed_tokens where the two are tied
+  std::vector<LayerTensors> layers;              ///< by unique layer
+  std::vector<RouterTensors> routers;            ///< expert_choice: one per recursion; token_choice: one
+  std::vector<RouterTensors> auxiliary_routers;  ///< expert_choice with auxiliary routers: one per recursion
+  Tensor balancing_bias;  ///< [N] master; token_choice with loss-free balancing only, and not among gradients
+};
+
+/// Says every tensor of a model once, in the order of checkpoints: `visit` gets what it is, without its storage and
+/// place, and the view of `tensors` that it fills. Neighbours that fill the same view are its rows, one behind the
+/// other.
+void describe_model(const ModelConfig& config, ModelTensors& tensors,
+                    const std::function<void(const Parameter& row, Tensor& view)>& visit);
+
+}  // namespace mor
