@@ -1,4 +1,4 @@
-// Arena: growth by blocks, coalescing on reset. Must not know what is stored in it.
+// Arena: takes memory in blocks as it grows, and joins them into one on reset.
 #include "core/arena.h"
 
 #include <algorithm>
@@ -27,7 +27,7 @@ void Arena::reserve(size_t bytes) {
   release({});
   const size_t size = align_up(std::max<size_t>(bytes, 1));
   if (blocks_.size() == 1 && blocks_[0].size >= size) return;
-  free_blocks();  // first, so that old and new need not fit beside each other
+  free_blocks();  // before the allocation, so that old and new memory need not exist at the same time
   blocks_.push_back({resource_.allocate(size), size});
 }
 

@@ -1,5 +1,4 @@
-// Arena: stack-like device memory for one step: one block where its size was reserved, else blocks as they are needed.
-// Must not know what is stored in it or on which device it lies.
+// Arena: device memory that is handed out and taken back like a stack, for the tensors of one step.
 #pragma once
 
 #include <cstddef>
@@ -26,26 +25,28 @@ class Arena {
   Arena(const Arena&) = delete;
   Arena& operator=(const Arena&) = delete;
 
-  /// Frees everything and makes room for `bytes` in one block, so that what follows neither allocates nor finds other
-  /// addresses from step to step. A block that is large enough stays. bytes: the `peak` of a run of the same calls.
+  /// Frees everything and reserves one block of `bytes`, so that the calls of a step neither allocate nor return other
+  /// addresses than in the step before. A block that is large enough is kept. bytes: the `peak` of a run of the same
+  /// calls.
   void reserve(size_t bytes);
   /// Uninitialised memory, 64-byte aligned, valid until the mark below it is released.
   void* allocate(size_t bytes);
   Tensor tensor(DType dtype, int64_t rows, int64_t columns, const char* name);
   Tensor vector(DType dtype, int64_t n, const char* name);
 
-  /// A place to come back to: `release(mark)` frees everything allocated since.
+  /// A position in the stack: `release(mark)` frees everything that was allocated since.
   struct Mark {
     size_t block = 0, used = 0, total = 0;
   };
   Mark mark() const { return {block_, used_, total_}; }
   void release(const Mark& mark);
 
-  /// Frees everything. Where more than one block was needed, they become one of the peak size, so that later steps of
-  /// the same size find every tensor at the same address.
+  /// Frees everything. If more than one block was needed, one block of the peak size replaces them, so that later steps
+  /// of the same size have every tensor at the same address.
   void reset();
 
-  /// The one block and how much of it is in use. Throws INTERNAL where `reserve` was not enough.
+  /// The one block and how much of it is in use. Throws INTERNAL if there are several, because `reserve` got too few
+  /// bytes.
   struct Contents {
     void* data = nullptr;
     size_t bytes = 0;
@@ -53,8 +54,8 @@ class Arena {
   Contents contents() const;
 
   size_t capacity() const;
-  /// Rises whenever memory is given back, so that an address of before is not taken for one of now: another block may
-  /// have come to lie there.
+  /// A number that rises whenever a block is given back to the resource: from then on an address may belong to another
+  /// block than before, even if it is the same number.
   uint64_t generation() const { return generation_; }
   size_t peak() const { return peak_; }
 

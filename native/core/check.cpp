@@ -1,4 +1,4 @@
-// Names of the error codes. Must not know who raises them.
+// The names of the error codes.
 #include "core/check.h"
 
 namespace mor {

@@ -1,5 +1,5 @@
-// Errors of the native core: an error code, a message for people, and MOR_CHECK to raise it with both values in it.
-// Must not know of tensors, models or Node; never prints, exits or aborts.
+// Errors of the native core: an error code, a message for people, and MOR_CHECK, which throws them. Nothing in the core
+// prints, exits or aborts.
 #pragma once
 
 #include <sstream>

@@ -1,4 +1,4 @@
-// Element types of tensors and the bfloat16 storage type. C++17 and device-clean; must not know of tensors.
+// The element types of tensors, and the storage type of bfloat16. C++17 that compiles for the GPU too.
 #pragma once
 
 #include <complex>

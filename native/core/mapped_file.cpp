@@ -1,4 +1,4 @@
-// MappedFile over mmap. Must not know of any file format.
+// MappedFile by mmap.
 #include "core/mapped_file.h"
 
 #include <fcntl.h>

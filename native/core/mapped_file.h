@@ -1,4 +1,4 @@
-// MappedFile: a file mapped read-only, for loading weights without a second copy. Must not know of any file format.
+// MappedFile: a file mapped read-only, for loading weights without a second copy.
 #pragma once
 
 #include <cstddef>

@@ -1,5 +1,5 @@
 // Philox4x32-10 (Salmon et al., SC 2011): counter-based random numbers, the same stream on every device and thread.
-// C++17 and device-clean; holds no state and must not know who draws.
+// C++17 that compiles for the GPU too.
 #pragma once
 
 #include <cmath>
@@ -17,7 +17,7 @@ struct Philox4 {
   uint32_t v[4];
 };
 
-/// Four random words for (seed, stream, counter); any two distinct triples are independent.
+/// Four random words for (seed, stream, counter). Words of different triples are independent.
 MOR_HOST_DEVICE inline Philox4 philox(uint64_t seed, uint64_t stream, uint64_t counter) {
   uint32_t c0 = static_cast<uint32_t>(counter), c1 = static_cast<uint32_t>(counter >> 32);
   uint32_t c2 = static_cast<uint32_t>(stream), c3 = static_cast<uint32_t>(stream >> 32);

@@ -1,4 +1,4 @@
-// Tensor: a typed view of memory that somebody else owns. Must not know of devices, models or allocation.
+// Tensor: a typed view of memory that somebody else owns.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,4 @@
-// What every kernel with AMX tiles stands on: permission, configuration, the 16 x 16 transpose. Must not know of ops.
+// What every kernel with AMX tiles needs: the kernel's permission, the tile configuration, the 16 x 16 transpose.
 #pragma once
 
 #if defined(__AMX_BF16__)
@@ -13,11 +13,12 @@
 
 namespace mor::MOR_CPU_ISA {
 
-constexpr int64_t kTileRows = 16;   // rows of a tile, and float columns of an accumulator tile
+constexpr int64_t kTileRows = 16;   // rows of a tile, which are also the float columns of an accumulator tile
 constexpr int64_t kTileDepth = 32;  // bfloat16 columns of a tile
 constexpr int64_t kTileElements = kTileRows * kTileDepth;
 
-/// Whether this processor has bf16 tiles and the kernel lets this process use them (Linux wants to be asked, once).
+/// Whether this processor has bf16 tiles and the operating system lets this process use them (Linux must be asked
+/// once).
 inline bool amx_usable() {
   static const bool usable = [] {
     constexpr long kRequestPermission = 0x1023, kTileData = 18;
@@ -26,7 +27,7 @@ inline bool amx_usable() {
   return usable;
 }
 
-/// All eight tiles 16 rows of 64 bytes, for the calling thread, until the scope ends.
+/// Configures all eight tiles of the calling thread as 16 rows of 64 bytes, until the scope ends.
 class TileScope {
  public:
   TileScope() {
@@ -42,8 +43,8 @@ class TileScope {
   TileScope& operator=(const TileScope&) = delete;
 };
 
-/// 16 x 16 words of 32 bits, in registers. Written as shuffles of vectors because GCC 12 warns of uninitialised values
-/// inside its own intrinsics for them.
+/// Transposes 16 x 16 words of 32 bits in registers. It is written with shuffles of vectors because GCC 12 warns of
+/// uninitialised values inside its own intrinsics for the same instructions.
 inline void transpose(__m512i (&rows)[16]) {
   typedef int32_t Words __attribute__((vector_size(64)));
   Words v[16], t[16];

@@ -1,5 +1,5 @@
-// attention on the CPU: cuts a call into tasks and has the team work them off, each by the kernel that fits (float
-// arithmetic, or AMX tiles for bfloat16 and many rows). Must not know how a kernel computes.
+// attention on the CPU: cuts a call into tasks, which the team runs, each with the kernel that fits (float arithmetic,
+// or AMX tiles for bfloat16 and many rows).
 #include "ops/checks/attention.h"
 
 #include <cmath>
@@ -16,7 +16,7 @@ namespace {
 constexpr int64_t kPieces = 32;            // a call is cut into about so many tasks, …
 constexpr int64_t kLeastPairs = 32 << 10;  // … but none smaller than this many (lane, key) pairs, and …
 constexpr int64_t kLaneGrain = 32;         // … in multiples of this many lanes
-constexpr int64_t kTileRowsLeast = 8;      // from so many rows of a sequence on tiles pay
+constexpr int64_t kTileRowsLeast = 8;      // a sequence with fewer rows is faster without tiles
 
 AttentionCall make_call(const Tensor& q, const Tensor& k, const Tensor& v, const Rows& rows, const Tensor& out,
                         const Tensor& lse) {
@@ -41,7 +41,7 @@ bool use_tiles(const AttentionCall& call, int64_t sequence) {
          call.rows.start[sequence + 1] - call.rows.start[sequence] >= kTileRowsLeast;
 }
 
-/// Splits the keys of a plan's long float tasks, so that a team larger than the plan has something to do.
+/// Splits the keys of a plan's long float tasks, so that there is work for more threads than the plan has tasks.
 AttentionPlan split_keys(const AttentionPlan& plan) {
   AttentionPlan split;
   for (const AttentionTask& task : plan.tasks) {
@@ -84,7 +84,7 @@ AttentionPlan plan_backward(const AttentionCall& call) {
   return plan;
 }
 
-/// Nanoseconds, roughly: what decides whether a team is woken.
+/// A rough time in nanoseconds, which decides whether the team is worth waking.
 int64_t forward_cost(const AttentionCall& call, const AttentionPlan& plan) {
   return (plan.pairs / 32 + plan.keys / 4) * call.padded_dim;
 }
@@ -105,7 +105,7 @@ bool any_tiles(const AttentionPlan& plan) {
   return std::any_of(plan.tasks.begin(), plan.tasks.end(), [](const AttentionTask& task) { return task.tiles; });
 }
 
-/// Adds what the tasks of one (sequence, key head) found to a gradient, each key once, part by part in their order.
+/// Adds to a gradient what the tasks of one (sequence, key head) have summed: for each key the parts in their order.
 template <class T>
 void add_key_gradient(const AttentionCall& call, const AttentionTask* tasks, int64_t parts, const float* const* found,
                       const Tensor& gradient) {
@@ -193,7 +193,8 @@ void CpuOps::attention_backward(const Tensor& d_out, const Tensor& q, const Tens
   const int64_t team = std::min<int64_t>(threads_, static_cast<int64_t>(plan.tasks.size()));
   if (team == 0) return;
 
-  // A task's d_keys and then its d_values: of a set's tasks each has its own, the others use their thread's.
+  // The scratch of a task holds d_keys and then d_values. Each task of a set has its own; other tasks use their
+  // thread's.
   const Arena::Mark mark = scratch_.mark();
   const int64_t keys = most_keys(plan), gradient = keys * call.padded_dim;
   const int64_t simple = 2 * gradient + float_backward_scratch(call, most_lanes(plan));

@@ -1,8 +1,8 @@
-// Attention in AMX tiles of bfloat16: the interface of the files beside this one. Must not know how tasks are made or
-// who runs them.
+// Attention in AMX tiles of bfloat16: what attention_amx_forward.cpp and attention_amx_backward.cpp implement.
 //
-// Both directions work on transposed scores, keys down and lanes across: what softmax needs of a lane (its maximum,
-// its lse, how many keys it sees) is then one element of a vector, and nothing is ever summed across a vector.
+// Forward and backward work on transposed scores: a row is a key, a column is a lane. Everything that softmax needs of
+// a lane (its maximum, its lse, how many keys it sees) is then one element of a vector, and nothing is summed across
+// one.
 #pragma once
 
 #include <optional>
@@ -18,10 +18,10 @@ inline bool tiles_usable() {
   return amx_usable();
 }
 
-/// One thread's forward. Keys and values stay packed from task to task as long as the key head is the same.
+/// The forward of one thread. Packed keys and values are kept for the next task if it has the same key head.
 class AmxForward {
  public:
-  /// Floats of scratch; keys: the most of one task, a multiple of 32.
+  /// The floats of scratch memory that a thread needs. keys: the most keys of one task, a multiple of 32.
   static int64_t scratch(const AttentionCall& call, int64_t keys);
   AmxForward(const AttentionCall& call, float* scratch, int64_t keys);
   void run(const AttentionTask& task);
@@ -37,7 +37,7 @@ class AmxForward {
   void write(const AttentionTask& task, int64_t first, int64_t count);
 
   const AttentionCall& call_;
-  int64_t depth_;  ///< padded_dim in steps of 32
+  int64_t depth_;  ///< padded_dim / 32
   int64_t sequence_ = -1, key_head_ = -1, packed_ = 0;
   bfloat16 *keys_, *values_transposed_, *q_columns_, *weights_, *staged_;
   float* scores_[2];
@@ -46,11 +46,11 @@ class AmxForward {
     int32_t visible[kBlockLanes];
     float largest[kBlockLanes], total[kBlockLanes];  ///< largest: in units of log 2
   } lane_;
-  int64_t least_visible_, most_visible_;  ///< of the block's lanes
+  int64_t least_visible_, most_visible_;  ///< fewest and most keys that a lane of the block sees
   std::optional<TileScope> tiles_;
 };
 
-/// One thread's backward, likewise.
+/// The backward of one thread. Packed keys and values are kept in the same way.
 class AmxBackward {
  public:
   static int64_t scratch(const AttentionCall& call, int64_t keys);
@@ -81,7 +81,7 @@ class AmxBackward {
     int32_t visible[kBlockLanes];
     float lse[kBlockLanes], delta[kBlockLanes];  ///< lse: in units of log 2
   } lane_;
-  int64_t lane_steps_;  ///< of 32 lanes, in the block at hand
+  int64_t lane_steps_;  ///< groups of 32 lanes in the current block
   int64_t least_visible_[kLaneSteps], most_visible_[kLaneSteps];
   std::optional<TileScope> tiles_;
 };
@@ -92,7 +92,7 @@ inline bool tiles_usable() {
   return false;
 }
 
-/// Where there are no tiles no task asks for them.
+/// Builds without tiles have no task that uses them.
 struct AmxForward {
   static int64_t scratch(const AttentionCall&, int64_t) { return 0; }
   AmxForward(const AttentionCall&, float*, int64_t) {}

@@ -1,5 +1,5 @@
-// Attention backward in AMX tiles: for blocks of 128 lanes and 64 keys the weights are made again from lse, and all
-// five products run on tiles. Must not know how tasks are made or who runs them.
+// Attention backward in AMX tiles: for each block of 128 lanes and 64 keys the weights are recomputed from lse, and all
+// five products run on tiles.
 #include <cstring>
 
 #include "cpu/attention_amx.h"
@@ -48,7 +48,7 @@ void AmxBackward::pack_keys(const AttentionTask& task) {
   sequence_ = task.sequence;
   key_head_ = task.key_head;
   const int64_t dims = call_.padded_dim;
-  // A last group that is not full is packed again when a later task sees more of it.
+  // The last group may be partial; it is packed again when a later task sees more of it.
   for (int64_t first = packed_ / 32 * 32; first < task.key_end; first += 32) {
     const int64_t n = std::min<int64_t>(32, task.key_end - first);
     const bfloat16* row[32];
@@ -147,10 +147,10 @@ void AmxBackward::differentiate(int64_t first, int64_t p, int64_t w, int64_t buf
   }
 }
 
-/// Keys [first, first + kBlockKeys) against the block's lanes.
+/// Processes keys [first, first + kBlockKeys) for the lanes of the block.
 void AmxBackward::take_keys(int64_t first, float* d_keys, float* d_values) {
   const int64_t dims = call_.padded_dim;
-  // Of the sub-blocks of 32 by 32 those that any lane sees: for keys p the lanes from seen_from[p] on.
+  // Only sub-blocks of 32 keys by 32 lanes that some lane sees: for keys p these are the lanes from seen_from[p] on.
   struct SubBlock {
     int64_t p, w;
   } list[kKeySteps * kLaneSteps];
@@ -163,7 +163,7 @@ void AmxBackward::take_keys(int64_t first, float* d_keys, float* d_values) {
       key_steps[w] = p + 1;
     }
   }
-  // The next sub-block's products are asked of the tile unit before the vector units work on this one's.
+  // The tile unit starts on the next sub-block's products before the vector units work on this one's.
   order_memory();
   if (n > 0) multiply_scores(first, list[0].p, list[0].w, 0);
   for (int64_t i = 0; i < n; ++i) {

@@ -1,5 +1,5 @@
 // Attention forward in AMX tiles: 32 lanes at a time, key block by key block with a running maximum (Dao et al. 2022,
-// FlashAttention). Must not know how tasks are made or who runs them.
+// FlashAttention).
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -14,7 +14,7 @@ namespace mor::MOR_CPU_ISA {
 
 namespace {
 
-/// The running maximum is raised only when it falls this far behind (a power of two): weights then reach 2^8 at most,
+/// The running maximum is raised only when a score exceeds it by so many powers of two. Weights are then at most 2^8,
 /// which costs no precision, and the sums are seldom rescaled.
 constexpr float kSlack = 8;
 
@@ -42,7 +42,7 @@ void AmxForward::pack_keys(const AttentionTask& task) {
   if (task.sequence != sequence_ || task.key_head != key_head_) packed_ = 0;
   sequence_ = task.sequence;
   key_head_ = task.key_head;
-  // A last group that is not full is packed again when a later task sees more of it.
+  // The last group may be partial; it is packed again when a later task sees more of it.
   for (int64_t first = packed_ / 32 * 32; first < task.key_end; first += 32) {
     const int64_t n = std::min<int64_t>(32, task.key_end - first);
     const bfloat16* row[32];
@@ -82,7 +82,8 @@ void AmxForward::multiply_keys(int64_t first, int64_t n, float* scores) const {
   }
 }
 
-/// Takes the scores of keys [first, first + n) into the lanes' state and leaves the weights in weights_.
+/// Updates the softmax state of the lanes with the scores of keys [first, first + n), and leaves the weights in
+/// weights_.
 void AmxForward::softmax(int64_t first, int64_t n, float* scores) {
   const __m512 unit = _mm512_set1_ps(call_.scale * kLog2e);
   const auto score = [&](int64_t j, int64_t u) { return scores + j * kBlockLanes + 16 * u; };
@@ -166,7 +167,7 @@ void AmxForward::run(const AttentionTask& task) {
     load_lanes(task, first_lane, count);
     const int64_t keys = (most_visible_ + 31) / 32 * 32;
     const auto size = [&](int64_t first) { return std::min(kBlockKeys, keys - first); };
-    // The next block's scores are asked of the tile unit before the vector units work on this block's.
+    // The tile unit starts on the next block's scores before the vector units work on this block's.
     order_memory();
     if (keys == 0) std::memset(sum_, 0, static_cast<size_t>(call_.padded_dim * kBlockLanes) * sizeof(float));
     if (keys > 0) multiply_keys(0, size(0), scores_[0]);

@@ -1,9 +1,9 @@
-// What attention's AMX kernels share: the four forms in which rows become tiles, blocks of two by two tiles, and powers
-// of two. Must not know of tasks.
+// What attention's AMX kernels share: the four layouts in which rows are packed into tiles, products of two by two
+// tiles, and powers of two.
 //
-// A tile is 16 rows of 64 bytes. Of a product c += a b, a holds [16, 32] bfloat16, b holds [32, 16] with rows 2p and
-// 2p + 1 interleaved in its row p, c holds [16, 16] floats. Rows are packed 32 at a time; a packed group has
-// 32 * padded_dim elements in every form.
+// A tile is 16 rows of 64 bytes. In a product c += a b, a is a tile of [16, 32] bfloat16, b one of [32, 16] whose rows
+// 2p and 2p + 1 are interleaved in row p of the tile, and c one of [16, 16] floats. Rows are packed in groups of 32; a
+// packed group has 32 * padded_dim elements in every layout.
 #pragma once
 
 #include "cpu/attention_tasks.h"
@@ -14,16 +14,17 @@
 namespace mor::MOR_CPU_ISA {
 
 constexpr float kLog2e = 1.44269504088896341f, kLn2 = 0.693147180559945309f;
-/// A score that no key has: far below any, but not infinite, so that differences stay numbers.
+/// The score of a key that a lane does not see: far below every real score, but finite, so that differences are
+/// numbers.
 constexpr float kUnseen = -1e30f;
 
-/// Stores made by vector code must not move behind a tile load of what they wrote: the compiler does not know that tile
+/// Keeps stores of vector code before tile loads that read what they wrote: the compiler does not know that tile
 /// instructions read memory.
 inline void order_memory() {
   asm volatile("" ::: "memory");
 }
 
-/// staged [32, padded_dim] = rows 0 … n-1, and zeros.
+/// staged [32, padded_dim] = rows 0 … n-1, then rows of zeros.
 inline void stage_rows(const bfloat16* const* row, int64_t n, const AttentionCall& call, bfloat16* staged) {
   for (int64_t c = 0; c < call.padded_dim; c += 32) {
     const int64_t left = std::min<int64_t>(32, call.head_dim - c);
@@ -97,7 +98,7 @@ inline void store_block(float* c, int64_t stride) {
   _tile_stored(3, c + 16 * stride + 16, stride * 4);
 }
 
-/// A column of two tiles that stand `apart` elements from each other, and the next such column `step` elements on.
+/// Two tiles, one below the other, `apart` elements from each other; the next such pair begins `step` elements later.
 struct TilePair {
   const bfloat16* first;
   int64_t apart, step;
@@ -116,8 +117,8 @@ inline void multiply_block(const TilePair& a, const TilePair& b, int64_t n) {
   }
 }
 
-/// 2^x to about 1e-7; 0 far below. A polynomial of degree 5 in the part of x above its floor, fitted here for the least
-/// relative error.
+/// 2^x with a relative error of about 1e-7, and 0 for very small x: a polynomial of degree 5 in x - floor(x), fitted
+/// here for the least relative error.
 inline __m512 exp2_of(__m512 x) {
   const __m512 r = _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
   __m512 p = _mm512_set1_ps(1.8775766704773877e-3f);
@@ -129,11 +130,11 @@ inline __m512 exp2_of(__m512 x) {
   return _mm512_scalef_ps(p, x);
 }
 
-/// 32 bfloat16: those of a and then those of b.
+/// 32 bfloat16: the values of a, then those of b.
 inline __m512i round_two(__m512 a, __m512 b) {
   return reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(b, a));
 }
-/// 32 bfloat16: a and b interleaved.
+/// 32 bfloat16: the values of a and b in turn.
 inline __m512i round_pairs(__m512 a, __m512 b) {
   alignas(64) static constexpr uint16_t kInterleave[32] = {0,  16, 1,  17, 2,  18, 3,  19, 4,  20, 5,
                                                            21, 6,  22, 7,  23, 8,  24, 9,  25, 10, 26,
@@ -141,8 +142,8 @@ inline __m512i round_pairs(__m512 a, __m512 b) {
   return _mm512_permutexvar_epi16(_mm512_load_si512(kInterleave), round_two(a, b));
 }
 
-/// Writes lanes [0, count) of a transposed [padded_dim, stride] block times their factors; 0 where the factor is 0,
-/// whatever the block holds.
+/// Writes lanes [0, count) of a transposed [padded_dim, stride] block, each times its factor. Where the factor is 0 it
+/// writes 0, whatever the block holds.
 template <class At>
 void write_transposed(const AttentionCall& call, const float* block, int64_t stride, const float* factor, int64_t count,
                       const At& lane_at) {

@@ -1,5 +1,5 @@
-// A tile of bfloat16 keys and values, multiplied where they lie: for few queries, where reading the cache is most of
-// the work. Must not know of softmax or tasks.
+// A tile of bfloat16 keys and values that is multiplied without being copied first: for few queries, where reading the
+// cache is most of the work.
 #pragma once
 
 #include <type_traits>
@@ -11,9 +11,8 @@ namespace mor::MOR_CPU_ISA {
 
 #if defined(__AVX512F__)
 
-/// Scores and weighted values of a few lanes, in float arithmetic: two multiply-adds of floats take half the time of
-/// one vdpbf16ps. A lane's result does not depend on the lanes beside it, and values that it does not see are not
-/// touched.
+/// Scores and weighted values of a few lanes, in float arithmetic, since two multiply-adds of floats take half the time
+/// of one vdpbf16ps. A lane's result does not depend on other lanes, and values that it does not see are not read.
 class DotTile {
  public:
   static int64_t scratch(const AttentionCall& call) { return kFloatLanes * call.padded_dim; }
@@ -33,15 +32,15 @@ class DotTile {
     }
   }
 
-  /// `next` comes from memory while this one is at work, a little with every key: all at once would fill the few places
-  /// that the processor has for lines on their way.
+  /// Makes `rows` the current tile and prefetches `next` meanwhile, a little with every key: all at once would fill the
+  /// few buffers that the processor has for cache lines under way.
   void take(const KeyRows<bfloat16>& rows, const KeyRows<bfloat16>& next) {
     rows_ = &rows;
     next_ = &next;
   }
 
-  /// product[l][j] = scale * <lane x + l, key j> for j < n; from n on, up to the next multiple of kTileKeyGrain, of no
-  /// meaning.
+  /// product[l][j] = scale * <lane x + l, key j> for j < n. The values from n to the next multiple of kTileKeyGrain
+  /// have no meaning.
   template <int N>
   void scores(int64_t x, int64_t n, float (*product)[kTileKeys]) const {
     const int64_t dims = call_.padded_dim;
@@ -106,7 +105,8 @@ class DotTile {
  private:
   static constexpr int64_t kWidth = 2 * kLanes;
 
-  /// Of 32 bfloat16 those of even index and those of odd: two cheap instructions, where all in order would take four.
+  /// 32 bfloat16 as floats, split by even and odd index: that takes two cheap instructions, in order it would take
+  /// four.
   struct Halves {
     Vec even, odd;
     explicit Halves(__m512i packed)
@@ -114,8 +114,8 @@ class DotTile {
           odd(reinterpret_cast<Vec>(_mm512_and_si512(packed, _mm512_set1_epi32(static_cast<int32_t>(0xffff0000))))) {}
   };
 
-  /// body(c, steps, read) for `steps` times 32 dims from c on; read(row) gives the first 32 of them, 0 beyond the head.
-  /// Two steps at a time walk through most heads' rows in one go, as memory likes to be read.
+  /// Calls body(c, steps, read) for `steps` times 32 dims from c on; read(row) returns the first 32 of them, with 0
+  /// behind the head. With two steps at a time most heads' rows are read in one go, which memory serves fastest.
   template <class Body>
   void for_dims(const Body& body) const {
     const int64_t dims = call_.head_dim;
@@ -131,10 +131,10 @@ class DotTile {
          [c, left](const bfloat16* row) { return Halves(_mm512_maskz_loadu_epi16(left, row + c)); });
   }
 
-  /// product[l][j + i] = the sum of the elements of sums[l][i], each by the same tree.
+  /// product[l][j + i] = the sum of the elements of sums[l][i], always by the same tree.
   template <int N>
   static void put_sums(const Vec (&sums)[N][kTileKeyGrain], float (*product)[kTileKeys], int64_t j) {
-    Vec quarter[4] = {};  // of lane l, element 4 k + i: what elements 4 k to 4 k + 3 of sums[l][i] sum to
+    Vec quarter[4] = {};  // quarter[l], element 4 k + i: the sum of elements 4 k to 4 k + 3 of sums[l][i]
     for (int l = 0; l < N; ++l) {
       const Vec low = halved(sums[l][0], sums[l][1]), high = halved(sums[l][2], sums[l][3]);
       const __m512d a = reinterpret_cast<__m512d>(low), b = reinterpret_cast<__m512d>(high);
@@ -149,14 +149,15 @@ class DotTile {
     const __m512 x = reinterpret_cast<__m512>(a), y = reinterpret_cast<__m512>(b);
     return reinterpret_cast<Vec>(_mm512_unpacklo_ps(x, y)) + reinterpret_cast<Vec>(_mm512_unpackhi_ps(x, y));
   }
-  /// The 16-byte pieces of each, summed in twos: a's first, then b's.
+  /// Sums of neighbouring 16-byte pieces: those of a, then those of b.
   static Vec joined(Vec a, Vec b) {
     const __m512 x = reinterpret_cast<__m512>(a), y = reinterpret_cast<__m512>(b);
     return reinterpret_cast<Vec>(_mm512_shuffle_f32x4(x, y, 0x88)) +
            reinterpret_cast<Vec>(_mm512_shuffle_f32x4(x, y, 0xdd));
   }
 
-  // Between dims in order and dims of even and odd index; from 16 on an index counts in the second register.
+  // Permutations between dims in order and dims split by even and odd index; indices from 16 on are in the second
+  // register.
   using Order = uint32_t[kLanes];
   alignas(64) static constexpr Order kEven = {0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30};
   alignas(64) static constexpr Order kOdd = {1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31};
@@ -168,8 +169,8 @@ class DotTile {
   }
 
   const AttentionCall& call_;
-  const int64_t fetched_;  ///< elements of each row
-  float* q_;               ///< [lanes, padded_dim] times the scale, 16 of even index and 16 of odd in turn
+  const int64_t fetched_;  ///< elements of each row to prefetch
+  float* q_;               ///< [lanes, padded_dim] times the scale; 16 dims of even index, then 16 of odd, in turn
   const KeyRows<bfloat16>*rows_ = nullptr, *next_ = nullptr;
 };
 

@@ -1,5 +1,5 @@
-// Attention in float arithmetic, for float32 and for bfloat16 without tiles of it: the interface of the two files
-// beside this one. Must not know how tasks are made or who runs them.
+// Attention in float arithmetic, for float32 and for bfloat16 without AMX tiles: what attention_float_forward.cpp and
+// attention_float_backward.cpp implement.
 #pragma once
 
 #include "cpu/attention_tasks.h"
@@ -7,11 +7,11 @@
 namespace mor::MOR_CPU_ISA {
 
 constexpr int64_t kFloatLanes = 64;  ///< most lanes of a forward task
-/// Keys whose softmax is made in one go; the results of several such stretches are then combined in order. Part of what
-/// a row's result is, bit for bit: so it is the same for one row and for many, split over threads or not.
+/// Keys whose softmax is computed in one go; the results of several such stretches are combined in order. The bits of a
+/// row's result depend on this number, so it is the same for one row and for many, split over threads or not.
 constexpr int64_t kStretchKeys = 512;
 
-/// Floats of scratch for one thread, and of the partial result of a task that has a set.
+/// The floats of scratch memory that a thread needs, and those of the partial result of a task in a set.
 int64_t float_forward_scratch(const AttentionCall& call);
 int64_t float_forward_partial(const AttentionCall& call);
 template <class T>
@@ -20,7 +20,7 @@ void float_forward(const AttentionCall& call, const AttentionTask& task, float* 
 template <class T>
 void float_forward_combine(const AttentionCall& call, const AttentionTask* tasks, int64_t parts, float* scratch);
 
-/// `lanes`: the most of one task.
+/// lanes: the most lanes of one task.
 int64_t float_backward_scratch(const AttentionCall& call, int64_t lanes);
 /// Writes d_q, and the task's share of d_k and d_v, [keys, padded_dim] each, to d_keys and d_values.
 template <class T>

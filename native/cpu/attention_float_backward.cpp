@@ -1,5 +1,4 @@
-// Attention backward in float arithmetic, key tile by key tile, with the weights made again from lse. Must not know how
-// tasks are made or who runs them.
+// Attention backward in float arithmetic, key tile by key tile; the weights are recomputed from lse.
 #include <cstring>
 
 #include "cpu/attention_float.h"
@@ -44,7 +43,7 @@ struct LaneData {
   float *lse, *delta;      // [lanes]
 };
 
-/// A tile's keys both ways, its values transposed, and the gradients of both.
+/// A tile's keys, plain and transposed, its values transposed, and the gradients of both.
 struct TileData {
   float *keys, *keys_transposed, *values_transposed, *d_keys, *d_values;
 };

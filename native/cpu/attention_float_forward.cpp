@@ -1,5 +1,5 @@
 // Attention forward in float arithmetic, key tile by key tile with a running maximum (Dao et al. 2022, FlashAttention).
-// A row's result does not depend on the rows beside it. Must not know how tasks are made or who runs them.
+// The result of a row does not depend on other rows.
 #include <cmath>
 #include <limits>
 #include <type_traits>
@@ -12,7 +12,8 @@ namespace mor::MOR_CPU_ISA {
 
 namespace {
 
-/// Softmax state of some lanes over some keys: out = sum / total, lse = largest + log(total). total 0: nothing seen.
+/// Softmax state of some lanes over some keys: out = sum / total, lse = largest + log(total). total is 0 before any
+/// key.
 struct State {
   float *largest, *total, *sum;  // [lanes], [lanes], [lanes, padded_dim]
 
@@ -33,7 +34,7 @@ float exp_of(float x) {
   return exp(splat(x))[0];
 }
 
-/// to = to and then from.
+/// Appends the keys of `from` to those of `to`.
 void combine(const State& to, const State& from, int64_t lanes, const AttentionCall& call) {
   const int64_t dims = call.padded_dim;
   for (int64_t x = 0; x < lanes; ++x) {
@@ -54,7 +55,7 @@ void combine(const State& to, const State& from, int64_t lanes, const AttentionC
   }
 }
 
-/// Takes the first n scores of one lane into its state; they become weights exp(score - largest).
+/// Updates the state of one lane with n scores, and turns these into weights exp(score - largest).
 void take_scores(float* score, int64_t n, const State& state, int64_t x, int64_t dims) {
   const VecI index = lane_numbers();
   const int64_t vectors = (n + kLanes - 1) / kLanes;
@@ -81,7 +82,7 @@ void take_scores(float* score, int64_t n, const State& state, int64_t x, int64_t
   state.total[x] += sum(totals);
 }
 
-/// Keys and values brought into floats, which hides their dtype: what DotTile does without.
+/// A tile of keys and values copied into floats, so that the loops see no dtype. DotTile needs no such copy.
 template <class T>
 class FloatTile {
  public:
@@ -123,7 +124,7 @@ template <class T>
 using Tile = FloatTile<T>;
 #endif
 
-/// N lanes from x on against a tile of n keys, the first of them `first`.
+/// Processes a tile of n keys, from key `first` on, for the N lanes from x on.
 template <int N, class Tile>
 void take_tile(const AttentionCall& call, const Lanes& lanes, const AttentionTask& task, int64_t x, int64_t first,
                int64_t n, const Tile& tile, const State& state) {
@@ -138,7 +139,7 @@ void take_tile(const AttentionCall& call, const Lanes& lanes, const AttentionTas
   tile.template scores<N>(x, seen[N - 1], weight);
   for (int l = 0; l < N; ++l)
     if (seen[l] > 0) take_scores(weight[l], seen[l], state, x + l, dims);
-  // What one lane does not see it must not touch, not even with weight 0: it may hold anything.
+  // A lane must not read values that it does not see, not even with weight 0, since they may be NaN.
   tile.template accumulate<N>(x, weight, 0, least, state.sum + x * dims);
   for (int l = 0; l < N; ++l)
     if (seen[l] > least) tile.template accumulate<1>(x + l, weight + l, least, seen[l], state.sum + (x + l) * dims);
@@ -172,7 +173,7 @@ void float_forward(const AttentionCall& call, const AttentionTask& task, float* 
   const int64_t count = task.lane_end - task.lane_begin, state_size = State::size(kFloatLanes, call);
   const State stretch(scratch, count), whole(scratch + state_size, count);
   Tile<T> tile(call, task, scratch + 2 * state_size);
-  KeyRows<T> rows[2];  // of this tile and of the next, which is fetched meanwhile
+  KeyRows<T> rows[2];  // of this tile and of the next, which is prefetched meanwhile
   const auto find = [&](KeyRows<T>& found, int64_t first) {
     found.n = 0;
     if (first < task.key_end) found.find(call, task, first, std::min(kTileKeys, task.key_end - first));

@@ -1,5 +1,5 @@
-// How a call of attention is cut into pieces of work of about equal size, and how a team works them off. The cut
-// depends on the geometry alone, so every sum is made in the same order whatever the team. Must not know of kernels.
+// How a call of attention is cut into tasks of about equal size, and how threads share them out. The cut depends on the
+// shapes alone, so every sum has the same order with any number of threads.
 #pragma once
 
 #include <algorithm>
@@ -21,11 +21,12 @@ struct AttentionCall {
   int64_t heads, key_heads, head_dim, group;  ///< group = heads / key_heads
   int64_t padded_dim;                         ///< head_dim rounded up to 32, the depth of a bf16 tile
   float scale;                                ///< 1 / sqrt(head_dim)
-  bool sequence_by_sequence;                  ///< forward: each thread takes all key heads of its sequences in turn
+  bool sequence_by_sequence;                  ///< forward: each thread takes all key heads of a sequence in a row
 };
 
-/// The query heads that share a key head stand side by side: lane x of (sequence, key head) is row x / group of the
-/// sequence and head x % group of the group. Visible keys never decrease from lane to lane.
+/// A lane is one row of a sequence with one of the query heads that share a key head: lane x of (sequence, key head) is
+/// row x / group of the sequence with head x % group of the group. The number of visible keys never falls from lane to
+/// lane.
 struct Lanes {
   const AttentionCall& call;
   int64_t first_row, key_head;
@@ -42,25 +43,25 @@ struct Lanes {
   }
 };
 
-/// Lanes [lane_begin, lane_end) of one (sequence, key head), over keys [key_begin, key_end).
+/// Attention of lanes [lane_begin, lane_end) of one (sequence, key head) over keys [key_begin, key_end).
 struct AttentionTask {
   int64_t sequence, key_head, lane_begin, lane_end, key_begin, key_end;
-  bool tiles = false;        ///< for the AMX kernel
-  int64_t set = -1;          ///< tasks whose partial results are added up by the last of them to finish; -1: none
-  int64_t part = 0;          ///< which of the set
-  float* partial = nullptr;  ///< where the partial results of a set's tasks go
+  bool tiles = false;        ///< whether the AMX kernel runs it
+  int64_t set = -1;          ///< index of its AttentionSet; -1: none
+  int64_t part = 0;          ///< its number in the set
+  float* partial = nullptr;  ///< where a task of a set writes its partial result
 };
 
-/// Tasks that share one result. The last to finish combines the parts, in their order.
+/// Tasks whose partial results make one result. The task that finishes last combines them in their order.
 struct AttentionSet {
   int64_t first = 0, parts = 0;  ///< tasks [first, first + parts)
   std::unique_ptr<std::atomic<int64_t>> running;
-  /// True for the last of the set's tasks to finish.
+  /// To be called once by each task at its end; true for the last one.
   bool finished() const { return running->fetch_sub(1, std::memory_order_acq_rel) == 1; }
 };
 
-/// Elements of a key's row that a forward task should fetch ahead. The heads of a key lie side by side, and memory
-/// likes to be read in one go: the first head of a sequence fetches for the others, which find theirs in the cache.
+/// How many elements of a key's row a forward task should prefetch. The heads of a key are neighbours in memory, which
+/// is fastest when read in one go: so the first head of a sequence prefetches for the others too.
 inline int64_t fetched_width(const AttentionCall& call, const AttentionTask& task) {
   if (!call.sequence_by_sequence) return call.head_dim;
   return task.key_head == 0 ? call.key_heads * call.head_dim : 0;
@@ -70,14 +71,14 @@ struct AttentionPlan {
   std::vector<AttentionTask> tasks;
   std::vector<AttentionSet> sets;
   int64_t pairs = 0;  ///< (lane, key) pairs of all tasks
-  int64_t keys = 0;   ///< keys of all tasks, counted once a task
+  int64_t keys = 0;   ///< keys of all tasks, once for each task
 
   void add(const AttentionTask& task) {
     tasks.push_back(task);
     pairs += (task.lane_end - task.lane_begin) * (task.key_end - task.key_begin);
     keys += task.key_end - task.key_begin;
   }
-  /// Makes the tasks from `first` on one set.
+  /// Makes one set of the tasks from `first` on.
   void join(int64_t first) {
     const int64_t n = static_cast<int64_t>(tasks.size());
     AttentionSet set{first, n - first, std::make_unique<std::atomic<int64_t>>(n - first)};
@@ -96,8 +97,8 @@ inline int64_t count_pairs(const AttentionCall& call) {
   return pairs * call.heads;
 }
 
-/// Appends the lanes of one (sequence, key head) in tasks of about `target` pairs, each a whole multiple of `grain`
-/// lanes; target 0: of `grain` lanes each.
+/// Appends the lanes of one (sequence, key head) as tasks of about `target` (lane, key) pairs, each a multiple of
+/// `grain` lanes. With target 0 each task has `grain` lanes.
 inline void cut_lanes(const AttentionCall& call, int64_t sequence, int64_t key_head, int64_t grain, int64_t target,
                       bool tiles, AttentionPlan& plan) {
   const Lanes lanes(call, sequence, key_head);
@@ -116,9 +117,9 @@ inline void cut_lanes(const AttentionCall& call, int64_t sequence, int64_t key_h
   }
 }
 
-/// Hands out the tasks. Each member of the team has a run of the (sequence, key head)s of its own first, so that what
-/// it packed for one task serves the next and the key heads of a sequence, which lie side by side, pass through one
-/// cache; and then takes from the others. Who runs a task does not matter for its result.
+/// Hands out the tasks. Each thread first takes (sequence, key head) pairs of its own: then keys that it packed for one
+/// task serve the next, and the key heads of a sequence, which are neighbours in memory, share one cache. After that it
+/// takes tasks of other threads. Results do not depend on which thread runs a task.
 class TaskQueue {
  public:
   TaskQueue(const AttentionPlan& plan, int64_t team) : hands_(team) {
@@ -133,7 +134,7 @@ class TaskQueue {
       for (int64_t i = first[pair]; i < first[pair + 1]; ++i)
         hands_[pair * team / pairs].tasks.push_back(&plan.tasks[i]);
   }
-  /// The next task for this member, null when all are taken.
+  /// The next task for thread `member`, or null when all are taken.
   const AttentionTask* next(int64_t member) {
     const int64_t team = static_cast<int64_t>(hands_.size());
     for (int64_t i = 0; i < team; ++i) {

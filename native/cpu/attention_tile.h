@@ -1,5 +1,5 @@
-// Float tiles of keys and values, and the loops over them that both directions share. A tile hides how keys are stored:
-// dtype, row stride, one run or blocks. Must not know of softmax or tasks.
+// Float tiles of keys and values, and the loops over them that forward and backward share. A tile hides how keys are
+// stored: their dtype, their row stride, and whether they lie in one run or in blocks.
 #pragma once
 
 #include <algorithm>
@@ -69,21 +69,21 @@ void find_keys(const AttentionCall& call, const Tensor& tensor, int64_t sequence
   }
 }
 
-/// Where the keys and values of a tile lie.
+/// The addresses of the keys and values of a tile.
 template <class T>
 struct KeyRows {
   int64_t n = 0;
-  const T* key[kTileKeys];    ///< [n], and the last again up to the next multiple of kTileKeyGrain
+  const T* key[kTileKeys];    ///< [n], then the last one repeated up to a multiple of kTileKeyGrain
   const T* value[kTileKeys];  ///< [n]
 
-  /// Keys [first, first + count).
+  /// Finds keys [first, first + count).
   void find(const AttentionCall& call, const AttentionTask& task, int64_t first, int64_t count) {
     n = count;
     find_keys(call, call.k, task.sequence, task.key_head, first, n, key);
     find_keys(call, call.v, task.sequence, task.key_head, first, n, value);
     for (int64_t j = n; j % kTileKeyGrain != 0; ++j) key[j] = key[n - 1];
   }
-  /// Has `width` elements of each of `count` rows, from `first` on, on their way from memory to the second-level cache.
+  /// Prefetches `width` elements of each of `count` rows, from row `first` on, into the second-level cache.
   void fetch(const T* const* row, int64_t first, int64_t count, int64_t width) const {
     const int64_t end = std::min(n, first + count);
     for (int64_t j = first; j < end; ++j)
@@ -95,7 +95,7 @@ struct KeyRows {
   }
 };
 
-/// tile[j][c] = row j, zero from head_dim to padded_dim.
+/// tile[j][c] = element c of row j, and 0 from head_dim to padded_dim.
 template <class T>
 void load_tile(const T* const* row, int64_t n, const AttentionCall& call, float* tile) {
   for (int64_t j = 0; j < n; ++j)
@@ -106,8 +106,7 @@ void load_tile(const T* const* row, int64_t n, const AttentionCall& call, float*
     }
 }
 
-/// tile[c][j] = row j for c below padded_dim, in kTileKeys columns; those from n on, up to the next multiple of 8, are
-/// 0.
+/// tile[c][j] = element c of row j, in kTileKeys columns. The columns from n to the next multiple of 8 are 0.
 template <class T>
 void load_tile_transposed(const T* const* row, int64_t n, const AttentionCall& call, float* tile) {
   constexpr int64_t kDims = sizeof(Vec8) / sizeof(T);
@@ -124,8 +123,8 @@ void load_tile_transposed(const T* const* row, int64_t n, const AttentionCall& c
     }
 }
 
-/// product[l][j] = <x[l], tile column j> for j below n, rounded up to 32: what lies from n on is not to be used.
-/// The sum runs over the dims in order, whatever N.
+/// product[l][j] = <x[l], tile column j> for j < n. Values from n to the next multiple of 32 have no meaning. The sum
+/// runs over the dims in order for every N.
 template <int N>
 void multiply_transposed(const float* x, int64_t dims, int64_t x_stride, const float* tile, int64_t n,
                          float (*product)[kTileKeys]) {
@@ -146,7 +145,7 @@ void multiply_transposed(const float* x, int64_t dims, int64_t x_stride, const f
   }
 }
 
-/// sum[l] += sum over j in [begin, end) of weight[l][j] * tile[j], in the order of j, whatever N. dims % 32 == 0.
+/// sum[l] += sum over j in [begin, end) of weight[l][j] * tile[j], in the order of j for every N. dims % 32 == 0.
 template <int N>
 void accumulate(const float (*weight)[kTileKeys], int64_t begin, int64_t end, const float* tile, int64_t dims,
                 float* sum) {
@@ -180,7 +179,7 @@ void with_count(int64_t n, const Body& body) {
   body(std::integral_constant<int, 1>{});
 }
 
-/// to[c] = x[c], zero from head_dim to padded_dim, times scale.
+/// to[c] = scale * x[c], and 0 from head_dim to padded_dim.
 template <class T>
 void load_lane(const T* x, const AttentionCall& call, float scale, float* to) {
   for (int64_t c = 0; c < call.padded_dim; c += kLanes) {

@@ -1,4 +1,4 @@
-// Reads the processor's features and picks the copy of the CPU device that fits. Must not know of ops' implementations.
+// Reads the processor's features and picks the copy of the CPU device that fits.
 #include "cpu/cpu_device.h"
 
 #include <sched.h>

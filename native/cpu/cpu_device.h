@@ -1,5 +1,4 @@
-// What the CPU is and how to compute on it; chooses the instruction set when the program runs.
-// Must not know of ops' implementations.
+// What the CPU is, and how to compute on it. The instruction set is chosen when the program runs.
 #pragma once
 
 #include <memory>
@@ -11,14 +10,15 @@
 namespace mor {
 
 struct CpuInfo {
-  std::string name;                   ///< processor's own name
-  std::vector<std::string> features;  ///< of those that the kernels use: avx2 avx512 avx512_bf16 amx_bf16
+  std::string name;                   ///< the name that the processor reports
+  std::vector<std::string> features;  ///< those that kernels use: avx2 avx512 avx512_bf16 amx_bf16
   int threads = 1;                    ///< processors this process may run on
   size_t memory_bytes = 0;
 };
 CpuInfo cpu_info();
 
-/// Instruction sets built into this binary that this machine can run, best last. Never empty, or DEVICE_TOO_OLD.
+/// The instruction sets built into this binary that this machine can run, best last. Throws DEVICE_TOO_OLD if there is
+/// none.
 std::vector<std::string> cpu_instruction_sets();
 
 /// compute: float32 or bfloat16; threads 0: all of cpu_info().threads; instruction_set empty: the best.

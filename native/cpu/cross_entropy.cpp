@@ -1,6 +1,5 @@
-// cross_entropy on the CPU, in chunks of rows: the chunk's logits over the whole vocabulary, their softmax, and in
-// place their gradient, which the products of linear carry on (docs/kernels/cross_entropy.md says why). Must not know
-// how matrices are multiplied.
+// cross_entropy on the CPU, in chunks of rows: a chunk's logits over the whole vocabulary, their softmax, their
+// gradient in place, and from it the gradients of linear (docs/kernels/cross_entropy.md).
 #include "ops/checks/cross_entropy.h"
 
 #include <algorithm>
@@ -15,11 +14,11 @@ namespace mor::MOR_CPU_ISA {
 
 namespace {
 
-constexpr int64_t kMostRows = 512;                  // of a chunk; more rows, fewer walks over the weights' gradient
+constexpr int64_t kMostRows = 512;  // of a chunk; the larger, the fewer passes over the weights' gradient
 constexpr int64_t kMostLogits = int64_t{16} << 20;  // of a chunk: 64 MiB
 constexpr int64_t kLeastRows = 64;                  // of a chunk, whatever the vocabulary
 
-/// Sixteen logits from j on; those behind the last one are -infinity.
+/// The logits from j on, one vector of them; -infinity behind the last one.
 Vec logits_at(const float* logits, int64_t j, int64_t n) {
   if (j + kLanes <= n) return load(logits + j);
   float lanes[kLanes];
@@ -43,8 +42,8 @@ struct Softmax {
   float loss(float target_logit) const { return most + std::log(sum) - target_logit; }
 };
 
-/// gradient[j] = scale * (softmax_j - [j = target]). The gradient may lie over the front of the logits: it is never
-/// written past what has been read.
+/// gradient[j] = scale * (softmax_j - [j = target]). The gradient may overwrite the first part of the logits, since it
+/// is never written further than the logits have been read.
 template <class T>
 void write_gradient(const float* logits, int64_t n, int64_t target, const Softmax& softmax, float scale, T* gradient) {
   const float factor = scale / softmax.sum;
@@ -66,7 +65,7 @@ template <class Body>
 void CpuOps::cross_entropy_chunks(const Tensor& x, const Tensor& weight, const Body& body) {
   const int64_t vocabulary = weight.rows(), rows = chunk_rows(x.rows(), vocabulary);
   const Arena::Mark mark = scratch_.mark();
-  // A multiple of 16 numbers a row and not of a page: rows of 2^n bytes would all fall into the same cache sets.
+  // Rows of a multiple of 16 numbers but not of a page: rows of 2^n bytes would all use the same cache sets.
   const int64_t stride = (vocabulary + kLanes - 1) / kLanes * kLanes + kLanes;
   const Tensor chunk = scratch_.tensor(DType::float32, rows, stride, "logits").column_range(0, vocabulary);
   for (int64_t first = 0; first < x.rows(); first += rows) {

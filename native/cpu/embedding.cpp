@@ -1,5 +1,4 @@
-// embedding on the CPU: rows copied; gradients summed in row order by threads that own columns. Must not know of other
-// ops.
+// embedding on the CPU: rows are copied; each thread sums the gradients of some columns, in row order.
 #include "ops/checks/embedding.h"
 
 #include <algorithm>
@@ -23,7 +22,7 @@ void CpuOps::embedding_forward(const int32_t* tokens, const Tensor& weight, cons
 void CpuOps::embedding_backward(const int32_t* tokens, const Tensor& d_out, const Tensor& d_weight) {
   check_embedding_backward(d_out, d_weight);
   const int64_t rows = d_out.rows(), d = d_out.columns();
-  // A token may come twice, so rows cannot be shared out; columns can, and then every sum keeps the order of the rows.
+  // A token may occur twice, so threads share out columns instead of rows; every sum then keeps the order of the rows.
   const int64_t strips = (d + kLanes - 1) / kLanes;
   with_type(compute_, [&](auto type) {
     using T = decltype(type);

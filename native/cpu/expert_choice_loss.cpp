@@ -1,5 +1,5 @@
-// expert_choice_loss on the CPU: sums over fixed stretches of rows, added up in order, so that the team's size never
-// shows. Must not know of other ops.
+// expert_choice_loss on the CPU: sums over fixed stretches of rows, added in order, so that they do not depend on the
+// number of threads.
 #include "ops/checks/expert_choice_loss.h"
 
 #include <algorithm>

@@ -1,4 +1,4 @@
-// gelu on the CPU, the exact form. Must not know of other ops.
+// gelu on the CPU, in the exact form (erf).
 #include "ops/checks/gelu.h"
 
 #include "cpu/cpu_ops.h"

@@ -1,4 +1,4 @@
-// kv_write on the CPU: rows copied to their slots. Must not know of other ops.
+// kv_write on the CPU: copies rows to their slots.
 #include "ops/checks/kv_write.h"
 
 #include <algorithm>

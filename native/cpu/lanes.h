@@ -1,4 +1,4 @@
-// A loop over a row in vectors, its tail included, written once. Must not know of tensors, threads or ops.
+// A loop over a row in vectors, including the part of a vector at its end.
 #pragma once
 
 #include "cpu/simd.h"
@@ -28,8 +28,8 @@ struct FirstLanes {
   }
 };
 
-/// body(j, part) for j = 0, kLanes, … below n, where part.load(x + j) and part.store(y + j, v) touch no element from n
-/// on.
+/// Calls body(j, part) for j = 0, kLanes, … below n; part.load(x + j) and part.store(y + j, v) access elements below n
+/// only.
 template <class Body>
 inline void for_lanes(int64_t n, const Body& body) {
   int64_t j = 0;

@@ -1,8 +1,8 @@
-// linear on the CPU: which kernel multiplies what. Must not know of models.
+// linear on the CPU: chooses the kernel of each product.
 //
 //                    float32                               bfloat16, AMX tiles   bfloat16, none   below AVX-512
-//   forward          dot products, in an order that no     tiles; dots for       oneDNN; dots     dots
-//                    batch can change                      one row or two        for few rows
+//   forward          dot products, in an order that does   tiles; dots for       oneDNN; dots     dots
+//                    not depend on the batch               one row or two        for few rows
 //   backward         oneDNN                                tiles                 oneDNN           oneDNN in float32
 #include "ops/checks/linear.h"
 
@@ -19,14 +19,16 @@ namespace {
 #if defined(__AVX512BF16__)
 constexpr bool kBfloat16Products = true;
 #else
-constexpr bool kBfloat16Products = false;  // oneDNN multiplies bfloat16 from AVX-512 on
+constexpr bool kBfloat16Products = false;  // oneDNN multiplies bfloat16 only with AVX-512
 #endif
-// Up to so many rows dot products are faster: they read the weights in one walk, tiles 32 rows at a time.
+// Up to this many rows dot products are faster: they read the weights in one sequential pass, tiles read 32 rows at a
+// time.
 constexpr int64_t kDotsBeforeTiles = 2, kDotsBeforeOneDnn = 8;
 
 #if defined(__AMX_BF16__)
 
-/// The products of one op by tiles. Each takes its operands' addresses before the team starts: nothing throws inside.
+/// The products of one op by AMX tiles. Each reads its operands' addresses before the team starts, since code that the
+/// team runs must not throw.
 class Tiles {
  public:
   Tiles(Arena& scratch, int threads) : scratch_(scratch), mark_(scratch.mark()), threads_(threads) {}
@@ -34,7 +36,7 @@ class Tiles {
   Tiles(const Tiles&) = delete;
   Tiles& operator=(const Tiles&) = delete;
 
-  /// Few rows: the weights stream through as they lie, and x is packed. Many rows: the other way round, so that the
+  /// With few rows the weights are read in place and x is packed. With many rows it is the other way round, so that the
   /// output is written along its rows.
   template <class Y>
   void forward(const Tensor& x, const Tensor& weight, const LinearOutput<bfloat16, Y>& output) {
@@ -85,7 +87,7 @@ class Tiles {
     });
   }
 
-  /// The narrower of d_y and x is the one to be turned: turning costs more than pairing.
+  /// Transposes the narrower of d_y and x: transposing costs more than packing in pairs.
   void backward_weight(const Tensor& d_y, const Tensor& x, const Tensor& d_weight) {
     if (d_y.columns() <= x.columns())
       accumulate<false>(d_y, x, d_weight);
@@ -94,15 +96,16 @@ class Tiles {
   }
 
  private:
-  // A stretch of the depth, so that packed operands find room in the second-level cache. Few rows leave room anyway.
+  // kDepth: the depth is cut into such stretches, so that packed operands fit the second-level cache. With up to
+  // kStreamedRows rows they fit anyway.
   static constexpr int64_t kDepth = 2048, kStreamedRows = 64, kManyRows = 256;
 
   bfloat16* packed(int64_t n, int64_t depth) {
     return static_cast<bfloat16*>(scratch_.allocate(static_cast<size_t>(packed_elements(n, depth)) * sizeof(bfloat16)));
   }
 
-  /// Runs body(begin, depth, write) over stretches of the depth no longer than `longest`; write(row, column, values, n)
-  /// sums up in float32 until the last stretch, which writes the output.
+  /// Calls body(begin, depth, write) for stretches of the depth no longer than `longest`. write(row, column, values, n)
+  /// adds to float32 sums, and at the last stretch writes the output.
   template <class Output, class Body>
   void by_depth(int64_t depth, int64_t longest, int64_t rows, int64_t columns, const Output& output, const Body& body) {
     const int64_t stretches = std::max<int64_t>(1, (depth + longest - 1) / longest);
@@ -126,8 +129,7 @@ class Tiles {
     }
   }
 
-  /// put gets the blocks of a b^T over columns [begin, begin + depth) of both; b is packed. turned: the output is
-  /// b a^T.
+  /// Gives `put` the blocks of a b^T over columns [begin, begin + depth) of both; packs b. turned: the output is b a^T.
   template <bool turned, class Put>
   void rows_by_rows(const Tensor& a, const Tensor& b, int64_t begin, int64_t depth, const Put& put) {
     const int64_t n = b.rows(), stride = b.row_stride, run_elements = steps_of(depth) * kTileElements;
@@ -200,10 +202,10 @@ class Tiles {
     }
   }
 
-  /// pack(0), pack(1), … below `packs` by the team; then, by the team again, the product.
+  /// The team calls pack(i) for every i < packs, and then computes the product.
   template <class Pack, class Put>
   void run(TileProduct& product, int64_t packs, const Pack& pack, const Put& put) {
-    constexpr int64_t kWorthATeam = 4 << 20;  // multiplications, about 4 microseconds of them; a block is the least
+    constexpr int64_t kWorthATeam = 4 << 20;  // multiplications that take about 4 microseconds
     const int64_t work = product.m * product.depth * std::max(product.n, kBlock);
     const int team = work < kWorthATeam ? 1 : threads_;
     product.plan(team);
@@ -223,7 +225,7 @@ class Tiles {
 
 #endif
 
-/// Products by oneDNN; bfloat16 operands go through float32 where it has no bfloat16 products.
+/// Products by oneDNN. Where it cannot multiply bfloat16, operands are converted to float32.
 class Products {
  public:
   Products(CpuOps& ops, Arena& scratch, OnednnMatmul& onednn, int threads)
@@ -317,7 +319,8 @@ void CpuOps::linear_forward(const Tensor& x, const Tensor& weight, const Tensor&
       const auto output = output_of<T, decltype(type)>(y, residual);
       const DotOperands<T> operands{x.as<T>(), x.row_stride, weight.as<T>(), weight.row_stride, k};
       const int64_t strips = (n + kDotColumns - 1) / kDotColumns;
-      // A strip costs what its weights take from memory, some 16 bytes a nanosecond, and the arithmetic on top.
+      // The cost of a strip is the time to read its weights, at some 16 bytes a nanosecond, plus that of the
+      // arithmetic.
       const int64_t cost = k * kDotColumns * (4 * static_cast<int64_t>(sizeof(T)) + rows) / 64 + 1;
       parallel(strips, cost, [&](int64_t begin, int64_t end) {
         linear_dot(operands, rows, begin * kDotColumns, std::min(n, end * kDotColumns), output);

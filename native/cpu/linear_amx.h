@@ -1,5 +1,5 @@
-// Matrix products by AMX tiles, c = a b in blocks of 32 x 32: a is read as it lies where its rows run along the depth,
-// b is repacked. Must not know of tensors or threads.
+// Matrix products by AMX tiles, c = a b in blocks of 32 x 32. a is read in place if its rows run along the depth (the
+// extent that is summed over); b is packed.
 #pragma once
 
 #include "cpu/amx.h"
@@ -24,20 +24,20 @@ constexpr int64_t steps_of(int64_t depth) {
 constexpr int64_t blocks_of(int64_t n) {
   return (n + kBlock - 1) / kBlock;
 }
-/// Elements of n packed rows (or columns), whole blocks of them.
+/// Elements of n packed rows (or columns), padded to whole blocks.
 constexpr int64_t packed_elements(int64_t n, int64_t depth) {
   return blocks_of(n) * 2 * steps_of(depth) * kTileElements;
 }
 
-// A packed matrix is tile after tile along the depth, one such run for every 16 rows of a or columns of b. What is
-// missing to whole tiles is 0. As rows (a), row i of a tile holds 32 depths of row i; as pairs (b), row p of a tile
+// A packed matrix has one run of tiles along the depth for every 16 rows of a or columns of b, padded with 0 to whole
+// tiles. Packed as rows (for a), row i of a tile holds 32 depths of row i. Packed as pairs (for b), row p of a tile
 // holds depths 2p and 2p+1 of each of 16 columns.
 
-/// Up to 16 rows of x [rows, depth], as pairs: b = x^T.
+/// Packs up to 16 rows of x [rows, depth] as pairs: b = x^T.
 inline void pack_rows_as_pairs(const bfloat16* x, int64_t stride, int64_t rows, int64_t depth, bfloat16* packed) {
   for (int64_t begin = 0; begin < depth; begin += kTileDepth, packed += kTileElements) {
     const __mmask32 mask = static_cast<__mmask32>((uint64_t{1} << std::min(kTileDepth, depth - begin)) - 1);
-    if (rows == 1) {  // decoding one sequence waits for this; the rest of each pair's row is 0
+    if (rows == 1) {  // a fast path, since decoding one sequence waits for this; all other columns are 0
       alignas(64) uint32_t pairs[kTileRows];
       _mm512_store_si512(pairs, _mm512_maskz_loadu_epi16(mask, x + begin));
       for (int64_t p = 0; p < kTileRows; ++p)
@@ -52,7 +52,7 @@ inline void pack_rows_as_pairs(const bfloat16* x, int64_t stride, int64_t rows, 
   }
 }
 
-/// Up to 32 rows of x [rows, depth] as rows: a = x, where x cannot be read as it lies.
+/// Packs up to 32 rows of x [rows, depth] as rows: a = x, for x that cannot be read in place.
 inline void pack_rows(const bfloat16* x, int64_t stride, int64_t rows, int64_t depth, bfloat16* packed) {
   const int64_t steps = steps_of(depth);
   for (int64_t i = 0; i < kBlock; ++i)
@@ -65,8 +65,8 @@ inline void pack_rows(const bfloat16* x, int64_t stride, int64_t rows, int64_t d
     }
 }
 
-/// One tile's depth of x [rows <= 32, columns], as pairs (b = x) or, turned, as rows (a = x^T): the tiles of this
-/// depth, `run` elements from one to the next. Whole rows at a time, because x may be far wider than a page.
+/// Packs x [rows <= 32, columns], which is the depth of one tile, as pairs (b = x) or, turned, as rows (a = x^T). The
+/// tiles of this depth are `run` elements apart. It reads whole rows, because x may be far wider than a page.
 template <bool turned>
 void pack_columns(const bfloat16* x, int64_t stride, int64_t rows, int64_t columns, bfloat16* packed, int64_t run) {
   for (int64_t c = 0; c < blocks_of(columns) * kBlock; c += kTileRows, packed += run) {
@@ -84,8 +84,8 @@ void pack_columns(const bfloat16* x, int64_t stride, int64_t rows, int64_t colum
   }
 }
 
-/// a, packed or as it lies: how far in elements to the next row of a tile, the next tile along the depth, the next 16
-/// rows.
+/// The address of a, packed or in place, and the distances in elements to the next row of a tile, to the next tile
+/// along the depth, and to the next 16 rows.
 struct TileRows {
   const bfloat16* data = nullptr;
   int64_t row = 0, step = 0, tile = 0;
@@ -97,11 +97,12 @@ struct TileRows {
   }
 };
 
-/// How far ahead rows read as they lie are fetched: their lines lie too far apart for the processor to foresee them.
+/// How many steps ahead rows that are read in place are prefetched: their cache lines are too far apart for the
+/// hardware prefetcher.
 constexpr int64_t kPrefetchSteps = 4;
 
-/// c [32, 32] = a b over all steps; b of one tile column (the right half of c is then left alone) or two. next: where
-/// the block after a begins, null to fetch nothing ahead.
+/// c [32, 32] = a b over all steps, for one tile column of b (the right half of c is then not written) or two. next:
+/// the block after a, to be prefetched, or null.
 template <int columns>
 void multiply_block(const TileRows& a, const bfloat16* b, int64_t steps, const bfloat16* next, float* c) {
   asm volatile("" ::: "memory");  // the compiler does not know that tile loads read memory
@@ -138,8 +139,8 @@ void multiply_block(const TileRows& a, const bfloat16* b, int64_t steps, const b
   }
 }
 
-/// Lines of c^T: c [32, 32], of which [rows, columns] are wanted, is turned, and put(j, i, values, n) gets n <= 16
-/// values c[i …, j] at a time.
+/// Transposes c [32, 32], of which [rows, columns] are wanted: put(j, i, values, n) gets n <= 16 values c[i …, j] at a
+/// time.
 template <class Put>
 void put_turned(const float* c, int64_t rows, int64_t columns, const Put& put) {
   for (int64_t i = 0; i < rows; i += kTileRows)
@@ -151,7 +152,7 @@ void put_turned(const float* c, int64_t rows, int64_t columns, const Put& put) {
         put(j + r, i, reinterpret_cast<Vec>(v[r]), std::min(kTileRows, rows - i));
     }
 }
-/// Lines of c: put(i, j, values, n) gets n <= 16 values c[i, j …] at a time.
+/// Gives put(i, j, values, n) n <= 16 values c[i, j …] at a time.
 template <class Put>
 void put_straight(const float* c, int64_t rows, int64_t columns, const Put& put) {
   for (int64_t i = 0; i < rows; ++i)
@@ -165,10 +166,10 @@ struct TileProduct {
   bool a_packed = false;
   int64_t m = 0, n = 0, depth = 0;
   const bfloat16* b = nullptr;
-  bool columns_outermost = false;  ///< for an output that lies turned: it too is to be written along its rows
+  bool columns_outermost = false;  ///< for a transposed output, so that it is written along its rows too
 
-  // Work is shared out in tasks of about half a second-level cache: some blocks of a that stay there while some of b
-  // pass, a's blocks outermost, so that a large a comes from memory once.
+  // A task has about half a second-level cache of operands: a_blocks blocks of a stay in the cache while b_blocks
+  // blocks of b pass. Tasks go through the blocks of a in the outer loop, so that a large a is read from memory once.
   int64_t a_blocks = 1, b_blocks = 1;
   int64_t b_tasks() const { return (blocks_of(n) + b_blocks - 1) / b_blocks; }
   int64_t tasks() const { return (blocks_of(m) + a_blocks - 1) / a_blocks * b_tasks(); }
@@ -183,8 +184,8 @@ struct TileProduct {
       while (a_blocks > 1 && tasks() < 4 * team) a_blocks /= 2;
   }
 
-  /// Where b is one task wide and a streams: the blocks a task takes, at most `most`, that leave the busiest thread the
-  /// least to do; the larger of equals.
+  /// For products whose b fits one task: how many blocks of a a task takes, at most `most`, so that the busiest thread
+  /// has the least to do; of equal choices the largest.
   int64_t fairest(int64_t most, int64_t team) const {
     int64_t best = most, least = INT64_MAX;
     for (int64_t take = most; take > 0; --take) {
@@ -194,7 +195,8 @@ struct TileProduct {
     return best;
   }
 
-  /// put(i, j, c, rows, columns): the block of c that begins at (i, j). `staging` has room for a packed block.
+  /// Computes one task: put(i, j, c, rows, columns) gets the block of c that begins at (i, j). staging: memory for one
+  /// packed block.
   template <class Put>
   void run(int64_t task, bfloat16* staging, const Put& put) const {
     alignas(64) float c[kBlock * kBlock];

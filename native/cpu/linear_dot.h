@@ -1,4 +1,4 @@
-// linear as dot products, for float32 and wherever tiles or oneDNN do not pay. Must not know of tensors or threads.
+// linear as dot products: for float32, and for bfloat16 where tiles and oneDNN are slower.
 #pragma once
 
 #include <algorithm>
@@ -33,7 +33,7 @@ struct LinearOutput {
   }
 };
 
-/// A register's worth of operands, and how their products join a register of sums.
+/// A register of operands, and how products of two of them are added to a register of sums.
 template <class T>
 struct DotOperand {
   using Type = Vec;
@@ -44,7 +44,7 @@ struct DotOperand {
 };
 #if defined(__AVX512BF16__)
 template <>
-struct DotOperand<bfloat16> {  // pairs of products, twice as many as a register of floats holds
+struct DotOperand<bfloat16> {  // twice as many operands as a register holds floats; products are added in pairs
   using Type = __m512bh;
   static constexpr int64_t kWidth = 2 * kLanes;
   static Type read(const bfloat16* p) { return reinterpret_cast<Type>(_mm512_loadu_si512(p)); }
@@ -57,22 +57,22 @@ struct DotOperand<bfloat16> {  // pairs of products, twice as many as a register
 };
 #endif
 
-// What fits into the registers, 32 or 16: accumulators of a tile, one more row of operands.
+// A tile's accumulators and one row of operands must fit the 32 or 16 registers.
 #if defined(__AVX512F__)
 constexpr int64_t kDotRows = 4, kDotColumns = 4;
 #else
 constexpr int64_t kDotRows = 3, kDotColumns = 3;
 #endif
 
-/// Few rows of x wait for the weights to come from memory. One long walk with the lines this many bytes ahead on their
-/// way comes nearly as fast as memory gives anything; where more rows of x give the processor something to do, four
-/// walks side by side, further ahead, are no slower.
+/// With few rows of x the product waits for the weights from memory. For one row, reading one row of weights at a time
+/// and prefetching this many bytes ahead reaches nearly the bandwidth of memory. For more rows, which give the
+/// processor more to compute, reading kDotColumns rows of weights at once, further ahead, is no slower.
 template <int64_t M>
 constexpr int64_t kWalks = M == 1 ? 1 : kDotColumns;
 template <int64_t M>
 constexpr int64_t kFetchAhead = M == 1 ? 6144 : 8192;
 
-/// Which rows of x and of weight meet.
+/// Both operands of the product.
 template <class T>
 struct DotOperands {
   const T* x;
@@ -83,7 +83,7 @@ struct DotOperands {
 };
 
 /// M rows of x times N rows of weight. The order of every sum depends on k alone: not on M, N or the place in a tile.
-/// fetch: the weights come from memory, not from a cache.
+/// fetch: whether to prefetch the weights, because they are not in a cache.
 template <int64_t M, int64_t N, bool fetch, class T, class Y>
 void dot_tile(const DotOperands<T>& in, int64_t row, int64_t column, const LinearOutput<T, Y>& output) {
   using Operand = DotOperand<T>;
@@ -118,8 +118,8 @@ void dot_rows(const DotOperands<T>& in, int64_t row, int64_t begin, int64_t end,
   for (; j < end; ++j) dot_tile<M, 1, fetch>(in, row, j, output);
 }
 
-/// Columns [begin, end) of all rows. Weights are read once, in panels that stay in the second-level cache while all
-/// rows pass over them.
+/// Computes columns [begin, end) of all rows. Weights are read from memory once, in panels that stay in the
+/// second-level cache while all rows use them.
 template <class T, class Y>
 void linear_dot(const DotOperands<T>& in, int64_t rows, int64_t begin, int64_t end, const LinearOutput<T, Y>& output) {
   constexpr int64_t kPanelBytes = 256 << 10;

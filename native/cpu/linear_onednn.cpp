@@ -1,4 +1,4 @@
-// OnednnMatmul: oneDNN matmul primitives, the least recently used forgotten first. Must not know of tensors or ops.
+// OnednnMatmul: a cache of oneDNN's matmul primitives, which drops the least recently used.
 #include "cpu/linear_onednn.h"
 
 #include <omp.h>
@@ -18,8 +18,8 @@ namespace mor::MOR_CPU_ISA {
 
 namespace {
 
-// A training step needs about a dozen shapes for every distinct row count, and token-choice routing brings a new row
-// count with every step: enough for many recursions, few enough to bound the generated code.
+// A training step needs about a dozen shapes for every distinct row count, and token-choice routing has new row counts
+// in every step. This is enough for many recursions and limits the memory of generated code.
 constexpr size_t kCapacity = 256;
 
 dnnl::memory::data_type data_type(DType dtype) {
@@ -79,7 +79,7 @@ Entry make_entry(const Product& p, const dnnl::engine& engine) {
 
 }  // namespace
 
-/// One slice's primitives; of each cache one product runs at a time.
+/// The primitives for one slice of the output. A slice runs one product at a time.
 class OnednnMatmul::Slice {
  public:
   void multiply(const Product& product, const void* a, const void* b, const void* addend, void* c) {
@@ -105,7 +105,7 @@ class OnednnMatmul::Slice {
   dnnl::stream stream_{engine_};
   std::list<Entry> entries_;  ///< the most recently used first
   std::unordered_map<Product, std::list<Entry>::iterator, Hash> found_;
-  dnnl::memory scratchpad_;  ///< shared by all: the products of one slice run one after another
+  dnnl::memory scratchpad_;  ///< shared by all primitives of the slice
   size_t scratchpad_bytes_ = 0;
 
   Entry& entry_of(const Product& product) {
@@ -138,7 +138,8 @@ OnednnMatmul::~OnednnMatmul() = default;
 
 void OnednnMatmul::multiply(const Product& product, const void* a, const void* b, const void* addend, void* c,
                             int threads) {
-  constexpr int64_t kWidth = 32;  // a slice ends at a multiple of it, so that at most one has a ragged edge
+  constexpr int64_t kWidth =
+      32;  // slices end at multiples of it, so that at most one slice has a partial vector at its end
   const bool by_columns = product.n >= product.m;
   const int64_t strips = ((by_columns ? product.n : product.m) + kWidth - 1) / kWidth;
   const int64_t slices = std::min<int64_t>(threads, strips);

@@ -1,4 +1,4 @@
-// OnednnMatmul: matrix products by oneDNN, their primitives kept by shape. Must not know of tensors or ops.
+// OnednnMatmul: matrix products by oneDNN, whose primitives are cached by shape.
 #pragma once
 
 #include <cstdint>
@@ -9,8 +9,8 @@
 
 namespace mor::MOR_CPU_ISA {
 
-/// c = a b + addend, a [m,k], b [k,n], c [m,n]: everything about a product but where its matrices lie, so the key of
-/// its primitive. Strides are in elements; one of a matrix's two strides is 1.
+/// The product c = a b + addend with a [m,k], b [k,n], c [m,n]: all that its primitive depends on, which is everything
+/// but addresses. Strides are in elements; one of the two strides of a matrix is 1.
 struct Product {
   enum class Addend : int64_t { none, c, matrix };
 
@@ -31,8 +31,8 @@ class OnednnMatmul {
   OnednnMatmul();
   ~OnednnMatmul();
 
-  /// Runs the product in slices of its output, as many as `threads`, each slice by oneDNN on the one thread that has
-  /// it. addend: null unless it is a matrix.
+  /// Cuts the output into as many slices as `threads`; oneDNN computes each on the thread that takes it. addend: null
+  /// unless product.addend is matrix.
   void multiply(const Product& product, const void* a, const void* b, const void* addend, void* c, int threads);
 
  private:

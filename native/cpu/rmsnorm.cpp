@@ -1,4 +1,4 @@
-// rmsnorm on the CPU: one pass over each row for the norm, one (from L1) for the output. Must not know of other ops.
+// rmsnorm on the CPU: one pass over each row for the norm, and one, which reads from L1, for the output.
 #include "ops/checks/rmsnorm.h"
 
 #include <algorithm>
@@ -11,7 +11,7 @@ namespace mor::MOR_CPU_ISA {
 
 namespace {
 
-constexpr int64_t kRowsPerPartial = 32;  // rows whose d_weight is summed before the fixed-order sum over stretches
+constexpr int64_t kRowsPerPartial = 32;  // rows of a stretch; the stretches' sums of d_weight are added in order
 
 template <class T>
 float reciprocal_rms(const T* x, int64_t d, double epsilon) {
@@ -39,7 +39,7 @@ void forward_row(const T* x, const T* weight, float rstd, int64_t d, T* packed, 
           [&](T* to, Vec value) { store_first(to + j, value, d - j); });
 }
 
-/// d_weight is a float scratch row here, so that stretches of rows can be summed in a fixed order afterwards.
+/// d_weight is a row of scratch memory here, so that the sums of stretches can be added in a fixed order afterwards.
 template <class T>
 void backward_row(const T* d_y, const T* x, const T* weight, float rstd, int64_t d, T* d_x, float* d_weight) {
   Vec dot = {};

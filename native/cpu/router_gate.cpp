@@ -1,4 +1,4 @@
-// router_gate on the CPU: one number a row. Must not know of other ops.
+// router_gate on the CPU: one number for each row.
 #include "ops/checks/router_gate.h"
 
 #include <cmath>

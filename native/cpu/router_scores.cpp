@@ -1,5 +1,4 @@
-// router_scores on the CPU: one pass over the rows for all outputs, the few weights stay in L1. Must not know of other
-// ops.
+// router_scores on the CPU: one pass over the rows for all outputs, while the few weights stay in L1.
 #include "ops/checks/router_scores.h"
 
 #include <algorithm>
@@ -11,11 +10,11 @@ namespace mor::MOR_CPU_ISA {
 
 namespace {
 
-constexpr int64_t kRowsPerPartial = 64;  // rows whose d_weight is summed before the fixed-order sum over stretches
+constexpr int64_t kRowsPerPartial = 64;  // rows of a stretch; the stretches' sums of d_weight are added in order
 
 template <class T>
 float dot(const T* x, const T* weight, int64_t d) {
-  Vec even = {}, odd = {};  // two sums, so that one addition need not wait for the last
+  Vec even = {}, odd = {};  // two sums, so that an addition need not wait for the one before
   int64_t j = 0;
   for (; j + 2 * kLanes <= d; j += 2 * kLanes) {
     even += load(x + j) * load(weight + j);

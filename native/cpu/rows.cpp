@@ -1,4 +1,4 @@
-// gather_rows, add_rows and scatter_gated on the CPU: one pass over the rows. Must not know of other ops.
+// gather_rows, add_rows and scatter_gated on the CPU: one pass over the rows.
 #include "ops/checks/rows.h"
 
 #include <algorithm>
@@ -71,7 +71,7 @@ void CpuOps::scatter_gated_backward(const Tensor& d_stream, const int32_t* to, c
         const T* d_i = row_of<T>(d_stream, to, i);
         const T* x_i = row_of<T>(x, from, i);
         T* d_x_i = row_of<T>(d_x, from, i);
-        Vec dot[2] = {};  // shorter sums round less, and one need not wait for the other
+        Vec dot[2] = {};  // two sums: they round less than one long sum, and do not wait for each other
         for_lanes(x.columns(), [&](int64_t j, auto part) {
           const Vec d = part.load(d_i + j);
           dot[j / kLanes % 2] += d * part.load(x_i + j);

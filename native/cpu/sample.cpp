@@ -1,5 +1,4 @@
-// sample on the CPU: a few vector passes over one row of logits, rows in parallel; only candidates are ever ordered.
-// Must not know of other ops.
+// sample on the CPU: a few vector passes over each row of logits, rows in parallel; only candidates are sorted.
 #include "ops/checks/sample.h"
 
 #include <algorithm>
@@ -15,9 +14,9 @@ namespace mor::MOR_CPU_ISA {
 
 namespace {
 
-constexpr float kNone = -std::numeric_limits<float>::infinity();  // a logit that is out of the draw
-constexpr int64_t kFilterBlock = 64;                              // numbers whose maximum is compared at once
-constexpr int64_t kSumBlock = 1024;                               // numbers summed in float before they go to double
+constexpr float kNone = -std::numeric_limits<float>::infinity();  // the logit of a token that cannot be drawn
+constexpr int64_t kFilterBlock = 64;  // numbers that are skipped if their maximum is too small
+constexpr int64_t kSumBlock = 1024;   // numbers summed in float; these sums are added in double
 
 struct Candidate {
   float logit;
@@ -28,7 +27,7 @@ bool operator<(const Candidate& a, const Candidate& b) {
   return a.logit > b.logit || (a.logit == b.logit && a.id < b.id);
 }
 
-/// One row of numbers: what is not finite, or lies behind the last one, reads as kNone.
+/// One row of numbers. A number that is not finite reads as kNone, and so does everything behind the last one.
 struct Row {
   const float* data;
   int64_t count;
@@ -53,7 +52,7 @@ struct Row {
   }
 };
 
-/// The first in falling order; its logit is kNone where none is finite.
+/// The first candidate in falling order; its logit is kNone if no logit is finite.
 Candidate best_of(const Row& row) {
   Candidate best{kNone, -1};
   int64_t block = 0;
@@ -69,7 +68,7 @@ Candidate best_of(const Row& row) {
   return best;
 }
 
-/// Calls body({number, i}) for every number of at least `bound()`, which is finite and may rise meanwhile.
+/// Calls body({number, i}) for every number that is at least bound(), which is finite and may rise between calls.
 template <class Bound, class Body>
 void for_each_from(const Row& row, const Bound& bound, const Body& body) {
   for (int64_t begin = 0; begin < row.count; begin += kFilterBlock) {
@@ -80,8 +79,8 @@ void for_each_from(const Row& row, const Bound& bound, const Body& body) {
   }
 }
 
-/// The first k in falling order, themselves in any order. The k-th best so far bounds all later logits; the bound is
-/// raised whenever the list has grown enough to pay for a selection.
+/// The k largest, in any order. The k-th best so far is a lower bound for all later ones; it is raised whenever the
+/// list has grown enough to be worth a selection.
 std::vector<Candidate> best_k(const Row& row, size_t k) {
   std::vector<Candidate> best;
   const size_t room = 2 * k + 1024;
@@ -103,7 +102,7 @@ std::vector<Candidate> best_k(const Row& row, size_t k) {
   return best;
 }
 
-/// Unnormalised probabilities of a row at one temperature, one float a token; zeros behind the last one.
+/// Unnormalised probabilities of a row at one temperature, a float for each token, and zeros behind the last one.
 class Weights {
  public:
   explicit Weights(int64_t count)
@@ -115,12 +114,13 @@ class Weights {
   double total() const { return total_; }
   Row row() const { return {data_.get(), count_}; }
 
-  /// exp((logit - most) / temperature). The inverse of a tiny temperature stays finite: 0 times it must be 0.
+  /// Sets the weights to exp((logit - most) / temperature). The inverse of a tiny temperature is kept finite, so that 0
+  /// times it is 0.
   void set(const Row& row, float most, float temperature) {
     const float inverse = std::min(1 / temperature, std::numeric_limits<float>::max());
     update(row, [&](Vec logit, Vec, VecI) { return exp((logit - most) * inverse); });
   }
-  /// Zero for everything after `last` in falling order.
+  /// Sets the weight of everything after `last` in falling order to zero.
   void keep_until(const Row& row, Candidate last) {
     update(row, [&](Vec logit, Vec weight, VecI id) {
       const VecI kept = (logit > last.logit) | ((logit == last.logit) & (id <= last.id));
@@ -128,12 +128,12 @@ class Weights {
     });
   }
 
-  /// The id at `uniform` (in (0, 1)) of the way through the weights, laid side by side in order of their ids.
+  /// The id at which the sum of the weights, in order of their ids, reaches `uniform` (in (0, 1)) of the total.
   int32_t draw(float uniform) const {
     double left = double{uniform} * total_;
     size_t block = 0;
     for (; block + 1 < blocks_.size() && left >= blocks_[block]; ++block) left -= blocks_[block];
-    int32_t chosen = -1;  // rounding may run past the last one, so the last one seen is kept
+    int32_t chosen = -1;  // the last token with a weight so far, in case rounding leads beyond the end
     for (int64_t i = static_cast<int64_t>(block) * kSumBlock; i < count_ && (chosen < 0 || left >= 0); ++i) {
       if ((*this)[i] <= 0) continue;
       chosen = static_cast<int32_t>(i);
@@ -166,7 +166,8 @@ class Weights {
   double total_ = 0;
 };
 
-/// The last candidate of the shortest prefix, in falling order, whose weights reach `mass`: quickselect by weight.
+/// The last candidate of the shortest prefix, in falling order, whose weights add up to `mass`: a quickselect by
+/// weight.
 Candidate last_of_prefix(std::vector<Candidate>& candidates, const Weights& weights, double mass) {
   auto begin = candidates.begin(), end = candidates.end();
   while (end - begin > 1) {
@@ -184,7 +185,7 @@ Candidate last_of_prefix(std::vector<Candidate>& candidates, const Weights& weig
   return *begin;
 }
 
-/// Takes out of the draw what top_k, then top_p, leave out.
+/// Removes the tokens that top_k, and then top_p, exclude.
 void filter(const Row& row, const SamplingParams& params, Weights& weights) {
   const bool by_k = params.top_k > 0 && params.top_k < row.count;
   std::vector<Candidate> candidates;
@@ -194,7 +195,7 @@ void filter(const Row& row, const SamplingParams& params, Weights& weights) {
   }
   if (params.top_p < 1) {
     if (!by_k) {
-      // The rest, all together, weigh less than what top_p may leave out.
+      // All tokens below `least` together weigh less than top_p may exclude, so they need not be candidates.
       const double least = (1 - double{params.top_p}) * weights.total() / static_cast<double>(row.count);
       for_each_from(
           weights.row(), [&] { return least; },
@@ -206,7 +207,8 @@ void filter(const Row& row, const SamplingParams& params, Weights& weights) {
   }
 }
 
-/// The first n in falling order, with their log-probabilities. The n-th best so far bounds all later logits.
+/// The first n in falling order, with their log-probabilities. The n-th best so far is a lower bound for all later
+/// ones.
 template <class LogprobOf>
 void list_top(const Row& row, int32_t n, const LogprobOf& logprob_of, TokenLogprob* top) {
   Candidate best[kMostTopLogprobs];

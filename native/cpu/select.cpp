@@ -1,5 +1,4 @@
-// select on the CPU: the k-th largest score of a sequence by quickselect, then one pass in row order. Must not know of
-// other ops.
+// select on the CPU: the k-th largest score of a sequence by quickselect, then one pass in row order.
 #include "ops/checks/select.h"
 
 #include <algorithm>
@@ -18,14 +17,16 @@ float ranked(float score) {
   return score == score ? score : -std::numeric_limits<float>::infinity();
 }
 
-/// Rows [first, last) with the k largest scores, ties to the earlier row. `sorted` is scratch for last - first scores.
+/// Marks the k rows of [first, last) with the largest scores, of equal ones the earlier. sorted: scratch for last -
+/// first scores.
 void select_sequence(const float* scores, int32_t first, int32_t last, int32_t k, float* sorted, int32_t* index,
                      uint8_t* selected) {
   const int32_t rows = last - first;
   for (int32_t i = 0; i < rows; ++i) sorted[i] = ranked(scores[first + i]);
   std::nth_element(sorted, sorted + k - 1, sorted + rows, std::greater<>());
   const float least = sorted[k - 1];
-  auto ties = static_cast<int32_t>(std::count(sorted, sorted + k, least));  // of equal scores, how many are taken
+  auto ties = static_cast<int32_t>(
+      std::count(sorted, sorted + k, least));  // how many of the rows with the k-th largest score are taken
   int32_t count = 0;
   for (int32_t i = first; i < last; ++i) {
     const float score = ranked(scores[i]);
@@ -36,8 +37,8 @@ void select_sequence(const float* scores, int32_t first, int32_t last, int32_t k
   }
 }
 
-/// Without a branch on `chosen`: index[count] is written for every row and stays where the row is chosen. It never
-/// passes the row's own number, so there is room.
+/// Writes without a branch on `chosen`: index[count] is written for every row, and count rises only if the row is
+/// chosen. count never exceeds the row's own number, so index is large enough.
 template <class Chosen>
 int32_t write_selection(const int32_t* parent_start, int32_t sequences, const Chosen& chosen, int32_t* index,
                         int32_t* start, uint8_t* selected) {

@@ -1,5 +1,5 @@
-// A register of float lanes in portable vector extensions: one way to write a loop for AVX2, AVX-512 and others.
-// Must not know of tensors, threads or ops.
+// A vector register of floats by the compiler's vector extensions, so that a loop is written once for AVX2, AVX-512 and
+// others.
 #pragma once
 
 #include <cstdint>
@@ -12,7 +12,7 @@
 
 namespace mor::MOR_CPU_ISA {
 
-// What one register holds: GCC keeps a wider vector in memory.
+// The floats of one register: GCC would keep a wider vector in memory.
 #if defined(__AVX512F__)
 constexpr int64_t kLanes = 16;
 #elif defined(__AVX2__)
@@ -32,7 +32,7 @@ inline VecI lane_numbers() {
   return v;
 }
 
-/// Subtracting 0 changes no number, so the compiler leaves it out (0 + x it could not: x may be -0).
+/// x - 0 is x for every number, so the compiler drops the subtraction. It could not drop 0 + x, since x may be -0.
 inline Vec splat(float value) {
   return value - Vec{};
 }
@@ -69,7 +69,7 @@ inline void store(bfloat16* p, Vec v) {
 #endif
 }
 
-/// The first n < kLanes lanes; the others are 0 (load) or left alone (store).
+/// Accesses the first n < kLanes lanes; the others are 0 (load) or not written (store).
 template <class T>
 inline Vec load_first(const T* p, int64_t n) {
   T lanes[kLanes] = {};
@@ -93,7 +93,7 @@ inline Vec min(Vec a, Vec b) {
   return select(a < b, a, b);
 }
 
-/// Sum of the lanes, always in the same tree order.
+/// The sum of the lanes, always by the same tree.
 inline float sum(Vec v) {
 #if defined(__AVX512F__)
   return _mm512_reduce_add_ps(reinterpret_cast<__m512>(v));
@@ -120,7 +120,7 @@ inline float largest(Vec v) {
 /// exp to about 2 ulp; 0 below -87.3, saturated above 88 (Cephes-style range reduction by ln 2, degree-6 polynomial).
 inline Vec exp(Vec x) {
   const VecI underflow = x < splat(-87.33654f);
-  x = min(splat(88.0f), max(splat(-87.33654f), x));                // in this order a NaN comes through
+  x = min(splat(88.0f), max(splat(-87.33654f), x));                // in this order NaN stays NaN
   const Vec shifted = x * 1.44269504088896f + splat(12582912.0f);  // rounds to the nearest integer in the low bits
   const VecI n = reinterpret_cast<VecI>(shifted) - reinterpret_cast<VecI>(splat(12582912.0f));
   const Vec rounded = shifted - splat(12582912.0f);
@@ -136,8 +136,8 @@ inline Vec exp(Vec x) {
   return select(underflow, Vec{}, scaled);
 }
 
-/// 1 / x for finite x, to about 1 ulp: where the processor estimates reciprocals, a Newton step is cheaper than
-/// dividing.
+/// 1 / x for finite x, to about 1 ulp. Where the processor can estimate reciprocals, that and a Newton step are cheaper
+/// than a division.
 inline Vec reciprocal(Vec x) {
 #if defined(__AVX512F__)
   const Vec estimate = reinterpret_cast<Vec>(_mm512_maskz_rcp14_ps(0xffff, reinterpret_cast<__m512>(x)));

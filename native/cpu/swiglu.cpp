@@ -1,4 +1,4 @@
-// swiglu on the CPU: one pass over the rows, at the speed of memory. Must not know of other ops.
+// swiglu on the CPU: one pass over the rows, bound by memory.
 #include "ops/checks/swiglu.h"
 
 #include "cpu/cpu_ops.h"

@@ -1,4 +1,4 @@
-// Team: how helpers wait, wake and share out parts. Must not know of ops, tensors or what a part is.
+// Team: how helper threads wait, wake up and share out parts.
 #include "cpu/team.h"
 
 #include <sched.h>
@@ -17,10 +17,10 @@ namespace mor {
 namespace {
 
 constexpr int kMostThreads = 1024;
-constexpr size_t kLine = 64;  // bytes that the processors' caches exchange at a time
+constexpr size_t kLine = 64;  // bytes of a cache line
 
-/// How long a helper looks for the next job before it sleeps: longer than the gaps between the ops of a step, short
-/// enough to leave the core to others soon. Waking it takes some 50 microseconds.
+/// How long a helper spins for the next job before it sleeps: longer than the gaps between the ops of a step, and short
+/// enough to free the core for others soon. Waking a helper takes some 50 microseconds.
 constexpr std::chrono::microseconds kPatience{200};
 
 void pause() {
@@ -29,7 +29,8 @@ void pause() {
 #endif
 }
 
-/// Parts of one thread that nobody has begun. Both ends in one word: its owner takes the first, others the last.
+/// The parts of one thread that no thread has begun. One word holds both ends: the owner takes the first part, others
+/// the last.
 struct alignas(kLine) Stretch {
   std::atomic<uint64_t> ends{0};
 
@@ -50,20 +51,20 @@ struct alignas(kLine) Stretch {
 }  // namespace
 
 struct Team::State {
-  std::atomic<bool> taken{false};  ///< by a thread that runs a job
-  Job job;                         ///< to be read by helpers inside, while open
+  std::atomic<bool> taken{false};  ///< whether a thread runs a job on the team
+  Job job;                         ///< helpers may read it while they are `inside` and it is `open`
   Stretch stretches[kMostThreads];
 
-  // A helper goes inside, looks whether the job is open, works, and leaves. The job's owner closes it and waits until
-  // nobody is inside. Sequential consistency makes one of the two see the other.
+  // A helper increments `inside`, works if the job is open, and decrements `inside`. The job's owner closes the job and
+  // waits until `inside` is 0. By sequential consistency the helper sees the job closed or the owner sees the helper.
   alignas(kLine) std::atomic<bool> open{false};
   alignas(kLine) std::atomic<int> inside{0};
-  alignas(kLine) std::atomic<uint32_t> jobs{0};  ///< counts them: a helper waits for the next
+  alignas(kLine) std::atomic<uint32_t> jobs{0};  ///< number of jobs so far; helpers wait until it changes
   std::atomic<int> asleep{0};
 
   std::mutex growth;
   std::atomic<int> helpers{0};
-  bool full = false;  ///< the system gives no more threads; those that are there do all the parts
+  bool full = false;  ///< the system refused another thread; the existing ones run all parts
 
   void work(int thread) noexcept {
     for (int i = 0; i < job.threads; ++i) {
@@ -139,7 +140,7 @@ void Team::run(const Job& job) {
     if (looks < 4096)
       pause();
     else
-      sched_yield();  // perhaps for the core that a helper waits for
+      sched_yield();  // a helper may be waiting for this core
   s.taken.store(false);
 }
 

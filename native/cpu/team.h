@@ -1,4 +1,4 @@
-// Team: the threads that compute, one team for the whole process. Must not know of ops, tensors or what a part is.
+// Team: the threads that compute; the process has one team.
 #pragma once
 
 #include <cstdint>
@@ -7,18 +7,20 @@
 
 namespace mor {
 
-/// The calling thread and helpers that wait for it. Helpers come when first asked for and stay as long as the process.
+/// The calling thread and helper threads. Helpers are started when they are first needed and live as long as the
+/// process.
 ///
-/// Work is cut into parts before it starts, so results never depend on who ran a part. Each thread begins with a
-/// stretch of its own, for its caches' sake, and then takes from the others what they have not begun: a helper without
-/// a core delays nobody. Two models in one process do not fight for cores either: while one has the team, the other's
-/// thread runs its parts alone.
+/// Work is cut into parts before it starts, so results never depend on which thread runs a part. Each thread begins
+/// with a stretch of parts of its own, which suits its caches, and then takes parts that other threads have not begun:
+/// so a helper that has no core delays nothing. Two models in one process do not compete for cores either: while one
+/// uses the team, the other's thread runs its parts alone.
 class Team {
  public:
   static Team& of_process();
 
-  /// Calls body(part, thread) once for every part in [0, parts) and returns when all are done. At most `threads` run at
-  /// a time; thread in [0, threads) says whose scratch memory is free for the part. body must not throw.
+  /// Calls body(part, thread) once for every part in [0, parts) and returns when all are done. At most `threads` parts
+  /// run at a time, each with another number `thread` in [0, threads), which may choose its scratch memory. body must
+  /// not throw.
   template <class Body>
   void run(int64_t parts, int threads, const Body& body) {
     run({[](const void* b, int64_t part, int thread) { (*static_cast<const Body*>(b))(part, thread); }, &body, parts,
@@ -35,7 +37,7 @@ class Team {
   struct State;
 
   Team();
-  ~Team() = delete;  // helpers may outlive everything
+  ~Team() = delete;  // helpers run until the process ends
   void run(const Job& job);
 
   State* state_;

@@ -1,5 +1,4 @@
-// token_choice on the CPU: a few logits a row; sums over fixed stretches of rows, added up in order. Must not know of
-// other ops.
+// token_choice on the CPU: a few logits for each row; sums over fixed stretches of rows, added in order.
 #include "ops/checks/token_choice.h"
 
 #include <algorithm>
@@ -37,7 +36,7 @@ void CpuOps::token_choice_forward(const Tensor& logits, const Tensor& bias, Acti
   float *p_data = probabilities.as<float>(), *g = gate.as<float>();
   float *load_data = load.as<float>(), *p_sum_data = p_sum.as<float>(), *z_data = z_sum.as<float>();
   const Arena::Mark mark = scratch_.mark();
-  // Of each stretch: n loads, n sums of p, the sum of lse^2.
+  // For each stretch: n loads, n sums of p, and the sum of lse^2.
   double* partial = static_cast<double*>(scratch_.allocate(static_cast<size_t>(stretches * width) * sizeof(double)));
   parallel(stretches, kRowsPerPartial * n * kNanosecondsPerLogit, [&](int64_t begin, int64_t end) {
     for (int64_t stretch = begin; stretch < end; ++stretch) {

@@ -1,4 +1,4 @@
-// The list of devices and the choice of one. Must not know of models.
+// The list of devices and the choice of one.
 #include "device/device.h"
 
 #include <algorithm>

@@ -1,5 +1,4 @@
 // Lists the devices and makes the Ops of one: the only place that knows both cpu and cuda.
-// Must not know of models.
 #pragma once
 
 #include <functional>
@@ -16,8 +15,8 @@ struct DeviceInfo {
   std::string type;  ///< "cpu" or "cuda"
   std::string name;
   bool usable = true;
-  ErrorCode code = ErrorCode::INTERNAL;  ///< of what using an unusable one throws
-  std::string reason;                    ///< why not, and what to do, for an unusable one
+  ErrorCode code = ErrorCode::INTERNAL;  ///< of an unusable device: the code of the error that make_ops throws
+  std::string reason;                    ///< of an unusable device: why, and what to do
   size_t memory_bytes = 0;
   int threads = 0;  ///< CPU only
   std::vector<std::string> features;
@@ -28,24 +27,24 @@ struct DeviceInfo {
 std::vector<DeviceInfo> list_devices();
 
 /// device: an id of list_devices(). dtype: float32 or bfloat16. threads: CPU team, 0 = all.
-/// Throws INVALID_ARGUMENT for a name that is no device, and for one that cannot be used its `code`, with what was
-/// looked for and what to do; never falls back.
+/// Throws INVALID_ARGUMENT for a name that is no device, and the device's `code` for a device that cannot be used, with
+/// what was looked for and what to do. It never falls back to another device.
 std::unique_ptr<Ops> make_ops(const std::string& device, DType dtype, int threads);
 
-/// Seconds that the device of make_ops spends on what work() asks of it: on a GPU between two events of its stream, on
-/// the CPU by the clock.
+/// Seconds that the device behind `ops` takes for the calls that work() makes: on a GPU the time between two events of
+/// its stream, on the CPU the time of the clock.
 double device_seconds(Ops& ops, const std::function<void()>& work);
-/// The cudaStream_t that all work of a GPU goes through; null for the CPU.
+/// The cudaStream_t in which all calls to a GPU run; null for the CPU.
 void* device_stream(Ops& ops);
 
-/// A (device, instruction set) of this machine, for tests that compare them.
+/// One device of this machine with one instruction set, for tests that compare them.
 struct TestDevice {
   std::string name;
   std::vector<DType> dtypes;
   std::unique_ptr<Ops> (*make_named)(const std::string& name, DType dtype);
   std::unique_ptr<Ops> make(DType dtype) const { return make_named(name, dtype); }
 };
-/// All whose name begins with what the environment says by MOR_TEST_DEVICES: "cuda" leaves the CPU out.
+/// All devices whose name begins with the environment variable MOR_TEST_DEVICES: "cuda" leaves the CPU out.
 std::vector<TestDevice> test_devices();
 
 }  // namespace mor
