@@ -1,5 +1,5 @@
-// Runs one bench: `npm run bench -- train [--rounds N] [--save]`. Prints a table and, as the last line, one JSON object.
-// Must not know what a bench measures.
+// Runs one bench: `npm run bench -- train [--rounds N] [--save]`. Prints a table and, as the last line, one JSON
+// object.
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
@@ -9,7 +9,7 @@ import { benchOps } from './ops/index.js'
 import { benchServe } from './serve/index.js'
 import { benchTrain } from './train/index.js'
 
-/** Each with as many rounds as fit into about ten minutes. */
+/** The benches, each with as many rounds as take about ten minutes. */
 const benches: Record<string, { run: (rounds: number, device: string) => Promise<Report>; rounds: number }> = {
   train: { run: benchTrain, rounds: 5 },
   generate: { run: benchGenerate, rounds: 5 },

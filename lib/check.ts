@@ -1,5 +1,4 @@
 // Checks of single values that came from outside: type, range, choice, unknown keys.
-// Must not know which values belong together (config, sampling and trainer options do).
 import { type ErrorCode, MorError } from './errors.js'
 import { suggestion } from './suggest.js'
 

@@ -1,5 +1,4 @@
 // A model's weights between a checkpoint folder and the addon: which tensor lies where, what is missing or too many.
-// Must not know the file format (safetensors does) or how files are replaced (checkpoint_files does).
 import { join } from 'node:path'
 import { show } from './check.js'
 import { replaceFiles, weightsFileName, writeJsonFile } from './checkpoint_files.js'

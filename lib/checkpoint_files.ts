@@ -1,5 +1,4 @@
 // The files of a checkpoint folder: finds the weights (whole or sharded) and replaces files all or nothing.
-// Must not know which tensors a model has or what the files say.
 import { existsSync, renameSync } from 'node:fs'
 import { mkdir, mkdtemp, open, readdir, rm, rmdir } from 'node:fs/promises'
 import { basename, join } from 'node:path'

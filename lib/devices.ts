@@ -1,5 +1,4 @@
 // Which compute devices there are, and which one a `device` option means.
-// Must not know what runs on them.
 import { show } from './check.js'
 import { MorError, wrapNative } from './errors.js'
 import type { DeviceInfo } from './native.js'

@@ -1,5 +1,4 @@
 // The one error type of the package: a code for programs, a message for people.
-// Must not know of models, files or the native addon's functions.
 
 /** Every value of `MorError.code`. All but the last also exist in C++ (`ErrorCode` in native/core/check.h). */
 export const errorCodes = [

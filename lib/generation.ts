@@ -1,5 +1,4 @@
 // One request under way: its tokens as they come, and its result.
-// Must not know where tokens come from; the Engine pushes them.
 import type { MorError } from './errors.js'
 import type { Tokenizer } from './tokenizer.js'
 

@@ -1,5 +1,4 @@
 // Finds a key that an object of a JSON text holds twice: JSON.parse would keep the last and say nothing.
-// Must not know what the JSON describes.
 
 /** The first key that some object in `json` repeats, or null. `json` must be valid JSON. */
 export function repeatedKey(json: string): string | null {

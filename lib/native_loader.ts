@@ -1,5 +1,4 @@
 // Finds and loads the native addon, once and only when something needs it.
-// Must not know what the addon does.
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import { MorError } from './errors.js'

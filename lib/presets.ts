@@ -1,5 +1,5 @@
-// Ready-made configurations: four sizes, each as vanilla, recursive and Mixture-of-Recursions (docs/model.md section 1).
-// Must not know how configurations are checked.
+// Ready-made configurations: four sizes, each as vanilla, recursive and Mixture-of-Recursions (docs/model.md section
+// 1).
 import type { ModelConfig } from './config.js'
 
 export const presetSizes = ['135M', '360M', '730M', '1.7B'] as const

@@ -1,5 +1,4 @@
 // The safetensors file format: reads and checks headers, builds headers. Never touches tensor data.
-// Must not know which tensors a model has.
 import { type FileHandle, open } from 'node:fs/promises'
 import { type JsonObject, show } from './check.js'
 import { MorError, toMorError } from './errors.js'

@@ -1,5 +1,4 @@
 // The nearest known name to one that was mistyped.
-// Must not know what the names stand for.
 
 /** ` (did you mean "hidden_size"?)`, or an empty string if no name in `known` is near `name`. */
 export function suggestion(name: string, known: Iterable<string>): string {

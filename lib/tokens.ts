@@ -1,5 +1,4 @@
 // Checks token ids and packs rows of them into one array for the addon.
-// Must not know what the tokens are for.
 import { show } from './check.js'
 import type { ResolvedConfig } from './config.js'
 import { MorError } from './errors.js'

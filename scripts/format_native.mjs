@@ -1,5 +1,4 @@
 // clang-format over every C++ and CUDA file that git tracks or would track; with --check it only reports.
-// Must not know the style: .clang-format does.
 import { execFileSync, spawnSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
 

@@ -1,5 +1,4 @@
-// Runs every test, C++ under the sanitizers and TypeScript on the built addon, and ends with one line that sums them.
-// Must not know what any test checks.
+// Runs every test, C++ under the sanitizers and TypeScript on the built addon, and ends with one line of totals.
 import { spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
@@ -22,7 +21,7 @@ function runOrStop(command, args) {
   }
 }
 
-/** What ctest runs, as many programs at a time as there are processors; each writes a report of its tests. */
+/** Runs ctest with as many programs at a time as there are processors; each writes a report of its tests. */
 function cpp() {
   runOrStop('cmake', ['--preset', 'sanitize', '--log-level=WARNING'])
   runOrStop('cmake', ['--build', '--preset', 'sanitize', '--parallel'])
@@ -43,13 +42,13 @@ function cpp() {
     total.passed += passed
     total.failed += failed
     total.skipped += skipped
-    // A sanitizer's finding, a crash or a leak ends the program, not a test; one that runs no test proves nothing.
+    // A sanitizer's finding, a crash or a leak fails the program and not a test; a program that runs no test fails too.
     if (failed === 0 && (status !== 'run' || passed + skipped === 0)) total.failed += 1
   }
   if (total.failed === 0 && (!ok || total.passed === 0)) total.failed += 1
 }
 
-/** What one program reports. */
+/** The report of one program. */
 function countTests(report) {
   const counts = { passed: 0, failed: 0, skipped: 0 }
   if (!existsSync(report)) return counts

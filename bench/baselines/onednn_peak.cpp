@@ -1,5 +1,5 @@
 // The machine's two ceilings, measured: oneDNN's fastest square bf16 product and the read bandwidth of all threads.
-// Must not know: the project's own code. It links oneDNN and OpenMP alone, so that the ceiling is nobody's but theirs.
+// It uses none of the project's own code, so that the ceilings do not depend on it.
 //
 //   onednn_peak matmul|bandwidth [--threads N] [--seconds S]       prints one JSON object a line:
 //   {"kind":"matmul","size":1024,"median":…,"min":…,"max":…,"repeats":…,"unit":"GFLOP/s"}       one per size
@@ -31,7 +31,8 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr std::size_t kPage = 2u << 20;  // one huge page: the ceiling must not pay for TLB misses a good program avoids
+constexpr std::size_t kPage =
+    2u << 20;  // one huge page, so that the ceiling has no TLB misses that a good program avoids
 constexpr std::size_t kBandwidthBytes = 512u << 20;
 constexpr int kLeastRepeats = 5;
 
@@ -118,8 +119,9 @@ Summary matmul(dnnl::memory::dim n, dnnl::memory::data_type output, double secon
   });
 }
 
-// Every thread reads its own share in `walks` walks side by side, 512 bytes at a time in all, fetching lines `ahead`
-// bytes ahead (0: left to the processor). The xor keeps the loads alive and is hidden behind them.
+// Every thread reads its share as `walks` streams in turn, 512 bytes at a time in all, and prefetches lines `ahead`
+// bytes ahead (0: only the hardware prefetcher). The xor keeps the compiler from removing the loads and costs no time
+// beside them.
 template <std::size_t walks, std::size_t ahead>
 std::uint64_t read_all(const void* data, std::size_t bytes) {
   std::uint64_t folded = 0;
@@ -188,7 +190,7 @@ void measure_matmul(int threads, double seconds) {
   print("matmul_peak", best_extra, best, "GFLOP/s");
 }
 
-// The best of several ways to read: which one it is depends on the processor.
+// Takes the best of several ways to read, since it depends on the processor which one that is.
 void measure_bandwidth(int threads, double seconds) {
   const Buffer data = allocate(kBandwidthBytes);
   std::iota(static_cast<std::uint64_t*>(data.get()), static_cast<std::uint64_t*>(data.get()) + kBandwidthBytes / 8, 1);

@@ -1,12 +1,11 @@
-// Installs node-llama-cpp where the repository does not see it, once and only when the bench needs it: the npm package and
-// its linux-x64 binary, without the other platforms and without running any install script.
-// Must not know what it is compared with.
+// Installs node-llama-cpp outside of what git tracks, once and only when the bench needs it: the npm package and its
+// linux-x64 binary, without other platforms and without running an install script.
 import { execFileSync } from 'node:child_process'
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 
-const version = '3.22.1' // one version, so that figures of different days compare
+const version = '3.22.1' // a fixed version, so that figures of different days can be compared
 const folder = join(__dirname, '.rivals')
 const entry = join(folder, 'node_modules', 'node-llama-cpp', 'dist', 'index.js')
 const binary = join(folder, 'node_modules', '@node-llama-cpp', 'linux-x64')

@@ -1,10 +1,10 @@
-// Times token streams, whoever makes them. Must not know who does.
+// Times token streams of any contender.
 import { withEventLoopDelay } from '../lib/event_loop.js'
 
 export interface Decoded {
-  /** One array a stream, `count` tokens each. */
+  /** One array of `count` tokens for each stream. */
   tokens: number[][]
-  /** From the moment when every stream had its first token until every stream had its last: decoding without prefill. */
+  /** Seconds from the moment when every stream had its first token until every stream had its last: decoding without prefill. */
   seconds: number
   /** Tokens that arrived in that time, all streams together. */
   counted: number

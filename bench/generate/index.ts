@@ -1,5 +1,5 @@
-// The generation bench: decoding against node-llama-cpp on the same weights, against the memory bandwidth, and MoR against
-// its own depth. Must not know how a contender generates.
+// The generation bench: compares decoding with node-llama-cpp on the same weights and with the memory bandwidth, and MoR's
+// time with its depth.
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -18,7 +18,7 @@ const many = 8
 const contextSize = 256 // of one sequence: prompt and generated tokens fit
 const prompts = Array.from({ length: many }, (_, i) => [...randomTokens(promptTokens, vanilla.vocab_size, i + 1)])
 
-/** How deep MoR tokens go: forced to each depth, and as the freshly initialised router happens to choose. */
+/** The depths of MoR's tokens: forced to each depth, and as the freshly initialised router chooses. */
 const routings = {
   depth_1: { routerThreshold: 1 },
   depth_2: { routerThreshold: 0, maxRecursions: 2 },
@@ -61,7 +61,7 @@ export async function benchGenerate(rounds: number): Promise<Report> {
     }
     const bandwidths: number[] = []
     for (let round = 0; round < rounds; round++) {
-      bandwidths.push(measureReadBandwidth().median) // a shared machine's memory is not equally fast from minute to minute
+      bandwidths.push(measureReadBandwidth().median) // memory of a shared machine is not equally fast at all times
       for (const one of Object.values(series)) await runRound(one)
     }
     await Promise.all([ours.end(), oursMor.end(), rival.end()])
@@ -72,7 +72,7 @@ export async function benchGenerate(rounds: number): Promise<Report> {
   }
 }
 
-/** One process a model, so that none finds the heap, the caches or the compute threads as another left them. */
+/** Each model runs in a process of its own, so that none inherits heap, caches or compute threads from another. */
 async function startContenders(folder: string): Promise<{ ours: Contender; oursMor: Contender; rival: Contender }> {
   const [ours, oursMor] = (await Promise.all(
     Object.entries({ vanilla, mor }).map(async ([name, config]) => {
@@ -134,9 +134,9 @@ function reportAll(report: Report, series: Record<string, Series>, bandwidths: n
 }
 
 /**
- * Time per token as a function of mean depth: against the line through depth 1 and full depth, and against the bytes that
- * a token must read, both over full depth. The former is 1 where time follows depth. The latter is above 1 where a block's
- * second pass costs less than its first, because its weights are still in a cache.
+ * Time per token as a function of mean depth, relative to full depth: compared with the line through depth 1 and full
+ * depth, and with the bytes that a token must read. The former ratio is 1 if time follows depth. The latter is above 1 if a
+ * block's second pass costs less than its first, because its weights are still in a cache.
  */
 function reportDepth(report: Report, series: Record<string, Series>): void {
   const [least, full] = [series.mor_depth_1!, series.mor_depth_3!]

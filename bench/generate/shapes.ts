@@ -1,5 +1,5 @@
-// What the generation bench runs: the 135M shape, plain and as a Mixture-of-Recursions, and the bytes one token must read.
-// Must not know who runs it.
+// What the generation bench runs: the 135M shape, plain and as a Mixture-of-Recursions, and the bytes one token must
+// read.
 import { resolveConfig } from '../../lib/config.js'
 import { sharedLayers, uniqueLayers } from '../../lib/layer_map.js'
 import { parameterCount } from '../../lib/model_size.js'

@@ -1,5 +1,5 @@
-// Our contender in the generation bench: generates through the public API, in a process of its own, over the line protocol.
-// Must not know the rival or the order of the rounds.
+// Our contender in the generation bench: generates through the public API, in a process of its own, over the line
+// protocol.
 import { Engine, Model, type ModelConfig } from '../../lib/index.js'
 import { serveLines } from '../lib/serve_lines.js'
 import { type Decoded, decode } from './decode.js'
@@ -17,7 +17,7 @@ async function save(request: { name: string; folder: string }) {
   return {}
 }
 
-/** Greedy, without stop tokens. `meanDepth` is over the tokens that were generated. */
+/** Generates greedily, without stop tokens. `meanDepth` is the mean over the generated tokens. */
 async function generate(request: {
   name: string
   prompts: number[][]

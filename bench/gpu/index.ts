@@ -1,5 +1,5 @@
-// Everything that a machine with a GPU can say of the CUDA device, from built files, Node and the driver alone: op tests,
-// compute-sanitizer, parity with the CPU device, benches; all of it in one JSON file. Must not know how any part is measured.
+// Tests and measures the CUDA device on a machine with a GPU that has only the built files, Node and the driver: op tests,
+// compute-sanitizer, parity with the CPU device, and benches. Writes everything to one JSON file.
 //
 //   node build/js/bench/gpu/index.js [--device cuda:0] [--rounds 5] [--output gpu.json] [--only tests,parity,…]
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
@@ -21,7 +21,7 @@ function driver(): string | null {
   return existsSync(file) ? (/Kernel Module\D+([\d.]+)/.exec(readFileSync(file, 'utf8'))?.[1] ?? null) : null
 }
 
-/** @param keep is called with what was found so far, before rivals run, whose failure must not cost our own figures. */
+/** @param keep is called with the results so far before rivals run, so that their failure loses none of our figures. */
 async function benches(device: string, rounds: number, keep: (report: Report) => void): Promise<Report> {
   const loaderPath = [process.env.LD_LIBRARY_PATH, cublasFolder()].filter((folder) => folder)
   if (loaderPath.length > 0) process.env.LD_LIBRARY_PATH = loaderPath.join(':')
@@ -65,7 +65,7 @@ async function main(): Promise<void> {
     node: process.version,
   }
   let failed = 0
-  /** Writes after every part, so that what was found stays if a later part ends the process. */
+  /** Writes after every part, so that results are kept if a later part ends the process. */
   const add = (part: string, value: unknown, failures: number): void => {
     result[part] = value
     failed += failures

@@ -1,4 +1,4 @@
-// Training and decoding of whole presets on one GPU, in bfloat16. Must not know how a step is computed.
+// Measures training and decoding of whole presets on one GPU, in bfloat16.
 import { type DeviceOption, Engine, Model, type PresetName, presets, Trainer } from '../../lib/index.js'
 import { randomTokens } from '../lib/random_tokens.js'
 import type { Report } from '../lib/report.js'
@@ -65,7 +65,7 @@ export async function benchDecoding(report: Report, device: string, copyBytes: n
       const rates: number[] = []
       for (let round = 0; round < rounds; round++) rates.push(await decode(engine, sequences))
       report.figure(`decode_${id}_${sequences}`, rates, 'tokens/s', `${sequences} sequences, greedy`)
-      // With random weights every recursion of MoR may run; only vanilla reads a known number of bytes.
+      // With random weights MoR's tokens may run any number of recursions, so only vanilla reads a known number of bytes.
       if (sequences === 1 && !name.includes('mor'))
         report.ratio(`decode_${id}_of_bandwidth`, (median(rates) * model.memory().parameters) / copyBytes)
     }
@@ -75,7 +75,7 @@ export async function benchDecoding(report: Report, device: string, copyBytes: n
 const shortest = 32
 const longest = 160
 
-/** Tokens per second of decoding alone: what the longer of two generations takes more than the shorter. */
+/** Tokens per second of decoding alone, from the difference between a longer and a shorter generation. */
 async function decode(engine: Engine, sequences: number): Promise<number> {
   const short = await generate(engine, sequences, shortest)
   const long = await generate(engine, sequences, longest)

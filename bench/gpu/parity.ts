@@ -1,5 +1,5 @@
-// Whole models on a GPU against the CPU device: the same steps give the same losses, the same weights the same tokens.
-// Must not know how either device computes.
+// Compares whole models on a GPU with the CPU device: the same steps must give the same losses, and the same weights the
+// same tokens.
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -38,7 +38,7 @@ export interface Parity {
   ok: boolean
 }
 
-/** Rounding differs between devices, and a router's choice may turn on it: losses may differ by 2%, tokens by 5%. */
+/** Rounding differs between devices and may change a router's choice: losses may differ by 2%, tokens by 5%. */
 export async function compare(device: string): Promise<Record<string, Parity>> {
   const found: Record<string, Parity> = {}
   for (const [name, config] of Object.entries(models)) found[name] = await compareModel(config, device)
@@ -65,7 +65,7 @@ async function compareModel(config: ModelConfig, device: string): Promise<Parity
   }
 }
 
-/** Losses of steps on few batches, so that there is something to learn; saves the model where a folder is given. */
+/** Losses of steps on a few repeated batches, so that they fall; saves the model if a folder is given. */
 async function train(config: ModelConfig, device: string, folder?: string): Promise<number[]> {
   await using model = await Model.create(config, { device: device as 'cpu', dtype: 'float32', seed: 1 })
   await using trainer = new Trainer(model, { learningRate: 1e-3 })

@@ -1,18 +1,18 @@
-// Runs the built op tests on this machine's devices, alone and under compute-sanitizer. Must not know what they test.
+// Runs the built op tests on this machine's devices, alone and under compute-sanitizer.
 import { spawnSync } from 'node:child_process'
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 
-/** No program may hold the others up for longer: one that hangs is ended and has failed. */
+/** Longest time of a program in milliseconds: one that hangs is ended and counts as failed. */
 const timeout = 300_000
-/** The same in seconds under compute-sanitizer, which slows every access to memory down. */
+/** The same in seconds under compute-sanitizer, which slows down every memory access. */
 const sanitizerTimeout = 900
 
 export interface Outcome {
   passed: number
   failed: number
-  /** What went wrong, by test or program. */
+  /** Failures by test or program. */
   failures: Record<string, string>
 }
 
@@ -56,7 +56,7 @@ function fail(outcome: Outcome, name: string, why: string): void {
   outcome.failures[name] = why.slice(0, 500)
 }
 
-/** Where compute-sanitizer is, or null. */
+/** The path of compute-sanitizer, or null. */
 export function findSanitizer(): string | null {
   const candidates = ['compute-sanitizer', '/usr/local/cuda/bin/compute-sanitizer']
   return candidates.find((path) => spawnSync(path, ['--version']).status === 0) ?? null
@@ -71,7 +71,7 @@ export function runSanitizer(
 ): Outcome {
   const outcome: Outcome = { passed: 0, failed: 0, failures: {} }
   for (const program of programs) {
-    // coreutils' timeout ends the whole process group: the end of the tool alone is not yet the program's.
+    // coreutils' timeout ends the whole process group: ending the tool alone would leave the program running.
     const { status, signal, stdout } = spawnSync(
       'timeout',
       [

@@ -1,5 +1,5 @@
-// What PyTorch brings to a machine with a GPU: the same vanilla training step, eager and compiled, and the cuBLASLt of its
-// packages. Must not know how our step is measured.
+// PyTorch as a rival on a machine with a GPU: the same vanilla training step, eager and compiled, and the cuBLASLt that its
+// packages contain.
 import { spawnSync } from 'node:child_process'
 import { dirname, join } from 'node:path'
 import type { ModelConfig } from '../../lib/index.js'
@@ -7,7 +7,7 @@ import { Contender } from '../lib/contender.js'
 import { pytorchShape } from '../lib/pytorch_shape.js'
 import type { Report } from '../lib/report.js'
 
-/** As it travels beside the built files: TypeScript's output holds no Python. */
+/** Its path beside the built files, since the TypeScript compiler copies no Python. */
 const script = join('bench', 'baselines', 'pytorch_train_gpu.py')
 const check = 'import torch; assert torch.cuda.is_available() and torch.nn.functional.rms_norm'
 
@@ -20,7 +20,7 @@ const findCublas =
   'import glob, os, torch; site = os.path.dirname(os.path.dirname(torch.__file__)); ' +
   "print(glob.glob(os.path.join(site, 'nvidia', '*', 'lib', 'libcublasLt.so*'))[0])"
 
-/** The folder of the cuBLASLt that PyTorch's packages bring along, where no loader looks by itself; or null. */
+/** The folder of the cuBLASLt in PyTorch's packages, which the system's loader does not search; or null. */
 export function cublasFolder(): string | null {
   const { status, stdout } = spawnSync('python3', ['-c', findCublas], {
     encoding: 'utf8',
@@ -35,7 +35,7 @@ interface Answer {
 }
 
 export interface OurStep {
-  /** As figures call it. */
+  /** Its name in figures. */
   name: string
   config: ModelConfig
   /** Tokens of the one row. */
@@ -44,7 +44,7 @@ export interface OurStep {
   seconds: number
 }
 
-/** A variant that fails says so and has no figures: it must not cost the others theirs. */
+/** A variant that fails is reported and has no figures; the others still have theirs. */
 export async function benchPytorch(report: Report, ours: OurStep, rounds: number): Promise<void> {
   for (const variant of ['eager', 'compiled']) {
     try {
@@ -55,7 +55,7 @@ export async function benchPytorch(report: Report, ours: OurStep, rounds: number
   }
 }
 
-/** In a process of its own: memory that one variant holds on to is not another's. */
+/** Runs in a process of its own, so that variants do not share memory that PyTorch keeps. */
 async function benchVariant(
   report: Report,
   { name, config, length, seconds }: OurStep,

@@ -1,5 +1,4 @@
 // The machine's ceilings: oneDNN's largest bf16 product and the read bandwidth. Builds and runs baselines/onednn_peak.
-// Must not know what is compared with them.
 import { execFileSync } from 'node:child_process'
 import { join } from 'node:path'
 import { threads } from './machine.js'

@@ -1,11 +1,11 @@
-// The harness's end of the line protocol: a contender is a process of its own, so that its memory, threads and event loop
-// can be measured, and so that rounds of several contenders can take turns. Must not know what the commands do.
+// The bench's side of the line protocol. A contender is a process of its own, so that its memory, threads and event loop
+// can be measured and rounds of several contenders can take turns.
 import { type ChildProcess, spawn } from 'node:child_process'
 import { createInterface } from 'node:readline'
 
 export class Contender {
   private constructor(
-    /** What the process says it is, e.g. a library and its version. */
+    /** How the process describes itself, e.g. a library and its version. */
     readonly description: string,
     private readonly child: ChildProcess,
     private readonly lines: AsyncIterator<string>,
@@ -41,7 +41,7 @@ export class Contender {
     return nextAnswer<Answer>(this.lines, `${this.description}: ${command}`)
   }
 
-  /** Ends its input, and waits until it is gone: what comes next has the machine to itself. */
+  /** Ends its input and waits until it has exited, so that what comes next has the machine to itself. */
   async end(): Promise<void> {
     if (this.child.exitCode !== null || this.child.signalCode !== null) return
     const gone = new Promise((resolve) => this.child.once('exit', resolve))

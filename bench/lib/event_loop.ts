@@ -1,4 +1,4 @@
-// How late Node's event loop is while something else works. Must not know what works.
+// Measures how late Node's event loop is while something else works.
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 
 const resolution = 10 // milliseconds between the monitor's timers, few enough to take no time themselves; its histogram holds their distances

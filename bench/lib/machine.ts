@@ -1,7 +1,7 @@
-// Says on what machine a bench ran. Must not know what is measured.
+// Describes the machine that a bench runs on.
 import { availableParallelism, cpus, release, totalmem, type } from 'node:os'
 
-/** Threads that every contender is given. */
+/** The number of threads of every contender. */
 export const threads = availableParallelism()
 
 export function machine(): string {

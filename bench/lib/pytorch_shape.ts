@@ -1,4 +1,4 @@
-// A model's shape in the words of the PyTorch rivals under baselines/. Must not know who trains it.
+// A model's shape under the names that the PyTorch rivals in baselines/ use.
 import { type ModelConfig, resolveConfig } from '../../lib/config.js'
 
 export function pytorchShape(model: ModelConfig): Record<string, number> {

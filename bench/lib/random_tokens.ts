@@ -1,4 +1,4 @@
-// Uniform token ids from a seed, the same on every run. Must not know what reads them.
+// Uniform token ids from a seed, the same on every run.
 
 /** `count` ids below `vocabulary`. */
 export function randomTokens(count: number, vocabulary: number, seed: number): Int32Array {

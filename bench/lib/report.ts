@@ -1,5 +1,4 @@
-// Collects what a bench found and prints it: a table for people, then one line of JSON for programs.
-// Must not know how anything was measured.
+// Collects the figures of a bench and prints them: a table for people, then one line of JSON for programs.
 import { type Summary, summarize } from './statistics.js'
 
 export interface Figure extends Summary {
@@ -16,14 +15,14 @@ export interface BenchResult {
 
 export class Report {
   readonly result: BenchResult
-  /** What a reader must know of a figure or a ratio, by its name. */
+  /** Remarks on figures and ratios, by name. */
   private readonly notes: Record<string, string> = {}
 
   constructor(bench: string, machine: string) {
     this.result = { bench, machine, figures: {}, ratios: {} }
   }
 
-  /** One value a repeat. */
+  /** One value for each repeat. */
   figure(name: string, values: readonly number[], unit: string, note = ''): Summary {
     const summary = summarize(values)
     this.result.figures[name] = { ...summary, unit }

@@ -1,5 +1,5 @@
-// The contender's end of the line protocol: one JSON request a line on standard input, one JSON answer a line on standard
-// output. Must not know what the commands do.
+// The contender's side of the line protocol: each line of standard input is a JSON request, each line of standard output a
+// JSON answer.
 import { createInterface } from 'node:readline'
 
 // biome-ignore lint/suspicious/noExplicitAny: a request is whatever JSON the harness of the same bench wrote

@@ -1,4 +1,4 @@
-// The few numbers that stand for many repeats. Must not know what was measured.
+// Statistics of repeated measurements.
 
 export interface Summary {
   median: number
@@ -6,7 +6,7 @@ export interface Summary {
   max: number
 }
 
-/** @throws {RangeError} if there is no value, or one that is not finite: a measurement went wrong. */
+/** @throws {RangeError} if there is no value or one is not finite, which means that a measurement went wrong. */
 export function summarize(values: readonly number[]): Summary {
   if (values.length === 0) throw new RangeError('cannot summarize 0 values')
   const wrong = values.find((value) => !Number.isFinite(value))

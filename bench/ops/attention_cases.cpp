@@ -1,5 +1,4 @@
-// Attention as training uses it, over one sequence, and as decoding does, over paged caches.
-// Must not know how it is timed.
+// Cases of attention: over one sequence, as in training, and over paged caches, as in decoding.
 #include <algorithm>
 #include <numeric>
 
@@ -25,7 +24,7 @@ Rows causal(Buffers& b, int64_t rows) {
   return r;
 }
 
-/// One new row for each of many sequences, whose keys lie scattered over the blocks of a cache.
+/// One new row for each of many sequences, whose keys are in scattered blocks of a cache.
 Rows decoding(Buffers& b) {
   constexpr int32_t kBlocks = kCachedKeys / kBlockSize;
   Rows r;

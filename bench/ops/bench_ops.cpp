@@ -1,5 +1,4 @@
-// Times every op on one device at one shape, as `bench/ops/index.ts` asks for. Must not know of models, nor what a
-// device is made of.
+// Times every op on one device at one shape, as `bench/ops/index.ts` asks for.
 //
 //   bench_ops --device cpu|cuda:N --dtype bfloat16|float32 --samples N --rows R --batch-rows B --hidden d
 //             --intermediate f --heads h --key-value-heads kv --head-dim hd --vocabulary V
@@ -8,9 +7,9 @@
 //   {"kind":"copy","bytes":…,"seconds":[…]}                               bytes read and written by a copy
 //   {"kind":"op","op":…,"variant":…,"waits":…,"flops":…,"bytes":…,"seconds":[…],"rival":{"name":…,"seconds":[…]}}
 //
-// Each call takes the next of several sets of operands, together larger than any cache. A sample is the mean of as many
-// calls as fill a few milliseconds of the device's own time, after warm-up; a device that records repeats them as one
-// recording, for it would else wait for the host to launch small kernels.
+// Calls take turns through several sets of operands, which together are larger than any cache. A sample is the mean of
+// as many calls as fill a few milliseconds of the device's own time, after warm-up. A device that records replays them
+// as one recording, because with small kernels it would otherwise wait for the host to launch them.
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -60,7 +59,7 @@ struct Sets {
   }
 };
 
-/// Seconds of one call, once a sample. waits: whether a call does, so that it cannot be recorded.
+/// Seconds of one call, one value for each sample. waits: whether a call waits for the device and cannot be recorded.
 std::vector<double> time_calls(Ops& ops, const std::vector<Run>& calls, bool waits, int64_t samples) {
   const auto round = static_cast<int64_t>(calls.size());
   size_t next = 0;
@@ -69,7 +68,7 @@ std::vector<double> time_calls(Ops& ops, const std::vector<Run>& calls, bool wai
       for (int64_t i = 0; i < count; ++i) calls[next++ % calls.size()]();
     });
   };
-  seconds(round);  // every set once: first uses are slow
+  seconds(round);  // uses every set once, since first uses are slow
   const double once = seconds(2) / 2;
   auto count = std::clamp<int64_t>(static_cast<int64_t>(kSampleSeconds / once), 1, 1000);
   std::vector<double> values;
@@ -108,7 +107,7 @@ void bench_copy(Ops& ops, const Normals& normals, int64_t samples) {
   std::printf("{\"kind\":\"copy\",\"bytes\":%zu,\"seconds\":%s}\n", 2 * kRotatedBytes, seconds.c_str());
 }
 
-/// The rival's time as a member of a line; nothing where it refuses the product, which must not cost other figures.
+/// The rival's time as a member of the JSON line; empty if the rival refuses the product, so that other figures remain.
 std::string rival_member(Ops& ops, const Normals& normals, const Product& product, CublasLt& rival,
                          int64_t samples) try {
   const Sets sets(ops, normals, [&](Buffers& buffers) { return rival.make(product, buffers); });

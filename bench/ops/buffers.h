@@ -1,5 +1,5 @@
-// Buffers: device memory filled with random normal numbers, never zeros: a multiplier fed zeros draws less power and
-// runs faster than it ever does in a model. Must not know of ops' meanings.
+// Buffers: device memory with random normal numbers. With zeros multipliers would draw less power and run faster than
+// they do in a model.
 #pragma once
 
 #include <algorithm>
@@ -12,7 +12,7 @@
 
 namespace mor::bench {
 
-/// Random normals on the host, once per process.
+/// Random normal numbers on the host, made once per process.
 class Normals {
  public:
   Normals() {
@@ -66,7 +66,7 @@ class Buffers {
     return integers(values);
   }
 
-  /// Bytes handed out.
+  /// Bytes that were handed out.
   size_t used() const { return arena_.peak(); }
 
  private:

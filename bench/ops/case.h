@@ -1,4 +1,4 @@
-// Case: one op at one shape, and what it costs at least. Must not know how it is timed or what the ops do.
+// Case: one op at one shape, and the FLOPs and bytes that it takes at least.
 #pragma once
 
 #include <functional>
@@ -10,8 +10,8 @@
 
 namespace mor::bench {
 
-/// What the ops of a model see: its sizes, the rows of one sequence, and those of a batch of them, which ops bound by
-/// memory are timed with.
+/// The sizes of a model, the rows of one sequence, and the rows of a batch, with which ops that memory bounds are
+/// timed.
 struct Shape {
   int64_t rows = 0, batch_rows = 0, hidden = 0, intermediate = 0, heads = 0, key_value_heads = 0, head_dim = 0,
           vocabulary = 0;

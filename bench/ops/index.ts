@@ -1,5 +1,4 @@
-// The op bench: every op of a device over the shapes of the presets, against the machine's ceilings and cuBLASLt.
-// Must not know how an op is called or timed: bench_ops does.
+// The op bench: compares every op of a device, over the shapes of the presets, with the machine's ceilings and cuBLASLt.
 import { execFileSync } from 'node:child_process'
 import { join } from 'node:path'
 import { type PresetSize, presetSizes, presets } from '../../lib/presets.js'
@@ -31,10 +30,10 @@ export interface Ceilings {
   bytes: number
 }
 
-/** Milliseconds: a device that hangs must not hold up what comes after the op bench. */
+/** Milliseconds after which a device counts as hanging, so that the benches after this one still run. */
 const timeLimit = 600_000
 
-/** Dense bf16 products of the makers' data sheets, FLOP/s. */
+/** FLOP/s of dense bf16 products from the manufacturers' data sheets. */
 const densePeaks: [gpu: RegExp, flops: number][] = [
   [/H[12]00|GH200/, 989e12],
   [/A100|A800/, 312e12],
@@ -60,7 +59,7 @@ export async function benchOps(rounds: number, device: string, program = buildPr
   return report
 }
 
-/** The share of the best time that either ceiling allows. */
+/** The least time that both ceilings allow, as a share of the measured time. */
 export function ofRoofline({ flops, bytes, seconds }: OpLine, ceilings: Ceilings): number {
   return Math.max(flops / ceilings.flops, bytes / ceilings.bytes) / median(seconds)
 }
@@ -75,7 +74,7 @@ function addFigures(report: Report, size: PresetSize, line: OpLine, ceilings: Ce
   if (line.rival) report.figure(`${name}_${line.rival.name}`, rate(line.rival.seconds), unit)
 }
 
-/** One ratio an op: the geometric mean over its variants and all presets. None for an op that waits for the host. */
+/** One ratio for each op: the geometric mean over its variants and all presets. None for an op that waits for the host. */
 export function addRatios(report: Report, lines: readonly OpLine[], ceilings: Ceilings): void {
   const note = 'geometric mean over variants and presets'
   for (const op of new Set(lines.filter((line) => !line.waits).map((line) => line.op))) {
@@ -102,7 +101,7 @@ function cpuPeak(): number {
   return measureMatmul().peak.median * 1e9
 }
 
-/** For a GPU whose data sheet is not at hand, the fastest product of this run, ours or the rival's. */
+/** The peak for a GPU without a known data sheet: the fastest product of this run, ours or the rival's. */
 function gpuPeak(name: string, lines: readonly Line[]): number {
   const known = densePeaks.find(([gpu]) => gpu.test(name))
   if (known !== undefined) return known[1]

@@ -1,4 +1,4 @@
-// The optimiser over the weights of one layer. Must not know how it is timed.
+// Cases of the optimiser, over the weights of one layer.
 #include "bench/ops/case.h"
 #include "ops/adamw_step.h"
 
@@ -17,7 +17,7 @@ void add_optimizer_cases(const Shape& s, Ops& ops, std::vector<Case>& cases) {
   };
   cases.push_back(c);
   c.op = "adamw";
-  // Master and both moments read and written, the gradient read, the rounded weights written.
+  // Master weights and both moments are read and written, the gradient is read, the rounded weights are written.
   c.bytes = (4 * 7 + (rounded ? size : 0)) * static_cast<double>(count);
   c.make = [=, &ops](Buffers& b) -> Run {
     const Tensor master = b.master_vector(count), gradient = b.master_vector(count);

@@ -1,4 +1,4 @@
-// Matrix products of one layer and of the head. Must not know how they are timed.
+// Cases of matrix products: those of one layer and of the head.
 #include <numeric>
 
 #include "bench/ops/case.h"
@@ -49,7 +49,7 @@ void add_linear(const Weight& weight, int64_t rows, Ops& ops, std::vector<Case>&
   cases.push_back(c);
 }
 
-/// Attention's projections: many rows into one buffer, as in training, or one row into a slot, as in decoding.
+/// The projections of attention: many rows into one buffer, as in training, or one row into a slot, as in decoding.
 void add_qkv(const Shape& s, int64_t rows, Ops& ops, std::vector<Case>& cases) {
   const int64_t query = s.query_size(), key_value = s.key_value_size(), n = query + 2 * key_value;
   const double size = static_cast<double>(dtype_size(ops.compute_dtype()));

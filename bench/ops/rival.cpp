@@ -1,5 +1,5 @@
-// cuBLASLt through dlopen. The types and numbers of its C interface that are used here stand here, since its headers
-// need not be installed. Must not know of ops.
+// cuBLASLt by dlopen. This file declares the types and numbers of its C interface that it needs, since the headers may
+// not be installed.
 #include "bench/ops/rival.h"
 
 #include <dlfcn.h>
@@ -74,8 +74,8 @@ CublasLt::~CublasLt() {
   library_->destroy(library_->handle);
 }
 
-/// cuBLASLt counts columns first: C^T [n,m] = B^T A^T, so B is its first operand and A its second. Descriptors live as
-/// long as the process; there is one set for each shape.
+/// cuBLASLt's matrices are column-major: it computes C^T [n,m] = B^T A^T, so B is its first operand and A its second.
+/// Descriptors are kept until the process ends, one set for each shape.
 Run CublasLt::make(const Product& p, Buffers& buffers) {
   const Tensor a = p.a_transposed ? buffers.activations(p.k, p.m) : buffers.activations(p.m, p.k);
   const Tensor b = p.b_transposed ? buffers.activations(p.n, p.k) : buffers.activations(p.k, p.n);

@@ -1,5 +1,4 @@
-// cuBLASLt, where the machine has it: opened when the program runs, so that nothing of it is needed to build.
-// Must not know of ops.
+// cuBLASLt, if the machine has it. It is opened when the program runs, so that nothing of it is needed to build.
 #pragma once
 
 #include <memory>
@@ -10,13 +9,13 @@ namespace mor::bench {
 
 class CublasLt {
  public:
-  /// Null where no libcublasLt is found. stream: a cudaStream_t.
+  /// Null if no libcublasLt is found. stream: a cudaStream_t.
   static std::unique_ptr<CublasLt> open(void* stream, Ops& ops);
   ~CublasLt();
   CublasLt(const CublasLt&) = delete;
   CublasLt& operator=(const CublasLt&) = delete;
 
-  /// The product by the first algorithm that its own heuristic names, over operands of its own.
+  /// Computes the product with the first algorithm that its heuristic suggests, on operands of its own.
   Run make(const Product& product, Buffers& buffers);
 
  private:

@@ -1,4 +1,4 @@
-// Routers, selection, their losses, and sampling. Must not know how they are timed.
+// Cases of routers, selection, their losses, and sampling.
 #include "bench/ops/case.h"
 
 namespace mor::bench {
@@ -73,7 +73,7 @@ void add_choices(const Shape& s, Ops& ops, std::vector<Case>& cases) {
   cases.push_back(c);
 }
 
-/// The rows that one decoding step ends with.
+/// The rows whose tokens one decoding step samples.
 void add_sample(const Shape& s, Ops& ops, std::vector<Case>& cases) {
   constexpr int64_t kRows = 64;
   Case c;

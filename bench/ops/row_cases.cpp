@@ -1,4 +1,4 @@
-// Ops over rows of activations: their time is that of the bytes they move. Must not know how they are timed.
+// Cases of ops over rows of activations, which memory bounds.
 #include <numeric>
 
 #include "bench/ops/case.h"
@@ -7,7 +7,7 @@ namespace mor::bench {
 
 namespace {
 
-/// The first half of the rows, each taken once and in rising order: what a recursion keeps of its parent.
+/// Half of the rows, each once and in rising order, like the rows that a recursion selects of its parent.
 std::vector<int32_t> every_second(int64_t rows) {
   std::vector<int32_t> kept;
   for (int64_t i = 0; i < rows; i += 2) kept.push_back(static_cast<int32_t>(i));

@@ -1,5 +1,5 @@
-// Writes routers that send each token as deep as its id says, so that a bench knows the mean depth beforehand.
-// Must not know what is measured.
+// Writes routers for which a token's id decides how many recursions it runs, so that a bench knows the mean depth
+// beforehand.
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -7,7 +7,7 @@ import { weightsFileName } from '../../lib/checkpoint_files.js'
 import { type CreateOptions, Model, type ModelConfig } from '../../lib/index.js'
 import { readSafetensorsFile, type TensorEntry } from '../../lib/safetensors.js'
 
-/** Of the size of the other elements of an embedding, and exact in bfloat16. */
+/** A magnitude similar to that of other elements of an embedding, and exact in bfloat16. */
 const codeElement = 2 ** -6
 
 /** Recursions that a token runs, 1..`recursions`: spread evenly over the ids. */
@@ -16,11 +16,11 @@ export function depthOf(token: number, recursions: number): number {
 }
 
 /**
- * A freshly initialised model whose tokens run `depthOf` recursions each. N - 1 hidden dimensions carry the token's depth
- * as a code of signs: what lies in dimension i is positive where the depth is above i + 1, and it alone is the score of
- * recursion i + 2, which wants it to be at least 0 (the first recursion takes every token). No layer adds to these
- * dimensions, and a gate, positive, scales them, so that their signs stay. The final norm leaves them out, so that a token
- * is not likelier to be followed by tokens of its own depth.
+ * A freshly initialised model whose tokens run `depthOf` recursions each. N - 1 hidden dimensions encode a token's depth by
+ * their signs: dimension i is positive if the depth is above i + 1. It alone is the score of recursion i + 2, which a token
+ * runs if the score is at least 0 (every token runs the first recursion). No layer adds to these dimensions, and gates are
+ * positive, so the signs never change. The final norm removes these dimensions, so that the depth of a token does not
+ * influence which tokens follow it.
  * @param config expert-choice with a linear router and default capacities.
  * @throws {RangeError} for another router.
  */
@@ -72,7 +72,7 @@ function patchOf({ name, shape }: TensorEntry, recursions: number): Patch | null
   return { rows, columns, value: (_, column) => (column === Number(router[1]) - 1 ? 1 : 0) }
 }
 
-/** Of F32, or BF16, which is the upper half of it. */
+/** The values of F32 data, or of BF16 data, which is the upper half of F32. */
 function apply({ rows, columns, value }: Patch, { shape, offset, bytes }: TensorEntry, data: Buffer): void {
   const width = shape.at(-1)!
   const size = bytes / shape.reduce((product, extent) => product * extent)

@@ -1,5 +1,4 @@
-// What the serve bench says of its series: figures, ratios, and what a reader must know of them.
-// Must not run anything.
+// The serve bench's figures, ratios and remarks, from its measured series.
 import { resolveConfig } from '../../lib/config.js'
 import type { Report } from '../lib/report.js'
 import { median } from '../lib/statistics.js'
@@ -18,7 +17,7 @@ export function reportSweep(report: Report, sweep: readonly Series[]): void {
     )
 }
 
-/** Every model at the batch that saturates. */
+/** Every model at the largest batch, which saturates it. */
 export function reportEqualBatch(report: Report, sweep: readonly Series[]): void {
   const saturated = sweep.filter(({ maxBatchSize }) => maxBatchSize === equalBatch)
   const vanilla = saturated.find(({ model }) => model === 'vanilla')!

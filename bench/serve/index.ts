@@ -1,5 +1,5 @@
-// The serve bench: many requests at once, MoR against vanilla of the same shape in the same engine, and vanilla against
-// node-llama-cpp on the same weights. Must not know how a contender generates.
+// The serve bench: many requests at once. It compares MoR with vanilla of the same shape in the same engine, and vanilla
+// with node-llama-cpp on the same weights.
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -55,7 +55,7 @@ export async function benchServe(rounds: number): Promise<Report> {
   }
 }
 
-/** One process a model, so that none finds the heap, the caches or the compute threads as another left them. */
+/** Each model runs in a process of its own, so that none inherits heap, caches or compute threads from another. */
 async function startOurs(): Promise<Ours> {
   const contenders = {} as Ours
   for (const name of modelNames) {
@@ -79,19 +79,19 @@ async function warmUp(ours: Contender): Promise<void> {
   await ours.ask('serve', { requests: warmUpRequests, maxBatchSize, kvCacheBytes, temperature: 1 })
 }
 
-/** The n-th run has the same requests for every series: each has an engine of its own, whose prefix cache is empty. */
+/** The n-th run has the same requests for every series. Each series has an engine of its own with an empty prefix cache. */
 async function runSeries({ model, maxBatchSize, kvCacheBytes, requests, answers }: Series, ours: Ours): Promise<void> {
   const request = { requests: prompts(requests, 1 + answers.length), maxBatchSize, kvCacheBytes, temperature: 1 }
   answers.push(await ours[model].ask<ServeAnswer>('serve', request))
 }
 
-/** One run of each; who begins takes turns, so that a machine that grows slower favours neither. */
+/** One run of each. They take turns in being first, so that a machine that becomes slower favours neither. */
 async function runPair({ vanilla, mor4 }: EqualMemory, ours: Ours): Promise<void> {
   const order = vanilla.answers.length % 2 === 0 ? [vanilla, mor4] : [mor4, vanilla]
   for (const series of order) await runSeries(series, ours)
 }
 
-/** Greedy, both. @param seed unlike any before: the rival might serve a prompt that came before from its cache. */
+/** Both generate greedily. @param seed a new one each time, since the rival may answer a repeated prompt from its cache. */
 async function runRival(series: RivalSeries, ours: Contender, rival: Contender, seed: number): Promise<void> {
   const { concurrency } = series
   const requests = prompts(series.requests, seed)

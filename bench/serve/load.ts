@@ -1,4 +1,4 @@
-// Puts requests on whoever generates, all at once, and times their token streams. Must not know who that is.
+// Sends all requests at once to a contender and times their token streams.
 import { withEventLoopDelay } from '../lib/event_loop.js'
 import type { ServeRequest } from './workload.js'
 
@@ -8,11 +8,11 @@ export interface Latency {
 }
 
 export interface Load {
-  /** From the first request's start to the last token of all: prompts included. */
+  /** Seconds from the start of the first request to the last token of all, prompts included. */
   seconds: number
-  /** Generated, all requests together. */
+  /** Generated tokens of all requests together. */
   tokens: number
-  /** Milliseconds from the start of all, waiting for a place included. */
+  /** Milliseconds from the common start to the first token, waiting included. */
   timeToFirstToken: Latency
   /** Milliseconds between two tokens of one request. */
   interTokenLatency: Latency
@@ -50,7 +50,7 @@ export async function putLoad(
   }
 }
 
-/** @throws {RangeError} if there is no time. */
+/** @throws {RangeError} if there are no times. */
 export function latency(times: readonly number[]): Latency {
   if (times.length === 0) throw new RangeError('no latency of 0 times')
   const sorted = [...times].sort((a, b) => a - b)

@@ -1,11 +1,10 @@
-// What the serve bench measures again each round: models, their batches and their memory, and what speed came out.
-// Must not know how a contender generates or what is said of it.
+// What the serve bench measures in each round: models, batch sizes, cache sizes, and the speeds.
 import type { Load } from './load.js'
 import { type ModelName, modelNames, vanillaKvBytesPerToken } from './shapes.js'
 import type { ServeAnswer } from './worker.js'
 import { contextSize, requestCount } from './workload.js'
 
-/** One way to run one model; an answer a run. */
+/** One way to run one model, with one answer for each run. */
 export interface Series {
   model: ModelName
   maxBatchSize: number
@@ -14,7 +13,7 @@ export interface Series {
   answers: ServeAnswer[]
 }
 
-/** Up to saturation: from 64 on, vanilla and MoR gain little. Every model runs at the last. */
+/** Batch sizes up to saturation: from 64 on vanilla and MoR gain little. Every model runs at the last one. */
 const sweptBatches = [8, 32, 64, 128]
 const sweptModels: readonly ModelName[] = ['vanilla', 'mor4']
 export const equalBatch = sweptBatches.at(-1)!
@@ -22,28 +21,28 @@ export const equalBatch = sweptBatches.at(-1)!
 export function newSweep(): Series[] {
   return sweptBatches.flatMap((maxBatchSize) => {
     const names = maxBatchSize === equalBatch ? modelNames : sweptModels
-    // As many for each place, so that the time when a batch runs empty counts the same at every size.
+    // The number of requests grows with the batch, so that the time in which a batch runs empty has the same share.
     const requests = (requestCount * maxBatchSize) / equalBatch
-    // A router makes the engine hold twice as many requests as run in one pass; memory shall not limit them.
+    // With a router the engine holds twice as many requests as run in one pass; memory must not limit them here.
     const kvCacheBytes = bytesFor(4 * maxBatchSize)
     return names.map((model) => ({ model, maxBatchSize, kvCacheBytes, requests, answers: [] }))
   })
 }
 
-/** Two models on the same requests with a cache of the same size, which bounds how many run at a time. */
+/** Two models on the same requests with caches of the same size, which limits how many requests run at a time. */
 export interface EqualMemory {
-  /** Vanilla sequences of mean length, prompt and generated tokens, that the cache holds. */
+  /** How many vanilla sequences of mean length, prompt and generated tokens, the cache holds. */
   sequences: number
   kvCacheBytes: number
-  /** Runs of each model in a round, in turn. */
+  /** How many runs each model has in a round, in turn. */
   pairs: number
   vanilla: Series
   mor4: Series
 }
 
 /**
- * The less memory, the longer a pass waits for weights instead of computing, and the more it pays that a token takes less
- * room. So the least is where memory is the bound, and what it gives is measured most often.
+ * With less memory a pass has fewer rows and waits longer for weights, so it helps more that a token takes less memory. The
+ * smallest cache is where memory limits both models; it is measured most often.
  */
 export function newEqualMemory(): EqualMemory[] {
   const sizes = [
@@ -62,12 +61,12 @@ export function newEqualMemory(): EqualMemory[] {
   })
 }
 
-/** Room for so many vanilla sequences of mean length. */
+/** The bytes of a cache for this many vanilla sequences of mean length. */
 export function bytesFor(sequences: number): number {
   return sequences * (contextSize / 2) * vanillaKvBytesPerToken
 }
 
-/** The rival has as many places as its largest load: `requests`, `concurrency` of them under way at once. */
+/** The rival has as many sequences as its largest load; of `requests` requests `concurrency` are under way at once. */
 export interface RivalSeries {
   concurrency: number
   requests: number
@@ -88,7 +87,7 @@ export function tokensPerSecond(loads: readonly Load[]): number[] {
   return loads.map(({ tokens, seconds }) => tokens / seconds)
 }
 
-/** Run by run: `of` made so many times the tokens/s of `over`. */
+/** The tokens/s of `of` divided by those of `over`, run by run. */
 export function speedUps(of: readonly Load[], over: readonly Load[]): number[] {
   const slow = tokensPerSecond(over)
   return tokensPerSecond(of).map((rate, run) => rate / slow[run]!)

@@ -1,5 +1,5 @@
-// What the serve bench runs: the 135M shape, plain, recursive and as Mixtures-of-Recursions, and what depth saves at best.
-// Must not know who runs it.
+// The models of the serve bench: the 135M shape, plain, recursive and as Mixtures-of-Recursions, and the most that depth can
+// save.
 
 import { resolveConfig } from '../../lib/config.js'
 import type { EngineStats } from '../../lib/index.js'
@@ -22,7 +22,7 @@ export const modelNames = Object.keys(models) as ModelName[]
 
 export const vanillaKvBytesPerToken = kvBytesPerToken(resolveConfig(models.vanilla), 'bfloat16')
 
-/** Recursions a token, of those that ran any. */
+/** Mean recursions of the tokens that ran any. */
 export function meanDepth({ depthHistogram }: EngineStats): number {
   const tokens = depthHistogram.reduce((sum, count) => sum + count, 0)
   return recursionsRun(depthHistogram) / tokens
@@ -32,14 +32,14 @@ function recursionsRun(depthHistogram: readonly number[]): number {
   return depthHistogram.reduce((sum, count, r) => sum + count * (r + 1), 0)
 }
 
-/** What a run executed, counted in passes of one token through one layer. */
+/** The work of a run, counted in passes of one token through one layer. */
 export interface Work {
-  /** That went through the model: the last one generated of a request does not. */
+  /** Tokens that went through the model, which the last generated token of a request does not. */
   tokens: number
   layerPasses: number
-  /** Those of the vanilla model on the same tokens. */
+  /** The layer passes of the vanilla model on the same tokens. */
   vanillaLayerPasses: number
-  /** The output projection of every generated token, in the same unit: by its parameters. */
+  /** The output projection of every generated token in the same unit, by its number of parameters. */
   head: number
 }
 
@@ -55,7 +55,7 @@ export function workOf(name: ModelName, stats: EngineStats): Work {
   return { tokens, layerPasses, vanillaLayerPasses, head }
 }
 
-/** Speed-up over vanilla if time followed the layers and the head alone, at equal rows in a pass. */
+/** The speed-up over vanilla if time depended only on the layers and the head, at equal rows in a pass. */
 export function idealSpeedUp({ layerPasses, vanillaLayerPasses, head }: Work): number {
   return (vanillaLayerPasses + head) / (layerPasses + head)
 }

@@ -1,5 +1,4 @@
-// Our contender in the serve bench: one model a process, served through the public API, over the line protocol.
-// Must not know the rival or the order of the rounds.
+// Our contender in the serve bench: a process that serves one model through the public API, over the line protocol.
 import { setTimeout } from 'node:timers/promises'
 import { Engine, type EngineStats, Model, type ModelConfig } from '../../lib/index.js'
 import { serveLines } from '../lib/serve_lines.js'
@@ -8,20 +7,20 @@ import { type Load, putLoad } from './load.js'
 import type { ServeRequest } from './workload.js'
 
 export interface ServeAnswer extends Load {
-  /** Of this run alone; a new engine served it. */
+  /** Counts of this run alone, since a new engine served it. */
   stats: EngineStats
-  /** Requests with a place and memory: the mean over time. */
+  /** Running requests, as a mean over time. */
   running: number
-  /** At the moment when the running requests held most. */
+  /** Bytes at the moment when the running requests held most. */
   kvBytes: number
   kvBytesVanilla: number
 }
 
-const sampleInterval = 50 // milliseconds between looks at the engine
+const sampleInterval = 50 // milliseconds between samples of the engine's state
 
 let model: Model
 
-/** Where there is a router it sends tokens as deep as their ids say. */
+/** A router, if there is one, is set so that a token's id decides its depth. */
 async function build({ config, threads }: { config: ModelConfig; threads: number }) {
   const options = { device: 'cpu', threads, seed: 1 } as const
   model = config.router ? await createWithDepthsById(config, options) : await Model.create(config, options)
@@ -53,7 +52,7 @@ async function serve(request: {
   const load = await putLoad(request.requests, ({ prompt, maxTokens }) =>
     engine.generate(prompt, { maxTokens, temperature, seed: maxTokens, stop: [] }),
   ).finally(() => clearInterval(timer))
-  // The last token is told before the step that made it has been counted.
+  // The last token arrives before its step has been counted.
   while (engine.stats().running > 0) await setTimeout(1)
   return {
     ...load,

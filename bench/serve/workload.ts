@@ -1,8 +1,8 @@
-// The requests of the serve bench: nano-vllm's benchmark, 256 requests of 100 to 1024 tokens in and out, scaled down to what
-// a CPU serves within seconds. Must not know who serves them.
+// The requests of the serve bench: those of nano-vllm's benchmark, 256 requests of 100 to 1024 tokens in and out, scaled
+// down to what a CPU serves within seconds.
 import { randomTokens } from '../lib/random_tokens.js'
 
-/** Its lengths are divided by this. */
+/** The divisor of that benchmark's lengths. */
 const lengthScale = 8
 const shortest = Math.round(100 / lengthScale)
 const longest = Math.round(1024 / lengthScale)
@@ -13,12 +13,12 @@ export const contextSize = 2 * longest
 
 export interface ServeRequest {
   prompt: number[]
-  /** Exactly so many are generated: there are no stop tokens. */
+  /** Exactly this many tokens are generated, since there are no stop tokens. */
   maxTokens: number
 }
 
 /**
- * Lengths are uniform, of prompt and generation each, and the same for every `seed`; the prompts' ids are its own.
+ * Lengths of prompts and generations are uniformly distributed and the same for every `seed`; the prompts' ids depend on it.
  * @throws {RangeError} for more than `requestCount`.
  */
 export function workload(count: number, vocabulary: number, seed: number): ServeRequest[] {

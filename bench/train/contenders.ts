@@ -1,4 +1,4 @@
-// What both contenders of the training bench answer, and how each is started. Must not know the order of the rounds.
+// The answers of both contenders of the training bench, and how each is started.
 import { join } from 'node:path'
 import { Contender } from '../lib/contender.js'
 import { threads } from '../lib/machine.js'
@@ -9,23 +9,23 @@ export const precisions = ['bfloat16', 'autocast', 'float32'] as const
 export type Precision = (typeof precisions)[number]
 
 export interface StepAnswer {
-  /** One a step. */
+  /** One for each step. */
   seconds: number[]
   loss: number
 }
 
-/** Ours alone. */
+/** Only of our contender. */
 export interface OurStepAnswer extends StepAnswer {
   /** Executed floating-point operations of one step, by the trainer's own count. */
   flops: number
-  /** What the trainer says it and its model hold. */
+  /** The memory of trainer and model, as the trainer reports it. */
   memoryBytes: number
   /** 99th percentile in milliseconds while the steps ran. */
   eventLoopDelay: number
 }
 
 export interface MemoryAnswer {
-  /** Resident before the first model was built, and at its most. */
+  /** Resident memory before the first model was built, and at its peak. */
   startBytes: number
   peakBytes: number
 }
@@ -36,9 +36,9 @@ export async function startOurs(names: readonly ModelName[]): Promise<Contender>
   return contender
 }
 
-/** Debian's interpreter: the one that has python3-torch. */
+/** Debian's interpreter, which has python3-torch. */
 const python = '/usr/bin/python3'
-/** glibc gives freed memory back to the kernel at once, and PyTorch pays for that in page faults: about 15% of a step. */
+/** By default glibc returns freed memory to the kernel at once, which costs PyTorch about 15% of a step in page faults. */
 const environment = {
   GLIBC_TUNABLES: 'glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=17179869184:glibc.malloc.hugetlb=1',
 }
@@ -47,7 +47,7 @@ export function startPytorch(): Promise<Contender> {
   return Contender.start(python, [join(__dirname, '..', 'baselines', 'pytorch_train.py')], environment)
 }
 
-/** `name` is what `step` calls it; building a name again replaces it. */
+/** `step` refers to the model by `name`; building a name again replaces it. */
 export function buildPytorch(
   contender: Contender,
   name: string,

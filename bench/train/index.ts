@@ -1,5 +1,4 @@
-// The training bench: our step against PyTorch's, against the largest matrix product, and MoR against vanilla.
-// Must not know how a contender trains.
+// The training bench: compares our step with PyTorch's and with the largest matrix product, and MoR with vanilla.
 import { buildCeilings, measureMatmul } from '../lib/ceilings.js'
 import type { Contender } from '../lib/contender.js'
 import { machine } from '../lib/machine.js'
@@ -56,7 +55,7 @@ export async function benchTrain(rounds: number): Promise<Report> {
   return report
 }
 
-/** GFLOP/s of oneDNN: of its fastest product, whatever the size, and of its largest. */
+/** GFLOP/s of oneDNN: of its fastest product of any size, and of its largest product. */
 interface Ceilings {
   peak: number
   largest: number

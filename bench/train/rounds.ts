@@ -1,5 +1,4 @@
-// Runs the rounds of the training bench: which batches, in which order, and the tokens per second that come out.
-// Must not know how a contender trains or what the figures are compared with.
+// Runs the rounds of the training bench: chooses batches and their order, and measures tokens per second.
 import type { Contender } from '../lib/contender.js'
 import { median } from '../lib/statistics.js'
 import { buildPytorch, type OurStepAnswer, type Precision, precisions, type StepAnswer } from './contenders.js'
@@ -8,7 +7,7 @@ import { length, type ModelName, modelNames } from './shapes.js'
 export const contenderNames = ['ours', 'pytorch'] as const
 export type ContenderName = (typeof contenderNames)[number]
 
-/** Tokens per second of one contender with one model at one batch: one value a round. */
+/** Tokens per second of one contender with one model at one batch, one value for each round. */
 export interface Series {
   contender: ContenderName
   model: ModelName
@@ -18,17 +17,17 @@ export interface Series {
 
 export interface Rounds {
   series: Series[]
-  /** Milliseconds, 99th percentile, one value for every stretch of our steps. */
+  /** 99th percentile in milliseconds, one value for each series of our steps. */
   eventLoopDelays: number[]
-  /** Of one step of ours by its own count, per model, divided by its tokens. */
+  /** FLOPs per token of our step as the trainer counts them, by model. */
   flopsPerToken: Record<ModelName, number>
 }
 
 const largestBatch = 64
 
 /**
- * Leaves `pytorch` with its models built in the precision in which it trains the MoR model fastest. Batch 1 drops what is
- * less than half as fast as the best; those that stay take turns at batch 4.
+ * Leaves `pytorch` with its models built in the precision in which it trains the MoR model fastest. Precisions less than
+ * half as fast as the best at batch 1 are dropped; the others are compared in turns at batch 4.
  */
 export async function choosePrecision(
   pytorch: Contender,
@@ -53,7 +52,7 @@ export async function choosePrecision(
   return { best, rates }
 }
 
-/** 1, 2, 4, … until two in a row no longer gain the rival 2%: its best one is among them. */
+/** 1, 2, 4, … until two batches in a row gain the rival less than 2%, so that its best one is among them. */
 export async function chooseBatches(pytorch: Contender): Promise<number[]> {
   const batches: number[] = []
   let best = 0
@@ -67,7 +66,7 @@ export async function chooseBatches(pytorch: Contender): Promise<number[]> {
   return batches
 }
 
-/** Every round asks every contender for every model and batch, in turns, so that drift of the machine meets all. */
+/** Each round measures every contender with every model and batch in turn, so that drift of the machine affects all alike. */
 export async function runRounds(
   contenders: Record<ContenderName, Contender>,
   batches: readonly number[],

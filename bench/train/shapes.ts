@@ -1,5 +1,5 @@
-// The two models that the training bench compares: the same Llama of depth 11, plain and as a Mixture-of-Recursions of about
-// 10M parameters (1 + 3 + 1 unique layers, N = 3). Must not know who trains them.
+// The two models of the training bench: the same Llama of depth 11, plain and as a Mixture-of-Recursions of about 10M
+// parameters (1 + 3 + 1 unique layers, N = 3).
 import { type ModelConfig, resolveConfig } from '../../lib/config.js'
 import { flopsPerToken, parameterCount } from '../../lib/model_size.js'
 

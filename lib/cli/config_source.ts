@@ -1,5 +1,4 @@
 // Finds the model configuration that a command names: a preset, a JSON file, or a checkpoint folder.
-// Must not know: the commands.
 import { stat } from 'node:fs/promises'
 import { Checker } from '../check.js'
 import { type ModelConfig, type ResolvedConfig, resolveConfig } from '../config.js'
@@ -19,9 +18,9 @@ export async function findConfig(source: string): Promise<ResolvedConfig> {
 }
 
 /**
- * The configuration of a new model for `tokenizer`: begin and end ids are the tokenizer's where the source has none. So is the vocabulary,
- * and for a preset always, since its size stands for another tokenizer.
- * Throws `INVALID_CONFIG` where the vocabulary is too small for the tokenizer.
+ * The configuration of a new model for `tokenizer`. Begin and end ids and the vocabulary size come from the tokenizer if the
+ * source has none; the vocabulary size of a preset is always replaced, since it belongs to another tokenizer.
+ * Throws `INVALID_CONFIG` if the vocabulary is too small for the tokenizer.
  */
 export async function findNewConfig(source: string, tokenizer: Tokenizer): Promise<ModelConfig> {
   const fromTokenizer = {

@@ -1,5 +1,5 @@
-// The demo: trains a small Mixture-of-Recursions model on a novel within minutes, then lets it write, each token's depth shown.
-// Must not know: how any of that is done.
+// The demo: trains a small Mixture-of-Recursions model on a novel within minutes, then generates text and shows each
+// token's depth.
 import { join } from 'node:path'
 import pc from 'picocolors'
 import type { ModelConfig } from '../config.js'
@@ -22,13 +22,15 @@ const FOLDER = join('runs', 'demo')
 const LENGTH = 256
 const BATCH_SIZE = 16
 const LEARNING_RATE = 3e-3
-/** The steps are chosen to take about this long on the machine at hand, and no more than the book is good for. Some are slower
- * than those that are timed, and the held-out text is looked at between them. */
+/**
+ * The number of steps is chosen so that training takes about this long on this machine, with the limit below. It is less than
+ * three minutes because some steps are slower than the timed ones, and evaluations come between them.
+ */
 const TRAINING_SECONDS = 160
 const MOST_STEPS = 3000
 const TIMED_STEPS = 9
 
-/** Three passes through two shared layers between a first and a last one of their own; a byte is a token. */
+/** Two shared layers that run three times, between an unshared first and last layer; a token is a byte. */
 const CONFIG: ModelConfig = {
   vocab_size: Tokenizer.byteLevel().vocabSize,
   hidden_size: 256,

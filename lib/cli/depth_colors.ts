@@ -1,11 +1,10 @@
-// A colour for every recursion depth, and text painted with it.
-// Must not know: where tokens and depths come from.
+// A colour for every recursion depth, and text in that colour.
 import type pc from 'picocolors'
 
-/** The painters of one terminal; without colour support they leave the text as it is. */
+/** Functions that colour text for one terminal; without colour support they return the text unchanged. */
 export type Painters = ReturnType<typeof pc.createColors>
 
-/** From shallow to deep; no recursion at all has the first, deeper than there are colours stays at the last. */
+/** Colours from shallow to deep. Depth 0 has the first; depths beyond the last colour have the last. */
 const DEPTH_COLORS = ['cyan', 'green', 'yellow', 'magenta', 'red', 'blue'] as const
 
 export function paintDepth(text: string, depth: number, painters: Painters): string {

@@ -1,9 +1,8 @@
 // Measures a model on held-out text, in nats per token and bits per byte.
-// Must not know: training, the command line.
 import type { Dataset } from '../dataset.js'
 import type { Routing } from '../native.js'
 
-/** What this needs of a Trainer. */
+/** The part of a Trainer that an evaluation uses. */
 export interface Evaluator {
   evaluate(
     batch: Int32Array[],
@@ -15,7 +14,7 @@ export interface Evaluation {
   routing: Routing
   /** Mean cross-entropy, nats per token. */
   lmLoss: number
-  /** lmLoss / ln 2 · tokens per byte of the split. End tokens count as tokens and not as bytes. */
+  /** lmLoss / ln 2 · tokens per byte of the split. End tokens count as tokens but have no bytes. */
   bitsPerByte: number
   tokens: number
   depthHistogram: number[]

@@ -1,5 +1,4 @@
-// Numbers as people read them.
-// Must not know: what the numbers measure.
+// Formats numbers for people.
 
 /** 1234567 → `1.23M`. Three significant digits; whole below 1000. */
 export function formatCount(value: number): string {

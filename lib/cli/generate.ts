@@ -1,5 +1,4 @@
-// `mor generate`: loads a checkpoint and its tokenizer, and shows what the model writes.
-// Must not know: how tokens are shown, how they are made.
+// `mor generate`: loads a checkpoint and its tokenizer, and shows the text that the model generates.
 import pc from 'picocolors'
 import { Engine } from '../engine.js'
 import { MorError } from '../errors.js'
@@ -22,7 +21,7 @@ export interface GenerateCommandOptions extends Pick<LoadOptions, 'device' | 'dt
   depths?: boolean
 }
 
-/** Resolves to the reason why generation ended. */
+/** Resolves to the reason for which generation ended. */
 export async function generate(
   checkpoint: string,
   options: GenerateCommandOptions,
@@ -45,7 +44,7 @@ export async function generate(
   return (await generation.result).finishReason
 }
 
-/** A model cannot start from nothing: an empty prompt is the end of the text before. */
+/** A model needs at least one token to start from: an empty prompt becomes the end token of a text before. */
 export function promptIds(tokenizer: Tokenizer, prompt: string): Int32Array {
   const ids = tokenizer.encode(prompt)
   if (ids.length > 0) return ids

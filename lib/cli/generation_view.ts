@@ -1,24 +1,24 @@
-// Shows a generation while it runs: coloured text on a terminal, a JSON object per token or text over depths anywhere else.
-// Must not know: models, engines, the command line.
+// Shows a generation while it runs: coloured text on a terminal; elsewhere a JSON object for each token, or text with a line
+// of depths below.
 import type { GeneratedToken, GenerationResult } from '../generation.js'
 import type { Tokenizer } from '../tokenizer.js'
 import { depthLegend, type Painters, paintDepth } from './depth_colors.js'
 import type { OutputMode, OutputStream } from './output.js'
 
-/** What this needs of a Generation. */
+/** The part of a Generation that is shown. */
 export interface TokenStream extends AsyncIterable<GeneratedToken> {
   readonly result: Promise<Pick<GenerationResult, 'finishReason'>>
 }
 
 export interface ViewOptions {
   prompt: string
-  /** Show each token's depth, out of so many; null shows none. */
+  /** The model's number of recursions, to show each token's depth; null: do not show depths. */
   recursions: number | null
   painters: Painters
   mode: OutputMode
 }
 
-/** A token's text: what it completed, '' for one inside a character. */
+/** The text that the token completed; '' inside a character. */
 interface Piece {
   text: string
   depth: number
@@ -57,7 +57,7 @@ export async function showGeneration(
   output.write(`${rest}\n\n${legend}${painters.dim(notes)}\n`)
 }
 
-/** The text, and under each line the depth at which each character was completed; the prompt has none. */
+/** The text, and below each line the depth of the token that completed each character; the prompt has no depths. */
 export function textOverDepths(prompt: string, pieces: readonly Piece[]): string {
   let text = prompt
   let depths = ' '.repeat(prompt.length)

@@ -1,5 +1,4 @@
 // `mor inspect`: what a model is and what it costs, from its configuration alone.
-// Must not know: weights, devices.
 import { modelKind, type ResolvedConfig } from '../config.js'
 import { layerMap } from '../layer_map.js'
 import { flopsPerToken, kvBytesPerToken, parameterCount } from '../model_size.js'
@@ -9,7 +8,7 @@ import { formatBytes, formatCount } from './format.js'
 import type { Output } from './output.js'
 
 export interface InspectOptions {
-  /** Sequence length for the FLOPs; the context length where left out. */
+  /** Sequence length for the FLOPs. Default: the context length. */
   length?: number
   dtype: DType
 }
@@ -62,7 +61,7 @@ function formatReport(source: string, config: ResolvedConfig, report: ReturnType
   return rows.map(([name, text]) => `${name!.padEnd(11)} ${text}`).join('\n')
 }
 
-/** Unique layers in the order they run, a bar where another recursion begins: `0 | 1 2 | 1 2 | 1 2 | 3`. */
+/** Unique layers in the order in which they run, with a bar between recursions: `0 | 1 2 | 1 2 | 1 2 | 3`. */
 export function formatLayerMap(config: ResolvedConfig): string {
   const map = layerMap(config)
   return map

@@ -1,9 +1,7 @@
-// Turns Ctrl-C into an AbortSignal, so that a command can end in order.
-// Must not know: what the command does.
+// Turns Ctrl-C into an AbortSignal, so that a command can stop cleanly.
 
 /**
- * Runs `work` with a signal that the first SIGINT or SIGTERM aborts. A second one ends the process at once, as
- * it would without this.
+ * Runs `work` with a signal that the first SIGINT or SIGTERM aborts. A second one ends the process at once, as usual.
  */
 export async function withInterrupt<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> {
   const controller = new AbortController()

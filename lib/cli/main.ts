@@ -1,12 +1,11 @@
 #!/usr/bin/env node
 // The `mor` command: runs the command line and turns a failure into a message and exit code 1.
-// Must not know: what the commands do.
 import { describeFailure, exitCodeOf } from './failure.js'
 import { makeProgram } from './program.js'
 
 const program = makeProgram()
 
-// Whoever read the output has had enough, as in `mor train … | head`. Those who ask a server have not.
+// Nobody reads the output any more, as in `mor train … | head`. A server goes on: its clients still wait for answers.
 const servers = new Set(['serve', 'view'])
 let serving = false
 program.hook('preAction', (_program, command) => {

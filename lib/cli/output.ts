@@ -1,14 +1,13 @@
-// How a command shows its progress: a line that renews itself on a terminal, a JSON object per line anywhere else.
-// Must not know: which command it is.
+// Shows a command's progress: a line that is rewritten in place on a terminal, a JSON object per line elsewhere.
 
-/** What is written to: process.stdout, or a stand-in. */
+/** The stream that is written to: process.stdout, or a substitute in tests. */
 export interface OutputStream {
   write(text: string): unknown
   isTTY?: boolean
   columns?: number
 }
 
-/** `text`: lines for people without a line that renews itself. */
+/** `text`: lines for people, without a line that is rewritten. */
 export type OutputMode = 'terminal' | 'json' | 'text'
 
 export class Output {
@@ -16,13 +15,13 @@ export class Output {
   readonly #stream: OutputStream
   #status = ''
 
-  /** @param elsewhere the mode where `stream` is no terminal */
+  /** @param elsewhere the mode if `stream` is not a terminal */
   constructor(stream: OutputStream, elsewhere: 'json' | 'text' = 'json') {
     this.#stream = stream
     this.mode = stream.isTTY ? 'terminal' : elsewhere
   }
 
-  /** Something passing: renews the status line, or writes `record`. */
+  /** Shows something temporary: rewrites the status line, or writes `record`. */
   progress(record: object, status: string): void {
     if (this.mode === 'json') this.#writeRecord(record)
     if (this.mode !== 'terminal') return
@@ -30,7 +29,7 @@ export class Output {
     this.#stream.write(`\r\u001b[2K${this.#status}`)
   }
 
-  /** Something that stays: a line above the status line, or `record`. */
+  /** Shows something permanent: writes a line above the status line, or `record`. */
   event(record: object, line: string): void {
     if (this.mode === 'json') {
       this.#writeRecord(record)
@@ -40,7 +39,7 @@ export class Output {
     this.#stream.write(`${clear}${line}\n${this.#status}`)
   }
 
-  /** Takes the status line away. */
+  /** Erases the status line. */
   end(): void {
     if (this.#status !== '') this.#stream.write('\r\u001b[2K')
     this.#status = ''

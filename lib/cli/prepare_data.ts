@@ -1,5 +1,4 @@
-// Gives a training run its token dataset: one that is there already, or one built from text.
-// Must not know: training.
+// Provides a training run's token dataset: an existing one, or one built from text.
 import { stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
@@ -20,8 +19,8 @@ export interface DataOptions {
 }
 
 /**
- * The dataset folder of `data`: itself if it is one; else `folder`, which is built unless it already holds these very files
- * in these very tokens. Errors as `buildDataset`'s.
+ * The dataset folder of `data`: `data` itself if it is one; else `folder`, in which a dataset is built unless it already
+ * holds the same files, tokenized by the same tokenizer. Throws what `buildDataset` throws.
  */
 export async function prepareData(
   options: DataOptions,

@@ -1,5 +1,4 @@
 // The command line of `mor`: commands, options, defaults, help.
-// Must not know: how a command works; each is loaded when it is called.
 import { Command, Option } from 'commander'
 import { INTERRUPTED } from './failure.js'
 import { withInterrupt } from './interrupt.js'

@@ -1,11 +1,10 @@
-// The folder of a training run: which files it has, and the record by which a run is taken up again.
-// Must not know: how training goes.
+// The folder of a training run: its files, and the record from which a run is resumed.
 import { appendFile, readFile, rename, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { DatasetState } from '../dataset.js'
 import { MorError, toMorError } from '../errors.js'
 
-/** What decides the course of a run beside the options that the trainer itself keeps; the same when it is resumed. */
+/** The options of a run that the trainer does not save itself; a resumed run has the same. */
 export interface RunSettings {
   /** The token dataset, relative to the folder of the run. */
   dataset: string
@@ -14,11 +13,11 @@ export interface RunSettings {
   batchSize: number
   gradientAccumulation: number
   steps: number
-  /** Of the order of the data. */
+  /** Seed of the order of the data. */
   seed: number
 }
 
-/** run.json. `positions` holds the place in the data after the steps of the last two checkpoints. */
+/** The content of run.json. `positions` holds the position in the data after the steps of the last two checkpoints. */
 export interface RunRecord {
   settings: RunSettings
   positions: { step: number; data: DatasetState }[]
@@ -33,7 +32,7 @@ export function runFiles(folder: string) {
   }
 }
 
-/** Throws `CHECKPOINT_MISSING` where the folder holds no run, `CHECKPOINT_INVALID` where its record is damaged. */
+/** Throws `CHECKPOINT_MISSING` if the folder holds no run, `CHECKPOINT_INVALID` if its record is damaged. */
 export async function readRunRecord(folder: string): Promise<RunRecord> {
   const path = runFiles(folder).record
   const text = await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
@@ -57,8 +56,8 @@ export async function writeRunRecord(folder: string, record: RunRecord): Promise
 }
 
 /**
- * Writes down where the data stands before the checkpoint of `step` is saved, and keeps the place of the checkpoint before: whichever
- * checkpoint a crash leaves, its place is known.
+ * Records the position in the data before the checkpoint of `step` is saved, and keeps that of the checkpoint before. So
+ * the position is known for whichever of the two a crash leaves.
  */
 export async function recordPosition(
   folder: string,
@@ -72,7 +71,7 @@ export async function recordPosition(
   return next
 }
 
-/** The place in the data after `step` steps. Throws `CHECKPOINT_INVALID` where the record does not know it. */
+/** The position in the data after `step` steps. Throws `CHECKPOINT_INVALID` if the record does not have it. */
 export function positionAt(record: RunRecord, step: number): DatasetState {
   const position = record.positions.find((candidate) => candidate.step === step)
   if (position) return position.data
@@ -83,7 +82,7 @@ export function positionAt(record: RunRecord, step: number): DatasetState {
   )
 }
 
-/** Refuses to start a run where one already is. */
+/** Throws if the folder already holds a run. */
 export async function checkNoRun(folder: string): Promise<void> {
   const path = runFiles(folder).record
   if ((await stat(path).catch(() => null)) === null) return
@@ -93,7 +92,7 @@ export async function checkNoRun(folder: string): Promise<void> {
   )
 }
 
-/** Takes out of metrics.jsonl what a resumed run will write again: the records after `step`, and a line cut short. */
+/** Removes from metrics.jsonl what a resumed run writes again: the records after `step`, and an incomplete last line. */
 export async function trimMetrics(folder: string, step: number): Promise<void> {
   const { metrics } = runFiles(folder)
   const text = await readFile(metrics, 'utf8').catch(() => '')

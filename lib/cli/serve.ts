@@ -1,5 +1,4 @@
 // `mor serve`: loads a checkpoint and serves it until it is told to stop.
-// Must not know: HTTP, how the server drains.
 import { basename, resolve } from 'node:path'
 import { Engine } from '../engine.js'
 import { type LoadOptions, Model } from '../model.js'
@@ -24,7 +23,9 @@ export interface ServeCommandOptions
   drainTimeout: number
 }
 
-/** Resolves when `signal` has aborted and the server has drained. Errors as those of its parts, and IO_ERROR for the port. */
+/**
+ * Resolves when `signal` has aborted and the server has drained. Throws what its parts throw, and IO_ERROR for the port.
+ */
 export async function serve(options: ServeCommandOptions, output: Output, signal: AbortSignal): Promise<void> {
   const { model: folder, device, dtype, threads, host, port, maxBatchSize, kvCacheBytes } = options
   const { apiKey, bodyLimitBytes, maxPromptTokens, maxCompletions } = options

@@ -1,5 +1,4 @@
-// `mor train`: starts or resumes a run, and gives the loop its model, data and folder.
-// Must not know: the order of steps, evaluations and saves.
+// `mor train`: starts or resumes a run, and gives the training loop its model, data and folder.
 import { mkdir } from 'node:fs/promises'
 import { relative, resolve } from 'node:path'
 import { resolveConfig } from '../config.js'
@@ -27,7 +26,7 @@ import {
 import { findTokenizer } from './tokenizer_source.js'
 import { type TrainResult, trainLoop } from './train_loop.js'
 
-/** What decides the course of a new run. */
+/** The options of a new run. */
 export interface CourseOptions extends Omit<RunSettings, 'dataset' | 'length'> {
   /** A preset or a JSON file. */
   config?: string
@@ -58,15 +57,15 @@ interface Run {
   tokenizer: Tokenizer
   trainer: Trainer
   record: RunRecord
-  /** Where the data goes on; null at its start. */
+  /** The position in the data to continue from; null: its start. */
   position: DatasetState | null
   dataset: string
 }
 
-/** Longest rows by default: longer ones cost more than a first run should. */
+/** Longest rows by default, since longer ones cost more than a first run should. */
 const DEFAULT_LENGTH = 512
 
-/** Resolves when the run is at its end, or in order interrupted. Errors as those of its parts. */
+/** Resolves when the run has ended or was interrupted and saved. Throws what its parts throw. */
 export async function train(options: TrainOptions, output: Output, signal: AbortSignal): Promise<TrainResult> {
   const run = options.resume ? await resumeRun(options, signal) : await startRun(options, output, signal)
   const { trainer, tokenizer, dataset } = run
@@ -194,7 +193,7 @@ function scheduleOf({ schedule: type, steps: totalSteps, warmupSteps, cooldownSt
   return { type, totalSteps, warmupSteps, cooldownSteps }
 }
 
-/** Null where nothing was held out. */
+/** Null if no text was held out. */
 async function openValidation(folder: string, { info, length }: Dataset): Promise<Dataset | null> {
   return info.splits.validation.tokens === 0 ? null : Dataset.open(folder, { split: 'validation', length })
 }

@@ -1,12 +1,11 @@
-// The course of a training run: steps, evaluations, checkpoints, and an end in order when interrupted.
-// Must not know: how model, data and options were made, the command line.
+// The training loop: steps, evaluations, checkpoints, and a clean end when interrupted.
 import type { Dataset } from '../dataset.js'
 import { MorError } from '../errors.js'
 import { type Evaluation, type Evaluator, evaluateDataset } from './evaluation.js'
 import { formatCount, formatDuration, formatShares } from './format.js'
 import type { Output } from './output.js'
 
-/** What this needs of a Trainer. */
+/** The part of a Trainer that the loop uses. */
 export interface LoopTrainer extends Evaluator {
   step(batch: Int32Array[]): Promise<StepRecord>
 }
@@ -23,9 +22,9 @@ export interface StepRecord {
 export interface TrainLoopOptions {
   trainer: LoopTrainer
   train: Dataset
-  /** Null: nothing is held out, nothing evaluated. */
+  /** Null: no text is held out, and nothing is evaluated. */
   validation: Dataset | null
-  /** Steps done before. */
+  /** Steps that were done before this call. */
   firstStep: number
   steps: number
   /** Rows of one step, all micro-batches together. */
@@ -37,7 +36,7 @@ export interface TrainLoopOptions {
   saveEvery: number
   /** Saves everything after `step` steps. */
   save: (step: number) => Promise<void>
-  /** Takes every record for metrics.jsonl. */
+  /** Receives every record for metrics.jsonl. */
   record: (record: object) => Promise<void>
   output: Output
   signal: AbortSignal
@@ -50,13 +49,13 @@ export interface TrainResult {
   evaluation: Evaluation | null
 }
 
-/** So many refused steps in a row end the run. */
+/** This many refused steps in a row end the run. */
 const MAX_REFUSED_STEPS = 10
 
 /**
- * Trains until `steps` or until the signal aborts, which lets the current step finish; saves in either case. Evaluates with
- * threshold routing: causal, as generation routes. A step refused for a non-finite loss is recorded and passed over; after ten in
- * a row the run is saved and ends with `NON_FINITE`.
+ * Trains until `steps` or until the signal aborts; the current step then finishes. Saves in either case. Evaluates with
+ * threshold routing, which is causal like that of generation. A step that is refused for a non-finite loss is recorded and
+ * skipped; after ten in a row the run is saved and ends with `NON_FINITE`.
  */
 export async function trainLoop(options: TrainLoopOptions): Promise<TrainResult> {
   const { trainer, train, validation, steps, rowsPerStep, evalEvery, saveEvery, save, record, output, signal } = options

@@ -1,5 +1,4 @@
-// The values of command-line options: parses them and says what is expected where one is wrong.
-// Must not know: which options there are.
+// Parses the values of command-line options, and says what is expected if one is wrong.
 import { InvalidArgumentError } from 'commander'
 
 /** A parser of integers in [min, max]. */

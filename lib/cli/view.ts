@@ -1,5 +1,4 @@
 // `mor view`: loads a checkpoint and serves the page that shows its recursion depths, until it is told to stop.
-// Must not know: HTTP, how the page looks.
 import { basename, resolve } from 'node:path'
 import { Engine } from '../engine.js'
 import { type LoadOptions, Model } from '../model.js'
@@ -19,7 +18,9 @@ export interface ViewCommandOptions
   port: number
 }
 
-/** Resolves when `signal` has aborted and the server is closed. Errors as those of its parts, and IO_ERROR for the port. */
+/**
+ * Resolves when `signal` has aborted and the server is closed. Throws what its parts throw, and IO_ERROR for the port.
+ */
 export async function view(options: ViewCommandOptions, output: Output, signal: AbortSignal): Promise<void> {
   const { model: folder, device, dtype, threads, host, port, apiKey } = options
   const modelName = basename(resolve(folder))

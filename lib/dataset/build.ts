@@ -1,5 +1,4 @@
 // Turns text and JSONL files into a token dataset on disk.
-// Must not know: how tokens are read back, models.
 import { mkdir, readdir, rename, rm, stat } from 'node:fs/promises'
 import { dirname, resolve } from 'node:path'
 import { MorError, throwIfAborted, toMorError } from '../errors.js'
@@ -16,27 +15,28 @@ export interface BuildDatasetOptions {
   textField?: string
   /** Largest number of tokens in one shard file, 2^27 by default. */
   shardTokens?: number
-  /** Called after each stretch of text. */
+  /** Called after each segment of text. */
   onProgress?: (progress: BuildProgress) => void
   signal?: AbortSignal
 }
 
 export interface BuildProgress {
-  /** UTF-8 bytes of text and tokens so far, both splits together. */
+  /** UTF-8 bytes of text and tokens so far, of both splits together. */
   bytes: number
   tokens: number
 }
 
 /**
- * Tokenizes `files` in order into the dataset folder `folder`, an end token after every document. Files ending in `.jsonl` or `.ndjson`
- * hold a document per line; any other file is one document. Memory does not grow with the files, only with their longest line.
+ * Tokenizes `files` in order into the dataset folder `folder`, with an end token after every document. Files ending in
+ * `.jsonl` or `.ndjson` hold a document per line; any other file is one document. Memory grows with the longest line, not
+ * with the files.
  *
- * The validation split gets evenly spread pieces: whole documents of a JSONL file, stretches of some 16 thousand characters of a plain
- * text. Where a piece was taken out an end token stands, so that no row runs across the gap unmarked.
+ * The validation split gets evenly spread pieces: whole documents of a JSONL file, segments of some 16 thousand characters
+ * of a plain text. An end token takes the place of each piece that was removed, so that the gap is marked in every row.
  *
- * The dataset is written aside and renamed when it is whole; an earlier dataset in `folder` is replaced only then.
- * Throws `INVALID_ARGUMENT` for a file without text, a malformed line, a tokenizer without end token, a split that stays
- * empty, a folder with other things in it; `IO_ERROR` where the disk fails; `ABORTED` when the signal says so.
+ * The dataset is written to a temporary folder and renamed when it is complete; only then is an earlier dataset in `folder`
+ * replaced. Throws `INVALID_ARGUMENT` for a file without text, a malformed line, a tokenizer without an end token, a split
+ * that stays empty, or a folder with other files in it; `IO_ERROR` if the disk fails; `ABORTED` if the signal aborts.
  */
 export async function buildDataset(
   files: readonly string[],
@@ -104,7 +104,7 @@ async function writeTokens(
     for await (const { text, endsDocument } of readSegments(file, textField)) {
       throwIfAborted(signal, 'building the dataset')
       const bytes = Buffer.byteLength(text)
-      // A piece is held out as soon as the validation split is short of its share by half a piece.
+      // A piece is held out as soon as the validation split is half a piece below its share.
       const due = validationFraction * (progress.bytes + bytes) - writers.validation.split.bytes
       const name: SplitName = validationFraction > 0 && due >= bytes / 2 ? 'validation' : 'train'
       if (open !== null && open !== name) await endDocument(open)
@@ -156,7 +156,7 @@ async function checkReplaceable(folder: string): Promise<void> {
   }
 }
 
-/** The record of a source file in dataset.json, by which a later run sees whether the file has changed. */
+/** The record of a source file in dataset.json, from which a later run can tell whether the file has changed. */
 export async function describeSource(path: string): Promise<DatasetInfo['sources'][number]> {
   const { size, mtimeMs } = await stat(path)
   return { path: resolve(path), bytes: size, modified: Math.round(mtimeMs) }

@@ -1,5 +1,4 @@
-// One split of a token dataset as rows for training or evaluation, in an order that can be left and taken up again.
-// Must not know: models, tokenization.
+// One split of a token dataset as rows for training or evaluation, in an order that can be resumed.
 import { MorError } from '../errors.js'
 import type { Tokenizer } from '../tokenizer.js'
 import { type DatasetInfo, type DatasetSplit, readDatasetInfo, type SplitName } from './format.js'
@@ -8,15 +7,15 @@ import { TokenReader } from './reader.js'
 
 export interface DatasetOptions {
   split?: SplitName
-  /** T: tokens that the model sees at once. Rows have T + 1 ids, the last T of which are targets. */
+  /** T: tokens of a sequence. Rows have T + 1 ids, of which the last T are targets. */
   length: number
-  /** Of the shuffled order; 0 by default. */
+  /** Seed of the shuffled order. Default 0. */
   seed?: number
-  /** The tokenizer in use: the dataset must have been made with the same one. */
+  /** The tokenizer in use; the dataset must have been built with the same one. */
   tokenizer?: Tokenizer
 }
 
-/** Where `next` goes on. Plain JSON. */
+/** The position from which `next` continues, as plain JSON. */
 export interface DatasetState {
   tokens: number
   length: number
@@ -47,8 +46,8 @@ export class Dataset {
   }
 
   /**
-   * Opens the dataset that `buildDataset` wrote. Throws `IO_ERROR` where it is missing or damaged, `INVALID_ARGUMENT`
-   * where the split has fewer tokens than one row or was made with another tokenizer.
+   * Opens the dataset that `buildDataset` wrote. Throws `IO_ERROR` if it is missing or damaged, `INVALID_ARGUMENT` if the
+   * split has fewer tokens than one row or was built with another tokenizer.
    */
   static async open(
     folder: string,
@@ -74,13 +73,13 @@ export class Dataset {
     return new Dataset(info, split, length, seed, await TokenReader.open(folder, info, split))
   }
 
-  /** The next `rows` windows of the shuffled order, each T + 1 ids. Calls may overlap: each takes its place when called. */
+  /** The next `rows` windows of the shuffled order, each T + 1 ids. Calls may overlap; each takes its windows when called. */
   next(rows: number): Promise<Int32Array[]> {
     const starts = Array.from({ length: rows }, () => this.#takeStart())
     return Promise.all(starts.map((start) => this.#reader.read(start, this.length + 1)))
   }
 
-  /** All windows in file order, `rows` at a time (the last batch may have fewer). What is left over at the end is no full window. */
+  /** All windows in file order, `rows` at a time (the last batch may have fewer). Tokens after the last full window are left out. */
   async *sequential(rows: number): AsyncGenerator<Int32Array[]> {
     const windows = this.#windows(0)
     for (let first = 0; first < windows; first += rows) {
@@ -95,7 +94,7 @@ export class Dataset {
     return { tokens: this.split.tokens, length: this.length, seed: this.seed, epoch: this.#epoch, index: this.#index }
   }
 
-  /** Makes `next` go on where `state` was taken. Throws `INVALID_ARGUMENT` if it belongs to other data, another length or seed. */
+  /** Makes `next` continue from where `state` was taken. Throws `INVALID_ARGUMENT` if it belongs to other data, length or seed. */
   restore(state: DatasetState): void {
     const own = this.state()
     for (const key of ['tokens', 'length', 'seed'] as const) {
@@ -139,7 +138,7 @@ export class Dataset {
     return start
   }
 
-  /** Where the first window of an epoch begins: below T, and such that one window fits. */
+  /** Where the first window of an epoch begins: below T, and early enough for one window. */
   #offset(epoch: number): number {
     return hash(epoch, this.seed) % Math.min(this.length, this.split.tokens - this.length)
   }

@@ -1,5 +1,4 @@
-// The sidecar of a token dataset, dataset.json: what is in the shards beside it, and how to read them.
-// Must not know: text, windows, order.
+// dataset.json, which describes the shard files beside it: their content and how to read them.
 import { readFile, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { MorError, toMorError } from '../errors.js'
@@ -13,15 +12,15 @@ export type SplitName = 'train' | 'validation'
 /** One part of a dataset: a stream of tokens cut into shard files, read in this order. */
 export interface DatasetSplit {
   tokens: number
-  /** UTF-8 bytes of the text that the tokens stand for; end tokens stand for none. */
+  /** UTF-8 bytes of the text of the tokens; end tokens have none. */
   bytes: number
-  /** Stretches of text, each followed by an end token. */
+  /** Pieces of text, each followed by an end token. */
   documents: number
   shards: { file: string; tokens: number }[]
 }
 
 /**
- * dataset.json. A shard holds token ids alone, little-endian, `dtype` wide: uint16 where every id fits, else uint32.
+ * dataset.json. A shard holds nothing but little-endian token ids of type `dtype`: uint16 if every id fits, else uint32.
  */
 export interface DatasetInfo {
   format: typeof FORMAT
@@ -31,7 +30,7 @@ export interface DatasetInfo {
   validation_fraction: number
   /** Key of the text in JSONL lines. */
   text_field: string
-  /** The files it was made from; `modified` is their time of change in milliseconds since 1970. */
+  /** The files it was built from; `modified` is their modification time in milliseconds since 1970. */
   sources: { path: string; bytes: number; modified: number }[]
   splits: Record<SplitName, DatasetSplit>
 }
@@ -51,8 +50,8 @@ export async function writeDatasetInfo(folder: string, info: DatasetInfo): Promi
 }
 
 /**
- * Reads dataset.json and checks that every shard is there and as long as it says.
- * Throws `IO_ERROR` for a folder that is no dataset, a damaged sidecar, a missing or truncated shard.
+ * Reads dataset.json and checks that every shard exists and has the recorded length.
+ * Throws `IO_ERROR` for a folder that is no dataset, a damaged dataset.json, or a missing or truncated shard.
  */
 export async function readDatasetInfo(folder: string): Promise<DatasetInfo> {
   const path = join(folder, INFO_FILE)

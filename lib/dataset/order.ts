@@ -1,12 +1,11 @@
-// A shuffled order of n things that needs no memory: a keyed permutation of 0..n-1.
-// Must not know: what the things are.
+// A shuffled order of n items that needs no memory: a keyed permutation of 0..n-1.
 
 const ROUNDS = 6
 
 /**
  * The element at `index` of the permutation of 0..n-1 that belongs to `seed` and `epoch` (safe integers; n up to 2^52).
- * A Feistel network permutes a power of four no smaller than n; results outside 0..n-1 are put through it again
- * (cycle walking), which keeps it a permutation and takes fewer than four passes on average.
+ * A Feistel network permutes a range whose size is a power of four, at least n; results outside 0..n-1 go through it again
+ * (cycle walking). That keeps it a permutation and takes fewer than four passes on average.
  */
 export function shuffledIndex(index: number, n: number, seed: number, epoch: number): number {
   let halfBits = 1

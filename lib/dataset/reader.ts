@@ -1,5 +1,4 @@
 // Reads ranges of token ids from the shards of one split by position, so that memory does not grow with the dataset.
-// Must not know: order, batches, text.
 import { type FileHandle, open } from 'node:fs/promises'
 import { join } from 'node:path'
 import { MorError, toMorError } from '../errors.js'
@@ -8,7 +7,7 @@ import { bytesPerId, type DatasetInfo, type SplitName } from './format.js'
 interface Shard {
   path: string
   file: FileHandle
-  /** Position of its first token in the split, and of the first after it. */
+  /** Position in the split of the shard's first token, and of the first token after it. */
   start: number
   end: number
 }
@@ -26,7 +25,7 @@ export class TokenReader {
     this.#vocabSize = info.tokenizer.vocab_size
   }
 
-  /** Opens the shards of a split; `info` must come from `readDatasetInfo`. Throws `IO_ERROR` where one cannot be opened. */
+  /** Opens the shards of a split; `info` must come from `readDatasetInfo`. Throws `IO_ERROR` if one cannot be opened. */
   static async open(folder: string, info: DatasetInfo, split: SplitName): Promise<TokenReader> {
     const shards: Shard[] = []
     try {

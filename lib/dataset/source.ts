@@ -1,11 +1,10 @@
-// Reads text and JSONL files of any size as stretches of text, without holding more than one stretch in memory.
-// Must not know: tokens.
+// Reads text and JSONL files of any size in segments, without holding more than one segment in memory.
 import { createReadStream } from 'node:fs'
 import { extname } from 'node:path'
 import { TextDecoder } from 'node:util'
 import { MorError, toMorError } from '../errors.js'
 
-/** A stretch of text. A document is one or more segments in a row; the last one has `endsDocument`. */
+/** A segment of text. A document is one or more consecutive segments; the last one has `endsDocument`. */
 export interface Segment {
   text: string
   endsDocument: boolean
@@ -16,7 +15,7 @@ const SEGMENT_CHARACTERS = 16 * 1024
 
 /**
  * The documents of a file: a `.jsonl` or `.ndjson` file holds one per line, as the string under `textField`; any other file is
- * one document of plain text. Blank lines and empty documents are passed over.
+ * one document of plain text. Blank lines and empty documents are skipped.
  * Throws `INVALID_ARGUMENT` for an empty file, text that is not UTF-8, and a line that is not such an object (naming its number).
  */
 export async function* readSegments(path: string, textField: string): AsyncGenerator<Segment> {
@@ -62,7 +61,7 @@ async function* plainText(path: string): AsyncGenerator<Segment> {
   for await (const chunk of bytesOf(path)) {
     text += decodeWith(decoder, chunk, `${path}, near byte ${offset}`)
     offset += chunk.length
-    // One stretch stays back, so that the last one can carry the end of the document.
+    // One segment is held back, so that the last one can be marked as the end of the document.
     for (let cut = cutPoint(text); cut < text.length; cut = cutPoint(text)) {
       yield { text: text.slice(0, cut), endsDocument: false }
       text = text.slice(cut)
@@ -72,7 +71,7 @@ async function* plainText(path: string): AsyncGenerator<Segment> {
   yield { text, endsDocument: true }
 }
 
-/** After the first line end past the segment length; text without line ends is cut between characters at twice that length. */
+/** The end of a segment: after the first line end beyond the segment length, or between characters at twice that length. */
 function cutPoint(text: string): number {
   if (text.length <= SEGMENT_CHARACTERS) return text.length
   const lineEnd = text.indexOf('\n', SEGMENT_CHARACTERS)

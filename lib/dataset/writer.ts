@@ -1,5 +1,4 @@
 // Writes a stream of token ids as shard files.
-// Must not know: text, tokenizers.
 import { type FileHandle, open } from 'node:fs/promises'
 import { join } from 'node:path'
 import { bytesPerId, type DatasetInfo, type DatasetSplit, type SplitName } from './format.js'

@@ -1,10 +1,9 @@
 // Counts the completions under way: refuses those beyond the limit, and ends all of them when the server drains.
-// Must not know: HTTP, engines.
 import { ApiError, shuttingDown } from './api_error.js'
 
-/** What one request holds while it is under way. */
+/** What the server keeps for one request while it is under way. */
 export interface Admitted {
-  /** Aborts when the client is gone or the server has drained long enough. */
+  /** Aborts when the client has disconnected or the server's time for draining is over. */
   readonly signal: AbortSignal
   abort(): void
   release(): void
@@ -13,7 +12,7 @@ export interface Admitted {
 export class Admission {
   readonly #limit: number
   readonly #admitted = new Set<AbortController>()
-  /** Called when nothing is under way. */
+  /** Called when no request is under way. */
   readonly #waiters: (() => void)[] = []
   #completions = 0
   #draining = false
@@ -29,7 +28,7 @@ export class Admission {
 
   /**
    * @param completions how many the request asks for
-   * @throws {ApiError} 400 for more than the limit, 429 where they do not fit now, 503 while draining
+   * @throws {ApiError} 400 for more than the limit, 429 if they do not fit at the moment, 503 while draining
    */
   admit(completions: number): Admitted {
     if (this.#draining) throw shuttingDown()
@@ -61,7 +60,7 @@ export class Admission {
     }
   }
 
-  /** Admits nothing from now on. */
+  /** Refuses every request from now on. */
   drain(): void {
     this.#draining = true
   }
@@ -70,7 +69,7 @@ export class Admission {
     for (const controller of this.#admitted) controller.abort()
   }
 
-  /** Resolves when nothing is under way. */
+  /** Resolves when no request is under way. */
   async idle(): Promise<void> {
     if (this.#admitted.size > 0) await new Promise<void>((resolve) => this.#waiters.push(resolve))
   }

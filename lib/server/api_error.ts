@@ -1,13 +1,12 @@
-// Errors as OpenAI's API words them, and which of them a failure of the engine is.
-// Must not know: routes, sockets.
+// Errors in the form of OpenAI's API, and which of them answers a failure of the engine.
 import { type ErrorCode, type MorError, toMorError } from '../errors.js'
 
-/** The body of every answer that is not a success. */
+/** The body of every response that reports an error. */
 export interface ErrorBody {
   error: { message: string; type: string; param: string | null; code: string | null }
 }
 
-/** An answer with `status` (400..599); `param` names the field of the request that is at fault. */
+/** A response with `status` (400..599); `param` names the field of the request that is wrong. */
 export class ApiError extends Error {
   override readonly name = 'ApiError'
 
@@ -25,17 +24,17 @@ export class ApiError extends Error {
   }
 }
 
-/** A field that is missing, of a wrong type or out of range, or that no model here understands. */
+/** A field that is missing, unknown, of a wrong type or out of range. */
 export function invalidField(param: string, message: string, code: string | null = null): ApiError {
   return new ApiError(400, message, code, param)
 }
 
-/** 503: this server is on its way out; another instance, or a later attempt, may serve. */
+/** 503: this server is shutting down; another instance or a later attempt may succeed. */
 export function shuttingDown(): ApiError {
   return new ApiError(503, 'the server is shutting down; send the request again elsewhere or later', 'shutting_down')
 }
 
-/** What a request asked for that the engine refuses at once: the status 400 codes. */
+/** The codes with which the engine refuses a request at once, and which are answered with status 400. */
 const refusals: Partial<Record<ErrorCode, string>> = {
   INVALID_ARGUMENT: 'invalid_value',
   TOKEN_OUT_OF_RANGE: 'invalid_value',
@@ -43,14 +42,14 @@ const refusals: Partial<Record<ErrorCode, string>> = {
   OUT_OF_MEMORY: 'context_length_exceeded',
 }
 
-/** The answer for what `engine.generate` throws: it judges the prompt, everything else was checked before. */
+/** The response to what `engine.generate` throws: it checks the prompt, everything else was checked before. */
 export function refusalOf(error: unknown): ApiError {
   const failure = toMorError(error)
   const code = refusals[failure.code]
   return code === undefined ? failureOf(failure) : invalidField('prompt', failure.message, code)
 }
 
-/** The answer for a failure that is not the client's: 503 where the engine is closed, else 500 without inner details. */
+/** The response to a failure that is not the client's: 503 if the engine is closed, else 500 without internal details. */
 export function failureOf(error: MorError): ApiError {
   if (error.code === 'DISPOSED' || error.code === 'ABORTED') return shuttingDown()
   return new ApiError(500, `the generation failed [${error.code}]`, 'generation_failed')
@@ -65,7 +64,7 @@ const frameworkErrors: Record<string, ConstructorParameters<typeof ApiError>> = 
   FST_ERR_CTP_INVALID_MEDIA_TYPE: [415, 'send the body as content-type application/json', 'invalid_media_type'],
 }
 
-/** The answer for anything thrown while a request was handled, the framework's own errors included. */
+/** The response to anything thrown while a request was handled, also by Fastify itself. */
 export function apiErrorOf(error: unknown): ApiError {
   if (error instanceof ApiError) return error
   const { statusCode, code, message } = (error ?? {}) as { statusCode?: number; code?: string; message?: string }

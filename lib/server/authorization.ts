@@ -1,5 +1,4 @@
-// Whether a request carries the key of the server.
-// Must not know: routes.
+// Checks whether a request has the server's API key.
 import { createHash, timingSafeEqual } from 'node:crypto'
 import { ApiError } from './api_error.js'
 
@@ -17,7 +16,7 @@ export function bearerCheck(apiKey: string): (header: string | undefined) => voi
   }
 }
 
-/** Digests have one length, whatever the keys. */
+/** Digests of keys have the same length, so that they can be compared in constant time. */
 function digest(text: string): Buffer {
   return createHash('sha256').update(text).digest()
 }

@@ -1,5 +1,4 @@
-// The answer to what is not HTTP, or comes too slowly: there is no request, only a socket.
-// Must not know: routes.
+// Answers bytes that are not HTTP or arrive too slowly, for which there is a socket but no request.
 import { STATUS_CODES } from 'node:http'
 import type { Socket } from 'node:net'
 import { ApiError } from './api_error.js'
@@ -20,5 +19,5 @@ export function answerBrokenConnection(error: NodeJS.ErrnoException, socket: Soc
     `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\nconnection: close\r\ncontent-type: application/json\r\n` +
       `content-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
   )
-  socket.destroySoon() // a client need not close its side
+  socket.destroySoon() // does not wait for the client to close its side
 }

@@ -1,24 +1,23 @@
-// Turns the tokens of one choice into the text that may be sent: whole characters, and nothing of a stop string.
-// Must not know: HTTP, engines, the shape of an answer.
+// Turns the tokens of one choice into the text that may be sent: whole characters, and no part of a stop string.
 import type { GeneratedToken, TokenLogprob } from '../generation.js'
 import type { Detokenizer, Tokenizer } from '../tokenizer.js'
 import { StopStrings } from './stop_strings.js'
 import { topLogprobs } from './top_logprobs.js'
 
-/** In bytes, and so in tokens. */
+/** The longest character in bytes, and therefore in tokens. */
 const LONGEST_CHARACTER = 4
 
-/** A token in the text of its choice. Its own text is empty where a later token completes the character. */
+/** A token in the text of its choice. Its text is empty if a later token completes its character. */
 export interface TextToken {
   text: string
-  /** UTF-16 units before it. */
+  /** UTF-16 units of the text before the token. */
   offset: number
   logprob: number
-  /** By name, the most likely tokens in its place and itself; null where the engine was not asked for them. */
+  /** Log-probabilities by name of the most likely tokens in its place and of the token itself; null if not asked for. */
   topLogprobs: Record<string, number> | null
 }
 
-/** What may be sent now: `text`, and the tokens that it is made of. */
+/** Text that may be sent now, and the tokens that it comes from. */
 export interface TextPiece {
   text: string
   tokens: TextToken[]
@@ -28,11 +27,11 @@ export class ChoiceText {
   readonly #tokenizer: Pick<Tokenizer, 'decode' | 'detokenizer'>
   readonly #detokenizer: Detokenizer
   readonly #stop: StopStrings
-  /** Text not sent yet, from `#sent` units on. */
+  /** The text from unit `#sent` on, which has not been sent. */
   #held = ''
   #sent = 0
   #tokens: TextToken[] = []
-  /** The last tokens: enough to hold the character that the next may complete, or the one before it. */
+  /** The last tokens, enough to include the character that the next token may complete, or else the one before it. */
   #context: number[] = []
   #stopped = false
 
@@ -42,7 +41,7 @@ export class ChoiceText {
     this.#stop = new StopStrings(stop)
   }
 
-  /** Whether a stop string came; the text ends before it. */
+  /** Whether a stop string was found; the text ends before it. */
   get stopped(): boolean {
     return this.#stopped
   }
@@ -54,7 +53,7 @@ export class ChoiceText {
     return this.#add(text, this.#stop.push(text))
   }
 
-  /** The rest, once no more tokens come: bytes of an unfinished character as U+FFFD. */
+  /** The rest, when no more tokens come; bytes of an unfinished character become U+FFFD. */
   finish(): TextPiece {
     const text = this.#detokenizer.flush()
     const stop = this.#stop.push(text)
@@ -71,7 +70,7 @@ export class ChoiceText {
     return this.#sent + this.#held.length
   }
 
-  /** @param end units of the whole text that may be sent, null for all but what may become a stop string */
+  /** @param end how many units of the whole text may be sent; null: all but those that may begin a stop string */
   #add(text: string, end: number | null, stopped = end !== null): TextPiece {
     this.#held += text
     this.#stopped = stopped

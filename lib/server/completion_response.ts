@@ -1,13 +1,12 @@
-// The objects that POST /v1/completions answers with, in the shape of OpenAI's API.
-// Must not know: how text comes to be, sockets.
+// The objects of responses to POST /v1/completions, in the form of OpenAI's API.
 import { randomBytes } from 'node:crypto'
 import type { FinishReason } from '../generation.js'
 import type { TextPiece, TextToken } from './choice_text.js'
 
 export interface Usage {
-  /** Each prompt counted once, whatever n is. */
+  /** Tokens of the prompts; each prompt counts once for every n. */
   prompt_tokens: number
-  /** Every token that was generated, those of stop strings included. */
+  /** All generated tokens, those of stop strings included. */
   completion_tokens: number
   total_tokens: number
 }
@@ -15,7 +14,7 @@ export interface Usage {
 export interface Logprobs {
   tokens: string[]
   token_logprobs: number[]
-  /** For each token the most likely ones in its place, and itself. Null where 0 were asked for. */
+  /** For each token the most likely tokens in its place and the token itself. Null if 0 were asked for. */
   top_logprobs: Record<string, number>[] | null
   text_offset: number[]
 }
@@ -35,11 +34,11 @@ export interface Completion {
   created: number
   model: string
   choices: Choice[]
-  /** In a stream with usage: null but in the last chunk. Absent in one without. */
+  /** In a stream with usage: null in all chunks but the last. Absent in a stream without usage. */
   usage?: Usage | null
 }
 
-/** What all chunks of one answer have in common. */
+/** What all chunks of one response have in common. */
 export function completionHead(model: string): Omit<Completion, 'choices' | 'usage'> {
   const id = `cmpl-${randomBytes(16).toString('hex')}`
   return { id, object: 'text_completion', created: Math.floor(Date.now() / 1000), model }
@@ -53,7 +52,7 @@ export function usageOf(promptTokens: number, completionTokens: number): Usage {
   }
 }
 
-/** @param logprobs as asked for: null for none */
+/** @param logprobs of the request; null: none are sent */
 export function choiceOf(
   index: number,
   { text, tokens }: TextPiece,

@@ -1,11 +1,13 @@
-// What a response shares with its connection: closes with it, and does not wait for ever for its client to read.
-// Must not know: what is answered.
+// The life of a response and its connection: closes both together, and limits the time that a client may not read.
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 
 const openResponses = new WeakMap<Socket, Set<ServerResponse>>()
 
-/** Calls `closed` once when the response is over: sent, or given up by either side; at once where its connection is gone already. */
+/**
+ * Calls `closed` once when the response is over, because it was sent or either side gave it up; at once if its connection
+ * is already closed.
+ */
 export function whenClosed({ socket }: IncomingMessage, response: ServerResponse, closed: () => void): void {
   if (response.destroyed || socket.destroyed) {
     closed()
@@ -15,28 +17,33 @@ export function whenClosed({ socket }: IncomingMessage, response: ServerResponse
   response.once('close', closed)
 }
 
-/** Ends a response early, and its connection with it; one that waits for others on its connection ends it when its turn comes. */
+/**
+ * Ends a response early and closes its connection. If earlier responses on that connection are still being sent, it closes
+ * the connection after them.
+ */
 export function cutOff(response: ServerResponse): void {
   const waiting = response.socket === null
   response.destroy()
-  if (waiting) response.emit('close') // Node says so of a response that has the connection alone
+  if (waiting) response.emit('close') // Node emits it only for the response that is being sent on the connection
 }
 
-/** Cuts off a client that takes nothing of what is left of the response for `ms`. */
+/** Disconnects a client that reads nothing of the rest of the response for `ms`. */
 export function limitUnread(response: ServerResponse, ms: number): void {
   response.setTimeout(ms, () => response.destroy())
-  // For the next response on the connection. Where there is none, Node sets the limit of an idle connection after this.
+  // The next response on the connection starts without a limit. Without a next response Node sets that of idle connections.
   response.prependOnceListener('finish', () => response.setTimeout(0))
 }
 
-/** A pipelined request's response gets the connection when those before it have ended: until then Node does not close it with it. */
+/**
+ * Closes a pipelined request's response with its connection: Node does so only once the responses before it have ended.
+ */
 function closeWithConnection(socket: Socket, response: ServerResponse): void {
   let open = openResponses.get(socket)
   if (open === undefined) {
     const responses = new Set<ServerResponse>()
     open = responses
     openResponses.set(socket, open)
-    // One listener for all: as many as a client may send requests ahead would look like a leak.
+    // One listener serves all responses: one for each of many pipelined requests would look like a leak to Node.
     socket.once('close', () => {
       for (const one of responses) if (one.socket === null) cutOff(one)
     })

@@ -1,21 +1,20 @@
-// Server-sent events on one response, at the pace at which the client reads them.
-// Must not know: what the events say.
+// Server-sent events on one response, at the speed at which the client reads them.
 import type { ServerResponse } from 'node:http'
 import { cutOff, limitUnread } from './connection.js'
 import type { Outbox } from './outbox.js'
 
-/** So much text may wait for its turn to be written before the sender waits too. */
+/** Characters of text that may wait to be written before the sender must wait too. */
 const MAX_WAITING_LENGTH = 16_384
 
 export class EventStream {
   readonly #response: ServerResponse
   readonly #outbox: Outbox
   readonly #stallTimeoutMs: number
-  /** Events that wait for their turn. */
+  /** Events that wait to be written. */
   #waiting = ''
   #drained: Promise<void> | null = null
 
-  /** Sends the head at once, with `headers` beside its own. */
+  /** Sends the response's head at once, with `headers` added to its own. */
   constructor(
     response: ServerResponse,
     headers: Record<string, string | string[]>,
@@ -29,15 +28,15 @@ export class EventStream {
       ...headers,
       'content-type': 'text/event-stream; charset=utf-8',
       'cache-control': 'no-cache',
-      // For a proxy that would collect the events.
+      // Tells proxies not to buffer the events.
       'x-accel-buffering': 'no',
     })
     response.flushHeaders()
   }
 
   /**
-   * Sends one event in the outbox's next turn. Resolves when there is room for another; when the client is gone, at once.
-   * A client that takes nothing for `stallTimeoutMs` is cut off.
+   * Sends one event in the outbox's next turn. Resolves when there is room for another, or at once if the client has
+   * disconnected. A client that reads nothing for `stallTimeoutMs` is disconnected.
    */
   async send(data: string): Promise<void> {
     if (this.#response.destroyed) return
@@ -48,8 +47,8 @@ export class EventStream {
   }
 
   /**
-   * Ends the response once all of it is sent: a server that closes takes a response that has ended for an idle connection.
-   * The stall timeout holds until then.
+   * Ends the response after all of it is sent, and not before, since a server that closes would take the connection for
+   * idle. The stall timeout applies until then.
    */
   end(): void {
     if (this.#response.destroyed) return
@@ -58,7 +57,7 @@ export class EventStream {
     this.#write(() => this.#response.end())
   }
 
-  /** @param done called when what waits now is handed to the operating system */
+  /** @param done called when the events that wait now have been handed to the operating system */
   readonly #write = (done?: () => void): void => {
     const text = this.#waiting
     this.#waiting = ''

@@ -1,5 +1,4 @@
 // The public names of `mixture-of-recursions/server`. Whatever is not exported here is internal.
-// Must not be imported by the main entry: it loads the HTTP framework.
 export type { ErrorBody } from './api_error.js'
 export type { Choice, Completion, Logprobs, Usage } from './completion_response.js'
 export type { ServedEngine, ServerOptions } from './options.js'

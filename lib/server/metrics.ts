@@ -1,5 +1,4 @@
-// What the server measures, as Prometheus metrics: under vLLM's names where vLLM has one, else under mor_.
-// Must not know: routes, how completions are made.
+// The server's Prometheus metrics: under vLLM's name where vLLM has the same metric, else with the prefix mor_.
 import { Counter, Gauge, Histogram, Registry } from 'prom-client'
 import type { FinishReason, GeneratedToken } from '../generation.js'
 import type { EngineStats } from '../native.js'
@@ -11,14 +10,14 @@ export interface CompletionObserver {
   finished(reason: FinishReason, promptTokens: number, maxTokens: number): void
 }
 
-/** Seconds, of what a token takes. */
+/** Buckets in seconds for the times of single tokens. */
 const TOKEN_BUCKETS = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5]
-/** Seconds, of what a request takes. */
+/** Buckets in seconds for the times of whole requests. */
 const REQUEST_BUCKETS = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500]
 
 type EngineReading = (stats: EngineStats) => number
 
-/** vLLM's and our gauges over the engine; all of its requests count, whoever made them. */
+/** Gauges of the engine, under vLLM's names and ours; requests that did not come through the server count too. */
 const engineGauges: [name: string, help: string, read: EngineReading][] = [
   ['vllm:num_requests_running', 'Sequences in the running batch.', (stats) => stats.running],
   ['vllm:num_requests_waiting', 'Sequences waiting to run.', (stats) => stats.waiting],
@@ -132,7 +131,7 @@ export class ServerMetrics {
     return this.#registry.contentType
   }
 
-  /** @throws {MorError} DISPOSED where the engine is closed */
+  /** @throws {MorError} DISPOSED if the engine is closed */
   render(): Promise<string> {
     const stats = this.#engine.stats()
     for (const { gauge, read } of this.#gauges) gauge.set(read(stats))
@@ -171,13 +170,13 @@ export class ServerMetrics {
   }
 }
 
-/** The engine counts from its making on; a scrape shows its count. */
+/** A counter whose value is the engine's own count at the moment of a scrape. */
 function setCounter(counter: Counter, value: number): void {
   counter.reset()
   counter.inc(value)
 }
 
-/** 1, 2, 4, … up to the first that is not below `max`. */
+/** 1, 2, 4, … up to the first that is at least `max`. */
 function powersOfTwo(max: number): number[] {
   return Array.from({ length: Math.ceil(Math.log2(max)) + 1 }, (_, exponent) => 2 ** exponent)
 }

@@ -1,5 +1,4 @@
-// What a server is made of and limited by: options, defaults, checks.
-// Must not know: HTTP, how limits are kept.
+// The options of a server: defaults and checks.
 import type { FastifyServerOptions } from 'fastify'
 import { Checker } from '../check.js'
 import type { Engine } from '../engine.js'
@@ -8,30 +7,29 @@ import type { Tokenizer } from '../tokenizer.js'
 import { LAST_WORDS_MS } from './drain.js'
 import { checkText } from './field_reader.js'
 
-/** What the server needs of an Engine. */
+/** The part of an Engine that the server uses. */
 export type ServedEngine = Pick<Engine, 'generate' | 'stats'> & { readonly model: Pick<Engine['model'], 'config'> }
 
 export interface ServerOptions {
-  /** Stays the caller's: closing the server does not close it. */
+  /** Belongs to the caller: closing the server does not close it. */
   engine: ServedEngine
   /** The tokenizer that the model was trained with. */
   tokenizer: Tokenizer
   /** The id that `/v1/models` lists and requests must name. */
   modelName: string
-  /** What clients must send as `Authorization: Bearer <key>`. Default: none, whoever reaches the server is served. */
+  /** The key that clients must send as `Authorization: Bearer <key>`. Default: none, and every client is served. */
   apiKey?: string
-  /** Most bytes of a request body; more is answered 413. Default 1 MiB. */
+  /** Most bytes of a request body; more get status 413. Default 1 MiB. */
   bodyLimitBytes?: number
-  /** Most tokens of a prompt; more is answered 400. Default: one less than the context. */
+  /** Most tokens of a prompt; more get status 400. Default: one less than the context. */
   maxPromptTokens?: number
   /**
-   * Most UTF-16 units of a prompt given as text, checked before the work of encoding it. Default: 16 for each of
-   * maxPromptTokens.
+   * Most UTF-16 units of a prompt given as text, checked before it is encoded. Default: 16 times maxPromptTokens.
    */
   maxPromptCharacters?: number
-  /** Most completions under way at once, running and waiting, each of n and of each prompt counted. More: 429. Default 1024. */
+  /** Most completions running and waiting at once; n completions of each prompt count each. More get 429. Default 1024. */
   maxCompletions?: number
-  /** Milliseconds that a client may leave a stream unread, its buffers full, before it is cut off. Default 30,000. */
+  /** Milliseconds after which a client that reads nothing of a stream, so that buffers are full, is disconnected. Default 30,000. */
   stallTimeoutMs?: number
   /** Milliseconds that `close()` lets completions go on before it aborts them. Default 30,000. */
   drainTimeoutMs?: number
@@ -41,7 +39,7 @@ export interface ServerOptions {
 
 export type ResolvedServerOptions = Required<Omit<ServerOptions, 'apiKey'>> & { apiKey: string | null }
 
-/** Longest time of a timer: with a longer one it runs out at once. */
+/** The longest time of a Node timer: a longer one would expire at once. */
 const MAX_TIMER_MS = 2 ** 31 - 1
 
 const keys: readonly (keyof ServerOptions)[] = [

@@ -1,15 +1,14 @@
-// Lets many streams write in turns, so that hundreds of them with something to say do not hold up the event loop.
-// Must not know: what is written.
+// Lets many streams write in turns, so that hundreds of them do not block the event loop.
 
-/** Milliseconds of writing at a time; whatever else waits for the event loop comes between. */
+/** Milliseconds of writing in one go, between which the event loop serves everything else. */
 const TURN_MS = 1
 
 export class Outbox {
-  /** In the order in which they were added. */
+  /** Writers in the order in which they were added. */
   readonly #writers = new Set<() => void>()
   #scheduled = false
 
-  /** Calls `write` once, soon; one that waits already is not added again. */
+  /** Calls `write` once, soon. A function that already waits is not added again. */
   add(write: () => void): void {
     this.#writers.add(write)
     if (!this.#scheduled) this.#schedule()

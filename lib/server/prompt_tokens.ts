@@ -1,5 +1,4 @@
-// Makes token ids of the prompts of a request, within the limits, without holding up the event loop for long.
-// Must not know: the request's other fields, engines.
+// Encodes the prompts of a request within the limits, without blocking the event loop for long.
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { invalidField } from './api_error.js'
 import type { Prompt } from './completion_request.js'
@@ -7,7 +6,7 @@ import type { ResolvedServerOptions } from './options.js'
 
 export type PromptLimits = Pick<ResolvedServerOptions, 'tokenizer' | 'maxPromptTokens' | 'maxPromptCharacters'>
 
-/** @throws {ApiError} 400 for a prompt over a limit, or empty where the tokenizer has no token to start from */
+/** @throws {ApiError} 400 for a prompt over a limit, and for an empty one if the tokenizer has no token to start from */
 export async function encodePrompts(prompts: readonly Prompt[], limits: PromptLimits): Promise<ArrayLike<number>[]> {
   const encoded: ArrayLike<number>[] = []
   for (const prompt of prompts) {

@@ -1,5 +1,4 @@
-// Puts the server together: framework, limits, errors, authorisation and routes.
-// Must not know: how completions are made.
+// Puts the server together: Fastify, limits, errors, authorisation and routes.
 import { TextDecoder } from 'node:util'
 import { type FastifyInstance, type FastifyReply, fastify } from 'fastify'
 import { Admission } from './admission.js'
@@ -18,14 +17,14 @@ declare module 'fastify' {
   }
 }
 
-/** Time for a client to send a whole request. */
+/** Milliseconds that a client has to send a whole request. */
 const REQUEST_TIMEOUT_MS = 60_000
 
 /**
  * A server with OpenAI's completions API over one engine: `/v1/completions`, `/v1/models`, `/health`, `/metrics`. It is a
- * Fastify instance: add routes and plugins, then `listen`, or mount `app.routing` in another server. Every route needs the API key but
- * those with `config: { public: true }`. `close()` drains: it accepts nothing more, lets completions finish for up to
- * `drainTimeoutMs`, then aborts them; engine and model stay open.
+ * Fastify instance: add routes and plugins, then `listen`, or mount `app.routing` in another server. Every route needs the
+ * API key, except those with `config: { public: true }`. `close()` drains: it accepts no more requests, lets completions
+ * finish for up to `drainTimeoutMs`, then aborts them. Engine and model stay open.
  * @throws {MorError} INVALID_ARGUMENT
  */
 export function createServer(options: ServerOptions): FastifyInstance {
@@ -35,7 +34,7 @@ export function createServer(options: ServerOptions): FastifyInstance {
     logger,
     bodyLimit: bodyLimitBytes,
     requestTimeout: REQUEST_TIMEOUT_MS,
-    return503OnClosing: false, // the routes know better what to say
+    return503OnClosing: false, // the routes' own answers say more
     clientErrorHandler: answerBrokenConnection,
     frameworkErrors: (error, _request, reply) => sendError(reply as unknown as FastifyReply, error),
   })

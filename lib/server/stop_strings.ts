@@ -1,7 +1,6 @@
 // Finds stop strings in text that arrives in pieces.
-// Must not know: tokens, what is done with the text.
 
-/** One string and, per length matched, the length to go on from after a mismatch (Knuth, Morris, Pratt 1977). */
+/** One string and, for each matched length, the length to continue from after a mismatch (Knuth, Morris, Pratt 1977). */
 interface Pattern {
   text: string
   fallback: Int32Array
@@ -17,12 +16,15 @@ export class StopStrings {
     this.#patterns = strings.map((text) => ({ text, fallback: fallbackTable(text), matched: 0 }))
   }
 
-  /** How many of the last UTF-16 units may turn out to be the begin of a stop string. */
+  /** How many of the last UTF-16 units may be the beginning of a stop string. */
   get held(): number {
     return this.#patterns.reduce((most, { matched }) => Math.max(most, matched), 0)
   }
 
-  /** Takes the next piece. Where in all the text so far the stop string begins that ends first, or null; takes nothing more then. */
+  /**
+   * Searches the next piece. Returns where the stop string that ends first begins in the whole text, or null. After a stop
+   * string has been found no more pieces may be given.
+   */
   push(piece: string): number | null {
     if (this.#patterns.length === 0) return null
     for (let i = 0; i < piece.length; i++) {

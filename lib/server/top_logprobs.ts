@@ -1,16 +1,15 @@
-// Names the most likely tokens in the place of a generated one, for answers that know tokens by their text.
-// Must not know: how text is sent, the shape of an answer, engines.
+// Names the most likely tokens in the place of a generated one, since responses name tokens by their text.
 import type { TokenLogprob } from '../generation.js'
 import type { Tokenizer } from '../tokenizer.js'
 
 const REPLACEMENT = '\uFFFD'
 
 /**
- * Log-probabilities by name: those of `top` in their order, then of `chosen` where it is not among them. The name of a
- * token is the text that it would have added, special tokens included. Where that is none or no whole character, or
- * another's name already, it is `token_id:` and the id; so none is lost.
- * @param text name of the chosen token, whatever it is
- * @param context the last tokens before it, enough to hold the character that it may complete, or the one before it
+ * Log-probabilities by name: those of `top` in their order, then that of `chosen` if it is not among them. The name of a
+ * token is the text that it would have added, special tokens included. If that text is empty, no whole character, or already
+ * the name of another token, the name is `token_id:` and the id, so that no entry is lost.
+ * @param text name of the chosen token
+ * @param context the last tokens before it, enough to include the character that it may complete, or else the one before
  */
 export function topLogprobs(
   tokenizer: Pick<Tokenizer, 'decode'>,

@@ -1,5 +1,4 @@
-// The files of the page, as they lie in the package, and how they are sent.
-// Must not know: what is in them.
+// The files of the page and the headers that they are sent with.
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 
@@ -9,7 +8,7 @@ export interface PageFile {
   content: Buffer
 }
 
-/** Seen from the sources and from `dist` alike: the page is not compiled. */
+/** The page is not compiled; this path leads to it from the sources and from `dist`. */
 const folder = join(__dirname, '..', '..', 'lib', 'view', 'page')
 
 const files = {
@@ -21,7 +20,7 @@ const files = {
   'server.mjs': 'text/javascript; charset=utf-8',
 }
 
-/** Nothing but the page's own files runs or is loaded, whatever a model writes. */
+/** Lets the browser load and run the page's own files only, whatever text a model generates. */
 export const pageHeaders = {
   'content-security-policy':
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; base-uri 'none'; " +

@@ -1,5 +1,4 @@
-// A page that shows each token's recursion depth, as a plugin of the server: the page, what it asks, and how it ends.
-// Must not know: how a server is made, how the page looks.
+// A page that shows each token's recursion depth, as a plugin of the server: the page and its requests.
 import type { FastifyInstance } from 'fastify'
 import type { EngineStats } from '../native.js'
 import { Admission } from '../server/admission.js'
@@ -9,7 +8,7 @@ import { pageHeaders, readPage } from './page.js'
 
 export type ViewOptions = Pick<ServerOptions, 'engine' | 'tokenizer' | 'modelName'>
 
-/** What `view/stats` answers. */
+/** The response of `view/stats`. */
 export interface ViewStats {
   model: { name: string; recursions: number; context: number; kvCache: string }
   engine: EngineStats
@@ -20,7 +19,7 @@ const MAX_GENERATIONS = 64
 
 /**
  * Adds, below the prefix of its registration: `GET /`, the page, and its files; `GET /view/stats` (ViewStats); and
- * `POST /view/generate` (generate.ts). The page itself needs no API key, what it asks does. Closing the server ends the
+ * `POST /view/generate` (generate.ts). The page itself needs no API key, its requests do. Closing the server ends the
  * generations at once.
  */
 export async function viewPlugin(app: FastifyInstance, options: ViewOptions): Promise<void> {

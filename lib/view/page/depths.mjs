@@ -1,7 +1,7 @@
-// Depths to see: shaded tokens, the legend, the histogram. Must not know where tokens come from.
-// Text is set as text everywhere: nothing that a model writes becomes markup.
+// Shows depths: shaded tokens, the legend, the histogram. Text is always set as text, so that nothing that a model
+// generates becomes markup.
 
-/** How far `depth` lies from 1, the shallowest (0), to `recursions`, the deepest (1); depth 0 counts as the shallowest. */
+/** The place of `depth` between the shallowest, 1 (result 0), and the deepest, `recursions` (result 1). Depth 0 counts as 1. */
 export function shadeOf(depth, recursions) {
   return recursions > 1 ? Math.max(depth - 1, 0) / (recursions - 1) : 0
 }
@@ -23,7 +23,7 @@ export function showLegend(element, recursions) {
   element.replaceChildren('Recursions that a token ran, from shallow to deep:', ...swatches)
 }
 
-/** @param counts tokens by depth, from 0 on; depth 0 has a row only where there are such tokens */
+/** @param counts tokens by depth, from 0 on; depth 0 has a row only if there are such tokens */
 export function showHistogram(table, mean, counts) {
   const total = counts.reduce((sum, count) => sum + count, 0)
   const recursions = counts.length - 1

@@ -1,16 +1,16 @@
-// What the engine does now: throughput, requests, keys and values. Must not know who asks the server.
+// Shows what the engine does at the moment: throughput, requests, keys and values.
 
-/** Throughput is over this long, so that it does not flicker. */
+/** The throughput is an average over this time, so that it does not flicker. */
 const WINDOW_MS = 2000
 
-/** Tokens per second from readings of a counter: of the newest, over the oldest within the window. */
+/** Tokens per second from readings of a counter: between the oldest reading in the window and the newest. */
 export class Throughput {
   #readings = []
 
   /** Null until there are two readings. */
   add(tokens, now) {
     const readings = this.#readings
-    if (readings.length > 0 && tokens < readings.at(-1).tokens) readings.length = 0 // another engine
+    if (readings.length > 0 && tokens < readings.at(-1).tokens) readings.length = 0 // the counter belongs to another engine
     readings.push({ tokens, now })
     while (readings.length > 2 && now - readings[1].now >= WINDOW_MS) readings.shift()
     const [oldest] = readings

@@ -1,15 +1,15 @@
-// What the page asks of its server. Must not know the page.
+// The page's requests to its server.
 
-/** The server wants a key that it was not given. */
+/** The server needs an API key, and the request had none or a wrong one. */
 export class KeyNeeded extends Error {}
 
-/** What the engine is and does now. */
+/** The model, and what the engine does at the moment. */
 export async function fetchStats(key) {
   const response = await ask('view/stats', key)
   return response.json()
 }
 
-/** The events of one generation, as they come. */
+/** The events of one generation as they arrive. */
 export async function* generate(request, key, signal) {
   const response = await ask('view/generate', key, {
     method: 'POST',
@@ -25,7 +25,7 @@ export async function* generate(request, key, signal) {
   }
 }
 
-/** Not every browser lets a stream be iterated. */
+/** Reads a stream chunk by chunk, since not every browser can iterate one. */
 async function* texts(stream) {
   const reader = stream.getReader()
   for (let read = await reader.read(); !read.done; read = await reader.read()) yield read.value

@@ -1,4 +1,4 @@
-// The page: what its controls do. Must not know how anything is drawn or asked for.
+// The page's controls and what they do.
 import { showHistogram, showLegend, tokenElement } from './depths.mjs'
 import { showEngine, Throughput } from './engine_state.mjs'
 import { fetchStats, generate, KeyNeeded } from './server.mjs'
@@ -22,7 +22,7 @@ document.addEventListener('visibilitychange', poll)
 poll()
 setInterval(poll, POLL_MS)
 
-/** The options that are filled in. */
+/** The options that the reader has filled in. */
 function readRequest() {
   const request = { prompt: form.elements.prompt.value }
   for (const name of ['maxTokens', 'temperature', 'seed', 'routerThreshold', 'maxRecursions']) {
