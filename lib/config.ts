@@ -178,6 +178,14 @@ export function unsharedLayers(sharing: Sharing): 0 | 2 {
   return sharing.startsWith('middle_') ? 2 : 0
 }
 
+/**
+ * Whether a recursion runs the shared block as a whole, so that a token can end after fewer. With the other strategies
+ * each layer runs all its recursions before the next layer begins.
+ */
+export function blockRecurs(sharing: Sharing): boolean {
+  return sharing === 'cycle' || sharing === 'middle_cycle'
+}
+
 function checkFixedKeys(check: Checker): void {
   for (const [key, supported] of Object.entries(fixedKeys)) {
     const value = check.object[key] ?? supported
@@ -257,8 +265,7 @@ function checkDepth(check: Checker, { num_hidden_layers: depth, num_recursions: 
 function checkCombinations(check: Checker, config: ResolvedConfig): void {
   const { num_recursions: recursions, sharing, kv_cache: kvCache, router } = config
   const kind = modelKind(config)
-  // Whether the block runs as a whole, again and again, instead of each layer several times in place.
-  const recurs = sharing === 'cycle' || sharing === 'middle_cycle'
+  const recurs = blockRecurs(sharing)
   const modelType = check.choice('model_type', ['llama', 'mor'], kind === 'vanilla' ? 'llama' : 'mor')
   if ((modelType === 'llama') !== (kind === 'vanilla')) {
     check.fail(

@@ -1,6 +1,6 @@
 // Which unique layer runs at each effective depth (docs/model.md section 2; paper, section 2.1).
 // Must not know of tensors or sizes.
-import { type ResolvedConfig, unsharedLayers } from './config.js'
+import { blockRecurs, type ResolvedConfig, unsharedLayers } from './config.js'
 
 export interface EffectiveLayer {
   /** Index of the layer whose weights run here: the `u` of `model.layers.{u}`. */
@@ -28,9 +28,8 @@ export function layerMap(config: ResolvedConfig): EffectiveLayer[] {
     const inner = layer - first
     if (inner < 0) return { unique: 0, recursion: null }
     if (inner >= block * recursions) return { unique: block + 1, recursion: null }
-    const sequential = sharing === 'sequence' || sharing === 'middle_sequence'
-    return sequential
-      ? { unique: first + Math.floor(inner / recursions), recursion: inner % recursions }
-      : { unique: first + (inner % block), recursion: Math.floor(inner / block) }
+    return blockRecurs(sharing)
+      ? { unique: first + (inner % block), recursion: Math.floor(inner / block) }
+      : { unique: first + Math.floor(inner / recursions), recursion: inner % recursions }
   })
 }

@@ -35,7 +35,7 @@ export interface ForwardOptions {
   routing?: Routing
   /** As in generation. Default 0.5. */
   routerThreshold?: number
-  /** Default num_recursions. */
+  /** As in generation. Default num_recursions. */
   maxRecursions?: number
   signal?: AbortSignal
 }

@@ -43,13 +43,13 @@ export function activeFractions(config: ResolvedConfig): number[] {
 
 /**
  * Mean bytes of keys and values that one token of context holds, over all layers (docs/model.md section 5).
- * `recursion_wise` keeps an entry per layer pass a token takes part in; `shared` and `hybrid` one per unique layer.
+ * `recursion_wise` and `hybrid` keep an entry for every layer pass of a token, `shared` one for each unique layer.
  */
 export function kvBytesPerToken(config: ResolvedConfig, dtype: DType): number {
   const bytesPerLayer = 2 * config.num_key_value_heads * config.head_dim * (dtype === 'float32' ? 4 : 2)
   const block = sharedLayers(config)
   const unshared = uniqueLayers(config) - block
-  const passes = config.kv_cache === 'recursion_wise' ? sum(activeFractions(config)) : 1
+  const passes = config.kv_cache === 'shared' ? 1 : sum(activeFractions(config))
   return bytesPerLayer * (unshared + block * passes)
 }
 

@@ -1,7 +1,7 @@
 // How the next token is chosen and when generation stops: options, defaults, checks.
 // Must not know of the engine that carries them out.
 import { Checker } from './check.js'
-import type { ResolvedConfig } from './config.js'
+import { blockRecurs, type ResolvedConfig } from './config.js'
 import { mostTopLogprobs, type NativeGenerateParams } from './native.js'
 import { copyTokens } from './tokens.js'
 
@@ -20,7 +20,10 @@ export interface GenerateOptions {
   stop?: number | ArrayLike<number>
   /** Least router probability with which a token runs another recursion (expert-choice), in [0, 1]. Default 0.5. */
   routerThreshold?: number
-  /** Most recursions a token may run, from 1 to num_recursions. Default num_recursions. */
+  /**
+   * Most recursions a token may run, from 1 to num_recursions. Default num_recursions, and nothing less with sharing
+   * "sequence" or "middle_sequence".
+   */
   maxRecursions?: number
   /**
    * How many of the most likely tokens to report in the place of each generated one, with their log-probabilities over the
@@ -82,10 +85,24 @@ export function resolveRouting(
 ): { routerThreshold: number; maxRecursions: number } {
   return {
     routerThreshold: check.number('routerThreshold', { min: 0, max: 1, fallback: 0.5 }),
-    maxRecursions: check.has('maxRecursions')
-      ? check.integer('maxRecursions', { min: 1, max: config.num_recursions })
-      : 0,
+    maxRecursions: check.has('maxRecursions') ? readMaxRecursions(check, 'maxRecursions', config) : 0,
   }
+}
+
+/** The most recursions a token may run, from `key`. Fails where a token of this model cannot run fewer than all. */
+export function readMaxRecursions(
+  check: Checker,
+  key: string,
+  { num_recursions: recursions, sharing }: Pick<ResolvedConfig, 'num_recursions' | 'sharing'>,
+): number {
+  const most = check.integer(key, { min: 1, max: recursions })
+  if (most < recursions && !blockRecurs(sharing)) {
+    check.fail(
+      `${key} is ${most}, but with sharing "${sharing}" every token runs all ${recursions} recursions of a layer before ` +
+        `the next layer: leave ${key} out`,
+    )
+  }
+  return most
 }
 
 function stopTokens(stop: number | ArrayLike<number>, vocabSize: number): Int32Array {

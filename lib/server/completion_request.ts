@@ -1,6 +1,8 @@
 // Reads the body of POST /v1/completions: every field checked, defaults filled in.
 // Must not know: tokenizers, engines, how a completion is made.
 import type { JsonObject } from '../check.js'
+import type { ResolvedConfig } from '../config.js'
+import { readMaxRecursions } from '../sampling.js'
 import { suggestion } from '../suggest.js'
 import { ApiError, invalidField } from './api_error.js'
 import { describe, FieldReader } from './field_reader.js'
@@ -65,7 +67,10 @@ const fields = new Set([
 const maxSeed = 2 ** 52
 
 /** @throws {ApiError} 400 naming the first field at fault, with its value and what is allowed */
-export function readCompletionRequest(body: unknown, recursions: number): CompletionRequest {
+export function readCompletionRequest(
+  body: unknown,
+  model: Pick<ResolvedConfig, 'num_recursions' | 'sharing'>,
+): CompletionRequest {
   if (typeof body !== 'object' || body === null || Array.isArray(body)) {
     throw new ApiError(400, `the body is ${describe(body)}; it must be a JSON object`, 'invalid_type')
   }
@@ -96,7 +101,7 @@ export function readCompletionRequest(body: unknown, recursions: number): Comple
     logprobs: reader.optional('logprobs', () => reader.integer('logprobs', { min: 0, max: 5 })),
     routerThreshold: reader.optional('router_threshold', () => reader.number('router_threshold', { min: 0, max: 1 })),
     maxRecursions: reader.optional('max_recursions', () =>
-      reader.integer('max_recursions', { min: 1, max: recursions }),
+      reader.read('max_recursions', (check) => readMaxRecursions(check, 'max_recursions', model)),
     ),
     priority: reader.optional('priority', () => reader.integer('priority', { min: -(2 ** 31), max: 2 ** 31 - 1 })),
   }

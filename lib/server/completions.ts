@@ -39,7 +39,7 @@ export function completionsHandler(options: ResolvedServerOptions, admission: Ad
 
   return async (request: FastifyRequest, reply: FastifyReply): Promise<Completion | undefined> => {
     const arrived = performance.now()
-    const asked = readCompletionRequest(request.body, config.num_recursions)
+    const asked = readCompletionRequest(request.body, config)
     checkModel(asked.model, options.modelName)
     const admitted = admission.admit(asked.prompts.length * asked.n)
     try {

@@ -21,24 +21,25 @@ export class FieldReader {
   }
 
   integer(key: string, range: Parameters<Checker['integer']>[1]): number {
-    return this.#read(key, () => this.#check.integer(key, range))
+    return this.read(key, (check) => check.integer(key, range))
   }
 
   number(key: string, range: Parameters<Checker['number']>[1]): number {
-    return this.#read(key, () => this.#check.number(key, range))
+    return this.read(key, (check) => check.number(key, range))
   }
 
   boolean(key: string): boolean {
-    return this.#read(key, () => this.#check.boolean(key, false))
+    return this.read(key, (check) => check.boolean(key, false))
   }
 
   text(key: string): string {
-    return this.#read(key, () => checkText(this.#check, key))
+    return this.read(key, (check) => checkText(check, key))
   }
 
-  #read<T>(key: string, read: () => T): T {
+  /** What `read` makes of the field `key`. */
+  read<T>(key: string, read: (check: Checker) => T): T {
     try {
-      return read()
+      return read(this.#check)
     } catch (error) {
       throw invalidField(key, toMorError(error).message, 'invalid_value')
     }

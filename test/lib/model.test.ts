@@ -136,6 +136,18 @@ describe('forward', () => {
     expect(addon.calls).not.toContain('forward')
   })
 
+  it.each(['sequence', 'middle_sequence'] as const)('refuses fewer recursions with sharing %s', async (sharing) => {
+    const num_hidden_layers = sharing === 'sequence' ? 6 : 8
+    const model = await Model.create({ ...config, router: null, sharing, num_hidden_layers })
+    await expect(model.forward([[1]], { maxRecursions: 2 })).rejects.toMatchObject({
+      code: 'INVALID_ARGUMENT',
+      message: expect.stringMatching(
+        new RegExp(`maxRecursions is 2, .*sharing "${sharing}".* all 3 recursions.*leave maxRecursions out`),
+      ),
+    })
+    await expect(model.forward([[1]], { maxRecursions: 3 })).resolves.toMatchObject({ shape: [1, 1, 16] })
+  })
+
   it('copies its input at once', async () => {
     const model = await Model.create(config, { dtype: 'float32' })
     const row = Int32Array.of(1, 2)

@@ -18,11 +18,11 @@ describe('kvBytesPerToken', () => {
     expect(kvBytesPerToken(resolveConfig(presets['135M']), 'float32')).toBe(30 * 2 * 3 * 64 * 4)
   })
 
-  it.each([2, 3])('is (N+1)/2N of vanilla recursion-wise and 1/N shared, N = %i', (n) => {
+  it.each([2, 3])('is (N+1)/2N of vanilla recursion-wise and hybrid, 1/N shared, N = %i', (n) => {
     const reference = kvBytesPerToken(vanilla, 'bfloat16')
     expect(kvBytesPerToken(blocksOnly(n, 'recursion_wise'), 'bfloat16') / reference).toBeCloseTo((n + 1) / (2 * n), 12)
     expect(kvBytesPerToken(blocksOnly(n, 'shared'), 'bfloat16') / reference).toBeCloseTo(1 / n, 12)
-    expect(kvBytesPerToken(blocksOnly(n, 'hybrid'), 'bfloat16') / reference).toBeCloseTo(1 / n, 12)
+    expect(kvBytesPerToken(blocksOnly(n, 'hybrid'), 'bfloat16') / reference).toBeCloseTo((n + 1) / (2 * n), 12)
   })
 
   it('adds the unshared layers, which cache every token, and keeps every recursion of a recursive model', () => {

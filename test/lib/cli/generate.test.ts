@@ -101,6 +101,23 @@ describe('generate', () => {
     ])
   })
 
+  it('refuses fewer recursions of a model whose layers repeat in place', async () => {
+    const shape = {
+      vocab_size: 257,
+      hidden_size: 8,
+      intermediate_size: 8,
+      num_hidden_layers: 6,
+      num_attention_heads: 2,
+    }
+    await using model = await Model.create({ ...shape, num_recursions: 3, sharing: 'sequence' })
+    await model.save(folder)
+    await expect(run({ maxRecursions: 2 })).rejects.toMatchObject({
+      code: 'INVALID_ARGUMENT',
+      message: expect.stringContaining('sharing "sequence"'),
+    })
+    expect((await run({ maxRecursions: 3 })).reason).toBe('length')
+  })
+
   it('stops when interrupted, and shows what there is', async () => {
     const controller = new AbortController()
     const stream = new RecordingStream(false)

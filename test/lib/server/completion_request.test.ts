@@ -4,14 +4,15 @@ import { ApiError } from '../../../lib/server/api_error.js'
 import { readCompletionRequest } from '../../../lib/server/completion_request.js'
 
 const recursions = 3
+const model = { num_recursions: recursions, sharing: 'middle_cycle' } as const
 
 function read(fields: object) {
-  return readCompletionRequest({ model: 'm', prompt: 'p', ...fields }, recursions)
+  return readCompletionRequest({ model: 'm', prompt: 'p', ...fields }, model)
 }
 
-function errorOf(body: unknown): ApiError {
+function errorOf(body: unknown, of: Parameters<typeof readCompletionRequest>[1] = model): ApiError {
   try {
-    readCompletionRequest(body, recursions)
+    readCompletionRequest(body, of)
   } catch (error) {
     expect(error).toBeInstanceOf(ApiError)
     return error as ApiError
@@ -126,6 +127,12 @@ describe('readCompletionRequest', () => {
 
   it.each([null, 'text', 5, [], [{ model: 'm' }]])('refuses a body that is no object: %j', (body) => {
     expect(errorOf(body)).toMatchObject({ status: 400, param: null })
+  })
+
+  it('refuses fewer recursions where a token cannot end after fewer', () => {
+    const error = errorOf({ model: 'm', prompt: 'p', max_recursions: 2 }, { ...model, sharing: 'sequence' })
+    expect(error).toMatchObject({ status: 400, param: 'max_recursions' })
+    expect(error.message).toMatch(/max_recursions is 2, .*sharing "sequence"/)
   })
 
   it('says what it found, and what is near', () => {
