@@ -4,7 +4,7 @@ import { createHash } from 'node:crypto'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { TextDecoder } from 'node:util'
-import type { Detokenizer, Tokenizer } from '../tokenizer.js'
+import type { Detokenizer, Tokenizer } from './interface.js'
 import { checkTokenId } from './token_id.js'
 
 const END_OF_TEXT = 256

@@ -1,6 +1,6 @@
 // Streaming detokenisation for tokenizers that can only decode whole sequences.
 // Must not know: how the tokenizer decodes.
-import type { Detokenizer } from '../tokenizer.js'
+import type { Detokenizer } from './interface.js'
 
 const REPLACEMENT = '\uFFFD'
 /** In tokens. A character has at most four bytes. */

@@ -3,8 +3,8 @@
 import { copyFile, stat } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
 import type { Tokenizer as Implementation } from '@huggingface/tokenizers'
-import type { Detokenizer, Tokenizer } from '../tokenizer.js'
 import { WindowDetokenizer } from './detokenizer.js'
+import type { Detokenizer, Tokenizer } from './interface.js'
 import { checkTokenId } from './token_id.js'
 
 export interface HuggingFaceParts {

@@ -4,9 +4,9 @@ import { createHash } from 'node:crypto'
 import { readFile, stat } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { MorError, toMorError } from '../errors.js'
-import type { Tokenizer } from '../tokenizer.js'
 import { byteLevelTokenizer } from './byte_level.js'
 import { HuggingFaceTokenizer } from './hugging_face.js'
+import type { Tokenizer } from './interface.js'
 import { findSpecialTokens } from './special_tokens.js'
 
 export async function loadTokenizer(folderOrFile: string): Promise<Tokenizer> {

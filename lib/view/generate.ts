@@ -9,9 +9,9 @@ import type { GenerateOptions } from '../sampling.js'
 import type { Admission } from '../server/admission.js'
 import { ApiError, failureOf, refusalOf } from '../server/api_error.js'
 import { whenClosed } from '../server/connection.js'
+import type { ServerOptions } from '../server/options.js'
 import { encodePrompts } from '../server/prompt_tokens.js'
 import type { Tokenizer } from '../tokenizer.js'
-import type { ViewOptions } from './plugin.js'
 
 /** The data of an event. A token inside a character has the text ''; the text of 'end' is what was left of one. */
 export type ViewEvent =
@@ -38,7 +38,10 @@ const CHARACTERS_PER_TOKEN = 16
  * The body is `{ prompt, ... }` with options of `engine.generate` under their own names. What is wrong with it is
  * answered 400; what goes wrong later is the last event.
  */
-export function generateHandler({ engine, tokenizer }: ViewOptions, admission: Admission) {
+export function generateHandler(
+  { engine, tokenizer }: Pick<ServerOptions, 'engine' | 'tokenizer'>,
+  admission: Admission,
+) {
   const maxPromptTokens = engine.model.config.max_position_embeddings - 1
   const limits = { tokenizer, maxPromptTokens, maxPromptCharacters: CHARACTERS_PER_TOKEN * maxPromptTokens }
 

@@ -1,0 +1,68 @@
+// No file may import itself by way of others: neither TypeScript, types included, nor C++ and CUDA headers.
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { dirname, join, normalize } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { expect, it } from 'vitest'
+
+const root = join(dirname(fileURLToPath(import.meta.url)), '..')
+
+/** Files of the project that each file names, by paths from the root. */
+type Graph = Map<string, string[]>
+
+/** @param pattern its first group is the name of what is imported */
+function graphOf(
+  folders: string[],
+  ending: RegExp,
+  pattern: RegExp,
+  resolve: (file: string, name: string) => string[],
+): Graph {
+  const files = folders
+    .flatMap((folder) => readdirSync(join(root, folder), { recursive: true }).map((file) => join(folder, String(file))))
+    .filter((file) => ending.test(file))
+  return new Map(
+    files.map((file) => {
+      const names = [...readFileSync(join(root, file), 'utf8').matchAll(pattern)].map((match) => match[1] as string)
+      return [file, names.flatMap((name) => resolve(file, name))]
+    }),
+  )
+}
+
+/** Each circle once, as the files on it in order. Walks depth first; a step to a file that is still open closes a circle. */
+function circles(graph: Graph): string[] {
+  const found: string[] = []
+  const done = new Set<string>()
+  const open: string[] = []
+  const visit = (file: string): void => {
+    if (open.includes(file)) found.push([...open.slice(open.indexOf(file)), file].join(' -> '))
+    if (done.has(file) || open.includes(file)) return
+    open.push(file)
+    for (const next of graph.get(file) ?? []) visit(next)
+    open.pop()
+    done.add(file)
+  }
+  for (const file of graph.keys()) visit(file)
+  return found
+}
+
+it('finds a circle, of one file too, and no circle where two ways lead to one file', () => {
+  const graph = { a: ['b', 'c'], b: ['d'], c: ['d'], d: [], e: ['f'], f: ['g', 'd'], g: ['e'], h: ['h'] }
+  expect(circles(new Map(Object.entries(graph)))).toEqual(['e -> f -> g -> e', 'h -> h'])
+})
+
+it('TypeScript files import one another one way', () => {
+  const graph = graphOf(['lib', 'bench'], /\.ts$/, /(?:\bfrom|\bimport|\bimport\()\s*'(\.[^']+)'/g, (file, name) => [
+    normalize(join(dirname(file), name)).replace(/\.js$/, '.ts'),
+  ])
+  expect([...graph.values()].flat().length).toBeGreaterThan(300)
+  for (const [file, imports] of graph)
+    for (const name of imports) expect(graph.has(name), `${file}: ${name}`).toBe(true)
+  expect(circles(graph)).toEqual([])
+})
+
+it('headers include one another one way', () => {
+  const graph = graphOf(['native', 'cuda'], /\.(h|cuh)$/, /^\s*#\s*include\s+"([^"]+)"/gm, (_, name) =>
+    [name, join('native', name)].filter((path) => existsSync(join(root, path))),
+  )
+  expect([...graph.values()].flat().length).toBeGreaterThan(100)
+  expect(circles(graph)).toEqual([])
+})
