@@ -1,6 +1,6 @@
 """The training rival: the same vanilla Llama and Mixture-of-Recursions step in PyTorch on the CPU, as fast as PyTorch can be made.
 
-Must not know: the project's own code. It reads requests from standard input, one JSON object a line, and answers each with one line:
+It uses none of the project's own code. It reads requests from standard input, one JSON object a line, and answers each with one line:
   {"command": "build", "name": "mor", "shape": {…}, "precision": "bfloat16"|"autocast"|"float32", "threads": 2}  -> {"parameters": n}
   {"command": "step", "name": "mor", "batch": 4, "length": 512, "steps": 2, "seed": 1}  -> {"seconds": [s, …], "loss": x}
   {"command": "memory"}                                                                 -> {"peakBytes": n, "startBytes": n}
@@ -13,13 +13,11 @@ the optimiser is a few long loops; gather before each recursion, so that routed-
   autocast  float32 weights, torch.autocast to bfloat16
   bfloat16  bfloat16 weights, gradients and activations, float32 master weights and moments
 """
-import json
-import os
-import sys
 import time
 
 import torch
 import torch.nn.functional as F
+from pytorch_llama import Llama, rotary_table, serve
 
 
 def resident_bytes(field):
@@ -118,49 +116,20 @@ class SwiGlu(torch.autograd.Function):
         return out
 
 
-def rotate(x, cos, sin):
-    """x [B, H, T, D], halves layout; cos, sin [B or 1, 1, T, D/2]."""
-    a, b = x.chunk(2, -1)
-    return torch.cat((a * cos - b * sin, b * cos + a * sin), -1)
+class Ops:
+    """What the layers of pytorch_llama are made of on a CPU."""
+
+    rms_norm = RmsNorm.apply
+    attention = Attention.apply
+    swiglu = SwiGlu.apply
 
 
-class Layer(torch.nn.Module):
-    """One Llama block over x [B, T, d]."""
-
-    def __init__(self, shape):
-        super().__init__()
-        self.heads, self.kv_heads, self.head_dim = shape["heads"], shape["kvHeads"], shape["headDim"]
-        hidden, intermediate = shape["hidden"], shape["intermediate"]
-        self.eps = shape["rmsNormEps"]
-        self.input_norm = torch.nn.Parameter(torch.ones(hidden))
-        self.qkv = torch.nn.Parameter(torch.randn((self.heads + 2 * self.kv_heads) * self.head_dim, hidden) * 0.02)
-        self.o = torch.nn.Parameter(torch.randn(hidden, self.heads * self.head_dim) * 0.02)
-        self.post_norm = torch.nn.Parameter(torch.ones(hidden))
-        self.gate_up = torch.nn.Parameter(torch.randn(2 * intermediate, hidden) * 0.02)
-        self.down = torch.nn.Parameter(torch.randn(hidden, intermediate) * 0.02)
-
-    def forward(self, x, cos, sin, masks):
-        batch, length, _ = x.shape
-        qkv = F.linear(RmsNorm.apply(x, self.input_norm, self.eps), self.qkv)
-        qkv = qkv.view(batch, length, self.heads + 2 * self.kv_heads, self.head_dim).transpose(1, 2)
-        rotated = rotate(qkv[:, : self.heads + self.kv_heads], cos, sin)
-        attended = Attention.apply(rotated[:, : self.heads], rotated[:, self.heads :], qkv[:, self.heads + self.kv_heads :], masks)
-        x = x + F.linear(attended, self.o)
-        gate_up = F.linear(RmsNorm.apply(x, self.post_norm, self.eps), self.gate_up)
-        return x + F.linear(SwiGlu.apply(gate_up), self.down)
-
-
-class Llama(torch.nn.Module):
+class Mor(Llama):
     """Vanilla (recursions = 1) or Mixture-of-Recursions: middle-cycle sharing, expert-choice routing, recursion-wise keys."""
 
     def __init__(self, shape):
-        super().__init__()
-        self.shape = shape
         self.recursions = shape["recursions"]
-        unique = shape["layers"] if self.recursions == 1 else 2 + (shape["layers"] - 2) // self.recursions
-        self.embedding = torch.nn.Parameter(torch.randn(shape["vocabulary"], shape["hidden"]) * 0.02)
-        self.layers = torch.nn.ModuleList(Layer(shape) for _ in range(unique))
-        self.norm = torch.nn.Parameter(torch.ones(shape["hidden"]))
+        super().__init__(shape, Ops, shape["layers"] if self.recursions == 1 else 2 + (shape["layers"] - 2) // self.recursions)
         if self.recursions > 1:
             self.routers = torch.nn.Parameter(torch.randn(self.recursions, shape["hidden"]) * 0.02)
         self.tables = {}
@@ -169,10 +138,8 @@ class Llama(torch.nn.Module):
         """cos, sin [length, D/2] and the chunk masks for every row count seen so far."""
         key = (length, dtype)
         if key not in self.tables:
-            half = self.shape["headDim"] // 2
-            frequency = self.shape["ropeTheta"] ** (-torch.arange(half, dtype=torch.float64) / half)
-            angle = torch.arange(length, dtype=torch.float64)[:, None] * frequency
-            self.tables[key] = angle.cos().to(dtype), angle.sin().to(dtype), self.masks(length, dtype)
+            cos, sin = rotary_table(self.shape, length)
+            self.tables[key] = cos.to(dtype), sin.to(dtype), self.masks(length, dtype)
         return self.tables[key]
 
     @staticmethod
@@ -220,9 +187,7 @@ class Llama(torch.nn.Module):
                 gate = (0.1 * torch.sigmoid(selected_logits)).to(rows.dtype)[..., None]
                 x = x.index_add(0, (active + base).flatten(), (gate * rows).to(x.dtype).view(-1, hidden))
             x = self.layers[-1](x.view(batch, length, hidden), cos, sin, masks)
-        x = RmsNorm.apply(x, self.norm, self.shape["rmsNormEps"])
-        logits = F.linear(x.reshape(batch * length, -1), self.embedding)
-        return F.cross_entropy(logits, targets.flatten()) + 0.001 * router_loss
+        return F.cross_entropy(self.logits(x), targets.flatten()) + 0.001 * router_loss
 
 
 class Job:
@@ -231,7 +196,7 @@ class Job:
     def __init__(self, shape, precision):
         torch.manual_seed(1)
         self.precision = precision
-        self.model = Llama(shape)
+        self.model = Mor(shape)
         self.dtype = torch.bfloat16 if precision != "float32" else torch.float32
         storage = torch.bfloat16 if precision == "bfloat16" else torch.float32
         groups = ([p for p in self.model.parameters() if p.dim() > 1], [p for p in self.model.parameters() if p.dim() == 1])
@@ -297,16 +262,7 @@ def main():
     def memory(_):
         return {"peakBytes": resident_bytes("VmHWM"), "startBytes": start_bytes}
 
-    commands = {"build": build, "step": step, "memory": memory}
-    print(json.dumps({"ready": "PyTorch " + torch.__version__, "pid": os.getpid()}), flush=True)
-    for line in sys.stdin:
-        request = json.loads(line)
-        try:
-            answer = commands[request["command"]](request)
-        except Exception as error:  # the harness shows it; the process ends with it
-            print(json.dumps({"error": repr(error)}), flush=True)
-            raise
-        print(json.dumps(answer), flush=True)
+    serve({"build": build, "step": step, "memory": memory})
 
 
 main()
