@@ -20,6 +20,11 @@ export class Checker {
     return new Checker(value as JsonObject, where, code)
   }
 
+  /** Of the object under `key`. */
+  child(key: string): Checker {
+    return Checker.of(this.object[key], `${this.where}: ${key}`, this.code)
+  }
+
   fail(message: string): never {
     throw new MorError(this.code, `${this.where}: ${message}`)
   }

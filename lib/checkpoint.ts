@@ -113,7 +113,9 @@ function throwProblems(
   if (unexpected.length > 0) problems.push(`${unexpected.length} unexpected (${firstFew(unexpected)})`)
   if (misshapen.length > 0) problems.push(`${misshapen.length} unfit (${firstFew(misshapen)})`)
   if (problems.length === 0) return
-  const biases = unexpected.some((name) => name.endsWith('.bias')) ? '; models with biases are not supported' : ''
+  const biases = unexpected.some((name) => name.endsWith('.bias'))
+    ? '; by its config.json the model has no such biases'
+    : ''
   throw new MorError(
     'CHECKPOINT_INVALID',
     `${where}: the tensors do not fit the configuration: ${problems.join(', ')}${biases}`,

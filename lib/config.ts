@@ -1,6 +1,9 @@
 // What a model is: the keys of config.json, their defaults, and every rule that binds them together.
 // Must not know of files, tensors or the native addon.
+import { architectureOf, type ModelType, modelTypes, modelTypesOf } from './architectures.js'
 import { Checker, show } from './check.js'
+import { checkSupported, checkWindow, knownKeys } from './config_keys.js'
+import { type RopeScaling, resolveRope } from './config_rope.js'
 import { type ResolvedRouterConfig, type RouterConfig, resolveRouter } from './config_router.js'
 
 export const sharings = ['cycle', 'sequence', 'middle_cycle', 'middle_sequence'] as const
@@ -27,10 +30,19 @@ export interface ModelConfig {
   num_key_value_heads?: number | null
   /** Default: hidden_size / num_attention_heads. */
   head_dim?: number | null
+  /** Whether the q, k and v projections have a bias, as in Qwen2. Default: as `model_type` has it, else false. */
+  qkv_bias?: boolean
+  /**
+   * Whether every query head and key head passes an RMSNorm before rotary embedding, as in Qwen3. Default: as `model_type`
+   * has it, else false.
+   */
+  qk_norm?: boolean
   /** Context length in tokens. Default 2048. */
   max_position_embeddings?: number
   /** Default 10000. */
   rope_theta?: number
+  /** Default null: no scaling. */
+  rope_scaling?: RopeScaling | null
   /** Default 1e-5. */
   rms_norm_eps?: number
   /** Whether the output projection is the embedding. Default true. */
@@ -39,8 +51,8 @@ export interface ModelConfig {
   initializer_range?: number
   bos_token_id?: number | null
   eos_token_id?: number | readonly number[] | null
-  /** "llama" for vanilla, "mor" otherwise; follows from the other keys. */
-  model_type?: 'llama' | 'mor'
+  /** Follows from the other keys (see `architectures.ts`); where it is given it must fit them. */
+  model_type?: ModelType
   /** Default 1. */
   num_recursions?: number
   /** Default "middle_cycle". */
@@ -59,8 +71,11 @@ export interface ResolvedConfig {
   readonly num_attention_heads: number
   readonly num_key_value_heads: number
   readonly head_dim: number
+  readonly qkv_bias: boolean
+  readonly qk_norm: boolean
   readonly max_position_embeddings: number
   readonly rope_theta: number
+  readonly rope_scaling: Readonly<RopeScaling> | null
   readonly rms_norm_eps: number
   readonly tie_word_embeddings: boolean
   readonly initializer_range: number
@@ -73,56 +88,6 @@ export interface ResolvedConfig {
   readonly router: ResolvedRouterConfig | null
 }
 
-/** Keys of Hugging Face Llama files that change nothing here. */
-const ignoredKeys = [
-  'architectures',
-  'torch_dtype',
-  'dtype',
-  'transformers_version',
-  'use_cache',
-  'pad_token_id',
-  'unk_token_id',
-  'attention_dropout',
-  'pretraining_tp',
-  'is_llama_config',
-  'transformers.js_config',
-  '_name_or_path',
-  '_attn_implementation_autoset',
-]
-
-/** Keys of Hugging Face Llama files for which only one value is supported; null and absence mean that value. */
-const fixedKeys: Record<string, unknown> = {
-  hidden_act: 'silu',
-  attention_bias: false,
-  mlp_bias: false,
-  rope_scaling: null,
-  rope_interleaved: false,
-  quantization_config: null,
-}
-
-const ownKeys = [
-  'vocab_size',
-  'hidden_size',
-  'intermediate_size',
-  'num_hidden_layers',
-  'num_attention_heads',
-  'num_key_value_heads',
-  'head_dim',
-  'max_position_embeddings',
-  'rope_theta',
-  'rope_parameters',
-  'rms_norm_eps',
-  'tie_word_embeddings',
-  'initializer_range',
-  'bos_token_id',
-  'eos_token_id',
-  'model_type',
-  'num_recursions',
-  'sharing',
-  'kv_cache',
-  'router',
-]
-
 /**
  * Fills in the defaults and checks every key and every combination.
  * @param where what the messages call the source, e.g. the path of a config.json.
@@ -130,8 +95,10 @@ const ownKeys = [
  */
 export function resolveConfig(config: unknown, where = 'config'): ResolvedConfig {
   const check = Checker.of(config, where, 'INVALID_CONFIG')
-  check.onlyKeys([...ownKeys, ...Object.keys(fixedKeys), ...ignoredKeys])
-  checkFixedKeys(check)
+  check.onlyKeys(knownKeys)
+  checkSupported(check)
+  const modelType = check.has('model_type') ? check.choice('model_type', modelTypes) : null
+  const layer = architectureOf(modelType)?.layer ?? { qkv_bias: false, qk_norm: false }
 
   const vocabSize = check.integer('vocab_size', { min: 1 })
   const hiddenSize = check.integer('hidden_size', { min: 1, max: 2 ** 20 })
@@ -140,7 +107,7 @@ export function resolveConfig(config: unknown, where = 'config'): ResolvedConfig
   const requestedSharing = check.choice('sharing', sharings, recursions === 1 ? 'cycle' : 'middle_cycle')
   const sharing = recursions === 1 ? 'cycle' : requestedSharing
   const kvCache = check.choice('kv_cache', kvCaches, 'recursion_wise')
-  const router = check.has('router') ? resolveRouter(check.object.router, `${where}: router`, recursions) : null
+  const router = check.has('router') ? resolveRouter(check.child('router'), recursions) : null
 
   const resolved: ResolvedConfig = {
     vocab_size: vocabSize,
@@ -150,8 +117,10 @@ export function resolveConfig(config: unknown, where = 'config'): ResolvedConfig
     num_attention_heads: attentionHeads,
     num_key_value_heads: keyValueHeads(check, attentionHeads),
     head_dim: headDim(check, hiddenSize, attentionHeads),
+    qkv_bias: check.boolean('qkv_bias', layer.qkv_bias),
+    qk_norm: check.boolean('qk_norm', layer.qk_norm),
     max_position_embeddings: check.integer('max_position_embeddings', { min: 1, fallback: 2048 }),
-    rope_theta: ropeTheta(check),
+    ...resolveRope(check),
     rms_norm_eps: check.number('rms_norm_eps', { above: 0, below: 1, fallback: 1e-5 }),
     tie_word_embeddings: check.boolean('tie_word_embeddings', true),
     initializer_range: check.number('initializer_range', { above: 0, fallback: 0.02 }),
@@ -162,8 +131,10 @@ export function resolveConfig(config: unknown, where = 'config'): ResolvedConfig
     kv_cache: kvCache,
     router,
   }
+  checkWindow(check, resolved.max_position_embeddings)
   checkDepth(check, resolved)
   checkCombinations(check, resolved)
+  if (modelType !== null) checkModelType(check, resolved, modelType)
   return resolved
 }
 
@@ -184,33 +155,6 @@ export function unsharedLayers(sharing: Sharing): 0 | 2 {
  */
 export function blockRecurs(sharing: Sharing): boolean {
   return sharing === 'cycle' || sharing === 'middle_cycle'
-}
-
-function checkFixedKeys(check: Checker): void {
-  for (const [key, supported] of Object.entries(fixedKeys)) {
-    const value = check.object[key] ?? supported
-    if (value !== supported) {
-      check.fail(
-        `${key} is ${show(value)}; only ${show(supported)} is supported, and the model would be wrong without it`,
-      )
-    }
-  }
-  if (check.has('rope_parameters')) {
-    const rope = Checker.of(check.object.rope_parameters, 'rope_parameters', 'INVALID_CONFIG')
-    if (
-      rope.choice('rope_type', ['default', 'linear', 'dynamic', 'yarn', 'longrope', 'llama3'], 'default') !== 'default'
-    ) {
-      check.fail(`rope_parameters.rope_type is ${show(rope.object.rope_type)}; only "default" is supported`)
-    }
-  }
-}
-
-function ropeTheta(check: Checker): number {
-  const nested = check.has('rope_parameters') ? (check.object.rope_parameters as { rope_theta?: unknown }) : {}
-  if (check.has('rope_theta') || nested.rope_theta === undefined) {
-    return check.number('rope_theta', { above: 0, fallback: 10000 })
-  }
-  return Checker.of(nested, 'rope_parameters', 'INVALID_CONFIG').number('rope_theta', { above: 0 })
 }
 
 function keyValueHeads(check: Checker, attentionHeads: number): number {
@@ -264,15 +208,7 @@ function checkDepth(check: Checker, { num_hidden_layers: depth, num_recursions: 
 
 function checkCombinations(check: Checker, config: ResolvedConfig): void {
   const { num_recursions: recursions, sharing, kv_cache: kvCache, router } = config
-  const kind = modelKind(config)
   const recurs = blockRecurs(sharing)
-  const modelType = check.choice('model_type', ['llama', 'mor'], kind === 'vanilla' ? 'llama' : 'mor')
-  if ((modelType === 'llama') !== (kind === 'vanilla')) {
-    check.fail(
-      `model_type is "${modelType}" but num_recursions is ${recursions}, which makes a ${kind} model: ` +
-        `leave model_type out or make it "${kind === 'vanilla' ? 'llama' : 'mor'}"`,
-    )
-  }
   if (recursions === 1 && kvCache !== 'recursion_wise') {
     check.fail(`kv_cache "${kvCache}" needs num_recursions above 1, and it is 1`)
   }
@@ -285,4 +221,13 @@ function checkCombinations(check: Checker, config: ResolvedConfig): void {
   if (router !== null && !recurs) {
     check.fail(`a router needs sharing "cycle" or "middle_cycle", and it is "${sharing}"`)
   }
+}
+
+function checkModelType(check: Checker, config: ResolvedConfig, modelType: ModelType): void {
+  const fitting = modelTypesOf(config)
+  if (fitting.includes(modelType)) return
+  check.fail(
+    `model_type is "${modelType}" but num_recursions is ${config.num_recursions}, qkv_bias is ${config.qkv_bias} and ` +
+      `qk_norm is ${config.qk_norm}: leave model_type out or make it ${fitting.map(show).join(' or ')}`,
+  )
 }

@@ -2,15 +2,14 @@
 // Must not know the rules of a configuration (config does) or of weights.
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { architectureOf, modelTypesOf } from './architectures.js'
 import type { JsonObject } from './check.js'
-import { modelKind, type ResolvedConfig, resolveConfig } from './config.js'
+import { type ResolvedConfig, resolveConfig } from './config.js'
+import { withoutUnknownKeys } from './config_keys.js'
 import { MorError, toMorError } from './errors.js'
 import type { DType } from './native.js'
 
 export const configFileName = 'config.json'
-
-/** What Hugging Face's Llama means by a key that its file leaves out, where that differs from our default. */
-const huggingFaceDefaults = { rms_norm_eps: 1e-6, tie_word_embeddings: false }
 
 /**
  * @throws {MorError} CHECKPOINT_MISSING without folder or file, CHECKPOINT_INVALID if it is not JSON, INVALID_CONFIG if
@@ -18,9 +17,19 @@ const huggingFaceDefaults = { rms_norm_eps: 1e-6, tie_word_embeddings: false }
  */
 export async function readConfigFile(folder: string): Promise<ResolvedConfig> {
   const path = join(folder, configFileName)
-  const file = await readJsonFile(path)
-  const isLlama = (file as JsonObject | null)?.model_type === 'llama'
-  return resolveConfig(isLlama ? { ...huggingFaceDefaults, ...(file as JsonObject) } : file, path)
+  return resolveConfigFile(await readJsonFile(path), path)
+}
+
+/**
+ * The configuration that the content of a config.json describes. Where `model_type` is one of Hugging Face's, a key left
+ * out means what it means there, and a key that nobody here knows is warned of; elsewhere it is an error.
+ * @throws {MorError} INVALID_CONFIG
+ */
+export function resolveConfigFile(content: unknown, path: string): ResolvedConfig {
+  const file = content as JsonObject | null
+  const architecture = architectureOf(file?.model_type)
+  if (architecture === null) return resolveConfig(file, path)
+  return resolveConfig({ ...architecture.defaults, ...withoutUnknownKeys(file!, path) }, path)
 }
 
 /** Reads a JSON file of a checkpoint. */
@@ -45,20 +54,15 @@ export async function readJsonFile(path: string): Promise<unknown> {
 
 /** The content of config.json (docs/model.md section 9). `dtype` is that of the weights beside it. */
 export function configFileContent(config: ResolvedConfig, dtype: DType): JsonObject {
-  const { num_recursions, sharing, kv_cache, router, ...llama } = config
-  if (modelKind(config) === 'vanilla') {
+  const { num_recursions, sharing, kv_cache, router, qkv_bias, qk_norm, ...shape } = config
+  const model_type = modelTypesOf(config)[0]
+  const architecture = architectureOf(model_type)
+  if (architecture !== null) {
     const fixed = { hidden_act: 'silu', attention_bias: false, mlp_bias: false }
-    return { architectures: ['LlamaForCausalLM'], model_type: 'llama', ...llama, ...fixed, torch_dtype: dtype }
+    return { architectures: [architecture.className], model_type, ...shape, ...fixed, torch_dtype: dtype }
   }
-  return {
-    model_type: 'mor',
-    ...llama,
-    torch_dtype: dtype,
-    num_recursions,
-    sharing,
-    kv_cache,
-    router: routerContent(router),
-  }
+  const ours = { num_recursions, sharing, kv_cache, router: routerContent(router) }
+  return { model_type, ...shape, qkv_bias, qk_norm, torch_dtype: dtype, ...ours }
 }
 
 /** Capacities that follow the integer rule are left out. */

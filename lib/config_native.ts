@@ -1,8 +1,9 @@
 // A resolved configuration under the addon's names.
 // Must not check anything: only resolved configurations come here.
 import type { ResolvedConfig } from './config.js'
+import type { RopeScaling } from './config_rope.js'
 import type { ResolvedRouterConfig } from './config_router.js'
-import type { NativeConfig, NativeRouterConfig } from './native.js'
+import type { NativeConfig, NativeRopeScaling, NativeRouterConfig } from './native.js'
 
 export function toNativeConfig(config: ResolvedConfig): NativeConfig {
   return {
@@ -13,8 +14,11 @@ export function toNativeConfig(config: ResolvedConfig): NativeConfig {
     numAttentionHeads: config.num_attention_heads,
     numKeyValueHeads: config.num_key_value_heads,
     headDim: config.head_dim,
+    qkvBias: config.qkv_bias,
+    qkNorm: config.qk_norm,
     maxPositionEmbeddings: config.max_position_embeddings,
     ropeTheta: config.rope_theta,
+    ropeScaling: config.rope_scaling === null ? null : toNativeRopeScaling(config.rope_scaling),
     rmsNormEps: config.rms_norm_eps,
     tieWordEmbeddings: config.tie_word_embeddings,
     initializerRange: config.initializer_range,
@@ -22,6 +26,17 @@ export function toNativeConfig(config: ResolvedConfig): NativeConfig {
     sharing: config.sharing,
     kvCache: config.kv_cache,
     router: config.router === null ? null : toNativeRouter(config.router),
+  }
+}
+
+function toNativeRopeScaling(scaling: RopeScaling): NativeRopeScaling {
+  if (scaling.rope_type === 'linear') return { type: 'linear', factor: scaling.factor }
+  return {
+    type: 'llama3',
+    factor: scaling.factor,
+    lowFreqFactor: scaling.low_freq_factor,
+    highFreqFactor: scaling.high_freq_factor,
+    originalMaxPositionEmbeddings: scaling.original_max_position_embeddings,
   }
 }
 

@@ -1,6 +1,6 @@
 // The router's part of a configuration: its two kinds, their defaults and their rules.
 // Must not know of the rest of the model but the number of recursions.
-import { Checker, show } from './check.js'
+import { type Checker, show } from './check.js'
 
 /** Expert-choice: each recursion picks its tokens (paper, section 2.2.1; docs/model.md section 3). */
 export interface ExpertChoiceConfig {
@@ -55,8 +55,7 @@ const ownKeys = {
 const otherType = { expert_choice: 'token_choice', token_choice: 'expert_choice' } as const
 
 /** @throws {MorError} INVALID_CONFIG with the key, its value and what is allowed. */
-export function resolveRouter(router: unknown, where: string, recursions: number): ResolvedRouterConfig {
-  const check = Checker.of(router, where, 'INVALID_CONFIG')
+export function resolveRouter(check: Checker, recursions: number): ResolvedRouterConfig {
   if (recursions === 1) {
     check.fail('a router needs num_recursions above 1, and it is 1: raise it or set router to null')
   }

@@ -43,6 +43,16 @@ export interface NativeRouterConfig {
   capacityWarmupSteps: number
 }
 
+export type NativeRopeScaling =
+  | { type: 'linear'; factor: number }
+  | {
+      type: 'llama3'
+      factor: number
+      lowFreqFactor: number
+      highFreqFactor: number
+      originalMaxPositionEmbeddings: number
+    }
+
 /** Complete and validated configuration. */
 export interface NativeConfig {
   vocabSize: number
@@ -52,8 +62,11 @@ export interface NativeConfig {
   numAttentionHeads: number
   numKeyValueHeads: number
   headDim: number
+  qkvBias: boolean
+  qkNorm: boolean
   maxPositionEmbeddings: number
   ropeTheta: number
+  ropeScaling: NativeRopeScaling | null
   rmsNormEps: number
   tieWordEmbeddings: boolean
   initializerRange: number

@@ -1,8 +1,8 @@
 // Finds the model configuration that a command names: a preset, a JSON file, or a checkpoint folder.
 import { stat } from 'node:fs/promises'
 import { Checker } from '../check.js'
-import { type ModelConfig, type ResolvedConfig, resolveConfig } from '../config.js'
-import { readConfigFile, readJsonFile } from '../config_file.js'
+import { type ResolvedConfig, resolveConfig } from '../config.js'
+import { readConfigFile, readJsonFile, resolveConfigFile } from '../config_file.js'
 import { MorError } from '../errors.js'
 import { presets } from '../presets.js'
 import { suggestion } from '../suggest.js'
@@ -14,7 +14,7 @@ export async function findConfig(source: string): Promise<ResolvedConfig> {
   const kind = await stat(source).catch(() => null)
   if (kind?.isDirectory()) return readConfigFile(source)
   if (kind === null) throw unknownSource(source)
-  return resolveConfig(await readJsonFile(source), source)
+  return resolveConfigFile(await readJsonFile(source), source)
 }
 
 /**
@@ -22,13 +22,13 @@ export async function findConfig(source: string): Promise<ResolvedConfig> {
  * source has none; the vocabulary size of a preset is always replaced, since it belongs to another tokenizer.
  * Throws `INVALID_CONFIG` if the vocabulary is too small for the tokenizer.
  */
-export async function findNewConfig(source: string, tokenizer: Tokenizer): Promise<ModelConfig> {
+export async function findNewConfig(source: string, tokenizer: Tokenizer): Promise<ResolvedConfig> {
   const fromTokenizer = {
     bos_token_id: tokenizer.bosTokenId,
     eos_token_id: tokenizer.eosTokenId,
     vocab_size: tokenizer.vocabSize,
   }
-  if (isPreset(source)) return { ...presets[source], ...fromTokenizer }
+  if (isPreset(source)) return resolveConfig({ ...presets[source], ...fromTokenizer }, source)
   if ((await stat(source).catch(() => null)) === null) throw unknownSource(source)
   const file = Checker.of(await readJsonFile(source), source, 'INVALID_CONFIG').object
   if (typeof file.vocab_size === 'number' && file.vocab_size < tokenizer.vocabSize) {
@@ -37,9 +37,7 @@ export async function findNewConfig(source: string, tokenizer: Tokenizer): Promi
       `${source}: vocab_size is ${file.vocab_size}, but the tokenizer ${tokenizer.name} has ${tokenizer.vocabSize} ids: leave vocab_size out, or make it at least that`,
     )
   }
-  const config = { ...fromTokenizer, ...file } as unknown as ModelConfig
-  resolveConfig(config, source)
-  return config
+  return resolveConfigFile({ ...fromTokenizer, ...file }, source)
 }
 
 function isPreset(source: string): source is keyof typeof presets {

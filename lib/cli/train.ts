@@ -1,7 +1,6 @@
 // `mor train`: starts or resumes a run, and gives the training loop its model, data and folder.
 import { mkdir } from 'node:fs/promises'
 import { relative, resolve } from 'node:path'
-import { resolveConfig } from '../config.js'
 import { Dataset, type DatasetState } from '../dataset.js'
 import { MorError } from '../errors.js'
 import { type LoadOptions, Model } from '../model.js'
@@ -118,7 +117,7 @@ async function startRun(options: TrainOptions, output: Output, signal: AbortSign
   await checkNoRun(folder)
   const tokenizer = await findTokenizer(options.tokenizer)
   const config = await findNewConfig(source, tokenizer)
-  const context = resolveConfig(config, source).max_position_embeddings
+  const { max_position_embeddings: context } = config
   const length = options.length ?? Math.min(DEFAULT_LENGTH, context)
   if (length > context) {
     throw new MorError(

@@ -60,6 +60,9 @@ describe('save and load', () => {
     ['recursive', { ...mor, router: null, sharing: 'middle_sequence' }, 'float32'],
     ['token-choice', { ...mor, router: { type: 'token_choice' }, sharing: 'cycle', num_hidden_layers: 6 }, 'bfloat16'],
     ['untied', { ...vanilla, tie_word_embeddings: false }, 'float32'],
+    ['Qwen2', { ...vanilla, qkv_bias: true }, 'bfloat16'],
+    ['Qwen3', { ...vanilla, qk_norm: true, head_dim: 6, rope_scaling: { rope_type: 'linear', factor: 2 } }, 'float32'],
+    ['bias and norms', { ...mor, qkv_bias: true, qk_norm: true }, 'float32'],
   ] as const)('%s in %3$s comes back bit for bit, configuration included', async (_, config, dtype) => {
     const model = await Model.create(config as ModelConfig, { dtype, seed: 5 })
     await model.save(folder)
@@ -125,6 +128,14 @@ describe('plain Hugging Face Llama folders', () => {
       { name: 'model.layers.0.self_attn.rotary_emb.inv_freq', shape: [2], dtype: 'F32' },
     ]
     writeZeros(weightsPath(), [...table, ...extra])
+    await expect(Model.load(folder)).resolves.toBeInstanceOf(Model)
+  })
+
+  it('load whatever else config.json says of tokenizer, training and tools', async () => {
+    const file = JSON.parse(readFileSync(configPath(), 'utf8'))
+    const others = { tokenizer_class: 'LlamaTokenizer', sliding_window: null, unsloth_version: '2025.1', auto_map: {} }
+    writeFileSync(configPath(), JSON.stringify({ ...file, ...others, layer_types: ['full_attention'] }))
+    writeZeros(weightsPath(), await tableOf(vanilla))
     await expect(Model.load(folder)).resolves.toBeInstanceOf(Model)
   })
 
@@ -197,7 +208,7 @@ describe('plain Hugging Face Llama folders', () => {
     [
       'a bias',
       (table) => [...table, { name: 'model.layers.0.self_attn.q_proj.bias', shape: [8], dtype: 'F32' }],
-      /unexpected .*q_proj.bias\); models with biases are not supported/,
+      /unexpected .*q_proj.bias\); by its config.json the model has no such biases/,
     ],
     [
       'a wrong shape',

@@ -32,8 +32,11 @@ describe('defaults', () => {
       ...base,
       num_key_value_heads: 4,
       head_dim: 16,
+      qkv_bias: false,
+      qk_norm: false,
       max_position_embeddings: 2048,
       rope_theta: 10000,
+      rope_scaling: null,
       rms_norm_eps: 1e-5,
       tie_word_embeddings: true,
       initializer_range: 0.02,
@@ -80,7 +83,8 @@ describe('defaults', () => {
   })
 
   it('is a fixed point: a resolved configuration resolves to itself', () => {
-    for (const config of [base, recursive, expert, token]) {
+    const layers = { qkv_bias: true, qk_norm: true, rope_scaling: { type: 'linear', factor: 2 } }
+    for (const config of [base, recursive, expert, token, { ...base, ...layers }]) {
       const once = resolveConfig(config)
       expect(resolveConfig(once)).toEqual(once)
     }
@@ -105,6 +109,25 @@ describe('defaults', () => {
     expect(resolveConfig(file)).toMatchObject({ head_dim: 16, bos_token_id: 1, eos_token_id: [2, 3] })
     const nested = { ...base, rope_parameters: { rope_type: 'default', rope_theta: 500000 } }
     expect(resolveConfig(nested).rope_theta).toBe(500000)
+  })
+})
+
+describe('what a layer is', () => {
+  it('is said by its keys, or follows from model_type', () => {
+    expect(resolveConfig({ ...recursive, qkv_bias: true, qk_norm: true })).toMatchObject({
+      qkv_bias: true,
+      qk_norm: true,
+    })
+    expect(resolveConfig({ ...base, model_type: 'qwen2' })).toMatchObject({ qkv_bias: true, qk_norm: false })
+    expect(resolveConfig({ ...base, model_type: 'qwen3' })).toMatchObject({
+      qkv_bias: false,
+      qk_norm: true,
+      head_dim: 16,
+    })
+    expect(resolveConfig({ ...base, rope_scaling: { rope_type: 'linear', factor: 2 } }).rope_scaling).toEqual({
+      rope_type: 'linear',
+      factor: 2,
+    })
   })
 })
 
@@ -151,17 +174,26 @@ describe('refusals', () => {
     ['biases', { ...base, attention_bias: true }, /attention_bias is true; only false is supported/],
     [
       'scaled rotary embedding',
-      { ...base, rope_scaling: { type: 'linear', factor: 2 } },
-      /rope_scaling is \{"type":"linear","factor":2\}; only null/,
+      { ...base, rope_scaling: { type: 'dynamic', factor: 2 } },
+      /rope_scaling: type is "dynamic"; it must be "default" or "linear" or "llama3"/,
     ],
     [
       'scaled rotary parameters',
       { ...base, rope_parameters: { rope_type: 'yarn' } },
-      /rope_type is "yarn"; only "default"/,
+      /rope_type is "yarn"; it must be "default" or "linear" or "llama3"/,
     ],
     ['another activation', { ...base, hidden_act: 'gelu' }, /hidden_act is "gelu"; only "silu"/],
     ['quantised weights', { ...base, quantization_config: { bits: 4 } }, /quantization_config is \{"bits":4\}/],
-    ['another architecture', { ...base, model_type: 'qwen2' }, /model_type is "qwen2"; it must be "llama" or "mor"/],
+    [
+      'another architecture',
+      { ...base, model_type: 'gemma2' },
+      /model_type is "gemma2"; it must be "llama" or .* or "mor"/,
+    ],
+    [
+      'an architecture of other layers',
+      { ...base, model_type: 'qwen2', qkv_bias: false },
+      /model_type is "qwen2" but .*qkv_bias is false and qk_norm is false: leave .* "llama" or "mistral"/,
+    ],
     ['llama with recursions', { ...recursive, model_type: 'llama' }, /model_type is "llama" but num_recursions is 3/],
     ['mor without recursions', { ...base, model_type: 'mor' }, /model_type is "mor" but num_recursions is 1/],
     [
@@ -272,8 +304,11 @@ describe('toNativeConfig', () => {
       numAttentionHeads: 4,
       numKeyValueHeads: 2,
       headDim: 16,
+      qkvBias: false,
+      qkNorm: false,
       maxPositionEmbeddings: 2048,
       ropeTheta: 10000,
+      ropeScaling: null,
       rmsNormEps: 1e-5,
       tieWordEmbeddings: true,
       initializerRange: 0.02,
@@ -293,6 +328,18 @@ describe('toNativeConfig', () => {
         auxiliaryRouter: false,
         capacityWarmupSteps: 0,
       },
+    })
+    const layer = { ...base, qkv_bias: true, qk_norm: true, rope_scaling: { rope_type: 'linear', factor: 2 } }
+    const linear = { qkvBias: true, qkNorm: true, ropeScaling: { type: 'linear', factor: 2 } }
+    expect(toNativeConfig(resolveConfig(layer))).toMatchObject(linear)
+    const llama3 = { factor: 8, low_freq_factor: 1, high_freq_factor: 4, original_max_position_embeddings: 8192 }
+    const scaled = resolveConfig({ ...base, rope_scaling: { rope_type: 'llama3', ...llama3 } })
+    expect(toNativeConfig(scaled).ropeScaling).toEqual({
+      type: 'llama3',
+      factor: 8,
+      lowFreqFactor: 1,
+      highFreqFactor: 4,
+      originalMaxPositionEmbeddings: 8192,
     })
     expect(toNativeConfig(resolveConfig(base)).router).toBeNull()
     expect(toNativeConfig(resolveConfig(token)).router).toMatchObject({

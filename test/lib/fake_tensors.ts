@@ -19,6 +19,16 @@ export function tensorTable(config: NativeConfig): Tensor[] {
   const shapes: [string, number[]][] = [['model.embed_tokens.weight', [config.vocabSize, d]]]
   for (let u = 0; u < unique; u++) {
     const layer = `model.layers.${u}`
+    if (config.qkvBias) {
+      shapes.push(
+        [`${layer}.self_attn.q_proj.bias`, [query]],
+        [`${layer}.self_attn.k_proj.bias`, [keyValue]],
+        [`${layer}.self_attn.v_proj.bias`, [keyValue]],
+      )
+    }
+    if (config.qkNorm) {
+      shapes.push([`${layer}.self_attn.q_norm.weight`, [headDim]], [`${layer}.self_attn.k_norm.weight`, [headDim]])
+    }
     shapes.push(
       [`${layer}.input_layernorm.weight`, [d]],
       [`${layer}.self_attn.q_proj.weight`, [query, d]],

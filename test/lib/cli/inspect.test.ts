@@ -65,6 +65,17 @@ describe('inspect', () => {
     const [report] = (await inspected(folder, false)).records
     expect(report).toMatchObject({ kind: 'vanilla', parameters: { uniqueLayers: 5, embedding: 512 * 64 } })
     expect((await findConfig(folder)).vocab_size).toBe(512)
+    expect(await findConfig(stories!)).toEqual(await findConfig(folder))
+  })
+
+  it('reads a file of Hugging Face as its folder', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'mor-inspect-'))
+    const shape = { vocab_size: 9, hidden_size: 8, intermediate_size: 8, num_hidden_layers: 1, num_attention_heads: 2 }
+    const file = { ...shape, model_type: 'llama', tokenizer_class: 'LlamaTokenizer' }
+    writeFileSync(join(folder, 'config.json'), JSON.stringify(file))
+    const config = await findConfig(join(folder, 'config.json'))
+    expect(config).toMatchObject({ tie_word_embeddings: false, rms_norm_eps: 1e-6 })
+    expect(await findConfig(folder)).toEqual(config)
   })
 
   it('refuses what is no model', async () => {

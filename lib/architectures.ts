@@ -1,0 +1,58 @@
+// The model types of Hugging Face whose config.json describes a model of this package. A new one is one entry here.
+
+/** How the layers of a vanilla model differ between architectures. */
+export interface LayerTraits {
+  /** Whether the q, k and v projections have a bias. The output projection has none. */
+  qkv_bias: boolean
+  /** Whether every query head and key head passes an RMSNorm of its own before rotary embedding. */
+  qk_norm: boolean
+}
+
+export interface Architecture {
+  /** The class that Hugging Face loads such a folder with. */
+  className: string
+  layer: LayerTraits
+  /** What its config.json means by a key that it leaves out, where `ModelConfig` means something else. */
+  defaults: Readonly<Record<string, unknown>>
+}
+
+const common = { rms_norm_eps: 1e-6, tie_word_embeddings: false }
+const plain: LayerTraits = { qkv_bias: false, qk_norm: false }
+
+/** By `model_type`. A model that several can describe is saved as the first of them. */
+const table = {
+  llama: { className: 'LlamaForCausalLM', layer: plain, defaults: common },
+  mistral: {
+    className: 'MistralForCausalLM',
+    layer: plain,
+    defaults: { ...common, num_key_value_heads: 8, max_position_embeddings: 131072, sliding_window: 4096 },
+  },
+  qwen2: {
+    className: 'Qwen2ForCausalLM',
+    layer: { qkv_bias: true, qk_norm: false },
+    defaults: { ...common, max_position_embeddings: 32768, use_sliding_window: false },
+  },
+  qwen3: {
+    className: 'Qwen3ForCausalLM',
+    layer: { qkv_bias: false, qk_norm: true },
+    defaults: { ...common, head_dim: 128, max_position_embeddings: 32768, use_sliding_window: false },
+  },
+} satisfies Record<string, Architecture>
+
+/** "mor" is a model of this package that no architecture of Hugging Face describes. */
+export type ModelType = keyof typeof table | 'mor'
+export const modelTypes = [...Object.keys(table), 'mor'] as ModelType[]
+
+/** Null for "mor", and for what is no model type. */
+export function architectureOf(modelType: unknown): Architecture | null {
+  return Object.hasOwn(table, String(modelType)) ? table[modelType as keyof typeof table] : null
+}
+
+/** The model types that describe such a model, at least one; the first is the one that it is saved as. */
+export function modelTypesOf(config: LayerTraits & { num_recursions: number }): ModelType[] {
+  const fitting = modelTypes.filter((type) => {
+    const layer = architectureOf(type)?.layer
+    return config.num_recursions === 1 && layer?.qkv_bias === config.qkv_bias && layer.qk_norm === config.qk_norm
+  })
+  return fitting.length > 0 ? fitting : ['mor']
+}

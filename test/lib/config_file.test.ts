@@ -1,0 +1,348 @@
+// config.json of Hugging Face folders as they are published, and what other programs leave in them.
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
+import { modelKind } from '../../lib/config.js'
+import { configFileContent, resolveConfigFile } from '../../lib/config_file.js'
+import { MorError } from '../../lib/errors.js'
+
+const common = {
+  attention_dropout: 0.0,
+  hidden_act: 'silu',
+  initializer_range: 0.02,
+  tie_word_embeddings: true,
+  torch_dtype: 'bfloat16',
+  use_cache: true,
+}
+
+const published = {
+  'Llama-3.2-1B': {
+    ...common,
+    architectures: ['LlamaForCausalLM'],
+    attention_bias: false,
+    bos_token_id: 128000,
+    eos_token_id: 128001,
+    head_dim: 64,
+    hidden_size: 2048,
+    intermediate_size: 8192,
+    max_position_embeddings: 131072,
+    mlp_bias: false,
+    model_type: 'llama',
+    num_attention_heads: 32,
+    num_hidden_layers: 16,
+    num_key_value_heads: 8,
+    pretraining_tp: 1,
+    rms_norm_eps: 1e-5,
+    rope_scaling: {
+      factor: 32.0,
+      high_freq_factor: 4.0,
+      low_freq_factor: 1.0,
+      original_max_position_embeddings: 8192,
+      rope_type: 'llama3',
+    },
+    rope_theta: 500000.0,
+    transformers_version: '4.45.0.dev0',
+    vocab_size: 128256,
+  },
+  'SmolLM2-135M': {
+    ...common,
+    architectures: ['LlamaForCausalLM'],
+    attention_bias: false,
+    bos_token_id: 0,
+    eos_token_id: 0,
+    hidden_size: 576,
+    intermediate_size: 1536,
+    is_llama_config: true,
+    max_position_embeddings: 8192,
+    model_type: 'llama',
+    num_attention_heads: 9,
+    num_hidden_layers: 30,
+    num_key_value_heads: 3,
+    pretraining_tp: 1,
+    rms_norm_eps: 1e-5,
+    rope_interleaved: false,
+    rope_scaling: null,
+    rope_theta: 100000,
+    transformers_version: '4.40.1',
+    'transformers.js_config': { kv_cache_dtype: { q4f16: 'float16' } },
+    vocab_size: 49152,
+  },
+  'Mistral-7B-v0.3': {
+    ...common,
+    architectures: ['MistralForCausalLM'],
+    bos_token_id: 1,
+    eos_token_id: 2,
+    hidden_size: 4096,
+    intermediate_size: 14336,
+    max_position_embeddings: 32768,
+    model_type: 'mistral',
+    num_attention_heads: 32,
+    num_hidden_layers: 32,
+    num_key_value_heads: 8,
+    rms_norm_eps: 1e-5,
+    rope_theta: 1000000.0,
+    sliding_window: null,
+    tie_word_embeddings: false,
+    transformers_version: '4.42.0.dev0',
+    vocab_size: 32768,
+  },
+  'Qwen2.5-0.5B': {
+    ...common,
+    architectures: ['Qwen2ForCausalLM'],
+    bos_token_id: 151643,
+    eos_token_id: 151643,
+    hidden_size: 896,
+    intermediate_size: 4864,
+    max_position_embeddings: 32768,
+    max_window_layers: 24,
+    model_type: 'qwen2',
+    num_attention_heads: 14,
+    num_hidden_layers: 24,
+    num_key_value_heads: 2,
+    rms_norm_eps: 1e-6,
+    rope_theta: 1000000.0,
+    sliding_window: 4096,
+    transformers_version: '4.40.1',
+    use_mrope: false,
+    use_sliding_window: false,
+    vocab_size: 151936,
+  },
+  'Qwen3-0.6B': {
+    ...common,
+    architectures: ['Qwen3ForCausalLM'],
+    attention_bias: false,
+    bos_token_id: 151643,
+    eos_token_id: 151645,
+    head_dim: 128,
+    hidden_size: 1024,
+    intermediate_size: 3072,
+    max_position_embeddings: 40960,
+    max_window_layers: 28,
+    model_type: 'qwen3',
+    num_attention_heads: 16,
+    num_hidden_layers: 28,
+    num_key_value_heads: 8,
+    rms_norm_eps: 1e-6,
+    rope_scaling: null,
+    rope_theta: 1000000,
+    sliding_window: null,
+    transformers_version: '4.51.0',
+    use_sliding_window: false,
+    vocab_size: 151936,
+  },
+}
+type Name = keyof typeof published
+const names = Object.keys(published) as Name[]
+const llama = published['SmolLM2-135M']
+
+const warn = vi.spyOn(process, 'emitWarning')
+beforeEach(() => {
+  warn.mockImplementation(() => {})
+})
+afterEach(() => {
+  warn.mockReset()
+})
+
+function messageOf(file: unknown): string {
+  try {
+    resolveConfigFile(file, 'config.json')
+  } catch (error) {
+    expect(error).toBeInstanceOf(MorError)
+    expect((error as MorError).code).toBe('INVALID_CONFIG')
+    return (error as MorError).message
+  }
+  throw new Error(`accepted ${JSON.stringify(file)}`)
+}
+
+describe('published models', () => {
+  it.each(names)('%s: every value is read, and nothing is said', (name) => {
+    const config = resolveConfigFile(published[name], name)
+    const { rope_scaling, ...file } = published[name] as Record<string, unknown>
+    for (const [key, value] of Object.entries(file)) {
+      if (key in config) expect(config[key as keyof typeof config], key).toEqual(value)
+    }
+    expect(config.rope_scaling).toEqual(rope_scaling ?? null)
+    expect(modelKind(config)).toBe('vanilla')
+    expect(warn).not.toHaveBeenCalled()
+  })
+
+  it('says what their layers are', () => {
+    const layer = (name: Name) => {
+      const { qkv_bias, qk_norm, head_dim } = resolveConfigFile(published[name], name)
+      return { qkv_bias, qk_norm, head_dim }
+    }
+    expect(layer('Llama-3.2-1B')).toEqual({ qkv_bias: false, qk_norm: false, head_dim: 64 })
+    expect(layer('Mistral-7B-v0.3')).toEqual({ qkv_bias: false, qk_norm: false, head_dim: 128 })
+    expect(layer('Qwen2.5-0.5B')).toEqual({ qkv_bias: true, qk_norm: false, head_dim: 64 })
+    expect(layer('Qwen3-0.6B')).toEqual({ qkv_bias: false, qk_norm: true, head_dim: 128 })
+  })
+
+  it.each(names)('%s is saved as an architecture of the same arithmetic, and reads the same again', (name) => {
+    const config = resolveConfigFile(published[name], name)
+    const content = configFileContent(config, 'bfloat16')
+    const { model_type: type, architectures } = published[name]
+    const expected = type === 'mistral' ? ['llama', ['LlamaForCausalLM']] : [type, architectures]
+    expect([content.model_type, content.architectures]).toEqual(expected)
+    expect(content).not.toHaveProperty('qkv_bias')
+    expect(resolveConfigFile(JSON.parse(JSON.stringify(content)), 'config.json')).toEqual(config)
+  })
+
+  it('what no architecture of Hugging Face can say is saved as ours', () => {
+    const { model_type, architectures, ...file } = published['Qwen3-0.6B']
+    const config = resolveConfigFile({ ...file, qkv_bias: true, qk_norm: true }, 'config.json')
+    const content = configFileContent(config, 'float32')
+    expect(content).toMatchObject({ model_type: 'mor', qkv_bias: true, qk_norm: true, num_recursions: 1 })
+    expect(resolveConfigFile(content, 'config.json')).toEqual(config)
+    const recursive = { ...config, num_hidden_layers: 30, num_recursions: 2, sharing: 'middle_cycle', qkv_bias: false }
+    expect(resolveConfigFile(recursive, 'config.json')).toMatchObject({ qk_norm: true, qkv_bias: false })
+  })
+})
+
+describe('keys left out mean what they mean there', () => {
+  const sizes = {
+    vocab_size: 64,
+    hidden_size: 64,
+    intermediate_size: 64,
+    num_hidden_layers: 2,
+    num_attention_heads: 32,
+  }
+  it.each([
+    ['llama', { num_key_value_heads: 32, head_dim: 2, max_position_embeddings: 2048 }],
+    ['qwen2', { num_key_value_heads: 32, head_dim: 2, max_position_embeddings: 32768 }],
+    ['qwen3', { num_key_value_heads: 32, head_dim: 128, max_position_embeddings: 32768 }],
+  ])('%s', (model_type, expected) => {
+    const defaults = { rms_norm_eps: 1e-6, tie_word_embeddings: false, rope_theta: 10000, rope_scaling: null }
+    expect(resolveConfigFile({ ...sizes, model_type }, 'config.json')).toMatchObject({ ...defaults, ...expected })
+  })
+
+  it('mistral, whose window is in use where nothing is said of it', () => {
+    const mistral = { ...sizes, model_type: 'mistral' }
+    expect(messageOf(mistral)).toMatch(/sliding_window is 4096/)
+    const config = resolveConfigFile({ ...mistral, sliding_window: null }, 'config.json')
+    expect(config).toMatchObject({ num_key_value_heads: 8, max_position_embeddings: 131072, rms_norm_eps: 1e-6 })
+  })
+})
+
+describe('keys that change nothing', () => {
+  it.each<[string, object]>([
+    ['the tokenizer', { tokenizer_class: 'GPT2Tokenizer', pad_token_id: 0, unk_token_id: null, sep_token_id: null }],
+    [
+      'who made it',
+      { _name_or_path: 'x', unsloth_version: '2025.1', unsloth_fixed: true, transformers_version: '5.0.0' },
+    ],
+    ['code of its own', { auto_map: { AutoConfig: 'configuration_x.XConfig' } }],
+    ['how it was run', { use_cache: true, dtype: 'float16', attn_implementation: 'sdpa', pretraining_tp: 1 }],
+    ['windows that are not in use', { sliding_window: null, max_window_layers: 28, use_sliding_window: false }],
+    ['a window that is switched off', { sliding_window: 16, use_sliding_window: false }],
+    ['a window as long as the context', { sliding_window: 8192 }],
+    ['layers that all see everything', { layer_types: ['full_attention', 'full_attention'] }],
+    ['what is not used', { quantization_config: null, num_experts: 0, logit_scale: null, residual_multiplier: 1 }],
+    ['empty lists', { mlp_only_layers: [], quantization_config: {} }],
+    ['what nobody knows and is off', { some_new_feature: false, another: null }],
+  ])('%s: %j', (_, keys) => {
+    expect(resolveConfigFile({ ...llama, ...keys }, 'config.json')).toEqual(resolveConfigFile(llama, 'config.json'))
+    expect(warn).not.toHaveBeenCalled()
+  })
+
+  it('warns once of keys that it does not know', () => {
+    const expected = resolveConfigFile(llama, 'config.json')
+    const file = { ...llama, num_recursion: 3, fancy: 1 }
+    expect(resolveConfigFile(file, 'a/config.json')).toEqual(expected)
+    expect(resolveConfigFile({ ...file, fancier: 2 }, 'b/config.json')).toEqual(expected)
+    expect(warn.mock.calls.map(([message]) => message)).toEqual([
+      expect.stringMatching(/^a\/config.json: .*"num_recursion" \(did you mean "num_recursions"\?\), "fancy"/),
+      expect.stringMatching(/^b\/config.json: .*"fancier"/),
+    ])
+    expect(warn.mock.calls[1]![0]).not.toContain('"fancy"')
+  })
+
+  it('is as strict as ever with models of our own and with files that do not say whose they are', () => {
+    const { model_type: _, ...nameless } = llama
+    expect(messageOf({ ...nameless, num_recursion: 3 })).toMatch(/unknown key "num_recursion" \(did you mean/)
+    const ours = { ...nameless, model_type: 'mor', num_hidden_layers: 32, num_recursions: 3 }
+    expect(resolveConfigFile(ours, 'config.json').num_recursions).toBe(3)
+    expect(messageOf({ ...ours, fancier_routing: true })).toMatch(/unknown key "fancier_routing"/)
+  })
+})
+
+describe('refusals by name', () => {
+  it.each<[string, object, RegExp]>([
+    ['a bias of all four projections', { attention_bias: true }, /attention_bias is true; only false is supported/],
+    ['a bias in the feed-forward', { mlp_bias: true }, /mlp_bias is true/],
+    ['quantised weights', { quantization_config: { quant_method: 'awq' } }, /quantization_config is \{/],
+    ['experts', { num_local_experts: 8 }, /num_local_experts is 8/],
+    ['soft caps', { attn_logit_softcapping: 50 }, /attn_logit_softcapping is 50/],
+    ['multipliers', { residual_multiplier: 0.22 }, /residual_multiplier is 0.22; only 1 is supported/],
+    ['another activation', { hidden_act: 'gelu' }, /hidden_act is "gelu"; only "silu" is supported/],
+    ['half rotary embedding', { partial_rotary_factor: 0.5 }, /partial_rotary_factor is 0.5; only 1/],
+    ['layers without positions', { no_rope_layers: [1, 0] }, /no_rope_layers is \[1,0\]/],
+    [
+      'a window in use',
+      { sliding_window: 4096 },
+      /sliding_window is 4096, shorter than max_position_embeddings 8192; .*not supported/,
+    ],
+    ['a window switched on', { sliding_window: 4096, use_sliding_window: true }, /sliding_window is 4096/],
+    [
+      'layers with windows',
+      { layer_types: ['full_attention', 'sliding_attention'] },
+      /layer_types .*"sliding_attention"/,
+    ],
+    ['a bias that Llama has not', { qkv_bias: true }, /model_type is "llama" but .*qkv_bias is true.* "qwen2"/],
+    [
+      'recursions of a Llama',
+      { num_recursions: 3, num_hidden_layers: 32 },
+      /model_type is "llama" but num_recursions is 3/,
+    ],
+    ['another family', { model_type: 'gemma2' }, /model_type is "gemma2"; it must be "llama" or "mistral" or "qwen2"/],
+  ])('%s: %j', (_, keys, message) => {
+    expect(messageOf({ ...llama, ...keys })).toMatch(message)
+  })
+
+  it('is not an object', () => {
+    expect(messageOf([1])).toMatch(/config.json is \[1\]; it must be an object/)
+    expect(messageOf(null)).toMatch(/config.json is null; it must be an object/)
+  })
+})
+
+describe('rotary scaling', () => {
+  const { rope_scaling: _, rope_theta: __, ...plain } = llama
+  const scalingOf = (keys: object) => resolveConfigFile({ ...plain, ...keys }, 'config.json').rope_scaling
+  const llama3 = published['Llama-3.2-1B'].rope_scaling
+
+  it('reads what older and newer files write', () => {
+    expect(scalingOf({ rope_scaling: { type: 'linear', factor: 2 } })).toEqual({ rope_type: 'linear', factor: 2 })
+    expect(scalingOf({ rope_scaling: { rope_type: 'linear', type: 'linear', factor: 4 } })).toMatchObject({ factor: 4 })
+    expect(scalingOf({ rope_scaling: { rope_type: 'default' } })).toBeNull()
+    expect(scalingOf({ rope_scaling: llama3 })).toEqual(llama3)
+    const newer = { rope_parameters: { ...llama3, rope_theta: 500000 } }
+    expect(scalingOf(newer)).toEqual(llama3)
+    expect(resolveConfigFile({ ...plain, ...newer }, 'config.json').rope_theta).toBe(500000)
+    expect(scalingOf({ rope_parameters: { rope_theta: 1e6, rope_type: 'default' }, rope_scaling: null })).toBeNull()
+  })
+
+  it.each<[string, object, RegExp]>([
+    [
+      'another kind',
+      { rope_scaling: { rope_type: 'yarn', factor: 4 } },
+      /rope_scaling: rope_type is "yarn"; it must be/,
+    ],
+    ['another kind, newer', { rope_parameters: { rope_type: 'longrope' } }, /rope_parameters: rope_type is "longrope"/],
+    ['no kind', { rope_scaling: { factor: 4 } }, /rope_scaling: .*"factor"/],
+    ['no factor', { rope_scaling: { type: 'linear' } }, /rope_scaling: factor is missing/],
+    ['a factor that shrinks', { rope_scaling: { type: 'linear', factor: 0.5 } }, /factor is 0.5; .*>= 1/],
+    ['a key that linear has not', { rope_scaling: { type: 'linear', factor: 2, beta_fast: 32 } }, /"beta_fast"/],
+    ['half of it', { rope_parameters: { partial_rotary_factor: 0.5 } }, /partial_rotary_factor is 0.5/],
+    [
+      'frequencies the wrong way round',
+      { rope_scaling: { ...llama3, low_freq_factor: 4, high_freq_factor: 1 } },
+      /high_freq_factor is 1; .* > 4/,
+    ],
+    ['two bases', { rope_theta: 1, rope_parameters: { rope_theta: 2 } }, /rope_theta is 1 .*rope_parameters.* 2/],
+    [
+      'two scalings',
+      { rope_scaling: { type: 'linear', factor: 2 }, rope_parameters: llama3 },
+      /rope_scaling .*rope_parameters/,
+    ],
+    ['one for each kind of layer', { rope_parameters: { full_attention: llama3 } }, /"full_attention"/],
+  ])('refuses %s', (_name, keys, message) => {
+    expect(messageOf({ ...plain, ...keys })).toMatch(message)
+  })
+})
