@@ -1,12 +1,14 @@
 // How large a model is and what a token costs: parameters, KV bytes, FLOPs, from the configuration alone.
-// Must not know of devices: these are counts, not measurements.
 import type { ResolvedConfig } from './config.js'
+import { toNativeConfig } from './config_native.js'
+import { wrapNative } from './errors.js'
 import { sharedLayers, uniqueLayers } from './layer_map.js'
-import type { DType } from './native.js'
+import type { DType, NativeParameter } from './native.js'
+import { loadNative } from './native_loader.js'
 
 export interface ParameterCount {
   embedding: number
-  /** One layer: four attention projections, three feed-forward projections, two norms. */
+  /** One layer, norms and biases included. */
   layer: number
   uniqueLayers: number
   /** All unique layers together. */
@@ -18,19 +20,21 @@ export interface ParameterCount {
   total: number
 }
 
+/**
+ * Counts what gradients train: all tensors of the model but the bias of loss-free balancing.
+ * @throws {MorError} NATIVE_MISSING; OUT_OF_MEMORY for a model that no memory holds
+ */
 export function parameterCount(config: ResolvedConfig): ParameterCount {
-  const { hidden_size: d, vocab_size: vocab } = config
-  const unique = uniqueLayers(config)
-  const layer = layerMatrices(config).total + 2 * d
+  const table = parameterTable(config)
   const parts = {
-    embedding: vocab * d,
-    layers: unique * layer,
-    finalNorm: d,
-    outputProjection: config.tie_word_embeddings ? 0 : vocab * d,
-    routers: routerParameters(config),
+    embedding: elements(table, ({ role }) => role === 'embedding'),
+    layers: elements(table, ({ layer }) => layer !== null),
+    finalNorm: elements(table, ({ role, layer }) => role === 'norm' && layer === null),
+    outputProjection: elements(table, ({ role, layer }) => role === 'projection' && layer === null),
+    routers: elements(table, ({ role }) => role === 'router'),
   }
-  const total = Object.values(parts).reduce((sum, part) => sum + part, 0)
-  return { ...parts, layer, uniqueLayers: unique, total }
+  const layer = elements(table, (tensor) => tensor.layer === 0)
+  return { ...parts, layer, uniqueLayers: uniqueLayers(config), total: sum(Object.values(parts)) }
 }
 
 /** Share of a sequence's tokens that run each recursion; token-choice counts as evenly loaded. */
@@ -69,12 +73,15 @@ export interface TokenFlops {
 
 /**
  * Mean floating-point operations per token of a sequence of `length` tokens, head included. A multiply-add counts as
- * two; attention counts the causal half, 2 * length * heads * head_dim per layer pass of every token. Norms, rotary
- * embedding and activations are left out.
+ * two; attention counts the causal half, 2 * length * heads * head_dim per layer pass of every token. Norms, biases,
+ * rotary embedding and activations are left out.
  */
 export function flopsPerToken(config: ResolvedConfig, length: number): TokenFlops {
   const { num_recursions: recursions, kv_cache: kvCache } = config
-  const { total, keyValue } = layerMatrices(config)
+  const table = parameterTable(config)
+  const matrices = table.filter(({ role, layer }) => role === 'projection' && layer === 0)
+  const total = elements(matrices, () => true)
+  const keyValue = elements(matrices, ({ name }) => /\.(k|v)_proj\./.test(name))
   const attentionOfPass = 2 * length * config.num_attention_heads * config.head_dim
   const block = sharedLayers(config)
   const fractions = activeFractions(config)
@@ -88,40 +95,31 @@ export function flopsPerToken(config: ResolvedConfig, length: number): TokenFlop
     layers += block * active * 2 * (reusesKeyValue ? total - keyValue : total)
     attention += block * active * visible * attentionOfPass
   }
-  const router = routerFlops(config, fractions)
+  const routers = elements(table, ({ role }) => role === 'router')
+  const router = routerFlops(config, routers, fractions)
   const head = 2 * config.hidden_size * config.vocab_size
   const forward = layers + attention + router + head
   return { layers, attention, router, head, forward, training: 3 * forward }
 }
 
-/** Elements of one layer's matrices. */
-function layerMatrices(config: ResolvedConfig): { total: number; keyValue: number } {
-  const { hidden_size: d, head_dim: headDim } = config
-  const queryOutput = 2 * d * config.num_attention_heads * headDim
-  const keyValue = 2 * d * config.num_key_value_heads * headDim
-  return { total: queryOutput + keyValue + 3 * d * config.intermediate_size, keyValue }
+/** Every tensor of the model. */
+function parameterTable(config: ResolvedConfig): NativeParameter[] {
+  return wrapNative(() => loadNative().parameterTable(toNativeConfig(config), 'float32'))
 }
 
-/** Elements of one router with `outputs` logits. */
-function oneRouter(config: ResolvedConfig, outputs: number): number {
-  const d = config.hidden_size
-  return config.router?.architecture === 'mlp' ? 2 * d * d + outputs * 2 * d : outputs * d
+function elements(table: NativeParameter[], belongs: (tensor: NativeParameter) => boolean): number {
+  return sum(table.filter(belongs).map(({ shape }) => shape.reduce((product, extent) => product * extent)))
 }
 
-function routerParameters(config: ResolvedConfig): number {
-  const { num_recursions: recursions, router } = config
+/**
+ * A recursion's router scores every token that enters it, which is every token that ran the one before; a router of depths
+ * scores every token once.
+ * @param parameters of all routers together
+ */
+function routerFlops({ num_recursions: recursions, router }: ResolvedConfig, parameters: number, fractions: number[]) {
   if (router === null) return 0
-  if (router.type === 'token_choice') return oneRouter(config, recursions)
-  return recursions * oneRouter(config, 1) * (router.auxiliary_router ? 2 : 1)
-}
-
-/** A recursion's router scores every token that enters it, which is every token that ran the one before. */
-function routerFlops(config: ResolvedConfig, fractions: number[]): number {
-  const { num_recursions: recursions, router } = config
-  if (router === null) return 0
-  if (router.type === 'token_choice') return 2 * oneRouter(config, recursions)
-  const entering = 1 + sum(fractions.slice(0, -1))
-  return entering * 2 * oneRouter(config, 1) * (router.auxiliary_router ? 2 : 1)
+  if (router.type === 'token_choice') return 2 * parameters
+  return (1 + sum(fractions.slice(0, -1))) * 2 * (parameters / recursions)
 }
 
 function sum(values: number[]): number {

@@ -1,4 +1,5 @@
-// The inspect command: the figures of the preset table, by hand, from presets, files and checkpoint folders.
+// The inspect command: the figures of the preset table, by hand, from presets, files and checkpoint folders. The addon must have
+// been built.
 import { mkdtempSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'

@@ -1,5 +1,5 @@
 // The presets and the counting functions against every figure of docs/model.md section 1.
-// Must not compute the expected figures: they are the specification's.
+// The expected figures are copied from there, not computed. The addon must have been built.
 import { describe, expect, it } from 'vitest'
 import { modelKind, resolveConfig } from '../../lib/config.js'
 import { sharedLayers, uniqueLayers } from '../../lib/layer_map.js'
