@@ -1,5 +1,4 @@
 // What a model is: the keys of config.json, their defaults, and every rule that binds them together.
-// Must not know of files, tensors or the native addon.
 import { architectureOf, type ModelType, modelTypes, modelTypesOf } from './architectures.js'
 import { Checker, show } from './check.js'
 import { checkSupported, checkWindow, knownKeys } from './config_keys.js'
@@ -15,8 +14,8 @@ export type Sharing = (typeof sharings)[number]
 export type KvCache = (typeof kvCaches)[number]
 
 /**
- * A model as a user or a config.json describes it. One name serves everywhere: these are the keys of the file.
- * Three kinds: vanilla (`num_recursions` 1), recursive (more, no router), Mixture-of-Recursions (with a router).
+ * A model as a user describes it, and config.json under the same keys. There are three kinds: vanilla (`num_recursions` 1),
+ * recursive (more than one, no router) and Mixture-of-Recursions (more than one, with a router).
  */
 export interface ModelConfig {
   vocab_size: number
@@ -62,7 +61,7 @@ export interface ModelConfig {
   router?: RouterConfig | null
 }
 
-/** A complete configuration that keeps every rule; only `resolveConfig` makes one. */
+/** A complete configuration in which everything has been checked; only `resolveConfig` makes one. */
 export interface ResolvedConfig {
   readonly vocab_size: number
   readonly hidden_size: number
@@ -90,7 +89,7 @@ export interface ResolvedConfig {
 
 /**
  * Fills in the defaults and checks every key and every combination.
- * @param where what the messages call the source, e.g. the path of a config.json.
+ * @param where names the source in messages, e.g. the path of a config.json.
  * @throws {MorError} INVALID_CONFIG with the key, its value and what is allowed.
  */
 export function resolveConfig(config: unknown, where = 'config'): ResolvedConfig {
@@ -138,7 +137,7 @@ export function resolveConfig(config: unknown, where = 'config'): ResolvedConfig
   return resolved
 }
 
-/** vanilla: a plain Llama; recursive: shared layers, every token at full depth; mor: shared layers and a router. */
+/** vanilla: no layer is shared; recursive: layers are shared and every token runs all of them; mor: a router decides. */
 export function modelKind(config: ResolvedConfig): 'vanilla' | 'recursive' | 'mor' {
   if (config.num_recursions === 1) return 'vanilla'
   return config.router === null ? 'recursive' : 'mor'

@@ -1,5 +1,4 @@
-// config.json of a checkpoint folder: reads ours and plain Hugging Face Llama's, writes one that both understand.
-// Must not know the rules of a configuration (config does) or of weights.
+// Reads and writes config.json of a checkpoint folder, this package's and Hugging Face's.
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { architectureOf, modelTypesOf } from './architectures.js'
@@ -12,6 +11,7 @@ import type { DType } from './native.js'
 export const configFileName = 'config.json'
 
 /**
+ * The configuration of a checkpoint folder.
  * @throws {MorError} CHECKPOINT_MISSING without folder or file, CHECKPOINT_INVALID if it is not JSON, INVALID_CONFIG if
  * its content breaks a rule.
  */
@@ -22,7 +22,7 @@ export async function readConfigFile(folder: string): Promise<ResolvedConfig> {
 
 /**
  * The configuration that the content of a config.json describes. Where `model_type` is one of Hugging Face's, a key left
- * out means what it means there, and a key that nobody here knows is warned of; elsewhere it is an error.
+ * out means what it means in Hugging Face's library, and an unknown key is warned of; elsewhere it is an error.
  * @throws {MorError} INVALID_CONFIG
  */
 export function resolveConfigFile(content: unknown, path: string): ResolvedConfig {
@@ -65,7 +65,7 @@ export function configFileContent(config: ResolvedConfig, dtype: DType): JsonObj
   return { model_type, ...shape, qkv_bias, qk_norm, torch_dtype: dtype, ...ours }
 }
 
-/** Capacities that follow the integer rule are left out. */
+/** Leaves out capacities that are null: they follow the integer rule. */
 function routerContent(router: ResolvedConfig['router']): JsonObject | null {
   if (router === null) return null
   return Object.fromEntries(Object.entries(router).filter(([key, value]) => key !== 'capacities' || value !== null))

@@ -1,4 +1,4 @@
-// Which keys a config.json may have besides those of ModelConfig: other programs leave many in it.
+// Which keys a config.json may have: those of a model, and the many that other programs write into it.
 import { type Checker, type JsonObject, show } from './check.js'
 import { suggestion } from './suggest.js'
 
@@ -30,8 +30,8 @@ const modelKeys = [
 ]
 
 /**
- * Keys that change what a model computes and are not supported, with the value that they may have: it asks for nothing.
- * Where that is null, so do false, 0 and whatever is empty.
+ * Keys that change what a model computes and are not supported, each with the only value that is accepted, which changes
+ * nothing. Where that is null, false, 0 and empty values are accepted too.
  */
 const unsupported: Record<string, unknown> = {
   hidden_act: 'silu',
@@ -79,15 +79,15 @@ const unsupported: Record<string, unknown> = {
   is_encoder_decoder: null,
   add_cross_attention: null,
   pruned_heads: null,
-  // Weights that are not stored as numbers of their own.
+  // Quantised weights.
   quantization_config: null,
   compression_config: null,
 }
 
-/** Keys about attention to a part of the context. `checkWindow` reads those of them that matter. */
+/** Keys of attention that sees a part of the context; see `checkWindow`. */
 const windowKeys = ['sliding_window', 'use_sliding_window', 'max_window_layers', 'layer_types']
 
-/** Keys that change nothing here: where a model comes from, how others run, train or sample from it. */
+/** Keys that change nothing here: they say where a model comes from, or how other programs run it or sample from it. */
 const meaningless = `
   architectures auto_map _name_or_path _commit_hash transformers_version transformers.js_config is_llama_config
   unsloth_version unsloth_fixed torch_dtype dtype use_bfloat16 torchscript attn_implementation _attn_implementation
@@ -110,7 +110,7 @@ export const knownKeys: ReadonlySet<string> = new Set([
   ...meaningless,
 ])
 
-/** Fails on the first key that would change what the model computes in a way that is not supported. */
+/** Fails if a key asks for something that is not supported. */
 export function checkSupported(check: Checker): void {
   for (const [key, supported] of Object.entries(unsupported)) {
     const value = check.object[key] ?? supported
@@ -125,7 +125,7 @@ function asksForNothing(value: unknown): boolean {
   return !value || (typeof value === 'object' && Object.keys(value).length === 0)
 }
 
-/** Fails where some layer does not attend to all of a context of `length` tokens. */
+/** Fails if a layer does not attend to all of a context of `length` tokens. */
 export function checkWindow(check: Checker, length: number): void {
   const { layer_types: types, use_sliding_window: used = true } = check.object
   if (check.has('layer_types') && !(Array.isArray(types) && types.every((type) => type === 'full_attention'))) {
@@ -143,7 +143,7 @@ export function checkWindow(check: Checker, length: number): void {
 
 const warnedOf = new Set<string>()
 
-/** `file` without the keys that nobody here knows. A warning names those that ask for something, each once in a process. */
+/** Returns `file` without its unknown keys, and warns of those whose value asks for something, of each once in a process. */
 export function withoutUnknownKeys(file: JsonObject, where: string): JsonObject {
   const unknown = Object.keys(file).filter((key) => !knownKeys.has(key))
   const news = unknown.filter((key) => !asksForNothing(file[key]) && !warnedOf.has(key))

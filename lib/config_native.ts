@@ -1,5 +1,4 @@
-// A resolved configuration under the addon's names.
-// Must not check anything: only resolved configurations come here.
+// Translates a resolved configuration into the addon's names.
 import type { ResolvedConfig } from './config.js'
 import type { RopeScaling } from './config_rope.js'
 import type { ResolvedRouterConfig } from './config_router.js'
@@ -40,7 +39,7 @@ function toNativeRopeScaling(scaling: RopeScaling): NativeRopeScaling {
   }
 }
 
-/** The addon's router has the keys of both kinds; those of the other kind are off. */
+/** The addon's router has the keys of both kinds; those of the other kind get values that switch them off. */
 function toNativeRouter(router: ResolvedRouterConfig): NativeRouterConfig {
   const common = {
     activation: router.activation,

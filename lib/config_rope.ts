@@ -1,4 +1,4 @@
-// The rotary embedding's part of a configuration: base and scaling, under the older and the newer keys of Hugging Face.
+// The rotary embedding's part of a configuration: base and scaling, in Hugging Face's older and newer form.
 import type { Checker } from './check.js'
 import { checkSupported } from './config_keys.js'
 
@@ -12,9 +12,9 @@ export type RopeScaling =
     }
   | {
       /**
-       * As in Llama 3.1: frequencies of wavelengths above original_max_position_embeddings / low_freq_factor are divided by
-       * `factor`, those below original_max_position_embeddings / high_freq_factor are kept, and between the two it is
-       * interpolated.
+       * As in Llama 3.1: a frequency whose wavelength is above original_max_position_embeddings / low_freq_factor is divided
+       * by `factor`, one whose wavelength is below original_max_position_embeddings / high_freq_factor is kept, and those
+       * between are interpolated (docs/model.md section 1).
        */
       rope_type: 'llama3'
       /** At least 1. */

@@ -1,5 +1,4 @@
 // The router's part of a configuration: its two kinds, their defaults and their rules.
-// Must not know of the rest of the model but the number of recursions.
 import { type Checker, show } from './check.js'
 
 /** Expert-choice: each recursion picks its tokens (paper, section 2.2.1; docs/model.md section 3). */
@@ -32,7 +31,7 @@ export interface TokenChoiceConfig {
   architecture?: 'linear' | 'mlp'
   /** Scale of the gate. Default 1.0 with softmax, 0.1 with sigmoid. */
   alpha?: number
-  /** How loads are kept even. Default "loss". */
+  /** What keeps the loads of the depths even: a loss, or a bias that is adjusted after each step. Default "loss". */
   balancing?: 'loss' | 'loss_free'
   /** Default 0.1 with balancing "loss"; must be 0 or absent with "loss_free". */
   balancing_loss_coefficient?: number

@@ -1,11 +1,10 @@
 // Which unique layer runs at each effective depth (docs/model.md section 2; paper, section 2.1).
-// Must not know of tensors or sizes.
 import { blockRecurs, type ResolvedConfig, unsharedLayers } from './config.js'
 
 export interface EffectiveLayer {
   /** Index of the layer whose weights run here: the `u` of `model.layers.{u}`. */
   unique: number
-  /** Recursion 0..N-1 this pass belongs to; null for the unshared first and last layer. */
+  /** The recursion 0..N-1 that this pass belongs to; null for the unshared first and last layer. */
   recursion: number | null
 }
 

@@ -1,4 +1,4 @@
-// The public Tokenizer: its interface, and the two ways to get one, built in (bytes) or from a tokenizer.json.
+// The public Tokenizer: its interface, and the two ways to get one, the built-in one for bytes or one from a tokenizer.json.
 import { byteLevelTokenizer } from './tokenizer/byte_level.js'
 import type * as types from './tokenizer/interface.js'
 import { loadTokenizer } from './tokenizer/load.js'

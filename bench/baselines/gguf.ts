@@ -1,5 +1,5 @@
-// Writes a vanilla Llama checkpoint folder as one GGUF (version 3) file, weights unchanged, for llama.cpp to run.
-// Must not know llama.cpp's bindings, and serves the bench alone: the vocabulary it writes is synthetic.
+// Writes a vanilla Llama checkpoint folder as one GGUF (version 3) file for llama.cpp, weights unchanged. The vocabulary in
+// it is made up, so the file serves benches only.
 import { type FileHandle, open } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { ResolvedConfig } from '../../lib/config.js'
@@ -10,7 +10,7 @@ const alignment = 32
 const type = { uint32: 4, int32: 5, float32: 6, string: 8, array: 9 } as const
 const tensorType = { F32: 0, BF16: 30 } as const
 
-/** GGUF's name for each of our tensors; `rows` tells whose rows are laid out otherwise. */
+/** GGUF's names of the tensors; `rows` marks those whose rows GGUF stores in another order. */
 const tensorNames: [pattern: RegExp, name: string, rows?: 'query' | 'key'][] = [
   [/^model\.embed_tokens\.weight$/, 'token_embd.weight'],
   [/^model\.norm\.weight$/, 'output_norm.weight'],
@@ -27,8 +27,8 @@ const tensorNames: [pattern: RegExp, name: string, rows?: 'query' | 'key'][] = [
 ]
 
 /**
- * Matrices keep their dtype (BF16 or F32); vectors become F32, as llama.cpp wants them.
- * @param folder holds config.json and one model.safetensors of BF16 or F32 tensors.
+ * Matrices keep their dtype (BF16 or F32); vectors become F32, which llama.cpp requires.
+ * @param folder contains config.json and one model.safetensors of BF16 or F32 tensors.
  * @throws {Error} for a tensor that a Llama in GGUF has no name for, or of another dtype.
  */
 export async function writeGguf(folder: string, path: string): Promise<void> {
@@ -62,7 +62,7 @@ function plan(entry: TensorEntry): PlannedTensor {
   return { entry, name: entry.name.replace(pattern, name), rows, type: entry.shape.length === 1 ? 'F32' : entry.dtype }
 }
 
-/** Everything before the data: magic, version, counts, metadata, tensor directory, padding. */
+/** The part of the file before the data: magic, version, counts, metadata, tensor directory, padding. */
 function header(config: ResolvedConfig, tensors: PlannedTensor[]): Buffer {
   const bytes = new Bytes()
   bytes.raw(Buffer.from('GGUF')).uint32(3).uint64(tensors.length)
@@ -107,7 +107,7 @@ function header(config: ResolvedConfig, tensors: PlannedTensor[]): Buffer {
   return padded(bytes.toBuffer())
 }
 
-/** <unk>, <s>, </s>, the 256 bytes, then made-up pieces: enough for a SentencePiece vocabulary to load. */
+/** A vocabulary that llama.cpp loads as SentencePiece's: <unk>, <s>, </s>, the 256 bytes, then made-up pieces. */
 function syntheticVocabulary(size: number): { text: string; kind: number }[] {
   const [normal, unknown, control, byte] = [1, 2, 3, 6]
   return Array.from({ length: size }, (_, id) => {
@@ -132,7 +132,7 @@ async function tensorData(from: FileHandle, tensor: PlannedTensor, config: Resol
   return interleaved(data, rows === 'query' ? config.num_attention_heads : config.num_key_value_heads, config.head_dim)
 }
 
-/** BF16 to F32: the same upper half, a lower half of zeros. */
+/** Converts BF16 to F32, whose upper half is the same and whose lower half is zero. */
 function widened(data: Buffer): Buffer {
   const out = Buffer.alloc(data.length * 2)
   for (let i = 0; i < data.length; i += 2) data.copy(out, 2 * i + 2, i, i + 2)
@@ -140,7 +140,8 @@ function widened(data: Buffer): Buffer {
 }
 
 /**
- * Rotary pairs: Hugging Face keeps row i and row i + D/2 of a head as a pair, llama.cpp's Llama rows 2i and 2i + 1.
+ * Reorders the rows of rotary pairs: rows i and i + D/2 of a head are a pair in Hugging Face's layout, rows 2i and 2i + 1 in
+ * that of llama.cpp's Llama.
  * @param data [heads * headDim, columns]
  */
 function interleaved(data: Buffer, heads: number, headDim: number): Buffer {
@@ -160,7 +161,7 @@ function padded(data: Buffer): Buffer {
   return total === data.length ? data : Buffer.concat([data, Buffer.alloc(total - data.length)])
 }
 
-/** Little-endian pieces in the order written. */
+/** Collects little-endian values in the order in which they are written. */
 class Bytes {
   private readonly pieces: Buffer[] = []
 

@@ -1,10 +1,9 @@
-// The generation rival: greedy decoding by node-llama-cpp on the CPU, without speculation and without early end.
-// Must not know the project's own code; it is driven over the line protocol:
+// The rival of the generation and serve benches: greedy decoding by node-llama-cpp on the CPU, without speculation and without
+// stop tokens. Its commands over the line protocol:
 //   load     { path, threads, sequences, contextSize }
 //   generate { prompts: number[][], tokens }  -> { tokens: number[][], seconds, eventLoopDelay }
-//   serve    { requests, concurrency }        -> Load (serve/load.ts): so many requests at a time, the others wait
-// Of `generate`, `seconds` runs from the first token of the last sequence to start until the last token of all: decoding
-// alone.
+//   serve    { requests, concurrency }        -> Load (serve/load.ts); at most `concurrency` requests at a time
+// The `seconds` of `generate` run from the moment when every sequence has its first token until all are done: decoding alone.
 import { decode } from '../generate/decode.js'
 import { serveLines } from '../lib/serve_lines.js'
 import { type Load, putLoad } from '../serve/load.js'

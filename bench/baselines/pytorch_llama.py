@@ -1,6 +1,6 @@
-"""The Llama that the PyTorch baselines train; each brings the operations that are fastest on its device.
+"""The Llama that both PyTorch baselines train, and their line protocol.
 
-`ops` has rms_norm(x, weight, eps), attention(q [B, H, T, D], k, v [B, Hkv, T, D], masks) -> [B, T, H*D] and swiglu(gate_up [.., 2f]).
+`ops` are the operations that are fastest on a device: rms_norm(x, weight, eps), attention(q [B, H, T, D], k, v [B, Hkv, T, D], masks) -> [B, T, H*D] and swiglu(gate_up [.., 2f]).
 """
 import json
 import sys
@@ -24,7 +24,7 @@ def rotary_table(shape, length):
 
 
 class Layer(torch.nn.Module):
-    """One Llama block over x [B, T, d], with fused QKV and gate/up projections. Queries see keys as `masks` says to `ops.attention`."""
+    """One Llama block over x [B, T, d], with fused QKV and gate/up projections. `masks` goes to `ops.attention`."""
 
     def __init__(self, shape, ops):
         super().__init__()

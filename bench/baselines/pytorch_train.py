@@ -1,6 +1,6 @@
 """The training rival: the same vanilla Llama and Mixture-of-Recursions step in PyTorch on the CPU, as fast as PyTorch can be made.
 
-It uses none of the project's own code. It reads requests from standard input, one JSON object a line, and answers each with one line:
+It reads requests from standard input, one JSON object a line, and answers each with one line:
   {"command": "build", "name": "mor", "shape": {…}, "precision": "bfloat16"|"autocast"|"float32", "threads": 2}  -> {"parameters": n}
   {"command": "step", "name": "mor", "batch": 4, "length": 512, "steps": 2, "seed": 1}  -> {"seconds": [s, …], "loss": x}
   {"command": "memory"}                                                                 -> {"peakBytes": n, "startBytes": n}
@@ -8,7 +8,7 @@ A step is forward, backward, clipping to norm 1 and AdamW with float32 master we
 
 What is done for speed: oneDNN matrix products in bfloat16; fused QKV and gate/up projections; grouped-query attention without
 repeated keys; causal attention in query chunks that never see the masked half; one flat buffer for all weights of a kind, so that
-the optimiser is a few long loops; gather before each recursion, so that routed-out tokens cost nothing. The precisions are
+the optimiser is a few long loops; gather before each recursion, so that tokens that a recursion does not run cost nothing. The precisions are
   float32   everything in float32
   autocast  float32 weights, torch.autocast to bfloat16
   bfloat16  bfloat16 weights, gradients and activations, float32 master weights and moments
@@ -29,7 +29,7 @@ def resident_bytes(field):
 
 
 class RmsNorm(torch.autograd.Function):
-    """y [.., d] = x [.., d] * rsqrt(mean(x^2) + eps) * weight [d]; saves x and one number a row instead of every intermediate."""
+    """y [.., d] = x [.., d] * rsqrt(mean(x^2) + eps) * weight [d]; the backward needs one tensor like x and one number a row."""
 
     @staticmethod
     def forward(context, x, weight, eps):
@@ -117,7 +117,7 @@ class SwiGlu(torch.autograd.Function):
 
 
 class Ops:
-    """What the layers of pytorch_llama are made of on a CPU."""
+    """The operations of a layer that are fastest on a CPU."""
 
     rms_norm = RmsNorm.apply
     attention = Attention.apply

@@ -1,6 +1,6 @@
 """The training rival on a GPU: the step of a vanilla Llama in PyTorch 2 with FlashAttention, eager or compiled.
 
-It uses none of the project's own code. It reads requests from standard input, one JSON object a line, and answers each with one line:
+It reads requests from standard input, one JSON object a line, and answers each with one line:
   {"command": "train", "shape": {…}, "compiled": false, "batch": 1, "length": 2048, "warmUp": 3, "steps": 5, "seed": 1}
       -> {"seconds": [s, …], "loss": x, "memoryBytes": n}
 A step is forward, backward, clipping to norm 1 and AdamW; weights and activations are bfloat16, master weights and moments float32.
@@ -22,7 +22,7 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 class Ops:
-    """What the layers of pytorch_llama are made of on a GPU."""
+    """The operations of a layer that are fastest on a GPU."""
 
     @staticmethod
     def rms_norm(x, weight, eps):
@@ -75,7 +75,7 @@ class Job:
         """rows [B, T + 1] ids -> loss of the step."""
         for weight in self.weights:
             weight.grad = None
-        # Only FlashAttention: were it not to take these heads, an error says so instead of a slower figure.
+        # With FlashAttention alone, heads that it does not support are an error instead of a slower figure.
         with sdpa_kernel(SDPBackend.FLASH_ATTENTION) if DEVICE == "cuda" else contextlib.nullcontext():
             loss = self.loss_of(rows[:, :-1], rows[:, 1:])
             loss.backward()

@@ -1,5 +1,4 @@
-// Reads the body of POST /v1/completions: every field checked, defaults filled in.
-// Must not know: tokenizers, engines, how a completion is made.
+// Reads the body of POST /v1/completions: checks every field and fills in defaults.
 import type { JsonObject } from '../check.js'
 import type { ResolvedConfig } from '../config.js'
 import { readMaxRecursions } from '../sampling.js'
@@ -7,7 +6,7 @@ import { suggestion } from '../suggest.js'
 import { ApiError, invalidField } from './api_error.js'
 import { describe, FieldReader } from './field_reader.js'
 
-/** Text, or the ids of its tokens. */
+/** A text, or the ids of its tokens. */
 export type Prompt = string | readonly number[]
 
 export interface CompletionRequest {
@@ -20,20 +19,20 @@ export interface CompletionRequest {
   temperature: number
   topP: number
   topK: number
-  /** Of the first choice; choice i has seed + i. Null: a random one each. */
+  /** Seed of the first choice; choice i has seed + i. Null: each choice has a random seed. */
   seed: number | null
-  /** Up to four, none empty. */
+  /** Up to four strings, none of them empty. */
   stop: string[]
   stream: boolean
   includeUsage: boolean
-  /** Null: without log-probabilities. */
+  /** How many of the most likely tokens the answer lists at each position. Null: no log-probabilities. */
   logprobs: number | null
   routerThreshold: number | null
   maxRecursions: number | null
   priority: number | null
 }
 
-/** Fields of OpenAI's API that do nothing here, and the values with which they ask for nothing. */
+/** Fields of OpenAI's API that are not supported, each with a test for the values that change nothing and are accepted. */
 const inert: Record<string, (value: unknown, n: number) => boolean> = {
   best_of: (value, n) => value === n,
   echo: (value) => value === false,
@@ -63,7 +62,7 @@ const fields = new Set([
   ...Object.keys(inert),
 ])
 
-/** Seeds stay exact integers when the index of the choice is added. */
+/** With it, seeds stay exact integers when the index of the choice is added. */
 const maxSeed = 2 ** 52
 
 /** @throws {ApiError} 400 naming the first field at fault, with its value and what is allowed */

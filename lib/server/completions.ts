@@ -1,5 +1,4 @@
-// POST /v1/completions: from a checked request to its answer, whole or streamed.
-// Must not know: authorisation, how the server starts and ends.
+// The handler of POST /v1/completions: starts the completions of a request and sends their answer, whole or streamed.
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { toMorError } from '../errors.js'
 import type { FinishReason, Generation } from '../generation.js'
@@ -16,7 +15,7 @@ import type { ResolvedServerOptions } from './options.js'
 import { Outbox } from './outbox.js'
 import { encodePrompts } from './prompt_tokens.js'
 
-/** One completion under way. */
+/** One completion while it runs. */
 interface RunningChoice {
   index: number
   promptTokens: number
@@ -25,7 +24,7 @@ interface RunningChoice {
   observer: CompletionObserver
 }
 
-/** A request whose completions all run. */
+/** A request while its completions run. */
 interface RunningRequest extends CompletionRequest {
   promptTokens: number
   choices: RunningChoice[]
@@ -85,7 +84,7 @@ export function completionsHandler(options: ResolvedServerOptions, admission: Ad
       abort()
       throw refusalOf(error)
     }
-    // One listener for all: as many as there may be completions would look like a leak.
+    // One listener serves all choices: Node warns of a leak where one signal has many.
     signal.addEventListener('abort', abort, { once: true })
     const promptTokens = prompts.reduce((sum, { length }) => sum + length, 0)
     return { ...asked, promptTokens, choices }
@@ -99,7 +98,7 @@ export function completionsHandler(options: ResolvedServerOptions, admission: Ad
       pieces[index]!.tokens.push(...tokens)
       if (finishReason !== null) reasons[index] = finishReason
     })
-    // What a client that is gone is told no longer matters; another is told that its completion was cut short.
+    // A client that has disconnected reads no answer; any other learns that its completion was cut short.
     if (reasons.includes('abort')) throw shuttingDown()
     return {
       ...completionHead(options.modelName),
@@ -127,7 +126,7 @@ export function completionsHandler(options: ResolvedServerOptions, admission: Ad
     events.end()
   }
 
-  /** Runs every completion to its end; the tokens they generated together. A failure ends all, and is thrown when all have ended. */
+  /** Runs every completion to its end and returns how many tokens they generated. If one fails, all end and it throws. */
   async function runAll({ choices, maxTokens }: RunningRequest, send: Send): Promise<number> {
     let failure: unknown = null
     const run = async (choice: RunningChoice) => {
@@ -145,7 +144,7 @@ export function completionsHandler(options: ResolvedServerOptions, admission: Ad
   }
 }
 
-/** As the engine takes it, for the choice of this index. */
+/** The engine's options for the choice of this index. */
 function generateOptions(asked: CompletionRequest, index: number): GenerateOptions {
   const { maxTokens, temperature, topK, topP, seed, logprobs, routerThreshold, maxRecursions, priority } = asked
   return {
@@ -161,7 +160,7 @@ function generateOptions(asked: CompletionRequest, index: number): GenerateOptio
   }
 }
 
-/** Hands on what the completion's text grows by, at last with the reason of its end. Returns the tokens generated. */
+/** Sends the text of a completion in pieces, the last with the reason why it ended. Returns how many tokens it generated. */
 async function runChoice(choice: RunningChoice, maxTokens: number, send: Send): Promise<number> {
   const { generation, text, observer, promptTokens } = choice
   let tokens = 0

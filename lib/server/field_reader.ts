@@ -1,10 +1,9 @@
-// Reads checked fields of a request's body: the package's checks, with errors that name the field.
-// Must not know: which fields there are.
+// Reads the fields of a request's body with the package's checks; errors name the field.
 import { Checker, type JsonObject, show } from '../check.js'
 import { toMorError } from '../errors.js'
 import { invalidField } from './api_error.js'
 
-/** Null stands for a field left out. Every read throws ApiError 400. */
+/** A field that is null counts as left out. Every read throws ApiError 400 if the field is wrong. */
 export class FieldReader {
   readonly #check: Checker
 
@@ -36,7 +35,7 @@ export class FieldReader {
     return this.read(key, (check) => checkText(check, key))
   }
 
-  /** What `read` makes of the field `key`. */
+  /** Returns what `read` returns; errors of the checker become errors of the field `key`. */
   read<T>(key: string, read: (check: Checker) => T): T {
     try {
       return read(this.#check)
@@ -46,14 +45,14 @@ export class FieldReader {
   }
 }
 
-/** The non-empty text under `key`; fails as the checker does. */
+/** Returns the text under `key`, which must not be empty; fails as the checker does. */
 export function checkText(check: Checker, key: string): string {
   const value = check.object[key]
   if (typeof value === 'string' && value !== '') return value
   return check.fail(`${key} is ${describe(value)}; it must be a text that is not empty`)
 }
 
-/** For messages: a value as it is, an array or object by its kind, for it may be nested as deeply as a body can be. */
+/** Describes a value in messages. Arrays and objects are not printed, since they may be nested as deeply as a body can be. */
 export function describe(value: unknown): string {
   if (Array.isArray(value)) return value.length === 0 ? 'an empty array' : `an array of ${value.length}`
   return typeof value === 'object' && value !== null ? 'an object' : show(value)

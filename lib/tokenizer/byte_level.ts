@@ -1,5 +1,4 @@
 // The built-in tokenizer: one id per byte of UTF-8 and one for end of text.
-// Must not know: files other than its own tokenizer.json, the Hugging Face library.
 import { createHash } from 'node:crypto'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'

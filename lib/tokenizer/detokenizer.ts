@@ -1,23 +1,22 @@
 // Streaming detokenisation for tokenizers that can only decode whole sequences.
-// Must not know: how the tokenizer decodes.
 import type { Detokenizer } from './interface.js'
 
 const REPLACEMENT = '\uFFFD'
-/** In tokens. A character has at most four bytes. */
+/** Lengths of the window in tokens. A character has at most four bytes, and so at most four tokens. */
 const SHORT_WINDOW = 8
 const LONGEST_WINDOW = 32
 
 /**
- * What a token adds depends on its neighbours (a leading space, a byte of a character), so each new token is decoded
- * together with those of the piece before it, and only the difference is returned. An unfinished character decodes to
- * one U+FFFD at the very end, which is held back until it is known to be finished or broken.
+ * The text that a token adds depends on its neighbours (a leading space, a byte of a character). So each new token is decoded
+ * together with the tokens of the piece before it, and only the difference is returned. An unfinished character decodes to
+ * one U+FFFD at the very end, which is held back until the character is complete or known to be broken.
  */
 export class WindowDetokenizer implements Detokenizer {
   readonly #decode: (ids: number[]) => string
-  /** Tokens of the last finished piece, as context, then those since. */
+  /** The tokens of the last finished piece, as context, and the tokens since. */
   #window: number[] = []
   #contextTokens = 0
-  /** How much of the window's text was returned. */
+  /** UTF-16 units of the window's text that were returned. */
   #returned = 0
 
   /** @param decode text of a non-empty sequence of ids */
@@ -41,7 +40,7 @@ export class WindowDetokenizer implements Detokenizer {
     return piece
   }
 
-  /** A long run of broken bytes: what can still become a character is in the last few tokens. */
+  /** Shortens the window in a long run of broken bytes: only the last few tokens can still become a character. */
   #shorten(): void {
     this.#window = this.#window.slice(-SHORT_WINDOW)
     this.#contextTokens = 0

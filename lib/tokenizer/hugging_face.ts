@@ -1,5 +1,4 @@
-// A tokenizer.json behind our interface, by the library that interprets such files.
-// Must not know: where the file comes from, anything of models.
+// A tokenizer of Hugging Face's library behind this package's interface.
 import { copyFile, stat } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
 import type { Tokenizer as Implementation } from '@huggingface/tokenizers'
@@ -66,7 +65,7 @@ export class HuggingFaceTokenizer implements Tokenizer {
   }
 
   #decodeKept(ids: number[]): string {
-    // Without its clean-up, which takes out spaces before punctuation that were in the text.
+    // The library's clean-up would remove spaces before punctuation, also those that were in the text.
     const options = { skip_special_tokens: false, clean_up_tokenization_spaces: false }
     return ids.length === 0 ? '' : this.#implementation.decode(ids, options)
   }

@@ -1,7 +1,8 @@
-// What a tokenizer is to this package, whatever file it came from.
-/** Text to token ids and back. Immutable; safe to share between calls. */
+// The interface of every tokenizer.
+
+/** Turns text into token ids and back. It never changes, so calls may share it. */
 export interface Tokenizer {
-  /** For people: `byte-level`, or the file it was loaded from. */
+  /** `byte-level`, or the path of the file that it was loaded from. */
   readonly name: string
   /** SHA-256 (hex) of its `tokenizer.json`. Equal fingerprints mean equal ids for every text; token shards record it. */
   readonly fingerprint: string
@@ -12,29 +13,29 @@ export interface Tokenizer {
   /** End-of-text id: separates documents in a dataset and ends a generation. Null where the tokenizer has none. */
   readonly eosTokenId: number | null
   /**
-   * Ids of `text`. `addSpecialTokens` (default true) adds what the tokenizer puts around a prompt, such as a begin token;
-   * the byte-level tokenizer adds nothing. Lone surrogates become U+FFFD.
+   * The ids of `text`. `addSpecialTokens` (default true) adds the tokens that the tokenizer puts around a prompt, such as a
+   * begin token; the byte-level tokenizer has none. Lone surrogates become U+FFFD.
    */
   encode(text: string, options?: { addSpecialTokens?: boolean }): Int32Array
   /**
-   * Text of `ids`; bytes that are not UTF-8 become U+FFFD. `skipSpecialTokens` (default true) leaves out begin and end
-   * tokens. Ids at or above `vocabSize` (a model's padding rows) give no text. Throws `TOKEN_OUT_OF_RANGE` for what is
-   * not a non-negative integer.
+   * The text of `ids`; bytes that are not UTF-8 become U+FFFD. `skipSpecialTokens` (default true) leaves out begin and end
+   * tokens. Ids at or above `vocabSize` (padding of a model's vocabulary) give no text.
+   * @throws {MorError} TOKEN_OUT_OF_RANGE for an id that is not an integer from 0
    */
   decode(ids: ArrayLike<number>, options?: { skipSpecialTokens?: boolean }): string
   /** A new decoder for one stream of ids. */
   detokenizer(): Detokenizer
-  /** Writes `tokenizer.json` (and `tokenizer_config.json` where there was one) so that `Tokenizer.load(folder)` gives it back. */
+  /** Writes `tokenizer.json`, and `tokenizer_config.json` if there was one, from which `Tokenizer.load(folder)` makes the same. */
   save(folder: string): Promise<void>
 }
 
 /**
- * Decodes ids one at a time. The concatenation of everything returned is the text of all ids, special tokens left out, and
- * no piece ever ends inside a character: bytes of an unfinished character wait for the ids that finish it.
+ * Decodes ids one at a time. The pieces of text that it returns make up the text of all ids without special tokens. No piece
+ * ends inside a character: the bytes of an unfinished character are held back until an id completes it.
  */
 export interface Detokenizer {
   /** The text that `id` completes; '' while a character is unfinished. */
   push(id: number): string
-  /** The rest, unfinished bytes as U+FFFD. The detokenizer is then as new. */
+  /** The rest, with U+FFFD for an unfinished character. The detokenizer can then decode another stream. */
   flush(): string
 }

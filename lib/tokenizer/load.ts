@@ -1,5 +1,4 @@
 // Reads a tokenizer.json and makes the tokenizer that it describes.
-// Must not know: datasets, models.
 import { createHash } from 'node:crypto'
 import { readFile, stat } from 'node:fs/promises'
 import { dirname, join } from 'node:path'

@@ -1,5 +1,4 @@
 // Finds the begin and end ids of a tokenizer.json, which does not name them itself.
-// Must not know: how text is encoded.
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { MorError, toMorError } from '../errors.js'
@@ -13,7 +12,7 @@ export interface SpecialTokens {
 }
 
 /**
- * Looked up in this order: `tokenizer_config.json` beside the file (`bos_token`, `eos_token`: a name, or an object with
+ * Looks them up in this order: `tokenizer_config.json` beside the file (`bos_token`, `eos_token`: a name, or an object with
  * `content`), `config.json` (`bos_token_id`, `eos_token_id`: an id, or a list whose first counts), the usual names.
  * Throws `CHECKPOINT_INVALID` where one of the two files names a token that the vocabulary lacks.
  */

@@ -1,5 +1,4 @@
-// The check every decoder makes of the ids it is given.
-// Must not know: any vocabulary.
+// The check that every decoder makes of its ids.
 import { MorError } from '../errors.js'
 
 /** Returns `id` if it is a non-negative integer; throws `TOKEN_OUT_OF_RANGE` naming its index otherwise. */

@@ -1,5 +1,4 @@
-// POST view/generate: one generation as server-sent events, each token with its text and depth.
-// Must not know: the page, authorisation.
+// The handler of POST view/generate: sends one generation as server-sent events, each token with its text and depth.
 import { Readable } from 'node:stream'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { Checker, show } from '../check.js'
@@ -13,7 +12,7 @@ import type { ServerOptions } from '../server/options.js'
 import { encodePrompts } from '../server/prompt_tokens.js'
 import type { Tokenizer } from '../tokenizer.js'
 
-/** The data of an event. A token inside a character has the text ''; the text of 'end' is what was left of one. */
+/** The data of an event. The text of a token is '' inside a character; the text of 'end' is that of an unfinished character. */
 export type ViewEvent =
   | { type: 'token'; text: string; depth: number; logprob: number }
   | { type: 'end'; text: string; finishReason: FinishReason }
@@ -31,12 +30,12 @@ const optionNames = [
 
 const eventStreamHeaders = { 'content-type': 'text/event-stream; charset=utf-8', 'cache-control': 'no-cache' }
 
-/** UTF-16 units of a prompt for each token of the context, checked before the work of encoding it. */
+/** The longest prompt in UTF-16 units per token of the context; it is checked before the prompt is encoded. */
 const CHARACTERS_PER_TOKEN = 16
 
 /**
- * The body is `{ prompt, ... }` with options of `engine.generate` under their own names. What is wrong with it is
- * answered 400; what goes wrong later is the last event.
+ * The body is `{ prompt, ... }` with options of `engine.generate` under their own names. A wrong body is answered with 400;
+ * an error during the generation is sent as the last event.
  */
 export function generateHandler(
   { engine, tokenizer }: Pick<ServerOptions, 'engine' | 'tokenizer'>,
