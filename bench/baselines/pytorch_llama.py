@@ -1,6 +1,9 @@
 """The Llama that both PyTorch baselines train, and their line protocol.
 
-`ops` are the operations that are fastest on a device: rms_norm(x, weight, eps), attention(q [B, H, T, D], k, v [B, Hkv, T, D], masks) -> [B, T, H*D] and swiglu(gate_up [.., 2f]).
+`ops` are the operations that are fastest on a device:
+  rms_norm(x, weight, eps)
+  attention(q [B, H, T, D], k, v [B, Hkv, T, D], masks) -> [B, T, H*D]
+  swiglu(gate_up [.., 2f]) -> [.., f]
 """
 import json
 import sys
