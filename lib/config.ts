@@ -94,9 +94,9 @@ export interface ResolvedConfig {
  */
 export function resolveConfig(config: unknown, where = 'config'): ResolvedConfig {
   const check = Checker.of(config, where, 'INVALID_CONFIG')
+  const modelType = check.has('model_type') ? check.choice('model_type', modelTypes) : null
   check.onlyKeys(knownKeys)
   checkSupported(check)
-  const modelType = check.has('model_type') ? check.choice('model_type', modelTypes) : null
   const layer = architectureOf(modelType)?.layer ?? { qkv_bias: false, qk_norm: false }
 
   const vocabSize = check.integer('vocab_size', { min: 1 })

@@ -82,7 +82,7 @@ export class Model {
   }
 
   /**
-   * Loads a checkpoint folder: ours (docs/checkpoint-format) or a plain Hugging Face Llama.
+   * Loads a checkpoint folder, of this package or of Hugging Face (docs/checkpoint-format.md).
    * @throws {MorError} as `create`, and CHECKPOINT_MISSING, CHECKPOINT_INVALID, IO_ERROR
    */
   static async load(folder: string, options: LoadOptions = {}): Promise<Model> {

@@ -2,10 +2,12 @@
 // an engine holds. The addon must have been built.
 import { describe, expect, it } from 'vitest'
 import { type ModelConfig, resolveConfig } from '../../lib/config.js'
+import { resolveConfigFile } from '../../lib/config_file.js'
 import { Engine } from '../../lib/engine.js'
 import { Model } from '../../lib/model.js'
 import { flopsPerToken, kvBytesPerToken, parameterCount } from '../../lib/model_size.js'
 import { presets } from '../../lib/presets.js'
+import { published } from './published_configs.js'
 
 const all = { ...presets['360M-mor-3'], sharing: 'cycle', num_hidden_layers: 30 } as const
 const vanilla = resolveConfig({ ...presets['360M'], num_hidden_layers: 30 })
@@ -97,6 +99,13 @@ describe('parameterCount of routers', () => {
     expect(routers({ type: 'token_choice' })).toBe(3 * d)
     expect(routers({ type: 'token_choice', architecture: 'mlp' })).toBe(2 * d * d + 3 * 2 * d)
   })
+})
+
+it.each([
+  ['Llama-3.2-1B', 1_235_814_400],
+  ['Mistral-7B-v0.3', 7_248_023_552],
+] as const)('counts the parameters of %s', (name, total) => {
+  expect(parameterCount(resolveConfigFile(published[name], name)).total).toBe(total)
 })
 
 it('counts an untied output projection', () => {
