@@ -1,4 +1,4 @@
-// BlockPool: every block once, and back. Must not know what a block holds.
+// Tests of BlockPool: every block is given out once, and comes back.
 #include "engine/block_pool.h"
 
 #include <gtest/gtest.h>

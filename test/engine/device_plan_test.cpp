@@ -1,4 +1,4 @@
-// DevicePlan: a plan as it is, or filled up with rows that no token has. Must not know of stages.
+// Tests of DevicePlan: a plan uploaded as it is, or padded with rows that belong to no token.
 #include "engine/device_plan.h"
 
 #include <gtest/gtest.h>
@@ -37,7 +37,7 @@ class DevicePlanTest : public testing::Test {
   }
   static std::vector<int32_t> read(const int32_t* values, int64_t n) { return {values, values + n}; }
 
-  RefOps<double> ops_;  // its memory is the host's
+  RefOps<double> ops_;  // its device memory is host memory
   Arena arena_{ops_};
 };
 

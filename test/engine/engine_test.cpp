@@ -1,5 +1,5 @@
-// The engine on the scalar reference in double, for every fixture: prefill in chunks and decode with a cache give what
-// a full forward gives for every token; and what the engine promises about requests. Must not know how it schedules.
+// Tests of the engine on the scalar reference in double, for every fixture: prefill in chunks and decoding with a cache
+// give what a full forward gives for every token. Tests also what the engine promises about requests.
 #include "test/engine/support.h"
 
 namespace mor::test {

@@ -1,5 +1,5 @@
-// Exactness on real devices in float32: whatever else runs, however prompts are cut and even when a sequence is thrown
-// out and computed again, a request gets bit for bit what it gets alone. Must not know how the engine schedules.
+// Tests of exactness on real devices in float32: a request gets bit for bit what it gets alone, whatever else runs,
+// however its prompt is cut into chunks, and also if it is preempted and computed again.
 #include <limits>
 
 #include "device/device.h"
@@ -38,7 +38,8 @@ ModelConfig config_for(const Case& c) {
   return config;
 }
 
-/// A KV cache for about `tokens` tokens: shared keys take one pass of the block, and scratch blocks for `rows`.
+/// Bytes of a KV cache for about `tokens` tokens, of which the `shared` policy stores one pass of the block, and with
+/// scratch blocks for `rows` rows.
 size_t bytes_for(const ModelConfig& c, int64_t tokens, int32_t rows) {
   const bool shared = c.kv_cache == KvCachePolicy::shared;
   const int64_t layers =
@@ -83,7 +84,7 @@ TEST_P(ExactnessCase, AnyMixGivesEachWhatItGetsAlone) {
       options.block_size = setting.block_size;
       if (setting.tight) options.kv_cache_bytes = bytes_for(model.config(), 100, setting.batch + setting.chunk);
       Engine engine(model, options);
-      // The last request is aborted half-way.
+      // The last request is aborted in the middle.
       std::vector<Wanted> all = wanted;
       all.push_back(wanted[0]);
       all.back().params.max_tokens = 80;
@@ -108,8 +109,8 @@ TEST_P(ExactnessCase, AnyMixGivesEachWhatItGetsAlone) {
   }
 }
 
-/// Requests that begin alike: equal prompts, longer and shorter ones, one that goes on where another ended, and equal
-/// prompts under other routing, which must not meet.
+/// Requests with common beginnings: equal prompts, longer and shorter ones, a prompt that continues what another
+/// request generated, and equal prompts with other routing options, which must share nothing.
 std::vector<Wanted> alike_requests(const ModelConfig& config, const Model& model) {
   std::vector<Wanted> wanted;
   const std::vector<int32_t> base = random_tokens(45, config.vocab_size, 21);
@@ -159,7 +160,7 @@ TEST_P(ExactnessCase, PrefixHitsChangeNothing) {
     struct Setting {
       const char* name;
       int32_t chunk, block_size;
-      int64_t tokens;  ///< for which the cache has room; 0: for all
+      int64_t tokens;  ///< how many tokens the cache holds; 0: all
     };
     for (const Setting& setting : {Setting{"roomy", 256, 4, 0}, Setting{"small chunks, odd blocks", 7, 3, 0},
                                    Setting{"a tight cache", 32, 2, 80}}) {
@@ -170,7 +171,8 @@ TEST_P(ExactnessCase, PrefixHitsChangeNothing) {
       options.max_batch_size = 8;
       if (setting.tokens > 0) options.kv_cache_bytes = bytes_for(model.config(), setting.tokens, 8 + setting.chunk);
       Engine engine(model, options);
-      // Three rounds, one request coming every other step; in each, twins of some are aborted on their way.
+      // Three rounds with a new request every other step. In each round copies of some requests are aborted while they
+      // run.
       for (int round = 0; round < 3; ++round) {
         SCOPED_TRACE(concat("round ", round));
         std::map<uint64_t, Generated> results;
@@ -199,7 +201,7 @@ TEST_P(ExactnessCase, PrefixHitsChangeNothing) {
   }
 }
 
-/// What a prefix was computed with is gone when the weights change.
+/// When the weights change, prefixes that were computed with the old ones are not used any more.
 TEST_P(ExactnessCase, NewWeightsMeetNoOldKeys) {
   for (const TestDevice& device : test_devices()) {
     Model model(config_for(GetParam()), device.make(DType::float32));
@@ -215,7 +217,7 @@ TEST_P(ExactnessCase, NewWeightsMeetNoOldKeys) {
   }
 }
 
-/// Blocks are not cleaned when they change hands: what a request that broke left there must reach nobody.
+/// Blocks are not cleared when another request gets them: what a failed request left there must have no effect.
 TEST_P(ExactnessCase, KeysLeftByABrokenRequestReachNobody) {
   for (const TestDevice& device : test_devices())
     for (const DType dtype : device.dtypes) {
@@ -229,7 +231,7 @@ TEST_P(ExactnessCase, KeysLeftByABrokenRequestReachNobody) {
       model.set(0, embedding.data());
       Wanted bad, good;
       bad.prompt.assign(100, broken);
-      bad.params.router_threshold = 0;  // NaN scores stop a token; this makes the others go deep
+      bad.params.router_threshold = 0;  // makes all tokens run deep, except those whose score is NaN
       for (size_t i = 0; i < 100; i += 2) bad.prompt[i] = static_cast<int32_t>(i);
       bad.prompt.back() = broken;
       good.prompt = random_tokens(37, 100, 8);

@@ -1,6 +1,5 @@
-// The engine works on while the device does: between a stage's launch and the wait for its outcome. The device here
-// is watched: what the engine knows by the time it waits, and what becomes of it when a call fails. Must not know how
-// the engine schedules.
+// Tests that the engine works while the device does, between a stage's launch and the wait for its outcome. The device
+// here reports its calls: the tests see what the engine has done when it waits, and what happens when a call fails.
 #include "test/engine/support.h"
 
 namespace mor::test {
@@ -71,8 +70,8 @@ TEST_P(Overlap, TokensThatLeaveAreSettledWhileTheDeviceWorks) {
   ops->watch = {};
 }
 
-/// Whether a launch throws or a collect, what was prepared is undone with everything else that ran, and who waits goes
-/// on.
+/// If a launch or a collect throws, what was prepared is undone together with all running requests, and waiting
+/// requests go on.
 TEST_P(Overlap, AnErrorEndsTheRunningRequestsAlone) {
   Wanted w;
   w.prompt = random_tokens(6, 11, 5);

@@ -1,5 +1,5 @@
-// PrefixCache: finds what was told and nothing else, and gives blocks back in the order in which they rested.
-// Must not know of sequences.
+// Tests of PrefixCache: it finds the inserted prefixes and nothing else, and evicts the one that was unused for
+// longest.
 #include "engine/prefix_cache.h"
 
 #include <gtest/gtest.h>
@@ -11,7 +11,7 @@ namespace {
 
 class Prefixes : public testing::Test {
  protected:
-  /// A chunk of two tokens after `parent`, told by a sequence that then ends.
+  /// Inserts a chunk of two tokens after `parent` for a sequence that then ends.
   PrefixNode* tell(PrefixNode* parent, const std::vector<int32_t>& tokens, PrefixRouting routing = {0.5, 3}) {
     PrefixNode node;
     node.parent = parent;

@@ -1,4 +1,5 @@
-// A real checkpoint: greedy tokens of stories260K as recorded with other software. Skips loudly where it is not there.
+// Tests a real checkpoint: greedy tokens of stories260K, as recorded with other software. Reports a skip if the file is
+// missing.
 #include <cstdio>
 #include <cstring>
 #include <fstream>

@@ -1,5 +1,4 @@
-// What engine tests share: requests, what came of them, and the oracle that recomputes everything for every token.
-// Must not know what is tested.
+// What engine tests share: requests, their results, and an oracle that recomputes everything for every token.
 #pragma once
 
 #include <algorithm>
@@ -26,8 +25,8 @@ struct Wanted {
   GenerateParams params;
 };
 
-/// A router with the activation that goes with its type: the depths of token choice compete for a token, the recursions
-/// of expert choice do not.
+/// A router with the activation that suits its type: softmax for token choice, whose depths compete for a token,
+/// sigmoid for expert choice.
 inline void set_router(ModelConfig& config, RouterType type) {
   config.router.type = type;
   config.router.activation = type == RouterType::token_choice ? Activation::softmax : Activation::sigmoid;
@@ -50,7 +49,7 @@ inline void collect(const std::vector<RequestEvent>& events, std::map<uint64_t, 
   }
 }
 
-/// Runs requests 0, 1, … to their ends; request i is submitted before step i * apart.
+/// Runs requests 0, 1, … until they end; request i is submitted before step i * apart.
 inline std::map<uint64_t, Generated> run_engine(Engine& engine, const std::vector<Wanted>& wanted, size_t apart = 0) {
   std::map<uint64_t, Generated> results;
   size_t submitted = 0;
@@ -69,9 +68,9 @@ inline std::map<uint64_t, Generated> run_engine(Engine& engine, const std::vecto
   return results;
 }
 
-/// What was generated is what a full forward over prompt and generated tokens (threshold routing, no cache) gives at
-/// every position: the token that its logits give under the request's sampling, the depth, the log-probability, and
-/// the most likely tokens with theirs (where two are as good as equal, either may come first).
+/// Expects at every position what a full forward over prompt and generated tokens gives (threshold routing, no cache):
+/// the token that the request's sampling draws from its logits, the depth, the log-probability, and the most likely
+/// tokens with theirs (of two that are nearly equal either may come first).
 inline void expect_full_forward_agrees(const Model& model, const Wanted& wanted, const Generated& generated,
                                        double tolerance) {
   ASSERT_FALSE(generated.tokens.empty());
@@ -119,7 +118,7 @@ inline void expect_full_forward_agrees(const Model& model, const Wanted& wanted,
   }
 }
 
-/// Lists of most likely tokens as plain pairs, which compare and print.
+/// Lists of most likely tokens as pairs, which can be compared and printed.
 inline std::vector<std::vector<std::pair<int32_t, float>>> plain(const std::vector<std::vector<TokenLogprob>>& lists) {
   std::vector<std::vector<std::pair<int32_t, float>>> pairs(lists.size());
   for (size_t i = 0; i < lists.size(); ++i)

@@ -1,4 +1,4 @@
-// Depth colours: one each, the deepest for all beyond, none without colour support.
+// Depth colours: each depth has its own, deeper ones share the last, and there are none without colour support.
 import { stripVTControlCharacters } from 'node:util'
 import pc from 'picocolors'
 import { describe, expect, it } from 'vitest'

@@ -1,4 +1,4 @@
-// Failures: a message and its code, the stack only on demand, 130 where the user stopped the command.
+// Failures: a message and its code, the stack only on demand, exit code 130 if the user stopped the command.
 import { describe, expect, it } from 'vitest'
 import { describeFailure, exitCodeOf } from '../../../lib/cli/failure.js'
 import { MorError } from '../../../lib/errors.js'

@@ -1,4 +1,4 @@
-// Numbers for people, at the places where the unit changes.
+// Numbers for people, around the values where the unit changes.
 import { describe, expect, it } from 'vitest'
 import { formatBytes, formatCount, formatDuration, formatShares } from '../../../lib/cli/format.js'
 

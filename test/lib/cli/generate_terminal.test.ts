@@ -18,7 +18,7 @@ afterAll(() => remove())
 
 const common = ['--prompt', 'Whale', '--max-tokens', '60', '--seed', '2', '--device', 'cpu', '--dtype', 'float32']
 
-/** Standard output of `mor generate` where it is a terminal. */
+/** What `mor generate` writes to a terminal. */
 function onTerminal(...args: string[]): string {
   const command = ['node', '--import', 'tsx', 'lib/cli/main.ts', 'generate', `'${folder}'`, ...common, ...args]
   const env = Object.fromEntries(

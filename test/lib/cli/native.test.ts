@@ -48,7 +48,7 @@ const records = ({ stdout }: Ended) =>
     .map((line) => JSON.parse(line))
 const weights = (run: string) => readFileSync(join(folder, run, 'checkpoint', 'model.safetensors'))
 
-/** The tensors alone: the header holds an id that is new in every save. */
+/** The bytes of the tensors without the header, which holds an id that is new in every save. */
 function tensors(file: Buffer): string {
   return file.subarray(8 + Number(file.readBigUInt64LE(0))).toString('base64')
 }

@@ -1,4 +1,4 @@
-// Progress: one renewed line on a terminal, JSON lines elsewhere, only what stays as text.
+// Progress: one line that is rewritten on a terminal, JSON lines elsewhere; as text, only permanent lines.
 import { describe, expect, it } from 'vitest'
 import { Output } from '../../../lib/cli/output.js'
 import { RecordingStream } from './recording_stream.js'

@@ -8,7 +8,7 @@ export interface Ended {
   stderr: string
 }
 
-/** @param onStart is given the process, to send it signals or read along */
+/** @param onStart gets the process, to send it signals or read its output */
 export function morProcess(args: readonly string[], onStart: (child: ChildProcess) => void): Promise<Ended> {
   return new Promise((resolve) => {
     const command = ['--import', 'tsx', join('lib', 'cli', 'main.ts'), ...args]

@@ -1,4 +1,4 @@
-// The record of a run: positions survive any crash between it and the checkpoint; metrics are taken up where the checkpoint is.
+// The record of a run: positions survive any crash between record and checkpoint; metrics continue from the checkpoint.
 import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'

@@ -28,13 +28,13 @@ async function serve(...args: string[]): Promise<Serving> {
 
 const ask = { model: 'tiny', prompt: 'Once upon a time', max_tokens: 200 }
 
-/** A stream larger than every buffer on its way, begun and not read on. */
+/** Starts a stream larger than all buffers between server and client, and reads only its beginning. */
 async function unreadStream(url: string) {
   const body = JSON.stringify({ ...ask, max_tokens: 240, n: 128, stream: true })
   const sent = request(`${url}/v1/completions`, { method: 'POST', headers: { 'content-type': 'application/json' } })
   sent.end(body)
   const [response] = (await once(sent, 'response')) as [IncomingMessage]
-  response.on('error', () => {}) // where the server ends at once
+  response.on('error', () => {}) // the server may close the connection
   response.once('readable', () => response.read(1))
   return response
 }

@@ -1,5 +1,4 @@
 // `mor serve` as a process of its own, on a free port of this machine unless told otherwise.
-// Must not hold any expectation.
 import type { ChildProcess } from 'node:child_process'
 import { createInterface } from 'node:readline'
 import { type Ended, morProcess } from './process.js'
@@ -12,7 +11,7 @@ export interface Serving {
   line(): Promise<{ type: string }>
 }
 
-/** Resolves when it listens; rejects with its error stream where it ends instead. */
+/** Resolves when it listens; rejects with its standard error if it exits instead. */
 export async function startServe(folder: string, ...args: string[]): Promise<Serving> {
   let child!: ChildProcess
   const common = ['--model', folder, '--port', '0', '--dtype', 'float32', '--device', 'cpu', '--threads', '1']
@@ -23,6 +22,6 @@ export async function startServe(folder: string, ...args: string[]): Promise<Ser
   const line = async () => JSON.parse((await lines.next()).value as string)
   const failed = ended.then(({ stderr }) => Promise.reject(new Error(stderr)))
   const { url } = await Promise.race([line(), failed])
-  failed.catch(() => {}) // a later end is the caller's to look at
+  failed.catch(() => {}) // the caller checks how it exits later
   return { url, child, ended, line }
 }

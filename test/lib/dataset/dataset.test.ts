@@ -1,4 +1,4 @@
-// Reading datasets: rows are windows of the stream, every epoch visits all, order resumes, damage is found.
+// Reading datasets: rows are windows of the stream, every epoch visits all of them, the order resumes, damage is found.
 import { appendFileSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'

@@ -1,4 +1,4 @@
-// The shuffled order: a permutation, for every size; other seeds and epochs give others; no place is favoured.
+// The shuffled order: a permutation for every size; seeds and epochs give different ones; no position is favoured.
 import { describe, expect, it } from 'vitest'
 import { shuffledIndex } from '../../../lib/dataset/order.js'
 

@@ -1,4 +1,4 @@
-// A stream whose end the client does not read.
+// Tests of a stream whose end the client does not read.
 import { once } from 'node:events'
 import { createServer, type ServerResponse } from 'node:http'
 import { type AddressInfo, connect } from 'node:net'
@@ -7,7 +7,7 @@ import { EventStream } from '../../../lib/server/event_stream.js'
 import { Outbox } from '../../../lib/server/outbox.js'
 
 it('cuts off a client that leaves the end unread, though there is room for it', async () => {
-  // More than the operating system takes, less than the response holds before it asks to wait.
+  // More bytes than the operating system buffers, fewer than the response buffers before it asks to wait.
   const server = createServer({ highWaterMark: 2 ** 26 }, (_request, response) => {
     const events = new EventStream(response, {}, new Outbox(), 300)
     events.send('x'.repeat(2 ** 25))

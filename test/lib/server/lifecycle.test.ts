@@ -1,4 +1,4 @@
-// Clients that vanish or do not read, and a server that is told to stop.
+// Tests with clients that disconnect or do not read, and with a server that is told to stop.
 import { once } from 'node:events'
 import { createServer as createHttpServer, type ServerResponse } from 'node:http'
 import { type AddressInfo, connect, type Socket } from 'node:net'
@@ -41,7 +41,7 @@ function talkative(text: string) {
   }
 }
 
-/** Resolves when no buffer on the way takes any more. */
+/** Resolves when all buffers between server and client are full. */
 async function stalled(response: ServerResponse): Promise<void> {
   for (let before = -1, now = 0; before !== now || !response.writableNeedDrain; ) {
     await sleep(250)
@@ -74,7 +74,7 @@ describe('a client that vanishes', () => {
   it.each([
     { stream: false, text: 'x' },
     { stream: true, text: 'x' },
-    { stream: true, text: 'abcdefgh'.repeat(100) }, // waits for room
+    { stream: true, text: 'abcdefgh'.repeat(100) }, // waits until buffers have room
   ])('gives back what requests hold that were sent ahead, stream: $stream, $text', async ({ stream, text }) => {
     const times = 12
     const say = (request: ScriptedRequest) =>
@@ -172,7 +172,7 @@ describe('closing', { timeout: 30_000 }, () => {
     const stream = await post(server.url, { ...ask, stream: true })
     const whole = post(server.url, ask)
     await expect.poll(() => engine.requests.length).toBe(2)
-    const idle = await open(server.url, ask) // its connection falls idle after the server has closed the idle ones
+    const idle = await open(server.url, ask) // becomes idle after the server has closed idle connections
     await expect.poll(() => engine.requests.length).toBe(3)
     const idleEnds = once(idle.resume(), 'close')
     const closed = server.app.close()
@@ -233,7 +233,7 @@ describe('closing', { timeout: 30_000 }, () => {
     const began = performance.now()
     await server.app.close()
     const seconds = (performance.now() - began) / 1000
-    expect(seconds).toBeGreaterThan(2) // its last chance to read
+    expect(seconds).toBeGreaterThan(2) // the time that the client still has to read
     expect(seconds).toBeLessThan(10)
     expect(engine.requests[0]!.aborted).toBe(true)
     socket.destroy()

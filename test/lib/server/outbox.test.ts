@@ -1,4 +1,4 @@
-// The outbox: everything is written once and in order, and others come between.
+// The outbox: everything is written once and in order, and the event loop serves others in between.
 import { expect, it } from 'vitest'
 import { Outbox } from '../../../lib/server/outbox.js'
 

@@ -1,5 +1,4 @@
-// An engine that generates what a test tells it, when the test tells it.
-// Must not hold any expectation.
+// An engine that generates what a test says, when the test says so.
 import { type ModelConfig, resolveConfig } from '../../../lib/config.js'
 import { MorError } from '../../../lib/errors.js'
 import { Generation } from '../../../lib/generation.js'
@@ -32,7 +31,7 @@ export class ScriptedEngine implements ServedEngine {
   closed = false
   #onRequest: (request: ScriptedRequest) => void
 
-  /** @param onRequest what to do with each request, once its caller has it */
+  /** @param onRequest is called for each request, after its caller has received the generation */
   constructor(onRequest: (request: ScriptedRequest) => void = () => {}) {
     this.#onRequest = onRequest
   }

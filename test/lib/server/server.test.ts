@@ -19,7 +19,7 @@ afterAll(() => server[Symbol.asyncDispose]())
 
 const greedy = { model: 'tiny', prompt: 'Once upon a time', temperature: 0, max_tokens: 24 } as const
 
-/** What the engine itself gives for a prompt. */
+/** What the engine itself generates for a prompt. */
 async function direct(prompt: string, options: object) {
   const engine = server.engine as Engine
   return engine.generate(Tokenizer.byteLevel().encode(prompt), { maxTokens: 24, temperature: 0, ...options }).result

@@ -2,7 +2,7 @@
 import { describe, expect, it } from 'vitest'
 import { StopStrings } from '../../../lib/server/stop_strings.js'
 
-/** The first stop string to end: searched again from the start after every unit. */
+/** Where the stop string that ends first begins, found by searching from the start after every unit. */
 function expectedStart(text: string, strings: string[]): number | null {
   for (let end = 1; end <= text.length; end++) {
     const found = strings.filter((stop) => text.slice(0, end).endsWith(stop)).map((stop) => end - stop.length)

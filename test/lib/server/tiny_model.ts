@@ -1,5 +1,4 @@
-// A tiny model with routers over bytes, made on the spot, and servers on it at a free port.
-// Must not hold any expectation.
+// Makes a tiny model with routers over bytes, and servers for it at a free port.
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -9,7 +8,7 @@ import { Model } from '../../../lib/model.js'
 import { createServer, type ServerOptions } from '../../../lib/server/index.js'
 import { Tokenizer } from '../../../lib/tokenizer.js'
 
-// Threads that wait for each other by spinning make no progress where others need the cores, as in a test run.
+// OpenMP threads that spin while they wait would take cores that others need, as in a test run.
 process.env.OMP_WAIT_POLICY ??= 'passive'
 
 const config: ModelConfig = {
@@ -20,7 +19,7 @@ const config: ModelConfig = {
   num_attention_heads: 2,
   num_key_value_heads: 1,
   max_position_embeddings: 256,
-  tie_word_embeddings: false, // else a model without training repeats itself
+  tie_word_embeddings: false, // a tied model without training would repeat its input
   initializer_range: 0.2,
   eos_token_id: 256,
   num_recursions: 3,
@@ -31,7 +30,7 @@ export function makeTinyModel(): Promise<Model> {
   return Model.create(config, { device: 'cpu', dtype: 'float32', threads: 1, seed: 5 })
 }
 
-/** Its checkpoint in a temporary folder, which `remove` takes away. */
+/** Saves its checkpoint in a temporary folder, which `remove` deletes. */
 export async function saveTinyModel(): Promise<{ folder: string; remove: () => Promise<void> }> {
   const folder = await mkdtemp(join(tmpdir(), 'mor-server-'))
   await using model = await makeTinyModel()
@@ -40,7 +39,7 @@ export async function saveTinyModel(): Promise<{ folder: string; remove: () => P
   return { folder, remove: () => rm(folder, { recursive: true }) }
 }
 
-/** A server at a free port of 127.0.0.1; disposing of it closes what was made here. */
+/** A server at a free port of 127.0.0.1; disposing of it closes engine and model too. */
 export async function listen(options: Partial<ServerOptions> = {}) {
   const model = options.engine === undefined ? await makeTinyModel() : null
   const engine = options.engine ?? new Engine(model!)

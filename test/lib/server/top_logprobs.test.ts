@@ -1,8 +1,8 @@
-// Names of the most likely tokens: none is lost, and the chosen one goes by its text.
+// Names of the most likely tokens: none is lost, and the chosen one has its own text as name.
 import { expect, it } from 'vitest'
 import { topLogprobs } from '../../../lib/server/top_logprobs.js'
 
-/** Words with a space between them, as some tokenizers have them: a word's text depends on its place. */
+/** Decodes words with a space between them, like some tokenizers: a word's text depends on its place. */
 const words = ['', 'the', 'a', 'the', '__proto__', '7']
 const tokenizer = {
   decode: (ids: ArrayLike<number>) =>

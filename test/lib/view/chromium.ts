@@ -1,4 +1,4 @@
-// Finds Chromium, and says so where it is not there. Must not hold any expectation.
+// Finds Chromium, and reports if it is missing.
 import { existsSync } from 'node:fs'
 import { type Browser, chromium } from 'playwright-core'
 
@@ -10,7 +10,7 @@ const usualPaths = [
   '/Applications/Google Chrome.app/Contents/MacOS/Google Chrome',
 ]
 
-/** The program: CHROMIUM_PATH or where systems put it; null, with a line on the error stream, where there is none. */
+/** The program's path: CHROMIUM_PATH or a usual place; null, and a line on standard error, if there is none. */
 export function findChromium(): string | null {
   const path = process.env.CHROMIUM_PATH ?? usualPaths.find((candidate) => existsSync(candidate))
   if (path !== undefined) return path
@@ -19,6 +19,6 @@ export function findChromium(): string | null {
 }
 
 export function launch(executablePath: string): Promise<Browser> {
-  // Continuous integration runs as root, for whom Chromium has no sandbox; the pages are our own.
+  // Continuous integration runs as root, for which Chromium has no sandbox. The pages are our own, so none is needed.
   return chromium.launch({ executablePath, args: ['--no-sandbox'] })
 }

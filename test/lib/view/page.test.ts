@@ -7,7 +7,7 @@ import { viewPlugin } from '../../../lib/view/plugin.js'
 import { ScriptedEngine, type ScriptedRequest } from '../server/scripted_engine.js'
 import { findChromium, launch } from './chromium.js'
 
-/** What the functions use that run in the page. */
+/** The globals that functions running in the page use. */
 declare const getComputedStyle: (
   element: unknown,
   pseudo?: string,
@@ -44,7 +44,7 @@ afterEach(async () => {
   expect(problems).toEqual([])
 })
 
-/** Counts what it generates, as an engine does. */
+/** Counts the tokens that it generates, as an engine does. */
 class CountingEngine extends ScriptedEngine {
   tokens = 0
 
@@ -72,7 +72,7 @@ async function open(script: (request: ScriptedRequest) => void, options: Partial
   return engine
 }
 
-/** Generates `text`, the depths of its bytes from `depths` in turn. */
+/** Generates `text`; its bytes take the depths `depths` in turn. */
 function write(text: string, depths: readonly number[] = [1, 2, 3]) {
   return ({ generation }: ScriptedRequest) => {
     for (const [i, token] of Buffer.from(text).entries())
@@ -90,7 +90,7 @@ const summary = () => page.getByRole('status')
 const text = () => page.locator('#text')
 const tokens = () => text().locator('.token')
 
-/** Colours as the screen shows them: [red, green, blue], 0 to 255. */
+/** Computed colours as [red, green, blue], 0 to 255. */
 function colors(selector: string): Promise<{ ink: number[]; background: number[] }[]> {
   return page.locator(selector).evaluateAll((elements) => {
     const canvas = new OffscreenCanvas(1, 1).getContext('2d', { willReadFrequently: true })
