@@ -30,7 +30,7 @@ struct Product {
 using Run = std::function<void()>;
 
 struct Case {
-  std::string op;                     ///< as in ops.h
+  std::string op;                     ///< as in ops/op_list.h
   std::string variant;                ///< which of the model's uses, where there are several; else empty
   double flops = 0;                   ///< multiplications and additions of matrix products; 0 for ops bound by memory
   double bytes = 0;                   ///< of every input read once and every output written once (+=: read and written)

@@ -5,12 +5,13 @@
 
 #include "ops/adamw_step.h"
 #include "ops/checks/adamw.h"
+#include "ops/ref/ref_ops.h"
 #include "ops/ref/view.h"
 
 namespace mor::ref {
 
 template <class T>
-void global_norm(const Tensor& gradient, const Tensor& norm) {
+void RefOps<T>::global_norm(const Tensor& gradient, const Tensor& norm) {
   check_global_norm(gradient, norm);
   const View<T> g(gradient), result(norm);
   T squares = 0;
@@ -19,7 +20,7 @@ void global_norm(const Tensor& gradient, const Tensor& norm) {
 }
 
 template <class T>
-void reject_non_finite(const Tensor& values, const Tensor& norm) {
+void RefOps<T>::reject_non_finite(const Tensor& values, const Tensor& norm) {
   check_reject_non_finite(values, norm);
   const View<T> value(values), result(norm);
   for (int64_t i = 0; i < values.count(); ++i)
@@ -31,9 +32,9 @@ void reject_non_finite(const Tensor& values, const Tensor& norm) {
 ///   m = beta1 m + (1 - beta1) g,  v = beta2 v + (1 - beta2) g^2,
 ///   w = w (1 - lr weight_decay) - lr (m / (1 - beta1^step)) / (sqrt(v / (1 - beta2^step)) + epsilon).
 template <class T>
-void adamw(const Tensor& master, const Tensor& weights, const Tensor& gradient, const Tensor& exp_avg,
-           const Tensor& exp_avg_sq, const Tensor& norm, const ParameterSegment* segments, int32_t segment_count,
-           const AdamWParams& params, const AdamWStep& step) {
+void RefOps<T>::adamw(const Tensor& master, const Tensor& weights, const Tensor& gradient, const Tensor& exp_avg,
+                      const Tensor& exp_avg_sq, const Tensor& norm, const ParameterSegment* segments,
+                      int32_t segment_count, const AdamWParams& params, const AdamWStep* step) {
   check_adamw(master, weights, gradient, exp_avg, exp_avg_sq, norm);
   check_adamw_segments(segments, segment_count, master.count());
   const double all = static_cast<double>(real(View<T>(norm)(0)));
@@ -41,7 +42,7 @@ void adamw(const Tensor& master, const Tensor& weights, const Tensor& gradient, 
   const View<T> ws(weights);
   const T beta1(params.beta1), beta2(params.beta2);
   for (int32_t s = 0; s < segment_count; ++s) {
-    const T lr(step.learning_rate * segments[s].learning_rate_scale);
+    const T lr(step->learning_rate * segments[s].learning_rate_scale);
     const T decay(segments[s].weight_decay);
     for (int64_t i = segments[s].offset; i < segments[s].offset + segments[s].count; ++i) {
       T& w = View<T>(master)(0, i);
@@ -50,7 +51,7 @@ void adamw(const Tensor& master, const Tensor& weights, const Tensor& gradient, 
       const T g = View<T>(gradient)(0, i) * T(gradient_scale(params, all));
       m = beta1 * m + (T(1) - beta1) * g;
       v = beta2 * v + (T(1) - beta2) * g * g;
-      const T m_hat = m * T(step.correction1), v_hat = v * T(step.correction2);
+      const T m_hat = m * T(step->correction1), v_hat = v * T(step->correction2);
       w = w * (T(1) - lr * decay) - lr * m_hat / (std::sqrt(v_hat) + T(params.epsilon));
       ws(0, i) = w;
     }

@@ -4,6 +4,7 @@
 #include <limits>
 #include <vector>
 
+#include "ops/ref/ref_ops.h"
 #include "ops/ref/view.h"
 #include "ops/rows.h"
 
@@ -28,8 +29,8 @@ T scaled_dot(const T* a, const T* b, int64_t head_dim) {
 /// s_j = <q_i, k_j> / sqrt(hd), lse = log sum_j exp(s_j), p_j = exp(s_j - lse), out = sum_j p_j v_j.
 /// Where nothing is visible, out = 0 and lse = -infinity.
 template <class T>
-void attention_forward(const Tensor& q, const Tensor& k, const Tensor& v, const Rows& rows, const Tensor& out,
-                       const Tensor& lse) {
+void RefOps<T>::attention_forward(const Tensor& q, const Tensor& k, const Tensor& v, const Rows& rows,
+                                  const Tensor& out, const Tensor& lse) {
   const View<T> q_(q), k_(k), v_(v), out_(out);
   const int64_t heads = q.shape[1], head_dim = q.shape[2], group = heads / k.shape[1];
   for (int64_t s = 0; s < rows.key_lists; ++s)
@@ -56,8 +57,9 @@ void attention_forward(const Tensor& q, const Tensor& k, const Tensor& v, const 
 /// With p_j as above, delta = <d_out, out> and d_s_j = p_j (<d_out, v_j> - delta):
 /// d_v_j += p_j d_out, d_q = sum_j d_s_j k_j / sqrt(hd), d_k_j += d_s_j q / sqrt(hd).
 template <class T>
-void attention_backward(const Tensor& d_out, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& out,
-                        const Tensor& lse, const Rows& rows, const Tensor& d_q, const Tensor& d_k, const Tensor& d_v) {
+void RefOps<T>::attention_backward(const Tensor& d_out, const Tensor& q, const Tensor& k, const Tensor& v,
+                                   const Tensor& out, const Tensor& lse, const Rows& rows, const Tensor& d_q,
+                                   const Tensor& d_k, const Tensor& d_v) {
   const View<T> dout(d_out), q_(q), k_(k), v_(v), out_(out), lse_(lse), dq(d_q), dk(d_k), dv(d_v);
   const int64_t heads = q.shape[1], head_dim = q.shape[2], group = heads / k.shape[1];
   const T scale = T(1 / std::sqrt(static_cast<double>(head_dim)));

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "ops/checks/cross_entropy.h"
+#include "ops/ref/ref_ops.h"
 #include "ops/ref/view.h"
 
 namespace mor::ref {
@@ -25,7 +26,8 @@ T row_logsumexp(const Tensor& x, const Tensor& weight, int64_t i, std::vector<T>
 }
 
 template <class T>
-void cross_entropy_forward(const Tensor& x, const Tensor& weight, const int32_t* target, const Tensor& losses) {
+void RefOps<T>::cross_entropy_forward(const Tensor& x, const Tensor& weight, const int32_t* target,
+                                      const Tensor& losses) {
   check_cross_entropy_forward(x, weight, losses);
   check_targets(target, x.rows(), weight.rows());
   const View<T> loss(losses);
@@ -40,8 +42,8 @@ void cross_entropy_forward(const Tensor& x, const Tensor& weight, const int32_t*
 
 /// With g_ij = scale * (softmax(logits_i)_j - [j = target_i]): d_x = g weight, d_weight = g^T x.
 template <class T>
-void cross_entropy_backward(const Tensor& x, const Tensor& weight, const int32_t* target, double scale,
-                            const Tensor& losses, const Tensor& d_x, const Tensor& d_weight) {
+void RefOps<T>::cross_entropy_backward(const Tensor& x, const Tensor& weight, const int32_t* target, double scale,
+                                       const Tensor& losses, const Tensor& d_x, const Tensor& d_weight) {
   check_cross_entropy_backward(x, weight, losses, d_x, d_weight);
   check_targets(target, x.rows(), weight.rows());
   const View<T> x_(x), w(weight), loss(losses), dx(d_x), dw(d_weight);

@@ -2,14 +2,15 @@
 #pragma once
 
 #include "ops/checks/expert_choice_loss.h"
+#include "ops/ref/ref_ops.h"
 #include "ops/ref/view.h"
 
 namespace mor::ref {
 
 /// BCE(s, y) = log(1 + e^s) - s y, and its derivative sigmoid(s) - y.
 template <class T>
-void expert_choice_loss(const Tensor& scores, const uint8_t* selected, double threshold, double bce_scale,
-                        double z_scale, const Tensor& sums, const Tensor& d_scores) {
+void RefOps<T>::expert_choice_loss(const Tensor& scores, const uint8_t* selected, double threshold, double bce_scale,
+                                   double z_scale, const Tensor& sums, const Tensor& d_scores) {
   check_expert_choice_loss(scores, sums, d_scores);
   const View<T> scores_(scores), sum(sums), ds(d_scores ? d_scores : scores);
   for (int64_t i = 0; i < scores.count(); ++i) {

@@ -1,6 +1,7 @@
 // gelu: specification. Must not be fast.
 #pragma once
 
+#include "ops/ref/ref_ops.h"
 #include "ops/ref/view.h"
 
 namespace mor::ref {
@@ -19,7 +20,7 @@ inline std::complex<double> erf(const std::complex<double>& x) {
 
 /// y = x Phi(x), Phi(x) = (1 + erf(x / sqrt 2)) / 2 (Hendrycks and Gimpel 2016, exact form).
 template <class T>
-void gelu_forward(const Tensor& x, const Tensor& y) {
+void RefOps<T>::gelu_forward(const Tensor& x, const Tensor& y) {
   const View<T> x_(x), y_(y);
   for (int64_t i = 0; i < y.rows(); ++i)
     for (int64_t j = 0; j < y.columns(); ++j)
@@ -28,7 +29,7 @@ void gelu_forward(const Tensor& x, const Tensor& y) {
 
 /// dy/dx = Phi(x) + x phi(x), phi(x) = exp(-x^2 / 2) / sqrt(2 pi).
 template <class T>
-void gelu_backward(const Tensor& d_y, const Tensor& x, const Tensor& d_x) {
+void RefOps<T>::gelu_backward(const Tensor& d_y, const Tensor& x, const Tensor& d_x) {
   const View<T> dy(d_y), x_(x), dx(d_x);
   for (int64_t i = 0; i < d_x.rows(); ++i)
     for (int64_t j = 0; j < d_x.columns(); ++j) {

@@ -1,13 +1,14 @@
 // rmsnorm: specification. Must not be fast.
 #pragma once
 
+#include "ops/ref/ref_ops.h"
 #include "ops/ref/view.h"
 
 namespace mor::ref {
 
 template <class T>
-void rmsnorm_forward(const Tensor& x, const int32_t* source, const Tensor& weight, double epsilon, const Tensor& packed,
-                     const Tensor& y, const Tensor& rstd) {
+void RefOps<T>::rmsnorm_forward(const Tensor& x, const int32_t* source, const Tensor& weight, double epsilon,
+                                const Tensor& packed, const Tensor& y, const Tensor& rstd) {
   const View<T> x_(x), w_(weight), y_(y);
   const int64_t d = y.columns();
   for (int64_t i = 0; i < y.rows(); ++i) {
@@ -24,8 +25,8 @@ void rmsnorm_forward(const Tensor& x, const int32_t* source, const Tensor& weigh
 
 /// With n = x·rstd and g = d_y·weight: d_x = rstd (g - n mean(g n)), d_weight = sum over rows of d_y n.
 template <class T>
-void rmsnorm_backward(const Tensor& d_y, const Tensor& packed, const Tensor& weight, const Tensor& rstd,
-                      const Tensor& d_packed, const Tensor& d_weight) {
+void RefOps<T>::rmsnorm_backward(const Tensor& d_y, const Tensor& packed, const Tensor& weight, const Tensor& rstd,
+                                 const Tensor& d_packed, const Tensor& d_weight) {
   const View<T> dy(d_y), x(packed), w(weight), r(rstd), dx(d_packed), dw(d_weight);
   const int64_t d = d_y.columns();
   for (int64_t i = 0; i < d_y.rows(); ++i) {

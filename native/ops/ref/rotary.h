@@ -1,13 +1,14 @@
 // rotary: specification. Must not be fast.
 #pragma once
 
+#include "ops/ref/ref_ops.h"
 #include "ops/ref/view.h"
 
 namespace mor::ref {
 
 /// Each pair (a, b) = (x_j, x_{j+hd/2}) becomes (a cos - b sin, b cos + a sin), the sine negated for direction -1.
 template <class T>
-void rotary(const Tensor& x, const int32_t* position, const Tensor& table, int direction) {
+void RefOps<T>::rotary(const Tensor& x, const int32_t* position, const Tensor& table, int direction) {
   const View<T> x_(x), angles(table);
   const int64_t head_dim = table.columns(), half = head_dim / 2;
   for (int64_t i = 0; i < x.rows(); ++i)

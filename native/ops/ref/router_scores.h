@@ -2,12 +2,14 @@
 #pragma once
 
 #include "ops/checks/router_scores.h"
+#include "ops/ref/ref_ops.h"
 #include "ops/ref/view.h"
 
 namespace mor::ref {
 
 template <class T>
-void router_scores_forward(const Tensor& x, const int32_t* source, const Tensor& weight, const Tensor& scores) {
+void RefOps<T>::router_scores_forward(const Tensor& x, const int32_t* source, const Tensor& weight,
+                                      const Tensor& scores) {
   check_router_scores_forward(x, source, weight, scores);
   const View<T> x_(x), w(weight), s(scores);
   for (int64_t i = 0; i < scores.rows(); ++i)
@@ -20,8 +22,8 @@ void router_scores_forward(const Tensor& x, const int32_t* source, const Tensor&
 
 /// d_x[source[i]] += d_scores_i weight, d_weight += d_scores^T x[source].
 template <class T>
-void router_scores_backward(const Tensor& d_scores, const Tensor& x, const int32_t* source, const Tensor& weight,
-                            const Tensor& d_x, const Tensor& d_weight) {
+void RefOps<T>::router_scores_backward(const Tensor& d_scores, const Tensor& x, const int32_t* source,
+                                       const Tensor& weight, const Tensor& d_x, const Tensor& d_weight) {
   check_router_scores_backward(d_scores, x, source, weight, d_x, d_weight);
   const View<T> ds(d_scores), x_(x), w(weight), dx(d_x ? d_x : x), dw(d_weight);
   for (int64_t i = 0; i < d_scores.rows(); ++i)

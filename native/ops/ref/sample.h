@@ -6,6 +6,7 @@
 
 #include "core/rng.h"
 #include "ops/checks/sample.h"
+#include "ops/ref/ref_ops.h"
 #include "ops/ref/view.h"
 
 namespace mor::ref {
@@ -15,7 +16,8 @@ namespace mor::ref {
 /// by side in order of their ids, each as wide as its probability, and one uniform number of the stream
 /// philox(seed, 0, counter) points at one of them.
 template <class T>
-void sample(const Tensor& logits, const SamplingParams* params, int32_t* token, float* logprob, TokenLogprob* top) {
+void RefOps<T>::sample(const Tensor& logits, const SamplingParams* params, int32_t* token, float* logprob,
+                       TokenLogprob* top) {
   check_sample(logits, params);
   for (int64_t i = 0; i < logits.rows(); ++i) {
     const SamplingParams& p = params[i];

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "ops/checks/select.h"
+#include "ops/ref/ref_ops.h"
 #include "ops/ref/view.h"
 
 namespace mor::ref {
@@ -29,8 +30,8 @@ int32_t write_selection(const int32_t* parent_start, int32_t sequences, const Ch
 
 /// A NaN score counts as the smallest.
 template <class T>
-void select_topk(const Tensor& scores, const int32_t* parent_start, int32_t sequences, int32_t k, int32_t* index,
-                 int32_t* start, uint8_t* selected) {
+void RefOps<T>::select_topk(const Tensor& scores, const int32_t* parent_start, int32_t sequences, int32_t k,
+                            int32_t* index, int32_t* start, uint8_t* selected) {
   check_select(scores, sequences);
   check_select_topk(parent_start, sequences, k);
   const auto score = [&](int32_t i) {
@@ -49,31 +50,36 @@ void select_topk(const Tensor& scores, const int32_t* parent_start, int32_t sequ
 }
 
 template <class T>
-int32_t select_threshold(const Tensor& scores, const int32_t* parent_start, int32_t sequences, double threshold,
-                         int32_t* index, int32_t* start, uint8_t* selected) {
+int32_t RefOps<T>::select_threshold(const Tensor& scores, const int32_t* parent_start, int32_t sequences,
+                                    double threshold, int32_t* index, int32_t* start, uint8_t* selected) {
   check_select(scores, sequences);
   return write_selection(
       parent_start, sequences, [&](int32_t i) { return real(View<T>(scores)(0, i)) >= threshold; }, index, start,
       selected);
 }
 
-inline int32_t select_between(const int32_t* values, const int32_t* parent_start, int32_t sequences, int32_t low,
-                              int32_t high, int32_t* index, int32_t* start, uint8_t* selected) {
+template <class T>
+int32_t RefOps<T>::select_between(const int32_t* values, int32_t /*rows*/, const int32_t* parent_start,
+                                  int32_t sequences, int32_t low, int32_t high, int32_t* index, int32_t* start,
+                                  uint8_t* selected) {
   return write_selection(
       parent_start, sequences, [&](int32_t i) { return values[i] >= low && values[i] <= high; }, index, start,
       selected);
 }
 
-inline void gather_indices(const int32_t* from, const int32_t* index, int32_t n, int32_t* to) {
+template <class T>
+void RefOps<T>::gather_indices(const int32_t* from, const int32_t* index, int32_t n, int32_t* to) {
   for (int32_t i = 0; i < n; ++i) to[i] = from[index[i]];
 }
 
-inline void visible_causal(const int32_t* start, int32_t sequences, int32_t n, int32_t* visible) {
+template <class T>
+void RefOps<T>::visible_causal(const int32_t* start, int32_t sequences, int32_t n, int32_t* visible) {
   for (int32_t s = 0; s < sequences; ++s)
     for (int32_t i = start[s]; i < start[s + 1] && i < n; ++i) visible[i] = i - start[s] + 1;
 }
 
-inline void equal_rows(int32_t sequences, int32_t length, int32_t* start, int32_t* position, int32_t* visible) {
+template <class T>
+void RefOps<T>::equal_rows(int32_t sequences, int32_t length, int32_t* start, int32_t* position, int32_t* visible) {
   start[0] = 0;
   for (int32_t s = 0; s < sequences; ++s) {
     for (int32_t t = 0; t < length; ++t) {
@@ -84,7 +90,8 @@ inline void equal_rows(int32_t sequences, int32_t length, int32_t* start, int32_
   }
 }
 
-inline void sum_integers(const int32_t* values, int32_t n, int64_t* sum) {
+template <class T>
+void RefOps<T>::sum_integers(const int32_t* values, int32_t n, int64_t* sum) {
   sum[0] = 0;
   for (int32_t i = 0; i < n; ++i) sum[0] += values[i];
 }

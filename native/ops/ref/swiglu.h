@@ -1,13 +1,14 @@
 // swiglu: specification. Must not be fast.
 #pragma once
 
+#include "ops/ref/ref_ops.h"
 #include "ops/ref/view.h"
 
 namespace mor::ref {
 
 /// out = silu(gate) * up with silu(g) = g sigmoid(g).
 template <class T>
-void swiglu_forward(const Tensor& gate_up, const Tensor& out) {
+void RefOps<T>::swiglu_forward(const Tensor& gate_up, const Tensor& out) {
   const View<T> in(gate_up), out_(out);
   const int64_t f = out.columns();
   for (int64_t i = 0; i < out.rows(); ++i)
@@ -16,7 +17,7 @@ void swiglu_forward(const Tensor& gate_up, const Tensor& out) {
 
 /// With s = sigmoid(g): silu'(g) = s (1 + g (1 - s)), so d_gate = d_out up silu'(gate) and d_up = d_out silu(gate).
 template <class T>
-void swiglu_backward(const Tensor& d_out, const Tensor& gate_up, const Tensor& d_gate_up) {
+void RefOps<T>::swiglu_backward(const Tensor& d_out, const Tensor& gate_up, const Tensor& d_gate_up) {
   const View<T> dout(d_out), in(gate_up), din(d_gate_up);
   const int64_t f = d_out.columns();
   for (int64_t i = 0; i < d_out.rows(); ++i)

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "ops/checks/token_choice.h"
+#include "ops/ref/ref_ops.h"
 #include "ops/ref/view.h"
 
 namespace mor::ref {
@@ -24,9 +25,9 @@ std::vector<T> token_choice_softmax(const Tensor& logits, int64_t i, T* lse) {
 }
 
 template <class T>
-void token_choice_forward(const Tensor& logits, const Tensor& bias, Activation activation, double alpha,
-                          const Tensor& probabilities, int32_t* depth, const Tensor& gate, const Tensor& load,
-                          const Tensor& p_sum, const Tensor& z_sum) {
+void RefOps<T>::token_choice_forward(const Tensor& logits, const Tensor& bias, Activation activation, double alpha,
+                                     const Tensor& probabilities, int32_t* depth, const Tensor& gate,
+                                     const Tensor& load, const Tensor& p_sum, const Tensor& z_sum) {
   check_token_choice_forward(logits, bias, activation, probabilities, gate, load, p_sum, z_sum);
   const View<T> l(logits), b(bias), p(probabilities), g(gate), count(load), ps(p_sum), z(z_sum);
   const int64_t n = logits.columns();
@@ -49,9 +50,9 @@ void token_choice_forward(const Tensor& logits, const Tensor& bias, Activation a
 /// With G_j = p_scale_j + [j = depth - 1] d_gate and a = p / alpha: d_logits_j = p_j (G_j - sum_k a_k G_k) for softmax,
 /// p_j (1 - a_j) G_j for sigmoid; and of the z-loss z_scale * 2 lse softmax_j.
 template <class T>
-void token_choice_backward(const Tensor& d_gate, const Tensor& logits, const Tensor& probabilities,
-                           const int32_t* depth, Activation activation, double alpha, const Tensor& p_scale,
-                           double z_scale, const Tensor& d_logits) {
+void RefOps<T>::token_choice_backward(const Tensor& d_gate, const Tensor& logits, const Tensor& probabilities,
+                                      const int32_t* depth, Activation activation, double alpha, const Tensor& p_scale,
+                                      double z_scale, const Tensor& d_logits) {
   check_token_choice_backward(d_gate, logits, probabilities, activation, alpha, p_scale, d_logits);
   const View<T> dg(d_gate), p(probabilities), ps(p_scale), dl(d_logits);
   const int64_t n = logits.columns();

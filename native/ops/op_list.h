@@ -1,0 +1,213 @@
+// The list of ops: every op's signature and what it computes, once. Ops (ops.h) makes each entry a pure virtual
+// function, and every device's class an override; so this file is included inside classes, with MOR_OP defined.
+//
+// MOR_OP(result, name, (parameters)): one op.
+// MOR_COUNT_OP(name, (parameters), most): an op that returns how many rows it selected, `most` being the largest
+// count that its parameters allow. It is an MOR_OP that returns int32_t where MOR_COUNT_OP is not defined.
+//
+// The conventions of shapes, dtypes and accumulation stand at Ops.
+#ifndef MOR_COUNT_OP
+#define MOR_COUNT_OP(name, parameters, most) MOR_OP(int32_t, name, parameters)
+#endif
+
+// ---- memory (allocate and release come from MemoryResource)
+MOR_OP(void, copy_to_device, (void* device, const void* host, size_t bytes));
+MOR_OP(void, copy_to_host, (void* host, const void* device, size_t bytes));  ///< waits for the device
+MOR_OP(void, copy, (void* to, const void* from, size_t bytes));              ///< device to device
+MOR_OP(void, zero, (void* device, size_t bytes));
+MOR_OP(void, synchronize, ());
+/// to = from, element by element, between any two of float32, bfloat16 and the master dtype; same shape.
+MOR_OP(void, cast, (const Tensor& from, const Tensor& to));
+
+// ---- embedding: out[i] = weight[tokens[i]]
+MOR_OP(void, embedding_forward,
+       (const int32_t* tokens /*[R]*/, const Tensor& weight /*[V,d] compute*/, const Tensor& out /*[R,d] compute =*/));
+MOR_OP(void, embedding_backward,
+       (const int32_t* tokens, const Tensor& d_out /*[R,d] compute*/, const Tensor& d_weight /*[V,d] master +=*/));
+
+// ---- rmsnorm (Zhang and Sennrich 2019) with row gather: packed[i] = x[source[i]],
+//      rstd[i] = 1/sqrt(mean(packed[i]^2) + epsilon), y[i] = packed[i] * rstd[i] * weight
+/// `packed` and `rstd` may be empty tensors where nobody needs them; source may be null (identity).
+MOR_OP(void, rmsnorm_forward,
+       (const Tensor& x /*[M,d] compute*/, const int32_t* source /*[R]*/, const Tensor& weight /*[d] compute*/,
+        double epsilon, const Tensor& packed /*[R,d] =*/, const Tensor& y /*[R,d] compute =*/,
+        const Tensor& rstd /*[R] master =*/));
+MOR_OP(void, rmsnorm_backward,
+       (const Tensor& d_y /*[R,d]*/, const Tensor& packed /*[R,d]*/, const Tensor& weight, const Tensor& rstd,
+        const Tensor& d_packed /*[R,d] compute +=*/, const Tensor& d_weight /*[d] master +=*/));
+
+// ---- linear: y = x weight^T (+ residual)
+/// y is compute or master dtype. residual [R,n] compute may be empty, and may be y itself.
+MOR_OP(void, linear_forward,
+       (const Tensor& x /*[R,k]*/, const Tensor& weight /*[n,k]*/, const Tensor& residual,
+        const Tensor& y /*[R,n] =*/));
+MOR_OP(void, linear_backward_input,
+       (const Tensor& d_y /*[R,n]*/, const Tensor& weight /*[n,k]*/, const Tensor& d_x /*[R,k] compute =*/));
+MOR_OP(void, linear_backward_weight,
+       (const Tensor& d_y /*[R,n]*/, const Tensor& x /*[R,k]*/, const Tensor& d_weight /*[n,k] master +=*/));
+
+// ---- rotary embedding (Su et al. 2021), "rotate halves": pair (j, j + hd/2) turned by table[position]
+/// In place. table [positions, hd] master: cosines of the hd/2 angles, then their sines. direction +1 forward,
+/// -1 backward (the rotation is orthogonal, so its gradient is the turn back).
+MOR_OP(void, rotary,
+       (const Tensor& x /*[R,heads,hd] compute*/, const int32_t* position /*[R]*/, const Tensor& table, int direction));
+
+// ---- qkv: attention's three projections, q and k turned, keys and values put where they are read
+/// linear_forward, rotary (direction +1) and kv_write in one, bit for bit: the columns of x weight^T, rounded to
+/// compute, are q's heads, then k's, then v's. q[i] and k[slot[i]] get theirs turned in master by table[position[i]]
+/// and rounded again, v[slot[i]] its own as it is. slot null: identity; slots are distinct, and negative where a
+/// row's key and value go nowhere. k and v empty: queries only, and weight has only q's rows. q, k and v may be
+/// columns of wider buffers.
+MOR_OP(void, qkv_forward,
+       (const Tensor& x /*[R,d] compute*/, const Tensor& weight /*[(h+2kv)*hd,d] or [h*hd,d]*/,
+        const int32_t* position /*[R]*/, const Tensor& table /*[positions,hd] master*/,
+        const Tensor& q /*[R,h,hd] compute =*/, const Tensor& k /*[slots,kv,hd] compute =*/,
+        const Tensor& v /*[slots,kv,hd] compute =*/, const int32_t* slot /*[R]*/));
+
+// ---- attention over packed rows (docs/model.md sections 3 and 5): softmax(q k^T / sqrt(hd)) v, grouped query
+/// Query row i of sequence s sees the first rows.visible[i] keys of s (0 is legal: its output is 0). k, v are
+/// [slots,kv,hd]; query head j uses key head j / (h/kv). lse [R,h] master (log-sum-exp of the scaled scores) may be
+/// empty where no backward follows.
+MOR_OP(void, attention_forward,
+       (const Tensor& q /*[R,h,hd]*/, const Tensor& k, const Tensor& v, const Rows& rows,
+        const Tensor& out /*[R,h,hd] =*/, const Tensor& lse /*[R,h] master =*/));
+/// Only rows with block_size == 0 (keys of a sequence in one run), and runs that do not overlap.
+MOR_OP(void, attention_backward,
+       (const Tensor& d_out, const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& out, const Tensor& lse,
+        const Rows& rows, const Tensor& d_q /*=*/, const Tensor& d_k /*[slots,kv,hd] +=*/, const Tensor& d_v /*+=*/));
+
+// ---- kv_cache rows
+/// cache[slot[i]] = x[i]; slots are distinct; null: identity. x [R,kv,hd], cache [slots,kv,hd].
+MOR_OP(void, kv_write, (const Tensor& x, const int32_t* slot /*[R]*/, const Tensor& cache));
+/// Backward of kv_write: d_x[i] = d_cache[slot[i]], then d_cache[slot[i]] = 0 (what was overwritten got no gradient).
+MOR_OP(void, kv_write_backward, (const Tensor& d_cache, const int32_t* slot, const Tensor& d_x /*=*/));
+
+// ---- swiglu (Shazeer 2020): out = silu(gate) * up, gate and up being the halves of gate_up [R,2f]
+MOR_OP(void, swiglu_forward, (const Tensor& gate_up, const Tensor& out /*[R,f] =*/));
+MOR_OP(void, swiglu_backward, (const Tensor& d_out, const Tensor& gate_up, const Tensor& d_gate_up /*=*/));
+
+// ---- gelu, exact (erf)
+MOR_OP(void, gelu_forward, (const Tensor& x /*[R,n]*/, const Tensor& y /*=*/));
+MOR_OP(void, gelu_backward, (const Tensor& d_y, const Tensor& x, const Tensor& d_x /*=*/));
+
+// ---- rows: gather, add, gated scatter
+/// y[i] = x[source[i]]; null: identity. x and y of one dtype, compute or master (here and in add_rows).
+MOR_OP(void, gather_rows, (const Tensor& x /*[M,d]*/, const int32_t* source /*[R]*/, const Tensor& y /*[R,d] =*/));
+/// y[source[i]] += x[i]; sources are distinct; null: identity.
+MOR_OP(void, add_rows, (const Tensor& x /*[R,d]*/, const int32_t* source, const Tensor& y /*[M,d] +=*/));
+/// stream[to[i]] += gate[i] * x[from[i]] for i < n. `from` null: identity. (docs/model.md section 3: x_t + g_t
+/// f(x)_t)
+MOR_OP(void, scatter_gated_forward,
+       (const Tensor& x /*[R,d]*/, const int32_t* from /*[n]*/, const Tensor& gate /*[n] master*/,
+        const int32_t* to /*[n]*/, const Tensor& stream /*[M,d] compute +=*/));
+/// d_gate[i] = <d_stream[to[i]], x[from[i]]>; d_x[from[i]] = gate[i] * d_stream[to[i]]; other rows of d_x untouched.
+MOR_OP(void, scatter_gated_backward,
+       (const Tensor& d_stream, const int32_t* to, const Tensor& x, const int32_t* from, const Tensor& gate,
+        const Tensor& d_x, const Tensor& d_gate /*[n] master =*/));
+
+// ---- router_scores: scores[i] = x[source[i]] weight^T for few outputs n (docs/model.md sections 3 and 4)
+MOR_OP(void, router_scores_forward,
+       (const Tensor& x /*[M,d]*/, const int32_t* source /*[R]; null: identity*/,
+        const Tensor& weight /*[n,d] compute*/, const Tensor& scores /*[R,n] master =*/));
+/// d_x[source[i]] += ..., d_weight += .... d_x may be empty (detached inputs of an auxiliary router).
+MOR_OP(void, router_scores_backward,
+       (const Tensor& d_scores, const Tensor& x, const int32_t* source, const Tensor& weight,
+        const Tensor& d_x /*[M,d] compute +=*/, const Tensor& d_weight /*[n,d] master +=*/));
+
+// ---- router_gate: gate[i] = alpha * activation(scores[index[i]]) (sigmoid or tanh)
+MOR_OP(void, router_gate_forward,
+       (const Tensor& scores /*[P] master*/, const int32_t* index /*[R]; null: identity*/, Activation activation,
+        double alpha, const Tensor& gate /*[R] master =*/));
+/// d_scores[index[i]] += d_gate[i] * alpha * activation'(scores[index[i]])
+MOR_OP(void, router_gate_backward,
+       (const Tensor& d_gate, const Tensor& scores, const int32_t* index, Activation activation, double alpha,
+        const Tensor& d_scores /*[P] master +=*/));
+
+// ---- selection: which of the P parent rows run the next recursion
+/// Of every sequence the k rows with the largest score (ties to the earlier row), in row order; 1 <= k <= its rows.
+/// index [sequences * k] = parent rows, start [sequences+1] of the selection, selected [P] 0/1.
+MOR_OP(void, select_topk,
+       (const Tensor& scores /*[P] master*/, const int32_t* parent_start, int32_t sequences, int32_t k, int32_t* index,
+        int32_t* start, uint8_t* selected));
+/// Rows with score >= threshold, in row order. Same outputs, index with room for P. Returns how many; waits.
+MOR_COUNT_OP(select_threshold,
+             (const Tensor& scores, const int32_t* parent_start, int32_t sequences, double threshold, int32_t* index,
+              int32_t* start, uint8_t* selected),
+             static_cast<int32_t>(scores.count()));
+/// Rows with low <= value <= high (token-choice depths). Same outputs. Returns how many; waits.
+MOR_COUNT_OP(select_between,
+             (const int32_t* values /*[P]*/, int32_t rows /*P*/, const int32_t* parent_start, int32_t sequences,
+              int32_t low, int32_t high, int32_t* index, int32_t* start, uint8_t* selected),
+             rows);
+/// to[i] = from[index[i]]
+MOR_OP(void, gather_indices, (const int32_t* from, const int32_t* index, int32_t n, int32_t* to));
+/// visible[i] = i - start[s] + 1 for row i of sequence s: every row sees its own sequence's rows up to itself.
+MOR_OP(void, visible_causal, (const int32_t* start, int32_t sequences, int32_t n, int32_t* visible));
+/// Whole sequences of one length, row s * length + t being token t of sequence s: start[s] = s * length, position t,
+/// visible t + 1.
+MOR_OP(void, equal_rows,
+       (int32_t sequences, int32_t length, int32_t* start /*[sequences+1]*/, int32_t* position /*[sequences*length]*/,
+        int32_t* visible /*[sequences*length]*/));
+/// sum[0] = values[0] + ... + values[n-1]
+MOR_OP(void, sum_integers, (const int32_t* values, int32_t n, int64_t* sum /*[1]*/));
+
+// ---- expert_choice_loss (docs/model.md section 3): BCEWithLogits against the selection, and z-loss
+/// sums[0] += sum of BCE(scores[i], selected[i]), sums[1] += sum of scores[i]^2,
+/// sums[2] += number of rows where (scores[i] >= threshold) == selected[i].
+/// d_scores[i] += bce_scale * (sigmoid(s) - selected) + z_scale * 2 s, unless d_scores is empty.
+MOR_OP(void, expert_choice_loss,
+       (const Tensor& scores /*[P] master*/, const uint8_t* selected, double threshold, double bce_scale,
+        double z_scale, const Tensor& sums /*[3] master +=*/, const Tensor& d_scores /*[P] master +=*/));
+
+// ---- token_choice (docs/model.md section 4)
+/// probabilities = alpha * activation(logits) (softmax or sigmoid); depth[i] = 1 + argmax_j(p_ij + bias_j), ties to
+/// the smaller; gate[i] = p[i, depth-1]; load[j] += rows whose depth is j+1; mean_p[j] += sum_i p_ij; z_sum[0] +=
+/// sum_i logsumexp(logits_i)^2.
+MOR_OP(void, token_choice_forward,
+       (const Tensor& logits /*[R,N] master*/, const Tensor& bias /*[N] master*/, Activation activation, double alpha,
+        const Tensor& probabilities /*[R,N] =*/, int32_t* depth /*[R]*/, const Tensor& gate /*[R] master =*/,
+        const Tensor& load /*[N] master +=*/, const Tensor& p_sum /*[N] master +=*/,
+        const Tensor& z_sum /*[1] master +=*/));
+/// Gradient of: sum_i d_gate[i] p[i,depth-1] + sum_ij p_scale[j] p_ij + z_scale * sum_i logsumexp_i^2.
+MOR_OP(void, token_choice_backward,
+       (const Tensor& d_gate, const Tensor& logits, const Tensor& probabilities, const int32_t* depth,
+        Activation activation, double alpha, const Tensor& p_scale /*[N] master*/, double z_scale,
+        const Tensor& d_logits /*[R,N] master =*/));
+
+// ---- cross_entropy fused with the output projection: logits of the batch are never stored whole
+/// losses[i] = logsumexp_j(<x_i, weight_j>) - <x_i, weight_target>; target -1: ignored, loss 0.
+MOR_OP(void, cross_entropy_forward,
+       (const Tensor& x /*[R,d]*/, const Tensor& weight /*[V,d]*/, const int32_t* target,
+        const Tensor& losses /*[R] master =*/));
+/// Forward, and the gradient of scale * sum_i losses[i].
+MOR_OP(void, cross_entropy_backward,
+       (const Tensor& x, const Tensor& weight, const int32_t* target, double scale,
+        const Tensor& losses /*[R] master =*/, const Tensor& d_x /*[R,d] compute =*/,
+        const Tensor& d_weight /*[V,d] master +=*/));
+
+// ---- optimiser
+/// norm[0] = sqrt(sum gradient^2), in a fixed order.
+MOR_OP(void, global_norm, (const Tensor& gradient /*[n] master*/, const Tensor& norm /*[1] master =*/));
+/// norm[0] = NaN where any of `values` is not finite: a step whose loss is broken is refused by adamw like one whose
+/// gradient is.
+MOR_OP(void, reject_non_finite, (const Tensor& values /*[n] master*/, const Tensor& norm /*[1] master*/));
+/// AdamW (Loshchilov and Hutter 2019) over flat buffers: gradient scaled by min(1, clip / (norm + 1e-6)); `weights`
+/// gets the rounded masters, and may be `master` itself where both dtypes are one. A non-finite norm changes nothing.
+/// segments and step are device memory; segments lie within the buffers, one behind the other.
+MOR_OP(void, adamw,
+       (const Tensor& master, const Tensor& weights /*compute*/, const Tensor& gradient, const Tensor& exp_avg,
+        const Tensor& exp_avg_sq, const Tensor& norm, const ParameterSegment* segments, int32_t segment_count,
+        const AdamWParams& params, const AdamWStep* step));
+
+// ---- sampling
+/// token[i] drawn from logits[i]; logprob[i] = log softmax(logits[i])[token] at temperature 1 (may be null).
+/// The first params[i].top_logprobs entries of row i of `top` (may be null): the most likely tokens, whatever top_k
+/// and top_p leave of them, in falling order of logits, ties by smaller id, each with its log-probability as above;
+/// token -1 behind the last finite one. The rest of `top` stays as it is.
+/// params, token, logprob and top are host memory; waits.
+MOR_OP(void, sample,
+       (const Tensor& logits /*[R,V] master*/, const SamplingParams* params /*[R]*/, int32_t* token, float* logprob,
+        TokenLogprob* top /*[R,kMostTopLogprobs]*/));
+
+#undef MOR_OP
+#undef MOR_COUNT_OP
