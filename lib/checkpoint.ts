@@ -1,7 +1,6 @@
 // A model's weights between a checkpoint folder and the addon: which tensor lies where, what is missing or too many.
-import { join } from 'node:path'
 import { show } from './check.js'
-import { replaceFiles, weightsFileName, writeJsonFile } from './checkpoint_files.js'
+import { jsonFile, weightsFileName } from './checkpoint_files.js'
 import type { ResolvedConfig } from './config.js'
 import { configFileContent, configFileName } from './config_file.js'
 import { MorError, throwIfAborted, wrapNativeAsync } from './errors.js'
@@ -35,20 +34,12 @@ export async function loadWeights(
 }
 
 /** Writes config.json and model.safetensors into `folder`, all or none, and leaves its other files alone. */
-export async function saveWeights(
-  model: NativeModel,
-  config: ResolvedConfig,
-  dtype: DType,
-  folder: string,
-): Promise<void> {
-  const parameters = model.parameters()
-  const header = buildSafetensorsHeader(parameters)
-  await replaceFiles(folder, async (staging) => {
-    const names = parameters.map(({ name }) => name)
-    const dtypes = parameters.map(({ dtype }) => dtype)
-    await wrapNativeAsync(() => model.write(join(staging, weightsFileName), header, names, dtypes))
-    await writeJsonFile(join(staging, configFileName), configFileContent(config, dtype))
-  })
+export function saveWeights(model: NativeModel, config: ResolvedConfig, dtype: DType, folder: string): Promise<void> {
+  const tensors = model.parameters()
+  return model.save(folder, [
+    jsonFile(configFileName, configFileContent(config, dtype)),
+    { name: weightsFileName, head: [buildSafetensorsHeader(tensors)], tensors },
+  ])
 }
 
 /**

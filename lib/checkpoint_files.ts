@@ -1,10 +1,10 @@
-// The files of a checkpoint folder: finds the weights (whole or sharded) and replaces files all or nothing.
-import { existsSync, renameSync } from 'node:fs'
-import { mkdir, mkdtemp, open, readdir, rm, rmdir } from 'node:fs/promises'
+// The files of a checkpoint folder: finds the weights, whole or sharded, and makes JSON files.
+import { existsSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { Checker, show } from './check.js'
 import { readJsonFile } from './config_file.js'
-import { MorError, toMorError } from './errors.js'
+import { MorError } from './errors.js'
+import type { NativeSavedFile } from './native.js'
 import { readSafetensorsFile, type SafetensorsFile } from './safetensors.js'
 
 export const weightsFileName = 'model.safetensors'
@@ -69,46 +69,11 @@ async function readShard(path: string, expected: Set<string>, indexPath: string)
 }
 
 /**
- * Puts files into `folder`, all or none: `write` fills an empty folder beside them on the same disk, and once that has
- * succeeded its files are renamed into place in one go. If `write` fails (a full disk, say), what was there before is
- * untouched. Saves that run at the same time do not mix: the renames of one happen without a pause.
+ * A JSON file to save.
+ * @param gaps what to cut out of the text: there the addon puts the number of optimizer steps done.
  */
-export async function replaceFiles(folder: string, write: (staging: string) => Promise<void>): Promise<void> {
-  let staging: string | undefined
-  let created: string | undefined
-  try {
-    created = await mkdir(folder, { recursive: true })
-    staging = await mkdtemp(join(folder, '.saving-'))
-    await write(staging)
-    for (const name of (await readdir(staging)).sort()) renameSync(join(staging, name), join(folder, name))
-    await syncFolder(folder)
-    created = undefined
-  } catch (error) {
-    throw toMorError(error)
-  } finally {
-    if (staging !== undefined) await rm(staging, { recursive: true, force: true })
-    if (created !== undefined) await rmdir(folder).catch(() => undefined)
-  }
-}
-
-/** Writes JSON and waits until it is on the disk. */
-export async function writeJsonFile(path: string, content: unknown): Promise<void> {
-  const file = await open(path, 'wx')
-  try {
-    await file.writeFile(`${JSON.stringify(content, null, 2)}\n`)
-    await file.sync()
-  } finally {
-    await file.close()
-  }
-}
-
-/** Makes renames durable. Windows has no such call and needs none. */
-async function syncFolder(folder: string): Promise<void> {
-  if (process.platform === 'win32') return
-  const handle = await open(folder, 'r')
-  try {
-    await handle.sync()
-  } finally {
-    await handle.close()
-  }
+export function jsonFile(name: string, content: unknown, gaps?: RegExp): NativeSavedFile {
+  const text = `${JSON.stringify(content, null, 2)}\n`
+  const pieces = gaps === undefined ? [text] : text.split(gaps)
+  return { name, head: pieces.map((piece) => Buffer.from(piece)), tensors: [] }
 }

@@ -1,10 +1,10 @@
 // The public Engine: requests in, tokens out, as the addon's scheduler decides.
-// Must not decide anything about batching or sampling.
 import { Checker } from './check.js'
 import { errorCodes, MorError, wrapNative, wrapNativeAsync } from './errors.js'
 import { Generation, type TokenLogprob } from './generation.js'
 import type { Model } from './model.js'
 import { type EngineStats, eventKind, eventStride, type NativeEngine } from './native.js'
+import { loadNative } from './native_loader.js'
 import { type GenerateOptions, resolveGenerateOptions } from './sampling.js'
 import { packPrompt } from './tokens.js'
 
@@ -50,16 +50,13 @@ export class Engine {
       kvCacheBytes: check.integer('kvCacheBytes', { min: 0, max: Number.MAX_SAFE_INTEGER, fallback: 0 }),
       prefixCache: check.boolean('prefixCache', true),
     }
-    model.handle.assertAlive()
     this.model = model
     // The addon holds this callback for as long as the engine lives; it must not hold the Engine in turn, or an engine
     // that was never closed could not be collected.
     const requests = new Map<number, Generation>()
     this.#requests = requests
     this.#native = wrapNative(() =>
-      model.handle.addon.createEngine(model.handle.native, native, (events, messages) =>
-        deliver(events, messages, requests),
-      ),
+      loadNative().createEngine(model.native, native, (events, messages) => deliver(events, messages, requests)),
     )
   }
 
@@ -71,7 +68,6 @@ export class Engine {
    */
   generate(prompt: ArrayLike<number>, options: GenerateOptions): Generation {
     if (this.#closing !== undefined) throw new MorError('DISPOSED', 'the engine is closed; make another')
-    this.model.handle.assertAlive()
     const tokens = packPrompt(prompt, this.model.config)
     const params = resolveGenerateOptions(options, this.model.config, tokens.length)
     const id = this.#nextId++

@@ -59,22 +59,23 @@ export function wrapNative<T>(call: () => T): T {
   }
 }
 
-/** Awaits `call` and throws whatever it throws or rejects with as a MorError. */
-export async function wrapNativeAsync<T>(call: () => Promise<T>): Promise<T> {
+/**
+ * Calls `call` at once, awaits it, and throws whatever it throws or rejects with as a MorError.
+ * @param signal what may abort the call: its reason becomes the cause of ABORTED.
+ */
+export async function wrapNativeAsync<T>(call: () => Promise<T>, signal?: AbortSignal): Promise<T> {
   try {
     return await call()
   } catch (error) {
-    throw toMorError(error)
+    const known = toMorError(error)
+    if (known.code !== 'ABORTED' || !signal?.aborted) throw known
+    throw new MorError('ABORTED', known.message, { cause: signal.reason })
   }
 }
 
 /** Throws ABORTED if `signal` is already aborted. `what` names the operation, as in "loading the model". */
 export function throwIfAborted(signal: AbortSignal | undefined, what: string): void {
-  if (signal?.aborted) throw abortError(signal, what)
-}
-
-export function abortError(signal: AbortSignal, what: string): MorError {
-  return new MorError('ABORTED', `${what} was aborted`, { cause: signal.reason })
+  if (signal?.aborted) throw new MorError('ABORTED', `${what} was aborted`, { cause: signal.reason })
 }
 
 function isErrorCode(code: unknown): code is ErrorCode {

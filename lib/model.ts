@@ -1,5 +1,4 @@
 // The public Model: create or load one, run it, save it, give its memory back.
-// Must not do arithmetic on tensors or know the checkpoint format.
 import { Checker } from './check.js'
 import { loadWeights, saveWeights } from './checkpoint.js'
 import { readWeightFiles } from './checkpoint_files.js'
@@ -8,11 +7,9 @@ import { readConfigFile } from './config_file.js'
 import { toNativeConfig } from './config_native.js'
 import { type DeviceOption, selectDevice } from './devices.js'
 import { throwIfAborted, wrapNative, wrapNativeAsync } from './errors.js'
-import { ModelHandle } from './model_handle.js'
 import type { DType, MemoryUse, NativeModel, Routing } from './native.js'
 import { loadNative } from './native_loader.js'
 import { resolveRouting } from './sampling.js'
-import { untilAborted } from './serial_queue.js'
 import { packRows } from './tokens.js'
 
 export interface LoadOptions {
@@ -51,8 +48,9 @@ export interface ForwardResult {
 const loadKeys = ['device', 'dtype', 'threads', 'signal']
 
 /**
- * A model on one device. Calls run one after another on the model's own thread and never block the event loop; a
- * Trainer of this model takes turns with them. After `dispose` every call rejects with DISPOSED.
+ * A model on one device. Calls run one after another on the model's own thread, in the order in which they are made, and
+ * never block the event loop; those of a Trainer of this model are among them. After `dispose` every call rejects with
+ * DISPOSED.
  */
 export class Model {
   /** Complete: with every default filled in. */
@@ -61,12 +59,13 @@ export class Model {
   readonly device: string
   readonly dtype: DType
   /** @internal */
-  readonly handle: ModelHandle
+  readonly native: NativeModel
+  #disposing: Promise<void> | undefined
 
-  private constructor(handle: ModelHandle, device: string) {
-    this.handle = handle
-    this.config = handle.config
-    this.dtype = handle.dtype
+  private constructor(native: NativeModel, config: ResolvedConfig, dtype: DType, device: string) {
+    this.native = native
+    this.config = config
+    this.dtype = dtype
     this.device = device
   }
 
@@ -78,7 +77,7 @@ export class Model {
     const check = Checker.of(options, 'Model.create')
     check.onlyKeys([...loadKeys, 'seed'])
     const seed = check.integer('seed', { min: 0, max: Number.MAX_SAFE_INTEGER, fallback: 0 })
-    return Model.#build(resolveConfig(config), check, options.signal, (native) => native.init(seed))
+    return Model.#build(resolveConfig(config), check, options.signal, (native) => native.init(seed, options.signal))
   }
 
   /**
@@ -112,25 +111,22 @@ export class Model {
     throwIfAborted(signal, 'making the model')
     const native = await wrapNativeAsync(() => addon.createModel(toNativeConfig(config), { device, dtype, threads }))
     try {
-      const filled = wrapNativeAsync(() => fill(native))
-      await (signal === undefined ? filled : untilAborted(filled, signal, 'making the model'))
+      await wrapNativeAsync(() => fill(native), signal)
     } catch (error) {
       native.dispose()
       throw error
     }
-    return new Model(new ModelHandle(addon, native, config, dtype), device)
+    return new Model(native, config, dtype, device)
   }
 
   /**
-   * Saves config.json and model.safetensors, in the model's own precision, into `folder`. Files are written aside and
-   * renamed, so that what was there stays whole if anything fails; other files of the folder are left alone.
+   * Saves config.json and model.safetensors, in the model's own precision, into `folder`: the weights as they are after the
+   * calls made before this one. Files are written aside and renamed, so that what was there stays whole if anything fails;
+   * other files of the folder are left alone.
    * @throws {MorError} IO_ERROR (a full disk, say), DISPOSED
    */
   save(folder: string): Promise<void> {
-    return this.handle.run(() => saveWeights(this.handle.native, this.config, this.dtype, folder), {
-      what: `saving ${folder}`,
-      interruptible: false,
-    })
+    return wrapNativeAsync(async () => saveWeights(this.native, this.config, this.dtype, folder))
   }
 
   /**
@@ -139,31 +135,29 @@ export class Model {
    * @throws {MorError} TOKEN_OUT_OF_RANGE, CONTEXT_OVERFLOW, INVALID_ARGUMENT, ABORTED, DISPOSED
    */
   async forward(tokens: readonly ArrayLike<number>[], options: ForwardOptions = {}): Promise<ForwardResult> {
-    this.handle.assertAlive()
     const check = Checker.of(options, 'forward')
     check.onlyKeys(['routing', 'routerThreshold', 'maxRecursions', 'signal'])
-    const native = {
+    const passOptions = {
       routing: check.choice('routing', ['topk', 'threshold'], 'threshold'),
       ...resolveRouting(check, this.config),
     }
     const { tokens: packed, batch, columns: length } = packRows(tokens, this.config, 0)
-    const { logits, depths } = await this.handle.run(() => this.handle.native.forward(packed, batch, length, native), {
-      signal: options.signal,
-      what: 'the forward pass',
-      interruptible: true,
-    })
+    const { logits, depths } = await wrapNativeAsync(
+      () => this.native.forward(packed, batch, length, passOptions, options.signal),
+      options.signal,
+    )
     return { logits, depths, shape: [batch, length, this.config.vocab_size] }
   }
 
   /** Bytes in use, by purpose. */
   memory(): MemoryUse {
-    this.handle.assertAlive()
-    return wrapNative(() => this.handle.native.memory())
+    return wrapNative(() => this.native.memory())
   }
 
-  /** Gives the memory back; calls under way reject with DISPOSED. Calling it again does nothing. */
+  /** Gives the memory back; calls under way reject with DISPOSED. Calling it again waits for the same end. */
   dispose(): Promise<void> {
-    return this.handle.dispose()
+    this.#disposing ??= wrapNativeAsync(() => this.native.dispose())
+    return this.#disposing
   }
 
   [Symbol.asyncDispose](): Promise<void> {

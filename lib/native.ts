@@ -1,5 +1,4 @@
 // The surface of the native addon as types: what native/binding implements, and no more.
-// Must not load anything (native_loader does) and must not know the public classes.
 import type { ErrorCode } from './errors.js'
 
 export type DType = 'bfloat16' | 'float32'
@@ -82,6 +81,14 @@ export interface NativeReadFile {
   tensors: { name: string; dtype: SafetensorsFloat; offset: number; bytes: number }[]
 }
 
+/** A file to write: bytes, and after them tensors, one after another. */
+export interface NativeSavedFile {
+  name: string
+  /** The first bytes. A trainer's may be in pieces: between two of them stands the number of optimizer steps done. */
+  head: Uint8Array[]
+  tensors: { name: string; dtype: 'F32' | 'BF16' }[]
+}
+
 export interface NativeForwardResult {
   /** [batch * length * vocab] */
   logits: Float32Array
@@ -89,22 +96,32 @@ export interface NativeForwardResult {
   depths: Uint8Array
 }
 
+/**
+ * Calls that return a promise are posted to the model's own thread at once and run there one after another, in the order
+ * in which they were made, those of its trainer among them. An aborted call that waits never runs; one that runs stops
+ * between two layers or tensors. After `dispose` every call rejects with DISPOSED.
+ */
 export interface NativeModel {
   /** Every tensor of a checkpoint, in table order, as it is stored. */
-  parameters(): { name: string; shape: number[]; dtype: 'F32' | 'BF16' }[]
-  init(seed: number): Promise<void>
+  parameters(): NativeParameter[]
+  init(seed: number, signal?: AbortSignal): Promise<void>
   read(files: NativeReadFile[], signal?: AbortSignal): Promise<void>
-  /** Writes `header` (the complete safetensors prefix) and then the tensors in the order of `names`, each in its dtype; syncs. */
-  write(path: string, header: Uint8Array, names: string[], dtypes: ('F32' | 'BF16')[]): Promise<void>
+  /**
+   * Makes `folder` if need be and puts `files` into it, all or none: they are written aside, synced and renamed. Other
+   * files of the folder are left alone.
+   */
+  save(folder: string, files: NativeSavedFile[]): Promise<void>
   /** tokens: [batch * length] */
   forward(
     tokens: Int32Array,
     batch: number,
     length: number,
     options: { routing: Routing; routerThreshold: number; maxRecursions: number },
+    signal?: AbortSignal,
   ): Promise<NativeForwardResult>
   memory(): MemoryUse
-  dispose(): void
+  /** Resolves when the memory has been given back. */
+  dispose(): Promise<void>
 }
 
 /** Bytes by purpose. */
@@ -173,27 +190,36 @@ export interface NativeEvaluateStats {
   seconds: number
 }
 
-/** What a trainer must keep to go on bit for bit: optimizer tensors, the step and the rest as opaque JSON. */
-export interface NativeTrainerState {
-  /** `exp_avg.<parameter>`, `exp_avg_sq.<parameter>` and, for bfloat16 models, `master.<parameter>`. */
-  names: { name: string; shape: number[]; dtype: SafetensorsFloat }[]
-  step: number
-  json: string
-}
-
 export interface NativeTrainer {
-  /** tokens: [microBatches * batch * (length + 1)] */
-  step(tokens: Int32Array, microBatches: number, batch: number, length: number): Promise<NativeStepStats>
-  /** tokens: [batch * (length + 1)] */
-  evaluate(tokens: Int32Array, batch: number, length: number, routing: Routing): Promise<NativeEvaluateStats>
-  state(): NativeTrainerState
   /**
-   * As NativeModel.write, always in float32. `names` are those of `state()` or of the model's parameters, the latter for
-   * what has no master copy: every tensor of a float32 model, and the balancing bias of any.
+   * tokens: [microBatches * batch * (length + 1)]. An aborted step that has started is finished and reported.
    */
-  write(path: string, header: Uint8Array, names: string[]): Promise<void>
-  read(files: NativeReadFile[], json: string): Promise<void>
-  dispose(): void
+  step(
+    tokens: Int32Array,
+    microBatches: number,
+    batch: number,
+    length: number,
+    signal?: AbortSignal,
+  ): Promise<NativeStepStats>
+  /** tokens: [batch * (length + 1)] */
+  evaluate(
+    tokens: Int32Array,
+    batch: number,
+    length: number,
+    routing: Routing,
+    signal?: AbortSignal,
+  ): Promise<NativeEvaluateStats>
+  /**
+   * What it must keep to go on bit for bit, beside the number of steps and the model's own tensors: `exp_avg.<parameter>`,
+   * `exp_avg_sq.<parameter>` and, for bfloat16 models, `master.<parameter>`. All are float32.
+   */
+  tensors(): { name: string; shape: number[] }[]
+  /** As of the last finished call, also after `dispose`. */
+  stepsDone(): number
+  /** As NativeModel.save; the tensors are those of `tensors()` and of the model's `parameters()`. */
+  save(folder: string, files: NativeSavedFile[]): Promise<void>
+  read(files: NativeReadFile[], stepsDone: number): Promise<void>
+  dispose(): Promise<void>
 }
 
 export interface NativeGenerateParams {
@@ -297,14 +323,27 @@ export interface NativeParameter {
   decays: boolean
 }
 
+/** What the addon was compiled with of the values that TypeScript repeats; a test compares them. */
+export interface NativeConstants {
+  errorCodes: string[]
+  eventKind: Record<string, number>
+  eventStride: number
+  mostTopLogprobs: number
+}
+
 /** The addon. Errors it throws or rejects with carry an `ErrorCode` as `code`. */
 export interface NativeAddon {
+  readonly constants: NativeConstants
   devices(): DeviceInfo[]
   /** Every tensor of a model with weights of `dtype`, in the order of its checkpoint. Allocates none of them. */
   parameterTable(config: NativeConfig, dtype: DType): NativeParameter[]
   /** Allocates the weights without initialising them. `threads` 0 = the device's default. */
   createModel(config: NativeConfig, options: { device: string; dtype: DType; threads: number }): Promise<NativeModel>
-  createTrainer(model: NativeModel, options: NativeTrainerOptions): Promise<NativeTrainer>
+  /**
+   * One trainer of a model at a time; INVALID_ARGUMENT while there is another. If its memory cannot be allocated, its
+   * calls reject with that error.
+   */
+  createTrainer(model: NativeModel, options: NativeTrainerOptions): NativeTrainer
   /** `onEvents` gets packed events and one message for each error event among them, in order. */
   createEngine(
     model: NativeModel,

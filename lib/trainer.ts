@@ -1,10 +1,9 @@
 // The public Trainer: optimizer steps and evaluation on one Model, saved and resumed bit for bit.
-// Must not do arithmetic on tensors or know the layout of a training checkpoint (trainer_checkpoint does).
 import { Checker } from './check.js'
-import { MorError, wrapNativeAsync } from './errors.js'
+import { MorError, wrapNative, wrapNativeAsync } from './errors.js'
 import { type LoadOptions, Model } from './model.js'
-import type { ModelHandle } from './model_handle.js'
 import type { NativeEvaluateStats, NativeStepStats, NativeTrainer, Routing } from './native.js'
+import { loadNative } from './native_loader.js'
 import { packRows } from './tokens.js'
 import { readTrainerCheckpoint, restoreTrainerState, saveTrainerCheckpoint } from './trainer_checkpoint.js'
 import {
@@ -33,30 +32,25 @@ export interface EvaluateOptions {
 export type ResumeOptions = Omit<LoadOptions, 'dtype'> & Partial<TrainerOptions>
 
 /**
- * Trains one Model. Steps run in the order of their calls, take turns with the model's other calls, and never block the
- * event loop. A step that fails (NON_FINITE, say) leaves weights and optimizer as they were.
+ * Trains one Model, which can have one trainer at a time. Calls run in the order in which they are made, the model's own
+ * among them, and never block the event loop. A step that fails (NON_FINITE, say) leaves weights and optimizer as they
+ * were.
  */
 export class Trainer {
   readonly model: Model
   /** Complete: with every default filled in. */
   readonly options: ResolvedTrainerOptions
-  readonly #handle: ModelHandle
-  readonly #native: Promise<NativeTrainer>
-  #disposed = false
-  #stepsDone = 0
+  readonly #native: NativeTrainer
+  #disposing: Promise<void> | undefined
 
-  /** @throws {MorError} INVALID_ARGUMENT, DISPOSED. A lack of memory shows in the first call. */
+  /**
+   * @throws {MorError} INVALID_ARGUMENT (also while the model has another trainer), DISPOSED. A lack of memory shows in the
+   * first call.
+   */
   constructor(model: Model, options: TrainerOptions) {
     this.model = model
     this.options = resolveTrainerOptions(options)
-    this.#handle = model.handle
-    this.#handle.assertAlive()
-    const { addon, native } = this.#handle
-    this.#native = this.#handle.run(() => addon.createTrainer(native, toNativeTrainerOptions(this.options)), {
-      what: 'making the trainer',
-      interruptible: false,
-    })
-    this.#native.catch(() => undefined)
+    this.#native = wrapNative(() => loadNative().createTrainer(model.native, toNativeTrainerOptions(this.options)))
   }
 
   /**
@@ -69,8 +63,7 @@ export class Trainer {
     const model = await Model.load(folder, { device, threads, signal, dtype: saved.dtype })
     try {
       const trainer = new Trainer(model, { ...saved.options, ...withoutUndefined(changes) })
-      await trainer.#run('resuming', undefined, false, (native) => restoreTrainerState(model.handle, native, saved))
-      trainer.#stepsDone = saved.step
+      await wrapNativeAsync(async () => restoreTrainerState(model, trainer.#native, saved))
       return trainer
     } catch (error) {
       await model.dispose()
@@ -80,7 +73,7 @@ export class Trainer {
 
   /** Optimizer steps done so far, those before a resume included. */
   get stepsDone(): number {
-    return this.#stepsDone
+    return this.#native.stepsDone()
   }
 
   /**
@@ -92,7 +85,6 @@ export class Trainer {
    * INVALID_ARGUMENT, OUT_OF_MEMORY, ABORTED, DISPOSED
    */
   async step(batch: readonly ArrayLike<number>[], options: { signal?: AbortSignal } = {}): Promise<StepResult> {
-    this.#assertAlive()
     Checker.of(options, 'step').onlyKeys(['signal'])
     const { tokens, batch: rows, columns } = packRows(batch, this.model.config, 1)
     const parts = this.options.gradientAccumulation
@@ -102,10 +94,11 @@ export class Trainer {
         `the batch has ${rows} rows, which gradientAccumulation ${parts} does not divide`,
       )
     }
-    const stats = await this.#run('the step', options.signal, false, (native) =>
-      native.step(tokens, parts, rows / parts, columns - 1),
+    const { signal } = options
+    const stats = await wrapNativeAsync(
+      () => this.#native.step(tokens, parts, rows / parts, columns - 1, signal),
+      signal,
     )
-    this.#stepsDone = stats.step
     return { ...stats, tokensPerSecond: stats.tokens / stats.seconds }
   }
 
@@ -114,59 +107,33 @@ export class Trainer {
    * @throws {MorError} as `step`
    */
   async evaluate(batch: readonly ArrayLike<number>[], options: EvaluateOptions = {}): Promise<EvaluateResult> {
-    this.#assertAlive()
     const check = Checker.of(options, 'evaluate')
     check.onlyKeys(['routing', 'signal'])
     const routing = check.choice('routing', ['topk', 'threshold'], 'threshold')
     const { tokens, batch: rows, columns } = packRows(batch, this.model.config, 1)
-    const stats = await this.#run('the evaluation', options.signal, true, (native) =>
-      native.evaluate(tokens, rows, columns - 1, routing),
-    )
+    const { signal } = options
+    const stats = await wrapNativeAsync(() => this.#native.evaluate(tokens, rows, columns - 1, routing, signal), signal)
     return { ...stats, tokensPerSecond: stats.tokens / stats.seconds }
   }
 
   /**
    * Saves everything that `resume` needs, as a checkpoint folder that `Model.load` reads too: float32 weights, optimizer
-   * state, random state, step and options. Written aside and renamed, as `Model.save`.
+   * state, random state, step and options. They are those after the calls made before this one; written aside and renamed,
+   * as `Model.save`.
    * @throws {MorError} IO_ERROR, DISPOSED
    */
-  async save(folder: string): Promise<void> {
-    this.#assertAlive()
-    await this.#run(`saving ${folder}`, undefined, false, (native) =>
-      saveTrainerCheckpoint(this.#handle, native, this.options, folder),
-    )
+  save(folder: string): Promise<void> {
+    return wrapNativeAsync(async () => saveTrainerCheckpoint(this.model, this.#native, this.options, folder))
   }
 
   /** Gives the optimizer's memory back, not the model's; calls under way reject with DISPOSED. */
-  async dispose(): Promise<void> {
-    this.#disposed = true
-    await this.#native.then(
-      (native) => native.dispose(),
-      () => undefined,
-    )
-    await this.#handle.idle()
+  dispose(): Promise<void> {
+    this.#disposing ??= wrapNativeAsync(() => this.#native.dispose())
+    return this.#disposing
   }
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.dispose()
-  }
-
-  async #run<T>(
-    what: string,
-    signal: AbortSignal | undefined,
-    interruptible: boolean,
-    task: (native: NativeTrainer) => Promise<T>,
-  ): Promise<T> {
-    const guarded = async () => {
-      this.#assertAlive()
-      return wrapNativeAsync(async () => task(await this.#native))
-    }
-    return this.#handle.run(guarded, { signal, what, interruptible })
-  }
-
-  #assertAlive(): void {
-    if (this.#disposed) throw new MorError('DISPOSED', 'the trainer is disposed; make another or resume one')
-    this.#handle.assertAlive()
   }
 }
 

@@ -1,14 +1,14 @@
-// A training checkpoint: a model folder with float32 weights, trainer.safetensors and trainer.json, saved as one.
-// Must not know what the optimizer's tensors mean: the addon names them.
+// A training checkpoint: a model folder with float32 weights, trainer.safetensors and trainer.json, saved as one. The addon
+// names the optimizer's tensors.
 import { randomUUID } from 'node:crypto'
 import { join } from 'node:path'
 import { Checker, show } from './check.js'
 import { type ExpectedTensor, locateTensors } from './checkpoint.js'
-import { readWeightFiles, replaceFiles, weightsFileName, writeJsonFile } from './checkpoint_files.js'
+import { jsonFile, readWeightFiles, weightsFileName } from './checkpoint_files.js'
 import { configFileContent, configFileName, readJsonFile } from './config_file.js'
-import { MorError, wrapNativeAsync } from './errors.js'
-import type { ModelHandle } from './model_handle.js'
-import type { DType, NativeTrainer } from './native.js'
+import { MorError } from './errors.js'
+import type { Model } from './model.js'
+import type { DType, NativeSavedFile, NativeTrainer } from './native.js'
 import { buildSafetensorsHeader, readSafetensorsFile, type SafetensorsFile } from './safetensors.js'
 import { type ResolvedTrainerOptions, resolveTrainerOptions } from './trainer_options.js'
 
@@ -18,63 +18,67 @@ const formatVersion = 1
 /** A bfloat16 model's float32 weights, under this prefix in the addon, under their plain names in model.safetensors. */
 const masterPrefix = 'master.'
 
+/** Stands in trainer.json for the number of steps done, which only the addon knows when it writes the file. */
+const stepsDone = '<steps done>'
+const stepsDoneGaps = new RegExp(`"${stepsDone}"|${stepsDone}`)
+
 export interface TrainerCheckpoint {
   folder: string
   dtype: DType
   options: ResolvedTrainerOptions
-  step: number
-  /** The addon's own state, opaque here. */
-  native: string
+  stepsDone: number
   weights: SafetensorsFile[]
   state: SafetensorsFile
 }
 
 /** The files carry one random id, so that `resume` can tell a mixture of two saves. */
-export async function saveTrainerCheckpoint(
-  handle: ModelHandle,
+export function saveTrainerCheckpoint(
+  model: Model,
   trainer: NativeTrainer,
   options: ResolvedTrainerOptions,
   folder: string,
 ): Promise<void> {
-  const parameters = handle.native.parameters()
-  const { names: tensors, step, json } = trainer.state()
   const saveId = randomUUID()
-  const metadata = { save_id: saveId }
-  const weightsHeader = buildSafetensorsHeader(
-    parameters.map(({ name, shape }) => ({ name, shape, dtype: 'F32' })),
-    metadata,
-  )
-  const masters = new Set(tensors.map(({ name }) => name).filter((name) => name.startsWith(masterPrefix)))
-  const weights = parameters.map(({ name }) => (masters.has(masterPrefix + name) ? masterPrefix + name : name))
-  const others = tensors.filter(({ name }) => !masters.has(name))
-  await replaceFiles(folder, async (staging) => {
-    const write = (file: string, header: Uint8Array, names: string[]) =>
-      wrapNativeAsync(() => trainer.write(join(staging, file), header, names))
-    await write(weightsFileName, weightsHeader, weights)
-    await write(
-      stateFileName,
-      buildSafetensorsHeader(others, metadata),
-      others.map(({ name }) => name),
-    )
-    await writeJsonFile(join(staging, configFileName), configFileContent(handle.config, 'float32'))
-    await writeJsonFile(join(staging, jsonFileName), {
-      format: formatVersion,
-      save_id: saveId,
-      dtype: handle.dtype,
-      step,
-      options,
-      state: json,
-    })
+  const state = trainer.tensors().map((tensor) => ({ ...tensor, dtype: 'F32' as const }))
+  const names = new Set(state.map(({ name }) => name))
+  const weights = model.native.parameters().map(({ name, shape }) => ({
+    name,
+    shape,
+    dtype: 'F32' as const,
+    source: names.has(masterPrefix + name) ? masterPrefix + name : name,
+  }))
+  const others = state.filter(({ name }) => !name.startsWith(masterPrefix)).map((t) => ({ ...t, source: t.name }))
+  const tensorFile = (name: string, tensors: typeof weights): NativeSavedFile => ({
+    name,
+    head: [buildSafetensorsHeader(tensors, { save_id: saveId })],
+    tensors: tensors.map(({ source, dtype }) => ({ name: source, dtype })),
   })
+  return trainer.save(folder, [
+    jsonFile(configFileName, configFileContent(model.config, 'float32')),
+    tensorFile(weightsFileName, weights),
+    tensorFile(stateFileName, others),
+    jsonFile(
+      jsonFileName,
+      {
+        format: formatVersion,
+        save_id: saveId,
+        dtype: model.dtype,
+        step: stepsDone,
+        options,
+        state: `{"step":${stepsDone}}`,
+      },
+      stepsDoneGaps,
+    ),
+  ])
 }
 
 /** @throws {MorError} CHECKPOINT_MISSING, CHECKPOINT_INVALID */
 export async function readTrainerCheckpoint(folder: string): Promise<TrainerCheckpoint> {
   const path = join(folder, jsonFileName)
   const check = Checker.of(await readJsonFile(path), path, 'CHECKPOINT_INVALID')
-  const { format, save_id: saveId, state: native, options } = check.object
+  const { format, save_id: saveId, state: stateText, options } = check.object
   if (format !== formatVersion) check.fail(`format is ${show(format)}; this version reads ${formatVersion}`)
-  if (typeof native !== 'string') check.fail(`state is ${show(native)}; it must be a string`)
+  if (typeof stateText !== 'string') check.fail(`state is ${show(stateText)}; it must be a string`)
   const weights = await readWeightFiles(folder)
   const state = await readStateFile(folder)
   for (const file of [...weights, state]) {
@@ -86,37 +90,46 @@ export async function readTrainerCheckpoint(folder: string): Promise<TrainerChec
       )
     }
   }
+  check.integer('step', { min: 0 })
   return {
     folder,
     dtype: check.choice('dtype', ['bfloat16', 'float32']),
     options: resolveTrainerOptions(options),
-    step: check.integer('step', { min: 0 }),
-    native: native as string,
+    stepsDone: stepOfState(stateText as string, path),
     weights,
     state,
   }
 }
 
+function stepOfState(text: string, path: string): number {
+  let state: unknown
+  try {
+    state = JSON.parse(text)
+  } catch (cause) {
+    throw new MorError('CHECKPOINT_INVALID', `${path}: state is not JSON: ${(cause as Error).message}`, { cause })
+  }
+  return Checker.of(state, `${path}: state`, 'CHECKPOINT_INVALID').integer('step', {
+    min: 0,
+    max: Number.MAX_SAFE_INTEGER,
+  })
+}
+
 /** Puts the saved optimizer state into a fresh trainer of the loaded model. */
-export async function restoreTrainerState(
-  handle: ModelHandle,
-  trainer: NativeTrainer,
-  saved: TrainerCheckpoint,
-): Promise<void> {
-  const tensors = trainer.state().names
+export function restoreTrainerState(model: Model, trainer: NativeTrainer, saved: TrainerCheckpoint): Promise<void> {
   const isMaster = ({ name }: ExpectedTensor) => name.startsWith(masterPrefix)
+  const tensors = trainer.tensors()
   const others = tensors.filter((tensor) => !isMaster(tensor))
   const masters = tensors.filter(isMaster).map(({ name, shape }) => ({
     name: name.slice(masterPrefix.length),
     shape,
     nativeName: name,
   }))
-  const known = new Set(handle.native.parameters().map(({ name }) => name))
+  const known = new Set(model.native.parameters().map(({ name }) => name))
   const files = [
     ...locateTensors(others, [saved.state], saved.folder),
     ...locateTensors(masters, saved.weights, saved.folder, (name) => known.has(name)),
   ]
-  await wrapNativeAsync(() => trainer.read(files, saved.native))
+  return trainer.read(files, saved.stepsDone)
 }
 
 async function readStateFile(folder: string): Promise<SafetensorsFile> {

@@ -1,14 +1,15 @@
-// The addon's entry: one Environment for every Node environment that loads it, and the functions of lib/native.ts.
-// Must not do anything that a wrap can do.
+// The addon's entry: one Environment for every Node environment that loads it, the functions of lib/native.ts, and the
+// constants that both sides must agree on.
 #include <napi.h>
 
 #include "binding/convert.h"
-#include "binding/engine_wrap.h"
 #include "binding/environment.h"
-#include "binding/model_wrap.h"
 #include "binding/native_config.h"
+#include "binding/native_engine.h"
+#include "binding/native_model.h"
 #include "binding/native_results.h"
-#include "binding/trainer_wrap.h"
+#include "binding/native_trainer.h"
+#include "core/token_logprob.h"
 
 namespace mor::binding {
 
@@ -25,16 +26,33 @@ Napi::Value parameter_table(const Napi::CallbackInfo& info) {
   });
 }
 
+/// NativeConstants: what lib/native.ts and lib/errors.ts repeat.
+Napi::Object constants(Napi::Env env) {
+  const Napi::Object kinds = Napi::Object::New(env);
+  for (size_t kind = 0; kind < kEventKindNames.size(); ++kind)
+    kinds.Set(kEventKindNames[kind], static_cast<double>(kind));
+  const Napi::Array codes = Napi::Array::New(env);
+  for (uint32_t code = 0; code <= static_cast<uint32_t>(ErrorCode::INTERNAL); ++code)
+    codes.Set(code, error_code_name(static_cast<ErrorCode>(code)));
+  const Napi::Object all = Napi::Object::New(env);
+  all.Set("errorCodes", codes);
+  all.Set("eventKind", kinds);
+  all.Set("eventStride", static_cast<double>(kEventStride));
+  all.Set("mostTopLogprobs", kMostTopLogprobs);
+  return all;
+}
+
 Napi::Object init(Napi::Env env, Napi::Object exports) {
   Environment::install(env);
-  ModelWrap::define(env);
-  TrainerWrap::define(env);
-  EngineWrap::define(env);
+  NativeModel::define(env);
+  NativeTrainer::define(env);
+  NativeEngine::define(env);
   exports.Set("devices", Napi::Function::New<devices>(env, "devices"));
   exports.Set("parameterTable", Napi::Function::New<parameter_table>(env, "parameterTable"));
-  exports.Set("createModel", Napi::Function::New<ModelWrap::create>(env, "createModel"));
-  exports.Set("createTrainer", Napi::Function::New<TrainerWrap::create>(env, "createTrainer"));
-  exports.Set("createEngine", Napi::Function::New<EngineWrap::create>(env, "createEngine"));
+  exports.Set("createModel", Napi::Function::New<NativeModel::create>(env, "createModel"));
+  exports.Set("createTrainer", Napi::Function::New<NativeTrainer::create>(env, "createTrainer"));
+  exports.Set("createEngine", Napi::Function::New<NativeEngine::create>(env, "createEngine"));
+  exports.Set("constants", constants(env));
   return exports;
 }
 

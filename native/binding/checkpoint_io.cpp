@@ -1,11 +1,11 @@
-// Reading through a map of the file, writing through a staging buffer; the device converts. Must not know of Node, nor
-// which tensors a model or a trainer has.
+// Files are read through a map and written through a host buffer, in chunks; the device converts.
 #include "binding/checkpoint_io.h"
 
 #include <cstring>
 #include <memory>
 #include <unordered_map>
 
+#include "binding/folder_update.h"
 #include "binding/output_file.h"
 #include "core/mapped_file.h"
 
@@ -63,13 +63,13 @@ struct Reading {
 };
 
 void read_tensor(Ops& ops, const Reading& reading, const Tensor& scratch, std::vector<float>& floats,
-                 const CancelCheck& cancel_check) {
+                 const CancelCheck& check) {
   const FileDType dtype = reading.location->dtype;
   const Tensor& tensor = *reading.tensor;
   const bool as_it_is = dtype != FileDType::F16 && device_dtype(dtype) == tensor.dtype;
   const size_t size = static_cast<size_t>(file_dtype_size(dtype));
   for (int64_t begin = 0; begin < tensor.count(); begin += kChunk) {
-    cancel_check();
+    check();
     const int64_t n = std::min(kChunk, tensor.count() - begin);
     const size_t bytes = static_cast<size_t>(n) * size;
     const uint8_t* source =
@@ -94,12 +94,36 @@ void read_tensor(Ops& ops, const Reading& reading, const Tensor& scratch, std::v
   }
 }
 
+void write_tensor(Ops& ops, const Tensor& tensor, FileDType dtype, const Tensor& scratch, OutputFile& file,
+                  const CancelCheck& check) {
+  std::string host;
+  for (int64_t begin = 0; begin < tensor.count(); begin += kChunk) {
+    check();
+    const int64_t n = std::min(kChunk, tensor.count() - begin);
+    void* source = element(tensor, begin);
+    if (tensor.dtype != device_dtype(dtype)) {
+      cast_stretch(ops, source, tensor.dtype, scratch.data, device_dtype(dtype), n);
+      source = scratch.data;
+    }
+    host.resize(static_cast<size_t>(n * file_dtype_size(dtype)));
+    ops.copy_to_host(host.data(), source, host.size());
+    file.write(host);
+  }
+}
+
+using NameTable = std::unordered_map<std::string, const Tensor*>;
+
+NameTable name_table(const std::vector<NamedTensor>& tensors) {
+  NameTable table;
+  for (const NamedTensor& named : tensors) table.emplace(named.name, &named.tensor);
+  return table;
+}
+
 }  // namespace
 
 void read_tensors(Ops& ops, const std::vector<CheckpointFile>& files, const std::vector<NamedTensor>& into,
-                  const CancelCheck& cancel_check) {
-  std::unordered_map<std::string, const Tensor*> table;
-  for (const NamedTensor& named : into) table.emplace(named.name, &named.tensor);
+                  const CancelCheck& check) {
+  const NameTable table = name_table(into);
   std::vector<std::unique_ptr<MappedFile>> mapped;
   std::vector<Reading> readings;
   for (const CheckpointFile& file : files) {
@@ -118,49 +142,30 @@ void read_tensors(Ops& ops, const std::vector<CheckpointFile>& files, const std:
   Arena arena(ops);
   const Tensor scratch = arena.vector(DType::float32, kChunk, "checkpoint scratch");
   std::vector<float> floats;
-  for (const Reading& reading : readings) read_tensor(ops, reading, scratch, floats, cancel_check);
+  for (const Reading& reading : readings) read_tensor(ops, reading, scratch, floats, check);
   ops.synchronize();
 }
 
-void write_tensors(Ops& ops, const std::string& path, const std::vector<uint8_t>& header,
-                   const std::vector<Tensor>& tensors, const std::vector<FileDType>& dtypes,
-                   const CancelCheck& cancel_check) {
-  MOR_CHECK(tensors.size() == dtypes.size(), INVALID_ARGUMENT, tensors.size(), " tensors to write and ", dtypes.size(),
-            " dtypes");
-  OutputFile file(path);
-  file.write(header.data(), header.size());
+void save_files(Ops& ops, const std::string& folder, const std::vector<SavedFile>& files,
+                const std::vector<NamedTensor>& table, int64_t steps_done, const CancelCheck& check) {
+  const NameTable by_name = name_table(table);
+  FolderUpdate update(folder);
   Arena arena(ops);
   const Tensor scratch = arena.vector(DType::float32, kChunk, "checkpoint scratch");
-  std::vector<uint8_t> host;
-  for (size_t i = 0; i < tensors.size(); ++i) {
-    const Tensor& tensor = tensors[i];
-    const FileDType dtype = dtypes[i];
-    for (int64_t begin = 0; begin < tensor.count(); begin += kChunk) {
-      cancel_check();
-      const int64_t n = std::min(kChunk, tensor.count() - begin);
-      void* source = element(tensor, begin);
-      if (tensor.dtype != device_dtype(dtype)) {
-        cast_stretch(ops, source, tensor.dtype, scratch.data, device_dtype(dtype), n);
-        source = scratch.data;
-      }
-      host.resize(static_cast<size_t>(n * file_dtype_size(dtype)));
-      ops.copy_to_host(host.data(), source, host.size());
-      file.write(host.data(), host.size());
+  for (const SavedFile& file : files) {
+    OutputFile output(update.path(file.name));
+    for (size_t i = 0; i < file.head.size(); ++i) {
+      if (i > 0) output.write(std::to_string(steps_done));
+      output.write(file.head[i]);
     }
+    for (const auto& [name, dtype] : file.tensors) {
+      const auto found = by_name.find(name);
+      MOR_CHECK(found != by_name.end(), INVALID_ARGUMENT, "there is no tensor '", name, "' to write");
+      write_tensor(ops, *found->second, dtype, scratch, output, check);
+    }
+    output.sync();
   }
-  file.finish();
-}
-
-std::vector<Tensor> tensors_named(const std::vector<NamedTensor>& table, const std::vector<std::string>& names) {
-  std::unordered_map<std::string, const Tensor*> by_name;
-  for (const NamedTensor& named : table) by_name.emplace(named.name, &named.tensor);
-  std::vector<Tensor> tensors;
-  for (const std::string& name : names) {
-    const auto found = by_name.find(name);
-    MOR_CHECK(found != by_name.end(), INVALID_ARGUMENT, "there is no tensor '", name, "' to write");
-    tensors.push_back(*found->second);
-  }
-  return tensors;
+  update.commit();
 }
 
 }  // namespace mor::binding

@@ -1,5 +1,4 @@
-// The bytes of checkpoint tensors between files and a device, in chunks. The files' headers are TypeScript's business.
-// Must not know of Node, nor which tensors a model or a trainer has.
+// The bytes of checkpoint tensors between files and a device. TypeScript reads and makes the files' headers.
 #pragma once
 
 #include <cstdint>
@@ -25,21 +24,28 @@ struct CheckpointFile {
   std::vector<TensorLocation> tensors;
 };
 
-/// Called between chunks; throws to give up.
+/// Asked between chunks; throws to give up.
 using CancelCheck = std::function<void()>;
 
 /// Reads every tensor of `files` into the one of that name in `into`, rounded as it needs. Names, sizes and the lengths
 /// of all files are checked before anything is written. Throws CHECKPOINT_INVALID, CHECKPOINT_MISSING or IO_ERROR.
 void read_tensors(Ops& ops, const std::vector<CheckpointFile>& files, const std::vector<NamedTensor>& into,
-                  const CancelCheck& cancel_check);
+                  const CancelCheck& check);
 
-/// Writes `header`, the tensors one after another, each as its dtype (F32 or BF16), and waits for the disk. If anything
-/// fails, the partial file is removed. Throws IO_ERROR with the system's reason, INVALID_ARGUMENT for other counts.
-void write_tensors(Ops& ops, const std::string& path, const std::vector<uint8_t>& header,
-                   const std::vector<Tensor>& tensors, const std::vector<FileDType>& dtypes,
-                   const CancelCheck& cancel_check);
+/// A file to write: the bytes of `head`, then tensors one after another, each as its dtype (F32 or BF16).
+struct SavedFile {
+  std::string name;
+  std::vector<std::string> head;  ///< in pieces: between two of them stands the number of optimizer steps done
+  struct Part {
+    std::string tensor;  ///< its name
+    FileDType dtype;
+  };
+  std::vector<Part> tensors;
+};
 
-/// The tensors of these names, in this order. Throws INVALID_ARGUMENT naming one that is not there.
-std::vector<Tensor> tensors_named(const std::vector<NamedTensor>& table, const std::vector<std::string>& names);
+/// Writes files into a folder, all or none (FolderUpdate). table: tensors that may be named. Throws IO_ERROR with the
+/// system's reason, and INVALID_ARGUMENT for a name that is not in the table.
+void save_files(Ops& ops, const std::string& folder, const std::vector<SavedFile>& files,
+                const std::vector<NamedTensor>& table, int64_t steps_done, const CancelCheck& check);
 
 }  // namespace mor::binding

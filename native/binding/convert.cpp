@@ -82,11 +82,11 @@ std::vector<int32_t> Input::int32_array() const {
   return {array.Data(), array.Data() + array.ElementLength()};
 }
 
-std::vector<uint8_t> Input::bytes() const {
+std::string Input::bytes() const {
   if (!value_.IsTypedArray() || value_.As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array)
     fail("a Uint8Array");
   const auto array = value_.As<Napi::Uint8Array>();
-  return {array.Data(), array.Data() + array.ElementLength()};
+  return {reinterpret_cast<const char*>(array.Data()), array.ElementLength()};
 }
 
 std::vector<Input> Input::items() const {

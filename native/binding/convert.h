@@ -35,7 +35,7 @@ class Input {
   /// A copy of an Int32Array.
   std::vector<int32_t> int32_array() const;
   /// A copy of a Uint8Array.
-  std::vector<uint8_t> bytes() const;
+  std::string bytes() const;
   std::vector<Input> items() const;
   /// The property of an object.
   Input field(const char* key) const;

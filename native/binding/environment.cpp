@@ -1,4 +1,4 @@
-// Environment: deliveries to the event loop, and teardown. Must not know what the tasks do.
+// Environment: deliveries to the event loop, and teardown.
 #include "binding/environment.h"
 
 #include <algorithm>
@@ -19,14 +19,14 @@ Environment& Environment::of(Napi::Env env) {
 Environment::Environment(Napi::Env env) : env_(env) {
   const auto answer = [](napi_env answering, napi_value, void* context, void*) {
     // Without an environment the function is only being emptied at teardown.
-    if (answering != nullptr) static_cast<Environment*>(context)->drain();
+    if (answering != nullptr) static_cast<Environment*>(context)->settle_delivered();
   };
   const Napi::String name = Napi::String::New(env, "mixture-of-recursions");
   const napi_status status =
-      napi_create_threadsafe_function(env, nullptr, nullptr, name, 0, 1, nullptr, nullptr, this, answer, &doorbell_);
+      napi_create_threadsafe_function(env, nullptr, nullptr, name, 0, 1, nullptr, nullptr, this, answer, &wake_);
   MOR_CHECK(status == napi_ok, INTERNAL, "Node gave no thread-safe function (status ", status, ")");
-  napi_unref_threadsafe_function(env, doorbell_);
-  // Hooks run in reverse order, so this one runs before the doorbell is taken away.
+  napi_unref_threadsafe_function(env, wake_);
+  // Hooks run in reverse order, so this one runs before the function is taken away.
   napi_add_env_cleanup_hook(
       env, [](void* self) { static_cast<Environment*>(self)->stop(); }, this);
 }
@@ -35,11 +35,11 @@ Environment::~Environment() {
   stop();
 }
 
-std::shared_ptr<Worker> Environment::start_worker() {
+/// Reserves: a worker that has been started must be in the list.
+void Environment::prepare_to_start() {
   MOR_CHECK(!stopped_, DISPOSED, "the process is exiting");
   stop_at_exit();
-  workers_.push_back(std::make_shared<Worker>(*this));
-  return workers_.back();
+  workers_.reserve(workers_.size() + 1);
 }
 
 Napi::Object Environment::construct(const Napi::FunctionReference& of_class, std::shared_ptr<void> from) {
@@ -53,37 +53,37 @@ Napi::Object Environment::construct(const Napi::FunctionReference& of_class, std
 }
 
 void Environment::begin_pending() {
-  if (pending_++ == 0) napi_ref_threadsafe_function(env_, doorbell_);
+  if (pending_++ == 0) napi_ref_threadsafe_function(env_, wake_);
 }
 
 void Environment::end_pending() {
-  if (--pending_ == 0) napi_unref_threadsafe_function(env_, doorbell_);
+  if (--pending_ == 0) napi_unref_threadsafe_function(env_, wake_);
 }
 
 void Environment::deliver(std::unique_ptr<Task> task) noexcept {
   const std::lock_guard<std::mutex> lock(mutex_);
   delivered_.push_back(std::move(task));
-  ring();
+  wake_event_loop();
 }
 
 void Environment::ended(Worker& worker) noexcept {
   const std::lock_guard<std::mutex> lock(mutex_);
   ended_.push_back(&worker);
-  ring();
+  wake_event_loop();
 }
 
-/// With the mutex held. One ring answers for everything that was delivered until then.
-void Environment::ring() {
-  if (rung_) return;
-  rung_ = napi_call_threadsafe_function(doorbell_, nullptr, napi_tsfn_nonblocking) == napi_ok;
+/// With the mutex held. One call serves for everything that was delivered until it runs.
+void Environment::wake_event_loop() {
+  if (woken_) return;
+  woken_ = napi_call_threadsafe_function(wake_, nullptr, napi_tsfn_nonblocking) == napi_ok;
 }
 
-void Environment::drain() {
+void Environment::settle_delivered() {
   std::vector<std::unique_ptr<Task>> tasks;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     tasks.swap(delivered_);
-    rung_ = false;
+    woken_ = false;
   }
   for (const std::unique_ptr<Task>& task : tasks) {
     const Napi::HandleScope scope(env_);
@@ -96,6 +96,7 @@ void Environment::drain() {
       // JavaScript can no longer be called: the environment is going away.
     }
   }
+  tasks.clear();
   join_ended();
 }
 
@@ -116,8 +117,8 @@ void Environment::stop() {
   stopped_ = true;
   for (const std::shared_ptr<Worker>& worker : workers_) worker->stop();
   for (const std::shared_ptr<Worker>& worker : workers_) worker->join();
-  workers_.clear();
   delivered_.clear();
+  workers_.clear();
   ended_.clear();
 }
 
@@ -130,6 +131,10 @@ void Environment::stop_at_exit() {
   const auto on_exit = [this](const Napi::CallbackInfo&) { stop(); };
   process.Get("once").As<Napi::Function>().Call(
       process, {Napi::String::New(env_, "exit"), Napi::Function::New(env_, on_exit, "stopMixtureOfRecursions")});
+}
+
+void keep_alive(const Napi::Value& object, const Napi::Value& other) {
+  object.As<Napi::Object>().DefineProperty(Napi::PropertyDescriptor::Value("model", other, napi_default));
 }
 
 }  // namespace mor::binding

@@ -1,5 +1,5 @@
 // Environment: what one Node environment (the main thread or a worker thread) has of this addon: its classes, its
-// workers, the way back to its event loop, and its end. Must not know what the tasks do.
+// workers, the way back to its event loop, and its end.
 #pragma once
 
 #include <napi.h>
@@ -22,8 +22,15 @@ class Environment final : public TaskSink {
   explicit Environment(Napi::Env env);
   ~Environment() override;
 
-  /// Throws DISPOSED once the process is exiting.
-  std::shared_ptr<Worker> start_worker();
+  /// A new object with a `worker()`; it lives until that has ended and been joined. Throws DISPOSED once the process is
+  /// exiting.
+  template <class Owner>
+  std::shared_ptr<Owner> start_worker() {
+    prepare_to_start();
+    auto owner = std::make_shared<Owner>(*this);
+    workers_.emplace_back(owner, &owner->worker());
+    return owner;
+  }
 
   /// Keeps the process alive from the first `begin_pending` to the last `end_pending`.
   void begin_pending();
@@ -43,14 +50,15 @@ class Environment final : public TaskSink {
   }
 
  private:
-  void ring();
-  void drain();
+  void prepare_to_start();
+  void wake_event_loop();
+  void settle_delivered();
   void join_ended();
   void stop();
   void stop_at_exit();
 
   const Napi::Env env_;
-  napi_threadsafe_function doorbell_ = nullptr;
+  napi_threadsafe_function wake_ = nullptr;
   std::shared_ptr<void> construct_from_;
   int64_t pending_ = 0;
   bool stopped_ = false, listens_for_exit_ = false;
@@ -59,7 +67,10 @@ class Environment final : public TaskSink {
   std::mutex mutex_;  ///< of everything below
   std::vector<std::unique_ptr<Task>> delivered_;
   std::vector<Worker*> ended_;
-  bool rung_ = false;
+  bool woken_ = false;
 };
+
+/// `object` keeps `other` from being collected.
+void keep_alive(const Napi::Value& object, const Napi::Value& other);
 
 }  // namespace mor::binding

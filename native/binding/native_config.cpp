@@ -157,17 +157,19 @@ std::vector<CheckpointFile> checkpoint_files(const Input& input) {
   return files;
 }
 
-std::vector<FileDType> written_dtypes(const Input& input) {
-  std::vector<FileDType> dtypes;
-  for (const Input& dtype : input.items())
-    dtypes.push_back(dtype.choice<FileDType>({{"F32", FileDType::F32}, {"BF16", FileDType::BF16}}));
-  return dtypes;
-}
-
-std::vector<std::string> strings(const Input& input) {
-  std::vector<std::string> strings;
-  for (const Input& item : input.items()) strings.push_back(item.string());
-  return strings;
+std::vector<SavedFile> saved_files(const Input& input) {
+  std::vector<SavedFile> files;
+  for (const Input& item : input.items()) {
+    SavedFile file;
+    file.name = item.field("name").string();
+    for (const Input& piece : item.field("head").items()) file.head.push_back(piece.bytes());
+    for (const Input& tensor : item.field("tensors").items())
+      file.tensors.push_back(
+          {tensor.field("name").string(),
+           tensor.field("dtype").choice<FileDType>({{"F32", FileDType::F32}, {"BF16", FileDType::BF16}})});
+    files.push_back(file);
+  }
+  return files;
 }
 
 }  // namespace mor::binding

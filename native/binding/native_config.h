@@ -35,8 +35,7 @@ EngineOptions engine_options(const Input& input);
 GenerateParams generate_params(const Input& input);
 /// NativeReadFile[].
 std::vector<CheckpointFile> checkpoint_files(const Input& input);
-/// Of 'F32' or 'BF16'.
-std::vector<FileDType> written_dtypes(const Input& input);
-std::vector<std::string> strings(const Input& input);
+/// NativeSavedFile[].
+std::vector<SavedFile> saved_files(const Input& input);
 
 }  // namespace mor::binding

@@ -14,14 +14,10 @@ double number(int64_t value) {
   return static_cast<double>(value);
 }
 
-Napi::Array shape_array(Napi::Env env, const int64_t* extents, size_t rank) {
-  const Napi::Array shape = Napi::Array::New(env, rank);
-  for (size_t i = 0; i < rank; ++i) shape.Set(static_cast<uint32_t>(i), number(extents[i]));
-  return shape;
-}
-
-const char* file_dtype(DType dtype) {
-  return dtype == DType::bfloat16 ? "BF16" : "F32";
+Napi::Array shape_array(Napi::Env env, const std::vector<int64_t>& shape) {
+  const Napi::Array array = Napi::Array::New(env, shape.size());
+  for (uint32_t i = 0; i < shape.size(); ++i) array.Set(i, number(shape[i]));
+  return array;
 }
 
 /// Tokens that ran exactly 1..N recursions; without a block that recurs as a whole every token ran all.
@@ -66,10 +62,10 @@ Napi::Value parameter_list(Napi::Env env, const Parameters& parameters) {
   for (const Parameter& p : parameters.list()) {
     const Napi::Object object = Napi::Object::New(env);
     object.Set("name", p.name);
-    object.Set("shape", shape_array(env, p.shape.data(), p.shape.size()));
+    object.Set("shape", shape_array(env, p.shape));
     object.Set("role", role_name(p.role));
     object.Set("layer", p.layer < 0 ? env.Null() : Napi::Number::New(env, p.layer));
-    object.Set("dtype", file_dtype(p.storage));
+    object.Set("dtype", p.storage == DType::bfloat16 ? "BF16" : "F32");
     object.Set("bytes", number(p.bytes()));
     object.Set("decays", p.decays);
     list.Set(static_cast<uint32_t>(&p - parameters.list().data()), object);
@@ -77,16 +73,16 @@ Napi::Value parameter_list(Napi::Env env, const Parameters& parameters) {
   return list;
 }
 
-Napi::Array tensor_list(Napi::Env env, const std::vector<NamedTensor>& tensors) {
-  const Napi::Array list = Napi::Array::New(env, tensors.size());
-  for (uint32_t i = 0; i < tensors.size(); ++i) {
-    const Tensor& tensor = tensors[i].tensor;
-    const Napi::Object object = Napi::Object::New(env);
-    object.Set("name", tensors[i].name);
-    object.Set("shape", shape_array(env, tensor.shape, static_cast<size_t>(tensor.rank)));
-    object.Set("dtype", file_dtype(tensor.dtype));
-    list.Set(i, object);
-  }
+Napi::Value trainer_tensor_list(Napi::Env env, const Model& model) {
+  const Napi::Array list = Napi::Array::New(env);
+  for (const std::string& prefix : Trainer::state_prefixes(model))
+    for (const Parameter& p : model.parameters().list()) {
+      if (!p.trained) continue;
+      const Napi::Object object = Napi::Object::New(env);
+      object.Set("name", prefix + p.name);
+      object.Set("shape", shape_array(env, p.shape));
+      list.Set(list.Length(), object);
+    }
   return list;
 }
 

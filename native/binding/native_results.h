@@ -14,8 +14,8 @@ namespace mor::binding {
 
 /// DeviceInfo[].
 Napi::Value device_list(Napi::Env env, const std::vector<DeviceInfo>& devices);
-/// { name, shape }[].
-Napi::Array tensor_list(Napi::Env env, const std::vector<NamedTensor>& tensors);
+/// NativeTrainer.tensors(), before the trainer has been created, too.
+Napi::Value trainer_tensor_list(Napi::Env env, const Model& model);
 /// NativeParameter[].
 Napi::Value parameter_list(Napi::Env env, const Parameters& parameters);
 /// NativeStepStats.

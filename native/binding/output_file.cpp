@@ -1,8 +1,7 @@
-// OutputFile over POSIX. Must not know of any file format.
+// OutputFile over POSIX.
 #include "binding/output_file.h"
 
 #include <fcntl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -12,40 +11,37 @@
 
 namespace mor::binding {
 
+void fail_io(const std::string& what, int reason) {
+  const bool full = reason == ENOSPC || reason == EDQUOT;
+  const bool forbidden = reason == EACCES || reason == EPERM || reason == EROFS;
+  MOR_FAIL(IO_ERROR, what, ": ", std::strerror(reason),
+           full        ? "; free some space on that disk, then try again"
+           : forbidden ? "; check the folder's permissions"
+                       : "");
+}
+
 OutputFile::OutputFile(const std::string& path)
     : path_(path), descriptor_(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666)) {
-  if (descriptor_ < 0) fail("cannot create", errno);
+  if (descriptor_ < 0) fail_io("cannot create " + path_, errno);
 }
 
 OutputFile::~OutputFile() {
-  struct stat status {};
-  const bool regular = ::fstat(descriptor_, &status) == 0 && S_ISREG(status.st_mode);
   ::close(descriptor_);
-  if (!finished_ && regular) ::unlink(path_.c_str());  // a device or a pipe is not ours to remove
 }
 
-void OutputFile::write(const void* data, size_t bytes) {
-  const auto* at = static_cast<const char*>(data);
-  while (bytes > 0) {
-    const ssize_t n = ::write(descriptor_, at, bytes);
+void OutputFile::write(std::string_view bytes) {
+  while (!bytes.empty()) {
+    const ssize_t n = ::write(descriptor_, bytes.data(), bytes.size());
     if (n < 0 && errno == EINTR) continue;
-    if (n < 0) fail("cannot write", errno);
-    at += n;
-    bytes -= static_cast<size_t>(n);
+    if (n < 0) fail_io(concat("cannot write ", path_, " after ", written_, " bytes"), errno);
+    bytes.remove_prefix(static_cast<size_t>(n));
     written_ += static_cast<uint64_t>(n);
   }
 }
 
-void OutputFile::finish() {
+void OutputFile::sync() {
   // Some devices cannot sync; some disks report a failed write only here.
-  if (::fsync(descriptor_) != 0 && errno != EINVAL) fail("cannot sync", errno);
-  finished_ = true;
-}
-
-void OutputFile::fail(const char* what, int reason) const {
-  const bool full = reason == ENOSPC || reason == EDQUOT;
-  MOR_FAIL(IO_ERROR, what, " ", path_, " after ", written_, " bytes: ", std::strerror(reason),
-           full ? "; free some space on that disk, then try again" : "");
+  if (::fsync(descriptor_) != 0 && errno != EINVAL) fail_io("cannot sync " + path_, errno);
 }
 
 }  // namespace mor::binding

@@ -1,32 +1,31 @@
-// OutputFile: a file that is whole and on the disk, or not there. Must not know of any file format.
+// OutputFile: a file that is being written, and errors that say why it cannot be.
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
 #include <string>
+#include <string_view>
 
 namespace mor::binding {
 
+/// Throws IO_ERROR: `what`, the reason of an `errno`, and what to do where that is known.
+[[noreturn]] void fail_io(const std::string& what, int reason);
+
 class OutputFile {
  public:
-  /// Creates or empties the file. Every method throws IO_ERROR with the system's reason.
+  /// Creates or empties the file. Every method throws IO_ERROR.
   explicit OutputFile(const std::string& path);
-  /// Removes the file unless `finish` has succeeded.
   ~OutputFile();
   OutputFile(const OutputFile&) = delete;
   OutputFile& operator=(const OutputFile&) = delete;
 
-  void write(const void* data, size_t bytes);
+  void write(std::string_view bytes);
   /// Waits until everything is on the disk.
-  void finish();
+  void sync();
 
  private:
-  [[noreturn]] void fail(const char* what, int reason) const;
-
-  std::string path_;
-  int descriptor_;
+  const std::string path_;
+  const int descriptor_;
   uint64_t written_ = 0;
-  bool finished_ = false;
 };
 
 }  // namespace mor::binding

@@ -1,4 +1,4 @@
-// Worker: the queue and its thread. Must not know of Node, of promises or of what the tasks do.
+// Worker: the queues and the thread.
 #include "binding/worker.h"
 
 #include <pthread.h>
@@ -6,7 +6,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include <utility>
+#include <algorithm>
 
 namespace mor::binding {
 
@@ -31,24 +31,28 @@ Worker::Worker(TaskSink& sink) : sink_(sink), thread_([this] { loop(); }) {}
 
 Worker::~Worker() = default;
 
-bool Worker::post(std::unique_ptr<Task> task) {
+bool Worker::post(std::unique_ptr<Task> task, Turn turn) {
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     if (closed_ || stopping()) return false;
-    tasks_.push_back(std::move(task));
+    closed_ = turn == Turn::last;
+    if (closed_)
+      last_ = std::move(task);
+    else
+      (turn == Turn::alternating ? alternating_ : in_order_).push_back(std::move(task));
   }
   changed_.notify_one();
   return true;
 }
 
-void Worker::close(std::unique_ptr<Task> last) {
-  {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    if (closed_ || stopping()) return;
-    closed_ = true;
-    tasks_.push_back(std::move(last));
-  }
-  changed_.notify_one();
+std::unique_ptr<Task> Worker::take_out(const Task& task) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  const auto found =
+      std::find_if(in_order_.begin(), in_order_.end(), [&](const auto& waiting) { return waiting.get() == &task; });
+  if (found == in_order_.end()) return nullptr;
+  std::unique_ptr<Task> taken = std::move(*found);
+  in_order_.erase(found);
+  return taken;
 }
 
 void Worker::stop() {
@@ -61,26 +65,28 @@ void Worker::stop() {
 
 void Worker::join() {
   if (thread_.joinable()) thread_.join();
-  // What is left holds the objects that hold this worker.
-  std::deque<std::unique_ptr<Task>> left;
-  {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    left.swap(tasks_);
-  }
+  in_order_.clear();
+  alternating_.clear();
+  last_.reset();
+}
+
+std::unique_ptr<Task> Worker::next() {
+  std::unique_lock<std::mutex> lock(mutex_);
+  changed_.wait(lock, [this] { return closed_ || stopping() || !in_order_.empty() || !alternating_.empty(); });
+  if (stopping()) return nullptr;
+  if (in_order_.empty() && alternating_.empty()) return std::move(last_);
+  const bool alternate = in_order_.empty() || (alternate_ && !alternating_.empty());
+  Queue& queue = alternate ? alternating_ : in_order_;
+  alternate_ = !alternate;
+  std::unique_ptr<Task> task = std::move(queue.front());
+  queue.pop_front();
+  return task;
 }
 
 void Worker::loop() {
   block_signals();
   setpriority(PRIO_PROCESS, static_cast<id_t>(gettid()), kNice);
-  for (;;) {
-    std::unique_ptr<Task> task;
-    {
-      std::unique_lock<std::mutex> lock(mutex_);
-      changed_.wait(lock, [this] { return closed_ || stopping() || !tasks_.empty(); });
-      if (stopping() || tasks_.empty()) break;
-      task = std::move(tasks_.front());
-      tasks_.pop_front();
-    }
+  while (std::unique_ptr<Task> task = next()) {
     task->run();
     sink_.deliver(std::move(task));
   }

@@ -108,9 +108,12 @@ Trainer::Trainer(Model& model, const TrainerOptions& options)
   for (const Tensor& t : {gradient_, exp_avg_, exp_avg_sq_}) zero(ops, t);
   ops.copy_to_device(segments_, segments.data(), segments.size() * sizeof(ParameterSegment));
   gradients_ = parameters.gradients(gradient_);
-  if (rounded) add_state("master.", master_);
-  add_state("exp_avg.", exp_avg_);
-  add_state("exp_avg_sq.", exp_avg_sq_);
+  std::vector<Tensor> kept{exp_avg_, exp_avg_sq_};
+  if (rounded) kept.insert(kept.begin(), master_);
+  const std::vector<std::string> prefixes = state_prefixes(model);
+  for (size_t i = 0; i < kept.size(); ++i)
+    for (const Parameter& p : parameters.list())
+      if (p.trained) state_.push_back({prefixes[i] + p.name, p.in_flat(kept[i])});
 }
 
 Trainer::~Trainer() = default;
@@ -119,9 +122,9 @@ Tensor Trainer::flat(Arena& arena, const char* name) const {
   return arena.vector(model_.ops().master_dtype(), model_.parameters().size(), name);
 }
 
-void Trainer::add_state(const std::string& prefix, const Tensor& buffer) {
-  for (const Parameter& p : model_.parameters().list())
-    if (p.trained) state_.push_back({prefix + p.name, p.in_flat(buffer)});
+std::vector<std::string> Trainer::state_prefixes(const Model& model) {
+  if (model.parameters().are_masters(model.ops().master_dtype())) return {"exp_avg.", "exp_avg_sq."};
+  return {"master.", "exp_avg.", "exp_avg_sq."};
 }
 
 void Trainer::reserve(const RecordingKey& key, const Shape& shape,

@@ -53,8 +53,10 @@ class Trainer {
   /// Losses without a step; fields that belong to the optimiser stay 0.
   StepResult evaluate(const int32_t* tokens, int32_t sequences, int32_t length, Routing routing);
 
-  /// Everything that a resumed run needs beside the model's weights and steps_done(): masters, where any weights are
-  /// rounded, and both moments. Named "master.", "exp_avg." or "exp_avg_sq." and the parameter's name.
+  /// What the names of state() begin with: "master.", where any weights are rounded, "exp_avg." and "exp_avg_sq.".
+  static std::vector<std::string> state_prefixes(const Model& model);
+  /// Everything that a resumed run needs beside the model's weights and steps_done(): masters and both moments. For
+  /// each prefix the trained parameters, named by the prefix and the parameter's name.
   const std::vector<NamedTensor>& state() const { return state_; }
   int64_t steps_done() const { return steps_done_; }
   void set_steps_done(int64_t steps) { steps_done_ = steps; }
@@ -70,7 +72,6 @@ class Trainer {
     size_t ids() const { return size_t{2} * micro_batches * sequences * length; }
   };
   Tensor flat(Arena& arena, const char* name) const;
-  void add_state(const std::string& prefix, const Tensor& buffer);
   /// Makes room for ids and for what `work` takes, unless the last call was for the same key.
   void reserve(const RecordingKey& key, const Shape& shape,
                const std::function<void(const Workspace& workspace)>& work);

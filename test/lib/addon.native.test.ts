@@ -2,6 +2,7 @@
 // Must not check what one object computes. The addon must have been built.
 import { describe, expect, it, vi } from 'vitest'
 import { errorCodes } from '../../lib/errors.js'
+import { eventKind, eventStride, mostTopLogprobs } from '../../lib/native.js'
 import {
   addon,
   addonFixture,
@@ -40,12 +41,20 @@ describe('devices', () => {
   })
 })
 
+it('repeats in TypeScript what it was compiled with', () => {
+  const inTypeScript = { eventKind, eventStride, mostTopLogprobs }
+  const { errorCodes: codes, ...others } = addon.constants
+  expect(others).toEqual(inTypeScript)
+  // The only error that does not come from the addon is that there is none.
+  expect([...codes, 'NATIVE_MISSING']).toEqual(errorCodes)
+})
+
 describe('bad input', () => {
   const config = nativeConfig('expert choice')
 
   it('calls of every method', async () => {
     const model = await newModel(config)
-    const trainer = await newTrainer(model)
+    const trainer = newTrainer(model)
     const refused = (promise: Promise<unknown>, code: string, message: RegExp) =>
       expect(promise).rejects.toMatchObject({ code, message: expect.stringMatching(message) })
     const untyped = <T>(value: unknown) => value as T
@@ -62,12 +71,14 @@ describe('bad input', () => {
     await refused(trainer.step(new Int32Array(16), 1, 1, 16), 'INVALID_ARGUMENT', /16 ids.* are 17/)
     await refused(trainer.step(Int32Array.of(1, -1), 1, 1, 1), 'TOKEN_OUT_OF_RANGE', /-1/)
     await refused(trainer.evaluate(new Int32Array(2), 1, 1, untyped('x')), 'INVALID_ARGUMENT', /got 'x'/)
-    await refused(trainer.read([], '{"step":'), 'CHECKPOINT_INVALID', /not JSON/)
-    await refused(trainer.read([], '{"step":-1}'), 'CHECKPOINT_INVALID', /state.step must be an integer/)
-    await refused(addon.createTrainer(untyped({}), trainerOptions), 'INVALID_ARGUMENT', /a model of this addon/)
-    await refused(addon.createTrainer(untyped(trainer), trainerOptions), 'INVALID_ARGUMENT', /a model of this addon/)
-    await refused(
-      addon.createTrainer(model, { ...trainerOptions, beta2: 1 }),
+    await refused(trainer.read([], -1), 'INVALID_ARGUMENT', /stepsDone must be an integer/)
+    const thrown = (call: () => unknown, code: string, message: RegExp) =>
+      expect(call).toThrow(expect.objectContaining({ code, message: expect.stringMatching(message) }))
+    for (const wrong of [{}, trainer]) {
+      thrown(() => addon.createTrainer(untyped(wrong), trainerOptions), 'INVALID_ARGUMENT', /a model of this addon/)
+    }
+    thrown(
+      () => addon.createTrainer(model, { ...trainerOptions, beta2: 1 }),
       'INVALID_ARGUMENT',
       /beta2 must be a number from 0 to 1, got 1/,
     )
@@ -84,18 +95,18 @@ describe('bad input', () => {
 describe('lifetime', () => {
   it('disposes twice, and says so in every call after', async () => {
     const model = await newModel(nativeConfig('expert choice'))
-    const trainer = await newTrainer(model)
+    const trainer = newTrainer(model)
     trainer.dispose()
     trainer.dispose()
     await expect(tinyStep(trainer)).rejects.toMatchObject({ code: 'DISPOSED', message: 'the trainer is disposed' })
-    expect(() => trainer.state()).toThrow('the trainer is disposed')
+    expect(() => trainer.tensors()).toThrow('the trainer is disposed')
     await forward(model)
     model.dispose()
     model.dispose()
     const disposed = { code: 'DISPOSED', message: 'the model is disposed' }
     await expect(forward(model)).rejects.toMatchObject(disposed)
     await expect(model.init(1)).rejects.toMatchObject(disposed)
-    await expect(addon.createTrainer(model, trainerOptions)).rejects.toMatchObject(disposed)
+    expect(() => addon.createTrainer(model, trainerOptions)).toThrow(expect.objectContaining(disposed))
     expect(() => model.parameters()).toThrow('the model is disposed')
     expect(() => model.memory()).toThrow('the model is disposed')
     expect(() => addon.createEngine(model, engineOptions, () => undefined)).toThrow('the model is disposed')
@@ -105,7 +116,7 @@ describe('lifetime', () => {
     'dispose of the %s in mid-step refuses what runs and what waits',
     async (which) => {
       const model = await newModel(slowConfig)
-      const trainer = await newTrainer(model)
+      const trainer = newTrainer(model)
       const running = slowStep(trainer)
       const waiting = slowStep(trainer)
       await new Promise((resolve) => setTimeout(resolve, 5))

@@ -131,12 +131,13 @@ it('turns a file size limit into an error, and removes the partial file', async 
     const fs = require('node:fs'), os = require('node:os'), path = require('node:path')
     const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'mor-limit-'))
     const { model } = await slowTrainer()
-    const names = model.parameters().map(({ name }) => name)
-    await model.write(path.join(folder, 'weights'), new Uint8Array(64), names, names.map(() => 'F32')).catch(({ code, message }) => {
-      process.stdout.write(code + ' ' + message + ' ' + fs.readdirSync(folder).length)
+    fs.writeFileSync(path.join(folder, 'weights'), 'before')
+    const file = { name: 'weights', head: [new Uint8Array(64)], tensors: model.parameters() }
+    await model.save(folder, [file]).catch(({ code, message }) => {
+      process.stdout.write(code + ' ' + message + ' ' + fs.readdirSync(folder) + ' ' + fs.readFileSync(path.join(folder, 'weights')))
     })
     fs.rmSync(folder, { recursive: true })`
   const result = await runProgram(programSource(body), { limit: 'ulimit -f 64' })
   expect(result).toMatchObject({ code: 0, signal: null })
-  expect(result.output).toMatch(/^IO_ERROR cannot write .* after \d+ bytes: File too large 0$/)
+  expect(result.output).toMatch(/^IO_ERROR cannot write .* after \d+ bytes: File too large weights before$/)
 })

@@ -60,7 +60,7 @@ describe('engine', () => {
     async (name) => {
       const config = nativeConfig(name)
       const model = await newModel(config)
-      const trainer = await newTrainer(model)
+      const trainer = newTrainer(model)
       for (let i = 0; i < 20; i++) await tinyStep(trainer)
       const { engine, events, until, finished } = collect(model)
       const prompt = patternTokens(6)
@@ -128,7 +128,7 @@ describe('engine', () => {
 
   it('aborts before, during and after, and takes turns with training', async () => {
     const model = await newModel(slowConfig)
-    const trainer = await newTrainer(model)
+    const trainer = newTrainer(model)
     const { engine, events, until, finished } = collect(model, 1)
     const long = { ...generateParams, maxTokens: 400 }
     engine.submit(1, patternTokens(8), long)

@@ -1,6 +1,6 @@
 // The real addon's models: what they compute, weights to files and back, and what creating one refuses.
 // Must not know of trainers' state or of engines. The addon must have been built.
-import { existsSync, readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it, vi } from 'vitest'
 import {
@@ -44,7 +44,7 @@ describe.each(Object.keys(configs) as (keyof typeof configs)[])('%s', (name) => 
     ['bfloat16', 'BF16'],
   ] as const)('saves and loads %s weights bit for bit', async (dtype, fileDtype) => {
     const model = await newModel(config, dtype)
-    const trainer = await newTrainer(model)
+    const trainer = newTrainer(model)
     await tinyStep(trainer)
     const path = join(folder, `weights-${fileDtype}.safetensors`)
     await writeFile(model, model.parameters(), fileDtype, path)
@@ -117,26 +117,68 @@ describe('reading', () => {
   })
 })
 
-describe('writing', () => {
+describe('saving', () => {
+  const fileOf = (name: string, text: string) => ({ name, head: [Buffer.from(text)], tensors: [] })
+
   it("says the system's reason and leaves no partial file", async () => {
     const model = await newModel(nativeConfig('vanilla'))
-    const write = (path: string) => writeFile(model, model.parameters(), 'F32', path)
-    await expect(write(join(folder, 'no', 'folder'))).rejects.toMatchObject({
+    const target = join(folder, 'partial')
+    const tensors = model.parameters()
+    const save = (name: string) =>
+      model.save(target, [fileOf('whole', 'text'), { name, head: [new Uint8Array(8)], tensors }])
+    await expect(save(join('no', 'folder'))).rejects.toMatchObject({
       code: 'IO_ERROR',
       message: expect.stringMatching(/cannot create .*No such file or directory/),
     })
-    await expect(write('/dev/full')).rejects.toMatchObject({
+    await expect(save('/dev/full')).rejects.toMatchObject({
       code: 'IO_ERROR',
       message: expect.stringMatching(/No space left on device; free some space/),
     })
     expect(existsSync('/dev/full')).toBe(true)
-    const path = join(folder, 'partial.safetensors')
-    const parameters = model.parameters()
-    await expect(model.write(path, new Uint8Array(8), ['nobody'], ['F32'])).rejects.toMatchObject({
+    await expect(
+      model.save(target, [{ name: 'file', head: [], tensors: [{ name: 'nobody', dtype: 'F32' }] }]),
+    ).rejects.toMatchObject({
       code: 'INVALID_ARGUMENT',
     })
-    expect(existsSync(path)).toBe(false)
-    expect(parameters.length).toBeGreaterThan(0)
+    expect(existsSync(target)).toBe(false)
+    expect(tensors.length).toBeGreaterThan(0)
+  })
+
+  it('leaves what was there, and nothing else, when it fails', async () => {
+    const model = await newModel(nativeConfig('vanilla'))
+    const target = join(folder, 'kept')
+    await model.save(target, [fileOf('a', 'before')])
+    mkdirSync(join(target, 'sub'))
+    await expect(model.save(target, [fileOf('a', 'after'), fileOf('/dev/full', 'after')])).rejects.toThrow()
+    expect(readdirSync(target).sort()).toEqual(['a', 'sub'])
+    expect(readFileSync(join(target, 'a'), 'utf8')).toBe('before')
+    writeFileSync(join(folder, 'file'), '')
+    for (const wrong of [join(folder, 'file'), join(folder, 'file', 'x')]) {
+      await expect(model.save(wrong, [fileOf('a', 'text')])).rejects.toMatchObject({ code: 'IO_ERROR' })
+    }
+  })
+
+  it('keeps the files of concurrent saves together', async () => {
+    const target = join(folder, 'concurrent')
+    const save = async (text: string, large: boolean) => {
+      const model = await newModel(large ? slowConfig : nativeConfig('vanilla'))
+      const between = { name: 'weights', head: [], tensors: model.parameters() }
+      for (let i = 0; i < 5; i++) await model.save(target, [fileOf('a', text), between, fileOf('b', text)])
+    }
+    await Promise.all([save('1', true), save('2', false), save('3', false)])
+    expect(readFileSync(join(target, 'a'), 'utf8')).toBe(readFileSync(join(target, 'b'), 'utf8'))
+    expect(readdirSync(target).sort()).toEqual(['a', 'b', 'weights'])
+  })
+
+  it('leaves other files of the folder alone', async () => {
+    const model = await newModel(nativeConfig('vanilla'))
+    const target = join(folder, 'others')
+    mkdirSync(join(target, 'sub'), { recursive: true })
+    writeFileSync(join(target, 'keep'), 'kept')
+    await model.save(target, [fileOf('a', 'new')])
+    expect(readdirSync(target).sort()).toEqual(['a', 'keep', 'sub'])
+    expect(readFileSync(join(target, 'keep'), 'utf8')).toBe('kept')
+    expect(readFileSync(join(target, 'a'), 'utf8')).toBe('new')
   })
 })
 
@@ -146,7 +188,7 @@ describe('parameterTable', () => {
     for (const dtype of ['float32', 'bfloat16'] as const) {
       const table = addon.parameterTable(config, dtype)
       const model = await newModel(config, dtype)
-      expect(table.map(({ name, shape, dtype }) => ({ name, shape, dtype }))).toEqual(model.parameters())
+      expect(table).toEqual(model.parameters())
       for (const { name, shape, role, layer, dtype, bytes, decays } of table) {
         expect(bytes, name).toBe(shape.reduce((product, extent) => product * extent) * (dtype === 'F32' ? 4 : 2))
         expect(layer, name).toBe(name.startsWith('model.layers.') ? Number(name.split('.')[2]) : null)

@@ -5,7 +5,7 @@ import { randomUUID } from 'node:crypto'
 import { mkdirSync, rmSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
-import { join, resolve } from 'node:path'
+import { basename, dirname, join, resolve } from 'node:path'
 import { afterAll, beforeAll } from 'vitest'
 import { resolveConfig } from '../../lib/config.js'
 import { toNativeConfig } from '../../lib/config_native.js'
@@ -16,6 +16,7 @@ import type {
   NativeEngineOptions,
   NativeGenerateParams,
   NativeModel,
+  NativeSavedFile,
   NativeTrainer,
   NativeTrainerOptions,
   SafetensorsFloat,
@@ -120,12 +121,12 @@ export function patternTokens(count: number): Int32Array {
 /** For one test file: models and trainers on the CPU, and a folder. After its last test all are gone. */
 export function addonFixture() {
   const folder = join(tmpdir(), `mor-addon-${randomUUID()}`)
-  const open: { dispose(): void }[] = []
+  const open: { dispose(): Promise<void> }[] = []
   beforeAll(() => {
     mkdirSync(folder)
   })
-  afterAll(() => {
-    for (const object of open) object.dispose()
+  afterAll(async () => {
+    await Promise.all(open.map((object) => object.dispose()))
     rmSync(folder, { recursive: true })
   })
 
@@ -136,8 +137,8 @@ export function addonFixture() {
     return model
   }
 
-  async function newTrainer(model: NativeModel, options = trainerOptions): Promise<NativeTrainer> {
-    const trainer = await addon.createTrainer(model, options)
+  function newTrainer(model: NativeModel, options = trainerOptions): NativeTrainer {
+    const trainer = addon.createTrainer(model, options)
     open.push(trainer)
     return trainer
   }
@@ -151,20 +152,16 @@ export const forward = (model: NativeModel) => model.forward(patternTokens(24), 
 
 export type Named = { name: string; shape: number[] }
 
-/** Tensors of a model, or of another object with its `write`, all in one dtype. */
+/** Tensors of a model or a trainer, all in one dtype. */
 export async function writeFile(
-  target: { write(path: string, header: Uint8Array, names: string[], dtypes: ('F32' | 'BF16')[]): Promise<void> },
+  target: { save(folder: string, files: NativeSavedFile[]): Promise<void> },
   tensors: Named[],
   dtype: 'F32' | 'BF16',
   path: string,
 ): Promise<void> {
-  const header = buildSafetensorsHeader(tensors.map(({ name, shape }) => ({ name, shape, dtype })))
-  await target.write(
-    path,
-    header,
-    tensors.map(({ name }) => name),
-    tensors.map(() => dtype),
-  )
+  const entries = tensors.map(({ name, shape }) => ({ name, shape, dtype }))
+  const file = { name: basename(path), head: [buildSafetensorsHeader(entries)], tensors: entries }
+  await target.save(dirname(path), [file])
 }
 
 /** All tensors of a file, as `read` takes them. */
@@ -185,13 +182,13 @@ export function programSource(body: string): string {
   async function slowTrainer() {
     const model = await addon.createModel(${JSON.stringify(slowConfig)}, { device: 'cpu', dtype: 'float32', threads: 2 })
     await model.init(1)
-    const trainer = await addon.createTrainer(model, ${JSON.stringify(trainerOptions)})
+    const trainer = addon.createTrainer(model, ${JSON.stringify(trainerOptions)})
     return { model, trainer, step: () => trainer.step(slowRows, 1, 4, ${slowLength}) }
   }
   async function tiny(close) {
     const model = await addon.createModel(${JSON.stringify(nativeConfig('expert choice'))}, { device: 'cpu', dtype: 'float32', threads: 2 })
     await model.init(1)
-    const trainer = await addon.createTrainer(model, ${JSON.stringify(trainerOptions)})
+    const trainer = addon.createTrainer(model, ${JSON.stringify(trainerOptions)})
     const step = await trainer.step(new Int32Array(2 * 17).fill(3), 1, 2, 16)
     const engine = addon.createEngine(model, engineOptions, (events) => {
       if (events[events.length - 4] === 2) finished()
@@ -200,7 +197,7 @@ export function programSource(body: string): string {
     const generated = new Promise((resolve) => { finished = resolve })
     generate(engine, 2)
     await generated
-    if (close) { await engine.close(); trainer.dispose(); model.dispose() }
+    if (close) { await engine.close(); await trainer.dispose(); await model.dispose() }
     return { model, trainer, step }
   }
   function generate(engine, maxTokens) {

@@ -1,9 +1,8 @@
 // Model folders both ways: ours, plain Hugging Face Llama, sharded, broken; and saves that fail half-way.
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
-import { replaceFiles } from '../../lib/checkpoint_files.js'
 import type { ModelConfig } from '../../lib/config.js'
 import { Model } from '../../lib/model.js'
 import { buildSafetensorsHeader, readSafetensorsFile, type TensorInfo } from '../../lib/safetensors.js'
@@ -299,27 +298,5 @@ describe('a save that fails', () => {
     await expect((await Model.create(vanilla)).save(join(folder, 'file', 'x'))).rejects.toMatchObject({
       code: 'IO_ERROR',
     })
-  })
-})
-
-describe('replaceFiles', () => {
-  it('keeps the files of concurrent saves together', async () => {
-    const save = (text: string, delay: number) =>
-      replaceFiles(folder, async (staging) => {
-        writeFileSync(join(staging, 'a'), text)
-        await new Promise((resolve) => setTimeout(resolve, delay))
-        writeFileSync(join(staging, 'b'), text)
-      })
-    await Promise.all([save('1', 9), save('2', 1), save('3', 5)])
-    expect(readFileSync(join(folder, 'a'), 'utf8')).toBe(readFileSync(join(folder, 'b'), 'utf8'))
-    expect(readdirSync(folder).sort()).toEqual(['a', 'b'])
-  })
-
-  it('leaves other files of the folder alone', async () => {
-    mkdirSync(join(folder, 'sub'))
-    writeFileSync(join(folder, 'keep'), 'kept')
-    await replaceFiles(folder, async (staging) => writeFileSync(join(staging, 'a'), 'new'))
-    expect(readdirSync(folder).sort()).toEqual(['a', 'keep', 'sub'])
-    expect(readFileSync(join(folder, 'keep'), 'utf8')).toBe('kept')
   })
 })

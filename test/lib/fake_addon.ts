@@ -11,10 +11,11 @@ import type {
   NativeGenerateParams,
   NativeModel,
   NativeReadFile,
+  NativeSavedFile,
   NativeTrainer,
   NativeTrainerOptions,
 } from '../../lib/native.js'
-import { eventKind } from '../../lib/native.js'
+import { eventKind, eventStride, mostTopLogprobs } from '../../lib/native.js'
 import {
   balancingBias,
   bf16ToNumber,
@@ -22,9 +23,9 @@ import {
   numberToBf16,
   parameterTable,
   readInto,
+  saveFiles,
   type Tensor,
   tensorTable,
-  writeTensors,
 } from './fake_tensors.js'
 
 /** Lets tests stop native work in the middle: calls under way end when `open` is called. */
@@ -67,6 +68,8 @@ export class FakeAddon implements NativeAddon {
     features: [],
   }
 
+  readonly constants = { errorCodes: [...errorCodes], eventKind, eventStride, mostTopLogprobs }
+
   devices = (): DeviceInfo[] => {
     const cpu: DeviceInfo = {
       id: 'cpu',
@@ -89,8 +92,8 @@ export class FakeAddon implements NativeAddon {
     return model
   }
 
-  createTrainer = async (model: NativeModel, options: NativeTrainerOptions) => {
-    await this.#begin('createTrainer')
+  createTrainer = (model: NativeModel, options: NativeTrainerOptions) => {
+    ;(model as FakeModel).checkAlive()
     return new FakeTrainer(this, model as FakeModel, options)
   }
 
@@ -99,6 +102,7 @@ export class FakeAddon implements NativeAddon {
     _options: object,
     onEvents: (events: Float64Array, messages: string[]) => void,
   ): NativeEngine => {
+    ;(model as FakeModel).checkAlive()
     const engine = new FakeEngine(model as FakeModel, onEvents)
     this.engines.push(engine)
     return engine
@@ -119,6 +123,12 @@ export class FakeAddon implements NativeAddon {
     this.#stop = null
   }
 
+  save(folder: string, files: NativeSavedFile[], valuesOf: (name: string) => Float32Array, stepsDone = 0): void {
+    const { nextWriteError } = this
+    this.nextWriteError = null
+    saveFiles(folder, files, { nextWriteError, valuesOf, stepsDone })
+  }
+
   async #begin(name: string): Promise<void> {
     this.record(name)
     await this.gate.pass()
@@ -129,6 +139,7 @@ export class FakeModel implements NativeModel {
   readonly tensors: Tensor[]
   disposed = false
   #rejectPending: ((error: Error) => void)[] = []
+  #lastCall: Promise<unknown> = Promise.resolve()
 
   constructor(
     readonly addon: FakeAddon,
@@ -138,56 +149,62 @@ export class FakeModel implements NativeModel {
     this.tensors = tensorTable(config)
   }
 
-  parameters = () =>
-    this.tensors.map(({ name, shape }) => ({
-      name,
-      shape,
-      dtype: name === balancingBias || this.dtype === 'float32' ? ('F32' as const) : ('BF16' as const),
-    }))
+  parameters = () => parameterTable(this.config, this.dtype)
 
-  init = (seed: number) =>
-    this.begin('init', () => {
-      this.tensors.forEach((tensor, t) => {
-        tensor.values.forEach((_, i) => {
-          tensor.values[i] = tensor.name === balancingBias ? 0 : this.round(Math.sin(seed + 1 + t * 7 + i) / 10)
+  init = (seed: number, signal?: AbortSignal) =>
+    this.begin(
+      'init',
+      () => {
+        this.tensors.forEach((tensor, t) => {
+          tensor.values.forEach((_, i) => {
+            tensor.values[i] = tensor.name === balancingBias ? 0 : this.round(Math.sin(seed + 1 + t * 7 + i) / 10)
+          })
         })
-      })
-    })
-
-  read = (files: NativeReadFile[]) =>
-    this.begin('read', () =>
-      readInto(
-        files,
-        (name) => this.tensor(name).values,
-        (value, name) => this.round(value, name),
-      ),
+      },
+      signal,
     )
 
-  write = (path: string, header: Uint8Array, names: string[], dtypes: ('F32' | 'BF16')[]) =>
-    this.begin('write', () =>
-      writeTensors(
-        this.addon,
-        path,
-        header,
-        names.map((name) => this.tensor(name).values),
-        dtypes,
-      ),
+  read = (files: NativeReadFile[], signal?: AbortSignal) =>
+    this.begin(
+      'read',
+      () =>
+        readInto(
+          files,
+          (name) => this.tensor(name).values,
+          (value, name) => this.round(value, name),
+        ),
+      signal,
     )
 
-  forward = (tokens: Int32Array, batch: number, length: number) =>
-    this.begin('forward', () => {
-      const { vocabSize } = this.config
-      const logits = Float32Array.from({ length: tokens.length * vocabSize }, (_, i) => {
-        return ((tokens[Math.floor(i / vocabSize)]! * 31 + i) % 17) + this.tensors[0]!.values[0]!
-      })
-      return { logits, depths: new Uint8Array(batch * length).fill(this.config.numRecursions) }
-    })
+  save = (folder: string, files: NativeSavedFile[]) =>
+    this.begin('save', () => this.addon.save(folder, files, (name) => this.tensor(name).values))
 
-  memory = () => ({ parameters: this.tensors.reduce((sum, { values }) => sum + values.byteLength, 0) })
+  forward = (tokens: Int32Array, batch: number, length: number, _options: object, signal?: AbortSignal) =>
+    this.begin(
+      'forward',
+      () => {
+        const { vocabSize } = this.config
+        const logits = Float32Array.from({ length: tokens.length * vocabSize }, (_, i) => {
+          return ((tokens[Math.floor(i / vocabSize)]! * 31 + i) % 17) + this.tensors[0]!.values[0]!
+        })
+        return { logits, depths: new Uint8Array(batch * length).fill(this.config.numRecursions) }
+      },
+      signal,
+    )
 
-  dispose = () => {
+  memory = () => {
+    this.checkAlive()
+    return { parameters: this.tensors.reduce((sum, { values }) => sum + values.byteLength, 0) }
+  }
+
+  dispose = async () => {
     this.disposed = true
     for (const reject of this.#rejectPending.splice(0)) reject(nativeError('DISPOSED', 'the model is disposed'))
+    await this.#lastCall
+  }
+
+  checkAlive(): void {
+    if (this.disposed) throw nativeError('DISPOSED', 'the model is disposed')
   }
 
   tensor(name: string): Tensor {
@@ -199,24 +216,41 @@ export class FakeModel implements NativeModel {
     return this.dtype === 'float32' || name === balancingBias ? Math.fround(value) : bf16ToNumber(numberToBf16(value))
   }
 
-  /** Runs `work` later, off the current call; rejects with DISPOSED if the model goes first. */
-  begin<T>(name: string, work: () => T): Promise<T> {
-    this.addon.record(name)
+  /**
+   * Runs `work` after the calls made before; rejects with DISPOSED if the model goes first, and with ABORTED if `signal`
+   * comes first, which does nothing to a call that has begun and `finishes`.
+   */
+  begin<T>(name: string, work: () => T, signal?: AbortSignal, finishes = false): Promise<T> {
     return new Promise<T>((resolve, reject) => {
-      if (this.disposed) reject(nativeError('DISPOSED', 'the model is disposed'))
+      this.checkAlive()
+      let state: 'waits' | 'runs' | 'aborted' = 'waits'
+      const abort = () => {
+        if (state === 'runs' && finishes) return
+        state = 'aborted'
+        reject(nativeError('ABORTED', `${name} was aborted`))
+      }
+      if (signal?.aborted) return abort()
+      signal?.addEventListener('abort', abort)
       this.#rejectPending.push(reject)
-      this.addon.gate
-        .pass()
-        .then(() => {
-          if (!this.disposed) resolve(work())
-        })
-        .catch(reject)
+      const run = async () => {
+        if (state === 'aborted' || this.disposed) return
+        state = 'runs'
+        this.addon.record(name)
+        await this.addon.gate.pass()
+        if (state === 'runs' && !this.disposed) resolve(work())
+      }
+      this.#lastCall = this.#lastCall.then(run).catch(reject)
     })
   }
 }
 
+/** Some number from 0 to 1, another one for every step. */
+function noiseOf(step: number): number {
+  return (step * 0.618034) % 1
+}
+
 export class FakeTrainer implements NativeTrainer {
-  #state: { step: number; noise: number } = { step: 0, noise: 1 }
+  #stepsDone = 0
   #disposed = false
   readonly #tensors: Tensor[]
   readonly #masters: Tensor[]
@@ -231,87 +265,92 @@ export class FakeTrainer implements NativeTrainer {
     this.#masters = model.dtype === 'float32' ? this.#trained() : copy('master.', (value) => value)
     const masters = model.dtype === 'float32' ? [] : this.#masters
     this.#tensors = [...masters, ...copy('exp_avg.', () => 0), ...copy('exp_avg_sq.', () => 0)]
+    this.#begin('createTrainer', () => undefined).catch(() => undefined)
   }
 
-  step = (tokens: Int32Array, microBatches: number, batch: number, length: number) =>
-    this.#begin('step', () => {
-      if (this.options.learningRate > 1e6) throw nativeError('NON_FINITE', 'the loss is NaN; the step was refused')
-      this.#state = { step: this.#state.step + 1, noise: (this.#state.noise * 16807) % 2147483647 }
-      const gradient = tokens.reduce((sum, token) => sum + token, 0) / tokens.length + this.#state.noise / 2147483647
-      const bias = this.model.tensors.find(({ name }) => name === balancingBias)
-      bias?.values.forEach((value, j) => {
-        bias.values[j] = value + 0.001 * (j + 1)
-      })
-      this.#masters.forEach((master, t) => {
-        const average = this.#find('exp_avg.', t)
-        const square = this.#find('exp_avg_sq.', t)
-        master.values.forEach((value, i) => {
-          average[i] = 0.9 * average[i]! + 0.1 * gradient
-          square[i] = 0.95 * square[i]! + 0.05 * gradient * gradient
-          master.values[i] = value - (this.options.learningRate * average[i]!) / (Math.sqrt(square[i]!) + 1e-8)
-          this.#trained()[t]!.values[i] = this.model.round(master.values[i]!)
-        })
-      })
-      const loss = this.#masters[0]!.values[0]!
-      return {
-        loss,
-        lmLoss: loss,
-        auxiliaryLoss: 0,
-        zLoss: 0,
-        balancingLoss: 0,
-        gradientNorm: gradient,
-        learningRate: this.options.learningRate,
-        tokens: microBatches * batch * length,
-        seconds: 0.5,
-        flops: 1,
-        vanillaFlops: 1,
-        depthHistogram: [microBatches * batch * length],
-        routingAccuracy: null,
-        deadTokenRatio: null,
-        maxVio: null,
-        loadEntropy: null,
-        memoryBytes: 1,
-        step: this.#state.step,
-      }
-    })
+  step = (tokens: Int32Array, microBatches: number, batch: number, length: number, signal?: AbortSignal) =>
+    this.#begin('step', () => this.#step(tokens, microBatches * batch * length), signal, true)
 
-  evaluate = (_tokens: Int32Array, batch: number, length: number, routing: 'topk' | 'threshold') =>
-    this.#begin(`evaluate ${routing}`, () => ({
-      loss: 1,
-      lmLoss: 1,
-      tokens: batch * length,
-      depthHistogram: [batch * length],
-      routingAccuracy: null,
+  #step(tokens: Int32Array, count: number) {
+    if (this.options.learningRate > 1e6) throw nativeError('NON_FINITE', 'the loss is NaN; the step was refused')
+    this.#stepsDone++
+    const gradient = tokens.reduce((sum, token) => sum + token, 0) / tokens.length + noiseOf(this.#stepsDone)
+    const bias = this.model.tensors.find(({ name }) => name === balancingBias)
+    bias?.values.forEach((value, j) => {
+      bias.values[j] = value + 0.001 * (j + 1)
+    })
+    this.#masters.forEach((master, t) => {
+      const average = this.#find('exp_avg.', t)
+      const square = this.#find('exp_avg_sq.', t)
+      master.values.forEach((value, i) => {
+        average[i] = 0.9 * average[i]! + 0.1 * gradient
+        square[i] = 0.95 * square[i]! + 0.05 * gradient * gradient
+        master.values[i] = value - (this.options.learningRate * average[i]!) / (Math.sqrt(square[i]!) + 1e-8)
+        this.#trained()[t]!.values[i] = this.model.round(master.values[i]!)
+      })
+    })
+    const loss = this.#masters[0]!.values[0]!
+    return {
+      loss,
+      lmLoss: loss,
+      auxiliaryLoss: 0,
+      zLoss: 0,
+      balancingLoss: 0,
+      gradientNorm: gradient,
+      learningRate: this.options.learningRate,
+      tokens: count,
       seconds: 0.5,
-    }))
+      flops: 1,
+      vanillaFlops: 1,
+      depthHistogram: [count],
+      routingAccuracy: null,
+      deadTokenRatio: null,
+      maxVio: null,
+      loadEntropy: null,
+      memoryBytes: 1,
+      step: this.#stepsDone,
+    }
+  }
 
-  state = () => ({
-    names: this.#tensors.map(({ name, shape }) => ({ name, shape, dtype: 'F32' as const })),
-    step: this.#state.step,
-    json: JSON.stringify(this.#state),
-  })
+  evaluate = (
+    _tokens: Int32Array,
+    batch: number,
+    length: number,
+    routing: 'topk' | 'threshold',
+    signal?: AbortSignal,
+  ) =>
+    this.#begin(
+      `evaluate ${routing}`,
+      () => ({
+        loss: 1,
+        lmLoss: 1,
+        tokens: batch * length,
+        depthHistogram: [batch * length],
+        routingAccuracy: null,
+        seconds: 0.5,
+      }),
+      signal,
+    )
 
-  write = (path: string, header: Uint8Array, names: string[]) =>
-    this.#begin('write', () => {
+  tensors = () => this.#tensors.map(({ name, shape }) => ({ name, shape }))
+
+  stepsDone = () => this.#stepsDone
+
+  save = (folder: string, files: NativeSavedFile[]) =>
+    this.#begin('save', () => {
       const all = [...this.#tensors, ...this.model.tensors]
-      const values = names.map((name) => all.find((tensor) => tensor.name === name)!.values)
-      writeTensors(
-        this.addon,
-        path,
-        header,
-        values,
-        names.map(() => 'F32'),
-      )
+      this.addon.save(folder, files, (name) => all.find((tensor) => tensor.name === name)!.values, this.#stepsDone)
     })
 
-  read = (files: NativeReadFile[], json: string) =>
+  read = (files: NativeReadFile[], stepsDone: number) =>
     this.#begin('read', () => {
-      this.#state = JSON.parse(json)
+      this.#stepsDone = stepsDone
       readInto(files, (name) => this.#tensors.find((tensor) => tensor.name === name)!.values, Math.fround)
     })
 
-  dispose = () => {
+  dispose = async () => {
     this.#disposed = true
+    if (!this.model.disposed) await this.model.begin('dispose', () => undefined)
   }
 
   /** What gradients change: all but the balancing bias. */
@@ -324,11 +363,12 @@ export class FakeTrainer implements NativeTrainer {
     return this.#tensors.find((tensor) => tensor.name === name)!.values
   }
 
-  async #begin<T>(name: string, work: () => T): Promise<T> {
-    return this.model.begin(name, () => {
+  async #begin<T>(name: string, work: () => T, signal?: AbortSignal, finishes = false): Promise<T> {
+    const checked = () => {
       if (this.#disposed) throw nativeError('DISPOSED', 'the trainer is disposed')
       return work()
-    })
+    }
+    return this.model.begin(name, checked, signal, finishes)
   }
 }
 

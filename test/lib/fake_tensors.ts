@@ -1,6 +1,17 @@
 // The tensors of the stand-in addon: which there are, and real files to read and write them. Must not know who asks.
-import { closeSync, openSync, readSync, writeSync } from 'node:fs'
-import type { DType, NativeConfig, NativeParameter, NativeReadFile } from '../../lib/native.js'
+import {
+  closeSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readSync,
+  renameSync,
+  rmdirSync,
+  rmSync,
+  writeSync,
+} from 'node:fs'
+import { join } from 'node:path'
+import type { DType, NativeConfig, NativeParameter, NativeReadFile, NativeSavedFile } from '../../lib/native.js'
 
 export const balancingBias = 'model.router.balancing_bias'
 
@@ -57,7 +68,7 @@ export function parameterTable(config: NativeConfig, dtype: DType): NativeParame
   return tensorTable(config).map(({ name, shape, values }) => {
     const role = roles.find(([pattern]) => pattern.test(name))![1]
     const layer = /layers\.(\d+)\./.exec(name)?.[1]
-    const wide = dtype === 'float32' || role === 'bias'
+    const wide = dtype === 'float32' || name === balancingBias
     return {
       name,
       shape,
@@ -99,24 +110,33 @@ export function readInto(
   }
 }
 
-/** Writes half of the data before a failure, as a disk that fills up does. */
-export function writeTensors(
-  addon: { nextWriteError: Error | null },
-  path: string,
-  header: Uint8Array,
-  tensors: Float32Array[],
-  dtypes: string[],
-): void {
+type Writing = { nextWriteError: Error | null; valuesOf(name: string): Float32Array; stepsDone: number }
+
+/** All files or none. */
+export function saveFiles(folder: string, files: NativeSavedFile[], writing: Writing): void {
+  const made = mkdirSync(folder, { recursive: true }) !== undefined
+  const staging = mkdtempSync(join(folder, '.saving-'))
+  try {
+    for (const file of files) writeFile(join(staging, file.name), file, writing)
+    for (const { name } of files) renameSync(join(staging, name), join(folder, name))
+    rmdirSync(staging)
+  } catch (error) {
+    rmSync(staging, { recursive: true })
+    if (made) rmdirSync(folder)
+    throw error
+  }
+}
+
+/** Writes half of the tensors before a failure, as a disk that fills up does. */
+function writeFile(path: string, { head, tensors }: NativeSavedFile, writing: Writing): void {
   const file = openSync(path, 'wx')
   try {
-    writeSync(file, header)
-    tensors.forEach((values, index) => {
-      if (addon.nextWriteError !== null && index >= tensors.length / 2) {
-        const error = addon.nextWriteError
-        addon.nextWriteError = null
-        throw error
-      }
-      if (dtypes[index] === 'F32') writeSync(file, new Uint8Array(values.buffer, values.byteOffset, values.byteLength))
+    const pieces = head.map((piece) => Buffer.from(piece).toString('latin1'))
+    writeSync(file, Buffer.from(pieces.join(String(writing.stepsDone)), 'latin1'))
+    tensors.forEach(({ name, dtype }, index) => {
+      if (writing.nextWriteError !== null && index >= tensors.length / 2) throw writing.nextWriteError
+      const values = writing.valuesOf(name)
+      if (dtype === 'F32') writeSync(file, new Uint8Array(values.buffer, values.byteOffset, values.byteLength))
       else writeSync(file, new Uint8Array(Uint16Array.from(values, numberToBf16).buffer))
     })
   } finally {

@@ -171,7 +171,7 @@ describe('step', () => {
       model.save(folder),
       trainer.step(batch),
     ])
-    expect(addon.calls).toEqual(['createTrainer', 'step', 'forward', 'evaluate topk', 'write', 'step'])
+    expect(addon.calls).toEqual(['createTrainer', 'step', 'forward', 'evaluate topk', 'save', 'step'])
   })
 
   it('drops an aborted step that waits, and finishes one that runs', async () => {
@@ -249,6 +249,10 @@ describe('save and resume', () => {
     await failsWith('CHECKPOINT_INVALID', /format is 2; this version reads 1/)
     writeFileSync(jsonPath, JSON.stringify({ ...json, state: 3 }))
     await failsWith('CHECKPOINT_INVALID', /state is 3/)
+    writeFileSync(jsonPath, JSON.stringify({ ...json, state: '{"step":' }))
+    await failsWith('CHECKPOINT_INVALID', /state is not JSON/)
+    writeFileSync(jsonPath, JSON.stringify({ ...json, state: '{"step":-1}' }))
+    await failsWith('CHECKPOINT_INVALID', /state: step is -1; it must be an integer/)
     writeFileSync(jsonPath, JSON.stringify({ ...json, save_id: 'other' }))
     await failsWith(
       'CHECKPOINT_INVALID',

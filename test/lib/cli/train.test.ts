@@ -141,7 +141,7 @@ describe('a run', () => {
     const { calls } = addon
     const push = calls.push.bind(calls)
     calls.push = (...names: string[]) => {
-      if (names[0] === 'write' && ++saves > 2)
+      if (names[0] === 'save' && ++saves > 1)
         addon.nextWriteError = Object.assign(new Error('disk full'), { code: 'IO_ERROR' })
       return push(...names)
     }

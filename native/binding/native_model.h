@@ -1,40 +1,46 @@
-// NativeModel of lib/native.ts. Must not do arithmetic on tensors.
+// NativeModel of lib/native.ts.
 #pragma once
 
 #include <napi.h>
 
 #include <memory>
 
+#include "binding/call.h"
 #include "binding/convert.h"
 #include "binding/external_memory.h"
-#include "binding/model_core.h"
 
 namespace mor::binding {
 
-class ModelWrap final : public Napi::ObjectWrap<ModelWrap> {
+class ModelTrainer;
+
+/// Its thread ends when it is disposed or collected. Trainers and engines keep their model from being collected.
+class NativeModel final : public Napi::ObjectWrap<NativeModel> {
  public:
   static void define(Napi::Env env);
   /// createModel(config, options): Promise<NativeModel>.
   static Napi::Value create(const Napi::CallbackInfo& info);
   /// The model behind an argument. Throws INVALID_ARGUMENT if it is anything else, DISPOSED if it is no more.
-  static const std::shared_ptr<ModelHost>& host_of(const Input& input);
+  static NativeModel& of(const Input& input);
 
-  explicit ModelWrap(const Napi::CallbackInfo& info);
+  explicit NativeModel(const Napi::CallbackInfo& info);
+  ~NativeModel() override;
+
+  const std::shared_ptr<ModelThread>& thread() const { return thread_; }
+  /// The model's last trainer. Two would each write weights that the other has not seen.
+  std::weak_ptr<ModelTrainer> trainer;
 
  private:
   Napi::Value parameters(const Napi::CallbackInfo& info);
   Napi::Value init(const Napi::CallbackInfo& info);
   Napi::Value read(const Napi::CallbackInfo& info);
-  Napi::Value write(const Napi::CallbackInfo& info);
+  Napi::Value save(const Napi::CallbackInfo& info);
   Napi::Value forward(const Napi::CallbackInfo& info);
   Napi::Value memory(const Napi::CallbackInfo& info);
   Napi::Value dispose(const Napi::CallbackInfo& info);
 
-  /// Runs `work(core)` on the model's worker; see run_on.
-  template <class Work, class ToJs>
-  Napi::Promise run(const Napi::CallbackInfo& info, std::string what, Work work, ToJs to_js);
+  CallOptions options(const Napi::CallbackInfo& info, std::string what) const;
 
-  std::shared_ptr<ModelHost> host_;
+  std::shared_ptr<ModelThread> thread_;
   ExternalMemory external_memory_;
 };
 

@@ -1,5 +1,7 @@
-// AbortListener: listens while it lives. Must not know what is aborted.
-#include "binding/abort_signal.h"
+// AbortListener: the calls of the signal's methods.
+#include "binding/abort_listener.h"
+
+#include <utility>
 
 namespace mor::binding {
 
@@ -11,32 +13,24 @@ void call(const Napi::Object& signal, const char* method, const Napi::Function& 
 
 }  // namespace
 
-AbortListener::AbortListener(const Input& signal, const char* what) : what_(what) {
-  if (signal.undefined()) return;
-  *aborted_ = signal.field("aborted").boolean();
-  check();
-  const auto object = signal.value().As<Napi::Object>();
-  const auto listener =
-      Napi::Function::New(object.Env(), [aborted = aborted_](const Napi::CallbackInfo&) { *aborted = true; });
+AbortListener::AbortListener(const Input& signal, std::function<void()> on_abort) {
   signal.field("removeEventListener").function();
   signal.field("addEventListener").function();
+  const auto object = signal.value().As<Napi::Object>();
+  const auto listener = Napi::Function::New(
+      object.Env(), [on_abort = std::move(on_abort)](const Napi::CallbackInfo&) { on_abort(); }, "onAbort");
   call(object, "addEventListener", listener);
   signal_ = Napi::Persistent(object);
   listener_ = Napi::Persistent(listener);
 }
 
 AbortListener::~AbortListener() {
-  if (signal_.IsEmpty()) return;
   try {
     const Napi::HandleScope scope(signal_.Env());
     call(signal_.Value(), "removeEventListener", listener_.Value());
   } catch (const Napi::Error&) {
     // JavaScript can no longer be called: then it will not call the listener either.
   }
-}
-
-void AbortListener::check() const {
-  MOR_CHECK(!*aborted_, ABORTED, what_, " was aborted");
 }
 
 }  // namespace mor::binding

@@ -1,4 +1,4 @@
-// NativeEngine of lib/native.ts. Must not decide anything about batching or sampling.
+// NativeEngine of lib/native.ts: requests in, events out.
 #pragma once
 
 #include <napi.h>
@@ -6,20 +6,19 @@
 #include <memory>
 #include <unordered_set>
 
-#include "binding/engine_resident.h"
-#include "binding/model_core.h"
+#include "binding/engine_loop.h"
 
 namespace mor::binding {
 
-class EngineWrap final : public Napi::ObjectWrap<EngineWrap> {
+class NativeEngine final : public Napi::ObjectWrap<NativeEngine> {
  public:
   static void define(Napi::Env env);
-  /// createEngine(model, options, onEvents): NativeEngine. The KV cache is allocated on the model's worker; if it
+  /// createEngine(model, options, onEvents): NativeEngine. The KV cache is allocated on the model's thread; if it
   /// cannot be, the first request ends with that error.
   static Napi::Value create(const Napi::CallbackInfo& info);
 
-  explicit EngineWrap(const Napi::CallbackInfo& info);
-  ~EngineWrap() override;
+  explicit NativeEngine(const Napi::CallbackInfo& info);
+  ~NativeEngine() override;
 
   /// Hands the events of one step to JavaScript.
   void receive(const PackedEvents& events);
@@ -29,13 +28,12 @@ class EngineWrap final : public Napi::ObjectWrap<EngineWrap> {
   Napi::Value abort(const Napi::CallbackInfo& info);
   Napi::Value stats(const Napi::CallbackInfo& info);
   Napi::Value close(const Napi::CallbackInfo& info);
+  void start_loop();
 
-  void post_tick();
-
-  std::shared_ptr<ModelHost> host_;
-  std::shared_ptr<EngineResident> resident_;
-  std::shared_ptr<Life> life_;
-  std::shared_ptr<EngineWrap*> port_;  ///< how events find this object; null once it has gone
+  std::shared_ptr<ModelThread> thread_;
+  std::shared_ptr<DisposedFlag> disposed_;
+  std::shared_ptr<EngineLoop> loop_;
+  std::shared_ptr<NativeEngine*> receiver_;  ///< how events find this object; null once it has gone
   Napi::FunctionReference on_events_;
   std::unordered_set<uint64_t> active_;  ///< while there is one, this object and the process stay alive
 };

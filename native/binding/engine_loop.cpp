@@ -1,0 +1,142 @@
+// EngineLoop: one turn, and how requests end.
+#include "binding/engine_loop.h"
+
+namespace mor::binding {
+
+namespace {
+
+EventKind event_kind(FinishReason reason) {
+  switch (reason) {
+    case FinishReason::stop:
+      return EventKind::stop;
+    case FinishReason::length:
+      return EventKind::length;
+    case FinishReason::abort:
+      return EventKind::abort;
+    case FinishReason::error:
+      break;
+  }
+  return EventKind::error;
+}
+
+}  // namespace
+
+EngineLoop::EngineLoop(const EngineOptions& options, int32_t recursions, Deliver deliver)
+    : options_(options), deliver_(std::move(deliver)) {
+  no_stats_.depth_histogram.resize(static_cast<size_t>(recursions));
+  stats_ = no_stats_;
+}
+
+bool EngineLoop::submit(uint64_t request, std::vector<int32_t> prompt, const GenerateParams& params) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  inbox_.submissions.push_back({request, std::move(prompt), params});
+  return !std::exchange(running_, true);
+}
+
+bool EngineLoop::abort(uint64_t request) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  inbox_.aborts.push_back(request);
+  return !std::exchange(running_, true);
+}
+
+EngineStats EngineLoop::stats() const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return stats_;
+}
+
+EngineLoop::Inbox EngineLoop::take_inbox() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return std::exchange(inbox_, {});
+}
+
+bool EngineLoop::turn(ModelThread& thread) {
+  PackedEvents events;
+  Inbox inbox = take_inbox();
+  try {
+    if (engine_ == nullptr) make_engine(thread);
+    take_in(inbox, events);
+    if (!active_.empty()) step(events, thread.config());
+  } catch (...) {
+    // The engine is in an unknown state: its requests end here, and the next one finds a new engine.
+    const Failure failure = current_failure("generation");
+    for (const Submission& submission : inbox.submissions) active_.insert(submission.request);
+    for (const uint64_t request : active_) events.fail(request, failure);
+    active_.clear();
+    engine_.reset();
+  }
+  thread.refresh_memory();
+  {
+    const EngineStats stats = engine_ == nullptr ? no_stats_ : engine_->stats();
+    const std::lock_guard<std::mutex> lock(mutex_);
+    stats_ = stats;  // before the events: who hears that a request has ended finds it ended here, too
+  }
+  deliver_(std::move(events));
+  const std::lock_guard<std::mutex> lock(mutex_);
+  running_ = !active_.empty() || !inbox_.empty();
+  return running_;
+}
+
+void EngineLoop::make_engine(ModelThread& thread) {
+  try {
+    engine_ = std::make_unique<Engine>(thread.model(), options_);
+  } catch (...) {
+    thread.rethrow_explained();
+  }
+}
+
+void EngineLoop::take_in(Inbox& inbox, PackedEvents& events) {
+  while (!inbox.submissions.empty()) {
+    Submission& submission = inbox.submissions.front();
+    try {
+      active_.insert(submission.request);  // first: what the engine has taken in must be known here
+      engine_->submit(submission.request, std::move(submission.prompt), submission.params);
+    } catch (...) {
+      active_.erase(submission.request);
+      events.fail(submission.request, current_failure("a prompt"));
+    }
+    inbox.submissions.pop_front();
+  }
+  for (const uint64_t request : inbox.aborts) engine_->abort(request);
+}
+
+void EngineLoop::step(PackedEvents& events, const ModelConfig& config) {
+  std::vector<RequestEvent> happened;
+  engine_->step(happened);
+  for (const RequestEvent& event : happened) {
+    if (event.kind == RequestEvent::Kind::token) {
+      // Without a block that recurs as a whole every token runs all recursions.
+      events.token(event, config.body_recursions() == 0 ? config.num_recursions : event.depth);
+      continue;
+    }
+    active_.erase(event.request);
+    if (event.reason == FinishReason::error)
+      events.fail(event.request, {event.code, event.message});
+    else
+      events.finish(event.request, event_kind(event.reason));
+  }
+}
+
+template <class End>
+void EngineLoop::end_all(const End& end) {
+  PackedEvents events;
+  for (const Submission& submission : take_inbox().submissions) active_.insert(submission.request);
+  for (const uint64_t request : active_) end(events, request);
+  active_.clear();
+  deliver_(std::move(events));
+}
+
+void EngineLoop::abort_all() {
+  end_all([](PackedEvents& events, uint64_t request) { events.finish(request, EventKind::abort); });
+}
+
+void EngineLoop::release() noexcept {
+  engine_.reset();
+  const Failure disposed{ErrorCode::DISPOSED, "the model is disposed"};
+  end_all([&](PackedEvents& events, uint64_t request) { events.fail(request, disposed); });
+}
+
+void EngineLoop::add_memory(MemoryByPurpose& use) const {
+  if (engine_ != nullptr) use["kvCache"] += engine_->stats().kv_bytes_total;
+}
+
+}  // namespace mor::binding

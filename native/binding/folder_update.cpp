@@ -1,0 +1,73 @@
+// FolderUpdate over POSIX.
+#include "binding/folder_update.h"
+
+#include <fcntl.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <mutex>
+#include <system_error>
+
+#include "binding/output_file.h"
+
+namespace mor::binding {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+bool make_folder(const fs::path& folder) {
+  std::error_code error;
+  const bool made = fs::create_directories(folder, error);
+  if (error) fail_io("cannot create the folder " + folder.string(), error.value());
+  return made;
+}
+
+/// Makes renames durable.
+void sync_folder(const fs::path& folder) {
+  const int descriptor = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  const int reason = descriptor < 0 || ::fsync(descriptor) != 0 ? errno : 0;
+  if (descriptor >= 0) ::close(descriptor);
+  if (reason != 0 && reason != EINVAL) fail_io("cannot sync the folder " + folder.string(), reason);
+}
+
+}  // namespace
+
+FolderUpdate::FolderUpdate(const std::string& folder) : folder_(folder), made_folder_(make_folder(folder_)) {
+  std::string name = folder_ / ".saving-XXXXXX";
+  if (::mkdtemp(name.data()) == nullptr) {
+    const int reason = errno;
+    if (made_folder_) ::rmdir(folder_.c_str());
+    fail_io("cannot create a folder in " + folder, reason);
+  }
+  staging_ = name;
+}
+
+FolderUpdate::~FolderUpdate() {
+  std::error_code ignored;
+  fs::remove_all(staging_, ignored);
+  if (made_folder_) ::rmdir(folder_.c_str());  // fails where something else is in it
+}
+
+std::string FolderUpdate::path(const std::string& name) {
+  names_.push_back(name);
+  return staging_ / name;
+}
+
+void FolderUpdate::commit() {
+  static std::mutex one_at_a_time;
+  {
+    const std::lock_guard<std::mutex> lock(one_at_a_time);
+    for (const std::string& name : names_) {
+      const fs::path target = folder_ / name;
+      std::error_code error;
+      fs::rename(staging_ / name, target, error);
+      if (error) fail_io("cannot replace " + target.string(), error.value());
+      made_folder_ = false;
+    }
+  }
+  sync_folder(folder_);
+}
+
+}  // namespace mor::binding

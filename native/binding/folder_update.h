@@ -1,0 +1,32 @@
+// FolderUpdate: replaces files of a folder, all or none.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+namespace mor::binding {
+
+/// Files are written into a new folder beside those they are to replace, and renamed once all of them are on the disk.
+class FolderUpdate {
+ public:
+  /// Makes the folder if there is none. Every method throws IO_ERROR with the system's reason.
+  explicit FolderUpdate(const std::string& folder);
+  /// Removes what was written and not put into place, and the folder if it was made for it.
+  ~FolderUpdate();
+  FolderUpdate(const FolderUpdate&) = delete;
+  FolderUpdate& operator=(const FolderUpdate&) = delete;
+
+  /// Where to write the file that is to have this name.
+  std::string path(const std::string& name);
+  /// Puts the files into place. Two updates of one folder do not mix: the renames of one happen without a pause.
+  void commit();
+
+ private:
+  const std::filesystem::path folder_;
+  bool made_folder_;
+  std::filesystem::path staging_;
+  std::vector<std::string> names_;
+};
+
+}  // namespace mor::binding

@@ -1,0 +1,90 @@
+// ModelThread: a thread with a model and everything that uses it. An Ops belongs to one thread, so forward passes,
+// steps, checkpoints and generation all run here.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "binding/checkpoint_io.h"
+#include "binding/disposed_flag.h"
+#include "binding/worker.h"
+#include "model/model.h"
+
+namespace mor::binding {
+
+/// Bytes by purpose: parameters, masterWeights, gradients, optimizer, activations, kvCache.
+using MemoryByPurpose = std::map<std::string, size_t>;
+
+/// A trainer or an engine: it lives on the model's thread and goes before the model does.
+class ModelUser {
+ public:
+  virtual ~ModelUser() = default;
+  /// Gives the memory back.
+  virtual void release() noexcept = 0;
+  virtual void add_memory(MemoryByPurpose& use) const = 0;
+};
+
+class ModelThread {
+ public:
+  /// Starts the thread. The sink must outlive it.
+  explicit ModelThread(TaskSink& sink) : worker_(sink) {}
+  /// The thread must have been joined.
+  ~ModelThread() { release(); }
+  ModelThread(const ModelThread&) = delete;
+  ModelThread& operator=(const ModelThread&) = delete;
+
+  // ---- from any thread
+  Worker& worker() { return worker_; }
+  const std::shared_ptr<DisposedFlag>& disposed() const { return disposed_; }
+  /// Takes no more tasks. When all others have run, the model is released and the thread ends.
+  void close() {
+    worker_.post(task_of([this] { release(); }), Turn::last);
+  }
+  /// As of the last finished task.
+  MemoryByPurpose memory() const;
+
+  // ---- on the thread
+  /// Throws OUT_OF_MEMORY where the weights cannot fit the machine, and what Model and make_ops throw.
+  void create(const ModelConfig& config, const std::string& device, DType dtype, int threads);
+  Model& model() { return *model_; }
+  Arena& activations() { return *activations_; }
+  /// For token ids; reset by whoever fills it.
+  Arena& tokens() { return *tokens_; }
+  /// Runs `work`. `check` is asked before it, and in it between layers, tensors and chunks: what it throws ends the
+  /// work. A lack of memory is explained.
+  void run(const CancelCheck& check, const std::function<void()>& work);
+  /// The check of the work that runs.
+  const CancelCheck& check() const { return check_; }
+  /// In a catch block: throws the exception on; where the device or the host ran out of memory, with the bytes that the
+  /// model and its users take, by purpose, and what to lower.
+  [[noreturn]] void rethrow_explained();
+  void add(std::shared_ptr<ModelUser> user) { users_.push_back(std::move(user)); }
+  void remove(ModelUser& user);
+  /// Removes all users and the model. Does nothing the second time.
+  void release() noexcept;
+  void refresh_memory();
+
+  // ---- from any thread, once created; what is constant of the model, too
+  const ModelConfig& config() const { return config_; }
+  /// Of the device that the model is on; 0: unknown.
+  size_t device_memory_bytes() const { return device_memory_bytes_; }
+
+ private:
+  const std::shared_ptr<DisposedFlag> disposed_ = std::make_shared<DisposedFlag>("model");
+  ModelConfig config_;
+  size_t device_memory_bytes_ = 0;
+  std::unique_ptr<Model> model_;
+  std::unique_ptr<Arena> activations_, tokens_;
+  std::vector<std::shared_ptr<ModelUser>> users_;
+  CancelCheck check_;
+
+  mutable std::mutex mutex_;  ///< of memory_
+  MemoryByPurpose memory_;
+  Worker worker_;
+};
+
+}  // namespace mor::binding

@@ -1,0 +1,28 @@
+// PackedEvents: the layout of an event.
+#include "binding/packed_events.h"
+
+namespace mor::binding {
+
+void PackedEvents::add(uint64_t request, EventKind kind, int64_t token, int32_t depth, double logprob) {
+  const double event[kEventStride] = {static_cast<double>(request), static_cast<double>(kind),
+                                      static_cast<double>(token), static_cast<double>(depth), logprob};
+  packed.insert(packed.end(), std::begin(event), std::end(event));
+}
+
+void PackedEvents::token(const RequestEvent& event, int32_t depth) {
+  for (const TokenLogprob& top : event.top_logprobs) add(event.request, EventKind::top, top.token, 0, top.logprob);
+  add(event.request, EventKind::token, event.token, depth, event.logprob);
+}
+
+void PackedEvents::finish(uint64_t request, EventKind kind) {
+  add(request, kind, -1, 0, 0);
+  finished.push_back(request);
+}
+
+void PackedEvents::fail(uint64_t request, const Failure& failure) {
+  add(request, EventKind::error, static_cast<int64_t>(failure.code), 0, 0);
+  messages.push_back(failure.message);
+  finished.push_back(request);
+}
+
+}  // namespace mor::binding

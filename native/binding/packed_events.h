@@ -1,0 +1,35 @@
+// PackedEvents: what happened in one step of an engine, packed for one call of JavaScript.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "binding/convert.h"
+#include "engine/sequence.h"
+
+namespace mor::binding {
+
+/// `eventKind` of lib/native.ts, in the order of its numbers.
+enum class EventKind : uint8_t { token, stop, length, abort, error, top };
+constexpr std::array kEventKindNames{"token", "stop", "length", "abort", "error", "top"};
+static_assert(kEventKindNames.size() == static_cast<size_t>(EventKind::top) + 1);
+/// `eventStride` of lib/native.ts: numbers of one event.
+constexpr size_t kEventStride = 5;
+
+struct PackedEvents {
+  std::vector<double> packed;         ///< [request, kind, token, depth, logprob]*
+  std::vector<std::string> messages;  ///< one for every error, in order
+  std::vector<uint64_t> finished;     ///< requests of which no more will come
+
+  /// First its most likely tokens where the event has them, one event each, then the token.
+  void token(const RequestEvent& event, int32_t depth);
+  void finish(uint64_t request, EventKind kind);
+  void fail(uint64_t request, const Failure& failure);
+
+ private:
+  void add(uint64_t request, EventKind kind, int64_t token, int32_t depth, double logprob);
+};
+
+}  // namespace mor::binding
