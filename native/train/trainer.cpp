@@ -127,6 +127,17 @@ std::vector<std::string> Trainer::state_prefixes(const Model& model) {
   return {"master.", "exp_avg.", "exp_avg_sq."};
 }
 
+RecordingKey Trainer::key_of(const Shape& shape) const {
+  const ModelConfig& config = model_.config();
+  RecordingKey key;
+  for (const int32_t extent : {shape.micro_batches, shape.sequences, shape.length})
+    key.push_back(static_cast<uint64_t>(extent));
+  if (config.router.type == RouterType::expert_choice)
+    for (int32_t r = 1; r <= config.body_recursions(); ++r)
+      key.push_back(static_cast<uint64_t>(config.selected_count(r, shape.length, steps_done_)));
+  return key;
+}
+
 void Trainer::reserve(const RecordingKey& key, const Shape& shape,
                       const std::function<void(const Workspace& workspace)>& work) {
   if (key == reserved_for_) return;
@@ -186,11 +197,7 @@ StepResult Trainer::step(const int32_t* tokens, int32_t micro_batches, int32_t s
   const Clock::time_point begin = Clock::now();
   Ops& ops = model_.ops();
   const Shape shape{micro_batches, sequences, length};
-  RecordingKey key;
-  for (const int32_t extent : {micro_batches, sequences, length}) key.push_back(static_cast<uint64_t>(extent));
-  if (config.router.type == RouterType::expert_choice)
-    for (int32_t r = 1; r <= config.body_recursions(); ++r)
-      key.push_back(static_cast<uint64_t>(config.selected_count(r, length, steps_done_)));
+  RecordingKey key = key_of(shape);
   reserve(key, shape, [&](const Workspace& counting) {
     passes(counting, std::vector<Batch>(static_cast<size_t>(micro_batches), {sequences, length, nullptr, nullptr}));
   });
@@ -250,9 +257,11 @@ StepResult Trainer::evaluate(const int32_t* tokens, int32_t sequences, int32_t l
   const Clock::time_point begin = Clock::now();
   PassOptions options;
   options.routing = routing;
+  options.step = steps_done_;
   const Shape shape{1, sequences, length};
-  const RecordingKey key = {0, static_cast<uint64_t>(sequences), static_cast<uint64_t>(length),
-                            static_cast<uint64_t>(routing)};  // 0 micro-batches: no step's key
+  RecordingKey key = key_of(shape);
+  key[0] = 0;  // micro-batches: no step's key
+  key.push_back(static_cast<uint64_t>(routing));
   reserve(key, shape, [&](const Workspace& counting) {
     evaluation_pass(model_, counting, {sequences, length, nullptr, nullptr}, options);
   });

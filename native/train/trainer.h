@@ -50,7 +50,8 @@ class Trainer {
   /// Without token choice a device that records (Ops::replay) runs the third and every later step of one shape on its
   /// own, from the zeroed gradients to the new weights.
   StepResult step(const int32_t* tokens, int32_t micro_batches, int32_t sequences, int32_t length);
-  /// Losses without a step; fields that belong to the optimiser stay 0.
+  /// Losses without a step; fields that belong to the optimiser stay 0. By top-k, recursions have the capacities of the
+  /// next step.
   StepResult evaluate(const int32_t* tokens, int32_t sequences, int32_t length, Routing routing);
 
   /// What the names of state() begin with: "master.", where any weights are rounded, "exp_avg." and "exp_avg_sq.".
@@ -72,6 +73,8 @@ class Trainer {
     size_t ids() const { return size_t{2} * micro_batches * sequences * length; }
   };
   Tensor flat(Arena& arena, const char* name) const;
+  /// The shape, and how many rows of it each recursion selects at this step.
+  RecordingKey key_of(const Shape& shape) const;
   /// Makes room for ids and for what `work` takes, unless the last call was for the same key.
   void reserve(const RecordingKey& key, const Shape& shape,
                const std::function<void(const Workspace& workspace)>& work);

@@ -261,6 +261,23 @@ TEST(Trainer, AccumulationIsTheMeanOfItsMicroBatches) {
   EXPECT_EQ(x.flops, y.flops);
 }
 
+/// Training and evaluation of one model at one time select alike.
+TEST(Trainer, EvaluationByTopKFollowsTheCapacityWarmUp) {
+  ModelConfig config = small_mor(RouterType::expert_choice, KvCachePolicy::recursion_wise);
+  config.router.capacity_warmup_steps = 2;
+  Model model(config, cpu_float32());
+  model.init(1);
+  Trainer trainer(model, {});
+  const std::vector<int64_t> expected[] = {{0, 0, 48}, {8, 8, 32}, {16, 16, 16}, {16, 16, 16}};
+  for (uint32_t t = 0; t < 4; ++t) {
+    const StepResult evaluated = trainer.evaluate(batch(config, t).data(), kSequences, kLength, Routing::topk);
+    const StepResult trained = trainer.step(batch(config, t).data(), 1, kSequences, kLength);
+    EXPECT_EQ(evaluated.depth_histogram, expected[t]) << t;
+    EXPECT_EQ(trained.depth_histogram, expected[t]) << t;
+    EXPECT_NEAR(evaluated.loss, trained.loss, 1e-6) << t;
+  }
+}
+
 TEST(Trainer, ExecutedFlopsFollowTheActiveRows) {
   const ModelConfig mor = small_mor(RouterType::expert_choice, KvCachePolicy::recursion_wise);
   Model model(mor, cpu_float32());
