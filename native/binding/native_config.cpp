@@ -1,4 +1,4 @@
-// One function per plain object of lib/native.ts, its keys in the same order. Must not know of promises or lifetimes.
+// One function per plain object of lib/native.ts, its keys in the same order.
 #include "binding/native_config.h"
 
 #include <algorithm>
@@ -18,6 +18,21 @@ double finite(const Input& input) {
 
 int32_t count(const Input& input) {
   return input.int32(0, INT32_MAX);
+}
+
+RotaryConfig rotary_config(const Input& input) {
+  RotaryConfig rotary;
+  rotary.theta = finite(input.field("ropeTheta"));
+  const Input scaling = input.field("ropeScaling");
+  if (scaling.null()) return rotary;
+  rotary.scaling = scaling.field("type").choice<RotaryScaling>(
+      {{"linear", RotaryScaling::linear}, {"llama3", RotaryScaling::llama3}});
+  rotary.factor = finite(scaling.field("factor"));
+  if (rotary.scaling == RotaryScaling::linear) return rotary;
+  rotary.low_freq_factor = finite(scaling.field("lowFreqFactor"));
+  rotary.high_freq_factor = finite(scaling.field("highFreqFactor"));
+  rotary.original_max_position = finite(scaling.field("originalMaxPositionEmbeddings"));
+  return rotary;
 }
 
 RouterConfig router_config(const Input& input) {
@@ -53,7 +68,7 @@ ModelConfig model_config(const Input& input) {
   config.num_key_value_heads = count(input.field("numKeyValueHeads"));
   config.head_dim = count(input.field("headDim"));
   config.max_position_embeddings = count(input.field("maxPositionEmbeddings"));
-  config.rope_theta = finite(input.field("ropeTheta"));
+  config.rotary = rotary_config(input);
   config.rms_norm_eps = finite(input.field("rmsNormEps"));
   config.tie_word_embeddings = input.field("tieWordEmbeddings").boolean();
   config.initializer_range = input.field("initializerRange").number(0, DBL_MAX);

@@ -1,4 +1,4 @@
-// ModelConfig: validation and the layer map. Must not know of devices, tensors or files.
+// ModelConfig: validation and the layer map.
 #include "model/config.h"
 
 #include <algorithm>
@@ -38,8 +38,19 @@ void check_sizes(const ModelConfig& c) {
             c.num_attention_heads, ") must be a multiple of num_key_value_heads (", c.num_key_value_heads, ")");
   MOR_CHECK(c.rms_norm_eps > 0 && std::isfinite(c.rms_norm_eps), INVALID_CONFIG, "rms_norm_eps must be positive, got ",
             c.rms_norm_eps);
-  MOR_CHECK(c.rope_theta > 0 && std::isfinite(c.rope_theta), INVALID_CONFIG, "rope_theta must be positive, got ",
-            c.rope_theta);
+}
+
+void check_rotary(const RotaryConfig& c) {
+  MOR_CHECK(c.theta > 0 && std::isfinite(c.theta), INVALID_CONFIG, "rope_theta must be positive, got ", c.theta);
+  if (c.scaling == RotaryScaling::none) return;
+  MOR_CHECK(c.factor >= 1 && std::isfinite(c.factor), INVALID_CONFIG, "rope_scaling.factor must be at least 1, got ",
+            c.factor);
+  if (c.scaling == RotaryScaling::linear) return;
+  MOR_CHECK(c.low_freq_factor > 0 && c.high_freq_factor > c.low_freq_factor && std::isfinite(c.high_freq_factor),
+            INVALID_CONFIG, "rope_scaling needs 0 < low_freq_factor < high_freq_factor, got ", c.low_freq_factor,
+            " and ", c.high_freq_factor);
+  MOR_CHECK(c.original_max_position >= 1 && std::isfinite(c.original_max_position), INVALID_CONFIG,
+            "rope_scaling.original_max_position_embeddings must be at least 1, got ", c.original_max_position);
 }
 
 void check_depth(const ModelConfig& c) {
@@ -118,6 +129,7 @@ const char* kv_cache_name(KvCachePolicy policy) {
 
 void ModelConfig::validate() const {
   check_sizes(*this);
+  check_rotary(rotary);
   check_depth(*this);
   check_router(*this);
 }

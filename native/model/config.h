@@ -1,4 +1,4 @@
-// ModelConfig: what one model is (docs/model.md sections 1 to 5), checked. Must not know of devices, tensors or files.
+// ModelConfig: what one model is (docs/model.md sections 1 to 5), checked.
 #pragma once
 
 #include <cstdint>
@@ -15,6 +15,21 @@ enum class Sharing : uint8_t { cycle, sequence, middle_cycle, middle_sequence };
 enum class KvCachePolicy : uint8_t { recursion_wise, shared, hybrid };
 /// Who decides the depth of a token (paper section 2.2); none: every token runs every recursion.
 enum class RouterType : uint8_t { none, expert_choice, token_choice };
+
+/// How the angular frequencies of rotary embedding differ from theta^(-2j/hd), so that a longer context fits.
+enum class RotaryScaling : uint8_t {
+  none,
+  linear,  ///< all divided by `factor`
+  llama3,  ///< as published with Llama 3.1: those of wavelengths above original_max_position / low_freq_factor are
+           ///< divided by `factor`, those below original_max_position / high_freq_factor stay, between it is
+           ///< interpolated
+};
+struct RotaryConfig {
+  double theta = 10000;
+  RotaryScaling scaling = RotaryScaling::none;
+  double factor = 1;                                                               ///< linear and llama3
+  double low_freq_factor = 1, high_freq_factor = 4, original_max_position = 8192;  ///< llama3
+};
 
 struct RouterConfig {
   RouterType type = RouterType::none;
@@ -34,7 +49,8 @@ struct ModelConfig {
   int32_t vocab_size = 0, hidden_size = 0, intermediate_size = 0;
   int32_t num_hidden_layers = 0;  ///< effective depth L
   int32_t num_attention_heads = 0, num_key_value_heads = 0, head_dim = 0, max_position_embeddings = 0;
-  double rope_theta = 10000, rms_norm_eps = 1e-5, initializer_range = 0.02;
+  RotaryConfig rotary;
+  double rms_norm_eps = 1e-5, initializer_range = 0.02;
   bool tie_word_embeddings = true;
   int32_t num_recursions = 1;
   Sharing sharing = Sharing::middle_cycle;

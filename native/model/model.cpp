@@ -39,7 +39,7 @@ Model::Model(const ModelConfig& config, std::unique_ptr<Ops> ops)
       ops_(std::move(ops)),
       parameters_(config, ops_->compute_dtype(), ops_->master_dtype()),
       memory_(*ops_) {
-  const std::vector<double> table = rotary_table(config);
+  const std::vector<double> table = rotary_table(config.rotary, config.head_dim, config.max_position_embeddings);
   memory_.reserve(parameters_.bytes() + table.size() * dtype_size(ops_->master_dtype()));
   weights_ = memory_.allocate(parameters_.bytes());
   ops_->zero(weights_, parameters_.bytes());

@@ -4,6 +4,8 @@
 
 #include <gtest/gtest.h>
 
+#include <functional>
+
 #include "model/parameters.h"
 
 namespace mor::test {
@@ -108,6 +110,36 @@ TEST(Config, EveryRuleNamesTheKeyAndTheWayOut) {
   expect_message(c, "capacities must not rise: capacities[2] = 0.6 after 0.5");
   c.router.capacities = {1, 0.5};
   expect_message(c, "capacities has 2 entries, but num_recursions is 3");
+  c = base(9, 3, Sharing::cycle);
+  c.num_hidden_layers = INT32_MAX;
+  expect_message(c, "num_hidden_layers must be at most 65536, got 2147483647");
+  c = base(9, 3, Sharing::cycle);
+  c.num_attention_heads = 1 << 30;
+  expect_message(c,
+                 "a layer of 1073741824 query heads, 2 key and value heads, head_dim 4 and intermediate_size 32 is too "
+                 "wide: its rows would have 4294967312 columns, and may have 2147483647");
+}
+
+TEST(Config, RotaryScalingHasAMeaning) {
+  const auto refused = [](RotaryScaling scaling, const std::function<void(RotaryConfig&)>& change,
+                          const std::string& message) {
+    ModelConfig c = base(3, 1, Sharing::cycle);
+    c.rotary.scaling = scaling;
+    c.validate();
+    change(c.rotary);
+    expect_message(c, message);
+  };
+  refused(
+      RotaryScaling::none, [](RotaryConfig& c) { c.theta = 0; }, "rope_theta must be positive, got 0");
+  for (const RotaryScaling scaling : {RotaryScaling::linear, RotaryScaling::llama3})
+    refused(
+        scaling, [](RotaryConfig& c) { c.factor = 0.5; }, "rope_scaling.factor must be at least 1, got 0.5");
+  refused(
+      RotaryScaling::llama3, [](RotaryConfig& c) { c.low_freq_factor = 4; },
+      "rope_scaling needs 0 < low_freq_factor < high_freq_factor, got 4 and 4");
+  refused(
+      RotaryScaling::llama3, [](RotaryConfig& c) { c.original_max_position = 0; },
+      "rope_scaling.original_max_position_embeddings must be at least 1, got 0");
 }
 
 }  // namespace

@@ -23,7 +23,7 @@ inline ModelConfig config_of(const Fixture& f) {
   c.num_key_value_heads = integer("num_key_value_heads");
   c.head_dim = integer("head_dim");
   c.max_position_embeddings = integer("max_position_embeddings");
-  c.rope_theta = f.number("rope_theta");
+  c.rotary.theta = f.number("rope_theta");
   c.rms_norm_eps = f.number("rms_norm_eps");
   c.tie_word_embeddings = f.boolean("tie_word_embeddings");
   if (!f.has("num_recursions")) return c;
