@@ -55,7 +55,7 @@ bool EngineLoop::turn(ModelThread& thread) {
   try {
     if (engine_ == nullptr) make_engine(thread);
     take_in(inbox, events);
-    if (!active_.empty()) step(events, thread.config());
+    if (!active_.empty()) step(events);
   } catch (...) {
     // The engine is in an unknown state: its requests end here, and the next one finds a new engine.
     const Failure failure = current_failure("generation");
@@ -99,13 +99,12 @@ void EngineLoop::take_in(Inbox& inbox, PackedEvents& events) {
   for (const uint64_t request : inbox.aborts) engine_->abort(request);
 }
 
-void EngineLoop::step(PackedEvents& events, const ModelConfig& config) {
+void EngineLoop::step(PackedEvents& events) {
   std::vector<RequestEvent> happened;
   engine_->step(happened);
   for (const RequestEvent& event : happened) {
     if (event.kind == RequestEvent::Kind::token) {
-      // Without a block that recurs as a whole every token runs all recursions.
-      events.token(event, config.body_recursions() == 0 ? config.num_recursions : event.depth);
+      events.token(event);
       continue;
     }
     active_.erase(event.request);

@@ -51,7 +51,7 @@ class EngineLoop final : public ModelUser {
   Inbox take_inbox();
   void make_engine(ModelThread& thread);
   void take_in(Inbox& inbox, PackedEvents& events);
-  void step(PackedEvents& events, const ModelConfig& config);
+  void step(PackedEvents& events);
   /// Ends every request, those in the inbox too.
   template <class End>
   void end_all(const End& end);

@@ -26,8 +26,7 @@ struct ForwardTask {
 };
 
 void run_forward(ModelThread& thread, const ForwardTask& task) {
-  const ModelConfig& config = thread.config();
-  check_tokens(config, task.tokens.data(), task.sequences, task.length, task.length);
+  check_tokens(thread.config(), task.tokens.data(), task.sequences, task.length, task.length);
   Ops& ops = thread.model().ops();
   const auto count = static_cast<int64_t>(task.tokens.size());
   thread.tokens().reset();
@@ -35,8 +34,6 @@ void run_forward(ModelThread& thread, const ForwardTask& task) {
   ops.copy_to_device(tokens, task.tokens.data(), task.tokens.size() * sizeof(int32_t));
   const Batch batch{task.sequences, task.length, tokens, nullptr};
   logits_pass(thread.model(), thread.activations(), batch, task.options, task.logits, task.depths);
-  // Without a block that recurs as a whole every token runs all recursions.
-  if (config.body_recursions() == 0) std::fill_n(task.depths, count, static_cast<uint8_t>(config.num_recursions));
 }
 
 }  // namespace

@@ -20,14 +20,9 @@ Napi::Array shape_array(Napi::Env env, const std::vector<int64_t>& shape) {
   return array;
 }
 
-/// Tokens that ran exactly 1..N recursions; without a block that recurs as a whole every token ran all.
-Napi::Array depth_histogram(Napi::Env env, const StepResult& result, const ModelConfig& config) {
-  const auto n = static_cast<uint32_t>(config.num_recursions);
-  const Napi::Array array = Napi::Array::New(env, n);
-  for (uint32_t r = 0; r < n; ++r) {
-    const int64_t whole = r + 1 == n ? result.tokens : 0;
-    array.Set(r, number(config.body_recursions() == 0 ? whole : result.depth_histogram.at(r)));
-  }
+Napi::Array counts(Napi::Env env, const std::vector<int64_t>& values) {
+  const Napi::Array array = Napi::Array::New(env, values.size());
+  for (uint32_t i = 0; i < values.size(); ++i) array.Set(i, number(values[i]));
   return array;
 }
 
@@ -86,7 +81,7 @@ Napi::Value trainer_tensor_list(Napi::Env env, const Model& model) {
   return list;
 }
 
-Napi::Value step_stats(Napi::Env env, const StepResult& result, const ModelConfig& config) {
+Napi::Value step_stats(Napi::Env env, const StepResult& result) {
   const Napi::Object object = Napi::Object::New(env);
   object.Set("loss", result.loss);
   object.Set("lmLoss", result.lm_loss);
@@ -99,7 +94,7 @@ Napi::Value step_stats(Napi::Env env, const StepResult& result, const ModelConfi
   object.Set("seconds", result.seconds);
   object.Set("flops", result.flops);
   object.Set("vanillaFlops", result.vanilla_flops);
-  object.Set("depthHistogram", depth_histogram(env, result, config));
+  object.Set("depthHistogram", counts(env, result.depth_histogram));
   object.Set("routingAccuracy", or_null(env, result.routing_accuracy));
   object.Set("deadTokenRatio", or_null(env, result.dead_token_ratio));
   object.Set("maxVio", or_null(env, result.max_vio));
@@ -109,12 +104,12 @@ Napi::Value step_stats(Napi::Env env, const StepResult& result, const ModelConfi
   return object;
 }
 
-Napi::Value evaluate_stats(Napi::Env env, const StepResult& result, const ModelConfig& config) {
+Napi::Value evaluate_stats(Napi::Env env, const StepResult& result) {
   const Napi::Object object = Napi::Object::New(env);
   object.Set("loss", result.loss);
   object.Set("lmLoss", result.lm_loss);
   object.Set("tokens", number(result.tokens));
-  object.Set("depthHistogram", depth_histogram(env, result, config));
+  object.Set("depthHistogram", counts(env, result.depth_histogram));
   object.Set("routingAccuracy", or_null(env, result.routing_accuracy));
   object.Set("seconds", result.seconds);
   return object;
@@ -137,9 +132,7 @@ Napi::Value engine_stats(Napi::Env env, const EngineStats& stats) {
   object.Set("kvBytesTotal", static_cast<double>(stats.kv_bytes_total));
   object.Set("kvBytesUsed", static_cast<double>(stats.kv_bytes_used));
   object.Set("kvBytesVanilla", static_cast<double>(stats.kv_bytes_vanilla));
-  const Napi::Array histogram = Napi::Array::New(env, stats.depth_histogram.size());
-  for (uint32_t r = 0; r < stats.depth_histogram.size(); ++r) histogram.Set(r, number(stats.depth_histogram[r]));
-  object.Set("depthHistogram", histogram);
+  object.Set("depthHistogram", counts(env, stats.depth_histogram));
   return object;
 }
 

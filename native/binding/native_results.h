@@ -19,10 +19,10 @@ Napi::Value trainer_tensor_list(Napi::Env env, const Model& model);
 /// NativeParameter[].
 Napi::Value parameter_list(Napi::Env env, const Parameters& parameters);
 /// NativeStepStats.
-Napi::Value step_stats(Napi::Env env, const StepResult& result, const ModelConfig& config);
+Napi::Value step_stats(Napi::Env env, const StepResult& result);
 /// NativeEvaluateStats.
-Napi::Value evaluate_stats(Napi::Env env, const StepResult& result, const ModelConfig& config);
-/// Counters by name; `tokensAtDepth1` … hold the depth histogram.
+Napi::Value evaluate_stats(Napi::Env env, const StepResult& result);
+/// EngineStats.
 Napi::Value engine_stats(Napi::Env env, const EngineStats& stats);
 
 }  // namespace mor::binding

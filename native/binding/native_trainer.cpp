@@ -123,9 +123,7 @@ Napi::Value NativeTrainer::step(const Napi::CallbackInfo& info) {
         [rows = std::move(rows)](ModelThread&, ModelTrainer& trainer) {
           return trainer.trainer().step(rows.tokens.data(), rows.micro_batches, rows.sequences, rows.length);
         },
-        [&config = thread_->config()](Napi::Env env, const StepResult& result) {
-          return step_stats(env, result, config);
-        });
+        [](Napi::Env env, const StepResult& result) { return step_stats(env, result); });
   });
 }
 
@@ -144,9 +142,7 @@ Napi::Value NativeTrainer::evaluate(const Napi::CallbackInfo& info) {
         [rows = std::move(rows), by](ModelThread&, ModelTrainer& trainer) {
           return trainer.trainer().evaluate(rows.tokens.data(), rows.sequences, rows.length, by);
         },
-        [&config = thread_->config()](Napi::Env env, const StepResult& result) {
-          return evaluate_stats(env, result, config);
-        });
+        [](Napi::Env env, const StepResult& result) { return evaluate_stats(env, result); });
   });
 }
 

@@ -9,9 +9,9 @@ void PackedEvents::add(uint64_t request, EventKind kind, int64_t token, int32_t 
   packed.insert(packed.end(), std::begin(event), std::end(event));
 }
 
-void PackedEvents::token(const RequestEvent& event, int32_t depth) {
+void PackedEvents::token(const RequestEvent& event) {
   for (const TokenLogprob& top : event.top_logprobs) add(event.request, EventKind::top, top.token, 0, top.logprob);
-  add(event.request, EventKind::token, event.token, depth, event.logprob);
+  add(event.request, EventKind::token, event.token, event.depth, event.logprob);
 }
 
 void PackedEvents::finish(uint64_t request, EventKind kind) {

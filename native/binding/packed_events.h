@@ -24,7 +24,7 @@ struct PackedEvents {
   std::vector<uint64_t> finished;     ///< requests of which no more will come
 
   /// First its most likely tokens where the event has them, one event each, then the token.
-  void token(const RequestEvent& event, int32_t depth);
+  void token(const RequestEvent& event);
   void finish(uint64_t request, EventKind kind);
   void fail(uint64_t request, const Failure& failure);
 

@@ -34,20 +34,15 @@ const EngineOptions& checked(const EngineOptions& options) {
 SchedulerConfig scheduler_config(const Model& model, const KvCache& cache, const EngineOptions& options) {
   const ModelConfig& c = model.config();
   SchedulerConfig s;
-  s.recursions = c.body_recursions();
+  s.rules = routing_rules(c);
   s.layers_outside_block = c.layers_before() + c.layers_after() > 0;
-  for (int32_t r = 1; r <= s.recursions; ++r) s.runs_all.push_back(c.runs_all(r));
-  if (c.router.type == RouterType::expert_choice) s.depth_source = DepthSource::score_per_recursion;
-  if (c.router.type == RouterType::token_choice) s.depth_source = DepthSource::chosen_at_entry;
-  if (c.kv_cache == KvCachePolicy::shared) s.key_policy = KeyPolicy::shared;
-  if (c.kv_cache == KvCachePolicy::hybrid) s.key_policy = KeyPolicy::hybrid;
   cache.describe(s);
   s.max_batch_size = options.max_batch_size;
   s.prefill_chunk = options.prefill_chunk;
   s.prefix_cache = options.prefix_cache;
   // With a router, tokens that left the block wait for the boundary stages: others keep the batch full meanwhile.
   s.max_sequences = c.routed() ? 2 * options.max_batch_size : options.max_batch_size;
-  if (s.key_policy == KeyPolicy::shared)
+  if (s.rules.queries_only(s.rules.passes()))
     s.scratch_blocks = static_cast<int32_t>(blocks_of(options.max_batch_size + options.prefill_chunk, s.block_size));
   MOR_CHECK(s.scratch_blocks < s.blocks, OUT_OF_MEMORY, "kvCacheBytes holds ", s.blocks,
             " blocks, of which maxBatchSize ", options.max_batch_size, " and prefillChunk ", options.prefill_chunk,
@@ -110,8 +105,7 @@ void Engine::submit(uint64_t request, std::vector<int32_t> prompt, const Generat
   r.priority = params.priority;
   r.stop = params.stop;
   r.score_threshold = score_threshold(params.router_threshold);
-  const int32_t recursions = config.body_recursions();
-  r.max_recursions = params.max_recursions == 0 ? recursions : std::min(params.max_recursions, recursions);
+  r.max_recursions = routing_rules(config).passes(params.max_recursions);
   r.temperature = static_cast<float>(params.temperature);
   r.top_k = params.top_k;
   r.top_p = static_cast<float>(params.top_p);
@@ -178,10 +172,6 @@ EngineStats Engine::stats() const {
   stats.kv_bytes_vanilla =
       KvCache::vanilla_bytes(state_->model.config(), state_->model.ops().compute_dtype(), s.running_tokens);
   stats.depth_histogram = s.depth_histogram;
-  if (s.depth_histogram.empty()) {
-    stats.depth_histogram.resize(static_cast<size_t>(state_->model.config().num_recursions));
-    stats.depth_histogram.back() = s.tokens_run;
-  }
   return stats;
 }
 

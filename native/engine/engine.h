@@ -48,8 +48,7 @@ struct EngineStats {
   size_t kv_bytes_total = 0;    ///< of all blocks
   size_t kv_bytes_used = 0;     ///< by the running sequences; blocks that several share count once
   size_t kv_bytes_vanilla = 0;  ///< what the same tokens would take if every layer pass cached every token
-  /// [N] prompt and generated tokens that ran r + 1 recursions here; those that ran none are not in it. Without a block
-  /// that recurs as a whole every token runs all.
+  /// [N] prompt and generated tokens that were computed here, by RoutingRules::depth: r + 1 at [r], 0 not counted.
   std::vector<int64_t> depth_histogram;
 };
 

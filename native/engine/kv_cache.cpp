@@ -8,7 +8,7 @@ namespace mor {
 
 KvCache::KvCache(const Model& model, int32_t block_size, size_t bytes)
     : ops_(model.ops()),
-      inside_layers_(model.config().body_recursions() > 0 ? model.config().body_layers() : 0),
+      inside_layers_(model.config().body_layers()),
       outside_layers_(model.config().layers_before() + model.config().layers_after()),
       inside_tokens_(block_size),
       outside_tokens_(block_size),

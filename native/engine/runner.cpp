@@ -20,6 +20,7 @@ Runner::Runner(const Model& model, const KvCache& cache, int32_t stream_rows)
     : model_(model),
       cache_(cache),
       config_(model.config()),
+      rules_(routing_rules(config_)),
       ops_(model.ops()),
       buffers_(ops_),
       arena_(ops_),
@@ -48,7 +49,6 @@ Runner::Runner(const Model& model, const KvCache& cache, int32_t stream_rows)
     after_.push_back(config_.unique_layer(config_.num_hidden_layers - after + l));
     after_keys_.push_back(cache.outside(before + l));
   }
-  if (config_.body_recursions() == 0) return;
   for (int32_t l = 0; l < config_.body_layers(); ++l) {
     block_.push_back(config_.unique_layer(before + l));
     block_keys_.push_back(cache.inside(l, KeySource::cache));
@@ -173,17 +173,11 @@ void Runner::leave_block(const DevicePlan& device, const Tensor& x, const Tensor
   }
 }
 
-/// Whether rows at `recursion` are asked if they run the next one.
-bool Runner::asks_after(int32_t recursion) const {
-  return config_.router.type == RouterType::expert_choice && recursion < config_.num_recursions &&
-         !config_.runs_all(recursion + 1);
-}
-
 /// Room for the scores that decide who runs another recursion. Where nobody is to be asked, there is nothing to
 /// collect.
 void Runner::begin_scores(const DevicePlan& device) {
   const bool any = std::any_of(device.recursions.begin(), device.recursions.end(),
-                               [&](const RecursionRows& at) { return asks_after(at.recursion); });
+                               [&](const RecursionRows& at) { return rules_.asks_router(at.recursion + 1); });
   if (!any) return;
   scores_ = arena_.vector(ops_.master_dtype(), device.scores, "scores");
   score_of_ = device.host_score_of;
@@ -194,7 +188,7 @@ void Runner::score_next(const DevicePlan& device) {
   const std::vector<RouterTensors>& routers =
       config_.router.auxiliary_router ? tensors.auxiliary_routers : tensors.routers;
   for (const RecursionRows& at : device.recursions)
-    if (asks_after(at.recursion)) score(device, at, routers[static_cast<size_t>(at.recursion)], scores_);
+    if (rules_.asks_router(at.recursion + 1)) score(device, at, routers[static_cast<size_t>(at.recursion)], scores_);
 }
 
 /// Of the rows `at` one recursion, to their place among all.

@@ -38,7 +38,6 @@ class Runner {
   void run_layers(const Rows& rows, const Tensor& stream, const Tensor& x, const std::vector<int32_t>& unique,
                   const std::vector<LayerKeys>& keys);
   void leave_block(const DevicePlan& device, const Tensor& x, const Tensor& exit_gate);
-  bool asks_after(int32_t recursion) const;
   void begin_scores(const DevicePlan& device);
   void score_next(const DevicePlan& device);
   void score(const DevicePlan& device, const RecursionRows& at, const RouterTensors& router, const Tensor& all);
@@ -50,6 +49,7 @@ class Runner {
   const Model& model_;
   const KvCache& cache_;
   const ModelConfig& config_;
+  const RoutingRules rules_;
   Ops& ops_;
   Arena buffers_, arena_;  ///< for the engine's life; for one stage
   LayerContext context_;

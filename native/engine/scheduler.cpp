@@ -21,13 +21,13 @@ Scheduler::Scheduler(SchedulerConfig config)
     : config_(std::move(config)),
       pool_(config_.scratch_blocks, config_.blocks - config_.scratch_blocks),
       prefixes_(pool_),
-      chosen_(static_cast<size_t>(config_.recursions) + 1),
-      reach_(static_cast<size_t>(config_.recursions) + 1, 1) {
+      chosen_(lists()),
+      reach_(lists(), 1) {
   for (int32_t slot = stream_rows(); slot-- > 0;) free_slots_.push_back(slot);
   running_.reserve(static_cast<size_t>(config_.max_sequences));
   ready_.reserve(static_cast<size_t>(config_.max_sequences));
   failure_message_.reserve(kLongestMessage);
-  stats_.depth_histogram.resize(static_cast<size_t>(config_.recursions));
+  stats_.depth_histogram.resize(static_cast<size_t>(config_.rules.num_recursions));
 }
 
 void Scheduler::submit(Request request) {
@@ -38,7 +38,7 @@ void Scheduler::submit(Request request) {
   MOR_CHECK(needed <= pool_.total(), OUT_OF_MEMORY, "the request may need ", needed, " KV blocks (", tokens,
             " tokens), but the cache has ", pool_.total(), "; lower maxTokens or raise kvCacheBytes");
   const uint64_t id = request.id;
-  auto sequence = std::make_unique<Sequence>(std::move(request), config_.recursions, arrivals_++);
+  auto sequence = std::make_unique<Sequence>(std::move(request), config_.rules.passes(), arrivals_++);
   sequence->extends_prefix = config_.prefix_cache;
   const auto place = sequences_.emplace(id, std::move(sequence)).first;
   try {
@@ -93,13 +93,13 @@ SchedulerStats Scheduler::stats() const {
 bool Scheduler::uses(const Request& request, size_t list) const {
   if (list == 0) return config_.layers_outside_block;
   const int32_t r = static_cast<int32_t>(list);
-  return config_.key_policy == KeyPolicy::shared ? r == 1 : r <= request.max_recursions;
+  return r <= request.max_recursions && !config_.rules.queries_only(r);
 }
 
 /// Where every token runs every recursion that the request allows.
 int64_t Scheduler::blocks_for(const Request& request, int64_t tokens) const {
   int64_t blocks = 0;
-  for (size_t list = 0; list <= static_cast<size_t>(config_.recursions); ++list)
+  for (size_t list = 0; list < lists(); ++list)
     if (uses(request, list)) blocks += blocks_of(tokens, block_size(list));
   return blocks;
 }

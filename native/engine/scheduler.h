@@ -19,20 +19,13 @@
 #include "engine/block_pool.h"
 #include "engine/prefix_cache.h"
 #include "engine/scheduler_plan.h"
+#include "model/routing_rules.h"
 
 namespace mor {
 
-/// Who says how deep a token goes.
-enum class DepthSource : uint8_t { everyone_runs_all, score_per_recursion, chosen_at_entry };
-/// Which keys a query at recursion r sees (docs/model.md section 5).
-enum class KeyPolicy : uint8_t { recursion_wise, shared, hybrid };
-
 struct SchedulerConfig {
-  int32_t recursions = 0;  ///< N; 0: no recurring block, the entry stage runs every layer
+  RoutingRules rules;  ///< without a block that recurs, the entry stage runs every layer
   bool layers_outside_block = true;
-  DepthSource depth_source = DepthSource::everyone_runs_all;
-  KeyPolicy key_policy = KeyPolicy::recursion_wise;
-  std::vector<bool> runs_all;  ///< [N] every token runs recursion r + 1, whatever its score
 
   // The cache (kv_cache.h): one pool of equal blocks.
   int32_t blocks = 0;
@@ -57,7 +50,7 @@ struct SchedulerStats {
   int64_t prefix_hit_tokens = 0;  ///< whose computation the prefix cache saved
   int64_t blocks_total = 0, blocks_used = 0, blocks_cached = 0;
   int64_t running_tokens = 0;            ///< of running sequences, as far as they are in the cache
-  std::vector<int64_t> depth_histogram;  ///< [N] tokens that ran r + 1 recursions; those that ran none are not in it
+  std::vector<int64_t> depth_histogram;  ///< [N] tokens of depth r + 1; those of depth 0 are not in it
 };
 
 /// Blocks of `size` tokens that hold `tokens`.
@@ -121,6 +114,7 @@ class Scheduler {
   };
 
   // Admission and memory: scheduler.cpp.
+  size_t lists() const { return static_cast<size_t>(config_.rules.passes()) + 1; }
   int32_t block_size(size_t list) const { return list == 0 ? config_.outside_block_size : config_.block_size; }
   int32_t block_stride(size_t list) const { return list == 0 ? config_.outside_block_stride : config_.block_stride; }
   bool uses(const Request& request, size_t list) const;

@@ -11,7 +11,7 @@ namespace mor {
 
 /// Requests whose tokens have the same keys, if they are the same tokens.
 PrefixRouting Scheduler::routing_of(const Request& request) const {
-  const bool by_score = config_.depth_source == DepthSource::score_per_recursion;
+  const bool by_score = config_.rules.router == RouterType::expert_choice;
   return {by_score ? request.score_threshold : 0, request.max_recursions};
 }
 
@@ -113,16 +113,16 @@ void Scheduler::take_over_match(Sequence& s) {
   }
   // Whoever takes a block that was copied from writes it after the copy.
   for (size_t i = copied_before; i < plan_.copies.size(); ++i) pool_.give_back(plan_.copies[i].first);
-  if (config_.key_policy == KeyPolicy::hybrid) restore_visible_slots(s);
+  if (config_.rules.sees_several_lists()) restore_visible_slots(s);
 }
 
 /// Hybrid: as `add_block_group` left them where the tokens were computed, in the blocks that `s` has.
 void Scheduler::restore_visible_slots(Sequence& s) const {
   std::vector<int32_t> count(s.keys.size(), 0);
   for (const int32_t depth : s.depths) {
-    for (size_t r = 1; r < s.keys.size() && depth > 0; ++r) {
-      const size_t deepest = std::min(r, static_cast<size_t>(depth));
-      s.keys[r].visible_slots.push_back(cache_slot(s, deepest, count[deepest]));
+    for (size_t r = 1; r < s.keys.size(); ++r) {
+      const auto seen = static_cast<size_t>(config_.rules.key_seen(static_cast<int32_t>(r), depth));
+      if (seen > 0) s.keys[r].visible_slots.push_back(cache_slot(s, seen, count[seen]));
     }
     for (size_t r = 1; r <= static_cast<size_t>(depth); ++r) ++count[r];
   }

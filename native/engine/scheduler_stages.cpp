@@ -23,7 +23,7 @@ void StagePlan::clear() {
 /// boundary stages is made as long as it costs no more per row than the passes since they ran last, with them, did on
 /// average. Exit comes at the end of a step, so that tokens are known at once, and entry begins the next.
 bool Scheduler::boundary_due() {
-  if (config_.recursions == 0) return true;
+  if (!config_.rules.block_recurs) return true;
   const bool any =
       std::any_of(running_.begin(), running_.end(), [](const Sequence* s) { return s->phase != Phase::block; }) ||
       may_admit();
@@ -72,12 +72,13 @@ void Scheduler::settle() {
   unsettled_ = false;
   for (Sequence* s : plan_.groups) {
     for (const InFlight& row : s->rows) {
-      s->depths.push_back(row.depth);
+      const int32_t depth = config_.rules.depth(row.depth);
+      s->depths.push_back(depth);
       if (row.position < s->counted) continue;
       s->counted = row.position + 1;
       ++stats_.tokens_run;
       if (row.position < static_cast<int32_t>(s->request.prompt.size())) ++stats_.prompt_tokens;
-      if (row.depth > 0) ++stats_.depth_histogram[static_cast<size_t>(row.depth) - 1];
+      if (depth > 0) ++stats_.depth_histogram[static_cast<size_t>(depth) - 1];
     }
     give_back_rows(*s);
     remember(*s);
@@ -198,12 +199,13 @@ const StagePlan* Scheduler::plan_block() {
     }
   ready_.resize(kept);
   plan_.recursion_start.push_back(0);
+  plan_.queries_only = true;
   for (size_t r = 1; r < chosen_.size(); ++r) {
+    if (!chosen_[r].empty() && !config_.rules.queries_only(static_cast<int32_t>(r))) plan_.queries_only = false;
     for (Sequence* s : chosen_[r]) add_block_group(*s);
     plan_.recursion_start.push_back(plan_.rows());
   }
-  plan_.queries_only = config_.key_policy == KeyPolicy::shared && plan_.recursion_start[1] == 0;
-  finish_plan(false, config_.key_policy == KeyPolicy::hybrid ? 1 : config_.block_size);
+  finish_plan(false, config_.rules.sees_several_lists() ? 1 : config_.block_size);
   if (plan_.groups.empty()) return nullptr;
   ++passes_;
   rows_passed_ += plan_.rows();
@@ -218,23 +220,20 @@ void Scheduler::commit_block(const StageOutcome& outcome) {
 /// Rows first, first + 1, … of the plan are the active ones of `s`: some run the next recursion, and when none is left,
 /// all leave the block.
 void Scheduler::advance(Sequence& s, const StageOutcome& outcome, size_t first) {
+  const RoutingRules& rules = config_.rules;
   const int32_t next = s.recursion + 1;
+  const bool asked = rules.asks_router(next);
   size_t kept = 0;
   for (size_t i = 0; i < s.active.size(); ++i) {
     InFlight& row = s.rows[static_cast<size_t>(s.active[i])];
     row.depth = s.recursion;
-    bool goes_on = next <= s.request.max_recursions;
-    if (config_.depth_source == DepthSource::chosen_at_entry) {
-      if (next == 1) {
-        row.target = std::min(outcome.depth[first + i], s.request.max_recursions);
-        row.gate = outcome.gate[first + i];
-      }
-      goes_on = next <= row.target;
-    } else if (config_.depth_source == DepthSource::score_per_recursion && goes_on) {
-      goes_on =
-          config_.runs_all[static_cast<size_t>(s.recursion)] || outcome.score[first + i] >= s.request.score_threshold;
+    if (next == 1) {
+      const bool chosen = rules.router == RouterType::token_choice;
+      row.last_recursion = rules.last_recursion(s.request.max_recursions, chosen ? outcome.depth[first + i] : 0);
+      if (chosen) row.gate = outcome.gate[first + i];
     }
-    if (goes_on) s.active[kept++] = s.active[i];
+    const double score = asked ? outcome.score[first + i] : 0;
+    if (rules.goes_on(next, row.last_recursion, score, s.request.score_threshold)) s.active[kept++] = s.active[i];
   }
   s.active.resize(kept);
   if (kept > 0) {
@@ -275,7 +274,7 @@ void Scheduler::place(Sequence& s) {
   const size_t r = static_cast<size_t>(s.recursion);
   KeyList& own = s.keys[r];
   s.placed = true;
-  if (config_.key_policy == KeyPolicy::shared && r > 1) {
+  if (config_.rules.queries_only(s.recursion)) {
     for (const int32_t index : s.active) {
       InFlight& row = s.rows[static_cast<size_t>(index)];
       row.visible = row.rank + 1;
@@ -283,8 +282,8 @@ void Scheduler::place(Sequence& s) {
     }
     return;
   }
-  const bool hybrid = config_.key_policy == KeyPolicy::hybrid;
-  if (hybrid) {
+  const bool several_lists = config_.rules.sees_several_lists();
+  if (several_lists) {
     // Tokens that ran recursion 1 but not this one are seen here with what they left at the recursion before.
     const std::vector<int32_t>& before = s.keys[r - 1].visible_slots;
     const size_t seen = r == 1 ? own.visible_slots.size() + s.active.size() : before.size();
@@ -297,20 +296,20 @@ void Scheduler::place(Sequence& s) {
     InFlight& row = s.rows[static_cast<size_t>(index)];
     if (r == 1) row.rank = key;
     row.cache_slot = cache_slot(s, r, key++);
-    row.visible = hybrid ? row.rank + 1 : key;
-    if (hybrid) own.visible_slots[static_cast<size_t>(row.rank)] = row.cache_slot;
+    row.visible = config_.rules.sees_tokens_that_left() ? row.rank + 1 : key;
+    if (several_lists) own.visible_slots[static_cast<size_t>(row.rank)] = row.cache_slot;
   }
 }
 
 void Scheduler::add_block_group(Sequence& s) {
   if (!s.placed) place(s);
-  const bool shared = config_.key_policy == KeyPolicy::shared;
-  KeyList& keys = s.keys[shared ? 1 : static_cast<size_t>(s.recursion)];
-  if (!shared || s.recursion == 1) keys.count += static_cast<int32_t>(s.active.size());
-  add_group(s, config_.key_policy == KeyPolicy::hybrid ? keys.visible_slots : keys.blocks);
+  const RoutingRules& rules = config_.rules;
+  KeyList& keys = s.keys[static_cast<size_t>(rules.key_seen(s.recursion, s.recursion))];
+  if (!rules.queries_only(s.recursion)) keys.count += static_cast<int32_t>(s.active.size());
+  add_group(s, rules.sees_several_lists() ? keys.visible_slots : keys.blocks);
   for (const int32_t index : s.active) {
     const InFlight& row = s.rows[static_cast<size_t>(index)];
-    if (config_.depth_source == DepthSource::chosen_at_entry && row.target == s.recursion) {
+    if (rules.router == RouterType::token_choice && row.last_recursion == s.recursion) {
       plan_.exits.push_back(plan_.rows());
       plan_.gate.push_back(row.gate);
     }

@@ -19,7 +19,7 @@ struct RequestEvent {
   enum class Kind : uint8_t { token, finish } kind = Kind::token;
   uint64_t request = 0;
   int32_t token = 0;
-  int32_t depth = 0;  ///< recursions the token that produced this one ran; 0 for models without a recurring block
+  int32_t depth = 0;  ///< RoutingRules::depth of the token that this one follows
   float logprob = 0;  ///< of the token at temperature 1; 0 unless asked for
   /// The most likely tokens in its place, as Ops::sample lists them: as many as asked for, or all that there are.
   std::vector<TokenLogprob> top_logprobs{};
@@ -57,12 +57,12 @@ struct KeyList {
 /// A token on its way through the model.
 struct InFlight {
   int32_t position = 0;
-  int32_t slot = 0;          ///< its row of the stream buffer
-  int32_t depth = 0;         ///< recursions run
-  int32_t target = 0;        ///< token choice: recursions it will run
-  int32_t rank = 0;          ///< place among the keys of recursion 1
-  double gate = 0;           ///< token choice: of its exit
-  int32_t outside_slot = 0;  ///< of its keys under the layers outside the block
+  int32_t slot = 0;            ///< its row of the stream buffer
+  int32_t depth = 0;           ///< times that it has been through the block
+  int32_t last_recursion = 0;  ///< that it may run (RoutingRules::last_recursion)
+  int32_t rank = 0;            ///< place among the keys of recursion 1
+  double gate = 0;             ///< token choice: of its exit
+  int32_t outside_slot = 0;    ///< of its keys under the layers outside the block
   // In the next pass of the block, once the sequence is `placed`.
   int32_t visible = 0;     ///< keys that it sees
   int32_t cache_slot = 0;  ///< of its own key; -1: nobody wants it

@@ -49,7 +49,7 @@ ActiveRows compact_rows(const LayerContext& context, const ActiveRows& parent, c
   child.rows.source = gathered(parent.rows.source);
   child.rows.position = gathered(parent.rows.position);
   int32_t* visible = allocate_integers(context.arena, n);
-  if (first == nullptr || context.config.kv_cache == KvCachePolicy::recursion_wise) {
+  if (first == nullptr) {
     ops.visible_causal(selection.start, parent.rows.key_lists, n, visible);
     child.rows.key_start = selection.start;
   } else {

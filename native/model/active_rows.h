@@ -29,8 +29,8 @@ ActiveRows all_rows(const LayerContext& context, int32_t sequences, int32_t leng
 /// Room for a selection out of `parent`.
 Selection allocate_selection(Arena& arena, const ActiveRows& parent);
 
-/// The selected rows of `parent`. `first` holds the rows of recursion 1, or is null while they are being made; with the
-/// recursion_wise policy rows see the keys of the rows beside them, else the prefix that recursion 1 left in the cache.
+/// The selected rows of `parent`. first: the rows of recursion 1, of which each row sees those that its token saw there
+/// (RoutingRules::sees_tokens_that_left); null: each row sees the selected rows of its sequence up to itself.
 ActiveRows compact_rows(const LayerContext& context, const ActiveRows& parent, const Selection& selection,
                         const ActiveRows* first);
 

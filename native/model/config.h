@@ -5,16 +5,10 @@
 #include <string>
 #include <vector>
 
+#include "model/routing_rules.h"
 #include "ops/ops.h"
 
 namespace mor {
-
-/// How the unrolled depth maps to unique layers (paper section 2.1, "parameter-sharing strategies").
-enum class Sharing : uint8_t { cycle, sequence, middle_cycle, middle_sequence };
-/// Whose keys and values a query at recursion r sees (paper section 2.2.2).
-enum class KvCachePolicy : uint8_t { recursion_wise, shared, hybrid };
-/// Who decides the depth of a token (paper section 2.2); none: every token runs every recursion.
-enum class RouterType : uint8_t { none, expert_choice, token_choice };
 
 /// How the angular frequencies of rotary embedding differ from theta^(-2j/hd), so that a longer context fits.
 enum class RotaryScaling : uint8_t {

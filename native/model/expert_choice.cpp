@@ -1,7 +1,6 @@
 // Expert-choice recursion (docs/model.md section 3; paper section 2.2.1): every recursion picks its tokens.
 // Must not know of token choice, embeddings or the head.
 #include <algorithm>
-#include <limits>
 
 #include "model/recursion.h"
 
@@ -14,8 +13,7 @@ void select(Pass& pass, int32_t r, const ActiveRows& parent, const Tensor& score
   const ModelConfig& config = pass.model.config();
   const Rows& rows = parent.rows;
   if (pass.options.routing == Routing::threshold) {
-    const double threshold =
-        config.runs_all(r) ? -std::numeric_limits<double>::infinity() : score_threshold(pass.options.router_threshold);
+    const double threshold = pass.rules.least_score(r, score_threshold(pass.options.router_threshold));
     selection.count = pass.ops().select_threshold(scores, rows.start, rows.key_lists, threshold, selection.index,
                                                   selection.start, selection.selected);
     return;
@@ -61,8 +59,7 @@ Tensor expert_choice_forward(Pass& pass, const Tensor& stream, BodyActivations& 
     recursion.selection = allocate_selection(pass.arena(), parent);
     const bool by_auxiliary = router.auxiliary_router && pass.options.routing == Routing::threshold;
     select(pass, r, parent, by_auxiliary ? recursion.auxiliary.scores : recursion.router.scores, recursion.selection);
-    recursion.active =
-        compact_rows(pass.context, parent, recursion.selection, r == 1 ? nullptr : &kept.recursions[0].active);
+    recursion.active = compact_rows(pass.context, parent, recursion.selection, rows_of_first(pass, kept));
     const Rows& rows = recursion.active.rows;
 
     recursion.sums = score_losses(pass, recursion.router.scores, recursion.selection,
@@ -120,7 +117,7 @@ void expert_choice_report(Pass& pass, const BodyActivations& kept) {
     const RecursionActivations& recursion = kept.recursions[i];
     RecursionReport& to = report.recursions[i];
     to.entering = recursion.router.scores.rows();
-    to.judged = pass.options.routing == Routing::topk && !pass.model.config().runs_all(static_cast<int32_t>(i) + 1);
+    to.judged = pass.options.routing == Routing::topk && pass.rules.asks_router(static_cast<int32_t>(i) + 1);
     to.sums = recursion.sums;
     to.auxiliary_sums = recursion.auxiliary_sums;
   }

@@ -40,7 +40,7 @@ void forward(Pass& pass, const Batch& batch, ModelActivations& kept) {
     x = run.out;
   };
   through(kept.before);
-  if (config.body_recursions() > 0) x = body_forward(pass, kept.all, x, kept.body);
+  if (pass.rules.block_recurs) x = body_forward(pass, kept.all, x, kept.body);
   through(kept.after);
   kept.hidden = x;
 }
@@ -48,7 +48,7 @@ void forward(Pass& pass, const Batch& batch, ModelActivations& kept) {
 void backward(Pass& pass, const Batch& batch, ModelActivations& kept, const Tensor& d) {
   const Rows& rows = kept.all.rows;
   layers_backward(pass, rows, kept.after, d);
-  if (pass.model.config().body_recursions() > 0) body_backward(pass, kept.body, d);
+  if (pass.rules.block_recurs) body_backward(pass, kept.body, d);
   layers_backward(pass, rows, kept.before, d);
   pass.ops().embedding_backward(batch.tokens, d, pass.gradients->embed_tokens);
 }
@@ -72,7 +72,7 @@ PassReport reported(Pass& pass, const Batch& batch, const ModelActivations& kept
   pass.report.tokens = rows.count;
   report_run(pass, rows, config.layers_before() + config.layers_after(), false);
   pass.report.flops += 2.0 * config.vocab_size * config.hidden_size * rows.count;
-  if (config.body_recursions() > 0) body_report(pass, kept.body);
+  if (pass.rules.block_recurs) body_report(pass, kept.body);
   return std::move(pass.report);
 }
 
@@ -142,8 +142,8 @@ void logits_pass(const Model& model, Arena& arena, const Batch& batch, PassOptio
     download(pass.ops(), chunk, logits + begin * vocab);
     arena.release(mark);
   }
-  std::memset(depths, 0, static_cast<size_t>(rows));
-  if (model.config().body_recursions() > 0) {
+  std::memset(depths, pass.rules.depth(0), static_cast<size_t>(rows));
+  if (pass.rules.block_recurs) {
     const std::vector<uint8_t> ran = body_depths(pass, kept.body);
     std::memcpy(depths, ran.data(), ran.size());
   }

@@ -33,8 +33,8 @@ struct PassMemory {
 };
 PassMemory count_memory(const Ops& device, const std::function<void(const Workspace& workspace)>& work);
 
-/// logits [sequences * length, vocab] float32 host, depths [sequences * length] host (recursions each token ran; 0 for
-/// models without a recurring block).
+/// logits [sequences * length, vocab] float32 host, depths [sequences * length] host: RoutingRules::depth of each
+/// token.
 void logits_pass(const Model& model, Arena& arena, const Batch& batch, PassOptions options, float* logits,
                  uint8_t* depths);
 

@@ -6,6 +6,7 @@ namespace mor {
 Pass::Pass(const Model& model_, const Workspace& workspace, const ModelTensors* gradients_, const PassOptions& options_,
            int64_t rows)
     : model(model_),
+      rules(routing_rules(model_.config())),
       context(model_.context(workspace.ops, workspace.activations)),
       report_arena(workspace.report),
       gradients(gradients_),
@@ -78,7 +79,7 @@ void report_run(Pass& pass, const Rows& rows, int64_t layers, bool queries_only)
 SharedKeys allocate_shared_keys(Pass& pass, int64_t rows) {
   const ModelConfig& config = pass.model.config();
   SharedKeys shared;
-  if (config.kv_cache == KvCachePolicy::recursion_wise) return shared;
+  if (!pass.rules.sees_tokens_that_left()) return shared;
   for (int32_t layer = 0; layer < config.body_layers(); ++layer) {
     const auto buffer = [&](const char* name) {
       return pass.arena()
@@ -110,9 +111,8 @@ LayerRun body_run(Pass& pass, int32_t r, SharedKeys& shared) {
     const size_t i = static_cast<size_t>(layer);
     run.unique.push_back(config.unique_layer(config.layers_before() + layer));
     LayerKeys keys;
-    if (config.kv_cache != KvCachePolicy::recursion_wise) {
-      const bool hybrid = config.kv_cache == KvCachePolicy::hybrid;
-      if (r > 1 && hybrid && pass.options.keep) {
+    if (pass.rules.sees_tokens_that_left()) {
+      if (r > 1 && pass.rules.sees_several_lists() && pass.options.keep) {
         const auto version = [&](Tensor& t) {
           const Tensor fresh = pass.arena().tensor(t.dtype, t.rows(), t.columns(), t.name).heads(config.head_dim);
           pass.ops().copy(fresh.data, t.data, static_cast<size_t>(t.count()) * dtype_size(t.dtype));
@@ -121,7 +121,7 @@ LayerRun body_run(Pass& pass, int32_t r, SharedKeys& shared) {
         version(shared.k[i]);
         version(shared.v[i]);
       }
-      keys.source = r == 1 || hybrid ? KeySource::cache : KeySource::given;
+      keys.source = pass.rules.queries_only(r) ? KeySource::given : KeySource::cache;
       keys.k = shared.k[i];
       keys.v = shared.v[i];
     }

@@ -34,6 +34,7 @@ struct Workspace {
 /// Everything that the functions of one pass share.
 struct Pass {
   const Model& model;
+  const RoutingRules rules;
   LayerContext context;
   Arena& report_arena;
   const ModelTensors* gradients;  ///< master views; null without backward
@@ -46,10 +47,7 @@ struct Pass {
   Arena& arena() const { return context.arena; }
   /// The next n of report.values, zero until somebody adds to them.
   Tensor report_values(int64_t n, const char* name);
-  int32_t recursions() const {
-    const int32_t n = model.config().body_recursions();
-    return options.max_recursions > 0 && options.max_recursions < n ? options.max_recursions : n;
-  }
+  int32_t recursions() const { return rules.passes(options.max_recursions); }
 
  private:
   int64_t values_taken_ = 0;

@@ -38,6 +38,10 @@ double router_flops(const ModelConfig& config, const RouterActivations& router) 
 
 }  // namespace
 
+const ActiveRows* rows_of_first(const Pass& pass, const BodyActivations& kept) {
+  return pass.rules.sees_tokens_that_left() && !kept.recursions.empty() ? &kept.recursions[0].active : nullptr;
+}
+
 void attach_shared_gradients(BodyActivations& kept, RecursionActivations& recursion) {
   for (size_t i = 0; i < kept.shared.d_k.size(); ++i) {
     recursion.run.keys[i].d_k = kept.shared.d_k[i];
@@ -92,7 +96,7 @@ void body_report(Pass& pass, const BodyActivations& kept) {
     RecursionReport recursion;
     recursion.rows = rows.count;
     report.recursions.push_back(recursion);
-    report_run(pass, rows, config.body_layers(), r > 0 && config.kv_cache == KvCachePolicy::shared);
+    report_run(pass, rows, config.body_layers(), pass.rules.queries_only(static_cast<int32_t>(r) + 1));
   }
   for (const RecursionActivations& recursion : kept.recursions)
     for (const RouterActivations* router : {&recursion.router, &recursion.auxiliary})

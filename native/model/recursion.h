@@ -49,6 +49,9 @@ Tensor token_choice_forward(Pass& pass, const Tensor& stream, BodyActivations& k
 void token_choice_backward(Pass& pass, BodyActivations& kept, const Tensor& d);
 void token_choice_report(Pass& pass, const BodyActivations& kept);
 
+/// Whose keys the rows of the next recursion see beside their own (compact_rows): those of recursion 1, once it has run
+/// and where the cache policy says so.
+const ActiveRows* rows_of_first(const Pass& pass, const BodyActivations& kept);
 /// Gives the kept key sources of recursion r their gradient buffers.
 void attach_shared_gradients(BodyActivations& kept, RecursionActivations& recursion);
 

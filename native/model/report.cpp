@@ -47,7 +47,9 @@ PassResult read_report(const ModelConfig& config, const PassReport& report, cons
   statistics.flops = report.flops;
   for (const PassReport::Seen& seen : report.seen)
     statistics.flops += seen.flops * static_cast<double>(readback.integer(seen.keys));
-  for (const RecursionReport& recursion : report.recursions) statistics.active.push_back(recursion.rows);
+  const auto tokens = static_cast<int32_t>(report.tokens);
+  statistics.active.resize(static_cast<size_t>(config.num_recursions), routing_rules(config).block_recurs ? 0 : tokens);
+  for (size_t r = 0; r < report.recursions.size(); ++r) statistics.active[r] = report.recursions[r].rows;
   if (!report.recursions.empty() && config.router.type == RouterType::expert_choice)
     expert_choice_statistics(config, report, readback, statistics);
   if (!report.recursions.empty() && config.router.type == RouterType::token_choice)

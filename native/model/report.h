@@ -60,7 +60,7 @@ struct PassReport {
 
 /// Sums over the batch.
 struct PassStatistics {
-  std::vector<int32_t> active;  ///< [N] rows that ran recursion r
+  std::vector<int32_t> active;  ///< [N] tokens whose depth (RoutingRules::depth) is at least r + 1
   double auxiliary_loss = 0, z_loss = 0, balancing_loss = 0;
   double routing_accuracy = -1;  ///< threshold against top-k over recursions that select; -1: does not apply
   double dead_token_ratio = -1;  ///< positions that no sequence selected for the last recursion; -1: does not apply

@@ -39,7 +39,6 @@ double balancing_coefficient(const RouterConfig& router) {
 }  // namespace
 
 Tensor token_choice_forward(Pass& pass, const Tensor& stream, BodyActivations& kept) {
-  const ModelConfig& config = pass.model.config();
   Ops& ops = pass.ops();
   Arena& arena = pass.arena();
   decide(pass, stream, kept);
@@ -57,12 +56,14 @@ Tensor token_choice_forward(Pass& pass, const Tensor& stream, BodyActivations& k
     if (r > 1) gathered.source = kept.recursions.back().selection.index;  // x holds the previous recursion's rows
     layers_forward(pass, gathered, x, recursion.run);
 
-    // Rows that go no deeper leave the block: all that are left at the last recursion of this pass.
-    const bool last = r == pass.recursions();
-    recursion.exits = allocate_selection(arena, active);
-    recursion.exits.count = ops.select_between(depth, active.rows.count, active.rows.start, active.rows.key_lists, r,
-                                               last ? config.num_recursions : r, recursion.exits.index,
-                                               recursion.exits.start, recursion.exits.selected);
+    const auto select = [&](const RoutingRules::ChosenDepths& chosen) {
+      Selection selection = allocate_selection(arena, active);
+      selection.count =
+          ops.select_between(depth, active.rows.count, active.rows.start, active.rows.key_lists, chosen.low,
+                             chosen.high, selection.index, selection.start, selection.selected);
+      return selection;
+    };
+    recursion.exits = select(pass.rules.leaving_after(r, pass.recursions()));
     int32_t* to = allocate_integers(arena, recursion.exits.count);
     if (active.rows.source == nullptr) {
       to = recursion.exits.index;
@@ -75,18 +76,15 @@ Tensor token_choice_forward(Pass& pass, const Tensor& stream, BodyActivations& k
     ops.scatter_gated_forward(recursion.run.out, recursion.exits.index, recursion.gate, to, out);
 
     x = recursion.run.out;
-    if (!last) {
-      recursion.selection = allocate_selection(arena, active);
-      recursion.selection.count = ops.select_between(depth, active.rows.count, active.rows.start, active.rows.key_lists,
-                                                     r + 1, config.num_recursions, recursion.selection.index,
-                                                     recursion.selection.start, recursion.selection.selected);
-      active = compact_rows(pass.context, active, recursion.selection,
-                            r == 1 ? &recursion.active : &kept.recursions[0].active);
-      int32_t* deeper = allocate_integers(arena, recursion.selection.count);
-      ops.gather_indices(depth, recursion.selection.index, recursion.selection.count, deeper);
-      depth = deeper;
-    }
+    const bool last = r == pass.recursions();
+    if (!last) recursion.selection = select(pass.rules.staying_after(r));
     kept.recursions.push_back(std::move(recursion));
+    if (last) break;
+    const Selection& deeper = kept.recursions.back().selection;
+    active = compact_rows(pass.context, active, deeper, rows_of_first(pass, kept));
+    int32_t* depth_of_deeper = allocate_integers(arena, deeper.count);
+    ops.gather_indices(depth, deeper.index, deeper.count, depth_of_deeper);
+    depth = depth_of_deeper;
   }
   return out;
 }

@@ -23,7 +23,7 @@ struct StepResult {
   int64_t tokens = 0, step = 0;          ///< step: how many have been done, this one included
   double flops = 0;                      ///< executed, forward and backward (3 x forward), head included
   double vanilla_flops = 0;              ///< what the same depth without recursion skipping would execute
-  std::vector<int64_t> depth_histogram;  ///< [N] tokens that ran exactly 1..N recursions
+  std::vector<int64_t> depth_histogram;  ///< [N] tokens of depth r + 1 (RoutingRules::depth)
   double routing_accuracy = -1, dead_token_ratio = -1, max_vio = -1, load_entropy = -1;  ///< -1: does not apply
   size_t memory_bytes = 0;
 };

@@ -24,17 +24,22 @@ class GhostDevice {
   double random(const Request& request, int32_t position, int32_t what) const {
     return uniform(identity(request, position), static_cast<uint64_t>(what));
   }
-  /// Recursions that a token runs in the end.
+  /// What is reported of a token in the end.
   int32_t depth(const Request& request, int32_t position) const {
+    return config_.rules.block_recurs ? passes(request, position) : config_.rules.num_recursions;
+  }
+  /// How often a token goes through the block in the end.
+  int32_t passes(const Request& request, int32_t position) const {
     const int32_t limit = request.max_recursions;
-    switch (config_.depth_source) {
-      case DepthSource::everyone_runs_all:
+    switch (config_.rules.router) {
+      case RouterType::none:
         return limit;
-      case DepthSource::chosen_at_entry:
+      case RouterType::token_choice:
         return std::min(limit, chosen(request, position));
-      case DepthSource::score_per_recursion:
+      case RouterType::expert_choice:
         for (int32_t r = 1; r <= limit; ++r)
-          if (!config_.runs_all[static_cast<size_t>(r) - 1] && random(request, position, r) < request.score_threshold)
+          if (!config_.rules.runs_all[static_cast<size_t>(r) - 1] &&
+              random(request, position, r) < request.score_threshold)
             return r - 1;
         return limit;
     }
@@ -58,15 +63,15 @@ class GhostDevice {
 
   StageOutcome run_block(const StagePlan& plan) {
     check_rows(plan);
-    for (int32_t r = 1; r <= config_.recursions; ++r) check_keys(plan, r);
+    for (int32_t r = 1; r <= config_.rules.passes(); ++r) check_keys(plan, r);
     size_t gate = 0, exit = 0;
     for_rows(plan, [&](const Sequence& s, size_t i) {
       auto& [id, position, depth] = stream_[plan.slot[i]];
       EXPECT_EQ(id, identity(s.request, plan.position[i]));
       EXPECT_EQ(position, plan.position[i]);
       EXPECT_EQ(++depth, s.recursion) << "a depth must rise by one a pass";
-      EXPECT_LE(depth, this->depth(s.request, position));
-      if (config_.depth_source == DepthSource::chosen_at_entry && depth == this->depth(s.request, position)) {
+      EXPECT_LE(depth, passes(s.request, position));
+      if (config_.rules.router == RouterType::token_choice && depth == passes(s.request, position)) {
         ASSERT_LT(exit, plan.exits.size());
         EXPECT_EQ(plan.exits[exit++], static_cast<int32_t>(i));
         EXPECT_EQ(plan.gate[gate++], random(s.request, position, 21));
@@ -83,7 +88,7 @@ class GhostDevice {
       const auto [id, position, depth] = stream_[plan.slot[i]];
       EXPECT_EQ(id, identity(s.request, plan.position[i]));
       EXPECT_EQ(position, plan.position[i]);
-      EXPECT_EQ(depth, this->depth(s.request, position)) << "left the block too early or too late";
+      EXPECT_EQ(depth, passes(s.request, position)) << "left the block too early or too late";
     });
     StageOutcome outcome;
     for (size_t i = 0; i < plan.sampled.size(); ++i) {
@@ -106,7 +111,7 @@ class GhostDevice {
     std::vector<uint64_t>& known = identities_[request.id];
     const int32_t prompt = static_cast<int32_t>(request.prompt.size());
     for (int32_t p = static_cast<int32_t>(known.size()); p <= position; ++p) {
-      const bool by_score = config_.depth_source == DepthSource::score_per_recursion;
+      const bool by_score = config_.rules.router == RouterType::expert_choice;
       const uint64_t before = p > 0 ? known.back()
                                     : static_cast<uint64_t>(request.max_recursions) +
                                           (by_score ? static_cast<uint64_t>(1000 * request.score_threshold) : 0);
@@ -131,7 +136,7 @@ class GhostDevice {
   }
 
   int32_t chosen(const Request& request, int32_t position) const {
-    return 1 + static_cast<int32_t>(random(request, position, 10) * config_.recursions);
+    return 1 + static_cast<int32_t>(random(request, position, 10) * config_.rules.num_recursions);
   }
 
   template <class Body>
@@ -169,7 +174,7 @@ class GhostDevice {
       const std::set<int32_t> distinct(plan.cache_slot.begin(), plan.cache_slot.end());
       EXPECT_EQ(static_cast<int32_t>(distinct.size()), plan.rows());
     }
-    const bool given = r > 1 && config_.key_policy == KeyPolicy::shared;
+    const bool given = r > 1 && config_.rules.kv_cache == KvCachePolicy::shared;
     for_rows(plan, [&](const Sequence& s, size_t i) {
       if (i < first || i >= end) return;
       if (r > 0) {
@@ -209,13 +214,14 @@ class GhostDevice {
     const Request& request = plan.groups[g]->request;
     std::vector<Tag> tags;
     for (int32_t p = 0; p <= plan.position[i]; ++p) {
-      const int32_t ran = depth(request, p);
+      const int32_t ran = passes(request, p);
       if (r == 0) {
         tags.emplace_back(identity(request, p), p, 0);
-      } else if (config_.key_policy == KeyPolicy::recursion_wise) {
+      } else if (config_.rules.kv_cache == KvCachePolicy::recursion_wise) {
         if (ran >= r) tags.emplace_back(identity(request, p), p, r);
       } else if (ran >= 1) {
-        tags.emplace_back(identity(request, p), p, config_.key_policy == KeyPolicy::shared ? 1 : std::min(ran, r));
+        tags.emplace_back(identity(request, p), p,
+                          config_.rules.kv_cache == KvCachePolicy::shared ? 1 : std::min(ran, r));
       }
     }
     return tags;

@@ -60,14 +60,15 @@ bool survives(const Call& call) {
   }
 }
 
-SchedulerConfig tight_config(KeyPolicy policy) {
+SchedulerConfig tight_config(KvCachePolicy policy) {
   SchedulerConfig c;
-  c.recursions = 2;
-  c.depth_source = DepthSource::score_per_recursion;
-  c.key_policy = policy;
-  c.runs_all = {true, false};
+  c.rules.num_recursions = 2;
+  c.rules.block_recurs = true;
+  c.rules.router = RouterType::expert_choice;
+  c.rules.kv_cache = policy;
+  c.rules.runs_all = {true, false};
   c.blocks = 20;
-  c.scratch_blocks = policy == KeyPolicy::shared ? 4 : 0;
+  c.scratch_blocks = policy == KvCachePolicy::shared ? 4 : 0;
   c.block_size = c.outside_block_size = 2;
   c.block_stride = c.outside_block_stride = 2;
   c.max_batch_size = 2;
@@ -80,7 +81,7 @@ SchedulerConfig tight_config(KeyPolicy policy) {
 /// displaces others.
 class Traffic {
  public:
-  explicit Traffic(KeyPolicy policy) : config_(tight_config(policy)), scheduler_(config_), device_(config_, 3) {
+  explicit Traffic(KvCachePolicy policy) : config_(tight_config(policy)), scheduler_(config_), device_(config_, 3) {
     for (uint64_t id = 0; id < 6; ++id) {
       Request r;
       r.id = id;
@@ -190,7 +191,7 @@ class Traffic {
   size_t failed_ = 0;
 };
 
-class OutOfMemory : public testing::TestWithParam<KeyPolicy> {};
+class OutOfMemory : public testing::TestWithParam<KvCachePolicy> {};
 
 TEST_P(OutOfMemory, AtAnyAllocationLosesNothing) {
   allocations = fail_from = fail_to = 0;
@@ -214,11 +215,11 @@ TEST_P(OutOfMemory, AtAnyAllocationLosesNothing) {
 }
 
 INSTANTIATE_TEST_SUITE_P(All, OutOfMemory,
-                         testing::Values(KeyPolicy::recursion_wise, KeyPolicy::shared, KeyPolicy::hybrid),
+                         testing::Values(KvCachePolicy::recursion_wise, KvCachePolicy::shared, KvCachePolicy::hybrid),
                          [](const auto& info) {
-                           return info.param == KeyPolicy::recursion_wise ? "recursion_wise"
-                                  : info.param == KeyPolicy::shared       ? "shared"
-                                                                          : "hybrid";
+                           return info.param == KvCachePolicy::recursion_wise ? "recursion_wise"
+                                  : info.param == KvCachePolicy::shared       ? "shared"
+                                                                              : "hybrid";
                          });
 
 }  // namespace

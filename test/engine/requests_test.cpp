@@ -143,6 +143,19 @@ TEST_F(Requests, FewerRecursionsAndAHigherThresholdMeanLessDepth) {
   EXPECT_EQ(engine.stats().depth_histogram, (std::vector<int64_t>{25, 25, 25}));
 }
 
+TEST_F(Requests, WithoutABlockThatRecursEveryTokenHasDepthN) {
+  ModelConfig sequence = tiny_config();
+  sequence.num_hidden_layers = 6;
+  sequence.num_recursions = 2;
+  sequence.sharing = Sharing::sequence;
+  Model other(sequence, std::make_unique<RefOps<float>>());
+  other.init(3);
+  Engine engine(other, {});
+  EXPECT_EQ(engine.stats().depth_histogram, (std::vector<int64_t>{0, 0}));
+  EXPECT_EQ(run_engine(engine, {greedy(4, 5)}).at(0).depths, std::vector<int32_t>(5, 2));
+  EXPECT_EQ(engine.stats().depth_histogram, (std::vector<int64_t>{0, 8}));
+}
+
 TEST_F(Requests, CountsWhatItDoes) {
   EngineOptions options;
   options.block_size = 4;

@@ -20,9 +20,10 @@ SteadyLoad decode_at_steady_load(int32_t recursions, double block_cost, double b
                                  int32_t requests, int32_t block_size = 8, bool prefix_cache = true) {
   SchedulerConfig c;
   c.prefix_cache = prefix_cache;
-  c.recursions = recursions;
-  c.depth_source = DepthSource::chosen_at_entry;
-  c.runs_all.assign(static_cast<size_t>(recursions), true);
+  c.rules.num_recursions = recursions;
+  c.rules.block_recurs = true;
+  c.rules.router = RouterType::token_choice;
+  c.rules.runs_all.assign(static_cast<size_t>(recursions), true);
   c.blocks = 400000;
   c.block_size = c.outside_block_size = block_size;
   c.block_stride = c.outside_block_stride = 4;

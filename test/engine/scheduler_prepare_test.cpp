@@ -19,7 +19,7 @@ TEST_P(SchedulerCase, PreparingChangesNoPlan) {
     size_t compared = 0;
     while (submitted < 60 || plain.scheduler.unfinished()) {
       for (; submitted < 60 && random() % 3 == 0; ++submitted) {
-        Request r = random_request(submitted, random, c.recursions);
+        Request r = random_request(submitted, random, c.rules.passes());
         r.priority = static_cast<int32_t>(random() % 2);
         prepared.scheduler.submit(r);
         plain.scheduler.submit(r);
@@ -58,7 +58,7 @@ TEST_P(SchedulerCase, PreparingChangesNoPlan) {
 /// While a stage is under way, sequences that leave are settled, and those that wait for the next pass find their
 /// places.
 TEST(Scheduler, PreparesWhatDoesNotDependOnTheOutcome) {
-  SchedulerConfig c = small_config(DepthSource::score_per_recursion, KeyPolicy::recursion_wise, 400);
+  SchedulerConfig c = small_config(RouterType::expert_choice, KvCachePolicy::recursion_wise, 400);
   c.max_batch_size = 1;
   c.max_sequences = 2;
   Scheduler scheduler(c);

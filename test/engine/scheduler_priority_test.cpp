@@ -13,12 +13,12 @@ TEST_P(SchedulerCase, HighPriorityIsServedAsIfAlone) {
     std::mt19937 random(7);
     std::vector<Request> low, high;
     for (uint64_t id = 0; id < 30; ++id) {
-      low.push_back(random_request(id, random, c.recursions));
+      low.push_back(random_request(id, random, c.rules.passes()));
       low.back().prompt.resize(3);
       low.back().max_tokens = 15;
     }
     for (uint64_t id = 30; id < 33; ++id) {
-      high.push_back(random_request(id, random, c.recursions));
+      high.push_back(random_request(id, random, c.rules.passes()));
       high.back().priority = 1;
     }
     const auto steps_until_high_is_done = [&](Simulation& simulation) {
@@ -61,10 +61,10 @@ TEST_P(SchedulerCase, HighPriorityTakesOverWhatTheDisplacedHeld) {
       simulation.scheduler.submit(r);
       requests.push_back(std::move(r));
     };
-    submit(random_request(0, random, c.recursions), 1);
+    submit(random_request(0, random, c.rules.passes()), 1);
     std::vector<Request> families;
     for (int32_t i = 0; i < 3; ++i) {
-      Request r = random_request(0, random, c.recursions);
+      Request r = random_request(0, random, c.rules.passes());
       for (int32_t& token : r.prompt) token = static_cast<int32_t>(random() % 1000);
       families.push_back(r);
       submit(r, 0);

@@ -9,12 +9,13 @@
 
 namespace mor::test {
 
-inline SchedulerConfig small_config(DepthSource source, KeyPolicy policy, int32_t blocks) {
+inline SchedulerConfig small_config(RouterType router, KvCachePolicy policy, int32_t blocks) {
   SchedulerConfig c;
-  c.recursions = 3;
-  c.depth_source = source;
-  c.key_policy = policy;
-  c.runs_all = {true, false, false};
+  c.rules.num_recursions = 3;
+  c.rules.block_recurs = true;
+  c.rules.router = router;
+  c.rules.kv_cache = policy;
+  c.rules.runs_all = {true, false, false};
   c.blocks = blocks;
   c.block_size = 4;
   c.block_stride = 2 * 3;  // three layers in the block, two outside
@@ -23,7 +24,7 @@ inline SchedulerConfig small_config(DepthSource source, KeyPolicy policy, int32_
   c.max_batch_size = 4;
   c.max_sequences = 8;
   c.prefill_chunk = 7;
-  c.scratch_blocks = policy == KeyPolicy::shared ? 3 : 0;
+  c.scratch_blocks = policy == KvCachePolicy::shared ? 3 : 0;
   return c;
 }
 
@@ -108,44 +109,43 @@ struct Simulation {
 
 struct Case {
   const char* name;
-  DepthSource source;
-  KeyPolicy policy;
+  RouterType router;
+  KvCachePolicy policy;
   bool runs_first, outside;
   int32_t recursions;
 };
 
 /// Every source of depths, with each way of keeping keys that it knows.
 inline std::vector<Case> scheduler_cases() {
-  return {{"vanilla", DepthSource::everyone_runs_all, KeyPolicy::recursion_wise, true, true, 0},
-          {"recursive", DepthSource::everyone_runs_all, KeyPolicy::recursion_wise, true, true, 3},
-          {"recursive_shared", DepthSource::everyone_runs_all, KeyPolicy::shared, true, false, 3},
-          {"expert", DepthSource::score_per_recursion, KeyPolicy::recursion_wise, true, true, 3},
-          {"expert_shared", DepthSource::score_per_recursion, KeyPolicy::shared, true, true, 3},
-          {"expert_hybrid", DepthSource::score_per_recursion, KeyPolicy::hybrid, true, false, 3},
-          {"expert_first_partial", DepthSource::score_per_recursion, KeyPolicy::recursion_wise, false, false, 3},
-          {"expert_first_partial_shared", DepthSource::score_per_recursion, KeyPolicy::shared, false, true, 3},
-          {"expert_first_partial_hybrid", DepthSource::score_per_recursion, KeyPolicy::hybrid, false, true, 3},
-          {"token", DepthSource::chosen_at_entry, KeyPolicy::recursion_wise, true, true, 3},
-          {"token_shared", DepthSource::chosen_at_entry, KeyPolicy::shared, true, false, 3}};
+  return {{"vanilla", RouterType::none, KvCachePolicy::recursion_wise, true, true, 0},
+          {"recursive", RouterType::none, KvCachePolicy::recursion_wise, true, true, 3},
+          {"recursive_shared", RouterType::none, KvCachePolicy::shared, true, false, 3},
+          {"expert", RouterType::expert_choice, KvCachePolicy::recursion_wise, true, true, 3},
+          {"expert_shared", RouterType::expert_choice, KvCachePolicy::shared, true, true, 3},
+          {"expert_hybrid", RouterType::expert_choice, KvCachePolicy::hybrid, true, false, 3},
+          {"expert_first_partial", RouterType::expert_choice, KvCachePolicy::recursion_wise, false, false, 3},
+          {"expert_first_partial_shared", RouterType::expert_choice, KvCachePolicy::shared, false, true, 3},
+          {"expert_first_partial_hybrid", RouterType::expert_choice, KvCachePolicy::hybrid, false, true, 3},
+          {"token", RouterType::token_choice, KvCachePolicy::recursion_wise, true, true, 3},
+          {"token_shared", RouterType::token_choice, KvCachePolicy::shared, true, false, 3}};
 }
 
 class SchedulerCase : public testing::TestWithParam<Case> {
  protected:
   SchedulerConfig config(int32_t blocks) const {
-    SchedulerConfig c = small_config(GetParam().source, GetParam().policy, blocks);
-    c.runs_all[0] = GetParam().runs_first;
+    SchedulerConfig c = small_config(GetParam().router, GetParam().policy, blocks);
+    c.rules.runs_all[0] = GetParam().runs_first;
     c.layers_outside_block = GetParam().outside;
     if (GetParam().recursions == 0) {
-      c.recursions = 0;
+      c.rules.block_recurs = false;
       c.block_stride = 0;
-      c.runs_all.clear();
     }
     return c;
   }
   /// Blocks for the largest request alone, which has 34 tokens.
   static int32_t just_enough() {
-    const int32_t lists = GetParam().policy == KeyPolicy::shared ? 1 : GetParam().recursions;
-    return small_config(GetParam().source, GetParam().policy, 0).scratch_blocks + (GetParam().outside ? 6 : 0) +
+    const int32_t lists = GetParam().policy == KvCachePolicy::shared ? 1 : GetParam().recursions;
+    return small_config(GetParam().router, GetParam().policy, 0).scratch_blocks + (GetParam().outside ? 6 : 0) +
            9 * lists;
   }
 };

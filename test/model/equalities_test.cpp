@@ -131,6 +131,23 @@ TEST(Equalities, TokenChoiceAtFullDepthAndGateOneIsTheBlockNTimes) {
   for (size_t i = 0; i < routed.size(); ++i) EXPECT_NEAR(routed[i], start[i] + b.x.as<double>()[i], 1e-12);
 }
 
+TEST(Equalities, WithoutABlockThatRecursEveryTokenHasDepthN) {
+  ModelConfig sequence = tiny_config();
+  sequence.num_hidden_layers = 6;
+  sequence.num_recursions = 2;
+  sequence.sharing = Sharing::sequence;
+  for (const ModelConfig& config : {tiny_config(), sequence}) {
+    Model model(config, std::make_unique<RefOps<double>>());
+    model.init(3);
+    const std::vector<int32_t> tokens = random_tokens(26, config.vocab_size, 8);
+    const auto n = static_cast<uint8_t>(config.num_recursions);
+    EXPECT_EQ(run(model, tokens, 2, Routing::threshold).depths, std::vector<uint8_t>(24, n));
+    Arena arena(model.ops());
+    DeviceBatch batch(model.ops(), tokens, 2);
+    EXPECT_EQ(evaluate(model, arena, batch.get(), {}).statistics.active, std::vector<int32_t>(n, 24));
+  }
+}
+
 TEST(Equalities, MaxRecursionsStopsTheBodyThere) {
   for (const ModelConfig& config : every_kind()) {
     if (config.body_recursions() == 0) continue;
@@ -145,6 +162,9 @@ TEST(Equalities, MaxRecursionsStopsTheBodyThere) {
     logits_pass(model, arena, batch.get(), options, logits.data(), depths.data());
     EXPECT_LE(*std::max_element(depths.begin(), depths.end()), 2);
     EXPECT_GE(*std::min_element(depths.begin(), depths.end()), 1);
+    const std::vector<int32_t> active = evaluate(model, arena, batch.get(), options).statistics.active;
+    ASSERT_EQ(active.size(), 3u);
+    EXPECT_EQ(active[2], 0);
   }
 }
 
