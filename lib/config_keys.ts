@@ -2,93 +2,49 @@
 import { type Checker, type JsonObject, show } from './check.js'
 import { suggestion } from './suggest.js'
 
+const words = (text: string) => text.trim().split(/\s+/)
+
 /** The keys that say what a model is. */
-const modelKeys = [
-  'vocab_size',
-  'hidden_size',
-  'intermediate_size',
-  'num_hidden_layers',
-  'num_attention_heads',
-  'num_key_value_heads',
-  'head_dim',
-  'qkv_bias',
-  'qk_norm',
-  'max_position_embeddings',
-  'rope_theta',
-  'rope_scaling',
-  'rope_parameters',
-  'rms_norm_eps',
-  'tie_word_embeddings',
-  'initializer_range',
-  'bos_token_id',
-  'eos_token_id',
-  'model_type',
-  'num_recursions',
-  'sharing',
-  'kv_cache',
-  'router',
-]
+const modelKeys = words(`
+  vocab_size hidden_size intermediate_size num_hidden_layers num_attention_heads num_key_value_heads head_dim qkv_bias qk_norm
+  max_position_embeddings rope_theta rope_scaling rope_parameters rms_norm_eps tie_word_embeddings initializer_range
+  bos_token_id eos_token_id model_type num_recursions sharing kv_cache router
+`)
 
 /**
- * Keys that change what a model computes and are not supported, each with the only value that is accepted, which changes
- * nothing. Where that is null, false, 0 and empty values are accepted too.
+ * Keys that ask for what is not supported (biases, positions, scales, experts, quantised weights, …) unless they are left
+ * out, null, false, 0 or empty.
  */
-const unsupported: Record<string, unknown> = {
+const unsupportedKeys = words(`
+  attention_out_bias bias use_bias use_qk_norm qk_layernorm alibi use_mrope no_rope_layers no_rope_layer_interval
+  attention_multiplier query_pre_attn_scalar attn_logit_softcapping final_logit_softcapping attn_temperature_tuning scale_depth
+  num_experts num_local_experts n_routed_experts enable_moe_block q_lora_rank kv_lora_rank num_kv_shared_layers
+  attention_chunk_size parallel_attn use_parallel_residual is_encoder_decoder add_cross_attention pruned_heads
+  quantization_config compression_config
+`)
+
+/** Keys of which one value is supported: that of a model of this family. */
+const fixedKeys: Record<string, unknown> = {
   hidden_act: 'silu',
   is_causal: true,
-  // Biases and norms.
   attention_bias: false,
-  attention_out_bias: null,
   mlp_bias: false,
-  bias: null,
-  use_bias: null,
-  use_qk_norm: null,
-  qk_layernorm: null,
-  // Positions.
   rope_interleaved: false,
   partial_rotary_factor: 1,
   rotary_pct: 1,
-  alibi: null,
-  use_mrope: null,
-  no_rope_layers: null,
-  no_rope_layer_interval: null,
-  // Scales and soft caps.
-  attention_multiplier: null,
-  query_pre_attn_scalar: null,
-  attn_logit_softcapping: null,
-  final_logit_softcapping: null,
-  attn_temperature_tuning: null,
   logits_scaling: 1,
   logit_scale: 1,
   residual_multiplier: 1,
   embedding_multiplier: 1,
   lm_head_multiplier: 1,
   scale_emb: 1,
-  scale_depth: null,
-  // Other kinds of layers.
-  num_experts: null,
-  num_local_experts: null,
-  n_routed_experts: null,
-  enable_moe_block: null,
-  q_lora_rank: null,
-  kv_lora_rank: null,
-  num_kv_shared_layers: null,
-  attention_chunk_size: null,
-  parallel_attn: null,
-  use_parallel_residual: null,
-  is_encoder_decoder: null,
-  add_cross_attention: null,
-  pruned_heads: null,
-  // Quantised weights.
-  quantization_config: null,
-  compression_config: null,
 }
 
 /** Keys of attention that sees a part of the context; see `checkWindow`. */
-const windowKeys = ['sliding_window', 'use_sliding_window', 'max_window_layers', 'layer_types']
+const windowKeys = words('sliding_window use_sliding_window max_window_layers layer_types')
 
 /** Keys that change nothing here: they say where a model comes from, or how other programs run it or sample from it. */
-const meaningless = `
+const meaninglessKeys = words(`
   architectures auto_map _name_or_path _commit_hash transformers_version transformers.js_config is_llama_config
   unsloth_version unsloth_fixed torch_dtype dtype use_bfloat16 torchscript attn_implementation _attn_implementation
   _attn_implementation_autoset use_flash_attn use_cache pretraining_tp chunk_size_feed_forward return_dict tf_legacy_loss
@@ -99,26 +55,29 @@ const meaningless = `
   num_beams num_beam_groups num_return_sequences diversity_penalty temperature top_k top_p typical_p length_penalty
   repetition_penalty exponential_decay_length_penalty no_repeat_ngram_size encoder_no_repeat_ngram_size bad_words_ids
   suppress_tokens begin_suppress_tokens forced_bos_token_id forced_eos_token_id remove_invalid_values
-`
-  .trim()
-  .split(/\s+/)
+`)
 
 export const knownKeys: ReadonlySet<string> = new Set([
   ...modelKeys,
-  ...Object.keys(unsupported),
+  ...unsupportedKeys,
+  ...Object.keys(fixedKeys),
   ...windowKeys,
-  ...meaningless,
+  ...meaninglessKeys,
 ])
 
 /** Fails if a key asks for something that is not supported. */
 export function checkSupported(check: Checker): void {
-  for (const [key, supported] of Object.entries(unsupported)) {
-    const value = check.object[key] ?? supported
-    if (value === supported || (supported === null && asksForNothing(value))) continue
-    check.fail(
-      `${key} is ${show(value)}; only ${show(supported)} is supported, and the model would be wrong without it`,
-    )
+  for (const key of unsupportedKeys) {
+    if (!asksForNothing(check.object[key])) refuse(check, key, null)
   }
+  for (const [key, value] of Object.entries(fixedKeys)) {
+    if (check.has(key) && check.object[key] !== value) refuse(check, key, value)
+  }
+}
+
+function refuse(check: Checker, key: string, supported: unknown): never {
+  const [found, only] = [show(check.object[key]), show(supported)]
+  return check.fail(`${key} is ${found}; only ${only} is supported, and the model would be wrong without it`)
 }
 
 function asksForNothing(value: unknown): boolean {
