@@ -1,4 +1,4 @@
-// BlockPool: a free list and two counts a block. Must not know what a block holds or where it lies.
+// BlockPool: a free list, and two counts for each block.
 #include "engine/block_pool.h"
 
 #include "core/check.h"

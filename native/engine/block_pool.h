@@ -1,5 +1,4 @@
-// BlockPool: which fixed-size blocks of the KV cache are free, in use, or kept for later. Must not know what a block
-// holds or where it lies.
+// BlockPool: which blocks of the KV cache are free, in use by sequences, or kept by the prefix cache.
 #pragma once
 
 #include <cstddef>
@@ -8,27 +7,27 @@
 
 namespace mor {
 
-/// A block is used by the sequences that hold it and kept by the prefixes that name it (prefix_cache.h); with neither
-/// it is free.
+/// A block counts the sequences that use it and the cached prefixes that keep it (prefix_cache.h). A block without
+/// either is free.
 class BlockPool {
  public:
-  /// Blocks first .. first + count - 1, all free.
+  /// The pool has blocks first .. first + count - 1, all of them free.
   BlockPool(int32_t first, int32_t count);
 
   int32_t total() const { return static_cast<int32_t>(blocks_.size()); }
   int32_t free() const { return static_cast<int32_t>(free_.size()); }
   int32_t used() const { return used_; }
-  /// Kept, and used by nobody.
+  /// Blocks that prefixes keep and no sequence uses.
   int32_t cached() const { return total() - free() - used_; }
   int32_t users(int32_t block) const { return blocks_[index(block)].users; }
 
-  /// A free block, with one user. Throws INTERNAL where none is free: the caller asks `free()` first.
+  /// Takes a free block for one user. Throws INTERNAL if none is free; the caller checks `free()` first.
   int32_t take();
-  /// One user more of a block that is not free.
+  /// Adds a user to a block that is not free.
   void share(int32_t block);
-  /// One user less. Throws INTERNAL for a block that nobody uses.
+  /// Removes a user. Throws INTERNAL for a block without users.
   void give_back(int32_t block);
-  /// One prefix more, or less, that names a block which is not free.
+  /// Adds or removes a prefix that keeps a block, which must not be free.
   void keep(int32_t block);
   void drop(int32_t block);
 
@@ -41,7 +40,7 @@ class BlockPool {
   void free_if_unwanted(int32_t block);
 
   int32_t first_, used_ = 0;
-  std::vector<int32_t> free_;  ///< last in, first out: what was used last is in the caches still
+  std::vector<int32_t> free_;  ///< last in, first out, since the last one used may still be in the processor's cache
   std::vector<State> blocks_;
 };
 

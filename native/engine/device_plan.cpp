@@ -1,4 +1,4 @@
-// DevicePlan: sizes rounded up, lists filled up and joined for one copy. Must not know what a stage does with them.
+// DevicePlan: rounds sizes up, pads the lists, and joins them for one copy.
 #include "engine/device_plan.h"
 
 #include <algorithm>
@@ -10,8 +10,8 @@ namespace mor {
 
 namespace {
 
-constexpr int32_t kFewestKeys = 256;  // below, more keys make no more blocks of attention
-constexpr int32_t kRowsOfATile = 64;  // of matrix products: up to them rows cost little, then each further tile
+constexpr int32_t kFewestKeys = 256;  // up to this number of keys attention takes the same number of thread blocks
+constexpr int32_t kRowsOfATile = 64;  // rows of a matrix product up to which more rows cost little
 
 int32_t rounded_keys(int32_t keys) {
   return std::max(kFewestKeys, static_cast<int32_t>(std::bit_ceil(static_cast<uint32_t>(keys))));

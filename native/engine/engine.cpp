@@ -1,4 +1,4 @@
-// Engine: checks requests, joins scheduler and runner, counts. Must not know of Node, threads or training.
+// Engine: checks requests, runs the scheduler's stages, reports statistics.
 #include "engine/engine.h"
 
 #include <algorithm>
@@ -40,7 +40,7 @@ SchedulerConfig scheduler_config(const Model& model, const KvCache& cache, const
   s.max_batch_size = options.max_batch_size;
   s.prefill_chunk = options.prefill_chunk;
   s.prefix_cache = options.prefix_cache;
-  // With a router, tokens that left the block wait for the boundary stages: others keep the batch full meanwhile.
+  // With a router, tokens that left the block wait for the boundary stages; further sequences keep the batch full.
   s.max_sequences = c.routed() ? 2 * options.max_batch_size : options.max_batch_size;
   if (s.rules.queries_only(s.rules.passes()))
     s.scratch_blocks = static_cast<int32_t>(blocks_of(options.max_batch_size + options.prefill_chunk, s.block_size));
@@ -130,7 +130,7 @@ bool Engine::step(std::vector<RequestEvent>& events) {
       scheduler.forget_prefixes();
       state_->weights_version = version;
     }
-    // What can be decided without the outcome is, while the device works.
+    // While the device works, the scheduler does what does not depend on the outcome.
     const auto run = [&](void (Runner::*launch)(const StagePlan&), const StagePlan& plan) -> const StageOutcome& {
       (runner.*launch)(plan);
       scheduler.prepare();
@@ -147,7 +147,7 @@ bool Engine::step(std::vector<RequestEvent>& events) {
   try {
     scheduler.begin_step(events);
   } catch (const std::bad_alloc&) {
-    // Who has failed is told in a later step.
+    // The failed requests get their events in a later step.
   }
   return scheduler.unfinished();
 }

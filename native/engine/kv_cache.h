@@ -1,11 +1,10 @@
-// KvCache: the memory of keys and values: one pool of equal blocks, and where each layer's share of a block lies.
-// Must not know of requests, nor which blocks are taken.
+// KvCache: the memory of keys and values: one pool of equal blocks, and the place of each layer in a block.
 //
 // A block serves either the layers of the recurring block (one recursion of one sequence) or the layers outside it.
-// Both kinds have one size in bytes, so that a single pool serves both and no share of it has to be guessed: a block
-// holds `block_size` tokens under the b layers of the recurring block, or block_size * b / o tokens under the o layers
-// outside it. Inside, everything of one layer lies together: [layer][key or value][token][kv * head_dim]. So the rows
-// of the pool are slots (rows.h), a layer is an offset, and one block table serves all layers of a stage.
+// Both kinds have the same size in bytes, so that one pool serves both and need not be divided beforehand: a block
+// holds `block_size` tokens of the b layers of the recurring block, or block_size * b / o tokens of the o layers
+// outside it. In a block everything of one layer is contiguous: [layer][key or value][token][kv * head_dim]. So the
+// rows of the pool are slots (rows.h), a layer is an offset, and one block table serves all layers of a stage.
 #pragma once
 
 #include <vector>
@@ -17,24 +16,24 @@ namespace mor {
 
 class KvCache {
  public:
-  /// As many blocks as fit into `bytes`. Throws OUT_OF_MEMORY naming the bytes.
+  /// Allocates as many blocks as fit into `bytes`. Throws OUT_OF_MEMORY with the bytes.
   KvCache(const Model& model, int32_t block_size, size_t bytes);
   ~KvCache();
   KvCache(const KvCache&) = delete;
   KvCache& operator=(const KvCache&) = delete;
 
-  /// Bytes of `tokens` tokens under every layer pass of the unrolled model: what a cache without recursions would take.
+  /// Bytes of `tokens` tokens if every layer pass of the unrolled model cached every token.
   static size_t vanilla_bytes(const ModelConfig& config, DType compute, int64_t tokens);
 
   int32_t blocks() const { return blocks_; }
   size_t block_bytes() const { return block_bytes_; }
-  /// Sizes and strides of the two kinds of block.
+  /// Fills in the sizes and strides of the two kinds of block.
   void describe(SchedulerConfig& config) const;
 
   /// Keys and values of layer i of the recurring block, or of the i-th layer outside it: [slots, kv, head_dim].
   LayerKeys inside(int32_t i, KeySource source) const;
   LayerKeys outside(int32_t i) const;
-  /// Device to device, all layers.
+  /// Copies a block on the device, with all its layers.
   void copy_block(int32_t from, int32_t to) const;
 
  private:

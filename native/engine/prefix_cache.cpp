@@ -1,5 +1,4 @@
-// PrefixCache: a tree of chunks by hash, evicted leaf by leaf. Must not know of sequences under way, of models or of
-// devices.
+// PrefixCache: a tree of chunks, found by hash and evicted leaf by leaf.
 #include "engine/prefix_cache.h"
 
 #include <algorithm>
@@ -11,7 +10,7 @@ namespace mor {
 
 namespace {
 
-/// The finaliser of SplitMix64: every bit of the input moves every bit of the result.
+/// The finaliser of SplitMix64: every bit of the input changes every bit of the result.
 uint64_t mix(uint64_t x) {
   x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9;
   x = (x ^ (x >> 27)) * 0x94d049bb133111eb;
@@ -31,7 +30,7 @@ uint64_t PrefixCache::extend_hash(uint64_t hash, const int32_t* tokens, size_t c
 }
 
 PrefixCache::PrefixCache(BlockPool& pool) : pool_(pool) {
-  nodes_.reserve(static_cast<size_t>(pool.total()));  // to grow would hold up a step
+  nodes_.reserve(static_cast<size_t>(pool.total()));  // growing later would delay a step
 }
 
 PrefixNode* PrefixCache::find(uint64_t hash, const PrefixNode* parent, const PrefixRouting& routing,
@@ -73,7 +72,7 @@ bool PrefixCache::evict() {
   drop_blocks(node);
   if (PrefixNode* const parent = node.parent) {
     --parent->children;
-    parent->last_used = std::max(parent->last_used, node.last_used);  // who used the child used the parent
+    parent->last_used = std::max(parent->last_used, node.last_used);  // using a child uses its parent
     if (idle(*parent)) rest(*parent);
   }
   nodes_.erase(uint64_t{node.hash});
@@ -88,8 +87,8 @@ void PrefixCache::clear() {
   ++version_;
 }
 
-/// Takes its place among the idle ones: behind all where it was used last, and else mostly before all, since that is
-/// where the parent of the oldest belongs.
+/// Inserts `node` into the list of idle nodes. It searches from the old end unless the node was used last, since the
+/// parent of an evicted node belongs there.
 void PrefixCache::rest(PrefixNode& node) {
   PrefixNode* next = newest_ != nullptr && newest_->last_used < node.last_used ? nullptr : oldest_;
   while (next != nullptr && next->last_used < node.last_used) next = next->newer;

@@ -1,4 +1,4 @@
-// Recordings: at most so many, the least recently used goes. Must not know what the work is.
+// Recordings: a limited number, of which the least recently used is dropped first.
 #include "engine/recordings.h"
 
 #include <algorithm>
@@ -7,7 +7,7 @@ namespace mor {
 
 namespace {
 
-constexpr size_t kMostRecordings = 64;  // each takes memory of the device
+constexpr size_t kMostRecordings = 64;  // each takes device memory
 
 }  // namespace
 

@@ -1,4 +1,4 @@
-// Recordings: those of a device's work that are worth keeping, by what they are for. Must not know what the work is.
+// Recordings: keeps one recording of a device's work (Ops::replay) for each size of the work.
 #pragma once
 
 #include <memory>
@@ -12,8 +12,8 @@ class Recordings {
  public:
   explicit Recordings(Ops& ops) : ops_(ops) {}
 
-  /// Does what work() does, by Ops::replay. bucket: the work's sizes, for which one recording is kept; place: what else
-  /// work depends on, such as addresses, which make it another one.
+  /// Runs work() by Ops::replay. bucket: the sizes of the work; one recording is kept for each. place: everything else
+  /// that the work depends on, such as addresses; if it changes, the work is recorded anew.
   void replay(const RecordingKey& bucket, const RecordingKey& place, const std::function<void()>& work);
 
  private:

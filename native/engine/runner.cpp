@@ -1,4 +1,4 @@
-// Runner: the three stages on a device. Must not know of requests' order or admission.
+// Runner: the three stages on a device.
 #include "engine/runner.h"
 
 #include <algorithm>
@@ -9,7 +9,7 @@ namespace mor {
 
 namespace {
 
-/// Rows as a cache of one "head" each, so that kv_write places whole rows.
+/// Each row seen as one head, so that kv_write copies whole rows into slots.
 Tensor as_slots(const Tensor& x) {
   return x.heads(x.columns());
 }
@@ -56,7 +56,7 @@ Runner::Runner(const Model& model, const KvCache& cache, int32_t stream_rows)
   }
 }
 
-/// Stream slots that no token has: one for each row of a recorded stage that its plan has no use for.
+/// How many stream slots belong to no token: enough for the padding rows of any recorded stage.
 int32_t Runner::spare_rows(int32_t stream_rows) const {
   return ops_.records() ? rounded_rows(stream_rows) : 0;
 }
@@ -132,7 +132,7 @@ const StageOutcome& Runner::collect() {
   return outcome_;
 }
 
-/// Does what work() does with device's rows: repeats it where the device can. x: where the rows lie.
+/// Runs work(), which processes the rows of `device`, or replays it if it is recorded. x: the tensor of the rows.
 void Runner::run(Stage stage, const DevicePlan& device, const Tensor& x, const std::function<void()>& work) {
   if (!device.extent.recorded) return work();
   context_.may_interrupt();
@@ -140,7 +140,7 @@ void Runner::run(Stage stage, const DevicePlan& device, const Tensor& x, const s
                          static_cast<uint64_t>(device.extent.keys)};
   if (config_.router.type == RouterType::expert_choice)
     for (const RecursionRows& at : device.recursions) bucket.push_back(static_cast<uint64_t>(at.recursion));
-  // The arena lies elsewhere once it has grown, or, after an allocation that failed, is smaller in the same place.
+  // The arena may have moved because it grew, or may be smaller at the same address after a failed allocation.
   recordings_.replay(
       bucket, {arena_.generation(), reinterpret_cast<uintptr_t>(device.slot), reinterpret_cast<uintptr_t>(x.data)},
       work);
@@ -153,7 +153,7 @@ void Runner::run_layers(const Rows& rows, const Tensor& stream, const Tensor& x,
                   x, keys[i], x, nullptr);
 }
 
-/// Takes x, what the block made of the rows, into the residual stream (docs/model.md sections 3 and 4).
+/// Adds x, the block's output for the rows, to the residual stream (docs/model.md sections 3 and 4).
 void Runner::leave_block(const DevicePlan& device, const Tensor& x, const Tensor& exit_gate) {
   const RouterConfig& router = config_.router;
   switch (router.type) {
@@ -173,7 +173,7 @@ void Runner::leave_block(const DevicePlan& device, const Tensor& x, const Tensor
   }
 }
 
-/// Room for the scores that decide who runs another recursion. Where nobody is to be asked, there is nothing to
+/// Allocates the scores that decide which tokens run another recursion. If no router decides, there is nothing to
 /// collect.
 void Runner::begin_scores(const DevicePlan& device) {
   const bool any = std::any_of(device.recursions.begin(), device.recursions.end(),
@@ -191,22 +191,23 @@ void Runner::score_next(const DevicePlan& device) {
     if (rules_.asks_router(at.recursion + 1)) score(device, at, routers[static_cast<size_t>(at.recursion)], scores_);
 }
 
-/// Of the rows `at` one recursion, to their place among all.
+/// Computes the scores of the rows `at` one recursion and copies them to their place in `all`.
 void Runner::score(const DevicePlan& device, const RecursionRows& at, const RouterTensors& router, const Tensor& all) {
   const Tensor scores = router_forward(context_, router, entered_, device.slot + at.first, at.rows).scores;
   ops_.copy(all.slice(at.at, at.rows).data, scores.data, static_cast<size_t>(at.rows) * dtype_size(all.dtype));
 }
 
-/// What was computed for all rows of a recorded stage at every recursion is more than the plan's rows ask for.
+/// Reads the scores. A recorded stage has computed more than one for each row, of which the plan's rows need one each.
 void Runner::read_scores() {
   std::vector<double>& score = outcome_.score;
   read_master(scores_, score);
   if (score_of_.empty()) return;
-  for (size_t i = 0; i < score_of_.size(); ++i) score[i] = score[static_cast<size_t>(score_of_[i])];  // none before i
+  for (size_t i = 0; i < score_of_.size(); ++i)
+    score[i] = score[static_cast<size_t>(score_of_[i])];  // score_of_[i] >= i
   score.resize(score_of_.size());
 }
 
-/// Token choice: depths and exit gates of x [R, d], the rows that enter the block.
+/// Token choice: depths and exit gates for x [R, d], the rows that enter the block.
 void Runner::choose_depths(const Tensor& x, int32_t* depth, const Tensor& gate) {
   const int64_t rows = x.rows(), n = config_.num_recursions;
   const DType master = ops_.master_dtype();
@@ -219,7 +220,7 @@ void Runner::choose_depths(const Tensor& x, int32_t* depth, const Tensor& gate) 
                             sums.slice(0, n), sums.slice(n, n), sums.slice(2 * n, 1));
 }
 
-/// [count], zero behind the values.
+/// Uploads the values, padded with zeros to [count].
 Tensor Runner::upload_master(std::vector<double> values, int32_t count, const char* name) {
   values.resize(static_cast<size_t>(count));
   const Tensor tensor = arena_.vector(ops_.master_dtype(), count, name);

@@ -1,4 +1,4 @@
-// Runner: carries out a stage of the scheduler's plan on a device. Must not know of requests' order or admission.
+// Runner: runs the stages that the scheduler has planned on a device.
 #pragma once
 
 #include <vector>
@@ -15,21 +15,21 @@ namespace mor {
 
 class Runner {
  public:
-  /// `stream_rows`: tokens that may be in flight. Everything must outlive the runner.
+  /// stream_rows: the most tokens in flight. `model` and `cache` must outlive the runner.
   Runner(const Model& model, const KvCache& cache, int32_t stream_rows);
 
-  // Each puts a stage into the device's queue, and reads its plan before it returns.
+  // Each puts a stage into the device's queue. The plan is not read after the call returns.
   void launch_entry(const StagePlan& plan);
   void launch_block(const StagePlan& plan);
   void launch_exit(const StagePlan& plan);
-  /// What the commit of the stage launched last wants to know. Waits for the device only where that is something. The
-  /// reference stays valid until the next launch.
+  /// The outcome of the stage that was launched last. Waits for the device only if that stage has an outcome. The
+  /// reference is valid until the next launch.
   const StageOutcome& collect();
 
   size_t memory_bytes() const { return buffers_.capacity() + arena_.capacity(); }
 
  private:
-  /// What is recorded apart from each other.
+  /// Kinds of work with recordings of their own.
   enum class Stage : uint8_t { entry, block, block_of_queries, exit, exit_without_token };
 
   int32_t spare_rows(int32_t stream_rows) const;
@@ -51,11 +51,11 @@ class Runner {
   const ModelConfig& config_;
   const RoutingRules rules_;
   Ops& ops_;
-  Arena buffers_, arena_;  ///< for the engine's life; for one stage
+  Arena buffers_, arena_;  ///< memory for the life of the engine, and for one stage
   LayerContext context_;
-  /// [stream_rows + spare rows, d] the residual stream of every token in flight, by slot. Token choice keeps two: x,
-  /// which `entered_` the block, and f^r(x), the `block_output_` so far (docs/model.md section 4); `stream_` holds one
-  /// behind the other.
+  /// [stream_rows + spare rows, d] the residual stream of every token in flight, by slot. Token choice has two streams:
+  /// x as it `entered_` the block, and the `block_output_` F^r(x) so far (docs/model.md section 4). `stream_` is both,
+  /// one after the other.
   Tensor stream_, entered_, block_output_;
   std::vector<int32_t> before_, block_, after_;                                ///< unique layers
   std::vector<LayerKeys> before_keys_, block_keys_, given_keys_, after_keys_;  ///< of each
@@ -63,14 +63,14 @@ class Runner {
   Sampler sampler_;
   Recordings recordings_;
   PlanUpload upload_;
-  // Of the stage launched last, in the device's memory, where they are to be collected.
+  // Results in device memory of the stage that was launched last; empty or null if it has none.
   Tensor scores_;                          ///< [DevicePlan::scores]
-  std::vector<int32_t> score_of_;          ///< [rows] where each row's lies among them; empty: identity
+  std::vector<int32_t> score_of_;          ///< [rows] index of each row's score among them; empty: identity
   const int32_t* chosen_depth_ = nullptr;  ///< [rows]
   Tensor chosen_gate_;                     ///< [rows]
   bool sampling_ = false;
   StageOutcome outcome_;
-  std::vector<float> floats_;  ///< host side of `upload_master` and `read_master`
+  std::vector<float> floats_;  ///< host buffer of `upload_master` and `read_master`
 };
 
 }  // namespace mor

@@ -1,4 +1,4 @@
-// Sampler: final norm, head, draw. Must not know of the KV cache or of recursions.
+// Sampler: final norm, head, sampling.
 #include "engine/sampler.h"
 
 namespace mor {
@@ -34,7 +34,7 @@ void Sampler::collect(StageOutcome& outcome) {
     ops.sample(logits_.slice(0, static_cast<int64_t>(n)), params_.data(), outcome.token.data(), logprob, top);
   } catch (const Error& error) {
     if (error.code() != ErrorCode::NON_FINITE) throw;
-    // Some row is to blame: the others must get what they would get alone.
+    // At least one row has no finite logit. Each row is sampled alone, so that the others get their tokens.
     for (size_t i = 0; i < n; ++i) {
       try {
         ops.sample(logits_.slice(static_cast<int64_t>(i), 1), &params_[i], &outcome.token[i],

@@ -1,10 +1,9 @@
-// Scheduler: which tokens of which requests run next. Admits, plans a stage, and takes in what the stage found.
-// Must not know of models or devices: it is simulated in tests with none.
+// Scheduler: decides which tokens of which requests run next: admits requests, plans stages, and processes their
+// outcomes. Must not know of models or devices, since tests simulate it without any.
 //
-// A step is one pass of the shared block over rows of many sequences at many depths. Where that pays, the boundary
-// stages run between two passes: exit (layers after the block, head, sampling), which ends a step, and entry
-// (embedding, layers before the block), which begins the next, so that the slots which exits freed are full again when
-// the block runs.
+// A step is one pass of the shared block over rows of many sequences at many depths. Between some passes the boundary
+// stages run: exit (layers after the block, head, sampling) at the end of a step, and entry (embedding, layers before
+// the block) at the beginning of the next, so that new rows take the place of exited ones before the block runs again.
 #pragma once
 
 #include <memory>
@@ -29,31 +28,31 @@ struct SchedulerConfig {
 
   // The cache (kv_cache.h): one pool of equal blocks.
   int32_t blocks = 0;
-  int32_t scratch_blocks = 0;      ///< the first so many belong to nobody: there go keys that nobody wants
-  int32_t block_size = 0;          ///< tokens in a block under the layers of the recurring block
-  int32_t outside_block_size = 0;  ///< tokens in a block under the layers outside it
+  int32_t scratch_blocks = 0;      ///< the first blocks, which belong to no sequence: unneeded keys are written there
+  int32_t block_size = 0;          ///< tokens in a block for the layers of the recurring block
+  int32_t outside_block_size = 0;  ///< tokens in a block for the layers outside it
   int32_t block_stride = 0;        ///< an entry of Rows::block_table is block * stride
   int32_t outside_block_stride = 0;
 
   int32_t max_batch_size = 0;  ///< most decoding rows in one pass
-  int32_t max_sequences = 0;   ///< most admitted at a time
+  int32_t max_sequences = 0;   ///< most running sequences
   int32_t prefill_chunk = 0;   ///< most prompt rows in flight
-  bool prefix_cache = true;    ///< whether blocks stay for sequences to come that begin alike
+  bool prefix_cache = true;    ///< whether blocks are kept for later sequences with the same beginning
 
-  /// Time of one pass, in any unit: of the block, and of exit and entry together.
+  /// Times of one pass of the block, and of exit and entry together, in the same arbitrary unit.
   double block_cost = 1, boundary_cost = 1;
 };
 
 struct SchedulerStats {
   int64_t running = 0, waiting = 0, finished = 0, tokens_generated = 0, prompt_tokens = 0, preemptions = 0;
-  int64_t tokens_run = 0;         ///< prompt and generated ones that have been through the model, each counted once
-  int64_t prefix_hit_tokens = 0;  ///< whose computation the prefix cache saved
+  int64_t tokens_run = 0;         ///< computed tokens of prompts and generations; a recomputed token counts once
+  int64_t prefix_hit_tokens = 0;  ///< tokens that the prefix cache saved computing
   int64_t blocks_total = 0, blocks_used = 0, blocks_cached = 0;
-  int64_t running_tokens = 0;            ///< of running sequences, as far as they are in the cache
+  int64_t running_tokens = 0;            ///< tokens of running sequences that are in the cache
   std::vector<int64_t> depth_histogram;  ///< [N] tokens of depth r + 1; those of depth 0 are not in it
 };
 
-/// Blocks of `size` tokens that hold `tokens`.
+/// How many blocks of `size` tokens hold `tokens` tokens.
 inline int64_t blocks_of(int64_t tokens, int64_t size) {
   return (tokens + size - 1) / size;
 }
@@ -62,7 +61,7 @@ class Scheduler {
  public:
   explicit Scheduler(SchedulerConfig config);
 
-  /// Rows that the stream buffer must hold.
+  /// The number of rows of the stream buffer.
   int32_t stream_rows() const { return config_.max_sequences + config_.prefill_chunk; }
 
   /// Throws INVALID_ARGUMENT if the id is in use, OUT_OF_MEMORY if the cache could never hold the request.
@@ -70,44 +69,44 @@ class Scheduler {
   void abort(uint64_t id);
   bool unfinished() const { return !sequences_.empty(); }
 
-  /// Ends what was aborted or has failed.
+  /// Ends the requests that were aborted or have failed.
   void begin_step(std::vector<RequestEvent>& events);
-  // The three stages of a step, in this order. Each plans one; null: it has nothing to do, or not in this step. A plan
-  // lives until the next one, and its commit comes first. Where memory runs out they throw std::bad_alloc, and after
-  // `fail_running` all is well again.
+  // The three stages of a step, in this order. A plan is null if the stage has nothing to do or does not run in this
+  // step. It is valid until the next plan, before which it must be committed. If the host has no memory these functions
+  // throw std::bad_alloc; `fail_running` then restores a valid state.
   const StagePlan* plan_entry();
   void commit_entry(const StageOutcome& outcome);
   const StagePlan* plan_block();
   void commit_block(const StageOutcome& outcome);
   const StagePlan* plan_exit();
   void commit_exit(const StageOutcome& outcome, std::vector<RequestEvent>& events);
-  /// To be called while the device works on a stage, between its plan and its commit: does in advance what does not
-  /// depend on the outcome.
+  /// Does in advance what does not depend on a stage's outcome. To be called between its plan and its commit, while the
+  /// device works.
   void prepare();
-  /// A stage has failed: `begin_step` will end every admitted request with this error. Forgets every prefix: what the
-  /// stage left in the cache is unknown.
+  /// Says that a stage has failed: `begin_step` will end every running request with this error. Empties the prefix
+  /// cache, since it is unknown what the stage left in the KV cache.
   void fail_running(ErrorCode code, std::string_view message);
-  /// The weights have changed: no sequence to come gets keys that were made before.
+  /// Empties the prefix cache, since the weights have changed.
   void forget_prefixes();
 
   SchedulerStats stats() const;
 
  private:
-  /// Who is served first: by priority, then in order of arrival.
+  /// The order of service: by priority, then by arrival.
   struct Before {
     bool operator()(const Sequence* a, const Sequence* b) const {
       return a->request.priority != b->request.priority ? a->request.priority > b->request.priority
                                                         : a->arrival < b->arrival;
     }
   };
-  /// The longest known beginning of a sequence that may be used, and what its keys would be.
+  /// The longest cached prefix of a sequence, and the keys that the sequence would take over.
   struct PrefixMatch {
-    std::optional<uint64_t> arrival;  ///< whose this is; none: nobody's any more
-    uint64_t version = 0;             ///< of the prefix cache
+    std::optional<uint64_t> arrival;  ///< Sequence::arrival of the sequence that it belongs to; empty: of none
+    uint64_t version = 0;             ///< PrefixCache::version for which it was found
     PrefixNode* node = nullptr;
     std::vector<int32_t> depths;               ///< [tokens]
     std::vector<int32_t> keys;                 ///< [lists]
-    std::vector<std::vector<int32_t>> blocks;  ///< [lists] of all keys; the last one may hold more than ours
+    std::vector<std::vector<int32_t>> blocks;  ///< [lists] of all keys; the last block may hold other keys behind them
 
     int32_t tokens() const { return static_cast<int32_t>(depths.size()); }
     void clear(size_t lists);
@@ -161,24 +160,24 @@ class Scheduler {
   SchedulerConfig config_;
   BlockPool pool_;
   PrefixCache prefixes_;
-  PrefixMatch match_;  ///< of the first that waits
+  PrefixMatch match_;  ///< of the first waiting request
   std::unordered_map<uint64_t, std::unique_ptr<Sequence>> sequences_;
   uint64_t arrivals_ = 0;
   std::set<Sequence*, Before> waiting_;
-  std::vector<Sequence*> running_;              ///< by Before
-  std::vector<Sequence*> ready_;                ///< phase block, in the order in which they got there
-  std::vector<std::vector<Sequence*>> chosen_;  ///< [N + 1] for the pass being planned, by recursion
-  std::vector<double> reach_;  ///< [N + 1] by list: share of the tokens run so far that left a key there
-  std::vector<int32_t> chunk_blocks_, chunk_ends_;  ///< of the prefix being remembered
+  std::vector<Sequence*> running_;              ///< in the order of Before
+  std::vector<Sequence*> ready_;                ///< those in phase block, in the order in which they got there
+  std::vector<std::vector<Sequence*>> chosen_;  ///< [N + 1] sequences of the pass that is being planned, by recursion
+  std::vector<double> reach_;  ///< [N + 1] by list: the share of all tokens so far that left a key there
+  std::vector<int32_t> chunk_blocks_, chunk_ends_;  ///< buffers of `remember_chunk`
   std::vector<int32_t> free_slots_;
   bool any_ending_ = false;
   ErrorCode failure_code_ = ErrorCode::INTERNAL;
   std::string failure_message_;
-  bool unsettled_ = false;   ///< an exit is planned, and `settle` has not been called
-  int32_t prompt_rows_ = 0;  ///< in flight
-  bool boundary_ = true;     ///< whether the last step ended with exit, so that entry is next
+  bool unsettled_ = false;   ///< whether an exit is planned for which `settle` has not been called
+  int32_t prompt_rows_ = 0;  ///< prompt tokens in flight
+  bool boundary_ = true;     ///< whether the last step ended with exit, so that the next begins with entry
   StagePlan plan_;
-  /// Of the block since exit and entry ran last: passes, and rows in them.
+  /// Passes of the block since exit and entry ran last, and the rows of these passes.
   double passes_ = 0, rows_passed_ = 0;
   SchedulerStats stats_;
 };

@@ -1,21 +1,21 @@
-// Scheduler: which beginnings of sequences are known, taken over and remembered. Must not know of models or devices.
+// Scheduler: finds, takes over and adds prefixes of sequences in the prefix cache.
 //
-// A sequence tells its chunks once they have been through the whole model, prompt and generated tokens alike. One that
-// is admitted takes over the longest beginning it finds: full blocks are shared, and of each list the last block, where
-// it is not full, is copied, since both go on to append to it.
+// A sequence adds its chunks, of prompt and generated tokens alike, once they have been through the whole model. When a
+// sequence is admitted it takes over the longest cached prefix: it shares full blocks, and copies the last block of
+// each list if that is partial, since both sequences will append to it.
 #include <algorithm>
 
 #include "engine/scheduler.h"
 
 namespace mor {
 
-/// Requests whose tokens have the same keys, if they are the same tokens.
+/// Equal for requests whose keys are equal wherever their tokens are.
 PrefixRouting Scheduler::routing_of(const Request& request) const {
   const bool by_score = config_.rules.router == RouterType::expert_choice;
   return {by_score ? request.score_threshold : 0, request.max_recursions};
 }
 
-/// Of the tokens up to the end of a full chunk.
+/// The hash of the tokens up to the end of a full chunk.
 uint64_t Scheduler::chunk_hash(Sequence& s, size_t chunk) const {
   const size_t size = static_cast<size_t>(config_.block_size);
   for (size_t i = s.chunk_hashes.size(); i <= chunk; ++i)
@@ -33,7 +33,8 @@ void Scheduler::PrefixMatch::clear(size_t lists) {
   for (std::vector<int32_t>& list : blocks) list.clear();
 }
 
-/// Fills `match_`. The last token is never in it: its row gives the next token.
+/// Finds the longest cached prefix of `s` as `match_`. It never includes the last token, which must run to give the
+/// next.
 void Scheduler::match_prefix(Sequence& s) {
   if (match_.arrival == s.arrival && match_.version == prefixes_.version()) return;
   const size_t lists = s.keys.size();
@@ -48,7 +49,8 @@ void Scheduler::match_prefix(Sequence& s) {
     match_.depths.insert(match_.depths.end(), node->depths().begin(), node->depths().end());
     for (size_t list = 0; list < lists; ++list) {
       const std::span<const int32_t> blocks = node->blocks(list);
-      // A block that the chunk's first key found half full is the node's own: it holds the keys before, too.
+      // If the chunk begins in the middle of a block, the node has a block of its own that holds the keys before it
+      // too.
       if (!blocks.empty()) match_.blocks[list].resize(static_cast<size_t>(match_.keys[list] / block_size(list)));
       match_.blocks[list].insert(match_.blocks[list].end(), blocks.begin(), blocks.end());
       match_.keys[list] += keys_of(node->depths(), list);
@@ -58,14 +60,14 @@ void Scheduler::match_prefix(Sequence& s) {
   match_.version = prefixes_.version();
 }
 
-/// Keys that tokens of these depths leave in a list.
+/// How many keys tokens of these depths leave in a list.
 int32_t Scheduler::keys_of(std::span<const int32_t> depths, size_t list) {
   return static_cast<int32_t>(
       std::count_if(depths.begin(), depths.end(), [&](int32_t depth) { return depth >= static_cast<int32_t>(list); }));
 }
 
-/// Blocks that are in use while `s` takes over the match and enters all of its tokens, and are not in use now;
-/// `expected`: once those have left the block at the depths seen so far, and some tokens more.
+/// How many blocks come into use when `s` takes over the match and all of its other tokens enter, at full depth.
+/// expected: at the average depths so far instead, and with some future tokens (`tokens_ahead`).
 int64_t Scheduler::blocks_beyond_match(const Sequence& s, bool expected) const {
   const int32_t rest = s.length() - match_.tokens();
   int64_t needed = 0;
@@ -79,12 +81,12 @@ int64_t Scheduler::blocks_beyond_match(const Sequence& s, bool expected) const {
   return needed;
 }
 
-/// Makes `match_` the beginning of `s`, which holds nothing yet.
+/// Gives `s`, which has no keys yet, the prefix of `match_`.
 void Scheduler::take_over_match(Sequence& s) {
   const int32_t tokens = match_.tokens();
-  match_.arrival.reset();  // what `s` finds another time is found anew
+  match_.arrival.reset();  // if `s` is preempted, it searches again
   if (tokens == 0) return;
-  // What may throw comes first.
+  // Everything that may throw comes first.
   s.depths = match_.depths;
   for (size_t list = 0; list < s.keys.size(); ++list) s.keys[list].blocks.reserve(match_.blocks[list].size());
   plan_.copies.reserve(plan_.copies.size() + s.keys.size());
@@ -98,7 +100,7 @@ void Scheduler::take_over_match(Sequence& s) {
   if (counted > s.counted) stats_.prompt_tokens += counted - s.counted;
   s.counted = std::max(s.counted, tokens);
 
-  // All are in use before any is taken: taking one may make the cache forget this very prefix.
+  // Adds `s` as a user of all blocks before it takes one, since that may evict this prefix from the cache.
   for (const std::vector<int32_t>& blocks : match_.blocks)
     for (const int32_t block : blocks) pool_.share(block);
   const size_t copied_before = plan_.copies.size();
@@ -111,12 +113,12 @@ void Scheduler::take_over_match(Sequence& s) {
     plan_.copies.emplace_back(match_.blocks[list].back(), own);
     keys.blocks.back() = own * block_stride(list);
   }
-  // Whoever takes a block that was copied from writes it after the copy.
+  // The source of a copy may be taken by another sequence at once: that writes to it only after the copy.
   for (size_t i = copied_before; i < plan_.copies.size(); ++i) pool_.give_back(plan_.copies[i].first);
   if (config_.rules.sees_several_lists()) restore_visible_slots(s);
 }
 
-/// Hybrid: as `add_block_group` left them where the tokens were computed, in the blocks that `s` has.
+/// Hybrid caches: rebuilds the visible slots of the prefix, as `place` made them for the sequence that computed it.
 void Scheduler::restore_visible_slots(Sequence& s) const {
   std::vector<int32_t> count(s.keys.size(), 0);
   for (const int32_t depth : s.depths) {
@@ -128,12 +130,12 @@ void Scheduler::restore_visible_slots(Sequence& s) const {
   }
 }
 
-/// Tells the cache the chunks that are complete.
+/// Adds complete chunks to the prefix cache.
 void Scheduler::remember(Sequence& s) {
   while (s.extends_prefix && s.prefix_tokens + config_.block_size <= s.entered) s.extends_prefix = remember_chunk(s);
 }
 
-/// False: no chunk after this one can be found, so none need be told.
+/// Adds the next chunk. Returns false if it could not be added; then later chunks could not be found either.
 bool Scheduler::remember_chunk(Sequence& s) {
   const size_t size = static_cast<size_t>(config_.block_size), first = static_cast<size_t>(s.prefix_tokens);
   const std::span<const int32_t> tokens(&s.tokens[first], size), depths(&s.depths[first], size);
@@ -158,7 +160,7 @@ bool Scheduler::remember_chunk(Sequence& s) {
           chunk_blocks_.push_back(s.keys[list].blocks[static_cast<size_t>(i)] / block_stride(list));
       chunk_ends_.push_back(static_cast<int32_t>(chunk_blocks_.size()));
     }
-    if (chunk_blocks_.empty()) return false;  // a node without blocks would never be evicted for one
+    if (chunk_blocks_.empty()) return false;  // evicting a node without blocks would free none
     node.contents.reserve(2 * size + chunk_ends_.size() + chunk_blocks_.size());
     for (const std::span<const int32_t> part :
          {tokens, depths, std::span<const int32_t>(chunk_ends_), std::span<const int32_t>(chunk_blocks_)})

@@ -1,5 +1,4 @@
-// Sequence: one request under way: its tokens, the rows it has in flight, and the key lists it fills in the KV cache.
-// Must not know of other sequences, of models or of devices.
+// Sequence: one request under way: its tokens, its rows in flight, and its lists of keys in the KV cache.
 #pragma once
 
 #include <cstdint>
@@ -20,20 +19,20 @@ struct RequestEvent {
   uint64_t request = 0;
   int32_t token = 0;
   int32_t depth = 0;  ///< RoutingRules::depth of the token that this one follows
-  float logprob = 0;  ///< of the token at temperature 1; 0 unless asked for
-  /// The most likely tokens in its place, as Ops::sample lists them: as many as asked for, or all that there are.
+  float logprob = 0;  ///< log-probability at temperature 1; 0 if not asked for
+  /// The most likely tokens in its place (Ops::sample): as many as asked for, or fewer if the vocabulary has no more.
   std::vector<TokenLogprob> top_logprobs{};
   FinishReason reason = FinishReason::stop;  ///< finish only
   ErrorCode code = ErrorCode::INTERNAL;      ///< finish with error only
   std::string message{};                     ///< finish with error only
 };
 
-/// What is asked for, checked and resolved: nothing in it is "default".
+/// A request after checks, with all defaults filled in.
 struct Request {
   uint64_t id = 0;
   std::vector<int32_t> prompt;
   int32_t max_tokens = 0;
-  int32_t priority = 0;       ///< higher goes first; equals in order of arrival
+  int32_t priority = 0;       ///< higher ones are served first, equal ones in order of arrival
   std::vector<int32_t> stop;  ///< ids that end the sequence
   double score_threshold =
       0;  ///< least router score with which a token runs another recursion (docs/model.md section 3)
@@ -47,10 +46,10 @@ struct Request {
 
 /// One list of keys: those of the layers outside the block, or those of the block at one recursion.
 struct KeyList {
-  std::vector<int32_t> blocks;  ///< as in Rows::block_table
-  int32_t count = 0;            ///< keys
-  /// hybrid only: the slot of every key that a query at this depth sees (docs/model.md section 5): the token's own at
-  /// this recursion, or at the deepest before it that the token ran.
+  std::vector<int32_t> blocks;  ///< entries of Rows::block_table
+  int32_t count = 0;            ///< number of keys
+  /// Hybrid caches only: the slot of every key that a query at this recursion sees (docs/model.md section 5). That is
+  /// the token's key of this recursion, or of the deepest one before it that the token ran.
   std::vector<int32_t> visible_slots;
 };
 
@@ -58,23 +57,23 @@ struct KeyList {
 struct InFlight {
   int32_t position = 0;
   int32_t slot = 0;            ///< its row of the stream buffer
-  int32_t depth = 0;           ///< times that it has been through the block
-  int32_t last_recursion = 0;  ///< that it may run (RoutingRules::last_recursion)
-  int32_t rank = 0;            ///< place among the keys of recursion 1
-  double gate = 0;             ///< token choice: of its exit
-  int32_t outside_slot = 0;    ///< of its keys under the layers outside the block
-  // In the next pass of the block, once the sequence is `placed`.
-  int32_t visible = 0;     ///< keys that it sees
-  int32_t cache_slot = 0;  ///< of its own key; -1: nobody wants it
+  int32_t depth = 0;           ///< how often it has been through the block
+  int32_t last_recursion = 0;  ///< the last one that it may run (RoutingRules::last_recursion)
+  int32_t rank = 0;            ///< index of its key among those of recursion 1
+  double gate = 0;             ///< token choice: the gate of its exit
+  int32_t outside_slot = 0;    ///< slot of its keys for the layers outside the block
+  // For the next pass of the block, once the sequence is `placed`:
+  int32_t visible = 0;     ///< how many keys it sees
+  int32_t cache_slot = 0;  ///< slot of its own key; -1: it has none
 };
 
-/// Where the tokens in flight are, all of a sequence together: later tokens see the keys of earlier ones at the same
-/// recursion, so the rows of one sequence go through the recursions in step.
+/// Where a sequence's tokens in flight are. They go through the recursions together, since later tokens see the keys of
+/// earlier ones at the same recursion.
 enum class Phase : uint8_t {
   waiting,   ///< not admitted
   entering,  ///< nothing in flight; the next tokens enter through the embedding and the layers before the block
   block,     ///< `active` run recursion `recursion` next
-  exiting,   ///< all left the block; layers after it and head are next
+  exiting,   ///< all have left the block; the layers after it and the head are next
 };
 
 struct Sequence {
@@ -86,31 +85,32 @@ struct Sequence {
         prefix_keys(keys.size()) {}
 
   Request request;
-  uint64_t arrival;             ///< numbers requests in the order in which they came
-  std::vector<int32_t> tokens;  ///< prompt, then what was generated
-  int32_t entered = 0;          ///< tokens that have been in flight, or are
-  int32_t counted = 0;          ///< tokens in the statistics; a recomputed token counts once
+  uint64_t arrival;             ///< the number of the request in the order of arrival
+  std::vector<int32_t> tokens;  ///< prompt, then generated tokens
+  int32_t entered = 0;          ///< tokens that are or have been in flight
+  int32_t counted = 0;          ///< tokens that the statistics have counted, each once
   Phase phase = Phase::waiting;
-  std::optional<FinishReason> ending;  ///< abort or error: it ends before anything else is planned
+  std::optional<FinishReason> ending;  ///< abort or error, if it is to end before the next stage
   std::vector<KeyList> keys;           ///< [0]: layers outside the block; [r]: the block at recursion r
   std::vector<InFlight> rows;          ///< tokens in flight, in position order
   std::vector<int32_t> active;         ///< indices of `rows`
   int32_t recursion = 0;
-  bool placed = false;  ///< phase block: the active rows have a place for the keys of `recursion`
+  bool placed = false;  ///< phase block: whether the active rows have slots for their keys of `recursion`
 
-  // What the prefix cache is told and asked (prefix_cache.h), in chunks of tokens.
-  std::vector<uint64_t> chunk_hashes;  ///< of the tokens up to the end of every full chunk, as far as needed so far
-  std::vector<int32_t> depths;         ///< of the tokens that have been through the model
-  PrefixNode* prefix = nullptr;        ///< the last chunk that the cache knows; null before the first
-  std::vector<int32_t> prefix_keys;    ///< [lists] keys up to its end
-  int32_t prefix_tokens = 0;           ///< tokens up to its end
-  bool extends_prefix = true;          ///< whether further chunks are told: not after the cache forgot `prefix`
+  // For the prefix cache (prefix_cache.h), in chunks of tokens.
+  std::vector<uint64_t>
+      chunk_hashes;                  ///< hashes of the tokens up to the end of each full chunk, as far as needed so far
+  std::vector<int32_t> depths;       ///< depths of the tokens that have been through the model
+  PrefixNode* prefix = nullptr;      ///< the node of its last chunk in the cache; null before the first
+  std::vector<int32_t> prefix_keys;  ///< [lists] number of keys up to the end of that chunk
+  int32_t prefix_tokens = 0;         ///< number of tokens up to the end of that chunk
+  bool extends_prefix = true;        ///< whether further chunks are added; false once the cache has dropped `prefix`
 
-  int32_t prompt_rows = 0;  ///< rows in flight that count against the prompt budget: all, or none for a decoding token
+  int32_t prompt_rows = 0;  ///< rows in flight that count as prompt rows: all of them, or none for a decoding token
 
   int32_t length() const { return static_cast<int32_t>(tokens.size()); }
   int32_t generated() const { return length() - static_cast<int32_t>(request.prompt.size()); }
-  /// Whether the tokens in flight include the last one, whose logits give the next.
+  /// Whether the tokens in flight include the last one, from whose logits the next is sampled.
   bool reaches_end() const { return entered == length(); }
 };
 
