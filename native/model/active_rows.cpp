@@ -1,4 +1,4 @@
-// Builds the geometry of the rows that run a recursion. Must not know how they were chosen.
+// Builds the geometry of the rows that run a recursion.
 #include "model/active_rows.h"
 
 namespace mor {

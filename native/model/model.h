@@ -21,26 +21,26 @@ class Model {
   /// A buffer of parameters().bytes() bytes.
   void* weights() const { return weights_; }
   const ModelTensors& tensors() const { return tensors_; }
-  /// Rises whenever the weights change: whoever keeps what was computed from them compares it. Whoever writes weights
-  /// other than by `init` and `set` says so.
+  /// A number that rises whenever the weights change. Code that keeps results computed from the weights compares it;
+  /// code that writes weights in another way than by `init` and `set` must call `weights_changed`.
   uint64_t weights_version() const { return weights_version_; }
   void weights_changed() { ++weights_version_; }
-  /// Loss-free balancing bias b of token choice, [N] master. Empty without.
+  /// The bias b of loss-free balancing with token choice, [N] master; else empty.
   const Tensor& balancing_bias() const { return tensors_.balancing_bias; }
   /// All of the weights.
   std::vector<NamedTensor> checkpoint_tensors() const;
   LayerContext context(Arena& arena) const { return context(*ops_, arena); }
-  /// On another device than the model's own: one that only counts.
+  /// For a device other than the model's own: one that only counts.
   LayerContext context(Ops& ops, Arena& arena) const { return {ops, arena, config_, rotary_table_, interruption_}; }
 
-  /// Called before every layer of every pass and before every tensor that `init` fills: what it throws ends the work
-  /// there. To be set between passes; empty: nothing.
+  /// Sets a function that is called before every layer of every pass and before every tensor that `init` fills; if it
+  /// throws, the work ends there. To be set between passes; empty: none.
   void set_interruption(std::function<void()> interruption) { interruption_ = std::move(interruption); }
 
   /// Fills every parameter as its initialiser says. Random numbers come from a counter-based stream of (seed, index of
   /// the parameter): the same weights on every device.
   void init(uint64_t seed);
-  /// Host float32 values of parameter `index` (rounded to its storage) or back.
+  /// Copies host float32 values to parameter `index`, rounded to its storage, or back.
   void set(size_t index, const float* values);
   void get(size_t index, float* values) const;
 
@@ -58,8 +58,8 @@ class Model {
   std::function<void()> interruption_;
 };
 
-/// Throws OUT_OF_MEMORY with both sizes where weights and rotary table do not fit into `device_bytes` (0: not known),
-/// INVALID_CONFIG for a config that is none. compute: dtype of the device.
+/// Throws OUT_OF_MEMORY, naming both sizes, if the weights and the rotary table do not fit into `device_bytes`
+/// (0: not known), and INVALID_CONFIG if the config is not valid. compute: dtype of the device.
 void check_weights_fit(const ModelConfig& config, DType compute, size_t device_bytes);
 
 }  // namespace mor

@@ -1,5 +1,4 @@
-// The whole model: embedding, layers before the body, body, layers after it, head. Must not know of optimisers or
-// requests.
+// The whole model: embedding, layers before the body, the body, layers after it, head.
 #include "model/model_passes.h"
 
 #include <cstring>
@@ -15,7 +14,7 @@ struct ModelActivations {
   ActiveRows all;
   LayerRun before, after;
   BodyActivations body;
-  Tensor hidden;  ///< [M, d] entering the final norm
+  Tensor hidden;  ///< [M, d] the input of the final norm
 };
 
 LayerRun layers_run(const ModelConfig& config, int32_t first, int32_t count) {
@@ -25,7 +24,7 @@ LayerRun layers_run(const ModelConfig& config, int32_t first, int32_t count) {
   return run;
 }
 
-/// Embedding to the last layer.
+/// From the embedding to the last layer.
 void forward(Pass& pass, const Batch& batch, ModelActivations& kept) {
   const ModelConfig& config = pass.model.config();
   kept.all = all_rows(pass.context, batch.sequences, batch.length);
@@ -57,7 +56,7 @@ int64_t rows_of(const Batch& batch) {
   return static_cast<int64_t>(batch.sequences) * batch.length;
 }
 
-/// Final norm; rstd is kept where a backward follows.
+/// The final norm. rstd: empty if no backward follows.
 Tensor normed(Pass& pass, const ModelActivations& kept, const Tensor& rstd) {
   const Tensor out = pass.arena().tensor(kept.hidden.dtype, kept.hidden.rows(), kept.hidden.columns(), "normed");
   pass.ops().rmsnorm_forward(kept.hidden, nullptr, pass.model.tensors().norm, pass.model.config().rms_norm_eps, {}, out,

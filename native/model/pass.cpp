@@ -1,4 +1,4 @@
-// Runs of layers over one set of rows, kept or recomputed. Must not know of routers' policies or of the head.
+// Runs layers over one set of rows, and keeps or recomputes their activations.
 #include "model/pass.h"
 
 namespace mor {

@@ -1,5 +1,4 @@
-// The body: without a router here, with one in expert_choice.cpp and token_choice.cpp.
-// Must not know of embeddings or the head.
+// The body without a router; expert_choice.cpp and token_choice.cpp have the bodies with one.
 #include "model/recursion.h"
 
 #include "model/host_values.h"

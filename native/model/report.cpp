@@ -1,4 +1,4 @@
-// From the copied bytes of a pass to its losses and statistics. Must not know how they were computed.
+// Turns the bytes that were read from the device into losses and statistics of a pass.
 #include "model/report.h"
 
 #include <algorithm>

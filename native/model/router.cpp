@@ -1,4 +1,4 @@
-// One router, forward and backward. Must not know how scores become a selection.
+// One router, forward and backward.
 #include "model/router.h"
 
 #include <cmath>
