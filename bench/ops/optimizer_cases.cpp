@@ -22,9 +22,10 @@ void add_optimizer_cases(const Shape& s, Ops& ops, std::vector<Case>& cases) {
   c.make = [=, &ops](Buffers& b) -> Run {
     const Tensor master = b.master_vector(count), gradient = b.master_vector(count);
     const Tensor exp_avg = b.master_vector(count), exp_avg_sq = b.positive_vector(count), norm = b.positive_vector(1);
-    const Tensor weights = rounded ? b.activation_vector(count) : master;
+    void* weights = (rounded ? b.activation_vector(count) : master).data;
     ParameterSegment segment;
     segment.count = count;
+    segment.storage = ops.compute_dtype();
     const ParameterSegment* segments = b.copied<ParameterSegment>({segment});
     const AdamWStep* step = b.copied<AdamWStep>({adamw_step({}, 1e-3, 1)});
     return [=, &ops] { ops.adamw(master, weights, gradient, exp_avg, exp_avg_sq, norm, segments, 1, {}, step); };

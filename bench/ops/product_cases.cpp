@@ -50,26 +50,31 @@ void add_linear(const Weight& weight, int64_t rows, Ops& ops, std::vector<Case>&
 }
 
 /// The projections of attention: many rows into one buffer, as in training, or one row into a slot, as in decoding.
-void add_qkv(const Shape& s, int64_t rows, Ops& ops, std::vector<Case>& cases) {
+/// extras: with bias and norms (Qwen2 has the one, Qwen3 the other), and keeping what the backward needs.
+void add_qkv(const Shape& s, int64_t rows, bool extras, Ops& ops, std::vector<Case>& cases) {
   const int64_t query = s.query_size(), key_value = s.key_value_size(), n = query + 2 * key_value;
   const double size = static_cast<double>(dtype_size(ops.compute_dtype()));
   const double r = static_cast<double>(rows), out = static_cast<double>(n), in = static_cast<double>(s.hidden);
+  const bool keeps = extras && rows > 1;
   Case c;
   c.op = "qkv_forward";
-  c.variant = rows == 1 ? "1_row" : "";
+  c.variant = extras ? "bias_norms" : "";
+  if (rows == 1) c.variant += extras ? "_1_row" : "1_row";
   c.flops = 2 * r * out * in;
-  c.bytes = size * (r * in + out * in + r * out) + 4 * r * static_cast<double>(s.head_dim + 1);
+  c.bytes = size * (r * in + out * in + (keeps ? 2 : 1) * r * out) + 4 * r * static_cast<double>(s.head_dim + 1);
   c.product = Product{rows, n, s.hidden, false, true, false};
   c.make = [=, &ops](Buffers& b) -> Run {
     const Tensor x = b.activations(rows, s.hidden), w = b.activations(n, s.hidden), qkv = b.activations(rows, n);
-    const Tensor table = b.masters(rows, s.head_dim);
+    const Tensor table = b.masters(rows, s.head_dim), projected = keeps ? b.activations(rows, n) : Tensor{};
+    QkvTensors weights{w};
+    if (extras) weights = {w, b.activation_vector(n), b.activation_vector(s.head_dim), b.activation_vector(s.head_dim)};
     std::vector<int32_t> numbers(static_cast<size_t>(rows));
     std::iota(numbers.begin(), numbers.end(), 0);
     const int32_t *position = b.integers(numbers), *slot = rows == 1 ? position : nullptr;
     const Tensor q = qkv.column_range(0, query).heads(s.head_dim);
     const Tensor k = qkv.column_range(query, key_value).heads(s.head_dim);
     const Tensor v = qkv.column_range(query + key_value, key_value).heads(s.head_dim);
-    return [=, &ops] { ops.qkv_forward(x, w, position, table, q, k, v, slot); };
+    return [=, &ops] { ops.qkv_forward(x, weights, 1e-6, position, table, q, k, v, slot, projected); };
   };
   cases.push_back(c);
 }
@@ -83,7 +88,7 @@ void add_product_cases(const Shape& s, Ops& ops, std::vector<Case>& cases) {
                             {"down", s.hidden, s.intermediate}};
   for (const int64_t rows : {s.rows, int64_t{1}}) {
     for (const Weight& weight : weights) add_linear(weight, rows, ops, cases);
-    add_qkv(s, rows, ops, cases);
+    for (const bool extras : {false, true}) add_qkv(s, rows, extras, ops, cases);
   }
 
   const double size = static_cast<double>(dtype_size(ops.compute_dtype()));

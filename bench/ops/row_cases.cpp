@@ -115,6 +115,35 @@ void add_elementwise(const Shape& s, Ops& ops, std::vector<Case>& cases) {
   cases.push_back(c);
 }
 
+/// From gradients of q, k and v beside each other to those of the projections. extras: with bias and norms.
+void add_qkv_backward(const Shape& s, bool extras, Ops& ops, std::vector<Case>& cases) {
+  const int64_t query = s.query_size(), key_value = s.key_value_size(), n = query + 2 * key_value;
+  const double size = static_cast<double>(dtype_size(ops.compute_dtype()));
+  const double normed = static_cast<double>(query + key_value), values = static_cast<double>(key_value);
+  Case c;
+  c.op = "qkv_backward";
+  c.variant = extras ? "bias_norms" : "";
+  c.bytes = static_cast<double>(s.batch_rows) *
+            (size * (extras ? 3 * normed + values : 2 * normed) + 4 * static_cast<double>(s.head_dim + 1));
+  c.make = [=, &ops](Buffers& b) -> Run {
+    const Tensor d = b.activations(s.batch_rows, n), table = b.masters(s.batch_rows, s.head_dim);
+    const Tensor projected = extras ? b.activations(s.batch_rows, n) : Tensor{};
+    QkvTensors weights, gradients;
+    if (extras) {
+      weights = {{}, b.activation_vector(n), b.activation_vector(s.head_dim), b.activation_vector(s.head_dim)};
+      gradients = {{}, b.master_vector(n), b.master_vector(s.head_dim), b.master_vector(s.head_dim)};
+    }
+    std::vector<int32_t> positions(static_cast<size_t>(s.batch_rows));
+    std::iota(positions.begin(), positions.end(), 0);
+    const int32_t* position = b.integers(positions);
+    const Tensor d_q = d.column_range(0, query).heads(s.head_dim);
+    const Tensor d_k = d.column_range(query, key_value).heads(s.head_dim);
+    const Tensor d_v = d.column_range(query + key_value, key_value).heads(s.head_dim);
+    return [=, &ops] { ops.qkv_backward(d_q, d_k, d_v, projected, weights, 1e-6, position, table, gradients); };
+  };
+  cases.push_back(c);
+}
+
 /// Gather, add and gated scatter of every second row.
 void add_moves(const Shape& s, Ops& ops, std::vector<Case>& cases) {
   const double size = static_cast<double>(dtype_size(ops.compute_dtype()));
@@ -164,6 +193,7 @@ void add_row_cases(const Shape& shape, Ops& ops, std::vector<Case>& cases) {
   add_embedding(shape, ops, cases);
   add_rmsnorm(shape, ops, cases);
   add_elementwise(shape, ops, cases);
+  for (const bool extras : {false, true}) add_qkv_backward(shape, extras, ops, cases);
   add_moves(shape, ops, cases);
 }
 

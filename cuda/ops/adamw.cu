@@ -41,11 +41,52 @@ __global__ void __launch_bounds__(kThreads) norm_kernel(int64_t parts, const dou
   if (threadIdx.x == 0) *norm = static_cast<float>(sqrt(sum));
 }
 
+/// The flat buffers, one value of each for every element.
 struct Elements {
   float* master;
   const float* gradient;
   float *exp_avg, *exp_avg_sq;
 };
+
+/// Where the weights of one segment lie.
+struct Weights {
+  uintptr_t element_zero;  ///< address that element 0 of the buffers would have if it belonged to the segment
+  DType storage;
+  bool separate;  ///< false: the masters themselves are the weights
+  bool vectors;   ///< whether N weights that begin at a multiple of N elements of the buffers are aligned as a vector
+
+  /// Rounds the masters of elements i .. i + N - 1 to the weights.
+  template <int N>
+  __device__ __forceinline__ void put(int64_t i, const float (&values)[N]) const {
+    if (!separate) return;
+    if (storage == DType::bfloat16)
+      put_as<bf16>(i, values);
+    else
+      put_as<float>(i, values);
+  }
+
+ private:
+  template <class T, int N>
+  __device__ __forceinline__ void put_as(int64_t i, const float (&values)[N]) const {
+    T* to = reinterpret_cast<T*>(element_zero + static_cast<uintptr_t>(i) * sizeof(T));
+    if (vectors) {
+      store(to, values);
+    } else {
+#pragma unroll
+      for (int j = 0; j < N; ++j) to[j] = from_float<T>(values[j]);
+    }
+  }
+};
+
+template <int N>
+__device__ __forceinline__ Weights weights_of(const ParameterSegment& segment, void* weights,
+                                              const float* master) {
+  const uintptr_t size = segment.storage == DType::bfloat16 ? sizeof(bf16) : sizeof(float);
+  const uintptr_t element_zero = reinterpret_cast<uintptr_t>(weights) + static_cast<uintptr_t>(segment.weight_offset) -
+                                 static_cast<uintptr_t>(segment.offset) * size;
+  const bool same = segment.storage == DType::float32 && element_zero == reinterpret_cast<uintptr_t>(master);
+  return {element_zero, segment.storage, !same, element_zero % (N * size) == 0};
+}
 
 /// What all segments and steps have in common; see ops/ref/adamw.h for the formulas.
 struct Update {
@@ -59,8 +100,10 @@ struct Rates {
   float gradient_scale, keep, rate, correction2;
 };
 
-template <int N, class T>
-__device__ __forceinline__ void update(const Elements& e, T* weights, int64_t i, const Update& u, const Rates& r) {
+/// Elements i .. i + N - 1.
+template <int N>
+__device__ __forceinline__ void update(const Elements& e, const Weights& weights, int64_t i, const Update& u,
+                                       const Rates& r) {
   float w[N], g[N], m[N], v[N];
   load(w, e.master + i);
   load(g, e.gradient + i);
@@ -76,13 +119,13 @@ __device__ __forceinline__ void update(const Elements& e, T* weights, int64_t i,
   store(e.exp_avg + i, m);
   store(e.exp_avg_sq + i, v);
   store(e.master + i, w);
-  store(weights + i, w);
+  weights.put(i, w);
 }
 
 /// One launch for all segments: every block updates those elements of its stretch of the buffers that segments cover.
-template <int N, class T>
+template <int N>
 __global__ void __launch_bounds__(kThreads)
-    adamw_kernel(int64_t n, const Elements elements, T* weights, const float* norm, const AdamWStep* step,
+    adamw_kernel(int64_t n, const Elements elements, void* weights, const float* norm, const AdamWStep* step,
                  const ParameterSegment* segments, int32_t segment_count, const Update u) {
   const double all = static_cast<double>(*norm);
   if (!(fabs(all) <= 1.7976931348623157e308)) return;  // a non-finite norm changes nothing
@@ -102,14 +145,15 @@ __global__ void __launch_bounds__(kThreads)
     const Rates rates{static_cast<float>(scale),
                       static_cast<float>(1.0 - lr * static_cast<double>(segment.weight_decay)),
                       static_cast<float>(lr * step->correction1), static_cast<float>(step->correction2)};
+    const Weights to_weights = weights_of<N>(segment, weights, elements.master);
     const int64_t from = segment.offset > begin ? segment.offset : begin;
     const int64_t to = segment.offset + segment.count < end ? segment.offset + segment.count : end;
     // Vectors begin at multiples of N, so that they are aligned; the first and the last may reach beyond the segment.
     for (int64_t i = from / N * N + threadIdx.x * N; i < to; i += kThreads * N) {
       if (i >= from && i + N <= to) {
-        update<N>(elements, weights, i, u, rates);
+        update<N>(elements, to_weights, i, u, rates);
       } else {
-        for (int64_t j = i < from ? from : i; j < i + N && j < to; ++j) update<1>(elements, weights, j, u, rates);
+        for (int64_t j = i < from ? from : i; j < i + N && j < to; ++j) update<1>(elements, to_weights, j, u, rates);
       }
     }
   }
@@ -144,10 +188,10 @@ void CudaOps::reject_non_finite(const Tensor& values, const Tensor& norm) {
   for_each<1>(stream_, 1, values.count(), RejectNonFinite{values.as<float>(), norm.as<float>()});
 }
 
-void CudaOps::adamw(const Tensor& master, const Tensor& weights, const Tensor& gradient, const Tensor& exp_avg,
+void CudaOps::adamw(const Tensor& master, void* weights, const Tensor& gradient, const Tensor& exp_avg,
                     const Tensor& exp_avg_sq, const Tensor& norm, const ParameterSegment* segments,
                     int32_t segment_count, const AdamWParams& params, const AdamWStep* step) {
-  check_adamw(master, weights, gradient, exp_avg, exp_avg_sq, norm);
+  check_adamw(master, gradient, exp_avg, exp_avg_sq, norm);
   const Update u{params.gradient_clip,
                  static_cast<float>(params.beta1),
                  static_cast<float>(1 - params.beta1),
@@ -155,13 +199,11 @@ void CudaOps::adamw(const Tensor& master, const Tensor& weights, const Tensor& g
                  static_cast<float>(1 - params.beta2),
                  static_cast<float>(params.epsilon)};
   const Elements elements{master.as<float>(), gradient.as<float>(), exp_avg.as<float>(), exp_avg_sq.as<float>()};
-  with_type(compute_, [&](auto type) {
-    using T = decltype(type);
-    // Vectors of 4 floats: flat buffers that begin at 16 bytes have them aligned everywhere.
-    with_width<float>(kWidth, {&master, &weights, &gradient, &exp_avg, &exp_avg_sq}, [&](auto width) {
-      launch(adamw_kernel<width(), T>, dim3(blocks_for(master.count(), kStretch)), dim3(kThreads), 0, stream_,
-             master.count(), elements, weights.as<T>(), norm.as<float>(), step, segments, segment_count, u);
-    });
+  // Vectors of 4 floats: flat buffers that begin at 16 bytes have them aligned everywhere.
+  with_width<float>(kWidth, {&master, &gradient, &exp_avg, &exp_avg_sq}, [&](auto width) {
+    launch(adamw_kernel<width()>, dim3(blocks_for(master.count(), kStretch)), dim3(kThreads), 0, stream_,
+           master.count(), elements, weights, norm.as<float>(), step, segments,
+           segment_count, u);
   });
 }
 

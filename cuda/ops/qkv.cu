@@ -1,132 +1,85 @@
-// qkv on the GPU: one matrix product whose epilogue turns q and k in registers and writes each row where it belongs.
-// Must not know how products are computed.
-// Bytes: those of linear_forward; the table's rows come from the caches.
+// qkv_forward on the GPU: one matrix product whose epilogue adds the bias, turns q and k in registers and writes each
+// row where it belongs (qkv_epilogue.cuh). With norms of q and k the product is written as it is, and a second kernel,
+// which sees whole heads, norms, turns and places them.
+// Bytes: those of linear_forward, and with norms the columns read and written once more; the table's rows come from
+// the caches.
 #include "cuda/cuda_ops.h"
 #include "cuda/ops/linear_launch.cuh"
-#include "cuda/tile/copy_rows.cuh"
+#include "cuda/ops/qkv_epilogue.cuh"
+#include "cuda/tile/for_each.cuh"
+#include "cuda/tile/head_lanes.cuh"
 #include "ops/checks/qkv.h"
 
 namespace mor::cuda {
 
 namespace {
 
-/// A product's two neighbours as linear_forward writes them.
-template <class T>
-__device__ __forceinline__ void round_to(float (&x)[2]) {
-  if constexpr (std::is_same_v<T, bf16>) {
-    const uint32_t packed = pack_bf16(x[0], x[1]);
-    x[0] = __uint_as_float(packed << 16);
-    x[1] = __uint_as_float(packed & 0xffff0000u);
-  }
-}
+/// Norms, turns and places heads of the product. Columns run over the lanes of all heads.
+template <bool vectors, class T>
+struct PlaceHeads {
+  HeadLanes heads;
+  const T* projected;  ///< [R, columns of all heads]
+  int64_t projected_stride;
+  const T *q_norm, *k_norm;  ///< [hd], or both null
+  float epsilon;
+  QkvEpilogue<T> places;
 
-/// Where one row's heads go, and by what they turn.
-template <class T>
-struct QkvRow {
-  const HeadPairs& pairs;
-  uint32_t query_heads, key_heads;  ///< of q; of q and k
-  bool vectors;
-  const float* angles;  ///< cosines, then sines
-  T *q, *k, *v;         ///< k and v null: not to be kept
-
-  /// Pair `pair` and the next, as `first` and `second` halves.
-  __device__ __forceinline__ void operator()(uint32_t pair, const float (&first)[2], const float (&second)[2]) const {
-    if (vectors) {
-      const uint32_t head = pairs.head(pair), j = pair - head * pairs.half;
-      float a[2] = {first[0], first[1]}, b[2] = {second[0], second[1]};
-      round_to<T>(a);
-      round_to<T>(b);
-      if (head < key_heads) {
-        const float2 cosine = __ldg(reinterpret_cast<const float2*>(angles + j));
-        const float2 sine = __ldg(reinterpret_cast<const float2*>(angles + pairs.half + j));
-        turn(a[0], b[0], cosine.x, sine.x);
-        turn(a[1], b[1], cosine.y, sine.y);
+  __device__ void operator()(int64_t row, int64_t column) const {
+    constexpr int kWidth = kVectorWidth<T>, kColumns = 2 * kWidth;
+    const auto head = static_cast<uint32_t>(column) / heads.lanes;
+    const int j = static_cast<int>(static_cast<uint32_t>(column) % heads.lanes) * kWidth;
+    const QkvRow<T> to = places.row(row);
+    if (!to.keeps(head)) return;
+    float x[kColumns], factor[kColumns];
+    heads.load_pairs<vectors>(x, projected + row * projected_stride + static_cast<int64_t>(head) * 2 * heads.half, j);
+    if (head < to.key_heads) {
+      if (q_norm != nullptr) {
+        const float rstd = heads.rstd(x, epsilon);
+        heads.load_pairs<vectors>(factor, head < to.query_heads ? q_norm : k_norm, j);
+#pragma unroll
+        for (int i = 0; i < kColumns; ++i) x[i] *= rstd * factor[i];
+        round_to<T>(x);
       }
-      if (!keeps(head)) return;
-      T* to = target(head) + j;
-      store(to, a);
-      store(to + pairs.half, b);
-    } else {
-      (*this)(pair, first[0], second[0]);
-      if (2 * (pair + 1) < pairs.columns) (*this)(pair + 1, first[1], second[1]);
+      heads.load_pairs<vectors>(factor, to.angles, j);
+#pragma unroll
+      for (int i = 0; i < kWidth; ++i) turn(x[i], x[kWidth + i], factor[i], factor[kWidth + i]);
     }
-  }
-  __device__ __forceinline__ void operator()(uint32_t pair, float first, float second) const {
-    const uint32_t head = pairs.head(pair), j = pair - head * pairs.half;
-    float pair_of[2] = {first, second};
-    round_to<T>(pair_of);
-    if (head < key_heads) turn(pair_of[0], pair_of[1], __ldg(angles + j), __ldg(angles + pairs.half + j));
-    if (!keeps(head)) return;
-    T* to = target(head) + j;
-    to[0] = from_float<T>(pair_of[0]);
-    to[pairs.half] = from_float<T>(pair_of[1]);
-  }
-
- private:
-  __device__ __forceinline__ bool keeps(uint32_t head) const { return head < query_heads || k != nullptr; }
-  __device__ __forceinline__ T* target(uint32_t head) const {
-    const int64_t head_dim = int64_t{2} * pairs.half;
-    if (head < query_heads) return q + head * head_dim;
-    if (head < key_heads) return k + (head - query_heads) * head_dim;
-    return v + (head - key_heads) * head_dim;
-  }
-};
-
-template <class T>
-struct QkvEpilogue {
-  HeadPairs pairs;
-  uint32_t query_heads, key_heads;
-  bool vectors;  ///< two neighbouring pairs lie in one head, and together in memory
-  const int32_t *position, *slot;
-  const float* table;
-  int64_t table_stride;
-  T *q, *k, *v;
-  int64_t q_stride, k_stride, v_stride;
-
-  __device__ __forceinline__ QkvRow<T> row(int64_t i) const {
-    const int64_t to = slot == nullptr ? i : __ldg(slot + i);
-    return {pairs,
-            query_heads,
-            key_heads,
-            vectors,
-            table + __ldg(position + i) * table_stride,
-            q + i * q_stride,
-            to < 0 ? nullptr : k + to * k_stride,
-            to < 0 ? nullptr : v + to * v_stride};
+    heads.store_pairs<vectors>(to.target(head), j, x);
   }
 };
 
 }  // namespace
 
-void CudaOps::qkv_forward(const Tensor& x, const Tensor& weight, const int32_t* position, const Tensor& table,
-                          const Tensor& q, const Tensor& k, const Tensor& v, const int32_t* slot) {
-  check_qkv_forward(x, weight, table, q, k, v, slot);
-  const int64_t head_dim = table.columns(), key_value = k ? k.columns() : 0;
+void CudaOps::qkv_forward(const Tensor& x, const QkvTensors& weights, double epsilon, const int32_t* position,
+                          const Tensor& table, const Tensor& q, const Tensor& k, const Tensor& v, const int32_t* slot,
+                          const Tensor& projected) {
+  check_qkv_forward(x, weights, table, q, k, v, slot, projected);
+  const Tensor& weight = weights.weight;
+  const ScratchScope scope(scratch_);
   with_type(compute_, [&](auto type) {
     using T = decltype(type);
-    QkvEpilogue<T> epilogue{};
-    epilogue.pairs = head_pairs(weight.rows(), head_dim);
-    epilogue.query_heads = static_cast<uint32_t>(q.columns() / head_dim);
-    epilogue.key_heads = static_cast<uint32_t>((q.columns() + key_value) / head_dim);
-    epilogue.vectors = head_dim % 4 == 0 && pairs_aligned(q) && pairs_aligned(table);
-    epilogue.position = position;
-    epilogue.slot = slot;
-    epilogue.table = table.as<float>();
-    epilogue.table_stride = table.row_stride;
-    epilogue.q = q.as<T>();
-    epilogue.q_stride = q.row_stride;
-    if (k) {
-      epilogue.vectors = epilogue.vectors && pairs_aligned(k) && pairs_aligned(v);
-      epilogue.k = k.as<T>();
-      epilogue.v = v.as<T>();
-      epilogue.k_stride = k.row_stride;
-      epilogue.v_stride = v.row_stride;
+    QkvEpilogue<T> epilogue = qkv_epilogue<T>(position, table, q, k, v, slot);
+    if (!weights.q_norm && !projected) {
+      if (weights.bias) {
+        epilogue.bias = weights.bias.as<T>();
+        epilogue.vectors = epilogue.vectors && pairs_aligned(weights.bias);
+      }
+      if constexpr (std::is_same_v<T, bf16>)
+        start_forward(stream_, mma_factor(x, false), PairedMmaFactor{mma_factor(weight, false), epilogue.pairs},
+                      async_aligned(x, weight), epilogue);
+      else
+        multiply(stream_, fma_factor(x, false), PairedFmaFactor{fma_factor(weight, false), epilogue.pairs}, epilogue);
+      return;
     }
-    if constexpr (std::is_same_v<T, bf16>)
-      start_forward(stream_, mma_factor(x, false), PairedMmaFactor{mma_factor(weight, false), epilogue.pairs},
-                    async_aligned(x, weight), epilogue);
-    else
-      multiply(stream_, fma_factor(x, false), PairedFmaFactor{fma_factor(weight, false), epilogue.pairs}, epilogue);
+    const Tensor product = projected ? projected : scratch_.tensor(compute_, x.rows(), weight.rows(), "projected");
+    linear_forward(x, weight, weights.bias.repeated(x.rows()), product);
+    const HeadLanes heads = head_lanes<T>("qkv_forward", table.columns());
+    with_head_vectors<T>(heads, {&product, &weights.q_norm, &weights.k_norm, &table, &q, &k, &v}, [&](auto vectors) {
+      const auto norm = [](const Tensor& tensor) { return tensor ? tensor.as<T>() : nullptr; };
+      for_each<1>(stream_, x.rows(), weight.rows() / table.columns() * heads.lanes,
+                  PlaceHeads<vectors(), T>{heads, product.as<T>(), product.row_stride, norm(weights.q_norm),
+                                           norm(weights.k_norm), static_cast<float>(epsilon), epilogue});
+    });
   });
 }
 

@@ -51,6 +51,14 @@ template <class T>
 __device__ __forceinline__ T warp_sum(T value) {
   return warp_reduce(value, Sum{});
 }
+/// The same over each group of `lanes` neighbours, a power of two: of one head, one row. Only whole groups may call it.
+template <class T>
+__device__ __forceinline__ T group_sum(T value, unsigned lanes) {
+  const unsigned mask = kAllLanes >> (32 - lanes) << (threadIdx.x % 32 & ~(lanes - 1));
+  for (unsigned offset = lanes / 2; offset > 0; offset /= 2)
+    value += __shfl_xor_sync(mask, value, static_cast<int>(offset));
+  return value;
+}
 template <class T>
 __device__ __forceinline__ T block_sum(T value) {
   return block_reduce(value, Sum{}, T(0));

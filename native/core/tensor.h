@@ -72,6 +72,16 @@ struct Tensor {
     return view;
   }
 
+  /// A vector as each of n rows, [n, count()].
+  Tensor repeated(int64_t n) const {
+    Tensor view = *this;
+    view.rank = 2;
+    view.shape[1] = count();
+    view.shape[0] = n;
+    view.row_stride = 0;
+    return view;
+  }
+
   Tensor named(const char* new_name) const {
     Tensor view = *this;
     view.name = new_name;

@@ -42,16 +42,17 @@ struct Update {
   float epsilon;
 };
 
+/// Neighbouring elements of one segment.
 template <class T>
-struct Element {
+struct Elements {
   float *master, *exp_avg, *exp_avg_sq;
-  T* weights;
   const float* gradient;
+  T* weights;  ///< may be the masters themselves
 };
 
-/// Elements [i, i + n) with n at most one vector.
+/// At most one vector of elements, from element i on.
 template <class T, class Load, class Store>
-void update(const Element<T>& e, int64_t i, const Update& u, const Load& load_lanes, const Store& store_lanes) {
+void update(const Elements<T>& e, int64_t i, const Update& u, const Load& load_lanes, const Store& store_lanes) {
   const Vec g = load_lanes(e.gradient + i) * u.gradient_scale;
   const Vec m = u.beta1 * load_lanes(e.exp_avg + i) + u.rest1 * g;
   const Vec v = u.beta2 * load_lanes(e.exp_avg_sq + i) + u.rest2 * g * g;
@@ -63,15 +64,15 @@ void update(const Element<T>& e, int64_t i, const Update& u, const Load& load_la
 }
 
 template <class T>
-void update_range(const Element<T>& e, int64_t begin, int64_t end, const Update& u) {
-  int64_t i = begin;
-  for (; i + kLanes <= end; i += kLanes)
+void update_all(const Elements<T>& e, int64_t n, const Update& u) {
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes)
     update(
         e, i, u, [](const float* p) { return load(p); }, [](auto* p, Vec x) { store(p, x); });
-  if (i < end)
+  if (i < n)
     update(
-        e, i, u, [&](const float* p) { return load_first(p, end - i); },
-        [&](auto* p, Vec x) { store_first(p, x, end - i); });
+        e, i, u, [&](const float* p) { return load_first(p, n - i); },
+        [&](auto* p, Vec x) { store_first(p, x, n - i); });
 }
 
 }  // namespace
@@ -101,34 +102,38 @@ void CpuOps::reject_non_finite(const Tensor& values, const Tensor& norm) {
   if (!finite) *norm.as<float>() = std::numeric_limits<float>::quiet_NaN();
 }
 
-void CpuOps::adamw(const Tensor& master, const Tensor& weights, const Tensor& gradient, const Tensor& exp_avg,
+void CpuOps::adamw(const Tensor& master, void* weights, const Tensor& gradient, const Tensor& exp_avg,
                    const Tensor& exp_avg_sq, const Tensor& norm, const ParameterSegment* segments,
                    int32_t segment_count, const AdamWParams& params, const AdamWStep* step) {
-  check_adamw(master, weights, gradient, exp_avg, exp_avg_sq, norm);
-  check_adamw_segments(segments, segment_count, master.count());
+  check_adamw(master, gradient, exp_avg, exp_avg_sq, norm);
+  check_adamw_segments(segments, segment_count, master);
   const double all = *norm.as<float>();
   if (!std::isfinite(all)) return;
-  with_type(compute_, [&](auto type) {
-    using T = decltype(type);
-    const Element<T> elements{master.as<float>(), exp_avg.as<float>(), exp_avg_sq.as<float>(), weights.as<T>(),
-                              gradient.as<float>()};
-    parallel(stretches_of(master.count()), kStretch / 2, [&](int64_t begin, int64_t end) {
-      for (int32_t s = 0; s < segment_count; ++s) {
-        const ParameterSegment& segment = segments[s];
-        const double lr = step->learning_rate * segment.learning_rate_scale;
-        const Update u{float(gradient_scale(params, all)),
-                       float(params.beta1),
-                       float(1 - params.beta1),
-                       float(params.beta2),
-                       float(1 - params.beta2),
-                       float(1 - lr * segment.weight_decay),
-                       float(lr * step->correction1),
-                       float(step->correction2),
-                       float(params.epsilon)};
-        update_range(elements, std::max(begin * kStretch, segment.offset),
-                     std::min(end * kStretch, segment.offset + segment.count), u);
-      }
-    });
+  float *masters = master.as<float>(), *exp_avgs = exp_avg.as<float>(), *exp_avg_sqs = exp_avg_sq.as<float>();
+  const float* gradients = gradient.as<float>();
+  parallel(stretches_of(master.count()), kStretch / 2, [&](int64_t begin, int64_t end) {
+    for (int32_t s = 0; s < segment_count; ++s) {
+      const ParameterSegment& segment = segments[s];
+      const int64_t first = std::max(begin * kStretch, segment.offset);
+      const int64_t last = std::min(end * kStretch, segment.offset + segment.count);
+      if (first >= last) continue;
+      const double lr = step->learning_rate * segment.learning_rate_scale;
+      const Update u{float(gradient_scale(params, all)),
+                     float(params.beta1),
+                     float(1 - params.beta1),
+                     float(params.beta2),
+                     float(1 - params.beta2),
+                     float(1 - lr * segment.weight_decay),
+                     float(lr * step->correction1),
+                     float(step->correction2),
+                     float(params.epsilon)};
+      with_type(segment.storage, [&](auto type) {
+        using T = decltype(type);
+        T* own = reinterpret_cast<T*>(static_cast<char*>(weights) + segment.weight_offset) + (first - segment.offset);
+        update_all<T>({masters + first, exp_avgs + first, exp_avg_sqs + first, gradients + first, own}, last - first,
+                      u);
+      });
+    }
   });
 }
 

@@ -52,7 +52,8 @@ Entry make_entry(const Product& p, const dnnl::engine& engine) {
   const auto a = matrix(p.m, p.k, p.input, p.a_row, p.a_column);
   const auto b = matrix(p.k, p.n, p.input, p.b_row, p.b_column);
   const auto c = matrix(p.m, p.n, p.output, p.c_row, 1);
-  const auto addend = matrix(p.m, p.n, p.input, p.addend_row == 0 ? p.n : p.addend_row, 1);
+  const bool one_row = p.addend_row == 0;
+  const auto addend = matrix(one_row ? 1 : p.m, p.n, p.input, one_row ? p.n : p.addend_row, 1);
   dnnl::post_ops post_ops;
   if (p.addend == Product::Addend::c) post_ops.append_sum(1.0f);
   if (p.addend == Product::Addend::matrix) post_ops.append_binary(dnnl::algorithm::binary_add, addend);

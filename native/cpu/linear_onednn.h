@@ -18,8 +18,8 @@ struct Product {
   int64_t a_row = 0, a_column = 1;
   int64_t b_row = 0, b_column = 1;
   int64_t c_row = 0;
-  Addend addend = Addend::none;  ///< c: what c held before; matrix: [m,n] of the inputs' dtype
-  int64_t addend_row = 0;
+  Addend addend = Addend::none;  ///< c: what c held before; matrix: [m,n] or [1,n] of the inputs' dtype
+  int64_t addend_row = 0;        ///< 0: one row, added to all
   DType input = DType::float32;  ///< of a, b and the addend matrix
   DType output = DType::float32;
 

@@ -2,42 +2,15 @@
 #include "ops/checks/rmsnorm.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include "cpu/cpu_ops.h"
-#include "cpu/simd.h"
+#include "cpu/rmsnorm.h"
 
 namespace mor::MOR_CPU_ISA {
 
 namespace {
 
 constexpr int64_t kRowsPerPartial = 32;  // rows of a stretch; the stretches' sums of d_weight are added in order
-
-template <class T>
-float reciprocal_rms(const T* x, int64_t d, double epsilon) {
-  Vec squares = {};
-  int64_t j = 0;
-  for (; j + kLanes <= d; j += kLanes) squares += load(x + j) * load(x + j);
-  if (j < d) {
-    const Vec tail = load_first(x + j, d - j);
-    squares += tail * tail;
-  }
-  return static_cast<float>(1.0 / std::sqrt(static_cast<double>(sum(squares)) / static_cast<double>(d) + epsilon));
-}
-
-template <class T>
-void forward_row(const T* x, const T* weight, float rstd, int64_t d, T* packed, T* y) {
-  const auto piece = [&](Vec value, Vec w, auto&& write) {
-    if (packed != nullptr) write(packed, value);
-    write(y, value * rstd * w);
-  };
-  int64_t j = 0;
-  for (; j + kLanes <= d; j += kLanes)
-    piece(load(x + j), load(weight + j), [&](T* to, Vec value) { store(to + j, value); });
-  if (j < d)
-    piece(load_first(x + j, d - j), load_first(weight + j, d - j),
-          [&](T* to, Vec value) { store_first(to + j, value, d - j); });
-}
 
 /// d_weight is a row of scratch memory here, so that the sums of stretches can be added in a fixed order afterwards.
 template <class T>
@@ -77,8 +50,8 @@ void CpuOps::rmsnorm_forward(const Tensor& x, const int32_t* source, const Tenso
       for (int64_t i = begin; i < end; ++i) {
         const T* row = x.as<T>() + (source == nullptr ? i : source[i]) * x.row_stride;
         const float r = reciprocal_rms(row, d, epsilon);
-        forward_row(row, weight.as<T>(), r, d, packed ? packed.as<T>() + i * packed.row_stride : nullptr,
-                    y.as<T>() + i * y.row_stride);
+        normalize_row(row, weight.as<T>(), r, d, packed ? packed.as<T>() + i * packed.row_stride : nullptr,
+                      y.as<T>() + i * y.row_stride);
         if (rstd) rstd.as<float>()[i] = r;
       }
     });

@@ -14,8 +14,8 @@ void CpuOps::rotary(const Tensor& x, const int32_t* position, const Tensor& tabl
     parallel(x.rows(), columns / 8 + 1, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         T* row = x.as<T>() + i * x.row_stride;
-        turn_heads(row, row, columns, table.columns(), table.as<float>() + position[i] * table.row_stride,
-                   static_cast<float>(direction));
+        rotate_heads(row, row, columns, table.columns(), table.as<float>() + position[i] * table.row_stride,
+                     static_cast<float>(direction));
       }
     });
   });

@@ -1,23 +1,31 @@
-// The turn of one row's heads, for rotary and qkv. Must not know of tensors or threads.
+// The rotation of heads by the angles of one position, for rotary and qkv.
 #pragma once
 
 #include "cpu/lanes.h"
 
 namespace mor::MOR_CPU_ISA {
 
-/// to = from turned by the angles of one position (cosines, then sines, of half a head), the sines times `direction`.
-/// to may be from.
-template <class From, class To>
-inline void turn_heads(const From* from, To* to, int64_t columns, int64_t head_dim, const float* angles,
-                       float direction) {
+/// Gives put(j, part, values) every vector of one head after the rotation, in pairs: that at j, then that at
+/// j + head_dim / 2. Both are read before the first is given. angles: cosines, then sines, of head_dim / 2 angles.
+/// direction: 1, or -1 for the rotation back.
+template <class T, class Put>
+inline void rotate_head(const T* head, int64_t head_dim, const float* angles, float direction, const Put& put) {
   const int64_t half = head_dim / 2;
+  for_lanes(half, [&](int64_t j, auto part) {
+    const Vec a = part.load(head + j), b = part.load(head + half + j);
+    const Vec cosine = part.load(angles + j), sine = part.load(angles + half + j) * direction;
+    put(j, part, a * cosine - b * sine);
+    put(half + j, part, b * cosine + a * sine);
+  });
+}
+
+/// to = from with every head of its `columns` rotated. to may be from.
+template <class T>
+inline void rotate_heads(const T* from, T* to, int64_t columns, int64_t head_dim, const float* angles,
+                         float direction) {
   for (int64_t head = 0; head < columns; head += head_dim)
-    for_lanes(half, [&](int64_t j, auto part) {
-      const Vec a = part.load(from + head + j), b = part.load(from + head + half + j);
-      const Vec cosine = part.load(angles + j), sine = part.load(angles + half + j) * direction;
-      part.store(to + head + j, a * cosine - b * sine);
-      part.store(to + head + half + j, b * cosine + a * sine);
-    });
+    rotate_head(from + head, head_dim, angles, direction,
+                [&](int64_t j, auto part, Vec values) { part.store(to + head + j, values); });
 }
 
 }  // namespace mor::MOR_CPU_ISA

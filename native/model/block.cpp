@@ -7,25 +7,24 @@ namespace {
 
 /// q, k and v as columns of one fused buffer; k and v are empty where it holds queries only.
 struct Projected {
-  Tensor q, k, v, q_and_k;
+  Tensor q, k, v;
 };
 
 Projected split(const ModelConfig& config, const Tensor& qkv) {
   const int64_t q = config.query_size(), kv = config.key_value_size();
   Projected p;
   p.q = qkv.column_range(0, q).heads(config.head_dim).named("q");
-  p.q_and_k = p.q;
   if (qkv.columns() > q) {
     p.k = qkv.column_range(q, kv).heads(config.head_dim).named("k");
     p.v = qkv.column_range(q + kv, kv).heads(config.head_dim).named("v");
-    p.q_and_k = qkv.column_range(0, q + kv).heads(config.head_dim).named("q and k");
   }
   return p;
 }
 
-/// The rows of qkv that a layer uses: those of q alone where keys and values are given.
-Tensor projections(const ModelConfig& config, const LayerTensors& tensors, const LayerKeys& keys) {
-  return keys.source == KeySource::given ? tensors.qkv.slice(0, config.query_size()) : tensors.qkv;
+/// The projections that a layer uses: of queries alone where keys and values are given.
+QkvTensors projections(const ModelConfig& config, const LayerTensors& tensors, const LayerKeys& keys) {
+  const QkvTensors all{tensors.qkv};
+  return keys.source == KeySource::given ? all.queries_only(config.query_size()) : all;
 }
 
 }  // namespace
@@ -64,8 +63,9 @@ void layer_forward(const LayerContext& context, const LayerTensors& weights, con
   }
   const Projected p = split(config, a.qkv);
   const Tensor k = own ? p.k : keys.k, v = own ? p.v : keys.v;
-  ops.qkv_forward(a.input_normed, projections(config, weights, keys), rows.position, context.rotary_table, p.q,
-                  queries_only ? Tensor{} : k, queries_only ? Tensor{} : v, own ? nullptr : rows.slot);
+  ops.qkv_forward(a.input_normed, projections(config, weights, keys), config.rms_norm_eps, rows.position,
+                  context.rotary_table, p.q, queries_only ? Tensor{} : k, queries_only ? Tensor{} : v,
+                  own ? nullptr : rows.slot, {});
   ops.attention_forward(p.q, k, v, rows, a.attention.heads(config.head_dim), a.lse);
   ops.linear_forward(a.attention, weights.o_proj, x, a.middle);
   ops.rmsnorm_forward(a.middle, nullptr, weights.post_attention_layernorm, config.rms_norm_eps, {}, a.middle_normed,
@@ -120,9 +120,11 @@ void layer_backward(const LayerContext& context, const LayerTensors& weights, co
     ops.kv_write_backward(keys.d_k, rows.slot, dp.k);
     ops.kv_write_backward(keys.d_v, rows.slot, dp.v);
   }
-  ops.rotary(dp.q_and_k, rows.position, context.rotary_table, -1);
-  ops.linear_backward_weight(d_qkv, kept.input_normed, projections(config, gradients, keys));
-  ops.linear_backward_input(d_qkv, projections(config, weights, keys), d_normed);
+  const QkvTensors used = projections(config, weights, keys), used_gradients = projections(config, gradients, keys);
+  ops.qkv_backward(dp.q, dp.k, dp.v, {}, used, config.rms_norm_eps, rows.position, context.rotary_table,
+                   used_gradients);
+  ops.linear_backward_weight(d_qkv, kept.input_normed, used_gradients.weight);
+  ops.linear_backward_input(d_qkv, used.weight, d_normed);
   ops.rmsnorm_backward(d_normed, kept.x, weights.input_layernorm, kept.input_rstd, d, gradients.input_layernorm);
   arena.release(mark);
 }

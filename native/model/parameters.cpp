@@ -100,6 +100,8 @@ std::vector<ParameterSegment> Parameters::segments(float weight_decay) const {
     ParameterSegment s;
     s.offset = p.element;
     s.count = p.count();
+    s.weight_offset = p.offset;
+    s.storage = p.storage;
     s.weight_decay = p.decays ? weight_decay : 0;
     s.learning_rate_scale = p.learning_rate_scale;
     segments.push_back(s);

@@ -37,7 +37,8 @@ MOR_OP(void, rmsnorm_backward,
         const Tensor& d_packed /*[R,d] compute +=*/, const Tensor& d_weight /*[d] master +=*/));
 
 // ---- linear: y = x weight^T (+ residual)
-/// y is compute or master dtype. residual [R,n] compute may be empty, and may be y itself.
+/// y is compute or master dtype. residual [R,n] compute may be empty, and may be y itself. With a row stride of 0 it is
+/// one row that is added to every row of the product (a bias).
 MOR_OP(void, linear_forward,
        (const Tensor& x /*[R,k]*/, const Tensor& weight /*[n,k]*/, const Tensor& residual,
         const Tensor& y /*[R,n] =*/));
@@ -46,23 +47,34 @@ MOR_OP(void, linear_backward_input,
 MOR_OP(void, linear_backward_weight,
        (const Tensor& d_y /*[R,n]*/, const Tensor& x /*[R,k]*/, const Tensor& d_weight /*[n,k] master +=*/));
 
-// ---- rotary embedding (Su et al. 2021), "rotate halves": pair (j, j + hd/2) turned by table[position]
+// ---- rotary embedding (Su et al. 2021), "rotate halves": pair (j, j + hd/2) rotated by table[position]
 /// In place. table [positions, hd] master: cosines of the hd/2 angles, then their sines. direction +1 forward,
-/// -1 backward (the rotation is orthogonal, so its gradient is the turn back).
+/// -1 backward (the rotation is orthogonal, so its gradient is the rotation back).
 MOR_OP(void, rotary,
        (const Tensor& x /*[R,heads,hd] compute*/, const int32_t* position /*[R]*/, const Tensor& table, int direction));
 
-// ---- qkv: attention's three projections, q and k turned, keys and values put where they are read
-/// linear_forward, rotary (direction +1) and kv_write in one, bit for bit: the columns of x weight^T, rounded to
-/// compute, are q's heads, then k's, then v's. q[i] and k[slot[i]] get theirs turned in master by table[position[i]]
-/// and rounded again, v[slot[i]] its own as it is. slot null: identity; slots are distinct, and negative where a
-/// row's key and value go nowhere. k and v empty: queries only, and weight has only q's rows. q, k and v may be
-/// columns of wider buffers.
+// ---- qkv: attention's three projections, normalised, rotated, and written where attention reads them
+/// The columns of x weight^T + bias, rounded to compute, are q's heads, then k's, then v's. Where there are norms, each
+/// head of q and k is normalised like a row of rmsnorm_forward, by q_norm or k_norm, and rounded. Then q[i] and
+/// k[slot[i]] get theirs, rotated as rotary does it, and v[slot[i]] its own as it is. Without bias and norms these are
+/// the bits of linear_forward, rotary (direction +1) and kv_write. slot null: identity; slots are distinct, and
+/// negative where a row's key and value go nowhere. k and v empty: queries only. q, k and v may be columns of wider
+/// buffers. projected: the columns before norms and rotary, which qkv_backward needs where there are norms. It may be
+/// empty, and changes no bit of q, k and v.
 MOR_OP(void, qkv_forward,
-       (const Tensor& x /*[R,d] compute*/, const Tensor& weight /*[(h+2kv)*hd,d] or [h*hd,d]*/,
+       (const Tensor& x /*[R,d] compute*/, const QkvTensors& weights, double epsilon /*of the norms*/,
         const int32_t* position /*[R]*/, const Tensor& table /*[positions,hd] master*/,
         const Tensor& q /*[R,h,hd] compute =*/, const Tensor& k /*[slots,kv,hd] compute =*/,
-        const Tensor& v /*[slots,kv,hd] compute =*/, const int32_t* slot /*[R]*/));
+        const Tensor& v /*[slots,kv,hd] compute =*/, const int32_t* slot /*[R]*/,
+        const Tensor& projected /*[R,(h+2kv)*hd] or [R,h*hd] compute =*/));
+/// In place: the gradients of what row i put into q, k and v become the gradients of its columns of x weight^T. Those
+/// of bias and norms accumulate, summed before anything is rounded to compute; linear_backward_weight adds that of
+/// weight. d_k and d_v empty: queries only. Without bias and norms this is rotary (direction -1) of d_q and d_k.
+MOR_OP(void, qkv_backward,
+       (const Tensor& d_q /*[R,h,hd] compute*/, const Tensor& d_k /*[R,kv,hd] compute*/,
+        const Tensor& d_v /*[R,kv,hd] compute*/, const Tensor& projected /*of the forward; empty without norms*/,
+        const QkvTensors& weights, double epsilon, const int32_t* position, const Tensor& table,
+        const QkvTensors& gradients /*master +=*/));
 
 // ---- attention over packed rows (docs/model.md sections 3 and 5): softmax(q k^T / sqrt(hd)) v, grouped query
 /// Query row i of sequence s sees the first rows.visible[i] keys of s (0 is legal: its output is 0). k, v are
@@ -191,13 +203,14 @@ MOR_OP(void, global_norm, (const Tensor& gradient /*[n] master*/, const Tensor& 
 /// norm[0] = NaN where any of `values` is not finite: a step whose loss is broken is refused by adamw like one whose
 /// gradient is.
 MOR_OP(void, reject_non_finite, (const Tensor& values /*[n] master*/, const Tensor& norm /*[1] master*/));
-/// AdamW (Loshchilov and Hutter 2019) over flat buffers: gradient scaled by min(1, clip / (norm + 1e-6)); `weights`
-/// gets the rounded masters, and may be `master` itself where both dtypes are one. A non-finite norm changes nothing.
-/// segments and step are device memory; segments lie within the buffers, one behind the other.
+/// AdamW (Loshchilov and Hutter 2019) over flat buffers: gradient scaled by min(1, clip / (norm + 1e-6)). The new
+/// masters of every segment are rounded to its storage in `weights`. That may be the memory of the masters where the
+/// storage is their dtype and each weight lies at its master. A non-finite norm changes nothing. segments and step are
+/// device memory; segments lie within the buffers, one behind the other.
 MOR_OP(void, adamw,
-       (const Tensor& master, const Tensor& weights /*compute*/, const Tensor& gradient, const Tensor& exp_avg,
-        const Tensor& exp_avg_sq, const Tensor& norm, const ParameterSegment* segments, int32_t segment_count,
-        const AdamWParams& params, const AdamWStep* step));
+       (const Tensor& master, void* weights, const Tensor& gradient, const Tensor& exp_avg, const Tensor& exp_avg_sq,
+        const Tensor& norm, const ParameterSegment* segments, int32_t segment_count, const AdamWParams& params,
+        const AdamWStep* step));
 
 // ---- sampling
 /// token[i] drawn from logits[i]; logprob[i] = log softmax(logits[i])[token] at temperature 1 (may be null).

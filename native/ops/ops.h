@@ -17,12 +17,15 @@ namespace mor {
 
 enum class Activation : uint8_t { sigmoid, tanh, softmax };
 
-/// One parameter's stretch of the flat parameter buffers, as the optimiser needs it.
+/// One parameter as the optimiser needs it: a stretch of the flat buffers of masters, gradients and moments, and where
+/// its weights lie.
 struct ParameterSegment {
-  int64_t offset = 0;  ///< elements
+  int64_t offset = 0;  ///< elements into the flat buffers
   int64_t count = 0;
-  float weight_decay = 0;         ///< decoupled, per unit of learning rate
-  float learning_rate_scale = 1;  ///< 10 for auxiliary routers (docs/model.md section 3)
+  int64_t weight_offset = 0;       ///< bytes into the weights
+  DType storage = DType::float32;  ///< of the weights: float32, bfloat16 or the master dtype
+  float weight_decay = 0;          ///< decoupled, per unit of learning rate
+  float learning_rate_scale = 1;   ///< 10 for auxiliary routers (docs/model.md section 3)
 };
 
 struct AdamWParams {
@@ -31,7 +34,7 @@ struct AdamWParams {
 };
 
 /// What changes from one optimiser step to the next. Lies in device memory, so that a recorded step follows it; made by
-/// adamw_step (ops/adamw.h).
+/// adamw_step (ops/adamw_step.h).
 struct AdamWStep {
   double learning_rate = 0;
   double correction1 = 1, correction2 = 1;  ///< 1 / (1 - beta^step), steps counted from 1
@@ -45,6 +48,18 @@ struct SamplingParams {
   uint64_t seed = 0;
   uint64_t counter = 0;      ///< index of the token in its request
   int32_t top_logprobs = 0;  ///< most likely tokens to list, at most kMostTopLogprobs
+};
+
+/// The parameters of qkv as weights (compute dtype) or as their gradients (master dtype). All but `weight` may be
+/// empty.
+struct QkvTensors {
+  Tensor weight = {};               ///< [(h+2kv)*hd, d], rows of q's heads, then k's, then v's; [h*hd, d]: queries only
+  Tensor bias = {};                 ///< [(h+2kv)*hd] or [h*hd]
+  Tensor q_norm = {}, k_norm = {};  ///< [hd] RMSNorm over each head of q and of k (Qwen3); both or neither
+
+  QkvTensors queries_only(int64_t query_size) const {
+    return {weight.slice(0, query_size), bias ? bias.slice(0, query_size) : bias, q_norm, k_norm};
+  }
 };
 
 /// Work that a device has kept in order to run it again. Made by Ops::replay; destroyed before that Ops.

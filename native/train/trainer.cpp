@@ -216,9 +216,8 @@ StepResult Trainer::step(const int32_t* tokens, int32_t micro_batches, int32_t s
     report_.bytes = readback_.arena().contents().bytes;
     ops.global_norm(gradient_, report_.norm);
     for (const PassReport& pass : report_.passes) ops.reject_non_finite(pass.values, report_.norm);
-    const Tensor weights = make_vector(model_.weights(), ops.compute_dtype(), model_.parameters().size(), "weights");
-    ops.adamw(master_, weights, gradient_, exp_avg_, exp_avg_sq_, report_.norm, segments_, segment_count_, adamw_,
-              adamw_step_);
+    ops.adamw(master_, model_.weights(), gradient_, exp_avg_, exp_avg_sq_, report_.norm, segments_, segment_count_,
+              adamw_, adamw_step_);
   };
   model_.context(activations_).may_interrupt();
   model_.weights_changed();

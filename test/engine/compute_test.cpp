@@ -13,10 +13,11 @@ class MultiplicationCounter : public RefOps<float> {
     multiplications += x.rows() * weight.count();
     RefOps<float>::linear_forward(x, weight, residual, y);
   }
-  void qkv_forward(const Tensor& x, const Tensor& weight, const int32_t* position, const Tensor& table, const Tensor& q,
-                   const Tensor& k, const Tensor& v, const int32_t* slot) override {
-    multiplications += x.rows() * weight.count();
-    RefOps<float>::qkv_forward(x, weight, position, table, q, k, v, slot);
+  void qkv_forward(const Tensor& x, const QkvTensors& weights, double epsilon, const int32_t* position,
+                   const Tensor& table, const Tensor& q, const Tensor& k, const Tensor& v, const int32_t* slot,
+                   const Tensor& projected) override {
+    multiplications += x.rows() * weights.weight.count();
+    RefOps<float>::qkv_forward(x, weights, epsilon, position, table, q, k, v, slot, projected);
   }
   int64_t multiplications = 0;
 };

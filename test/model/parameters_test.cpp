@@ -214,6 +214,8 @@ TEST(Parameters, SegmentsAreWhatTheOptimiserTrains) {
     const Parameter& p = parameters.list()[i];
     EXPECT_EQ(segments[i].offset, p.element);
     EXPECT_EQ(segments[i].count, p.count());
+    EXPECT_EQ(segments[i].weight_offset, p.offset);
+    EXPECT_EQ(segments[i].storage, p.storage);
     EXPECT_EQ(segments[i].weight_decay, p.role == ParameterRole::norm ? 0 : 0.25f);
     EXPECT_EQ(segments[i].learning_rate_scale, 1);
   }

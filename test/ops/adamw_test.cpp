@@ -10,10 +10,16 @@
 namespace mor::test {
 namespace {
 
+/// Elements [offset, offset + count), with weights in the compute dtype at the same places of a buffer of their own.
+ParameterSegment segment(int64_t offset, int64_t count, DType compute, float weight_decay, float learning_rate_scale) {
+  return {offset,  count,        offset * static_cast<int64_t>(dtype_size(compute)),
+          compute, weight_decay, learning_rate_scale};
+}
+
 /// Two segments with a gap between and behind them: elements of no segment must not change.
-std::vector<ParameterSegment> two_segments(int64_t n) {
+std::vector<ParameterSegment> two_segments(int64_t n, DType compute) {
   const int64_t half = n / 2;
-  return {{0, half / 2 + 1, 0.1f, 1.0f}, {half, n - half - n / 8, 0.0f, 10.0f}};
+  return {segment(0, half / 2 + 1, compute, 0.1f, 1), segment(half, n - half - n / 8, compute, 0, 10)};
 }
 
 /// Any value in device memory.
@@ -27,7 +33,12 @@ class OnDevice {
   OnDevice(const OnDevice&) = delete;
   OnDevice& operator=(const OnDevice&) = delete;
   ~OnDevice() { ops_.release(data_, bytes_); }
-  const T* data() const { return data_; }
+  T* data() const { return data_; }
+  std::vector<T> get() const {
+    std::vector<T> values(bytes_ / sizeof(T));
+    ops_.copy_to_host(values.data(), data_, bytes_);
+    return values;
+  }
 
  private:
   Ops& ops_;
@@ -49,14 +60,14 @@ Arrays steps(Ops& ops, const Arrays& in, int64_t first_step, int64_t count, doub
   gradient.set(in[1]);
   exp_avg.set(in[2]);
   exp_avg_sq.set(in[3]);
-  const OnDevice<ParameterSegment> segments(ops, two_segments(n));
+  const OnDevice<ParameterSegment> segments(ops, two_segments(n, ops.compute_dtype()));
   for (int64_t step = first_step; step < first_step + count; ++step) {
     if (norm_or_own < 0) {
       ops.global_norm(gradient.tensor(), norm.tensor());
     } else {
       norm.set(Array(1, 1, norm_or_own));
     }
-    ops.adamw(master.tensor(), weights.tensor(), gradient.tensor(), exp_avg.tensor(), exp_avg_sq.tensor(),
+    ops.adamw(master.tensor(), weights.tensor().data, gradient.tensor(), exp_avg.tensor(), exp_avg_sq.tensor(),
               norm.tensor(), segments.data(), 2, {}, OnDevice<AdamWStep>(ops, {adamw_step({}, kRate, step)}).data());
   }
   return {master.get(), weights.get(), exp_avg.get(), exp_avg_sq.get()};
@@ -108,7 +119,7 @@ TEST(AdamW, ElementsOfNoSegmentKeepTheirBits) {
     const std::unique_ptr<Ops> ops = subject.make();
     for (Array& array : state) array = rounded(array, subject.compute);
     const Arrays after = steps(*ops, state, 1, 2);
-    const std::vector<ParameterSegment> segments = two_segments(n);
+    const std::vector<ParameterSegment> segments = two_segments(n, subject.compute);
     int64_t kept = 0;
     for (int64_t i = 0; i < n; ++i) {
       bool covered = false;
@@ -153,12 +164,72 @@ TEST(AdamW, WeightsMayBeTheMasters) {
     exp_avg.set(state[2]);
     exp_avg_sq.set(state[3]);
     ops->global_norm(gradient.tensor(), norm.tensor());
-    const OnDevice<ParameterSegment> segments(*ops, two_segments(n));
+    const OnDevice<ParameterSegment> segments(*ops, two_segments(n, DType::float32));
     const OnDevice<AdamWStep> step(*ops, {adamw_step({}, kRate, 1)});
-    ops->adamw(master.tensor(), master.tensor(), gradient.tensor(), exp_avg.tensor(), exp_avg_sq.tensor(),
+    ops->adamw(master.tensor(), master.tensor().data, gradient.tensor(), exp_avg.tensor(), exp_avg_sq.tensor(),
                norm.tensor(), segments.data(), 2, {}, step.data());
     EXPECT_EQ(master.get().values, steps(*ops, state, 1, 1)[0].values) << subject.name;
     EXPECT_EQ(gradient.get().values, rounded(state[1], DType::float32).values) << "the gradient is the caller's";
+  }
+}
+
+/// Masters of many segments, whose weights lie in another order, in both storages, with gaps between them, and begin at
+/// bytes that no vector is aligned to: each weight is its master, rounded, and no other byte changes.
+TEST(AdamW, EverySegmentHasItsOwnStorage) {
+  const int64_t n = 50000;
+  std::vector<ParameterSegment> segments;
+  std::mt19937 generator(7);
+  for (int64_t at = 5; at < n - 20000; at += segments.back().count + static_cast<int64_t>(generator() % 4)) {
+    const bool large = segments.size() % 7 == 3;
+    segments.push_back({at, static_cast<int64_t>(1 + generator() % (large ? 20000 : 200)), 0,
+                        generator() % 2 == 0 ? DType::bfloat16 : DType::float32, 0.1f, 1});
+  }
+  int64_t bytes = 0;
+  for (size_t i = segments.size(); i-- > 0;) {
+    const auto size = static_cast<int64_t>(dtype_size(segments[i].storage));
+    segments[i].weight_offset = (bytes + 2 + size - 1) / size * size;
+    bytes = segments[i].weight_offset + segments[i].count * size;
+  }
+  std::vector<Subject> all = subjects();
+  all.push_back({"reference", [] { return std::make_unique<RefOps<float>>(); }, DType::float32});
+  for (const Subject& subject : all) {
+    SCOPED_TRACE(subject.name);
+    const std::unique_ptr<Ops> ops = subject.make();
+    const Arrays state = random_state(n);
+    Buffer master(*ops, DType::float32, n, 1, "master"), gradient(*ops, DType::float32, n, 1, "gradient");
+    Buffer exp_avg(*ops, DType::float32, n, 1, "exp_avg"), exp_avg_sq(*ops, DType::float32, n, 1, "exp_avg_sq");
+    Buffer norm(*ops, DType::float32, 1, 1, "norm");
+    master.set(state[0]);
+    gradient.set(state[1]);
+    exp_avg.set(state[2]);
+    exp_avg_sq.set(state[3]);
+    norm.set(Array(1, 1, 0.5));
+    const OnDevice<uint8_t> weights(*ops, std::vector<uint8_t>(static_cast<size_t>(bytes) + 64, 0xa5));
+    const OnDevice<ParameterSegment> table(*ops, segments);
+    const OnDevice<AdamWStep> step(*ops, {adamw_step({}, kRate, 3)});
+    ops->adamw(master.tensor(), weights.data(), gradient.tensor(), exp_avg.tensor(), exp_avg_sq.tensor(), norm.tensor(),
+               table.data(), static_cast<int32_t>(segments.size()), {}, step.data());
+    const Array masters = master.get();
+    std::vector<uint8_t> stored = weights.get();
+    for (const ParameterSegment& s : segments) {
+      const size_t size = dtype_size(s.storage);
+      for (int64_t i = 0; i < s.count; ++i) {
+        uint8_t* at = stored.data() + s.weight_offset + static_cast<size_t>(i) * size;
+        float weight = 0;
+        if (s.storage == DType::float32) {
+          std::memcpy(&weight, at, size);
+        } else {
+          bfloat16 half;
+          std::memcpy(&half, at, size);
+          weight = static_cast<float>(half);
+        }
+        const double expected = rounded(Array(1, 1, masters(s.offset + i)), s.storage)(0);
+        ASSERT_EQ(weight, expected) << "element " << i << " of the segment at " << s.offset;
+        ASSERT_NE(masters(s.offset + i), static_cast<float>(state[0](s.offset + i)));
+        std::fill_n(at, size, 0xa5);
+      }
+    }
+    for (const uint8_t byte : stored) ASSERT_EQ(byte, 0xa5) << "a byte of no segment was written";
   }
 }
 
@@ -169,7 +240,8 @@ TEST(AdamW, StepZeroIsAnError) {
 /// Of devices whose memory the host can read; others leave what lies outside alone.
 TEST(AdamW, SegmentsOutsideTheBuffersOrOverEachOtherAreErrors) {
   const auto with = [](const std::vector<ParameterSegment>& segments) {
-    return [segments] { check_adamw_segments(segments.data(), static_cast<int32_t>(segments.size()), 8); };
+    const Tensor master = make_vector(nullptr, DType::float32, 8, "master");
+    return [=] { check_adamw_segments(segments.data(), static_cast<int32_t>(segments.size()), master); };
   };
   const auto message = [](const std::function<void()>& call) -> std::string {
     try {
@@ -179,10 +251,14 @@ TEST(AdamW, SegmentsOutsideTheBuffersOrOverEachOtherAreErrors) {
     }
     return "";
   };
-  EXPECT_EQ(message(with({{0, 4, 0, 1}, {4, 0, 0, 1}, {5, 3, 0, 1}})), "");
-  EXPECT_EQ(message(with({{4, 5, 0, 1}})), "adamw: segment 0 covers 4 .. 9, but it must lie within 0 .. 8");
-  EXPECT_EQ(message(with({{0, 4, 0, 1}, {3, 1, 0, 1}})),
-            "adamw: segment 1 covers 3 .. 4, but it must lie within 4 .. 8");
+  EXPECT_EQ(message(with({{0, 4}, {4, 0}, {5, 3}})), "");
+  EXPECT_EQ(message(with({{4, 5}})), "adamw: segment 0 covers 4 .. 9, but it must lie within 0 .. 8");
+  EXPECT_EQ(message(with({{0, 4}, {3, 1}})), "adamw: segment 1 covers 3 .. 4, but it must lie within 4 .. 8");
+  EXPECT_EQ(message(with({{0, 4, 0, DType::uint8}})),
+            "adamw: segment 0 is stored as uint8, but weights are float32, bfloat16 or, like the masters, float32");
+  EXPECT_EQ(message(with({{0, 4, 2, DType::bfloat16}})), "");
+  EXPECT_EQ(message(with({{0, 4, 2, DType::float32}})),
+            "adamw: the weights of segment 0 begin at byte 2, but a multiple of the 4 bytes of float32 is needed");
 }
 
 /// Segments of every size beside each other, some longer and many shorter than what a block of threads takes at a time.
@@ -192,7 +268,7 @@ TEST(AdamW, ManySegmentsMatchReference) {
   std::mt19937 generator(5);
   for (int64_t at = 3; at < n;) {
     const auto count = static_cast<int64_t>(generator() % (segments.size() % 9 == 0 ? 20000 : 300));
-    segments.push_back({at, std::min(count, n - at), static_cast<float>(segments.size() % 3) * 0.1f,
+    segments.push_back({at, std::min(count, n - at), 0, DType::float32, static_cast<float>(segments.size() % 3) * 0.1f,
                         static_cast<float>(1 + segments.size() % 5)});
     at += segments.back().count + static_cast<int64_t>(generator() % 4);
   }
@@ -208,9 +284,12 @@ TEST(AdamW, ManySegmentsMatchReference) {
         exp_avg.set(in[2]);
         exp_avg_sq.set(in[3]);
         ops.global_norm(gradient.tensor(), norm.tensor());
-        const OnDevice<ParameterSegment> device(ops, segments);
+        std::vector<ParameterSegment> stored = segments;
+        for (ParameterSegment& s : stored)
+          s = segment(s.offset, s.count, ops.compute_dtype(), s.weight_decay, s.learning_rate_scale);
+        const OnDevice<ParameterSegment> device(ops, stored);
         const OnDevice<AdamWStep> step(ops, {adamw_step({}, kRate, 3)});
-        ops.adamw(master.tensor(), weights.tensor(), gradient.tensor(), exp_avg.tensor(), exp_avg_sq.tensor(),
+        ops.adamw(master.tensor(), weights.tensor().data, gradient.tensor(), exp_avg.tensor(), exp_avg_sq.tensor(),
                   norm.tensor(), device.data(), static_cast<int32_t>(segments.size()), {}, step.data());
         return {master.get(), weights.get(), exp_avg.get(), exp_avg_sq.get()};
       },

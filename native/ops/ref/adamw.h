@@ -31,20 +31,21 @@ void RefOps<T>::reject_non_finite(const Tensor& values, const Tensor& norm) {
 /// gradient:
 ///   m = beta1 m + (1 - beta1) g,  v = beta2 v + (1 - beta2) g^2,
 ///   w = w (1 - lr weight_decay) - lr (m / (1 - beta1^step)) / (sqrt(v / (1 - beta2^step)) + epsilon).
+/// The weights are w in the segment's storage.
 template <class T>
-void RefOps<T>::adamw(const Tensor& master, const Tensor& weights, const Tensor& gradient, const Tensor& exp_avg,
+void RefOps<T>::adamw(const Tensor& master, void* weights, const Tensor& gradient, const Tensor& exp_avg,
                       const Tensor& exp_avg_sq, const Tensor& norm, const ParameterSegment* segments,
                       int32_t segment_count, const AdamWParams& params, const AdamWStep* step) {
-  check_adamw(master, weights, gradient, exp_avg, exp_avg_sq, norm);
-  check_adamw_segments(segments, segment_count, master.count());
+  check_adamw(master, gradient, exp_avg, exp_avg_sq, norm);
+  check_adamw_segments(segments, segment_count, master);
   const double all = static_cast<double>(real(View<T>(norm)(0)));
   if (!std::isfinite(all)) return;
-  const View<T> ws(weights);
   const T beta1(params.beta1), beta2(params.beta2);
   for (int32_t s = 0; s < segment_count; ++s) {
+    const int64_t begin = segments[s].offset, count = segments[s].count;
     const T lr(step->learning_rate * segments[s].learning_rate_scale);
     const T decay(segments[s].weight_decay);
-    for (int64_t i = segments[s].offset; i < segments[s].offset + segments[s].count; ++i) {
+    for (int64_t i = begin; i < begin + count; ++i) {
       T& w = View<T>(master)(0, i);
       T& m = View<T>(exp_avg)(0, i);
       T& v = View<T>(exp_avg_sq)(0, i);
@@ -53,8 +54,10 @@ void RefOps<T>::adamw(const Tensor& master, const Tensor& weights, const Tensor&
       v = beta2 * v + (T(1) - beta2) * g * g;
       const T m_hat = m * T(step->correction1), v_hat = v * T(step->correction2);
       w = w * (T(1) - lr * decay) - lr * m_hat / (std::sqrt(v_hat) + T(params.epsilon));
-      ws(0, i) = w;
     }
+    RefOps::cast(
+        make_vector(master.as<T>() + begin, master.dtype, count, "masters"),
+        make_vector(static_cast<char*>(weights) + segments[s].weight_offset, segments[s].storage, count, "weights"));
   }
 }
 

@@ -149,6 +149,7 @@ T __ldg(const T* address) {
 }
 template <class T>
 void __stwb(T* address, T value) {
+  mor::cuda_host::require_global(address, "__stwb");
   *address = value;
 }
 inline unsigned __float_as_uint(float x) {

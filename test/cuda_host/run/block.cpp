@@ -62,6 +62,7 @@ struct Grid {
   std::array<Barrier, kMaxBarriers> barriers;
   std::vector<std::vector<std::unique_ptr<Meeting::State>>> meetings;  ///< of each warp
   void* shared = nullptr;
+  size_t shared_bytes = 0;
   bool falling_threads = false, falling_blocks = false;
 
   void run_block(uint32_t block);
@@ -185,6 +186,7 @@ void run_grid(Dim3 grid_size, Dim3 block_size, size_t dynamic_shared_bytes, cons
   if (posix_memalign(&memory, 1024, dynamic_shared_bytes) != 0) throw std::bad_alloc();
   const std::unique_ptr<void, FreeDeleter> shared(memory);
   g.shared = memory;
+  g.shared_bytes = dynamic_shared_bytes;
   const uint64_t blocks = uint64_t{grid_size.x} * grid_size.y * grid_size.z;
   race::begin_grid(blocks);
   race::set_shared_memory(memory, dynamic_shared_bytes);
@@ -211,6 +213,11 @@ bool in_kernel() {
 
 void* dynamic_shared_memory() {
   return grid().shared;
+}
+
+void require_global(const void* address, const char* operation) {
+  const auto distance = reinterpret_cast<uintptr_t>(address) - reinterpret_cast<uintptr_t>(grid().shared);
+  if (distance < grid().shared_bytes) fail(std::string(operation) + ": the address lies in shared memory");
 }
 
 int lane() {

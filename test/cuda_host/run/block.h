@@ -37,6 +37,9 @@ bool in_kernel();
 
 /// The block's dynamic shared memory: as many bytes as the launch asked for, all ones at the start of every block.
 void* dynamic_shared_memory();
+/// Ends the kernel with an error if the address lies in dynamic shared memory: an instruction for global memory, such as
+/// __stwb, would write somewhere else.
+void require_global(const void* address, const char* operation);
 
 /// Number of the running thread in its warp.
 int lane();

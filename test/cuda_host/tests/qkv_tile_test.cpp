@@ -14,12 +14,14 @@ struct Heads {
   int64_t columns() const { return (query + 2 * key_value) * dim; }
 };
 
-/// inputs: x [R,d], weight, table. outputs: q, and the rows' keys and values behind one another in its columns.
-Array project(Ops& ops, const Heads& heads, const Array& x, const Array& weight, const Array& table) {
+/// inputs: x [R,d], weight, table, bias. outputs: q, and the rows' keys and values behind one another in its columns.
+Array project(Ops& ops, const Heads& heads, const Array& x, const Array& weight, const Array& table,
+              const Array& bias) {
   const DType dtype = ops.compute_dtype();
   const int64_t rows = x.rows, d = x.columns, query = heads.query * heads.dim, key_value = heads.key_value * heads.dim;
   Buffer left(ops, dtype, rows, d, "x", (d + 7) / 8 * 8), right(ops, dtype, weight.rows, d, "weight", (d + 7) / 8 * 8);
   Buffer angles(ops, ops.master_dtype(), kPositions, heads.dim, "table");
+  Buffer added(ops, dtype, heads.columns(), 1, "bias");
   const Buffer qkv(ops, dtype, rows, heads.columns(), "qkv");
   std::vector<int32_t> position;
   for (int64_t i = 0; i < rows; ++i) position.push_back(static_cast<int32_t>((rows - i) % kPositions));
@@ -27,18 +29,23 @@ Array project(Ops& ops, const Heads& heads, const Array& x, const Array& weight,
   left.set(x);
   right.set(weight);
   angles.set(table);
+  added.set(bias);
   const Tensor all = qkv.tensor();
-  ops.qkv_forward(left.tensor(), right.tensor(), positions.data(), angles.tensor(), all.column_range(0, query),
-                  all.column_range(query, key_value), all.column_range(query + key_value, key_value), nullptr);
+  QkvTensors weights;
+  weights.weight = right.tensor();
+  weights.bias = added.tensor();
+  ops.qkv_forward(left.tensor(), weights, 0, positions.data(), angles.tensor(), all.column_range(0, query),
+                  all.column_range(query, key_value), all.column_range(query + key_value, key_value), nullptr, {});
   return qkv.get();
 }
 
 void expect_projections(int64_t rows, int64_t d, const Heads& heads) {
   SCOPED_TRACE(concat(rows, " rows, d ", d, ", heads ", heads.query, " and ", heads.key_value, " of ", heads.dim));
   compare_with_reference(
-      [&](Ops& ops, const Arrays& in) -> Arrays { return {project(ops, heads, in[0], in[1], in[2])}; },
-      {random_array(rows, d, 1), random_array(heads.columns(), d, 2), random_array(kPositions, heads.dim, 3)},
-      {true, true, false}, {true});
+      [&](Ops& ops, const Arrays& in) -> Arrays { return {project(ops, heads, in[0], in[1], in[2], in[3])}; },
+      {random_array(rows, d, 1), random_array(heads.columns(), d, 2), random_array(kPositions, heads.dim, 3),
+       random_array(heads.columns(), 1, 7)},
+      {true, true, false, true}, {true});
 }
 
 TEST(QkvTile, MatchesReferenceInEveryClass) {
@@ -59,11 +66,12 @@ TEST(QkvTile, RowsGetTheSameBitsInEveryClass) {
     const std::unique_ptr<Ops> ops = subject.make();
     const Array x = random_array(1500, 72, 4), weight = random_array(heads.columns(), 72, 5);
     const Array table = random_array(kPositions, heads.dim, 6);
-    const Array all = project(*ops, heads, x, weight, table);
+    const Array bias = random_array(heads.columns(), 1, 7);
+    const Array all = project(*ops, heads, x, weight, table, bias);
     for (const int64_t rows : {1, 17, 65, 800}) {
       Array some(rows, x.columns);
       std::copy(x.values.end() - rows * x.columns, x.values.end(), some.values.begin());
-      const Array y = project(*ops, heads, some, weight, table);
+      const Array y = project(*ops, heads, some, weight, table, bias);
       for (size_t i = 0; i < y.values.size(); ++i)
         ASSERT_EQ(y.values[i], all.values[all.values.size() - y.values.size() + i]) << rows << " rows, element " << i;
     }

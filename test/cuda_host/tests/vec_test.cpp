@@ -7,6 +7,7 @@
 
 #include <vector>
 
+#include "cuda/tile/shared.cuh"
 #include "test/cuda_host/tests/run_kernel.h"
 
 namespace mor::cuda_host::test {
@@ -71,6 +72,15 @@ TEST(Vec, AnyWidthStoresTheSame) {
   expect_stored<2, bf16>();
   expect_stored<4, bf16>();
   expect_stored<8, bf16>();
+}
+
+void store_to_shared_memory() {
+  cuda::store(cuda::dynamic_shared<float>() + 4 * threadIdx.x, {0, 0, 0, 0});
+}
+
+TEST(Vec, StoresOfVectorsDoNotReachSharedMemory) {
+  const std::string error = run(store_to_shared_memory, dim3(1), dim3(2), 32);
+  EXPECT_EQ(error.find("__stwb: the address lies in shared memory"), 0u) << error;
 }
 
 }  // namespace

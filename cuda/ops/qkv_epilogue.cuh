@@ -1,0 +1,144 @@
+// What becomes of the columns of qkv's product: the bias is added, q and k are turned, and each head is written where it
+// belongs.
+#pragma once
+
+#include "cuda/tile/bf16.cuh"
+#include "cuda/tile/head_pairs.cuh"
+#include "cuda/tile/vec.cuh"
+#include "ops/ops.h"
+
+namespace mor::cuda {
+
+/// Neighbours as they are when they have been written and read again.
+template <class T, int N>
+__device__ __forceinline__ void round_to(float (&x)[N]) {
+  if constexpr (std::is_same_v<T, bf16>) {
+#pragma unroll
+    for (int i = 0; i < N; i += 2) {
+      const uint32_t packed = pack_bf16(x[i], x[i + 1]);
+      x[i] = __uint_as_float(packed << 16);
+      x[i + 1] = __uint_as_float(packed & 0xffff0000u);
+    }
+  }
+}
+
+/// Where one row's heads go, and by what they turn.
+template <class T>
+struct QkvRow {
+  const HeadPairs& pairs;
+  uint32_t query_heads, key_heads;  ///< of q; of q and k
+  bool vectors;
+  const T* bias;        ///< of all columns, or null
+  const float* angles;  ///< cosines, then sines
+  T *q, *k, *v;         ///< k and v null: not to be kept
+
+  /// Pair `pair` and the next, as `first` and `second` halves.
+  __device__ __forceinline__ void operator()(uint32_t pair, const float (&first)[2], const float (&second)[2]) const {
+    if (vectors) {
+      const uint32_t head = pairs.head(pair), j = pair - head * pairs.half;
+      float a[2] = {first[0], first[1]}, b[2] = {second[0], second[1]};
+      if (bias != nullptr) {
+        float add[2];
+        const T* of_first = bias + 2 * head * pairs.half + j;
+        load(add, of_first);
+        a[0] += add[0];
+        a[1] += add[1];
+        load(add, of_first + pairs.half);
+        b[0] += add[0];
+        b[1] += add[1];
+      }
+      round_to<T>(a);
+      round_to<T>(b);
+      if (head < key_heads) {
+        const float2 cosine = __ldg(reinterpret_cast<const float2*>(angles + j));
+        const float2 sine = __ldg(reinterpret_cast<const float2*>(angles + pairs.half + j));
+        turn(a[0], b[0], cosine.x, sine.x);
+        turn(a[1], b[1], cosine.y, sine.y);
+      }
+      if (!keeps(head)) return;
+      T* to = target(head) + j;
+      store(to, a);
+      store(to + pairs.half, b);
+    } else {
+      (*this)(pair, first[0], second[0]);
+      if (2 * (pair + 1) < pairs.columns) (*this)(pair + 1, first[1], second[1]);
+    }
+  }
+  __device__ __forceinline__ void operator()(uint32_t pair, float first, float second) const {
+    const uint32_t head = pairs.head(pair), j = pair - head * pairs.half;
+    float pair_of[2] = {first, second};
+    if (bias != nullptr) {
+      const T* of_first = bias + 2 * head * pairs.half + j;
+      pair_of[0] += to_float(of_first[0]);
+      pair_of[1] += to_float(of_first[pairs.half]);
+    }
+    round_to<T>(pair_of);
+    if (head < key_heads) turn(pair_of[0], pair_of[1], __ldg(angles + j), __ldg(angles + pairs.half + j));
+    if (!keeps(head)) return;
+    T* to = target(head) + j;
+    to[0] = from_float<T>(pair_of[0]);
+    to[pairs.half] = from_float<T>(pair_of[1]);
+  }
+
+  __device__ __forceinline__ bool keeps(uint32_t head) const { return head < query_heads || k != nullptr; }
+  __device__ __forceinline__ T* target(uint32_t head) const {
+    const int64_t head_dim = int64_t{2} * pairs.half;
+    if (head < query_heads) return q + head * head_dim;
+    if (head < key_heads) return k + (head - query_heads) * head_dim;
+    return v + (head - key_heads) * head_dim;
+  }
+};
+
+template <class T>
+struct QkvEpilogue {
+  HeadPairs pairs;
+  uint32_t query_heads, key_heads;
+  bool vectors;  ///< two neighbouring pairs lie in one head, and together in memory
+  const T* bias;
+  const int32_t *position, *slot;
+  const float* table;
+  int64_t table_stride;
+  T *q, *k, *v;
+  int64_t q_stride, k_stride, v_stride;
+
+  __device__ __forceinline__ QkvRow<T> row(int64_t i) const {
+    const int64_t to = slot == nullptr ? i : __ldg(slot + i);
+    return {pairs,
+            query_heads,
+            key_heads,
+            vectors,
+            bias,
+            table + __ldg(position + i) * table_stride,
+            q + i * q_stride,
+            to < 0 ? nullptr : k + to * k_stride,
+            to < 0 ? nullptr : v + to * v_stride};
+  }
+};
+
+/// Without the bias.
+template <class T>
+QkvEpilogue<T> qkv_epilogue(const int32_t* position, const Tensor& table, const Tensor& q, const Tensor& k,
+                            const Tensor& v, const int32_t* slot) {
+  const int64_t head_dim = table.columns(), key_value = k ? k.columns() : 0;
+  QkvEpilogue<T> epilogue{};
+  epilogue.pairs = head_pairs(q.columns() + 2 * key_value, head_dim);
+  epilogue.query_heads = static_cast<uint32_t>(q.columns() / head_dim);
+  epilogue.key_heads = static_cast<uint32_t>((q.columns() + key_value) / head_dim);
+  epilogue.vectors = head_dim % 4 == 0 && pairs_aligned(q) && pairs_aligned(table);
+  epilogue.position = position;
+  epilogue.slot = slot;
+  epilogue.table = table.as<float>();
+  epilogue.table_stride = table.row_stride;
+  epilogue.q = q.as<T>();
+  epilogue.q_stride = q.row_stride;
+  if (k) {
+    epilogue.vectors = epilogue.vectors && pairs_aligned(k) && pairs_aligned(v);
+    epilogue.k = k.as<T>();
+    epilogue.v = v.as<T>();
+    epilogue.k_stride = k.row_stride;
+    epilogue.v_stride = v.row_stride;
+  }
+  return epilogue;
+}
+
+}  // namespace mor::cuda
