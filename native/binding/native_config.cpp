@@ -67,6 +67,8 @@ ModelConfig model_config(const Input& input) {
   config.num_attention_heads = count(input.field("numAttentionHeads"));
   config.num_key_value_heads = count(input.field("numKeyValueHeads"));
   config.head_dim = count(input.field("headDim"));
+  config.qkv_bias = input.field("qkvBias").boolean();
+  config.qk_norm = input.field("qkNorm").boolean();
   config.max_position_embeddings = count(input.field("maxPositionEmbeddings"));
   config.rotary = rotary_config(input);
   config.rms_norm_eps = finite(input.field("rmsNormEps"));

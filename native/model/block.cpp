@@ -1,4 +1,4 @@
-// One decoder layer, forward and backward. Must not know of recursions, routers or batches.
+// One decoder layer, forward and backward.
 #include "model/block.h"
 
 namespace mor {
@@ -23,8 +23,7 @@ Projected split(const ModelConfig& config, const Tensor& qkv) {
 
 /// The projections that a layer uses: of queries alone where keys and values are given.
 QkvTensors projections(const ModelConfig& config, const LayerTensors& tensors, const LayerKeys& keys) {
-  const QkvTensors all{tensors.qkv};
-  return keys.source == KeySource::given ? all.queries_only(config.query_size()) : all;
+  return keys.source == KeySource::given ? tensors.qkv.queries_only(config.query_size()) : tensors.qkv;
 }
 
 }  // namespace
@@ -48,6 +47,8 @@ void layer_forward(const LayerContext& context, const LayerTensors& weights, con
     a.lse = arena.tensor(master, n, config.num_attention_heads, "lse");
   }
   a.input_normed = arena.tensor(compute, n, d, "input_normed");
+  const QkvTensors qkv = projections(config, weights, keys);
+  if (keep != nullptr && qkv.q_norm) a.projected = arena.tensor(compute, n, qkv.weight.rows(), "projected");
   a.qkv = arena.tensor(compute, n, own ? config.qkv_size() : config.query_size(), "qkv");
   a.attention = arena.tensor(compute, n, config.query_size(), "attention");
   a.middle = keep != nullptr ? arena.tensor(compute, n, d, "middle") : x;
@@ -63,9 +64,8 @@ void layer_forward(const LayerContext& context, const LayerTensors& weights, con
   }
   const Projected p = split(config, a.qkv);
   const Tensor k = own ? p.k : keys.k, v = own ? p.v : keys.v;
-  ops.qkv_forward(a.input_normed, projections(config, weights, keys), config.rms_norm_eps, rows.position,
-                  context.rotary_table, p.q, queries_only ? Tensor{} : k, queries_only ? Tensor{} : v,
-                  own ? nullptr : rows.slot, {});
+  ops.qkv_forward(a.input_normed, qkv, config.rms_norm_eps, rows.position, context.rotary_table, p.q,
+                  queries_only ? Tensor{} : k, queries_only ? Tensor{} : v, own ? nullptr : rows.slot, a.projected);
   ops.attention_forward(p.q, k, v, rows, a.attention.heads(config.head_dim), a.lse);
   ops.linear_forward(a.attention, weights.o_proj, x, a.middle);
   ops.rmsnorm_forward(a.middle, nullptr, weights.post_attention_layernorm, config.rms_norm_eps, {}, a.middle_normed,
@@ -89,7 +89,7 @@ void layer_backward(const LayerContext& context, const LayerTensors& weights, co
   const ModelConfig& config = context.config;
   const int64_t n = rows.count, f = config.intermediate_size;
   const DType compute = ops.compute_dtype();
-  const bool own = keys.source == KeySource::own, queries_only = keys.source == KeySource::given;
+  const bool own = keys.source == KeySource::own;
   const Arena::Mark mark = arena.mark();
   const Tensor d_normed = arena.tensor(compute, n, config.hidden_size, "d_normed");
 
@@ -110,7 +110,8 @@ void layer_backward(const LayerContext& context, const LayerTensors& weights, co
   const Tensor d_attention = arena.tensor(compute, n, config.query_size(), "d_attention");
   ops.linear_backward_weight(d, kept.attention, gradients.o_proj);
   ops.linear_backward_input(d, weights.o_proj, d_attention);
-  const Tensor d_qkv = arena.tensor(compute, n, queries_only ? config.query_size() : config.qkv_size(), "d_qkv");
+  const QkvTensors qkv = projections(config, weights, keys), d_weights = projections(config, gradients, keys);
+  const Tensor d_qkv = arena.tensor(compute, n, qkv.weight.rows(), "d_qkv");
   if (own) zero(ops, d_qkv);
   const Projected p = split(config, kept.qkv), dp = split(config, d_qkv);
   ops.attention_backward(d_attention.heads(config.head_dim), p.q, own ? p.k : keys.k, own ? p.v : keys.v,
@@ -120,11 +121,10 @@ void layer_backward(const LayerContext& context, const LayerTensors& weights, co
     ops.kv_write_backward(keys.d_k, rows.slot, dp.k);
     ops.kv_write_backward(keys.d_v, rows.slot, dp.v);
   }
-  const QkvTensors used = projections(config, weights, keys), used_gradients = projections(config, gradients, keys);
-  ops.qkv_backward(dp.q, dp.k, dp.v, {}, used, config.rms_norm_eps, rows.position, context.rotary_table,
-                   used_gradients);
-  ops.linear_backward_weight(d_qkv, kept.input_normed, used_gradients.weight);
-  ops.linear_backward_input(d_qkv, used.weight, d_normed);
+  ops.qkv_backward(dp.q, dp.k, dp.v, kept.projected, qkv, config.rms_norm_eps, rows.position, context.rotary_table,
+                   d_weights);
+  ops.linear_backward_weight(d_qkv, kept.input_normed, d_weights.weight);
+  ops.linear_backward_input(d_qkv, qkv.weight, d_normed);
   ops.rmsnorm_backward(d_normed, kept.x, weights.input_layernorm, kept.input_rstd, d, gradients.input_layernorm);
   arena.release(mark);
 }

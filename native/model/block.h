@@ -1,5 +1,5 @@
-// One decoder layer (Llama block, docs/model.md section 1) over packed rows, forward and backward. The same function
-// trains, prefills and decodes. Must not know of recursions, routers or batches.
+// One decoder layer (docs/model.md section 1) over packed rows, forward and backward. The same function trains, prefills
+// and decodes. Must not know of recursions, routers or batches.
 #pragma once
 
 #include <functional>
@@ -12,20 +12,21 @@ namespace mor {
 
 /// Where a layer's keys and values come from.
 enum class KeySource : uint8_t {
-  own,    ///< the rows' own, straight from the projection: key i is row i
-  cache,  ///< the rows' own are written to `k`, `v` at rows.slot first, then everything visible is read there
-  given,  ///< read from `k`, `v` as they are; the rows project queries only (shared KV, paper section 2.2.2)
+  own,    ///< the rows see the keys and values that they project: key i is that of row i
+  cache,  ///< the rows write theirs into `k` and `v` at rows.slot, and then see what lies there
+  given,  ///< the rows see what lies in `k` and `v`, and project queries only (shared KV, paper section 2.2.2)
 };
 struct LayerKeys {
   KeySource source = KeySource::own;
   Tensor k, v;      ///< [slots, kv, head_dim]; unused for own
-  Tensor d_k, d_v;  ///< backward only: their gradients, accumulated; for `cache` the rows' own are taken out again
+  Tensor d_k, d_v;  ///< backward only: their gradients, accumulated; for `cache`, those at rows.slot end as zero
 };
 
 /// What a layer keeps for its backward. In recompute mode only `x` survives the forward.
 struct LayerActivations {
   Tensor x;                                   ///< [R, d] residual stream entering the layer
   Tensor input_rstd, input_normed;            ///< [R], [R, d]
+  Tensor projected;                           ///< with norms of q and k: [R, q+2kv] or [R, q] before them
   Tensor qkv;                                 ///< [R, q+2kv] after rotary; [R, q] where keys lie elsewhere
   Tensor attention, lse;                      ///< [R, q], [R, h]
   Tensor middle, middle_rstd, middle_normed;  ///< [R, d] stream between attention and feed-forward
@@ -38,15 +39,15 @@ struct LayerContext {
   Arena& arena;
   const ModelConfig& config;
   Tensor rotary_table;                        ///< [positions, head_dim] master
-  const std::function<void()>& interruption;  ///< asked before every layer; may throw
+  const std::function<void()>& interruption;  ///< called before every layer; throws to end the pass there
   void may_interrupt() const {
     if (interruption) interruption();
   }
 };
 
-/// y = layer(x). With `stream`, row i of x is first read from stream[rows.source[i]] (the gather of a recursion rides
-/// on the layer's first norm). Without `keep`, nothing is saved and y must be x: the residual stream is updated in
-/// place. x [R, d], y [R, d] compute.
+/// y = layer(x), both [R, d] compute. With `stream`, row i of x is first read from stream[rows.source[i]]: the first
+/// norm gathers the rows of a recursion. Without `keep` nothing is saved and y must be x: the residual stream is updated
+/// in place. An empty y is not computed, for a backward that runs the layer again needs only what is kept.
 void layer_forward(const LayerContext& context, const LayerTensors& weights, const Rows& rows, const Tensor& stream,
                    const Tensor& x, const LayerKeys& keys, const Tensor& y, LayerActivations* keep);
 

@@ -43,6 +43,8 @@ struct ModelConfig {
   int32_t vocab_size = 0, hidden_size = 0, intermediate_size = 0;
   int32_t num_hidden_layers = 0;  ///< effective depth L
   int32_t num_attention_heads = 0, num_key_value_heads = 0, head_dim = 0, max_position_embeddings = 0;
+  bool qkv_bias = false;  ///< the projections of queries, keys and values have a bias (Qwen2)
+  bool qk_norm = false;   ///< every query head and every key head is normalised before rotary embedding (Qwen3)
   RotaryConfig rotary;
   double rms_norm_eps = 1e-5, initializer_range = 0.02;
   bool tie_word_embeddings = true;

@@ -30,9 +30,18 @@ void describe_layer(const ModelConfig& config, int32_t u, LayerTensors& t, const
   };
   using enum ParameterRole;
   add(norm, "input_layernorm.weight", {d}, t.input_layernorm);
-  add(projection, "self_attn.q_proj.weight", {q, d}, t.qkv);
-  add(projection, "self_attn.k_proj.weight", {kv, d}, t.qkv);
-  add(projection, "self_attn.v_proj.weight", {kv, d}, t.qkv);
+  add(projection, "self_attn.q_proj.weight", {q, d}, t.qkv.weight);
+  add(projection, "self_attn.k_proj.weight", {kv, d}, t.qkv.weight);
+  add(projection, "self_attn.v_proj.weight", {kv, d}, t.qkv.weight);
+  if (config.qkv_bias) {
+    add(bias, "self_attn.q_proj.bias", {q}, t.qkv.bias);
+    add(bias, "self_attn.k_proj.bias", {kv}, t.qkv.bias);
+    add(bias, "self_attn.v_proj.bias", {kv}, t.qkv.bias);
+  }
+  if (config.qk_norm) {
+    add(norm, "self_attn.q_norm.weight", {config.head_dim}, t.qkv.q_norm);
+    add(norm, "self_attn.k_norm.weight", {config.head_dim}, t.qkv.k_norm);
+  }
   add(projection, "self_attn.o_proj.weight", {d, q}, t.o_proj);
   add(norm, "post_attention_layernorm.weight", {d}, t.post_attention_layernorm);
   add(projection, "mlp.gate_proj.weight", {f, d}, t.gate_up);

@@ -40,7 +40,7 @@ struct Parameter {
 /// One layer's tensors, as weights or as their gradients. f: intermediate size, d: hidden size.
 struct LayerTensors {
   Tensor input_layernorm;           ///< [d]
-  Tensor qkv;                       ///< [(h+2kv)*hd, d] q_proj, k_proj and v_proj
+  QkvTensors qkv;                   ///< q_proj, k_proj and v_proj, and what else makes queries, keys and values
   Tensor o_proj;                    ///< [d, h*hd]
   Tensor post_attention_layernorm;  ///< [d]
   Tensor gate_up;                   ///< [2f, d] gate_proj and up_proj

@@ -1,4 +1,4 @@
-// Learning-rate schedules. Must not know of optimisers or devices.
+// Learning-rate schedules.
 #include "train/schedule.h"
 
 #include <algorithm>

@@ -1,4 +1,4 @@
-// Learning-rate schedules (docs/model.md section 6). Must not know of optimisers or devices.
+// Learning-rate schedules (docs/model.md section 6).
 #pragma once
 
 #include <cstdint>

@@ -22,7 +22,7 @@ double vanilla_flops(const ModelConfig& c, double sequences, double length) {
               2.0 * c.vocab_size * c.hidden_size * rows);
 }
 
-/// Runs `allocate`; where there is no memory, the error begins with what it was for.
+/// Runs `allocate`; the error of a lack of memory begins with `what` the memory was for.
 template <class Allocate>
 void explained(const std::string& what, const Allocate& allocate) {
   try {
@@ -201,7 +201,7 @@ StepResult Trainer::step(const int32_t* tokens, int32_t micro_batches, int32_t s
   reserve(key, shape, [&](const Workspace& counting) {
     passes(counting, std::vector<Batch>(static_cast<size_t>(micro_batches), {sequences, length, nullptr, nullptr}));
   });
-  // The model's and the trainer's buffers stay where they are; these move when a larger batch comes.
+  // These move when a larger batch comes; the buffers of the model and of the trainer never do.
   for (const Arena* arena : {&inputs_, &activations_, &readback_.arena()})
     key.push_back(reinterpret_cast<uintptr_t>(arena->contents().data));
 
@@ -235,7 +235,7 @@ StepResult Trainer::step(const int32_t* tokens, int32_t micro_batches, int32_t s
     for (size_t j = 0; j < part.statistics.load.size(); ++j) load[j] += part.statistics.load[j];
   }
   result.gradient_norm = readback_.values(report_.norm)[0];
-  // adamw has looked at the same norm, which is NaN where a loss is not finite.
+  // adamw has read the same norm, which is NaN where a loss is not finite, and has changed nothing.
   MOR_CHECK(std::isfinite(result.gradient_norm), NON_FINITE, "step ", steps_done_ + 1, " was refused: loss ",
             result.loss, ", gradient norm ", result.gradient_norm,
             "; weights and optimiser state are as before. Lower the learning rate or look at the batch");
@@ -259,7 +259,7 @@ StepResult Trainer::evaluate(const int32_t* tokens, int32_t sequences, int32_t l
   options.step = steps_done_;
   const Shape shape{1, sequences, length};
   RecordingKey key = key_of(shape);
-  key[0] = 0;  // micro-batches: no step's key
+  key[0] = 0;  // micro-batches: no step has none
   key.push_back(static_cast<uint64_t>(routing));
   reserve(key, shape, [&](const Workspace& counting) {
     evaluation_pass(model_, counting, {sequences, length, nullptr, nullptr}, options);

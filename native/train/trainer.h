@@ -28,8 +28,8 @@ struct StepResult {
   size_t memory_bytes = 0;
 };
 
-/// Bytes by purpose. With the activations go token ids and what is read back. After a batch that was refused for want
-/// of memory they are what it would have taken, until another one fits: that is what has to become smaller.
+/// Bytes by purpose. Activations include token ids and what is read back. After a batch was refused for want of memory,
+/// they are what it would have taken, until a batch fits.
 struct MemoryUse {
   size_t parameters = 0, gradients = 0, optimizer = 0, activations = 0;
   size_t total() const { return parameters + gradients + optimizer + activations; }
@@ -37,8 +37,8 @@ struct MemoryUse {
 
 class Trainer {
  public:
-  /// The model must outlive the trainer. Masters start from the model's weights. Throws OUT_OF_MEMORY naming the bytes
-  /// that masters, gradients and optimiser state take where they cannot be had.
+  /// The model must outlive the trainer. Masters start from the model's weights. Throws OUT_OF_MEMORY with the bytes
+  /// that masters, gradients and optimiser state take where the device has not as much.
   Trainer(Model& model, const TrainerOptions& options);
   ~Trainer();
   Trainer(const Trainer&) = delete;
@@ -46,9 +46,9 @@ class Trainer {
 
   /// One optimiser step over micro_batches * sequences host rows of length + 1 ids each.
   /// Throws NON_FINITE, with weights and state as they were, where a loss or gradient is not finite, and OUT_OF_MEMORY
-  /// before anything is computed where the batch takes more than can be had.
-  /// Without token choice a device that records (Ops::replay) runs the third and every later step of one shape on its
-  /// own, from the zeroed gradients to the new weights.
+  /// before anything is computed where the device has no room for the batch.
+  /// Without token choice, a device that records (Ops::replay) repeats the recorded work from the third step of one shape
+  /// on: everything between zeroing the gradients and the new weights.
   StepResult step(const int32_t* tokens, int32_t micro_batches, int32_t sequences, int32_t length);
   /// Losses without a step; fields that belong to the optimiser stay 0. By top-k, recursions have the capacities of the
   /// next step.
@@ -75,10 +75,10 @@ class Trainer {
   Tensor flat(Arena& arena, const char* name) const;
   /// The shape, and how many rows of it each recursion selects at this step.
   RecordingKey key_of(const Shape& shape) const;
-  /// Makes room for ids and for what `work` takes, unless the last call was for the same key.
+  /// Reserves memory for ids and for what `work` takes, unless the last call was for the same key.
   void reserve(const RecordingKey& key, const Shape& shape,
                const std::function<void(const Workspace& workspace)>& work);
-  /// One batch a micro-batch, in room that `reserve` has made.
+  /// One batch for each micro-batch, in memory that `reserve` has taken.
   std::vector<Batch> upload(const int32_t* tokens, const Shape& shape);
   /// What a step leaves for the host.
   struct StepReport {
@@ -97,7 +97,7 @@ class Trainer {
   Arena buffers_, inputs_, activations_;
   Readback readback_;
   MemoryUse planned_;          ///< without the model's own; activations: 0, or those of a batch that was refused
-  RecordingKey reserved_for_;  ///< what the arenas have room for
+  RecordingKey reserved_for_;  ///< key of the work that the arenas are reserved for
   Tensor master_, gradient_, exp_avg_, exp_avg_sq_;
   AdamWStep* adamw_step_;       ///< device memory
   ParameterSegment* segments_;  ///< device memory
@@ -105,8 +105,8 @@ class Trainer {
   ModelTensors gradients_;
   std::vector<NamedTensor> state_;
   int64_t steps_done_ = 0;
-  StepReport report_;  ///< of the last step that ran or was recorded; what is replayed leaves its numbers there
-  std::unique_ptr<Recording> recording_;  ///< last: it goes before the memory that it works on
+  StepReport report_;  ///< of the last step that ran or was recorded; replayed work writes its numbers there, too
+  std::unique_ptr<Recording> recording_;  ///< the last member, to be destroyed before the memory that it works on
 };
 
 /// Throws TOKEN_OUT_OF_RANGE or CONTEXT_OVERFLOW naming the row, the place and both values.

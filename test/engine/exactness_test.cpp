@@ -14,7 +14,7 @@ struct Case {
   Sharing sharing;
   KvCachePolicy kv_cache;
   RouterType router;
-  bool mlp = false, auxiliary = false;
+  bool mlp = false, auxiliary = false, bias_and_norm = false;
 };
 
 ModelConfig config_for(const Case& c) {
@@ -31,6 +31,7 @@ ModelConfig config_for(const Case& c) {
   config.num_recursions = c.recursions;
   config.sharing = c.sharing;
   config.kv_cache = c.kv_cache;
+  config.qkv_bias = config.qk_norm = c.bias_and_norm;
   set_router(config, c.router);
   config.router.alpha = c.router == RouterType::token_choice ? 1.0 : 0.3;
   config.router.mlp = c.mlp;
@@ -60,7 +61,7 @@ TEST_P(ExactnessCase, AnyMixGivesEachWhatItGetsAlone) {
   for (const TestDevice& device : test_devices()) {
     SCOPED_TRACE(device.name);
     Model model(config_for(GetParam()), device.make(DType::float32));
-    model.init(17);
+    init_with_biases(model, 17);
     std::vector<Generated> alone;
     for (const Wanted& w : wanted) {
       Engine engine(model, {});
@@ -146,7 +147,7 @@ TEST_P(ExactnessCase, PrefixHitsChangeNothing) {
   for (const TestDevice& device : test_devices()) {
     SCOPED_TRACE(device.name);
     Model model(config_for(GetParam()), device.make(DType::float32));
-    model.init(17);
+    init_with_biases(model, 17);
     const std::vector<Wanted> alike = alike_requests(model.config(), model);
     std::vector<Generated> cold;
     for (const Wanted& w : alike) {
@@ -205,13 +206,13 @@ TEST_P(ExactnessCase, PrefixHitsChangeNothing) {
 TEST_P(ExactnessCase, NewWeightsMeetNoOldKeys) {
   for (const TestDevice& device : test_devices()) {
     Model model(config_for(GetParam()), device.make(DType::float32));
-    model.init(17);
+    init_with_biases(model, 17);
     const Wanted w = alike_requests(model.config(), model)[0];
     Engine warm(model, {});
     run_engine(warm, {w});
     run_engine(warm, {w});
     EXPECT_EQ(warm.stats().prefix_hit_tokens, 40) << "five chunks of 45 tokens";
-    model.init(18);
+    init_with_biases(model, 18);
     Engine cold(model, {});
     expect_same_bits(run_engine(warm, {w}).at(0), run_engine(cold, {w}).at(0));
   }
@@ -223,7 +224,7 @@ TEST_P(ExactnessCase, KeysLeftByABrokenRequestReachNobody) {
     for (const DType dtype : device.dtypes) {
       SCOPED_TRACE(concat(device.name, " ", dtype_name(dtype)));
       Model model(config_for(GetParam()), device.make(dtype));
-      model.init(17);
+      init_with_biases(model, 17);
       const int32_t broken = 100;
       std::vector<float> embedding(static_cast<size_t>(model.parameters().list()[0].count()));
       model.get(0, embedding.data());
@@ -257,7 +258,11 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"expert_hybrid", 8, 3, Sharing::middle_cycle, KvCachePolicy::hybrid, RouterType::expert_choice, false,
              true},
         Case{"token", 8, 3, Sharing::middle_cycle, KvCachePolicy::recursion_wise, RouterType::token_choice},
-        Case{"token_shared", 6, 3, Sharing::cycle, KvCachePolicy::shared, RouterType::token_choice, true}),
+        Case{"token_shared", 6, 3, Sharing::cycle, KvCachePolicy::shared, RouterType::token_choice, true},
+        Case{"vanilla_bias_norm", 3, 1, Sharing::middle_cycle, KvCachePolicy::recursion_wise, RouterType::none, false,
+             false, true},
+        Case{"expert_shared_bias_norm", 6, 3, Sharing::cycle, KvCachePolicy::shared, RouterType::expert_choice, false,
+             false, true}),
     [](const auto& info) { return info.param.name; });
 
 }  // namespace

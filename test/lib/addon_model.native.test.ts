@@ -3,12 +3,14 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it, vi } from 'vitest'
+import type { NativeRopeScaling } from '../../lib/native.js'
 import {
   addon,
   addonFixture,
   configs,
   filesToRead,
   forward,
+  forwardOptions,
   nativeConfig,
   slowConfig,
   tinyStep,
@@ -56,6 +58,22 @@ describe.each(Object.keys(configs) as (keyof typeof configs)[])('%s', (name) => 
     await writeFile(loaded, loaded.parameters(), fileDtype, again)
     expect(readFileSync(again).equals(readFileSync(path))).toBe(true)
   })
+})
+
+it('turns queries and keys by scaled frequencies', async () => {
+  const config = nativeConfig('vanilla')
+  const logits = async (ropeScaling: NativeRopeScaling | null, tokens: number[]) => {
+    const model = await newModel({ ...config, ropeScaling })
+    return (await model.forward(Int32Array.from(tokens), 1, tokens.length, forwardOptions)).logits
+  }
+  const [plain, linear] = [await logits(null, [3, 7, 5]), await logits({ type: 'linear', factor: 2 }, [3, 7, 5])]
+  const first = config.vocabSize
+  expect(linear.slice(0, first)).toEqual(plain.slice(0, first))
+  expect(linear.slice(first)).not.toEqual(plain.slice(first))
+  const llama3 = { type: 'llama3', factor: 2, lowFreqFactor: 1, highFreqFactor: 4 } as const
+  // Every wavelength is far longer than a context of one token, and far shorter than one of 10^9.
+  expect(await logits({ ...llama3, originalMaxPositionEmbeddings: 1 }, [3, 7, 5])).toEqual(linear)
+  expect(await logits({ ...llama3, originalMaxPositionEmbeddings: 1e9 }, [3, 7, 5])).toEqual(plain)
 })
 
 describe('reading', () => {

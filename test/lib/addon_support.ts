@@ -49,6 +49,18 @@ const expert = { ...recursive, router: { type: 'expert_choice' } }
 export const configs = {
   vanilla,
   'vanilla, untied': { ...vanilla, tie_word_embeddings: false },
+  'vanilla, bias, head norms, scaled rotary': {
+    ...vanilla,
+    qkv_bias: true,
+    qk_norm: true,
+    rope_scaling: {
+      rope_type: 'llama3',
+      factor: 4,
+      low_freq_factor: 1,
+      high_freq_factor: 4,
+      original_max_position_embeddings: 16,
+    },
+  },
   'recursive, sequence': { ...recursive, num_hidden_layers: 6, sharing: 'sequence' },
   recursive,
   'expert choice': expert,

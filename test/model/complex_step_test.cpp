@@ -1,5 +1,7 @@
 // Tests the hand-written backward of the whole model by the complex step: for every sharing scheme, router and KV
 // policy, and for every tensor, the gradient along a random direction v must be imag(loss(w + ih v)) / h.
+#include <algorithm>
+
 #include "test/model/support.h"
 
 namespace mor::test {
@@ -96,6 +98,20 @@ std::vector<Case> cases() {
   auxiliary.router.type = RouterType::expert_choice;
   auxiliary.router.auxiliary_router = true;
   list.push_back({"expert_auxiliary_router", auxiliary});
+  // Layers that are not Llama's.
+  const auto variant = [&](const std::string& name, bool bias, bool norm) {
+    Case c = *std::find_if(list.begin(), list.end(), [&](const Case& known) { return known.name == name; });
+    c.config.qkv_bias = bias;
+    c.config.qk_norm = norm;
+    c.name += concat(bias ? "_bias" : "", norm ? "_norm" : "");
+    list.push_back(c);
+  };
+  variant("vanilla", true, false);
+  variant("vanilla", false, true);
+  for (const char* name : {"vanilla", "recursive_cycle_shared", "expert_linear_sigmoid_middle_cycle_recursion_wise",
+                           "expert_linear_sigmoid_middle_cycle_shared", "expert_mlp_tanh_cycle_hybrid",
+                           "token_linear_softmax_middle_cycle_recursion_wise", "token_mlp_sigmoid_cycle_shared"})
+    variant(name, true, true);
   return list;
 }
 
@@ -107,7 +123,7 @@ TEST_P(ComplexStep, GradientAlongARandomDirectionOfEveryTensor) {
   const std::vector<int32_t> tokens = random_tokens(kSequences * (kLength + 1), config.vocab_size, 5);
 
   Model exact(config, std::make_unique<RefOps<double>>());
-  exact.init(7);
+  init_with_biases(exact, 7);
   DeviceBatch exact_batch(exact.ops(), tokens, kSequences);
   Arena exact_arena(exact.ops());
   Gradients gradients(exact);
@@ -116,7 +132,7 @@ TEST_P(ComplexStep, GradientAlongARandomDirectionOfEveryTensor) {
   auto owned = std::make_unique<ComplexLoss>();
   ComplexLoss& ops = *owned;
   Model model(config, std::move(owned));
-  model.init(7);
+  init_with_biases(model, 7);
   DeviceBatch batch(ops, tokens, kSequences);
   Arena arena(ops);
   Gradients unused(model);

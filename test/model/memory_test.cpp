@@ -25,10 +25,9 @@ std::vector<Kind> kinds() {
       config.validate();
       static const char* const kTypes[] = {"recursive", "expert_choice", "token_choice"};
       list.push_back({concat(kTypes[static_cast<int>(type)], "_", kv_cache_name(policy)), config});
+      config.qkv_bias = config.qk_norm = true;
+      list.push_back({list.back().name + "_bias_norm", config});
     }
-  for (Kind& kind : list)
-    for (char& c : kind.name)
-      if (c == '-') c = '_';
   return list;
 }
 

@@ -49,6 +49,17 @@ TEST(Parameters, NamesOfEveryKindOfModelInTheOrderOfCheckpoints) {
   EXPECT_EQ(names(untied), with(of_layers(3), {"lm_head.weight"}));
   EXPECT_EQ(names(routed(RouterType::none)), of_layers(4));
 
+  ModelConfig qwen = tiny_config();
+  qwen.qkv_bias = qwen.qk_norm = true;
+  std::vector<std::string> of_qwen = of_layers(3);
+  for (int32_t u = 2; u >= 0; --u) {
+    const std::string attention = concat("model.layers.", u, ".self_attn.");
+    const auto o_proj = std::find(of_qwen.begin(), of_qwen.end(), attention + "o_proj.weight");
+    of_qwen.insert(o_proj, {attention + "q_proj.bias", attention + "k_proj.bias", attention + "v_proj.bias",
+                            attention + "q_norm.weight", attention + "k_norm.weight"});
+  }
+  EXPECT_EQ(names(qwen), of_qwen);
+
   ModelConfig expert = routed(RouterType::expert_choice);
   EXPECT_EQ(names(expert),
             with(of_layers(4), {"model.routers.0.weight", "model.routers.1.weight", "model.routers.2.weight"}));
@@ -76,6 +87,7 @@ TEST(Parameters, RoleDecidesInitialiserAndDecay) {
   ModelConfig config = routed(RouterType::token_choice);
   config.router.loss_free_balancing = true;
   config.tie_word_embeddings = false;
+  config.qkv_bias = config.qk_norm = true;
   struct Expected {
     const char* name;
     ParameterRole role;
@@ -89,6 +101,9 @@ TEST(Parameters, RoleDecidesInitialiserAndDecay) {
       {"model.layers.0.input_layernorm.weight", ParameterRole::norm, 0, {8}, Initializer::ones, false},
       {"model.layers.1.self_attn.q_proj.weight", ParameterRole::projection, 1, {16, 8}, Initializer::normal, true},
       {"model.layers.1.self_attn.v_proj.weight", ParameterRole::projection, 1, {8, 8}, Initializer::normal, true},
+      {"model.layers.2.self_attn.q_proj.bias", ParameterRole::bias, 2, {16}, Initializer::zeros, false},
+      {"model.layers.2.self_attn.v_proj.bias", ParameterRole::bias, 2, {8}, Initializer::zeros, false},
+      {"model.layers.2.self_attn.k_norm.weight", ParameterRole::norm, 2, {4}, Initializer::ones, false},
       {"model.layers.3.mlp.down_proj.weight", ParameterRole::projection, 3, {8, 12}, Initializer::normal, true},
       {"model.norm.weight", ParameterRole::norm, -1, {8}, Initializer::ones, false},
       {"lm_head.weight", ParameterRole::projection, -1, {11, 8}, Initializer::normal, true},
@@ -170,6 +185,7 @@ TEST(Parameters, OfSeveralTypesAreAlignedAndDoNotOverlap) {
 TEST(Parameters, ViewsSpanTheirRows) {
   ModelConfig config = routed(RouterType::token_choice);
   config.router.loss_free_balancing = true;
+  config.qkv_bias = config.qk_norm = true;
   const Parameters parameters = mixed(config);
   std::vector<uint8_t> buffer(parameters.bytes());
   std::vector<float> flat_buffer(static_cast<size_t>(parameters.size()));
@@ -192,7 +208,10 @@ TEST(Parameters, ViewsSpanTheirRows) {
   expect_view("model.embed_tokens.weight", 11, weights.lm_head, gradients.lm_head);
   const LayerTensors &layer = weights.layers.at(1), &d_layer = gradients.layers.at(1);
   expect_view("model.layers.1.input_layernorm.weight", 8, layer.input_layernorm, d_layer.input_layernorm);
-  expect_view("model.layers.1.self_attn.q_proj.weight", 16 + 8 + 8, layer.qkv, d_layer.qkv);
+  expect_view("model.layers.1.self_attn.q_proj.weight", 16 + 8 + 8, layer.qkv.weight, d_layer.qkv.weight);
+  expect_view("model.layers.1.self_attn.q_proj.bias", 16 + 8 + 8, layer.qkv.bias, d_layer.qkv.bias);
+  expect_view("model.layers.1.self_attn.q_norm.weight", 4, layer.qkv.q_norm, d_layer.qkv.q_norm);
+  expect_view("model.layers.1.self_attn.k_norm.weight", 4, layer.qkv.k_norm, d_layer.qkv.k_norm);
   expect_view("model.layers.1.self_attn.o_proj.weight", 8, layer.o_proj, d_layer.o_proj);
   expect_view("model.layers.1.mlp.gate_proj.weight", 24, layer.gate_up, d_layer.gate_up);
   expect_view("model.layers.1.mlp.down_proj.weight", 8, layer.down_proj, d_layer.down_proj);
@@ -294,6 +313,7 @@ TEST(Parameters, InitialValuesOfASeedStayWhatTheyAre) {
 TEST(Parameters, NormsBeginAtOneAndBiasesAtZero) {
   ModelConfig config = routed(RouterType::token_choice);
   config.router.loss_free_balancing = true;
+  config.qkv_bias = config.qk_norm = true;
   Model model(config, std::make_unique<RefOps<float>>());
   model.init(1);
   for (size_t i = 0; i < model.parameters().list().size(); ++i) {

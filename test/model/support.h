@@ -24,6 +24,17 @@ inline ModelConfig config_of(const Fixture& f) {
   c.head_dim = integer("head_dim");
   c.max_position_embeddings = integer("max_position_embeddings");
   c.rotary.theta = f.number("rope_theta");
+  if (f.has("rope_scaling.rope_type")) {
+    c.rotary.scaling = f.text("rope_scaling.rope_type") == "linear" ? RotaryScaling::linear : RotaryScaling::llama3;
+    c.rotary.factor = f.number("rope_scaling.factor");
+  }
+  if (c.rotary.scaling == RotaryScaling::llama3) {
+    c.rotary.low_freq_factor = f.number("rope_scaling.low_freq_factor");
+    c.rotary.high_freq_factor = f.number("rope_scaling.high_freq_factor");
+    c.rotary.original_max_position = f.number("rope_scaling.original_max_position_embeddings");
+  }
+  c.qkv_bias = f.has("qkv_bias") && f.boolean("qkv_bias");
+  c.qk_norm = f.has("qk_norm") && f.boolean("qk_norm");
   c.rms_norm_eps = f.number("rms_norm_eps");
   c.tie_word_embeddings = f.boolean("tie_word_embeddings");
   if (!f.has("num_recursions")) return c;
@@ -59,6 +70,20 @@ inline void load_weights(const Fixture& f, Model& model) {
     ASSERT_EQ(static_cast<int64_t>(values.size()), list[i].count()) << list[i].name;
     const std::vector<float> floats(values.begin(), values.end());
     model.set(i, floats.data());
+  }
+}
+
+/// Initial weights, but biases away from zero and norms of heads away from one, so that what they do shows.
+inline void init_with_biases(Model& model, uint64_t seed) {
+  model.init(seed);
+  std::mt19937 generator(static_cast<uint32_t>(seed));
+  std::normal_distribution<float> normal;
+  for (size_t i = 0; i < model.parameters().list().size(); ++i) {
+    const Parameter& p = model.parameters().list()[i];
+    if (p.shape.size() != 1 || p.name.find("self_attn.") == std::string::npos) continue;
+    std::vector<float> values(static_cast<size_t>(p.count()));
+    for (float& v : values) v = (p.role == ParameterRole::norm ? 1.0f : 0.0f) + 0.3f * normal(generator);
+    model.set(i, values.data());
   }
 }
 
