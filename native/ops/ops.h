@@ -1,5 +1,5 @@
-// Ops: everything a device can do, forward and backward. CpuOps, CudaOps and RefOps implement it; ops/ref/ is the
-// specification of every op. Must not know of models, routers' policies, training or serving.
+// Ops: everything that a device computes, forward and backward. CpuOps, CudaOps and RefOps implement it; ops/ref/ is
+// the specification of every op. Must not know of models, routing policies, training or serving.
 #pragma once
 
 #include <cstddef>
@@ -33,8 +33,8 @@ struct AdamWParams {
   double gradient_clip = 1;  ///< 0: no clipping
 };
 
-/// What changes from one optimiser step to the next. Lies in device memory, so that a recorded step follows it; made by
-/// adamw_step (ops/adamw_step.h).
+/// What changes from one optimiser step to the next. It lies in device memory, so that recorded work reads the values
+/// of the step it is run for. adamw_step (ops/adamw_step.h) makes it.
 struct AdamWStep {
   double learning_rate = 0;
   double correction1 = 1, correction2 = 1;  ///< 1 / (1 - beta^step), steps counted from 1
@@ -62,12 +62,13 @@ struct QkvTensors {
   }
 };
 
-/// Work that a device has kept in order to run it again. Made by Ops::replay; destroyed before that Ops.
+/// Work that a device has recorded in order to run it again. Ops::replay makes it; it must be destroyed before that
+/// Ops.
 class Recording {
  public:
   virtual ~Recording() = default;
 };
-/// Everything beside the contents of device memory that recorded work depends on: addresses, shapes, counts.
+/// Everything that recorded work depends on, except the contents of device memory: addresses, shapes, counts.
 using RecordingKey = std::vector<uint64_t>;
 
 /// Conventions.
@@ -88,15 +89,17 @@ class Ops : public MemoryResource {
   virtual DType compute_dtype() const = 0;
   virtual DType master_dtype() const = 0;
 
-  /// Does what work() does. A device that can record calls it at the first two meetings with a key in a row, and from
-  /// then on repeats on its own what it saw, on what lies in the same memory by then; `recording` keeps that. So work
-  /// neither waits nor moves bytes between host and device, allocates nothing at its second run, and leaves nothing
-  /// else behind on the host than what the key decides. What it throws ends the recording, and is thrown on.
+  /// Has the same effect as work(). A device that can record calls work() the first two times in a row that it is given
+  /// one key, and records into `recording` what the second call launches. From then on it launches the same kernels
+  /// with the same arguments, without calling work(); they read whatever their memory holds at that time. Therefore
+  /// work() must not wait for the device or copy bytes between host and device, its second call must not allocate, and
+  /// what it leaves on the host may depend on the key only. If work() throws, nothing is recorded, and the exception
+  /// passes on.
   virtual void replay(std::unique_ptr<Recording>& /*recording*/, const RecordingKey& /*key*/,
                       const std::function<void()>& work) {
     work();
   }
-  /// Whether `replay` does so. Else nobody gains by work of equal shapes.
+  /// Whether `replay` records. If it does not, there is no use in giving work equal shapes (by padding it, say).
   virtual bool records() const { return false; }
 
 #define MOR_OP(result, name, parameters) virtual result name parameters = 0

@@ -1,4 +1,4 @@
-// cross_entropy: the shapes and targets it accepts, for every device. Must not know how it is computed.
+// cross_entropy: the shapes and targets it accepts, for every device.
 #pragma once
 
 #include "ops/checks/shapes.h"

@@ -1,4 +1,4 @@
-// expert_choice_loss: the shapes it accepts, for every device. Must not know how it is computed.
+// expert_choice_loss: the shapes it accepts, for every device.
 #pragma once
 
 #include "ops/checks/shapes.h"

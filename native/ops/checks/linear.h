@@ -1,4 +1,4 @@
-// linear: the shapes it accepts, for every device. Must not know how it is computed.
+// linear: the shapes it accepts, for every device.
 #pragma once
 
 #include "ops/checks/shapes.h"

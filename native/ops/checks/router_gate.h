@@ -1,4 +1,4 @@
-// router_gate: the shapes and activations it accepts, for every device. Must not know how it is computed.
+// router_gate: the shapes and activations it accepts, for every device.
 #pragma once
 
 #include "ops/checks/shapes.h"

@@ -1,4 +1,4 @@
-// router_scores: the shapes it accepts, for every device. Must not know how it is computed.
+// router_scores: the shapes it accepts, for every device.
 #pragma once
 
 #include "ops/checks/shapes.h"

@@ -1,4 +1,4 @@
-// gather_rows, add_rows, scatter_gated: the shapes they accept, for every device. Must not know how they are computed.
+// gather_rows, add_rows, scatter_gated: the shapes they accept, for every device.
 #pragma once
 
 #include "ops/checks/shapes.h"

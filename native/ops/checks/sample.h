@@ -1,4 +1,4 @@
-// sample: the parameters it accepts, for every device. Must not know how tokens are drawn.
+// sample: the parameters it accepts, for every device.
 #pragma once
 
 #include <cmath>

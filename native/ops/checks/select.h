@@ -1,4 +1,4 @@
-// select: what the selection ops accept, for every device. Must not know how rows are selected.
+// select: what the selection ops accept, for every device.
 #pragma once
 
 #include "ops/checks/shapes.h"

@@ -1,4 +1,4 @@
-// Checks that every op's own checks (ops/checks/<op>.h) are made of. Must not know of any op.
+// Checks that every op's own checks (ops/checks/<op>.h) are made of.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,4 @@
-// swiglu: the shapes it accepts, for every device. Must not know how it is computed.
+// swiglu: the shapes it accepts, for every device.
 #pragma once
 
 #include "ops/checks/shapes.h"

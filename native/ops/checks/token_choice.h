@@ -1,4 +1,4 @@
-// token_choice: the shapes and activations it accepts, for every device. Must not know how it is computed.
+// token_choice: the shapes and activations it accepts, for every device.
 #pragma once
 
 #include "ops/checks/shapes.h"

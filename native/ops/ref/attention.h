@@ -1,4 +1,4 @@
-// attention: specification. Must not be fast.
+// attention: specification.
 #pragma once
 
 #include <limits>

@@ -1,4 +1,4 @@
-// cast: specification. Must not be fast.
+// cast: specification.
 #pragma once
 
 #include "ops/ref/ref_ops.h"

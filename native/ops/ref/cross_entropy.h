@@ -1,4 +1,4 @@
-// cross_entropy fused with the output projection: specification. Must not be fast.
+// cross_entropy fused with the output projection: specification.
 #pragma once
 
 #include <vector>

@@ -1,4 +1,4 @@
-// embedding: specification. Must not be fast.
+// embedding: specification.
 #pragma once
 
 #include "ops/ref/ref_ops.h"

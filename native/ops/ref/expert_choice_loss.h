@@ -1,4 +1,4 @@
-// expert_choice_loss: specification. Must not be fast.
+// expert_choice_loss: specification.
 #pragma once
 
 #include "ops/checks/expert_choice_loss.h"

@@ -1,4 +1,4 @@
-// gelu: specification. Must not be fast.
+// gelu: specification.
 #pragma once
 
 #include "ops/ref/ref_ops.h"

@@ -1,4 +1,4 @@
-// kv_write: specification. Must not be fast.
+// kv_write: specification.
 #pragma once
 
 #include "ops/ref/ref_ops.h"

@@ -1,4 +1,4 @@
-// linear: specification. Must not be fast.
+// linear: specification.
 #pragma once
 
 #include "ops/ref/ref_ops.h"

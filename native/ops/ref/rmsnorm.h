@@ -1,4 +1,4 @@
-// rmsnorm: specification. Must not be fast.
+// rmsnorm: specification.
 #pragma once
 
 #include "ops/ref/ref_ops.h"

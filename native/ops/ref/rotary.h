@@ -1,4 +1,4 @@
-// rotary: specification. Must not be fast.
+// rotary: specification.
 #pragma once
 
 #include "ops/ref/ref_ops.h"

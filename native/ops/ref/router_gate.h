@@ -1,4 +1,4 @@
-// router_gate: specification. Must not be fast.
+// router_gate: specification.
 #pragma once
 
 #include "ops/checks/router_gate.h"

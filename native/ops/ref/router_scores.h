@@ -1,4 +1,4 @@
-// router_scores: specification. Must not be fast.
+// router_scores: specification.
 #pragma once
 
 #include "ops/checks/router_scores.h"

@@ -1,4 +1,4 @@
-// rows: specification of gather_rows, add_rows and scatter_gated. Must not be fast.
+// rows: specification of gather_rows, add_rows and scatter_gated.
 #pragma once
 
 #include "ops/ref/ref_ops.h"

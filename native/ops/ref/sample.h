@@ -1,4 +1,4 @@
-// sample: specification. Must not be fast.
+// sample: specification.
 #pragma once
 
 #include <algorithm>

@@ -1,5 +1,5 @@
 // select: specification of select_topk, select_threshold, select_between, gather_indices, visible_causal, equal_rows
-// and sum_integers. Must not be fast.
+// and sum_integers.
 #pragma once
 
 #include <algorithm>

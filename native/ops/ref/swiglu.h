@@ -1,4 +1,4 @@
-// swiglu: specification. Must not be fast.
+// swiglu: specification.
 #pragma once
 
 #include "ops/ref/ref_ops.h"

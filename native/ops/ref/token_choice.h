@@ -1,4 +1,4 @@
-// token_choice: specification. Must not be fast.
+// token_choice: specification.
 #pragma once
 
 #include <vector>

@@ -1,5 +1,5 @@
 // Access to tensors for the scalar reference, and the few functions that must mean the same for real and complex
-// numbers. Must not know of any op.
+// numbers.
 #pragma once
 
 #include <cmath>
