@@ -1,5 +1,5 @@
-// One decoder layer (docs/model.md section 1) over packed rows, forward and backward. The same function trains, prefills
-// and decodes. Must not know of recursions, routers or batches.
+// One decoder layer (docs/model.md section 1) over packed rows, forward and backward. The same function trains,
+// prefills and decodes. Must not know of recursions, routers or batches.
 #pragma once
 
 #include <functional>
@@ -12,22 +12,23 @@ namespace mor {
 
 /// Where a layer's keys and values come from.
 enum class KeySource : uint8_t {
-  own,    ///< the rows see the keys and values that they project: key i is that of row i
-  cache,  ///< the rows write theirs into `k` and `v` at rows.slot, and then see what lies there
-  given,  ///< the rows see what lies in `k` and `v`, and project queries only (shared KV, paper section 2.2.2)
+  own,    ///< the rows attend to the keys and values that they project: key i is that of row i
+  cache,  ///< the rows write their keys and values into `k` and `v` at rows.slot, and then attend to `k` and `v`
+  given,  ///< the rows project queries only, and attend to `k` and `v` (shared KV, paper section 2.2.2)
 };
 struct LayerKeys {
   KeySource source = KeySource::own;
-  Tensor k, v;      ///< [slots, kv, head_dim]; unused for own
-  Tensor d_k, d_v;  ///< backward only: their gradients, accumulated; for `cache`, those at rows.slot end as zero
+  Tensor k, v;  ///< [slots, kv, head_dim]; unused for own
+  Tensor d_k,
+      d_v;  ///< backward only: gradients of k and v, accumulated; `cache` reads those at rows.slot and zeroes them
 };
 
 /// What a layer keeps for its backward. In recompute mode only `x` survives the forward.
 struct LayerActivations {
   Tensor x;                                   ///< [R, d] residual stream entering the layer
   Tensor input_rstd, input_normed;            ///< [R], [R, d]
-  Tensor projected;                           ///< with norms of q and k: [R, q+2kv] or [R, q] before them
-  Tensor qkv;                                 ///< [R, q+2kv] after rotary; [R, q] where keys lie elsewhere
+  Tensor projected;                           ///< only with qk_norm: [R, q+2kv] or [R, q] before norms and rotary
+  Tensor qkv;                                 ///< [R, q+2kv] after rotary; [R, q] unless the keys are the rows' own
   Tensor attention, lse;                      ///< [R, q], [R, h]
   Tensor middle, middle_rstd, middle_normed;  ///< [R, d] stream between attention and feed-forward
   Tensor gate_up, activated;                  ///< [R, 2f], [R, f]
@@ -45,9 +46,10 @@ struct LayerContext {
   }
 };
 
-/// y = layer(x), both [R, d] compute. With `stream`, row i of x is first read from stream[rows.source[i]]: the first
-/// norm gathers the rows of a recursion. Without `keep` nothing is saved and y must be x: the residual stream is updated
-/// in place. An empty y is not computed, for a backward that runs the layer again needs only what is kept.
+/// y = layer(x), both [R, d] compute. With `stream`, x is an output too: its row i is read from stream[rows.source[i]],
+/// so that the first norm gathers the rows of a recursion. Without `keep` nothing is saved and y must be x: the
+/// residual stream is updated in place. If y is empty, only what `keep` gets is computed: a backward that runs the
+/// layer again needs no more.
 void layer_forward(const LayerContext& context, const LayerTensors& weights, const Rows& rows, const Tensor& stream,
                    const Tensor& x, const LayerKeys& keys, const Tensor& y, LayerActivations* keep);
 

@@ -13,10 +13,10 @@ namespace mor {
 /// How the angular frequencies of rotary embedding differ from theta^(-2j/hd), so that a longer context fits.
 enum class RotaryScaling : uint8_t {
   none,
-  linear,  ///< all divided by `factor`
-  llama3,  ///< as published with Llama 3.1: those of wavelengths above original_max_position / low_freq_factor are
-           ///< divided by `factor`, those below original_max_position / high_freq_factor stay, between it is
-           ///< interpolated
+  linear,  ///< all frequencies are divided by `factor`
+  llama3,  ///< as in Llama 3.1: frequencies of a wavelength above original_max_position / low_freq_factor are divided
+           ///< by `factor`, those of one below original_max_position / high_freq_factor stay, and between the two the
+           ///< result is interpolated (docs/model.md section 1)
 };
 struct RotaryConfig {
   double theta = 10000;
@@ -35,8 +35,8 @@ struct RouterConfig {
   double z_loss_coefficient = 0;
   double balancing_loss_coefficient = 0.1;
   bool loss_free_balancing = false;
-  bool auxiliary_router = false;      ///< a second router on detached inputs decides at inference
-  int64_t capacity_warmup_steps = 0;  ///< cosine from capacity 1; 0: off
+  bool auxiliary_router = false;      ///< a second router, trained on detached inputs, decides at inference
+  int64_t capacity_warmup_steps = 0;  ///< steps in which capacities fall from 1 along a cosine; 0: none
 };
 
 struct ModelConfig {
@@ -65,8 +65,8 @@ struct ModelConfig {
   /// The unique layer applied at effective layer l (docs/model.md section 2).
   int32_t unique_layer(int32_t l) const;
 
-  /// The body is the block that recurs as a whole (cycle and middle_cycle with N > 1); before and after it lie layers
-  /// that run once over every token. Sequence sharing and N = 1 have no body: all of their layers lie before it.
+  /// The body is the block that recurs as a whole (cycle and middle_cycle with N > 1). The layers before and after it
+  /// run once over every token. With sequence sharing or N = 1 there is no body, and all layers count as before it.
   int32_t body_recursions() const;  ///< N, or 0 where there is no body
   int32_t body_layers() const;      ///< b
   int32_t layers_before() const;    ///< effective layers 0 .. layers_before()-1

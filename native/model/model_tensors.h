@@ -12,7 +12,7 @@ namespace mor {
 enum class ParameterRole : uint8_t { embedding, projection, norm, bias, router };
 const char* role_name(ParameterRole role);
 
-/// normal: N(0, initializer_range).
+/// normal: every element drawn from N(0, initializer_range^2).
 enum class Initializer : uint8_t { ones, zeros, normal };
 
 struct Parameter {
@@ -31,16 +31,16 @@ struct Parameter {
 
   int64_t count() const;
   int64_t bytes() const { return count() * static_cast<int64_t>(dtype_size(storage)); }
-  /// Itself in the buffer of a model's weights.
+  /// The tensor itself, in the buffer of a model's weights.
   Tensor in_weights(void* weights) const;
-  /// Its place in a flat buffer, [Parameters::size()] of master dtype. Empty where it is not trained.
+  /// Its part of a flat buffer of Parameters::size() elements of master dtype. Empty if it is not trained.
   Tensor in_flat(const Tensor& flat) const;
 };
 
 /// One layer's tensors, as weights or as their gradients. f: intermediate size, d: hidden size.
 struct LayerTensors {
   Tensor input_layernorm;           ///< [d]
-  QkvTensors qkv;                   ///< q_proj, k_proj and v_proj, and what else makes queries, keys and values
+  QkvTensors qkv;                   ///< q_proj, k_proj and v_proj, and their biases and norms where the config has them
   Tensor o_proj;                    ///< [d, h*hd]
   Tensor post_attention_layernorm;  ///< [d]
   Tensor gate_up;                   ///< [2f, d] gate_proj and up_proj
@@ -61,9 +61,9 @@ struct ModelTensors {
   Tensor balancing_bias;  ///< [N] master; token_choice with loss-free balancing only, and not among gradients
 };
 
-/// Says every tensor of a model once, in the order of checkpoints: `visit` gets what it is, without its storage and
-/// place, and the view of `tensors` that it fills. Neighbours that fill the same view are its rows, one behind the
-/// other.
+/// Calls `visit` once for every tensor of a model, in the order of checkpoints. `row` describes the tensor, except for
+/// its storage and place, which Parameters decides; `view` is the member of `tensors` that it belongs to. Successive
+/// tensors of one view are fused: the rows of each follow those of the one before (q_proj, k_proj and v_proj, say).
 void describe_model(const ModelConfig& config, ModelTensors& tensors,
                     const std::function<void(const Parameter& row, Tensor& view)>& visit);
 

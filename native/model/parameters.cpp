@@ -25,7 +25,7 @@ std::vector<Parameter> parameter_rows(const ModelConfig& config, DType compute, 
   describe_model(config, tensors, [&](const Parameter& row, Tensor& view) {
     rows.push_back(row);
     rows.back().fused = &view == last;
-    // The balancing bias moves in steps that the compute dtype would round away.
+    // The balancing bias, which is not trained, moves in steps so small that the compute dtype would round them away.
     rows.back().storage = row.trained ? compute : master;
     last = &view;
   });
@@ -43,7 +43,7 @@ Parameters::Parameters(const ModelConfig& config, std::vector<Parameter> rows)
               ", but the rows before it of the same view as ", dtype_name(last));
     last = p.storage;
     const auto size = static_cast<int64_t>(dtype_size(p.storage));
-    int64_t room = (kMostBytes - bytes_) / size;  // the product of the extents may exceed 64 bits
+    int64_t room = (kMostBytes - bytes_) / size;  // divided, since the product of the extents may exceed 64 bits
     for (const int64_t extent : p.shape) room /= extent;
     MOR_CHECK(room >= 1, OUT_OF_MEMORY, "the weights up to ", p.name, " take more than ", kMostBytes / 1000000000,
               " GB, and no device has as much memory");

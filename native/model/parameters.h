@@ -9,7 +9,7 @@
 
 namespace mor {
 
-/// A tensor under the name that it has in files.
+/// A tensor and the name that it has in files.
 struct NamedTensor {
   std::string name;
   Tensor tensor;  ///< on the device, contiguous
@@ -20,24 +20,24 @@ class Parameters {
   /// compute and master: dtypes of the device that is to hold the weights. Throws INVALID_CONFIG, and OUT_OF_MEMORY
   /// for a table of more bytes than any device has.
   Parameters(const ModelConfig& config, DType compute, DType master);
-  /// With rows of `parameter_rows`, whose storage may differ from what stands there.
+  /// rows: those of `parameter_rows`, of which the caller may have changed `storage`.
   Parameters(const ModelConfig& config, std::vector<Parameter> rows);
 
   const std::vector<Parameter>& list() const { return list_; }
-  /// Of the buffer that holds the weights, gaps for alignment included.
+  /// Bytes of the buffer that holds the weights, gaps for alignment included.
   size_t bytes() const { return static_cast<size_t>(bytes_); }
   /// Elements of a flat buffer of gradients, masters or moments, gaps for alignment included.
   int64_t size() const { return size_; }
-  /// Trained scalars.
+  /// Number of trained scalars.
   int64_t count() const;
-  /// Whether the weights can be their own masters: every trained one is stored in the master dtype, and lies where flat
-  /// buffers have its place.
+  /// Whether one buffer can serve as weights and as masters: every trained tensor is stored in the master dtype, at the
+  /// offset that it has in flat buffers.
   bool are_masters(DType master) const;
   /// Views into a buffer of bytes() bytes.
   ModelTensors weights(void* buffer) const;
   /// Views into a flat buffer; empty where a tensor is not trained.
   ModelTensors gradients(const Tensor& flat) const;
-  /// What the optimiser trains. weight_decay: of those that decay.
+  /// One segment for each trained tensor. weight_decay: that of the tensors that decay.
   std::vector<ParameterSegment> segments(float weight_decay) const;
 
  private:
@@ -49,7 +49,7 @@ class Parameters {
   int64_t bytes_ = 0, size_ = 0;
 };
 
-/// Every tensor of a model in the order of its checkpoint, without its place.
+/// Every tensor of a model in the order of its checkpoint, with its storage but without its place.
 std::vector<Parameter> parameter_rows(const ModelConfig& config, DType compute, DType master);
 
 }  // namespace mor

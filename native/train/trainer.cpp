@@ -22,7 +22,7 @@ double vanilla_flops(const ModelConfig& c, double sequences, double length) {
               2.0 * c.vocab_size * c.hidden_size * rows);
 }
 
-/// Runs `allocate`; the error of a lack of memory begins with `what` the memory was for.
+/// Runs `allocate`. If it throws OUT_OF_MEMORY, the message is made to begin with `what`: what the memory was for.
 template <class Allocate>
 void explained(const std::string& what, const Allocate& allocate) {
   try {
@@ -201,7 +201,7 @@ StepResult Trainer::step(const int32_t* tokens, int32_t micro_batches, int32_t s
   reserve(key, shape, [&](const Workspace& counting) {
     passes(counting, std::vector<Batch>(static_cast<size_t>(micro_batches), {sequences, length, nullptr, nullptr}));
   });
-  // These move when a larger batch comes; the buffers of the model and of the trainer never do.
+  // These arenas get other addresses when a larger batch comes. The buffers of the model and the trainer never move.
   for (const Arena* arena : {&inputs_, &activations_, &readback_.arena()})
     key.push_back(reinterpret_cast<uintptr_t>(arena->contents().data));
 
@@ -259,7 +259,7 @@ StepResult Trainer::evaluate(const int32_t* tokens, int32_t sequences, int32_t l
   options.step = steps_done_;
   const Shape shape{1, sequences, length};
   RecordingKey key = key_of(shape);
-  key[0] = 0;  // micro-batches: no step has none
+  key[0] = 0;  // micro-batches; 0, so that no key of a step is equal
   key.push_back(static_cast<uint64_t>(routing));
   reserve(key, shape, [&](const Workspace& counting) {
     evaluation_pass(model_, counting, {sequences, length, nullptr, nullptr}, options);

@@ -28,8 +28,8 @@ struct StepResult {
   size_t memory_bytes = 0;
 };
 
-/// Bytes by purpose. Activations include token ids and what is read back. After a batch was refused for want of memory,
-/// they are what it would have taken, until a batch fits.
+/// Bytes by purpose. Activations include token ids and what is read back. After a batch that did not fit into memory,
+/// they are the bytes that it would have taken, until another batch fits.
 struct MemoryUse {
   size_t parameters = 0, gradients = 0, optimizer = 0, activations = 0;
   size_t total() const { return parameters + gradients + optimizer + activations; }
@@ -37,27 +37,27 @@ struct MemoryUse {
 
 class Trainer {
  public:
-  /// The model must outlive the trainer. Masters start from the model's weights. Throws OUT_OF_MEMORY with the bytes
-  /// that masters, gradients and optimiser state take where the device has not as much.
+  /// The model must outlive the trainer. Masters start from the model's weights. Throws OUT_OF_MEMORY, naming the bytes
+  /// that masters, gradients and optimiser state take, if the device has fewer.
   Trainer(Model& model, const TrainerOptions& options);
   ~Trainer();
   Trainer(const Trainer&) = delete;
   Trainer& operator=(const Trainer&) = delete;
 
   /// One optimiser step over micro_batches * sequences host rows of length + 1 ids each.
-  /// Throws NON_FINITE, with weights and state as they were, where a loss or gradient is not finite, and OUT_OF_MEMORY
-  /// before anything is computed where the device has no room for the batch.
-  /// Without token choice, a device that records (Ops::replay) repeats the recorded work from the third step of one shape
-  /// on: everything between zeroing the gradients and the new weights.
+  /// Throws NON_FINITE if a loss or gradient is not finite, and leaves weights and state as they were. Throws
+  /// OUT_OF_MEMORY, before it computes anything, if the device has no room for the batch.
+  /// Without token choice, a device that records (Ops::replay) repeats the recorded work from the third step of one
+  /// shape on: everything between zeroing the gradients and the new weights.
   StepResult step(const int32_t* tokens, int32_t micro_batches, int32_t sequences, int32_t length);
-  /// Losses without a step; fields that belong to the optimiser stay 0. By top-k, recursions have the capacities of the
-  /// next step.
+  /// Losses without a step; fields that belong to the optimiser stay 0. With top-k routing, recursions have the
+  /// capacities of the next step.
   StepResult evaluate(const int32_t* tokens, int32_t sequences, int32_t length, Routing routing);
 
-  /// What the names of state() begin with: "master.", where any weights are rounded, "exp_avg." and "exp_avg_sq.".
+  /// The prefixes of names in state(): "exp_avg.", "exp_avg_sq.", and "master." if any weights are rounded masters.
   static std::vector<std::string> state_prefixes(const Model& model);
-  /// Everything that a resumed run needs beside the model's weights and steps_done(): masters and both moments. For
-  /// each prefix the trained parameters, named by the prefix and the parameter's name.
+  /// Everything that a resumed run needs besides the model's weights and steps_done(): masters and both moments. For
+  /// each prefix it has every trained parameter, whose name follows the prefix.
   const std::vector<NamedTensor>& state() const { return state_; }
   int64_t steps_done() const { return steps_done_; }
   void set_steps_done(int64_t steps) { steps_done_ = steps; }
@@ -80,11 +80,11 @@ class Trainer {
                const std::function<void(const Workspace& workspace)>& work);
   /// One batch for each micro-batch, in memory that `reserve` has taken.
   std::vector<Batch> upload(const int32_t* tokens, const Shape& shape);
-  /// What a step leaves for the host.
+  /// What the host reads back after a step.
   struct StepReport {
     std::vector<PassReport> passes;
     Tensor norm;
-    size_t bytes = 0;  ///< to fetch
+    size_t bytes = 0;  ///< to read back
   };
   /// All forward and backward passes of one step.
   StepReport passes(const Workspace& workspace, const std::vector<Batch>& batches) const;
@@ -96,7 +96,7 @@ class Trainer {
   AdamWParams adamw_;
   Arena buffers_, inputs_, activations_;
   Readback readback_;
-  MemoryUse planned_;          ///< without the model's own; activations: 0, or those of a batch that was refused
+  MemoryUse planned_;          ///< without the model's weights; activations: 0, or those of a batch that did not fit
   RecordingKey reserved_for_;  ///< key of the work that the arenas are reserved for
   Tensor master_, gradient_, exp_avg_, exp_avg_sq_;
   AdamWStep* adamw_step_;       ///< device memory
