@@ -66,9 +66,9 @@ export function resolveGenerateOptions(
   check.onlyKeys(optionKeys)
   return {
     maxTokens: Math.min(check.integer('maxTokens', { min: 1 }), config.max_position_embeddings - promptLength),
-    temperature: check.number('temperature', { min: 0, fallback: 1 }),
+    temperature: float32(check, 'temperature', check.number('temperature', { min: 0, fallback: 1 })),
     topK: check.integer('topK', { min: 0, fallback: 0 }),
-    topP: check.number('topP', { above: 0, max: 1, fallback: 1 }),
+    topP: float32(check, 'topP', check.number('topP', { above: 0, max: 1, fallback: 1 })),
     seed: check.integer('seed', { min: 0, max: Number.MAX_SAFE_INTEGER, fallback: randomSeed() }),
     stop: stopTokens(options.stop ?? config.eos_token_id ?? [], config.vocab_size),
     ...resolveRouting(check, config),
@@ -103,6 +103,15 @@ export function readMaxRecursions(
     )
   }
   return most
+}
+
+/** The value, which the sampler rounds to float32: it must not become infinite or, unless it is 0, 0. */
+function float32(check: Checker, key: string, value: number): number {
+  const rounded = Math.fround(value)
+  if (!Number.isFinite(rounded) || (rounded === 0 && value !== 0)) {
+    check.fail(`${key} is ${value}, which in float32 becomes ${rounded}; it must be between 1e-45 and 3.4e38`)
+  }
+  return value
 }
 
 function stopTokens(stop: number | ArrayLike<number>, vocabSize: number): Int32Array {

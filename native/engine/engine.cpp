@@ -2,7 +2,6 @@
 #include "engine/engine.h"
 
 #include <algorithm>
-#include <cmath>
 #include <new>
 
 #include "engine/runner.h"
@@ -86,15 +85,6 @@ void Engine::submit(uint64_t request, std::vector<int32_t> prompt, const Generat
     MOR_CHECK(token >= 0 && token < config.vocab_size, TOKEN_OUT_OF_RANGE, "the prompt holds token ", token,
               "; the vocabulary has ids 0 to ", config.vocab_size - 1);
   MOR_CHECK(params.max_tokens >= 1, INVALID_ARGUMENT, "maxTokens must be at least 1, got ", params.max_tokens);
-  MOR_CHECK(params.temperature >= 0 && std::isfinite(static_cast<float>(params.temperature)), INVALID_ARGUMENT,
-            "temperature must be a number from 0 on, got ", params.temperature);
-  MOR_CHECK(params.top_k >= 0, INVALID_ARGUMENT, "topK must be at least 0 (0: all tokens), got ", params.top_k);
-  MOR_CHECK(static_cast<float>(params.top_p) > 0 && params.top_p <= 1, INVALID_ARGUMENT,
-            "topP must be above 0 and at most 1, got ", params.top_p);
-  MOR_CHECK(params.router_threshold >= 0 && params.router_threshold <= 1, INVALID_ARGUMENT,
-            "routerThreshold must be from 0 to 1, got ", params.router_threshold);
-  MOR_CHECK(params.max_recursions >= 0, INVALID_ARGUMENT, "maxRecursions must be at least 0 (0: all), got ",
-            params.max_recursions);
   MOR_CHECK(params.top_logprobs >= 0 && params.top_logprobs <= kMostTopLogprobs, INVALID_ARGUMENT,
             "topLogprobs must be from 0 (none) to ", kMostTopLogprobs, ", got ", params.top_logprobs);
 

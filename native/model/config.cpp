@@ -1,4 +1,4 @@
-// ModelConfig: validation and the layer map.
+// ModelConfig: what protects memory, and the layer map.
 #include "model/config.h"
 
 #include <algorithm>
@@ -36,21 +36,6 @@ void check_sizes(const ModelConfig& c) {
             c.intermediate_size, " is too wide: its rows would have ", columns, " columns, and may have ", INT32_MAX);
   MOR_CHECK(c.num_attention_heads % c.num_key_value_heads == 0, INVALID_CONFIG, "num_attention_heads (",
             c.num_attention_heads, ") must be a multiple of num_key_value_heads (", c.num_key_value_heads, ")");
-  MOR_CHECK(c.rms_norm_eps > 0 && std::isfinite(c.rms_norm_eps), INVALID_CONFIG, "rms_norm_eps must be positive, got ",
-            c.rms_norm_eps);
-}
-
-void check_rotary(const RotaryConfig& c) {
-  MOR_CHECK(c.theta > 0 && std::isfinite(c.theta), INVALID_CONFIG, "rope_theta must be positive, got ", c.theta);
-  if (c.scaling == RotaryScaling::none) return;
-  MOR_CHECK(c.factor >= 1 && std::isfinite(c.factor), INVALID_CONFIG, "rope_scaling.factor must be at least 1, got ",
-            c.factor);
-  if (c.scaling == RotaryScaling::linear) return;
-  MOR_CHECK(c.low_freq_factor > 0 && c.high_freq_factor > c.low_freq_factor && std::isfinite(c.high_freq_factor),
-            INVALID_CONFIG, "rope_scaling needs 0 < low_freq_factor < high_freq_factor, got ", c.low_freq_factor,
-            " and ", c.high_freq_factor);
-  MOR_CHECK(c.original_max_position >= 1 && std::isfinite(c.original_max_position), INVALID_CONFIG,
-            "rope_scaling.original_max_position_embeddings must be at least 1, got ", c.original_max_position);
 }
 
 void check_depth(const ModelConfig& c) {
@@ -91,12 +76,6 @@ void check_router(const ModelConfig& c) {
   MOR_CHECK(c.num_recursions > 1, INVALID_CONFIG, "a router needs num_recursions > 1, got ", c.num_recursions);
   MOR_CHECK(c.body_recursions() > 1, INVALID_CONFIG, "a router works with sharing 'cycle' or 'middle_cycle', not '",
             sharing_name(c.sharing), "'");
-  const bool expert = c.router.type == RouterType::expert_choice;
-  MOR_CHECK(c.router.activation != (expert ? Activation::softmax : Activation::tanh), INVALID_CONFIG,
-            expert ? "an expert_choice router takes activation 'sigmoid' or 'tanh', not 'softmax'"
-                   : "a token_choice router takes activation 'softmax' or 'sigmoid', not 'tanh'");
-  MOR_CHECK(expert || !c.router.auxiliary_router, INVALID_CONFIG,
-            "auxiliary_router belongs to an expert_choice router only: token_choice is causal already");
 }
 
 }  // namespace
@@ -129,7 +108,6 @@ const char* kv_cache_name(KvCachePolicy policy) {
 
 void ModelConfig::validate() const {
   check_sizes(*this);
-  check_rotary(rotary);
   check_depth(*this);
   check_router(*this);
 }

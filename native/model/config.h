@@ -53,7 +53,8 @@ struct ModelConfig {
   KvCachePolicy kv_cache = KvCachePolicy::recursion_wise;
   RouterConfig router;
 
-  /// Throws INVALID_CONFIG naming the key, its value and what is allowed.
+  /// Throws INVALID_CONFIG where tensors of this shape or rows of this routing would not fit their memory. The other
+  /// rules are those of lib/config.ts.
   void validate() const;
 
   int32_t query_size() const { return num_attention_heads * head_dim; }

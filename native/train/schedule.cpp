@@ -4,21 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "core/check.h"
-
 namespace mor {
-
-void Schedule::validate() const {
-  MOR_CHECK(warmup_steps >= 0, INVALID_CONFIG, "schedule: warmup_steps must not be negative, got ", warmup_steps);
-  MOR_CHECK(cooldown_steps >= 0, INVALID_CONFIG, "schedule: cooldown_steps must not be negative, got ", cooldown_steps);
-  if (type == ScheduleType::constant) return;
-  MOR_CHECK(total_steps >= 1, INVALID_CONFIG, "schedule: total_steps must be at least 1, got ", total_steps);
-  const int64_t cooldown = type == ScheduleType::trapezoid ? cooldown_steps : 0;
-  MOR_CHECK(warmup_steps + cooldown <= total_steps, INVALID_CONFIG, "schedule: warm-up (", warmup_steps,
-            ") and cool-down (", cooldown, ") do not fit into total_steps ", total_steps);
-  MOR_CHECK(minimum_ratio >= 0 && minimum_ratio <= 1, INVALID_CONFIG, "schedule: minimum_ratio must be in [0, 1], got ",
-            minimum_ratio);
-}
 
 double Schedule::rate(double peak, int64_t t) const {
   if (t < warmup_steps) return peak * static_cast<double>(t + 1) / static_cast<double>(warmup_steps);

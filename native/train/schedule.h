@@ -14,8 +14,6 @@ struct Schedule {
   int64_t cooldown_steps = 0;  ///< trapezoid: linear from peak to peak/cooldown over the last steps
   double minimum_ratio = 0.1;  ///< cosine ends at peak * minimum_ratio
 
-  /// Throws INVALID_CONFIG with both values.
-  void validate() const;
   /// Rate of step t = 0, 1, …
   double rate(double peak, int64_t t) const;
 };

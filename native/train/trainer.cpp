@@ -71,9 +71,6 @@ Trainer::Trainer(Model& model, const TrainerOptions& options)
       inputs_(model.ops()),
       activations_(model.ops()),
       readback_(model.ops()) {
-  options.schedule.validate();
-  MOR_CHECK(options.learning_rate >= 0 && std::isfinite(options.learning_rate), INVALID_CONFIG,
-            "learning_rate must not be negative, got ", options.learning_rate);
   adamw_.beta1 = options.beta1;
   adamw_.beta2 = options.beta2;
   adamw_.epsilon = options.epsilon;

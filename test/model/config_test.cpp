@@ -4,8 +4,6 @@
 
 #include <gtest/gtest.h>
 
-#include <functional>
-
 #include "model/parameters.h"
 
 namespace mor::test {
@@ -118,28 +116,6 @@ TEST(Config, EveryRuleNamesTheKeyAndTheWayOut) {
   expect_message(c,
                  "a layer of 1073741824 query heads, 2 key and value heads, head_dim 4 and intermediate_size 32 is too "
                  "wide: its rows would have 4294967312 columns, and may have 2147483647");
-}
-
-TEST(Config, RotaryScalingHasAMeaning) {
-  const auto refused = [](RotaryScaling scaling, const std::function<void(RotaryConfig&)>& change,
-                          const std::string& message) {
-    ModelConfig c = base(3, 1, Sharing::cycle);
-    c.rotary.scaling = scaling;
-    c.validate();
-    change(c.rotary);
-    expect_message(c, message);
-  };
-  refused(
-      RotaryScaling::none, [](RotaryConfig& c) { c.theta = 0; }, "rope_theta must be positive, got 0");
-  for (const RotaryScaling scaling : {RotaryScaling::linear, RotaryScaling::llama3})
-    refused(
-        scaling, [](RotaryConfig& c) { c.factor = 0.5; }, "rope_scaling.factor must be at least 1, got 0.5");
-  refused(
-      RotaryScaling::llama3, [](RotaryConfig& c) { c.low_freq_factor = 4; },
-      "rope_scaling needs 0 < low_freq_factor < high_freq_factor, got 4 and 4");
-  refused(
-      RotaryScaling::llama3, [](RotaryConfig& c) { c.original_max_position = 0; },
-      "rope_scaling.original_max_position_embeddings must be at least 1, got 0");
 }
 
 }  // namespace
