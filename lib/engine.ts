@@ -10,18 +10,18 @@ import { packPrompt } from './tokens.js'
 
 export interface EngineOptions {
   /**
-   * Most decoding sequences in one pass of the shared block; others wait their turn. With a router up to twice as many run
+   * Most sequences that one pass of the shared block decodes; others wait. With a router up to twice as many are under way
    * at a time. Default 64.
    */
   maxBatchSize?: number
   /**
-   * Most prompt tokens under way at a time, beside them. More gives long prompts their first token sooner, less keeps the
-   * tokens of others coming evenly. Default 256.
+   * Most prompt tokens that are under way beside them. With more, long prompts get their first token sooner; with fewer, the
+   * tokens of other requests come more evenly. Default 256.
    */
   prefillChunk?: number
   /**
    * Bytes for keys and values, rounded down to whole blocks. Default 0: room for eight sequences of full context in a cache
-   * without recursions, at most a quarter of the memory that the device has in all.
+   * without recursions, but at most a quarter of the device's memory.
    */
   kvCacheBytes?: number
   /** Keep the keys of finished requests for others that begin alike, until room is needed. Default true. */
@@ -30,8 +30,8 @@ export interface EngineOptions {
 
 /**
  * Generates with one Model, with a KV cache and causal threshold routing. Any number of requests may be under way; each
- * gets what it would get alone. Do not train the model while a generation is under way: its tokens would come from weights
- * of different steps.
+ * gets what it would get alone. They take turns with the model's other calls, one step of all of them for one call. Do not
+ * train the model while a generation is under way: its tokens would come from weights of different steps.
  */
 export class Engine {
   readonly model: Model
@@ -51,7 +51,7 @@ export class Engine {
       prefixCache: check.boolean('prefixCache', true),
     }
     this.model = model
-    // The addon holds this callback for as long as the engine lives; it must not hold the Engine in turn, or an engine
+    // The addon holds this callback as long as the native engine lives. The callback must not hold the Engine, or an engine
     // that was never closed could not be collected.
     const requests = new Map<number, Generation>()
     this.#requests = requests
@@ -98,7 +98,7 @@ export class Engine {
     return wrapNative(() => this.#native.stats())
   }
 
-  /** Aborts what is under way and gives the memory of keys and values back. Calling it again waits for the same end. */
+  /** Aborts all requests and gives the memory of keys and values back. Calling it again waits for the same end. */
   close(): Promise<void> {
     this.#closing ??= this.#close()
     return this.#closing
@@ -118,7 +118,7 @@ export class Engine {
   }
 }
 
-/** Unpacks events (see `eventStride`); those of requests that have ended are dropped. */
+/** Hands events (see `eventStride`) to their requests; those of requests that have ended are dropped. */
 function deliver(events: Float64Array, messages: string[], requests: Map<number, Generation>): void {
   let nextMessage = 0
   let topLogprobs: TokenLogprob[] = []

@@ -10,18 +10,19 @@ export interface TokenLogprob {
 
 export interface GeneratedToken {
   token: number
-  /** Recursions of the pass that produced the token: 1..N, or 0 where the router let it pass the block by. */
+  /** Recursions of the pass that produced the token: 1..N, or 0 where the router made it skip the block. */
   depth: number
   /** Natural logarithm of the probability the model gave it. */
   logprob: number
   /**
-   * The most likely tokens in its place, most likely first; equals in order of their ids. The generated one is among them
-   * only if it is that likely. Fewer than asked for where the vocabulary has no more. Present exactly when asked for.
+   * The most likely tokens at its position, the most likely first, equally likely ones in the order of their ids. The
+   * generated one is among them only if it is that likely. Fewer than asked for where the vocabulary has no more. Present
+   * exactly when asked for.
    */
   topLogprobs?: TokenLogprob[]
 }
 
-/** 'stop': a stop token came; 'length': maxTokens or the context was reached; 'abort': asked for; 'error': see `error`. */
+/** A stop token was generated; maxTokens or the end of the context was reached; it was aborted; or see `error`. */
 export type FinishReason = 'stop' | 'length' | 'abort' | 'error'
 
 export interface GenerationResult {
@@ -38,8 +39,8 @@ export interface GenerationResult {
 
 /**
  * Iterate it for tokens as they come, or await `result`, or both. Every iterator starts at the first token and may be
- * as slow as it likes: what it has not taken waits, at most maxTokens of it. Leaving an iteration early (`break`)
- * aborts the request. An error ends iteration by being thrown; `result` never rejects.
+ * slow: tokens that it has not taken yet are kept. Leaving an iteration early (`break`) aborts the request. The iteration
+ * throws an error of the request; `result` never rejects.
  */
 export class Generation implements AsyncIterable<GeneratedToken> {
   readonly result: Promise<GenerationResult>
@@ -64,7 +65,7 @@ export class Generation implements AsyncIterable<GeneratedToken> {
     this.#renewChanged()
   }
 
-  /** Ends the request within a step; what came so far stays. Does nothing once it has finished. */
+  /** Ends the request within one step; the tokens so far are its result. Does nothing once it has finished. */
   abort(): void {
     if (this.#finished === undefined) this.#abort()
   }
@@ -83,7 +84,7 @@ export class Generation implements AsyncIterable<GeneratedToken> {
     }
   }
 
-  /** The text as it comes, in pieces that never end inside a character. Otherwise as iterating the tokens. */
+  /** The text as it comes, in pieces that never end inside a character. Otherwise like iterating the tokens. */
   async *text(tokenizer: Tokenizer): AsyncGenerator<string, void, undefined> {
     const detokenizer = tokenizer.detokenizer()
     for await (const { token } of this) {

@@ -7,7 +7,7 @@ export type Routing = 'topk' | 'threshold'
 
 /** One compute device, usable or not. Returned as it is by the public `devices()`. */
 export interface DeviceInfo {
-  /** 'cpu', 'cuda:0', … : what `device` options accept; 'cuda' where no GPU can be listed, to say why. */
+  /** 'cpu', 'cuda:0', …, as `device` options accept it. Where no GPU can be listed, one entry 'cuda' says why. */
   id: string
   type: 'cpu' | 'cuda'
   /** The name the vendor gives it. */
@@ -243,55 +243,55 @@ export interface NativeGenerateParams {
 /** Most tokens that may be listed beside a generated one. */
 export const mostTopLogprobs = 20
 
-/** Events arrive packed, `eventStride` numbers each: [request id, kind, token, depth, logprob]. */
+/** Events arrive in one array, each as `eventStride` numbers: [request id, kind, token, depth, logprob]. */
 export const eventStride = 5
 
 /** `kind` of an event. After any kind but `token` and `top` no more events of that request arrive. */
 export const eventKind = {
   /** One generated token with its depth and log-probability. */
   token: 0,
-  /** A stop token was sampled; it is not sent as a token event. */
+  /** A stop token was sampled, which is not sent as a token event. */
   stop: 1,
   /** maxTokens reached. */
   length: 2,
   abort: 3,
-  /** The `token` field holds the index of the code in `errorCodes`; the message comes beside the events. */
+  /** `token` is the index of the code in `errorCodes`; the message comes beside the events. */
   error: 4,
   /**
-   * One of the most likely tokens in the place of the request's next `token` event, which follows these directly; most
-   * likely first, each with its log-probability; depth is 0. None where `topLogprobs` is 0.
+   * One of the most likely tokens at the position of the request's next `token` event. These events come directly before
+   * it, the most likely token first, each with its log-probability and depth 0. None where `topLogprobs` is 0.
    */
   top: 5,
 } as const
 
-/** Counters since the engine was made, and what holds at this moment. */
+/** Counts since the engine was made, and the state at this moment. */
 export interface EngineStats {
   running: number
   waiting: number
   finished: number
   tokensGenerated: number
-  /** Of prompts that have been through the model or were found in the prefix cache. */
+  /** Tokens of prompts that the model has computed or that were found in the prefix cache. */
   promptTokens: number
   /** Tokens that were found in the prefix cache instead of being computed. */
   prefixHitTokens: number
   /** Steps of the scheduler. */
   steps: number
-  /** Sequences thrown out, to be computed again: for want of KV blocks, or for a request of higher priority. */
+  /** Sequences that had to give up their KV blocks to others, and are computed again. */
   preemptions: number
   /** = used + cached + free. */
   kvBlocksTotal: number
-  /** By running sequences; a block that several share counts once. */
+  /** Blocks of running sequences; a block that several of them share counts once. */
   kvBlocksUsed: number
-  /** Kept by the prefix cache for requests to come, and given up when blocks are needed. */
+  /** Blocks that the prefix cache keeps for later requests, and gives up when others are needed. */
   kvBlocksCached: number
   kvBlocksFree: number
   /** Of all blocks. */
   kvBytesTotal: number
   /** Of the used blocks. */
   kvBytesUsed: number
-  /** What the tokens of the running sequences would take if every layer pass cached every token. */
+  /** Bytes that the tokens of the running sequences would take if every layer pass cached every token. */
   kvBytesVanilla: number
-  /** [N] prompt and generated tokens that ran 1..N recursions here; those that ran none are not in it. */
+  /** [N] prompt and generated tokens that ran 1..N recursions in this engine; those that ran none are not counted. */
   depthHistogram: number[]
 }
 

@@ -1,5 +1,4 @@
-// How the next token is chosen and when generation stops: options, defaults, checks.
-// Must not know of the engine that carries them out.
+// The options of a generation: how the next token is chosen and when it stops; defaults and checks.
 import { Checker } from './check.js'
 import { blockRecurs, type ResolvedConfig } from './config.js'
 import { mostTopLogprobs, type NativeGenerateParams } from './native.js'
@@ -26,16 +25,16 @@ export interface GenerateOptions {
    */
   maxRecursions?: number
   /**
-   * How many of the most likely tokens to report in the place of each generated one, with their log-probabilities over the
-   * whole vocabulary at temperature 1, whatever temperature, topK and topP are. From 0 (none, the default) to 20.
+   * How many of the most likely tokens to report at the position of each generated one, with their log-probabilities over
+   * the whole vocabulary at temperature 1, whatever temperature, topK and topP are. From 0 (none, the default) to 20.
    */
   topLogprobs?: number
   /**
-   * Higher is served first, if need be at the cost of lower ones under way, which go on later with the same tokens; equals
-   * in order of arrival. Default 0.
+   * Requests of a higher priority are served first. Those of a lower one that are under way may be interrupted for them,
+   * and go on later with the same tokens. Equal ones are served in the order in which they came. Default 0.
    */
   priority?: number
-  /** Ends generation at any moment, also within a prompt, after at most one step with `finishReason: 'abort'`. */
+  /** Ends generation at any moment, also within a prompt: after at most one step, with `finishReason: 'abort'`. */
   signal?: AbortSignal
 }
 

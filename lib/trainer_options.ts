@@ -1,5 +1,4 @@
 // The options of a Trainer: defaults (the paper's recipe, docs/model.md section 6), checks, and the addon's form of them.
-// Must not know how a step is run.
 import { Checker, show } from './check.js'
 import type { NativeTrainerOptions } from './native.js'
 

@@ -40,9 +40,9 @@ void Call::run() noexcept {
 void Call::settle() {
   Environment::of(env_).end_pending();
   listener_.reset();
-  if (aborted_) return;  // rejected already
+  if (aborted_) return;  // on_abort has rejected
   try {
-    if (disposed_ != nullptr) disposed_->check();  // in the middle of the work
+    if (disposed_ != nullptr) disposed_->check();  // it may have been disposed in the middle of the work
     if (failure_.has_value()) return deferred_.Reject(to_js(env_, *failure_));
     deferred_.Resolve(result(env_));
   } catch (const Napi::Error& error) {

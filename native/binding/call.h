@@ -17,22 +17,22 @@
 
 namespace mor::binding {
 
-/// What an abort does to work that has begun. Work that waits is taken out of the queue in any case.
+/// What an abort does to work that has begun. Work that has not is taken out of the queue.
 enum class Abort : uint8_t {
-  stops,    ///< it ends between two layers, tensors or chunks; the promise rejects at once
-  ignored,  ///< it is finished and reported
+  stops,    ///< The promise rejects at once, and the work ends before its next layer, tensor or chunk.
+  ignored,  ///< The work is finished and reported.
 };
 
 struct CallOptions {
-  Napi::Value object;                            ///< that was called: it is not collected before the call has ended
-  std::shared_ptr<const DisposedFlag> disposed;  ///< the object's; null: the call is what disposes it
+  Napi::Value object;  ///< whose method was called; it is not collected before the call has ended
+  std::shared_ptr<const DisposedFlag> disposed;  ///< of the object; null: the call itself disposes it
   std::string what;                              ///< the work and its sizes, as in "a step of 1 x 4 x 512 tokens"
   std::optional<Input> signal = std::nullopt;    ///< an AbortSignal or undefined
   Abort abort = Abort::stops;
   Turn turn = Turn::in_order;
 };
 
-/// While its promise is pending the process stays alive.
+/// As long as the promise is pending the process stays alive.
 class Call : public Task {
  public:
   Call(ModelThread& thread, const CallOptions& options);
@@ -49,7 +49,7 @@ class Call : public Task {
   virtual Napi::Value result(Napi::Env env) = 0;
 
  private:
-  /// Throws DISPOSED or ABORTED. From any thread.
+  /// Throws DISPOSED or ABORTED where nobody waits for the result any more. From any thread.
   void check_wanted() const;
   void on_abort();
 

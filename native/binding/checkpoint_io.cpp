@@ -1,4 +1,5 @@
-// Files are read through a map and written through a host buffer, in chunks; the device converts.
+// Checkpoint tensors in chunks: files are mapped to be read, a host buffer is filled to be written, the device
+// converts.
 #include "binding/checkpoint_io.h"
 
 #include <cstring>
@@ -13,14 +14,14 @@ namespace mor::binding {
 
 namespace {
 
-constexpr int64_t kChunk = int64_t{1} << 20;  ///< elements on their way at a time
-constexpr int64_t kColumns = 1024;            ///< how a stretch is cut into rows for the device's threads
+constexpr int64_t kChunk = int64_t{1} << 20;  ///< elements that are read or written at a time
+constexpr int64_t kColumns = 1024;  ///< a chunk is cast as rows of so many elements, which the device's threads share
 
 int64_t file_dtype_size(FileDType dtype) {
   return dtype == FileDType::F32 ? 4 : 2;
 }
 
-/// What the device sees of a file's elements; it has no float16.
+/// The type in which the device is given a file's elements; it has no float16.
 DType device_dtype(FileDType dtype) {
   return dtype == FileDType::BF16 ? DType::bfloat16 : DType::float32;
 }
@@ -30,7 +31,7 @@ void* element(const Tensor& tensor, int64_t begin) {
   return static_cast<char*>(tensor.data) + begin * static_cast<int64_t>(dtype_size(tensor.dtype));
 }
 
-void cast_stretch(Ops& ops, void* from, DType from_dtype, void* to, DType to_dtype, int64_t n) {
+void cast_elements(Ops& ops, void* from, DType from_dtype, void* to, DType to_dtype, int64_t n) {
   const auto part = [&](int64_t begin, int64_t rows, int64_t columns) {
     const auto view = [&](void* data, DType dtype) {
       return make_tensor(static_cast<char*>(data) + begin * static_cast<int64_t>(dtype_size(dtype)), dtype, rows,
@@ -89,7 +90,7 @@ void read_tensor(Ops& ops, const Reading& reading, const Tensor& scratch, std::v
     } else {
       ops.copy_to_device(scratch.data, source, bytes);
     }
-    cast_stretch(ops, scratch.data, device_dtype(dtype), element(tensor, begin), tensor.dtype, n);
+    cast_elements(ops, scratch.data, device_dtype(dtype), element(tensor, begin), tensor.dtype, n);
     ops.synchronize();  // the scratch is filled again
   }
 }
@@ -102,7 +103,7 @@ void write_tensor(Ops& ops, const Tensor& tensor, FileDType dtype, const Tensor&
     const int64_t n = std::min(kChunk, tensor.count() - begin);
     void* source = element(tensor, begin);
     if (tensor.dtype != device_dtype(dtype)) {
-      cast_stretch(ops, source, tensor.dtype, scratch.data, device_dtype(dtype), n);
+      cast_elements(ops, source, tensor.dtype, scratch.data, device_dtype(dtype), n);
       source = scratch.data;
     }
     host.resize(static_cast<size_t>(n * file_dtype_size(dtype)));

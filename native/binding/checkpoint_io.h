@@ -24,7 +24,7 @@ struct CheckpointFile {
   std::vector<TensorLocation> tensors;
 };
 
-/// Asked between chunks; throws to give up.
+/// Called before every chunk; what it throws ends the work.
 using CancelCheck = std::function<void()>;
 
 /// Reads every tensor of `files` into the one of that name in `into`, rounded as it needs. Names, sizes and the lengths
@@ -35,7 +35,7 @@ void read_tensors(Ops& ops, const std::vector<CheckpointFile>& files, const std:
 /// A file to write: the bytes of `head`, then tensors one after another, each as its dtype (F32 or BF16).
 struct SavedFile {
   std::string name;
-  std::vector<std::string> head;  ///< in pieces: between two of them stands the number of optimizer steps done
+  std::vector<std::string> head;  ///< pieces; between two of them stands the number of optimizer steps done
   struct Part {
     std::string tensor;  ///< its name
     FileDType dtype;

@@ -1,4 +1,4 @@
-// Input: the checks. Must not know what the values mean.
+// The checks of Input, and the messages of exceptions.
 #include "binding/convert.h"
 
 #include <cmath>

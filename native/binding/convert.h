@@ -1,5 +1,4 @@
-// Input: one JavaScript value, checked and turned into plain C++ on the thread of JavaScript; and errors the other way.
-// Must not know what the values mean.
+// Values from JavaScript into C++, with their types checked, and errors from C++ into JavaScript.
 #pragma once
 
 #include <napi.h>
@@ -13,8 +12,8 @@
 
 namespace mor::binding {
 
-/// A value and the name under which messages speak of it. Every method throws an Error of `code` that says what was
-/// found and what is allowed.
+/// A value of JavaScript and the name that messages give it. Every method that turns it into C++ throws an Error of
+/// `code` that says what the value is and what is allowed.
 class Input {
  public:
   Input(Napi::Value value, std::string name, ErrorCode code = ErrorCode::INVALID_ARGUMENT)
@@ -25,7 +24,7 @@ class Input {
   Napi::Value value() const { return value_; }
   const std::string& name() const { return name_; }
 
-  /// Finite and in [minimum, maximum].
+  /// A finite number in [minimum, maximum].
   double number(double minimum, double maximum) const;
   int64_t integer(int64_t minimum, int64_t maximum) const;
   int32_t int32(int32_t minimum, int32_t maximum) const { return static_cast<int32_t>(integer(minimum, maximum)); }
@@ -59,12 +58,12 @@ class Input {
   ErrorCode code_;
 };
 
-/// What went wrong on any thread, as JavaScript will see it.
+/// What went wrong, on any thread, as JavaScript will see it.
 struct Failure {
   ErrorCode code = ErrorCode::INTERNAL;
   std::string message;
 };
-/// The exception being handled. `what` names the work and its sizes, for a lack of memory.
+/// In a catch block: the exception. `what` names the work and its sizes, for messages that do not.
 Failure current_failure(const std::string& what);
 /// An Error object with `code` and `message`.
 Napi::Value to_js(Napi::Env env, const Failure& failure);

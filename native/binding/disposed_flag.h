@@ -1,5 +1,4 @@
-// DisposedFlag: whether an object that JavaScript holds may still be used. Where a model ends, so do its trainers and
-// engines.
+// DisposedFlag: whether JavaScript has disposed an object. A disposed model disposes its trainers and engines.
 #pragma once
 
 #include <atomic>
@@ -12,7 +11,7 @@ namespace mor::binding {
 
 class DisposedFlag {
  public:
-  /// noun: what messages call the object, as in "model". model: the flag of the object's model.
+  /// noun: what messages call the object, as in "trainer". model: the flag of the model that the object belongs to.
   explicit DisposedFlag(const char* noun, std::shared_ptr<const DisposedFlag> model = nullptr)
       : noun_(noun), model_(std::move(model)) {}
 

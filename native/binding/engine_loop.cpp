@@ -1,4 +1,4 @@
-// EngineLoop: one turn, and how requests end.
+// EngineLoop: what happens in one turn, and how requests end.
 #include "binding/engine_loop.h"
 
 namespace mor::binding {
@@ -68,7 +68,7 @@ bool EngineLoop::turn(ModelThread& thread) {
   {
     const EngineStats stats = engine_ == nullptr ? no_stats_ : engine_->stats();
     const std::lock_guard<std::mutex> lock(mutex_);
-    stats_ = stats;  // before the events: who hears that a request has ended finds it ended here, too
+    stats_ = stats;  // before the events: whoever hears of them finds statistics that agree
   }
   deliver_(std::move(events));
   const std::lock_guard<std::mutex> lock(mutex_);
@@ -88,7 +88,7 @@ void EngineLoop::take_in(Inbox& inbox, PackedEvents& events) {
   while (!inbox.submissions.empty()) {
     Submission& submission = inbox.submissions.front();
     try {
-      active_.insert(submission.request);  // first: what the engine has taken in must be known here
+      active_.insert(submission.request);  // before submit: a request that the engine has must be in the set
       engine_->submit(submission.request, std::move(submission.prompt), submission.params);
     } catch (...) {
       active_.erase(submission.request);

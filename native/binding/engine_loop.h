@@ -1,5 +1,5 @@
-// EngineLoop: an engine on its model's thread. It takes one step after another while it has requests, in turn with the
-// model's other work.
+// EngineLoop: runs the steps of an engine on its model's thread, in turn with the model's other work, as long as there
+// are requests.
 #pragma once
 
 #include <deque>
@@ -18,21 +18,23 @@ namespace mor::binding {
 
 class EngineLoop final : public ModelUser {
  public:
-  /// Takes events to JavaScript; called on the model's thread.
+  /// Sends events to JavaScript; called on the model's thread.
   using Deliver = std::function<void(PackedEvents)>;
   EngineLoop(const EngineOptions& options, int32_t recursions, Deliver deliver);
 
-  // ---- from any thread. Both return whether the loop has to be started: it stops where it has nothing to do
+  // ---- from any thread
+  // submit and abort return whether the loop has to be started: it stops when there is nothing left to do.
   bool submit(uint64_t request, std::vector<int32_t> prompt, const GenerateParams& params);
   bool abort(uint64_t request);
   EngineStats stats() const;
 
   // ---- on the model's thread
-  /// Takes in what was asked, takes one step and delivers its events. Returns whether there is more to do.
+  /// Hands new requests and aborts to the engine, runs one step and delivers its events. Returns whether there is more
+  /// to do.
   bool turn(ModelThread& thread);
-  /// Every request ends with abort.
+  /// Ends every request with an abort event.
   void abort_all();
-  /// Requests that are left end with DISPOSED.
+  /// Ends requests that are left with DISPOSED.
   void release() noexcept override;
   void add_memory(MemoryByPurpose& use) const override;
 
@@ -42,7 +44,7 @@ class EngineLoop final : public ModelUser {
     std::vector<int32_t> prompt;
     GenerateParams params;
   };
-  /// What was asked and not yet taken in.
+  /// What the engine has not been told yet.
   struct Inbox {
     std::deque<Submission> submissions;
     std::vector<uint64_t> aborts;
@@ -59,7 +61,7 @@ class EngineLoop final : public ModelUser {
   const EngineOptions options_;
   const Deliver deliver_;
   EngineStats no_stats_;            ///< while there is no engine
-  std::unique_ptr<Engine> engine_;  ///< made in the first turn; none after a failure
+  std::unique_ptr<Engine> engine_;  ///< made in the first turn, and again in the turn after a failure
   std::unordered_set<uint64_t> active_;
 
   mutable std::mutex mutex_;  ///< of everything below

@@ -1,4 +1,4 @@
-// Environment: deliveries to the event loop, and teardown.
+// Environment: how tasks come back to the event loop, and the end of an environment.
 #include "binding/environment.h"
 
 #include <algorithm>
@@ -18,7 +18,7 @@ Environment& Environment::of(Napi::Env env) {
 
 Environment::Environment(Napi::Env env) : env_(env) {
   const auto answer = [](napi_env answering, napi_value, void* context, void*) {
-    // Without an environment the function is only being emptied at teardown.
+    // Node passes no environment when it only empties the function while the environment ends.
     if (answering != nullptr) static_cast<Environment*>(context)->settle_delivered();
   };
   const Napi::String name = Napi::String::New(env, "mixture-of-recursions");
@@ -35,7 +35,7 @@ Environment::~Environment() {
   stop();
 }
 
-/// Reserves: a worker that has been started must be in the list.
+/// The list of workers gets its room first: a worker that runs and is not in it would never be joined.
 void Environment::prepare_to_start() {
   MOR_CHECK(!stopped_, DISPOSED, "the process is exiting");
   stop_at_exit();
@@ -72,7 +72,7 @@ void Environment::ended(Worker& worker) noexcept {
   wake_event_loop();
 }
 
-/// With the mutex held. One call serves for everything that was delivered until it runs.
+/// With the mutex held. One wake-up is enough for everything that is delivered before the event loop has answered it.
 void Environment::wake_event_loop() {
   if (woken_) return;
   woken_ = napi_call_threadsafe_function(wake_, nullptr, napi_tsfn_nonblocking) == napi_ok;
@@ -90,7 +90,7 @@ void Environment::settle_delivered() {
     try {
       task->settle();
     } catch (const Napi::Error& error) {
-      // A callback threw: that is the program's uncaught exception. While Node is terminating it is nobody's.
+      // A callback threw: that is an uncaught exception of the program. While Node terminates, nobody gets it.
       napi_fatal_exception(env_, error.Value());
     } catch (const std::exception&) {
       // JavaScript can no longer be called: the environment is going away.
@@ -112,7 +112,8 @@ void Environment::join_ended() {
   }
 }
 
-/// Teardown in the middle of anything: ask every worker to stop, wait for the task it is in, and drop the rest.
+/// May come in the middle of anything: every worker is asked to stop, finishes or gives up its task, and the tasks that
+/// wait are dropped.
 void Environment::stop() {
   stopped_ = true;
   for (const std::shared_ptr<Worker>& worker : workers_) worker->stop();
@@ -122,8 +123,8 @@ void Environment::stop() {
   ended_.clear();
 }
 
-/// process.exit() and uncaught exceptions skip cleanup hooks and go on to destroy the libraries' global objects, under
-/// the feet of a thread that computes. The 'exit' event comes before that.
+/// process.exit() and uncaught exceptions skip cleanup hooks and go on to destroy the global objects of libraries,
+/// which a thread that computes still uses. The 'exit' event comes before that.
 void Environment::stop_at_exit() {
   if (std::exchange(listens_for_exit_, true)) return;
   const Napi::HandleScope scope(env_);

@@ -1,5 +1,5 @@
-// Environment: what one Node environment (the main thread or a worker thread) has of this addon: its classes, its
-// workers, the way back to its event loop, and its end.
+// Environment: what the addon keeps for one Node environment (the main thread or a worker thread): its classes, its
+// workers, and the way back to the event loop.
 #pragma once
 
 #include <napi.h>
@@ -16,14 +16,14 @@ namespace mor::binding {
 
 class Environment final : public TaskSink {
  public:
-  /// Makes the environment's instance data; there are no globals, so that many can live in one process.
+  /// Makes an Environment the instance data of `env`. There are no globals, so one process can have many.
   static Environment& install(Napi::Env env);
   static Environment& of(Napi::Env env);
   explicit Environment(Napi::Env env);
   ~Environment() override;
 
-  /// A new object with a `worker()`; it lives until that has ended and been joined. Throws DISPOSED once the process is
-  /// exiting.
+  /// A new object that has a `worker()`. It lives at least until the worker has ended and been joined. Throws DISPOSED
+  /// once the process is exiting.
   template <class Owner>
   std::shared_ptr<Owner> start_worker() {
     prepare_to_start();

@@ -1,5 +1,4 @@
 // ExternalMemory: tells the garbage collector how many bytes outside its heap an object keeps alive.
-// Must not know what the bytes are.
 #pragma once
 
 #include <napi.h>

@@ -1,4 +1,4 @@
-// ModelThread: creation, users, memory, release.
+// ModelThread: creation, work, figures of memory, release.
 #include "binding/model_thread.h"
 
 #include <algorithm>

@@ -1,5 +1,5 @@
-// ModelThread: a thread with a model and everything that uses it. An Ops belongs to one thread, so forward passes,
-// steps, checkpoints and generation all run here.
+// ModelThread: the thread of one model, with the model and its trainer and engines. An Ops may be used by one thread
+// only, so forward passes, steps, checkpoints and generation all run there.
 #pragma once
 
 #include <functional>
@@ -19,7 +19,7 @@ namespace mor::binding {
 /// Bytes by purpose: parameters, masterWeights, gradients, optimizer, activations, kvCache.
 using MemoryByPurpose = std::map<std::string, size_t>;
 
-/// A trainer or an engine: it lives on the model's thread and goes before the model does.
+/// A trainer or an engine of a model. It is released before the model.
 class ModelUser {
  public:
   virtual ~ModelUser() = default;
@@ -40,7 +40,7 @@ class ModelThread {
   // ---- from any thread
   Worker& worker() { return worker_; }
   const std::shared_ptr<DisposedFlag>& disposed() const { return disposed_; }
-  /// Takes no more tasks. When all others have run, the model is released and the thread ends.
+  /// The thread takes no more tasks, runs those that wait, releases the model and ends.
   void close() {
     worker_.post(task_of([this] { release(); }), Turn::last);
   }
@@ -52,15 +52,15 @@ class ModelThread {
   void create(const ModelConfig& config, const std::string& device, DType dtype, int threads);
   Model& model() { return *model_; }
   Arena& activations() { return *activations_; }
-  /// For token ids; reset by whoever fills it.
+  /// For token ids; whoever fills it resets it first.
   Arena& tokens() { return *tokens_; }
-  /// Runs `work`. `check` is asked before it, and in it between layers, tensors and chunks: what it throws ends the
-  /// work. A lack of memory is explained.
+  /// Runs `work`. `check` is called before it and, in it, before every layer, tensor and chunk: what it throws ends the
+  /// work. A lack of memory is explained, as by rethrow_explained.
   void run(const CancelCheck& check, const std::function<void()>& work);
-  /// The check of the work that runs.
+  /// The `check` of the work that runs.
   const CancelCheck& check() const { return check_; }
-  /// In a catch block: throws the exception on; where the device or the host ran out of memory, with the bytes that the
-  /// model and its users take, by purpose, and what to lower.
+  /// In a catch block: throws the exception again. Where the device or the host ran out of memory, the message also
+  /// says how many bytes the model and its users take for which purpose, and what to lower.
   [[noreturn]] void rethrow_explained();
   void add(std::shared_ptr<ModelUser> user) { users_.push_back(std::move(user)); }
   void remove(ModelUser& user);
@@ -68,7 +68,7 @@ class ModelThread {
   void release() noexcept;
   void refresh_memory();
 
-  // ---- from any thread, once created; what is constant of the model, too
+  // ---- from any thread, once created; so are the constant parts of model()
   const ModelConfig& config() const { return config_; }
   /// Of the device that the model is on; 0: unknown.
   size_t device_memory_bytes() const { return device_memory_bytes_; }

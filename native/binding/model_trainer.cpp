@@ -1,4 +1,4 @@
-// ModelTrainer: creation and figures.
+// ModelTrainer: how it is created, and its figures.
 #include "binding/model_trainer.h"
 
 namespace mor::binding {

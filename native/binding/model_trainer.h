@@ -1,4 +1,4 @@
-// ModelTrainer: a trainer on its model's thread, and what other threads may know of it.
+// ModelTrainer: a trainer on its model's thread, and the figures of it that other threads may read.
 #pragma once
 
 #include <atomic>
@@ -18,17 +18,17 @@ class ModelTrainer final : public ModelUser {
   const std::shared_ptr<DisposedFlag> disposed;
 
   // ---- from any thread
-  /// Whether it trains its model, or is about to.
+  /// Whether it trains the model or may still do so.
   bool in_use() const { return !disposed->is_set() && !failed_; }
   int64_t steps_done() const { return steps_done_; }
-  /// Bytes beside the model's.
+  /// Without the model's.
   size_t bytes() const { return bytes_; }
 
   // ---- on the model's thread
-  /// Allocates. What goes wrong is thrown by every later call of `trainer`.
+  /// Allocates the trainer. What goes wrong is thrown by every later call of `trainer`.
   void create(Model& model) noexcept;
   Trainer& trainer();
-  /// After anything that may have changed the step or the memory.
+  /// Updates the figures; to be called after anything that may have changed them.
   void refresh();
   void release() noexcept override { trainer_.reset(); }
   void add_memory(MemoryByPurpose& use) const override;

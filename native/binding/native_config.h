@@ -1,5 +1,5 @@
-// The plain objects of lib/native.ts as the structs of the core. Checks types; the core checks meanings.
-// Must not know of promises or object lifetimes.
+// The plain objects of lib/native.ts as the structs of the core. Only types are checked here, and ranges beyond which a
+// value does not fit its C++ type: lib/ has checked what the values mean.
 #pragma once
 
 #include <string>

@@ -1,4 +1,4 @@
-// NativeEngine: its methods, and the tasks of its loop.
+// NativeEngine: its methods, and the tasks that run its loop.
 #include "binding/native_engine.h"
 
 #include <algorithm>
@@ -32,7 +32,7 @@ class EventsTask final : public Task {
   PackedEvents events_;
 };
 
-/// One turn of the loop; it posts the next one.
+/// Posts one turn of the loop, which posts the next one.
 void post_turn(ModelThread& thread, std::shared_ptr<EngineLoop> loop, std::shared_ptr<const DisposedFlag> disposed) {
   const auto turn = [&thread, loop = std::move(loop), disposed = std::move(disposed)] {
     if (!disposed->is_set() && loop->turn(thread)) post_turn(thread, loop, disposed);
@@ -40,7 +40,7 @@ void post_turn(ModelThread& thread, std::shared_ptr<EngineLoop> loop, std::share
   thread.worker().post(task_of(turn), Turn::alternating);
 }
 
-/// What a new NativeEngine is made of.
+/// What the constructor needs.
 struct EngineParts {
   std::shared_ptr<ModelThread> thread;
   std::shared_ptr<EngineLoop> loop;
@@ -146,7 +146,7 @@ Napi::Value NativeEngine::close(const Napi::CallbackInfo& info) {
 
 void NativeEngine::receive(const PackedEvents& events) {
   const Napi::Env env = Env();
-  [[maybe_unused]] const Napi::Value self = Value();  // keeps this object until the end, whatever the callback does
+  [[maybe_unused]] const Napi::Value self = Value();  // so that it is not collected before the callback has returned
   for (const uint64_t request : events.finished) {
     active_.erase(request);
     Environment::of(env).end_pending();

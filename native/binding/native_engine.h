@@ -33,9 +33,9 @@ class NativeEngine final : public Napi::ObjectWrap<NativeEngine> {
   std::shared_ptr<ModelThread> thread_;
   std::shared_ptr<DisposedFlag> disposed_;
   std::shared_ptr<EngineLoop> loop_;
-  std::shared_ptr<NativeEngine*> receiver_;  ///< how events find this object; null once it has gone
+  std::shared_ptr<NativeEngine*> receiver_;  ///< where events go; points to null once this object has been collected
   Napi::FunctionReference on_events_;
-  std::unordered_set<uint64_t> active_;  ///< while there is one, this object and the process stay alive
+  std::unordered_set<uint64_t> active_;  ///< requests; while there are any, this object and the process stay alive
 };
 
 }  // namespace mor::binding

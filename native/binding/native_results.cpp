@@ -1,4 +1,4 @@
-// One function per plain object of lib/native.ts. Must not know of promises or object lifetimes.
+// One function for each plain object of lib/native.ts.
 #include "binding/native_results.h"
 
 namespace mor::binding {

@@ -1,4 +1,4 @@
-// The structs of the core as the plain objects of lib/native.ts. Must not know of promises or object lifetimes.
+// The structs of the core as the plain objects of lib/native.ts.
 #pragma once
 
 #include <napi.h>
@@ -14,7 +14,7 @@ namespace mor::binding {
 
 /// DeviceInfo[].
 Napi::Value device_list(Napi::Env env, const std::vector<DeviceInfo>& devices);
-/// NativeTrainer.tensors(), before the trainer has been created, too.
+/// What NativeTrainer.tensors() returns. It follows from the model: the trainer may still have to be created.
 Napi::Value trainer_tensor_list(Napi::Env env, const Model& model);
 /// NativeParameter[].
 Napi::Value parameter_list(Napi::Env env, const Parameters& parameters);

@@ -13,7 +13,7 @@ namespace mor::binding {
 
 namespace {
 
-/// What a new NativeTrainer is made of.
+/// What the constructor needs.
 struct TrainerParts {
   std::shared_ptr<ModelThread> thread;
   std::shared_ptr<ModelTrainer> trainer;

@@ -32,7 +32,7 @@ class NativeTrainer final : public Napi::ObjectWrap<NativeTrainer> {
   Napi::Value dispose(const Napi::CallbackInfo& info);
 
   CallOptions options(const Napi::CallbackInfo& info, std::string what) const;
-  /// A call that does `work(thread, trainer)`; see post_call.
+  /// Posts a call that runs `work(thread, trainer)`; see post_call.
   template <class Work, class ToJs>
   Napi::Promise run(const CallOptions& options, Work work, ToJs to_js);
 

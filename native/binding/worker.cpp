@@ -12,12 +12,12 @@ namespace mor::binding {
 
 namespace {
 
-/// Compute threads inherit this from the worker that makes them. The event loop then gets a core as soon as it has
-/// something to do, even with every core computing.
+/// The threads that compute inherit this from the worker that makes them. So the event loop gets a core as soon as it
+/// has something to do, even while every core computes.
 constexpr int kNice = 5;
 
-/// Signals are for the threads of Node, but for those that a thread raises by its own instructions. Blocked, SIGXFSZ
-/// (a file at its size limit) becomes an error of write() instead of the end of the process.
+/// The threads of Node handle signals; a worker keeps only those that its own instructions raise. With SIGXFSZ blocked,
+/// a file at its size limit is an error of write() and does not end the process.
 void block_signals() {
   sigset_t set;
   sigfillset(&set);

@@ -1,4 +1,4 @@
-// Worker: a thread of our own that runs tasks in the order in which they come, and hands each back when it has run.
+// Worker: a thread that runs tasks one after another and hands each one back when it has run.
 #pragma once
 
 #include <atomic>
@@ -14,12 +14,12 @@ namespace mor::binding {
 
 class Worker;
 
-/// A piece of work. `run` is called on the worker's thread; everything else, its destructor too, on JavaScript's.
+/// A piece of work. Its `run` is called on the worker's thread; all else, the destructor too, on JavaScript's.
 class Task {
  public:
   virtual ~Task() = default;
   virtual void run() noexcept = 0;
-  /// After `run`, with a scope for handles. May throw what a callback of JavaScript throws.
+  /// Called after `run`, with a handle scope. May throw what a callback of JavaScript throws.
   virtual void settle() {}
 };
 
@@ -37,19 +37,19 @@ std::unique_ptr<Task> task_of(Work work) {
   return std::make_unique<Plain>(std::move(work));
 }
 
-/// When a task runs.
+/// When a posted task runs.
 enum class Turn : uint8_t {
-  in_order,     ///< behind everything that was posted in order before
-  alternating,  ///< for work that posts itself again and again: one of these, one of those in order, and so on
-  last,         ///< after all others; the worker takes no more tasks and its thread ends
+  in_order,     ///< after all tasks that were posted with in_order before
+  alternating,  ///< as in_order among themselves; where both kinds wait, they take turns
+  last,         ///< after all others; the worker takes no more tasks, and its thread ends
 };
 
-/// Where a worker hands things back, on its own thread.
+/// Where a worker hands tasks back. It calls both methods on its own thread.
 class TaskSink {
  public:
   virtual ~TaskSink() = default;
   virtual void deliver(std::unique_ptr<Task> task) noexcept = 0;
-  /// The worker's last act: from now on `join` returns at once.
+  /// The last thing that the worker does: from now on `join` returns at once.
   virtual void ended(Worker& worker) noexcept = 0;
 };
 
@@ -62,12 +62,12 @@ class Worker {
   Worker(const Worker&) = delete;
   Worker& operator=(const Worker&) = delete;
 
-  /// From any thread. False once the worker is closed (by a last task) or stopping: then the task will not run.
+  /// From any thread. Returns false once the worker stops or has been given its last task: then the task will not run.
   bool post(std::unique_ptr<Task> task, Turn turn = Turn::in_order);
-  /// Takes a task in order that has not begun out of the queue; null if it has begun.
+  /// Takes a task that was posted with in_order out of the queue. Returns null if it has begun.
   std::unique_ptr<Task> take_out(const Task& task);
-  /// The thread ends after the task under way, and long tasks that look at `stopping` give up. Tasks that wait are
-  /// neither run nor settled.
+  /// The thread ends after the task that runs; long tasks look at `stopping` and give up. Tasks that wait are neither
+  /// run nor settled.
   void stop();
   bool stopping() const { return stopping_.load(std::memory_order_relaxed); }
   /// Waits for the end of the thread, then drops the tasks that never ran. On JavaScript's thread.
@@ -76,7 +76,7 @@ class Worker {
  private:
   using Queue = std::deque<std::unique_ptr<Task>>;
   void loop();
-  /// The next task to run; null to end. Waits for one.
+  /// Waits for the next task. Returns null where the thread is to end.
   std::unique_ptr<Task> next();
 
   TaskSink& sink_;

@@ -38,8 +38,9 @@ it.each([
   for (const delay of [0, 3, 20]) {
     const body = `
       const { step } = await slowTrainer()
-      step().catch(() => undefined)
-      step().catch(() => undefined)
+      const { signal } = new AbortController()
+      step(signal).catch(() => undefined)
+      step(signal).catch(() => undefined)
       setTimeout(() => { ${ending} }, ${delay})`
     expect(await runProgram(programSource(body))).toMatchObject({ code, signal: null })
   }
@@ -58,8 +59,9 @@ it('reports an exception of the event callback as uncaught, and goes on', async 
 it('survives terminate at any moment, in several threads at once', async () => {
   const body = `
     const { step } = await slowTrainer()
+    const { signal } = new AbortController()
     parentPort.postMessage('ready')
-    for (;;) await step()`
+    for (;;) await Promise.all([step(signal), step(signal)])`
   for (const delay of [0, 1, 10, 60]) {
     const workers = [0, 1].map(() => new Worker(workerSource(body), { eval: true }))
     await Promise.all(workers.map((worker) => new Promise((resolve) => worker.once('message', resolve))))
@@ -124,6 +126,47 @@ it('does not grow over 100 cycles of load, use and close', async () => {
   const { megabytes, threads } = JSON.parse(result.output)
   expect(megabytes).toBeLessThan(20)
   expect(threads).toBeLessThanOrEqual(0)
+})
+
+it('lets a model have another trainer once the first one is collected', async () => {
+  const body = `
+    const model = await addon.createModel(tinyConfig, { device: 'cpu', dtype: 'float32', threads: 2 })
+    const make = () => addon.createTrainer(model, trainerOptions)
+    await make().evaluate(new Int32Array(17), 1, 16, 'threshold')
+    for (let i = 0; i < 100; i++) {
+      gc()
+      await new Promise((resolve) => setTimeout(resolve, 10))
+      try {
+        process.stdout.write('steps ' + make().stepsDone())
+        break
+      } catch (error) {
+        if (error.code !== 'INVALID_ARGUMENT') throw error
+      }
+    }`
+  expect(await runProgram(programSource(body), { nodeOptions: ['--expose-gc'] })).toMatchObject({
+    ...quietEnd,
+    output: 'steps 0',
+  })
+})
+
+it('says in the first call that there is no memory for a trainer, and lets another be made', async () => {
+  const body = `
+    const { execFileSync } = require('node:child_process'), { readFileSync } = require('node:fs')
+    const wide = { ...tinyConfig, vocabSize: 2 ** 17, hiddenSize: 512 }
+    const model = await addon.createModel(wide, { device: 'cpu', dtype: 'bfloat16', threads: 2 })
+    const kibibytes = Number(/VmSize:\\s+(\\d+)/.exec(readFileSync('/proc/self/status', 'utf8'))[1])
+    execFileSync('prlimit', ['--pid', String(process.pid), '--as=' + (kibibytes * 1024 + 2 ** 29)])
+    for (let i = 0; i < 2; i++) {
+      const trainer = addon.createTrainer(model, trainerOptions)
+      await trainer.evaluate(new Int32Array(17), 1, 16, 'threshold').catch(({ code, message }) => {
+        process.stdout.write(code + ' ' + message + '\\n')
+      })
+    }`
+  const { code, output } = await runProgram(programSource(body))
+  expect(code).toBe(0)
+  expect(output).toMatch(
+    /^(OUT_OF_MEMORY a trainer takes \d+ bytes of master weights, .* \(less with a smaller model\)\.\n){2}$/,
+  )
 })
 
 it('turns a file size limit into an error, and removes the partial file', async () => {

@@ -190,17 +190,19 @@ export function programSource(body: string): string {
   return `
   const addon = require(${JSON.stringify(binary)})
   const engineOptions = ${JSON.stringify(engineOptions)}
+  const tinyConfig = ${JSON.stringify(nativeConfig('expert choice'))}
+  const trainerOptions = ${JSON.stringify(trainerOptions)}
   const slowRows = new Int32Array(4 * ${slowLength + 1}).fill(7)
   async function slowTrainer() {
     const model = await addon.createModel(${JSON.stringify(slowConfig)}, { device: 'cpu', dtype: 'float32', threads: 2 })
     await model.init(1)
-    const trainer = addon.createTrainer(model, ${JSON.stringify(trainerOptions)})
-    return { model, trainer, step: () => trainer.step(slowRows, 1, 4, ${slowLength}) }
+    const trainer = addon.createTrainer(model, trainerOptions)
+    return { model, trainer, step: (signal) => trainer.step(slowRows, 1, 4, ${slowLength}, signal) }
   }
   async function tiny(close) {
-    const model = await addon.createModel(${JSON.stringify(nativeConfig('expert choice'))}, { device: 'cpu', dtype: 'float32', threads: 2 })
+    const model = await addon.createModel(tinyConfig, { device: 'cpu', dtype: 'float32', threads: 2 })
     await model.init(1)
-    const trainer = addon.createTrainer(model, ${JSON.stringify(trainerOptions)})
+    const trainer = addon.createTrainer(model, trainerOptions)
     const step = await trainer.step(new Int32Array(2 * 17).fill(3), 1, 2, 16)
     const engine = addon.createEngine(model, engineOptions, (events) => {
       if (events[events.length - 4] === 2) finished()

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, it, vi } from 'vitest'
 import type { ModelConfig } from '../../lib/config.js'
+import { Engine } from '../../lib/engine.js'
 import { Model } from '../../lib/model.js'
 import { Trainer } from '../../lib/trainer.js'
 import { patternTokens } from './addon_support.js'
@@ -66,6 +67,17 @@ it('runs what was asked for while the event loop is busy', async () => {
   }
   // Steps that each waited for a turn of the event loop would take 50 of them.
   expect(turns).toBeLessThan(25)
+})
+
+it('takes turns between queued calls and generation', async () => {
+  await using model = await Model.create(config, onCpu)
+  await using trainer = new Trainer(model, options)
+  await using engine = new Engine(model)
+  const steps = Promise.allSettled(Array.from({ length: 2000 }, () => trainer.step(batch)))
+  expect(await engine.generate([1, 2], { maxTokens: 5 }).result).toMatchObject({ finishReason: 'length' })
+  expect(trainer.stepsDone).toBeLessThan(1000)
+  await trainer.dispose()
+  expect((await steps).at(-1)).toMatchObject({ status: 'rejected', reason: { code: 'DISPOSED' } })
 })
 
 describe('abort', () => {
