@@ -2,6 +2,7 @@
 #include "engine/engine.h"
 
 #include <algorithm>
+#include <cmath>
 #include <new>
 
 #include "engine/runner.h"
@@ -21,13 +22,24 @@ size_t cache_bytes(const Model& model, const EngineOptions& options) {
 }
 
 const EngineOptions& checked(const EngineOptions& options) {
-  MOR_CHECK(options.max_batch_size >= 1, INVALID_ARGUMENT, "maxBatchSize must be at least 1, got ",
-            options.max_batch_size);
-  MOR_CHECK(options.prefill_chunk >= 1, INVALID_ARGUMENT, "the prefill chunk must be at least 1, got ",
-            options.prefill_chunk);
-  MOR_CHECK(options.block_size >= 1, INVALID_ARGUMENT, "a KV block must hold at least 1 token, got ",
-            options.block_size);
+  MOR_CHECK(options.max_batch_size >= 1 && options.prefill_chunk >= 1 && options.block_size >= 1, INVALID_ARGUMENT,
+            "an engine needs maxBatchSize, prefillChunk and a block size of at least 1, got ", options.max_batch_size,
+            ", ", options.prefill_chunk, " and ", options.block_size);
   return options;
+}
+
+/// What would crash the engine or spoil its arithmetic. lib/sampling.ts tells a user what is allowed.
+void check_params(const GenerateParams& p) {
+  const auto check = [](const char* name, double value, bool good) {
+    MOR_CHECK(good, INVALID_ARGUMENT, "a request cannot have ", name, " ", value);
+  };
+  check("maxTokens", p.max_tokens, p.max_tokens >= 1);
+  check("temperature", p.temperature, p.temperature >= 0 && std::isfinite(static_cast<float>(p.temperature)));
+  check("topK", p.top_k, p.top_k >= 0);
+  check("topP", p.top_p, static_cast<float>(p.top_p) > 0 && p.top_p <= 1);
+  check("routerThreshold", p.router_threshold, p.router_threshold >= 0 && p.router_threshold <= 1);
+  check("maxRecursions", p.max_recursions, p.max_recursions >= 0);
+  check("topLogprobs", p.top_logprobs, p.top_logprobs >= 0 && p.top_logprobs <= kMostTopLogprobs);
 }
 
 SchedulerConfig scheduler_config(const Model& model, const KvCache& cache, const EngineOptions& options) {
@@ -84,9 +96,7 @@ void Engine::submit(uint64_t request, std::vector<int32_t> prompt, const Generat
   for (const int32_t token : prompt)
     MOR_CHECK(token >= 0 && token < config.vocab_size, TOKEN_OUT_OF_RANGE, "the prompt holds token ", token,
               "; the vocabulary has ids 0 to ", config.vocab_size - 1);
-  MOR_CHECK(params.max_tokens >= 1, INVALID_ARGUMENT, "maxTokens must be at least 1, got ", params.max_tokens);
-  MOR_CHECK(params.top_logprobs >= 0 && params.top_logprobs <= kMostTopLogprobs, INVALID_ARGUMENT,
-            "topLogprobs must be from 0 (none) to ", kMostTopLogprobs, ", got ", params.top_logprobs);
+  check_params(params);
 
   Request r;
   r.id = request;

@@ -211,6 +211,7 @@ TEST_F(Requests, RefusesBadInputAndGoesOn) {
     }
     return std::string("accepted");
   };
+  const double nan = std::numeric_limits<double>::quiet_NaN();
   Wanted w = greedy(0, 5);
   EXPECT_EQ(code_of(w), "INVALID_ARGUMENT");
   EXPECT_EQ(code_of(greedy(32, 5)), "CONTEXT_OVERFLOW");
@@ -220,6 +221,27 @@ TEST_F(Requests, RefusesBadInputAndGoesOn) {
   w.prompt[1] = -1;
   EXPECT_EQ(code_of(w), "TOKEN_OUT_OF_RANGE");
   EXPECT_EQ(code_of(greedy(3, 0)), "INVALID_ARGUMENT");
+  for (const double bad : {-1.0, nan, std::numeric_limits<double>::infinity(), 1e300}) {
+    w = greedy(3, 5);
+    w.params.temperature = bad;
+    EXPECT_EQ(code_of(w), "INVALID_ARGUMENT") << "temperature " << bad;
+  }
+  for (const double bad : {0.0, -0.5, 1.1, nan, 1e-300}) {
+    w = greedy(3, 5);
+    w.params.top_p = bad;
+    EXPECT_EQ(code_of(w), "INVALID_ARGUMENT") << "topP " << bad;
+  }
+  for (const double bad : {-0.1, 1.1, nan}) {
+    w = greedy(3, 5);
+    w.params.router_threshold = bad;
+    EXPECT_EQ(code_of(w), "INVALID_ARGUMENT") << "routerThreshold " << bad;
+  }
+  w = greedy(3, 5);
+  w.params.top_k = -1;
+  EXPECT_EQ(code_of(w), "INVALID_ARGUMENT");
+  w = greedy(3, 5);
+  w.params.max_recursions = -1;
+  EXPECT_EQ(code_of(w), "INVALID_ARGUMENT");
   for (const int32_t bad : {-1, kMostTopLogprobs + 1}) {
     w = greedy(3, 5);
     w.params.top_logprobs = bad;

@@ -1,5 +1,5 @@
-// The real addon as a whole: its devices, and what its objects refuse and how they end together.
-// Must not check what one object computes. The addon must have been built.
+// The real addon as a whole: its devices and constants, what its objects refuse, and how they end together. The addon must
+// have been built.
 import { describe, expect, it, vi } from 'vitest'
 import { errorCodes } from '../../lib/errors.js'
 import { eventKind, eventStride, mostTopLogprobs } from '../../lib/native.js'

@@ -1,4 +1,5 @@
-// The real addon in processes and threads of its own: ends in mid-run, many threads, repeated use, limits of the system.
+// The real addon in processes and threads of its own: ends in the middle of work, many threads, repeated use, limits of the
+// system. The addon must have been built.
 import { Worker } from 'node:worker_threads'
 import { expect, it, vi } from 'vitest'
 import { programSource, runProgram } from './addon_support.js'

@@ -1,5 +1,5 @@
-// The real addon's engines: events that say what a forward pass says, errors, aborts, and how engines end.
-// Must not know of files. The addon must have been built.
+// The real addon's engines: events that agree with a forward pass, errors, aborts, and how engines end. The addon must have
+// been built.
 import { describe, expect, it, vi } from 'vitest'
 import { errorCodes } from '../../lib/errors.js'
 import { eventKind, eventStride, type NativeModel } from '../../lib/native.js'

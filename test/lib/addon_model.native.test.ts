@@ -1,5 +1,5 @@
-// The real addon's models: what they compute, weights to files and back, and what creating one refuses.
-// Must not know of trainers' state or of engines. The addon must have been built.
+// The real addon's models: what they compute, weights to files and back, and what creating one refuses. The addon must have
+// been built.
 import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it, vi } from 'vitest'

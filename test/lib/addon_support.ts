@@ -1,5 +1,5 @@
-// What the tests of the real addon share: tiny models of every kind, objects and files that go when a test file ends, and
-// programs that run it in processes and threads of their own. Must not hold any expectation.
+// What the tests of the real addon share: tiny models of every kind, objects and files that are removed when a test file
+// ends, and programs that use the addon in processes and threads of their own.
 import { spawn } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
 import { mkdirSync, rmSync } from 'node:fs'

@@ -1,5 +1,5 @@
-// The real addon's trainers: learning, state to files and back, bad steps, and steps that wait for each other.
-// Must not know of engines. The addon must have been built.
+// The real addon's trainers: learning, state to files and back, bad steps, and steps that wait for each other. The addon
+// must have been built.
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it, vi } from 'vitest'

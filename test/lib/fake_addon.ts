@@ -1,6 +1,5 @@
-// A stand-in for the native addon that keeps its contract: asynchronous calls, codes on errors, real files, state that
-// changes as training would change it. Its arithmetic is invented; tests of numbers use the real addon.
-// Must not know of the classes under test.
+// A stand-in for the native addon that keeps its contract: asynchronous calls in order, codes on errors, real files, state
+// that changes as training would change it. Its arithmetic is invented; tests of numbers use the real addon.
 import { type ErrorCode, errorCodes } from '../../lib/errors.js'
 import type {
   DeviceInfo,

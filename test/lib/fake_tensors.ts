@@ -1,4 +1,4 @@
-// The tensors of the stand-in addon: which there are, and real files to read and write them. Must not know who asks.
+// The tensors of the stand-in addon: which there are, and real files to read and write them.
 import {
   closeSync,
   mkdirSync,

@@ -1,4 +1,4 @@
-// The Model's life: options, queue, aborts at every moment, dispose at every moment.
+// Model: its options, the order of its calls, and aborts and dispose at every moment.
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'

@@ -1,4 +1,4 @@
-// The Trainer's life: options, steps in order, refusals, save and resume, aborts and dispose.
+// Trainer: its options, steps in order, refusals, save and resume, aborts and dispose.
 import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
