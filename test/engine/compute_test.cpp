@@ -1,6 +1,5 @@
-// Compute is really saved: the products that the engine executes follow the depths of its tokens, the shared policy
-// skips the key and value projections, and the head runs for generated tokens only. Must not know how the engine
-// schedules.
+// Tests that compute is really saved: the products that the engine executes follow the depths of its tokens, the shared
+// policy skips the key and value projections, and the head runs for generated tokens only.
 #include "test/engine/support.h"
 
 namespace mor::test {

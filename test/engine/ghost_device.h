@@ -1,8 +1,7 @@
 // GhostDevice: a device that computes nothing. It remembers which key lies at every cache slot, and checks that each
-// row of a plan sees exactly the keys that docs/model.md section 5 says. A key is known by all tokens up to its own and
-// by the request's routing, as real keys are. What routers "find" is a hash of that and the recursion, what sampling
-// finds one of the request's seed, so both are the same however requests are scheduled. Must not know how the scheduler
-// works.
+// row of a plan sees exactly the keys that docs/model.md section 5 says. What identifies a key is, as for real keys,
+// the tokens up to its own and the request's routing options. A hash of these and the recursion stands for a router's
+// score, and a hash with the request's seed for a sampled token, so both are the same however requests are scheduled.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -20,15 +19,15 @@ class GhostDevice {
  public:
   GhostDevice(const SchedulerConfig& config, uint64_t seed) : config_(config), seed_(seed) {}
 
-  /// In [0, 1), from everything that a real router's score depends on.
+  /// A number in [0, 1), from everything that a real router's score depends on.
   double random(const Request& request, int32_t position, int32_t what) const {
     return uniform(identity(request, position), static_cast<uint64_t>(what));
   }
-  /// What is reported of a token in the end.
+  /// The depth that is reported for a token.
   int32_t depth(const Request& request, int32_t position) const {
     return config_.rules.block_recurs ? passes(request, position) : config_.rules.num_recursions;
   }
-  /// How often a token goes through the block in the end.
+  /// How often a token goes through the block.
   int32_t passes(const Request& request, int32_t position) const {
     const int32_t limit = request.max_recursions;
     switch (config_.rules.router) {
@@ -106,7 +105,7 @@ class GhostDevice {
   using Tag = std::tuple<uint64_t, int32_t, int32_t>;
 
   double uniform(uint64_t stream, uint64_t counter) const { return philox(seed_, stream, counter).v[0] / 4294967296.0; }
-  /// Of the token at `position`, its predecessors and the routing.
+  /// A hash of the token at `position`, its predecessors and the routing options.
   uint64_t identity(const Request& request, int32_t position) const {
     std::vector<uint64_t>& known = identities_[request.id];
     const int32_t prompt = static_cast<int32_t>(request.prompt.size());

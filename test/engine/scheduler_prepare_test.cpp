@@ -1,11 +1,11 @@
-// What the scheduler does while the device works: all that does not depend on the outcome, and nothing that it would
-// not do after it. Must not know of models.
+// Tests what the scheduler does while the device works: everything that does not depend on the outcome, and nothing
+// that it would not do after it.
 #include "test/engine/scheduler_simulation.h"
 
 namespace mor::test {
 namespace {
 
-/// What is prepared while the device works is what would have been planned without.
+/// Preparing while the device works changes no plan.
 TEST_P(SchedulerCase, PreparingChangesNoPlan) {
   for (const bool tight : {true, false}) {
     SCOPED_TRACE(tight ? "tight" : "roomy");
@@ -55,8 +55,8 @@ TEST_P(SchedulerCase, PreparingChangesNoPlan) {
   }
 }
 
-/// While a stage is under way, sequences that leave are settled, and those that wait for the next pass find their
-/// places.
+/// While a pass of the block is under way, sequences that wait for the next one get slots for their keys. While the
+/// exit stage is under way, its rows are counted and given back.
 TEST(Scheduler, PreparesWhatDoesNotDependOnTheOutcome) {
   SchedulerConfig c = small_config(RouterType::expert_choice, KvCachePolicy::recursion_wise, 400);
   c.max_batch_size = 1;

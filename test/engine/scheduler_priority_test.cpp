@@ -1,11 +1,11 @@
-// Requests of high priority: served as if alone, at the cost of the others' time only. Must not know of models.
+// Tests of requests of high priority: they are served as if they were alone, and cost the others nothing but time.
 #include "test/engine/scheduler_simulation.h"
 
 namespace mor::test {
 namespace {
 
-/// Requests of high priority that come into a full engine are served as if they were alone, and what they cost the
-/// others is time only.
+/// Requests of high priority that come to a full engine take about as many steps as alone, and change no token of the
+/// others.
 TEST_P(SchedulerCase, HighPriorityIsServedAsIfAlone) {
   for (const bool tight : {true, false}) {
     SCOPED_TRACE(tight ? "tight" : "roomy");
@@ -38,7 +38,7 @@ TEST_P(SchedulerCase, HighPriorityIsServedAsIfAlone) {
     for (const Request& r : low) crowded.scheduler.submit(r);
     for (int i = 0; i < 12; ++i) crowded.step();
     const int64_t before = crowded.scheduler.stats().preemptions;
-    // The block takes rows in turn, whoever they are, and a prompt of a low one may be in flight still.
+    // Twice, since the block takes rows in turn whatever their priority; and part of a low prompt may be under way.
     EXPECT_LE(steps_until_high_is_done(crowded), 2 * wanted + 8);
     EXPECT_GT(crowded.scheduler.stats().preemptions, before) << "somebody had to go for them";
     while (crowded.scheduler.unfinished()) crowded.step();
@@ -47,7 +47,8 @@ TEST_P(SchedulerCase, HighPriorityIsServedAsIfAlone) {
   }
 }
 
-/// Who displaces the only one that holds the beginning they share gains the room of what was its own, and no more.
+/// A request may displace the only other one that holds the prefix they share. It then gains the blocks that the other
+/// held alone, and not those of the prefix.
 TEST_P(SchedulerCase, HighPriorityTakesOverWhatTheDisplacedHeld) {
   for (uint32_t seed = 0; seed < 150; ++seed) {
     SCOPED_TRACE(concat("seed ", seed));

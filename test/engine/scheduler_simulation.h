@@ -1,5 +1,5 @@
-// One simulated engine: the scheduler, a device that is only imagined, random requests, and the configurations under
-// which it is run. Must not know what is tested.
+// A simulated engine for tests: the scheduler, a device that computes nothing, random requests, and the configurations
+// to run it with.
 #pragma once
 
 #include <random>
@@ -28,7 +28,7 @@ inline SchedulerConfig small_config(RouterType router, KvCachePolicy policy, int
   return c;
 }
 
-/// Many begin like others, and some go on like others, too.
+/// Many prompts begin like others, and requests of one seed with equal prompts also continue alike.
 inline Request random_request(uint64_t id, std::mt19937& random, int32_t recursions) {
   Request r;
   r.id = id;
@@ -43,7 +43,7 @@ inline Request random_request(uint64_t id, std::mt19937& random, int32_t recursi
   return r;
 }
 
-/// A plan, and what it points to.
+/// A copy of a plan and of what it points to.
 struct Recorded {
   StagePlan plan;
   std::vector<uint64_t> requests;
@@ -56,13 +56,13 @@ struct Recorded {
   }
 };
 
-/// One simulated engine.
+/// The simulated engine.
 struct Simulation {
   Scheduler scheduler;
   GhostDevice device;
   std::map<uint64_t, std::vector<RequestEvent>> events;
-  bool prepares;                            ///< while the device works
-  std::vector<Recorded>* record = nullptr;  ///< of every plan
+  bool prepares;                            ///< whether the scheduler prepares while the device works
+  std::vector<Recorded>* record = nullptr;  ///< gets every plan, if it is not null
 
   Simulation(const SchedulerConfig& config, uint64_t seed, bool prepare = true)
       : scheduler(config), device(config, seed), prepares(prepare) {}
@@ -115,7 +115,7 @@ struct Case {
   int32_t recursions;
 };
 
-/// Every source of depths, with each way of keeping keys that it knows.
+/// Every type of router with each KV cache policy that it allows.
 inline std::vector<Case> scheduler_cases() {
   return {{"vanilla", RouterType::none, KvCachePolicy::recursion_wise, true, true, 0},
           {"recursive", RouterType::none, KvCachePolicy::recursion_wise, true, true, 3},
@@ -142,7 +142,7 @@ class SchedulerCase : public testing::TestWithParam<Case> {
     }
     return c;
   }
-  /// Blocks for the largest request alone, which has 34 tokens.
+  /// The number of blocks that the largest request, of 34 tokens, takes alone.
   static int32_t just_enough() {
     const int32_t lists = GetParam().policy == KvCachePolicy::shared ? 1 : GetParam().recursions;
     return small_config(GetParam().router, GetParam().policy, 0).scratch_blocks + (GetParam().outside ? 6 : 0) +
