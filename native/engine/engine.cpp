@@ -22,9 +22,12 @@ size_t cache_bytes(const Model& model, const EngineOptions& options) {
 }
 
 const EngineOptions& checked(const EngineOptions& options) {
-  MOR_CHECK(options.max_batch_size >= 1 && options.prefill_chunk >= 1 && options.block_size >= 1, INVALID_ARGUMENT,
-            "an engine needs maxBatchSize, prefillChunk and a block size of at least 1, got ", options.max_batch_size,
-            ", ", options.prefill_chunk, " and ", options.block_size);
+  const auto check = [](const char* name, int32_t value) {
+    MOR_CHECK(value >= 1, INVALID_ARGUMENT, name, " must be at least 1, got ", value);
+  };
+  check("maxBatchSize", options.max_batch_size);
+  check("prefillChunk", options.prefill_chunk);
+  check("the tokens of a KV block", options.block_size);
   return options;
 }
 
