@@ -75,4 +75,17 @@ class Arena {
   uint64_t generation_ = 0;
 };
 
+/// Frees at its end what was allocated from the arena since its beginning, also where an exception ends it.
+class ArenaScope {
+ public:
+  explicit ArenaScope(Arena& arena) : arena_(arena), mark_(arena.mark()) {}
+  ~ArenaScope() { arena_.release(mark_); }
+  ArenaScope(const ArenaScope&) = delete;
+  ArenaScope& operator=(const ArenaScope&) = delete;
+
+ private:
+  Arena& arena_;
+  Arena::Mark mark_;
+};
+
 }  // namespace mor

@@ -3,8 +3,6 @@
 
 #include <algorithm>
 
-#include "model/active_rows.h"
-
 namespace mor {
 
 namespace {
@@ -25,6 +23,10 @@ Runner::Runner(const Model& model, const KvCache& cache, int32_t stream_rows)
       buffers_(ops_),
       arena_(ops_),
       context_(model.context(arena_)),
+      before_(layers_before_block(config_)),
+      block_(layers_of_block(config_)),
+      block_of_queries_(block_),
+      after_(layers_after_block(config_)),
       sampler_(model),
       recordings_(ops_),
       upload_(ops_, config_.router.type == RouterType::token_choice, stream_rows + spare_rows(stream_rows),
@@ -35,24 +37,13 @@ Runner::Runner(const Model& model, const KvCache& cache, int32_t stream_rows)
   if (ops_.records()) zero(ops_, stream_);
   entered_ = stream_.slice(0, rows);
   block_output_ = token_choice ? stream_.slice(rows, rows).named("block output") : entered_;
-  if (token_choice && !model.balancing_bias()) {
-    no_bias_ = buffers_.vector(ops_.master_dtype(), config_.num_recursions, "no bias");
-    zero(ops_, no_bias_);
-  }
 
-  const int32_t before = config_.layers_before(), after = config_.layers_after();
-  for (int32_t l = 0; l < before; ++l) {
-    before_.push_back(config_.unique_layer(l));
-    before_keys_.push_back(cache.outside(l));
-  }
-  for (int32_t l = 0; l < after; ++l) {
-    after_.push_back(config_.unique_layer(config_.num_hidden_layers - after + l));
-    after_keys_.push_back(cache.outside(before + l));
-  }
+  int32_t outside = 0;
+  for (LayerKeys& keys : before_.keys) keys = cache.outside(outside++);
+  for (LayerKeys& keys : after_.keys) keys = cache.outside(outside++);
   for (int32_t l = 0; l < config_.body_layers(); ++l) {
-    block_.push_back(config_.unique_layer(before + l));
-    block_keys_.push_back(cache.inside(l, KeySource::cache));
-    given_keys_.push_back(cache.inside(l, KeySource::given));
+    block_.keys[static_cast<size_t>(l)] = cache.inside(l, KeySource::cache);
+    block_of_queries_.keys[static_cast<size_t>(l)] = cache.inside(l, KeySource::given);
   }
 }
 
@@ -63,34 +54,31 @@ int32_t Runner::spare_rows(int32_t stream_rows) const {
 
 DevicePlan Runner::begin_stage(const StagePlan& plan, bool layers) {
   arena_.reset();
-  scores_ = chosen_gate_ = {};
-  chosen_depth_ = nullptr;
+  scores_ = {};
+  choice_ = {};
   sampling_ = false;
   return upload_(plan, extent_of(plan, ops_.records(), layers), arena_);
 }
 
 void Runner::launch_entry(const StagePlan& plan) {
   for (const auto& [from, to] : plan.copies) cache_.copy_block(from, to);
-  const DevicePlan device = begin_stage(plan, !before_.empty());
+  const DevicePlan device = begin_stage(plan, !before_.unique.empty());
   const Tensor x = arena_.tensor(ops_.compute_dtype(), device.extent.rows, config_.hidden_size, "entering");
   const bool token_choice = config_.router.type == RouterType::token_choice;
   begin_scores(device);
-  const Tensor gate = token_choice ? arena_.vector(ops_.master_dtype(), device.extent.rows, "gate") : Tensor{};
-  int32_t* depth = token_choice ? allocate_integers(arena_, device.extent.rows) : nullptr;
+  if (token_choice) choice_ = allocate_token_choice(context_, device.extent.rows);
   run(Stage::entry, device, x, [&] {
     ops_.embedding_forward(device.token, model_.tensors().embed_tokens, x);
-    run_layers(device.rows, {}, x, before_, before_keys_);
+    run_layers(context_, model_.tensors(), before_, device.rows, {}, x);
     ops_.kv_write(as_slots(x), device.slot, as_slots(entered_));
     score_next(device);
-    if (token_choice) choose_depths(x, depth, gate);
+    if (token_choice) choose_depths(context_, model_, x, choice_);
   });
-  if (!token_choice) return;
-  chosen_depth_ = depth;
-  chosen_gate_ = gate.slice(0, plan.rows());
+  if (token_choice) choice_.gate = choice_.gate.slice(0, plan.rows());
 }
 
 void Runner::launch_block(const StagePlan& plan) {
-  const DevicePlan device = begin_stage(plan, !block_.empty());
+  const DevicePlan device = begin_stage(plan, !block_.unique.empty());
   const Tensor x = arena_.tensor(ops_.compute_dtype(), device.extent.rows, config_.hidden_size, "block");
   Rows rows = device.rows;
   rows.source = device.source;
@@ -99,14 +87,14 @@ void Runner::launch_block(const StagePlan& plan) {
                                : Tensor{};
   begin_scores(device);
   run(plan.queries_only ? Stage::block_of_queries : Stage::block, device, x, [&] {
-    run_layers(rows, stream_, x, block_, plan.queries_only ? given_keys_ : block_keys_);
+    run_layers(context_, model_.tensors(), plan.queries_only ? block_of_queries_ : block_, rows, stream_, x);
     leave_block(device, x, exit_gate);
     score_next(device);
   });
 }
 
 void Runner::launch_exit(const StagePlan& plan) {
-  const bool layers = !after_.empty();
+  const bool layers = !after_.unique.empty();
   const DevicePlan device = begin_stage(plan, layers);
   const Tensor x =
       layers ? arena_.tensor(ops_.compute_dtype(), device.extent.rows, config_.hidden_size, "leaving") : entered_;
@@ -116,17 +104,17 @@ void Runner::launch_exit(const StagePlan& plan) {
   if (sampling_) sampler_.begin(arena_, device.last_count, plan.sampled);
   if (!sampling_ && !layers) return;
   run(sampling_ ? Stage::exit : Stage::exit_without_token, device, x, [&] {
-    run_layers(rows, entered_, x, after_, after_keys_);
+    run_layers(context_, model_.tensors(), after_, rows, entered_, x);
     if (sampling_) sampler_.launch(x, layers ? device.last : device.last_slot);
   });
 }
 
 const StageOutcome& Runner::collect() {
   if (scores_) read_scores();
-  if (chosen_gate_) {
-    outcome_.depth.resize(static_cast<size_t>(chosen_gate_.count()));
-    ops_.copy_to_host(outcome_.depth.data(), chosen_depth_, outcome_.depth.size() * sizeof(int32_t));
-    read_master(chosen_gate_, outcome_.gate);
+  if (choice_.gate) {
+    outcome_.depth.resize(static_cast<size_t>(choice_.gate.count()));
+    ops_.copy_to_host(outcome_.depth.data(), choice_.depth, outcome_.depth.size() * sizeof(int32_t));
+    read_master(choice_.gate, outcome_.gate);
   }
   if (sampling_) sampler_.collect(outcome_);
   return outcome_;
@@ -146,26 +134,17 @@ void Runner::run(Stage stage, const DevicePlan& device, const Tensor& x, const s
       work);
 }
 
-void Runner::run_layers(const Rows& rows, const Tensor& stream, const Tensor& x, const std::vector<int32_t>& unique,
-                        const std::vector<LayerKeys>& keys) {
-  for (size_t i = 0; i < unique.size(); ++i)
-    layer_forward(context_, model_.tensors().layers[static_cast<size_t>(unique[i])], rows, i == 0 ? stream : Tensor{},
-                  x, keys[i], x, nullptr);
-}
-
-/// Adds x, the block's output for the rows, to the residual stream (docs/model.md sections 3 and 4).
+/// Takes x, what the block made of the rows, into the residual stream (docs/model.md sections 3 and 4).
 void Runner::leave_block(const DevicePlan& device, const Tensor& x, const Tensor& exit_gate) {
-  const RouterConfig& router = config_.router;
-  switch (router.type) {
+  switch (config_.router.type) {
     case RouterType::none:
       return ops_.kv_write(as_slots(x), device.slot, as_slots(entered_));
     case RouterType::expert_choice: {
       const Tensor scores = arena_.vector(ops_.master_dtype(), device.scores, "gate scores");
-      const Tensor gate = arena_.vector(ops_.master_dtype(), device.extent.rows, "gate");
       for (const RecursionRows& at : device.recursions)
         score(device, at, model_.tensors().routers[static_cast<size_t>(at.recursion) - 1], scores);
-      ops_.router_gate_forward(scores, device.score_of, router.activation, router.alpha, gate);
-      return ops_.scatter_gated_forward(x, nullptr, gate, device.slot, entered_);
+      add_gated(context_, x, scores, device.score_of, device.slot, entered_);
+      return;
     }
     case RouterType::token_choice:
       ops_.kv_write(as_slots(x), device.slot, as_slots(block_output_));
@@ -184,9 +163,7 @@ void Runner::begin_scores(const DevicePlan& device) {
 }
 
 void Runner::score_next(const DevicePlan& device) {
-  const ModelTensors& tensors = model_.tensors();
-  const std::vector<RouterTensors>& routers =
-      config_.router.auxiliary_router ? tensors.auxiliary_routers : tensors.routers;
+  const std::vector<RouterTensors>& routers = threshold_routers(model_);
   for (const RecursionRows& at : device.recursions)
     if (rules_.asks_router(at.recursion + 1)) score(device, at, routers[static_cast<size_t>(at.recursion)], scores_);
 }
@@ -207,20 +184,7 @@ void Runner::read_scores() {
   score.resize(score_of_.size());
 }
 
-/// Token choice: depths and exit gates for x [R, d], the rows that enter the block.
-void Runner::choose_depths(const Tensor& x, int32_t* depth, const Tensor& gate) {
-  const int64_t rows = x.rows(), n = config_.num_recursions;
-  const DType master = ops_.master_dtype();
-  const Tensor logits = router_forward(context_, model_.tensors().routers[0], x, nullptr, rows).scores;
-  const Tensor probabilities = arena_.tensor(master, rows, n, "probabilities");
-  const Tensor sums = arena_.vector(master, 2 * n + 1, "balancing sums");
-  zero(ops_, sums);
-  ops_.token_choice_forward(logits, model_.balancing_bias() ? model_.balancing_bias() : no_bias_,
-                            config_.router.activation, config_.router.alpha, probabilities, depth, gate,
-                            sums.slice(0, n), sums.slice(n, n), sums.slice(2 * n, 1));
-}
-
-/// Uploads the values, padded with zeros to [count].
+/// [count], zero behind the values.
 Tensor Runner::upload_master(std::vector<double> values, int32_t count, const char* name) {
   values.resize(static_cast<size_t>(count));
   const Tensor tensor = arena_.vector(ops_.master_dtype(), count, name);

@@ -8,8 +8,8 @@
 #include "engine/recordings.h"
 #include "engine/sampler.h"
 #include "engine/scheduler_plan.h"
-#include "model/model.h"
-#include "model/router.h"
+#include "model/layer_run.h"
+#include "model/routing.h"
 
 namespace mor {
 
@@ -35,14 +35,11 @@ class Runner {
   int32_t spare_rows(int32_t stream_rows) const;
   DevicePlan begin_stage(const StagePlan& plan, bool layers);
   void run(Stage stage, const DevicePlan& device, const Tensor& x, const std::function<void()>& work);
-  void run_layers(const Rows& rows, const Tensor& stream, const Tensor& x, const std::vector<int32_t>& unique,
-                  const std::vector<LayerKeys>& keys);
   void leave_block(const DevicePlan& device, const Tensor& x, const Tensor& exit_gate);
   void begin_scores(const DevicePlan& device);
   void score_next(const DevicePlan& device);
   void score(const DevicePlan& device, const RecursionRows& at, const RouterTensors& router, const Tensor& all);
   void read_scores();
-  void choose_depths(const Tensor& x, int32_t* depth, const Tensor& gate);
   Tensor upload_master(std::vector<double> values, int32_t count, const char* name);
   void read_master(const Tensor& tensor, std::vector<double>& values);
 
@@ -57,17 +54,14 @@ class Runner {
   /// x as it `entered_` the block, and the `block_output_` F^r(x) so far (docs/model.md section 4). `stream_` is both,
   /// one after the other.
   Tensor stream_, entered_, block_output_;
-  std::vector<int32_t> before_, block_, after_;                                ///< unique layers
-  std::vector<LayerKeys> before_keys_, block_keys_, given_keys_, after_keys_;  ///< of each
-  Tensor no_bias_;
+  Layers before_, block_, block_of_queries_, after_;
   Sampler sampler_;
   Recordings recordings_;
   PlanUpload upload_;
-  // Results in device memory of the stage that was launched last; empty or null if it has none.
-  Tensor scores_;                          ///< [DevicePlan::scores]
-  std::vector<int32_t> score_of_;          ///< [rows] index of each row's score among them; empty: identity
-  const int32_t* chosen_depth_ = nullptr;  ///< [rows]
-  Tensor chosen_gate_;                     ///< [rows]
+  // Of the stage launched last, in the device's memory, where they are to be collected.
+  Tensor scores_;                  ///< [DevicePlan::scores]
+  std::vector<int32_t> score_of_;  ///< [rows] where each row's lies among them; empty: identity
+  TokenChoice choice_;             ///< of the rows that entered; empty gate: there is none
   bool sampling_ = false;
   StageOutcome outcome_;
   std::vector<float> floats_;  ///< host buffer of `upload_master` and `read_master`

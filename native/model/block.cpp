@@ -1,6 +1,8 @@
 // One decoder layer, forward and backward.
 #include "model/block.h"
 
+#include <optional>
+
 namespace mor {
 
 namespace {
@@ -37,7 +39,8 @@ void layer_forward(const LayerContext& context, const LayerTensors& weights, con
   const int64_t n = rows.count, d = config.hidden_size, f = config.intermediate_size;
   const DType compute = ops.compute_dtype(), master = ops.master_dtype();
   const bool own = keys.source == KeySource::own, queries_only = keys.source == KeySource::given;
-  const Arena::Mark mark = arena.mark();
+  std::optional<ArenaScope> scratch;
+  if (keep == nullptr) scratch.emplace(arena);
 
   LayerActivations a;
   a.x = x;
@@ -74,11 +77,7 @@ void layer_forward(const LayerContext& context, const LayerTensors& weights, con
   ops.swiglu_forward(a.gate_up, a.activated);
   if (y) ops.linear_forward(a.activated, weights.down_proj, a.middle, y);
 
-  if (keep != nullptr) {
-    *keep = a;
-  } else {
-    arena.release(mark);
-  }
+  if (keep != nullptr) *keep = a;
 }
 
 void layer_backward(const LayerContext& context, const LayerTensors& weights, const LayerTensors& gradients,
@@ -89,22 +88,22 @@ void layer_backward(const LayerContext& context, const LayerTensors& weights, co
   const ModelConfig& config = context.config;
   const int64_t n = rows.count, f = config.intermediate_size;
   const DType compute = ops.compute_dtype();
-  const bool own = keys.source == KeySource::own;
-  const Arena::Mark mark = arena.mark();
+  const bool own = keys.source == KeySource::own, queries_only = keys.source == KeySource::given;
+  const ArenaScope scope(arena);
   const Tensor d_normed = arena.tensor(compute, n, config.hidden_size, "d_normed");
 
-  // Feed-forward: y = middle + down(swiglu(gate_up(norm(middle)))).
-  const Arena::Mark feed_forward = arena.mark();
-  const Tensor d_activated = arena.tensor(compute, n, f, "d_activated");
-  const Tensor d_gate_up = arena.tensor(compute, n, 2 * f, "d_gate_up");
-  ops.linear_backward_weight(d, kept.activated, gradients.down_proj);
-  ops.linear_backward_input(d, weights.down_proj, d_activated);
-  ops.swiglu_backward(d_activated, kept.gate_up, d_gate_up);
-  ops.linear_backward_weight(d_gate_up, kept.middle_normed, gradients.gate_up);
-  ops.linear_backward_input(d_gate_up, weights.gate_up, d_normed);
-  ops.rmsnorm_backward(d_normed, kept.middle, weights.post_attention_layernorm, kept.middle_rstd, d,
-                       gradients.post_attention_layernorm);
-  arena.release(feed_forward);
+  {  // Feed-forward: y = middle + down(swiglu(gate_up(norm(middle)))).
+    const ArenaScope feed_forward(arena);
+    const Tensor d_activated = arena.tensor(compute, n, f, "d_activated");
+    const Tensor d_gate_up = arena.tensor(compute, n, 2 * f, "d_gate_up");
+    ops.linear_backward_weight(d, kept.activated, gradients.down_proj);
+    ops.linear_backward_input(d, weights.down_proj, d_activated);
+    ops.swiglu_backward(d_activated, kept.gate_up, d_gate_up);
+    ops.linear_backward_weight(d_gate_up, kept.middle_normed, gradients.gate_up);
+    ops.linear_backward_input(d_gate_up, weights.gate_up, d_normed);
+    ops.rmsnorm_backward(d_normed, kept.middle, weights.post_attention_layernorm, kept.middle_rstd, d,
+                         gradients.post_attention_layernorm);
+  }
 
   // Attention: middle = x + o(attention(q, k, v)).
   const Tensor d_attention = arena.tensor(compute, n, config.query_size(), "d_attention");
@@ -126,7 +125,6 @@ void layer_backward(const LayerContext& context, const LayerTensors& weights, co
   ops.linear_backward_weight(d_qkv, kept.input_normed, d_weights.weight);
   ops.linear_backward_input(d_qkv, qkv.weight, d_normed);
   ops.rmsnorm_backward(d_normed, kept.x, weights.input_layernorm, kept.input_rstd, d, gradients.input_layernorm);
-  arena.release(mark);
 }
 
 }  // namespace mor

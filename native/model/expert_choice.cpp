@@ -67,16 +67,13 @@ Tensor expert_choice_forward(Pass& pass, const Tensor& stream, BodyActivations& 
     if (router.auxiliary_router)  // its gradient reaches only this router, so its loss needs no coefficient
       recursion.auxiliary_sums =
           score_losses(pass, recursion.auxiliary.scores, recursion.selection, 1, 0, recursion.d_auxiliary_scores);
-    recursion.gate = pass.arena().vector(ops.master_dtype(), rows.count, "gate");
-    ops.router_gate_forward(recursion.router.scores, recursion.selection.index, router.activation, router.alpha,
-                            recursion.gate);
-
     const Tensor next = pass.arena().tensor(x.dtype, x.rows(), x.columns(), "stream");
     ops.copy(next.data, x.data, static_cast<size_t>(x.count()) * dtype_size(x.dtype));
     if (r == 1) kept.shared = allocate_shared_keys(pass, rows.count);
-    recursion.run = body_run(pass, r, kept.shared);
+    recursion.run.layers = block_layers_at(pass, r, kept.shared);
     layers_forward(pass, rows, x, recursion.run);
-    ops.scatter_gated_forward(recursion.run.out, nullptr, recursion.gate, rows.source, next);
+    recursion.gate = add_gated(pass.context, recursion.run.out, recursion.router.scores, recursion.selection.index,
+                               rows.source, next);
     parent = recursion.active;
     x = next;
     kept.recursions.push_back(std::move(recursion));
@@ -92,13 +89,13 @@ void expert_choice_backward(Pass& pass, BodyActivations& kept, const Tensor& d) 
     RecursionActivations& recursion = kept.recursions[i];
     const Rows& rows = recursion.active.rows;
     const int32_t* entering = i == 0 ? kept.all.rows.source : kept.recursions[i - 1].active.rows.source;
-    const Arena::Mark mark = arena.mark();
+    const ArenaScope scope(arena);
     const Tensor d_out = arena.tensor(d.dtype, rows.count, d.columns(), "d_block");
     const Tensor d_gate = arena.vector(ops.master_dtype(), rows.count, "d_gate");
     ops.scatter_gated_backward(d, rows.source, recursion.run.out, nullptr, recursion.gate, d_out, d_gate);
     ops.router_gate_backward(d_gate, recursion.router.scores, recursion.selection.index, router.activation,
                              router.alpha, recursion.d_scores);
-    attach_shared_gradients(kept, recursion);
+    attach_shared_gradients(kept.shared, recursion.run.layers);
     layers_backward(pass, rows, recursion.run, d_out);
     ops.add_rows(d_out, rows.source, d);
     router_backward(pass.context, pass.model.tensors().routers[i], pass.gradients->routers[i], recursion.router,
@@ -106,7 +103,6 @@ void expert_choice_backward(Pass& pass, BodyActivations& kept, const Tensor& d) 
     if (router.auxiliary_router)
       router_backward(pass.context, pass.model.tensors().auxiliary_routers[i], pass.gradients->auxiliary_routers[i],
                       recursion.auxiliary, recursion.d_auxiliary_scores, recursion.stream, entering, {});
-    arena.release(mark);
   }
 }
 

@@ -17,24 +17,17 @@ struct ModelActivations {
   Tensor hidden;  ///< [M, d] the input of the final norm
 };
 
-LayerRun layers_run(const ModelConfig& config, int32_t first, int32_t count) {
-  LayerRun run;
-  for (int32_t l = first; l < first + count; ++l) run.unique.push_back(config.unique_layer(l));
-  run.keys.resize(run.unique.size());
-  return run;
-}
-
-/// From the embedding to the last layer.
+/// Embedding to the last layer.
 void forward(Pass& pass, const Batch& batch, ModelActivations& kept) {
   const ModelConfig& config = pass.model.config();
   kept.all = all_rows(pass.context, batch.sequences, batch.length);
   const Rows& rows = kept.all.rows;
   Tensor x = pass.arena().tensor(pass.ops().compute_dtype(), rows.count, config.hidden_size, "stream");
   pass.ops().embedding_forward(batch.tokens, pass.model.tensors().embed_tokens, x);
-  kept.before = layers_run(config, 0, config.layers_before());
-  kept.after = layers_run(config, config.num_hidden_layers - config.layers_after(), config.layers_after());
+  kept.before.layers = layers_before_block(config);
+  kept.after.layers = layers_after_block(config);
   const auto through = [&](LayerRun& run) {
-    if (run.unique.empty()) return;
+    if (run.layers.unique.empty()) return;
     layers_forward(pass, rows, x, run);
     x = run.out;
   };
@@ -69,7 +62,7 @@ PassReport reported(Pass& pass, const Batch& batch, const ModelActivations& kept
   const Rows& rows = kept.all.rows;
   pass.report.length = batch.length;
   pass.report.tokens = rows.count;
-  report_run(pass, rows, config.layers_before() + config.layers_after(), false);
+  report_layers(pass, rows, config.layers_before() + config.layers_after(), false);
   pass.report.flops += 2.0 * config.vocab_size * config.hidden_size * rows.count;
   if (pass.rules.block_recurs) body_report(pass, kept.body);
   return std::move(pass.report);
@@ -91,13 +84,15 @@ PassReport training_pass(const Model& model, const Workspace& workspace, const M
   const Tensor rstd = arena.vector(ops.master_dtype(), rows, "rstd");
   const Tensor x = normed(pass, kept, rstd);
   const Tensor d = arena.tensor(ops.compute_dtype(), rows, x.columns(), "d_stream");
-  const Arena::Mark mark = arena.mark();
-  const Tensor d_normed = arena.tensor(ops.compute_dtype(), rows, x.columns(), "d_normed");
-  ops.cross_entropy_backward(x, model.tensors().lm_head, batch.targets, options.loss_scale / static_cast<double>(rows),
-                             pass.report.losses, d_normed, gradients.lm_head);
-  zero(ops, d);
-  ops.rmsnorm_backward(d_normed, kept.hidden, model.tensors().norm, rstd, d, gradients.norm);
-  arena.release(mark);
+  {
+    const ArenaScope scope(arena);
+    const Tensor d_normed = arena.tensor(ops.compute_dtype(), rows, x.columns(), "d_normed");
+    ops.cross_entropy_backward(x, model.tensors().lm_head, batch.targets,
+                               options.loss_scale / static_cast<double>(rows), pass.report.losses, d_normed,
+                               gradients.lm_head);
+    zero(ops, d);
+    ops.rmsnorm_backward(d_normed, kept.hidden, model.tensors().norm, rstd, d, gradients.norm);
+  }
   backward(pass, batch, kept, d);
   return reported(pass, batch, kept);
 }
@@ -134,12 +129,11 @@ void logits_pass(const Model& model, Arena& arena, const Batch& batch, PassOptio
   const int64_t vocab = model.config().vocab_size, rows = x.rows();
   constexpr int64_t kChunk = 256;  // rows whose logits are on the device at a time
   for (int64_t begin = 0; begin < rows; begin += kChunk) {
-    const Arena::Mark mark = arena.mark();
+    const ArenaScope scope(arena);
     const int64_t n = std::min(kChunk, rows - begin);
     const Tensor chunk = arena.tensor(pass.ops().master_dtype(), n, vocab, "logits");
     pass.ops().linear_forward(x.slice(begin, n), model.tensors().lm_head, {}, chunk);
     download(pass.ops(), chunk, logits + begin * vocab);
-    arena.release(mark);
   }
   std::memset(depths, pass.rules.depth(0), static_cast<size_t>(rows));
   if (pass.rules.block_recurs) {

@@ -1,10 +1,8 @@
-// One pass over a batch: its options, its memory, its report, and functions that run layers.
+// Pass: what the functions of one pass over a batch share: the model, the options, where they work, and the report.
 #pragma once
 
-#include "model/active_rows.h"
 #include "model/model.h"
 #include "model/report.h"
-#include "model/router.h"
 
 namespace mor {
 
@@ -51,35 +49,5 @@ struct Pass {
  private:
   int64_t values_taken_ = 0;
 };
-
-/// Consecutive layers over the same rows.
-struct LayerRun {
-  std::vector<int32_t> unique;         ///< [layers] the unique layer of each
-  std::vector<LayerKeys> keys;         ///< [layers]
-  std::vector<LayerActivations> kept;  ///< [layers] if the pass keeps activations
-  Tensor out;                          ///< [R, d]
-};
-
-/// Runs the layers over `rows`; row i of the input is stream[rows.source[i]]. Fills run.kept and run.out.
-void layers_forward(Pass& pass, const Rows& rows, const Tensor& stream, LayerRun& run);
-/// d [R, d] is the gradient of run.out, and becomes that of the gathered input.
-void layers_backward(Pass& pass, const Rows& rows, const LayerRun& run, const Tensor& d);
-
-/// Adds the forward FLOPs of `layers` layers over the rows to the report; row i sees rows.visible[i] keys.
-void report_run(Pass& pass, const Rows& rows, int64_t layers, bool queries_only);
-
-/// The keys and values that recursion 1 computes for later ones, for `shared` and `hybrid` caches: one of each per
-/// layer of the block.
-struct SharedKeys {
-  std::vector<Tensor> k, v, d_k, d_v;
-};
-SharedKeys allocate_shared_keys(Pass& pass, int64_t rows);
-/// Allocates zeroed gradients of the shared keys for the backward of the body.
-void allocate_shared_gradients(Pass& pass, SharedKeys& shared);
-
-/// The layers of the block and the sources of their keys at recursion r = 1..N. With a hybrid cache, in a pass that
-/// keeps activations, every recursion has its own copy of the keys, since its backward needs those that were visible
-/// then.
-LayerRun body_run(Pass& pass, int32_t r, SharedKeys& shared);
 
 }  // namespace mor

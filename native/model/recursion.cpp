@@ -13,7 +13,7 @@ Tensor plain_forward(Pass& pass, const Tensor& stream, BodyActivations& kept) {
     RecursionActivations recursion;
     recursion.active = kept.all;
     recursion.active.rows.source = nullptr;
-    recursion.run = body_run(pass, r, kept.shared);
+    recursion.run.layers = block_layers_at(pass, r, kept.shared);
     layers_forward(pass, recursion.active.rows, x, recursion.run);
     x = recursion.run.out;
     kept.recursions.push_back(recursion);
@@ -23,7 +23,7 @@ Tensor plain_forward(Pass& pass, const Tensor& stream, BodyActivations& kept) {
 
 void plain_backward(Pass& pass, BodyActivations& kept, const Tensor& d) {
   for (size_t r = kept.recursions.size(); r-- > 0;) {
-    attach_shared_gradients(kept, kept.recursions[r]);
+    attach_shared_gradients(kept.shared, kept.recursions[r].run.layers);
     layers_backward(pass, kept.recursions[r].active.rows, kept.recursions[r].run, d);
   }
 }
@@ -39,13 +39,6 @@ double router_flops(const ModelConfig& config, const RouterActivations& router) 
 
 const ActiveRows* rows_of_first(const Pass& pass, const BodyActivations& kept) {
   return pass.rules.sees_tokens_that_left() && !kept.recursions.empty() ? &kept.recursions[0].active : nullptr;
-}
-
-void attach_shared_gradients(BodyActivations& kept, RecursionActivations& recursion) {
-  for (size_t i = 0; i < kept.shared.d_k.size(); ++i) {
-    recursion.run.keys[i].d_k = kept.shared.d_k[i];
-    recursion.run.keys[i].d_v = kept.shared.d_v[i];
-  }
 }
 
 std::vector<double> read_master(Ops& ops, const Tensor& tensor) {
@@ -95,12 +88,12 @@ void body_report(Pass& pass, const BodyActivations& kept) {
     RecursionReport recursion;
     recursion.rows = rows.count;
     report.recursions.push_back(recursion);
-    report_run(pass, rows, config.body_layers(), pass.rules.queries_only(static_cast<int32_t>(r) + 1));
+    report_layers(pass, rows, config.body_layers(), pass.rules.queries_only(static_cast<int32_t>(r) + 1));
   }
   for (const RecursionActivations& recursion : kept.recursions)
     for (const RouterActivations* router : {&recursion.router, &recursion.auxiliary})
       report.flops += router_flops(config, *router);
-  report.flops += router_flops(config, kept.router);
+  report.flops += router_flops(config, kept.choice.router);
   if (config.router.type == RouterType::expert_choice) expert_choice_report(pass, kept);
   if (config.router.type == RouterType::token_choice) token_choice_report(pass, kept);
 }

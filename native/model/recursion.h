@@ -4,7 +4,9 @@
 
 #include <vector>
 
-#include "model/pass.h"
+#include "model/active_rows.h"
+#include "model/routing.h"
+#include "model/shared_keys.h"
 
 namespace mor {
 
@@ -26,10 +28,7 @@ struct BodyActivations {
   ActiveRows all;
   std::vector<RecursionActivations> recursions;
   SharedKeys shared;
-  // For token choice, which decides once, from the stream that enters the body:
-  RouterActivations router;
-  Tensor probabilities, gate, load, p_sum, z_sum;
-  int32_t* depth = nullptr;
+  TokenChoice choice;  ///< decided from the stream that enters the body
 };
 
 /// Returns the stream [M, d] that leaves the body; `stream` itself is not changed.
@@ -52,8 +51,6 @@ void token_choice_report(Pass& pass, const BodyActivations& kept);
 /// The rows whose keys later recursions see too (`first` of compact_rows): those of recursion 1, if it has run and the
 /// cache policy says so; else null.
 const ActiveRows* rows_of_first(const Pass& pass, const BodyActivations& kept);
-/// Gives the keys of a kept recursion their gradient buffers.
-void attach_shared_gradients(BodyActivations& kept, RecursionActivations& recursion);
 
 /// Copies of small device arrays on the host.
 std::vector<double> read_master(Ops& ops, const Tensor& tensor);

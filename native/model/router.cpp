@@ -42,7 +42,7 @@ void router_backward(const LayerContext& context, const RouterTensors& weights, 
     ops.router_scores_backward(d_scores, x, source, weights.weight, d_x, gradients.weight);
     return;
   }
-  const Arena::Mark mark = arena.mark();
+  const ArenaScope scope(arena);
   const int64_t rows = kept.hidden.rows(), width = kept.hidden.columns();
   const Tensor d_activated = arena.tensor(ops.compute_dtype(), rows, width, "d_router activated");
   const Tensor d_hidden = arena.tensor(ops.compute_dtype(), rows, width, "d_router hidden");
@@ -55,7 +55,6 @@ void router_backward(const LayerContext& context, const RouterTensors& weights, 
     ops.linear_backward_input(d_hidden, weights.fc1, d_gathered);
     ops.add_rows(d_gathered, source, d_x);
   }
-  arena.release(mark);
 }
 
 }  // namespace mor

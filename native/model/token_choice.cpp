@@ -9,28 +9,6 @@ namespace mor {
 
 namespace {
 
-void decide(Pass& pass, const Tensor& stream, BodyActivations& kept) {
-  const ModelConfig& config = pass.model.config();
-  Ops& ops = pass.ops();
-  Arena& arena = pass.arena();
-  const int64_t rows = stream.rows(), n = config.num_recursions;
-  const DType master = ops.master_dtype();
-  kept.router = router_forward(pass.context, pass.model.tensors().routers[0], stream, nullptr, rows);
-  kept.probabilities = arena.tensor(master, rows, n, "probabilities");
-  kept.gate = arena.tensor(master, rows, 1, "gate");
-  kept.load = pass.report_values(n, "load");
-  kept.p_sum = pass.report_values(n, "probability sums");
-  kept.z_sum = pass.report_values(1, "z sum");
-  kept.depth = allocate_integers(arena, rows);
-  Tensor bias = pass.model.balancing_bias();
-  if (!bias) {
-    bias = arena.vector(master, n, "no bias");
-    zero(ops, bias);
-  }
-  ops.token_choice_forward(kept.router.scores, bias, config.router.activation, config.router.alpha, kept.probabilities,
-                           kept.depth, kept.gate, kept.load, kept.p_sum, kept.z_sum);
-}
-
 double balancing_coefficient(const RouterConfig& router) {
   return router.loss_free_balancing ? 0 : router.balancing_loss_coefficient;
 }
@@ -40,17 +18,22 @@ double balancing_coefficient(const RouterConfig& router) {
 Tensor token_choice_forward(Pass& pass, const Tensor& stream, BodyActivations& kept) {
   Ops& ops = pass.ops();
   Arena& arena = pass.arena();
-  decide(pass, stream, kept);
+  const int64_t n = pass.model.config().num_recursions;
+  kept.choice = allocate_token_choice(pass.context, stream.rows());
+  kept.choice.load = pass.report_values(n, "load");
+  kept.choice.p_sum = pass.report_values(n, "probability sums");
+  kept.choice.z_sum = pass.report_values(1, "z sum");
+  choose_depths(pass.context, pass.model, stream, kept.choice);
   const Tensor out = arena.tensor(stream.dtype, stream.rows(), stream.columns(), "stream");
   ops.copy(out.data, stream.data, static_cast<size_t>(stream.count()) * dtype_size(stream.dtype));
 
   ActiveRows active = kept.all;  // every token runs recursion 1
   Tensor x = stream;
-  const int32_t* depth = kept.depth;
+  const int32_t* depth = kept.choice.depth;
   for (int32_t r = 1; r <= pass.recursions(); ++r) {
     RecursionActivations recursion;
     recursion.active = active;
-    recursion.run = body_run(pass, r, kept.shared);
+    recursion.run.layers = block_layers_at(pass, r, kept.shared);
     Rows gathered = active.rows;
     if (r > 1) gathered.source = kept.recursions.back().selection.index;  // x holds the previous recursion's rows
     layers_forward(pass, gathered, x, recursion.run);
@@ -63,15 +46,14 @@ Tensor token_choice_forward(Pass& pass, const Tensor& stream, BodyActivations& k
       return selection;
     };
     recursion.exits = select(pass.rules.leaving_after(r, pass.recursions()));
-    int32_t* to = allocate_integers(arena, recursion.exits.count);
-    if (active.rows.source == nullptr) {
-      to = recursion.exits.index;
-    } else {
+    int32_t* to = recursion.exits.index;
+    if (active.rows.source != nullptr) {
+      to = allocate_integers(arena, recursion.exits.count);
       ops.gather_indices(active.rows.source, recursion.exits.index, recursion.exits.count, to);
     }
     recursion.exit_to = to;
     recursion.gate = arena.tensor(ops.master_dtype(), recursion.exits.count, 1, "exit gate");
-    ops.gather_rows(kept.gate, to, recursion.gate);
+    ops.gather_rows(kept.choice.gate, to, recursion.gate);
     ops.scatter_gated_forward(recursion.run.out, recursion.exits.index, recursion.gate, to, out);
 
     x = recursion.run.out;
@@ -106,7 +88,7 @@ void token_choice_backward(Pass& pass, BodyActivations& kept, const Tensor& d) {
                                d_exit);
     ops.add_rows(d_exit, recursion.exit_to, d_gate);
     if (deeper) ops.add_rows(deeper, recursion.selection.index, d_out);
-    attach_shared_gradients(kept, recursion);
+    attach_shared_gradients(kept.shared, recursion.run.layers);
     layers_backward(pass, recursion.active.rows, recursion.run, d_out);
     deeper = d_out;
   }
@@ -115,22 +97,23 @@ void token_choice_backward(Pass& pass, BodyActivations& kept, const Tensor& d) {
   // Losses: N sum_j load_j mean_t p_tj, and mean_t logsumexp^2. The loads are counts, so the host may scale them.
   const double scale = pass.options.loss_scale / static_cast<double>(std::max<int64_t>(1, rows));
   std::vector<double> p_scale;
-  for (const double load : read_master(ops, kept.load))
+  for (const double load : read_master(ops, kept.choice.load))
     p_scale.push_back(balancing_coefficient(config.router) * static_cast<double>(n) * load /
                       static_cast<double>(std::max<int64_t>(1, rows)) * scale);
   const Tensor p_scales = arena.vector(master, n, "probability scales");
   upload(ops, p_scale.data(), p_scales);
   const Tensor d_logits = arena.tensor(master, rows, n, "d_logits");
-  ops.token_choice_backward(d_gate, kept.router.scores, kept.probabilities, kept.depth, config.router.activation,
-                            config.router.alpha, p_scales, config.router.z_loss_coefficient * scale, d_logits);
-  router_backward(pass.context, pass.model.tensors().routers[0], pass.gradients->routers[0], kept.router, d_logits,
-                  kept.recursions[0].run.kept[0].x, nullptr, d);
+  ops.token_choice_backward(d_gate, kept.choice.router.scores, kept.choice.probabilities, kept.choice.depth,
+                            config.router.activation, config.router.alpha, p_scales,
+                            config.router.z_loss_coefficient * scale, d_logits);
+  router_backward(pass.context, pass.model.tensors().routers[0], pass.gradients->routers[0], kept.choice.router,
+                  d_logits, kept.recursions[0].run.kept[0].x, nullptr, d);
 }
 
 void token_choice_report(Pass& pass, const BodyActivations& kept) {
-  pass.report.load = kept.load;
-  pass.report.p_sum = kept.p_sum;
-  pass.report.z_sum = kept.z_sum;
+  pass.report.load = kept.choice.load;
+  pass.report.p_sum = kept.choice.p_sum;
+  pass.report.z_sum = kept.choice.z_sum;
 }
 
 void token_choice_statistics(const ModelConfig& config, const PassReport& report, const Readback& readback,

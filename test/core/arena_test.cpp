@@ -51,6 +51,26 @@ TEST(Arena, GrowsByBlocksThatResetMakesOne) {
   EXPECT_EQ(memory.allocations, before);
 }
 
+TEST(Arena, AScopeFreesWhatCameAfterItAlsoOnAnException) {
+  Limited memory(size_t{1} << 20);
+  Arena arena(memory);
+  arena.allocate(100);
+  const size_t before = arena.mark().total;
+  {
+    const ArenaScope scope(arena);
+    arena.allocate(1000);
+  }
+  EXPECT_EQ(arena.mark().total, before);
+  EXPECT_THROW(
+      {
+        const ArenaScope scope(arena);
+        arena.allocate(1000);
+        arena.allocate(size_t{1} << 30);
+      },
+      Error);
+  EXPECT_EQ(arena.mark().total, before);
+}
+
 TEST(Arena, AnotherGenerationOnceMemoryWasGivenBack) {
   Limited memory(size_t{1} << 20);
   Arena arena(memory);

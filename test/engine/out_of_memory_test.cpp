@@ -3,8 +3,10 @@
 // the engine allocates.
 #include <cstdlib>
 #include <new>
+#include <utility>
 
 #include "test/engine/ghost_device.h"
+#include "test/engine/support.h"
 
 namespace {
 
@@ -220,6 +222,87 @@ INSTANTIATE_TEST_SUITE_P(All, OutOfMemory,
                            return info.param == KvCachePolicy::recursion_wise ? "recursion_wise"
                                   : info.param == KvCachePolicy::shared       ? "shared"
                                                                               : "hybrid";
+                         });
+
+class EngineOutOfMemory : public testing::TestWithParam<RouterType> {};
+
+/// The same with a device that computes: every host allocation of a step fails in turn, in the scheduler, the runner,
+/// the sampler or an op.
+TEST_P(EngineOutOfMemory, AtAnyAllocationAStepThrowsNothing) {
+  ModelConfig config = tiny_config();
+  config.num_hidden_layers = 5;
+  config.num_recursions = 3;
+  set_router(config, GetParam());
+  Model model(config, std::make_unique<RefOps<float>>());
+  model.init(3);
+  std::vector<Wanted> wanted(3);
+  for (size_t i = 0; i < wanted.size(); ++i) {
+    wanted[i].prompt = random_tokens(4 + static_cast<int64_t>(i), config.vocab_size, 5);
+    wanted[i].params.max_tokens = 3;
+  }
+  EngineOptions options;
+  options.block_size = 2;
+  options.max_batch_size = 2;
+  fail_from = fail_to = 0;
+  std::map<uint64_t, Generated> expected;
+  {
+    Engine engine(model, options);
+    expected = run_engine(engine, wanted);
+  }
+  const auto run = [&] {
+    Engine engine(model, options);
+    std::map<uint64_t, Generated> results;
+    size_t refused = 0;
+    for (size_t i = 0; i < wanted.size(); ++i) {
+      std::vector<int32_t> prompt = wanted[i].prompt;
+      const bool taken = survives([&] { engine.submit(i, std::move(prompt), wanted[i].params); });
+      if (!taken) ++refused;
+    }
+    const auto to_the_end = [&] {
+      for (bool unfinished = true; unfinished;) {
+        std::vector<RequestEvent> events;
+        EXPECT_TRUE(survives([&] { unfinished = engine.step(events); }));
+        collect(events, results);
+      }
+    };
+    to_the_end();
+    EXPECT_EQ(results.size() + refused, wanted.size());
+    for (const auto& [id, generated] : results) {
+      ASSERT_TRUE(generated.finished);
+      if (generated.reason == FinishReason::error) {
+        EXPECT_EQ(generated.code, ErrorCode::OUT_OF_MEMORY);
+      } else {
+        expect_same_bits(generated, expected.at(id));
+      }
+    }
+    EXPECT_EQ(engine.stats().kv_blocks_used, 0);
+    const int64_t from = std::exchange(fail_from, 0), to = std::exchange(fail_to, 0);
+    const std::map<uint64_t, Generated> again = run_engine(engine, wanted);
+    for (const auto& [id, generated] : again) expect_same_bits(generated, expected.at(id));
+    fail_from = from;
+    fail_to = to;
+  };
+  allocations = 0;
+  run();
+  const int64_t all = allocations;
+  EXPECT_GT(all, 100);
+  for (const int64_t failures : {1, 40})
+    for (int64_t first = 1; first <= all; ++first) {
+      SCOPED_TRACE(concat("allocations ", first, " to ", first + failures - 1, " of ", all));
+      allocations = 0;
+      fail_from = first;
+      fail_to = first + failures;
+      run();
+      if (testing::Test::HasFailure()) return;
+    }
+}
+
+INSTANTIATE_TEST_SUITE_P(All, EngineOutOfMemory,
+                         testing::Values(RouterType::none, RouterType::expert_choice, RouterType::token_choice),
+                         [](const auto& info) {
+                           return info.param == RouterType::none            ? "recursive"
+                                  : info.param == RouterType::expert_choice ? "expert"
+                                                                            : "token";
                          });
 
 }  // namespace

@@ -17,6 +17,7 @@ struct Generated {
   std::vector<std::vector<TokenLogprob>> top_logprobs;
   bool finished = false;
   FinishReason reason = FinishReason::error;
+  ErrorCode code = ErrorCode::INTERNAL;  ///< of an error
   std::string message;
 };
 
@@ -39,6 +40,7 @@ inline void collect(const std::vector<RequestEvent>& events, std::map<uint64_t, 
     if (event.kind == RequestEvent::Kind::finish) {
       g.finished = true;
       g.reason = event.reason;
+      g.code = event.code;
       g.message = event.message;
       continue;
     }

@@ -77,6 +77,41 @@ TEST_P(Memory, OfPassesIsWhatWasCounted) {
   }
 }
 
+/// A device whose feed-forward fails.
+class FailingOps final : public RefOps<float> {
+ public:
+  void swiglu_forward(const Tensor& gate_up, const Tensor& out) override {
+    MOR_CHECK(!fails, DEVICE_LOST, "a failure for a test's sake");
+    RefOps<float>::swiglu_forward(gate_up, out);
+  }
+  void swiglu_backward(const Tensor&, const Tensor&, const Tensor&) override {
+    MOR_FAIL(DEVICE_LOST, "a failure for a test's sake");
+  }
+  bool fails = false;
+};
+
+TEST(Memory, ALayerThatFailsFreesItsScratch) {
+  auto made = std::make_unique<FailingOps>();
+  FailingOps& ops = *made;
+  const Model model(tiny_config(), std::move(made));
+  Arena arena(ops);
+  const ActiveRows all = all_rows(model.context(arena), 1, 5);
+  const Tensor x = arena.tensor(ops.compute_dtype(), 5, model.config().hidden_size, "x");
+  const Tensor y = arena.tensor(ops.compute_dtype(), 5, model.config().hidden_size, "y");
+  zero(ops, x);
+  LayerActivations kept;
+  layer_forward(model.context(arena), model.tensors().layers[0], all.rows, {}, x, {}, y, &kept);
+  const Gradients gradients(model);
+  const size_t before = arena.mark().total;
+  EXPECT_THROW(layer_backward(model.context(arena), model.tensors().layers[0], gradients.views().layers[0], all.rows,
+                              kept, {}, y),
+               Error);
+  EXPECT_EQ(arena.mark().total, before);
+  ops.fails = true;
+  EXPECT_THROW(layer_forward(model.context(arena), model.tensors().layers[0], all.rows, {}, x, {}, x, nullptr), Error);
+  EXPECT_EQ(arena.mark().total, before);
+}
+
 INSTANTIATE_TEST_SUITE_P(All, Memory, testing::ValuesIn(kinds()), [](const auto& info) { return info.param.name; });
 
 }  // namespace

@@ -1,0 +1,40 @@
+// Layers that run one after another over the same rows, forward and backward.
+#pragma once
+
+#include <vector>
+
+#include "model/pass.h"
+
+namespace mor {
+
+struct Layers {
+  std::vector<int32_t> unique;  ///< unique layer of each (ModelConfig::unique_layer)
+  std::vector<LayerKeys> keys;  ///< of each
+};
+
+/// Of the unrolled model: what runs once before the block, the block once, and what runs once after it. Keys: the rows'
+/// own.
+Layers layers_before_block(const ModelConfig& config);
+Layers layers_of_block(const ModelConfig& config);
+Layers layers_after_block(const ModelConfig& config);
+
+/// x [R, d] becomes what the last layer gives; nothing is kept. stream: as in layer_forward, for the first layer.
+void run_layers(const LayerContext& context, const ModelTensors& tensors, const Layers& layers, const Rows& rows,
+                const Tensor& stream, const Tensor& x);
+
+/// One run of layers in a pass.
+struct LayerRun {
+  Layers layers;
+  std::vector<LayerActivations> kept;  ///< of each layer, where the pass keeps
+  Tensor out;                          ///< [R, d]
+};
+
+/// Runs run.layers over `rows`, reading stream[rows.source[i]]; fills kept and out.
+void layers_forward(Pass& pass, const Rows& rows, const Tensor& stream, LayerRun& run);
+/// d [R, d]: gradient of out, becomes the gradient of the gathered input.
+void layers_backward(Pass& pass, const Rows& rows, const LayerRun& run, const Tensor& d);
+
+/// Adds to the report the forward FLOPs of `layers` layers over rows that each see rows.visible[i] keys.
+void report_layers(Pass& pass, const Rows& rows, int64_t layers, bool queries_only);
+
+}  // namespace mor
