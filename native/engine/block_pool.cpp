@@ -1,4 +1,4 @@
-// BlockPool: a free list, and two counts for each block.
+// BlockPool: a list of free blocks, and the numbers of users and keepers of each block.
 #include "engine/block_pool.h"
 
 #include "core/check.h"
@@ -25,7 +25,7 @@ void BlockPool::share(int32_t block) {
 
 void BlockPool::give_back(int32_t block) {
   State& state = taken(block);
-  MOR_CHECK(state.users > 0, INTERNAL, "KV block ", block, " is used by nobody");
+  MOR_CHECK(state.users > 0, INTERNAL, "KV block ", block, " has no user");
   if (--state.users == 0) --used_;
   free_if_unwanted(block);
 }
@@ -36,7 +36,7 @@ void BlockPool::keep(int32_t block) {
 
 void BlockPool::drop(int32_t block) {
   State& state = taken(block);
-  MOR_CHECK(state.keepers > 0, INTERNAL, "KV block ", block, " is kept by no prefix");
+  MOR_CHECK(state.keepers > 0, INTERNAL, "KV block ", block, " has no keeper");
   --state.keepers;
   free_if_unwanted(block);
 }

@@ -1,4 +1,4 @@
-// DevicePlan: rounds sizes up, pads the lists, and joins them for one copy.
+// DevicePlan: rounds sizes up, fills lists up and joins them for one copy.
 #include "engine/device_plan.h"
 
 #include <algorithm>
@@ -10,8 +10,8 @@ namespace mor {
 
 namespace {
 
-constexpr int32_t kFewestKeys = 256;  // up to this number of keys attention takes the same number of thread blocks
-constexpr int32_t kRowsOfATile = 64;  // rows of a matrix product up to which more rows cost little
+constexpr int32_t kFewestKeys = 256;  // for fewer keys a device needs no less work in parallel
+constexpr int32_t kRowsOfATile = 64;  // of a matrix product: a tile costs the same however many of its rows are used
 
 int32_t rounded_keys(int32_t keys) {
   return std::max(kFewestKeys, static_cast<int32_t>(std::bit_ceil(static_cast<uint32_t>(keys))));

@@ -1,4 +1,4 @@
-// DevicePlan: the plan of a stage in device memory, padded to the number of rows that the device runs.
+// DevicePlan: a stage's plan in device memory, with as many rows as the device is to run.
 #pragma once
 
 #include <vector>
@@ -9,8 +9,8 @@
 
 namespace mor {
 
-/// How many rows and keys a stage runs with. These are the numbers of its plan, but on a device that records a stage
-/// whose sequences have one row each is rounded up, so that few recordings serve all stages.
+/// How many rows and keys a stage runs with: those of its plan. If the device records work (Ops::records) and every
+/// sequence has one row, the numbers are rounded up, so that few recordings serve all stages.
 struct Extent {
   bool recorded;
   int32_t rows, keys, blocks;
@@ -18,21 +18,19 @@ struct Extent {
 
 /// records: whether the device records. layers: whether the stage runs any layers.
 Extent extent_of(const StagePlan& plan, bool records, bool layers);
-/// How many rows a recorded stage has if its plan has `rows`.
+/// Rows of a recorded stage whose plan has `rows`.
 int32_t rounded_rows(int32_t rows);
 
-/// Consecutive rows at one recursion (0: before the first), whose scores one router computes together. In a recorded
-/// stage every router computes the scores of all rows, so that the recording does not depend on how many rows are at
-/// which recursion.
+/// Consecutive rows at one recursion (0: they enter), which one router scores together. In a recorded stage the router
+/// of every recursion that occurs scores all rows, so that the recording does not depend on how many rows are at which.
 struct RecursionRows {
   int32_t recursion;
   int32_t first, rows;
-  int32_t at;  ///< index of the first row's score among the scores of the stage
+  int32_t at;  ///< where the first row's score is among the scores of the stage
 };
 
-/// Padding rows, from the plan's number up to the extent's, see no keys, use stream slots of their own that belong to
-/// no token, and store no keys and values. The lists [exits] and [last] are padded to the same number, unless the stage
-/// does not use them.
+/// Behind the plan's rows there are spare rows up to the extent's number. They see no keys, write none, and have stream
+/// slots of their own, which no token uses. `exits` and `last` are filled up in the same way, if the stage uses them.
 struct DevicePlan {
   Extent extent;
   Rows rows;  ///< source: null
@@ -40,23 +38,23 @@ struct DevicePlan {
   int32_t exit_count = 0, last_count = 0;
   std::vector<RecursionRows> recursions;
   int32_t scores = 0;                  ///< number of scores of all `recursions`
-  const int32_t* score_of = nullptr;   ///< [rows] index of each row's score among them; null: identity
-  std::vector<int32_t> host_score_of;  ///< the same on the host, for the plan's rows; empty: identity
+  const int32_t* score_of = nullptr;   ///< [rows] where each row's score is among them; null: identity
+  std::vector<int32_t> host_score_of;  ///< the same, of the plan's rows; empty: identity
 };
 
 class PlanUpload {
  public:
-  /// two_sources: whether rows of later recursions read a second stream buffer, which follows the first (token choice).
-  /// stream_rows: rows of one stream buffer. spare_slot: the first stream slot that belongs to no token.
+  /// two_sources: rows of recursion 1 read the stream, rows of later recursions a second stream behind it (token
+  /// choice). stream_rows: rows of one stream. spare_slot: the first row of a stream that no token uses.
   PlanUpload(Ops& ops, bool two_sources, int32_t stream_rows, int32_t spare_slot)
       : ops_(ops), two_sources_(two_sources), stream_rows_(stream_rows), spare_slot_(spare_slot) {}
 
-  /// Uploads everything by one copy into memory of `arena`. Plans with the same extent have the same layout there, if a
-  /// recorded one also has rows at the same recursions.
+  /// Copies everything at once to memory of `arena`. Plans of one extent, and with rows at the same recursions if it is
+  /// recorded, have the same layout there.
   DevicePlan operator()(const StagePlan& plan, const Extent& extent, Arena& arena);
 
  private:
-  /// Both return the index in integers_ at which the values begin.
+  /// These append to integers_ and return where the appended values begin.
   size_t append(const std::vector<int32_t>& values);
   /// Pads the values to `count` with filler, filler + step, …
   size_t append(const std::vector<int32_t>& values, size_t count, int32_t filler, int32_t step);

@@ -1,4 +1,4 @@
-// Engine: checks requests, runs the scheduler's stages, reports statistics.
+// Engine: checks requests and joins the scheduler and the runner.
 #include "engine/engine.h"
 
 #include <algorithm>
@@ -54,13 +54,13 @@ SchedulerConfig scheduler_config(const Model& model, const KvCache& cache, const
   s.max_batch_size = options.max_batch_size;
   s.prefill_chunk = options.prefill_chunk;
   s.prefix_cache = options.prefix_cache;
-  // With a router, tokens that left the block wait for the boundary stages; further sequences keep the batch full.
+  // With a router, tokens that have left the block wait for the boundary stages, and others keep the batch full.
   s.max_sequences = c.routed() ? 2 * options.max_batch_size : options.max_batch_size;
   if (s.rules.queries_only(s.rules.passes()))
     s.scratch_blocks = static_cast<int32_t>(blocks_of(options.max_batch_size + options.prefill_chunk, s.block_size));
   MOR_CHECK(s.scratch_blocks < s.blocks, OUT_OF_MEMORY, "kvCacheBytes holds ", s.blocks,
             " blocks, of which maxBatchSize ", options.max_batch_size, " and prefillChunk ", options.prefill_chunk,
-            " need ", s.scratch_blocks, " for themselves; raise it or lower them");
+            " take ", s.scratch_blocks, " as scratch; raise kvCacheBytes or lower the other two");
   const double d = c.hidden_size;
   const double layer = d * (c.qkv_size() + c.query_size() + 3.0 * c.intermediate_size);
   s.block_cost = layer * c.body_layers();
@@ -150,7 +150,7 @@ bool Engine::step(std::vector<RequestEvent>& events) {
   try {
     scheduler.begin_step(events);
   } catch (const std::bad_alloc&) {
-    // The failed requests get their events in a later step.
+    // The remaining ends are reported in a later step.
   }
   return scheduler.unfinished();
 }

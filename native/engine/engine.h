@@ -1,5 +1,4 @@
-// Engine: many generation requests over one model: admission, KV cache, one step at a time.
-// Its owner calls it from one thread.
+// Engine: many generation requests over one model, one step at a time. Its owner calls it from one thread.
 #pragma once
 
 #include <memory>
@@ -12,14 +11,14 @@
 namespace mor {
 
 struct EngineOptions {
-  int32_t max_batch_size = 64;  ///< most decoding sequences in one pass of the block; others wait for a later pass
-  int32_t prefill_chunk = 256;  ///< most prompt tokens in flight at a time, in addition to these
-  /// Bytes for keys and values. 0: enough for eight sequences of full context in a cache without recursions, but at
-  /// most a quarter of device_memory_bytes.
+  int32_t max_batch_size = 64;  ///< most decoding sequences in one pass of the block
+  int32_t prefill_chunk = 256;  ///< most prompt tokens in flight at a time, in addition
+  /// For keys and values. 0: room for eight sequences of full context in a cache without recursions, at most a quarter
+  /// of device_memory_bytes.
   size_t kv_cache_bytes = 0;
   size_t device_memory_bytes = 0;  ///< 0: unknown
-  int32_t block_size = 8;          ///< tokens of a KV block of the recurring block; see KvCache for the other layers
-  bool prefix_cache = true;  ///< whether keys are kept for later requests with the same beginning, while there is room
+  int32_t block_size = 8;          ///< tokens of one KV block under the recursions; see KvCache for the other layers
+  bool prefix_cache = true;        ///< keep keys for later requests with the same beginning, until the room is needed
 };
 
 struct GenerateParams {
@@ -28,7 +27,7 @@ struct GenerateParams {
   int32_t top_k = 0;       ///< 0: off
   double top_p = 1;        ///< 1: off
   uint64_t seed = 0;
-  int32_t priority = 0;           ///< higher ones are served first and may preempt lower ones; equal ones by arrival
+  int32_t priority = 0;           ///< higher is served first and may displace lower ones; equals in order of arrival
   std::vector<int32_t> stop;      ///< ids that end the sequence; the id itself is not reported
   double router_threshold = 0.5;  ///< docs/model.md section 3
   int32_t max_recursions = 0;     ///< 0: all
@@ -36,20 +35,20 @@ struct GenerateParams {
   int32_t top_logprobs = 0;  ///< how many of the most likely tokens to report for each token, at most kMostTopLogprobs
 };
 
-/// Counters since the engine was created, and its state at the moment.
+/// Counters since the engine was made, and its present state.
 struct EngineStats {
   int64_t running = 0, waiting = 0, finished = 0, steps = 0;
   int64_t tokens_generated = 0;
   int64_t prompt_tokens = 0;      ///< tokens of prompts that were computed or found in the prefix cache
   int64_t prefix_hit_tokens = 0;  ///< tokens that were found in the prefix cache instead of being computed
-  int64_t preemptions = 0;        ///< preempted sequences, which are computed again
+  int64_t preemptions = 0;        ///< times that a sequence lost its memory, to be computed again
   /// total = used by running sequences + cached for later + free.
   int64_t kv_blocks_total = 0, kv_blocks_used = 0, kv_blocks_cached = 0, kv_blocks_free = 0;
-  size_t kv_bytes_total = 0;    ///< of all blocks
-  size_t kv_bytes_used = 0;     ///< of the running sequences; a block that several share counts once
-  size_t kv_bytes_vanilla = 0;  ///< what the same tokens would take if every layer pass cached every token
-  /// [N] computed tokens of prompts and generations, by RoutingRules::depth: [r] counts depth r + 1; depth 0 is not
-  /// counted.
+  size_t kv_bytes_total = 0;  ///< of all blocks
+  size_t kv_bytes_used = 0;   ///< by the running sequences; a block that several of them share counts once
+  size_t kv_bytes_vanilla =
+      0;  ///< what their tokens would take if every layer of the unrolled model cached every token
+  /// [N] prompt and generated tokens that were computed here, by RoutingRules::depth: r + 1 at [r], 0 not counted.
   std::vector<int64_t> depth_histogram;
 };
 
@@ -66,7 +65,8 @@ class Engine {
   void submit(uint64_t request, std::vector<int32_t> prompt, const GenerateParams& params);
   /// The next step reports the request's finish event with reason abort. Does nothing for unknown or finished requests.
   void abort(uint64_t request);
-  /// Runs one step and appends its events. Returns whether any request is unfinished.
+  /// Takes one step and appends its events. Returns whether any request is unfinished. If a stage fails, also for want
+  /// of memory, the requests that run end with its error.
   bool step(std::vector<RequestEvent>& events);
   EngineStats stats() const;
 

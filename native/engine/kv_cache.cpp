@@ -14,7 +14,7 @@ KvCache::KvCache(const Model& model, int32_t block_size, size_t bytes)
       outside_tokens_(block_size),
       key_value_size_(model.config().key_value_size()),
       head_dim_(model.config().head_dim) {
-  // Both kinds of block must have the same number of slots.
+  // Both kinds of block have the same number of slots.
   if (inside_layers_ > 0 && outside_layers_ > 0) {
     while (inside_tokens_ * inside_layers_ % outside_layers_ != 0) ++inside_tokens_;
     outside_tokens_ = inside_tokens_ * inside_layers_ / outside_layers_;
@@ -31,6 +31,7 @@ KvCache::KvCache(const Model& model, int32_t block_size, size_t bytes)
   try {
     pool_ = make_tensor(ops_.allocate(taken), compute, blocks_ * slots_per_block, key_value_size_, "kv cache");
   } catch (const Error& error) {
+    if (error.code() != ErrorCode::OUT_OF_MEMORY) throw;
     MOR_FAIL(OUT_OF_MEMORY, "no room for a KV cache of ", taken, " bytes (", error.what(), "); lower kvCacheBytes");
   }
 }
@@ -66,7 +67,7 @@ void KvCache::copy_block(int32_t from, int32_t to) const {
 }
 
 LayerKeys KvCache::layer(int32_t i, int32_t tokens, KeySource source) const {
-  // The slots up to the last one that a block table can address.
+  // From the layer's first slot to the last one that a block table can name.
   const int64_t slots = pool_.rows() - pool_.rows() / blocks_ + tokens;
   const auto from = [&](int64_t first, const char* name) {
     return pool_.slice(first, slots).heads(head_dim_).named(name);

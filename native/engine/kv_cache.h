@@ -1,10 +1,4 @@
-// KvCache: the memory of keys and values: one pool of equal blocks, and the place of each layer in a block.
-//
-// A block serves either the layers of the recurring block (one recursion of one sequence) or the layers outside it.
-// Both kinds have the same size in bytes, so that one pool serves both and need not be divided beforehand: a block
-// holds `block_size` tokens of the b layers of the recurring block, or block_size * b / o tokens of the o layers
-// outside it. In a block everything of one layer is contiguous: [layer][key or value][token][kv * head_dim]. So the
-// rows of the pool are slots (rows.h), a layer is an offset, and one block table serves all layers of a stage.
+// KvCache: the memory of keys and values, and where each layer's part of a block of it is.
 #pragma once
 
 #include <vector>
@@ -14,6 +8,12 @@
 
 namespace mor {
 
+/// One pool of equal blocks. A block holds keys of one sequence, either under the layers of the recurring block at one
+/// recursion, or under the layers outside it. Both kinds have the same size in bytes, so that one pool serves both and
+/// its shares need not be fixed in advance: a block holds `block_size` tokens under the b layers of the recurring
+/// block, or block_size * b / o tokens under the o layers outside it. In a block, all keys and values of one layer are
+/// together: [layer][key or value][token][kv * head_dim]. So the rows of the pool are slots (rows.h), a layer is an
+/// offset, and one block table serves all layers of a stage.
 class KvCache {
  public:
   /// Allocates as many blocks as fit into `bytes`. Throws OUT_OF_MEMORY with the bytes.
@@ -33,7 +33,7 @@ class KvCache {
   /// Keys and values of layer i of the recurring block, or of the i-th layer outside it: [slots, kv, head_dim].
   LayerKeys inside(int32_t i, KeySource source) const;
   LayerKeys outside(int32_t i) const;
-  /// Copies a block on the device, with all its layers.
+  /// Copies a block on the device, with all of its layers.
   void copy_block(int32_t from, int32_t to) const;
 
  private:

@@ -1,4 +1,4 @@
-// PrefixCache: a tree of chunks, found by hash and evicted leaf by leaf.
+// PrefixCache: nodes by hash, and the order in which they are evicted, leaves first.
 #include "engine/prefix_cache.h"
 
 #include <algorithm>
@@ -30,7 +30,7 @@ uint64_t PrefixCache::extend_hash(uint64_t hash, const int32_t* tokens, size_t c
 }
 
 PrefixCache::PrefixCache(BlockPool& pool) : pool_(pool) {
-  nodes_.reserve(static_cast<size_t>(pool.total()));  // growing later would delay a step
+  nodes_.reserve(static_cast<size_t>(pool.total()));  // because growing would delay a step
 }
 
 PrefixNode* PrefixCache::find(uint64_t hash, const PrefixNode* parent, const PrefixRouting& routing,
@@ -72,7 +72,7 @@ bool PrefixCache::evict() {
   drop_blocks(node);
   if (PrefixNode* const parent = node.parent) {
     --parent->children;
-    parent->last_used = std::max(parent->last_used, node.last_used);  // using a child uses its parent
+    parent->last_used = std::max(parent->last_used, node.last_used);  // a use of the child is a use of the parent
     if (idle(*parent)) rest(*parent);
   }
   nodes_.erase(uint64_t{node.hash});
@@ -87,8 +87,8 @@ void PrefixCache::clear() {
   ++version_;
 }
 
-/// Inserts `node` into the list of idle nodes. It searches from the old end unless the node was used last, since the
-/// parent of an evicted node belongs there.
+/// Puts a node among the idle ones, in the order of last_used. The node used last goes to the end at once; otherwise
+/// the search begins at the oldest, because a parent that becomes idle by an eviction mostly belongs there.
 void PrefixCache::rest(PrefixNode& node) {
   PrefixNode* next = newest_ != nullptr && newest_->last_used < node.last_used ? nullptr : oldest_;
   while (next != nullptr && next->last_used < node.last_used) next = next->newer;

@@ -1,4 +1,4 @@
-// Recordings: keeps one recording of a device's work (Ops::replay) for each size of the work.
+// Recordings: the recordings of a device's work (Ops::replay) that are kept, one for each size of the work.
 #pragma once
 
 #include <memory>
@@ -12,8 +12,8 @@ class Recordings {
  public:
   explicit Recordings(Ops& ops) : ops_(ops) {}
 
-  /// Runs work() by Ops::replay. bucket: the sizes of the work; one recording is kept for each. place: everything else
-  /// that the work depends on, such as addresses; if it changes, the work is recorded anew.
+  /// Does what work() does, by Ops::replay. bucket: the sizes of the work; for each, one recording is kept. place: what
+  /// else the work depends on, such as addresses; if it changes, the recording is made anew.
   void replay(const RecordingKey& bucket, const RecordingKey& place, const std::function<void()>& work);
 
  private:

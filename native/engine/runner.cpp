@@ -47,7 +47,7 @@ Runner::Runner(const Model& model, const KvCache& cache, int32_t stream_rows)
   }
 }
 
-/// How many stream slots belong to no token: enough for the padding rows of any recorded stage.
+/// Stream rows for the spare rows of a recorded stage (DevicePlan).
 int32_t Runner::spare_rows(int32_t stream_rows) const {
   return ops_.records() ? rounded_rows(stream_rows) : 0;
 }
@@ -120,7 +120,7 @@ const StageOutcome& Runner::collect() {
   return outcome_;
 }
 
-/// Runs work(), which processes the rows of `device`, or replays it if it is recorded. x: the tensor of the rows.
+/// Does what work() does with the rows of `device`, by a recording if there is one. x: the memory of the rows.
 void Runner::run(Stage stage, const DevicePlan& device, const Tensor& x, const std::function<void()>& work) {
   if (!device.extent.recorded) return work();
   context_.may_interrupt();
@@ -128,13 +128,13 @@ void Runner::run(Stage stage, const DevicePlan& device, const Tensor& x, const s
                          static_cast<uint64_t>(device.extent.keys)};
   if (config_.router.type == RouterType::expert_choice)
     for (const RecursionRows& at : device.recursions) bucket.push_back(static_cast<uint64_t>(at.recursion));
-  // The arena may have moved because it grew, or may be smaller at the same address after a failed allocation.
+  // The arena has other addresses once it has grown. After an allocation that failed it may be smaller at the same one.
   recordings_.replay(
       bucket, {arena_.generation(), reinterpret_cast<uintptr_t>(device.slot), reinterpret_cast<uintptr_t>(x.data)},
       work);
 }
 
-/// Takes x, what the block made of the rows, into the residual stream (docs/model.md sections 3 and 4).
+/// Takes x, the output of the block, into the residual stream (docs/model.md sections 3 and 4).
 void Runner::leave_block(const DevicePlan& device, const Tensor& x, const Tensor& exit_gate) {
   switch (config_.router.type) {
     case RouterType::none:
@@ -152,8 +152,7 @@ void Runner::leave_block(const DevicePlan& device, const Tensor& x, const Tensor
   }
 }
 
-/// Allocates the scores that decide which tokens run another recursion. If no router decides, there is nothing to
-/// collect.
+/// Allocates the scores that decide which tokens go on. If no router is asked, there is nothing to collect.
 void Runner::begin_scores(const DevicePlan& device) {
   const bool any = std::any_of(device.recursions.begin(), device.recursions.end(),
                                [&](const RecursionRows& at) { return rules_.asks_router(at.recursion + 1); });
@@ -168,13 +167,13 @@ void Runner::score_next(const DevicePlan& device) {
     if (rules_.asks_router(at.recursion + 1)) score(device, at, routers[static_cast<size_t>(at.recursion)], scores_);
 }
 
-/// Computes the scores of the rows `at` one recursion and copies them to their place in `all`.
+/// Scores the rows `at` one recursion, and puts the scores where they belong among `all`.
 void Runner::score(const DevicePlan& device, const RecursionRows& at, const RouterTensors& router, const Tensor& all) {
   const Tensor scores = router_forward(context_, router, entered_, device.slot + at.first, at.rows).scores;
   ops_.copy(all.slice(at.at, at.rows).data, scores.data, static_cast<size_t>(at.rows) * dtype_size(all.dtype));
 }
 
-/// Reads the scores. A recorded stage has computed more than one for each row, of which the plan's rows need one each.
+/// A recorded stage has scores of all rows at every recursion that occurs; the plan's rows take their own.
 void Runner::read_scores() {
   std::vector<double>& score = outcome_.score;
   read_master(scores_, score);
@@ -184,7 +183,7 @@ void Runner::read_scores() {
   score.resize(score_of_.size());
 }
 
-/// [count], zero behind the values.
+/// The values as a tensor [count], filled up with zeros.
 Tensor Runner::upload_master(std::vector<double> values, int32_t count, const char* name) {
   values.resize(static_cast<size_t>(count));
   const Tensor tensor = arena_.vector(ops_.master_dtype(), count, name);

@@ -1,4 +1,4 @@
-// Runner: runs the stages that the scheduler has planned on a device.
+// Runner: carries out the stages that the scheduler plans on a device.
 #pragma once
 
 #include <vector>
@@ -18,18 +18,18 @@ class Runner {
   /// stream_rows: the most tokens in flight. `model` and `cache` must outlive the runner.
   Runner(const Model& model, const KvCache& cache, int32_t stream_rows);
 
-  // Each puts a stage into the device's queue. The plan is not read after the call returns.
+  // Each puts a stage into the device's queue, and has read the plan when it returns.
   void launch_entry(const StagePlan& plan);
   void launch_block(const StagePlan& plan);
   void launch_exit(const StagePlan& plan);
-  /// The outcome of the stage that was launched last. Waits for the device only if that stage has an outcome. The
-  /// reference is valid until the next launch.
+  /// The outcome of the stage launched last, for its commit. Waits for the device only if there is something to read.
+  /// The reference is valid until the next launch.
   const StageOutcome& collect();
 
   size_t memory_bytes() const { return buffers_.capacity() + arena_.capacity(); }
 
  private:
-  /// Kinds of work with recordings of their own.
+  /// Stages that have recordings of their own.
   enum class Stage : uint8_t { entry, block, block_of_queries, exit, exit_without_token };
 
   int32_t spare_rows(int32_t stream_rows) const;
@@ -50,21 +50,21 @@ class Runner {
   Ops& ops_;
   Arena buffers_, arena_;  ///< memory for the life of the engine, and for one stage
   LayerContext context_;
-  /// [stream_rows + spare rows, d] the residual stream of every token in flight, by slot. Token choice has two streams:
-  /// x as it `entered_` the block, and the `block_output_` F^r(x) so far (docs/model.md section 4). `stream_` is both,
-  /// one after the other.
+  /// [stream_rows + spare rows, d] the residual stream of every token in flight, by slot. Token choice has two, which
+  /// are one behind the other in `stream_`: x, which `entered_` the block, and f^r(x), the `block_output_` so far
+  /// (docs/model.md section 4).
   Tensor stream_, entered_, block_output_;
   Layers before_, block_, block_of_queries_, after_;
   Sampler sampler_;
   Recordings recordings_;
   PlanUpload upload_;
-  // Of the stage launched last, in the device's memory, where they are to be collected.
+  // Of the stage launched last, in device memory, for `collect`.
   Tensor scores_;                  ///< [DevicePlan::scores]
-  std::vector<int32_t> score_of_;  ///< [rows] where each row's lies among them; empty: identity
+  std::vector<int32_t> score_of_;  ///< [rows] where each row's score is among them; empty: identity
   TokenChoice choice_;             ///< of the rows that entered; empty gate: there is none
   bool sampling_ = false;
   StageOutcome outcome_;
-  std::vector<float> floats_;  ///< host buffer of `upload_master` and `read_master`
+  std::vector<float> floats_;  ///< the values of `upload_master` and `read_master` as float32
 };
 
 }  // namespace mor

@@ -1,4 +1,4 @@
-// Sampler: final norm, head, sampling.
+// Sampler: final norm, head and draw.
 #include "engine/sampler.h"
 
 namespace mor {
@@ -34,7 +34,7 @@ void Sampler::collect(StageOutcome& outcome) {
     ops.sample(logits_.slice(0, static_cast<int64_t>(n)), params_.data(), outcome.token.data(), logprob, top);
   } catch (const Error& error) {
     if (error.code() != ErrorCode::NON_FINITE) throw;
-    // At least one row has no finite logit. Each row is sampled alone, so that the others get their tokens.
+    // Logits of some rows are not finite. Each row is drawn alone, so that the others get what they would get alone.
     for (size_t i = 0; i < n; ++i) {
       try {
         ops.sample(logits_.slice(static_cast<int64_t>(i), 1), &params_[i], &outcome.token[i],

@@ -1,4 +1,4 @@
-// Sampler: turns rows of the residual stream into tokens: final norm, head, sampling.
+// Sampler: final norm, head and draw: from rows of the residual stream to tokens.
 #pragma once
 
 #include <vector>
@@ -12,12 +12,12 @@ class Sampler {
  public:
   explicit Sampler(const Model& model) : model_(model) {}
 
-  /// Allocates logits of `rows` rows; the first rows belong to `sequences`, the others are padding.
+  /// Allocates logits of `rows` rows, of which the first ones belong to `sequences`.
   void begin(Arena& arena, int64_t rows, const std::vector<Sequence*>& sequences);
-  /// Puts the computation of the logits, of rows source[i] of x [M, d], into the device's queue.
+  /// Puts the computation of the logits, of row source[i] of x [M, d] each, into the device's queue.
   void launch(const Tensor& x, const int32_t* source);
-  /// Samples a token for each sequence: fills token (-1 if no logit is finite), logprob and top_logprob of `outcome`.
-  /// The latter two are empty if no sequence asks for them.
+  /// Draws a token for each sequence and fills token (-1 where no logit is finite), logprob and top_logprob of
+  /// `outcome`. The latter two stay empty if no sequence asks for them.
   void collect(StageOutcome& outcome);
 
  private:

@@ -1,4 +1,4 @@
-// Scheduler: requests in and out, memory, preemption.
+// Scheduler: submission, admission, memory, preemption and the end of requests.
 #include "engine/scheduler.h"
 
 #include <algorithm>
@@ -8,7 +8,7 @@ namespace mor {
 
 namespace {
 
-constexpr size_t kLongestMessage = 1000;  // characters of an error message; the rest is cut off
+constexpr size_t kLongestMessage = 1000;  // of a failure; what is longer is cut off
 
 template <class Container>
 void remove(Container& container, const Sequence* s) {
@@ -32,7 +32,7 @@ Scheduler::Scheduler(SchedulerConfig config)
 
 void Scheduler::submit(Request request) {
   MOR_CHECK(sequences_.count(request.id) == 0, INVALID_ARGUMENT, "request ", request.id, " is under way already");
-  // The last generated token is only reported and never enters the model.
+  // The last token is only reported, it does not run.
   const int64_t tokens = static_cast<int64_t>(request.prompt.size()) + request.max_tokens - 1;
   const int64_t needed = blocks_for(request, tokens);
   MOR_CHECK(needed <= pool_.total(), OUT_OF_MEMORY, "the request may need ", needed, " KV blocks (", tokens,
@@ -59,7 +59,7 @@ void Scheduler::abort(uint64_t id) {
 void Scheduler::begin_step(std::vector<RequestEvent>& events) {
   if (!any_ending_) return;
   for (auto next = sequences_.begin(); next != sequences_.end();) {
-    Sequence& s = *next++->second;  // `finish` erases it
+    Sequence& s = *next++->second;  // `finish` destroys it
     if (s.ending == FinishReason::abort) {
       finish(s, {.reason = FinishReason::abort}, events);
     } else if (s.ending == FinishReason::error) {
@@ -96,7 +96,7 @@ bool Scheduler::uses(const Request& request, size_t list) const {
   return r <= request.max_recursions && !config_.rules.queries_only(r);
 }
 
-/// The blocks of `tokens` tokens if each runs every recursion that the request allows.
+/// Blocks for `tokens` tokens that run every recursion which the request allows.
 int64_t Scheduler::blocks_for(const Request& request, int64_t tokens) const {
   int64_t blocks = 0;
   for (size_t list = 0; list < lists(); ++list)
@@ -104,7 +104,7 @@ int64_t Scheduler::blocks_for(const Request& request, int64_t tokens) const {
   return blocks;
 }
 
-/// How many more blocks `rows` further tokens need: at full depth, or, if `expected`, at the average depths so far.
+/// How many more blocks `rows` further tokens of `s` need: at most, or, if `expected`, at the depths seen so far.
 int64_t Scheduler::blocks_missing(const Sequence& s, int32_t rows, bool expected) const {
   int64_t missing = 0;
   for (size_t list = 0; list < s.keys.size(); ++list) {
@@ -117,17 +117,17 @@ int64_t Scheduler::blocks_missing(const Sequence& s, int32_t rows, bool expected
   return missing;
 }
 
-/// How many keys `tokens` tokens leave in a list at the average depths so far.
+/// Keys that `tokens` tokens leave in a list, at the depths seen so far.
 int32_t Scheduler::expected_keys(size_t list, int32_t tokens) const {
   return static_cast<int32_t>(std::ceil(reach_[list] * tokens));
 }
 
-/// How many future tokens of `s` admission takes into account.
+/// How many further tokens of `s` admission provides for.
 int32_t Scheduler::tokens_ahead(const Sequence& s) const {
   return std::min(s.request.max_tokens - s.generated(), config_.block_size);
 }
 
-/// Updates the share of tokens that left a key in each list.
+/// Fills `reach_` from the depths counted so far.
 void Scheduler::update_reach() {
   int64_t reached = 0;
   for (size_t list = reach_.size(); list-- > 1;) {
@@ -136,15 +136,15 @@ void Scheduler::update_reach() {
   }
 }
 
-/// Takes a free block, or else one that the prefix cache gives up. The caller has checked `blocks_available`.
+/// A free block, or else one that only prefixes keep. The caller has asked `blocks_available`.
 int32_t Scheduler::take_block() {
   while (pool_.free() == 0 && pool_.cached() > 0)
     if (!prefixes_.evict()) forget_prefixes();
   return pool_.take();
 }
 
-/// Preempts sequences after `s` in the order until `rows` more tokens of `s` fit. Returns false if the sequences before
-/// `s` hold too many blocks, and `s` must wait. The first sequence never waits, so every sequence finishes in the end.
+/// Preempts sequences that come after `s` until `rows` more tokens of `s` fit. False if the sequences before `s` hold
+/// too much, so that `s` must wait. The first of all sequences never waits, so every sequence comes to its end.
 bool Scheduler::make_room(const Sequence& s, int32_t rows) {
   const int64_t missing = blocks_missing(s, rows, false);
   while (missing > blocks_available()) {
@@ -154,11 +154,10 @@ bool Scheduler::make_room(const Sequence& s, int32_t rows) {
   return true;
 }
 
-/// Whether the first waiting request can be admitted. The cache must have room for all of its tokens so far, at full
-/// depth, so that its prompt need not be preempted. It must also have room for the next tokens of it and of all running
-/// sequences
-/// (`tokens_ahead`), at the average depths so far, so that no sequence is preempted soon. To make room, sequences of
-/// lower priority may be preempted, but never those of equal priority.
+/// Whether the first waiting sequence is to be admitted. The cache must have room for all the tokens that it has by
+/// now, at any depth, so that its prompt is not preempted half-way; and for the next block's worth of tokens of all
+/// sequences that run then, at the expected depths, so that none of them is preempted soon. Running sequences of lower
+/// priority count as room, those of equal priority do not.
 bool Scheduler::may_admit() {
   if (waiting_.empty() || prompt_rows_ >= config_.prefill_chunk) return false;
   Sequence& s = **waiting_.begin();
@@ -167,7 +166,8 @@ bool Scheduler::may_admit() {
   if (static_cast<int32_t>(stay) >= config_.max_sequences) return false;
   match_prefix(s);
   if (running_.empty()) {
-    // A request always fits an empty cache, but perhaps not beside the prefix blocks that it would copy from.
+    // A sequence fits if it runs alone (see `submit`), but perhaps not together with the blocks that it would copy
+    // from.
     if (blocks_beyond_match(s, false) > blocks_available()) match_.clear(s.keys.size());
     return true;
   }
@@ -175,8 +175,7 @@ bool Scheduler::may_admit() {
   for (size_t i = stay; i < running_.size(); ++i)
     for (size_t list = 0; list < running_[i]->keys.size(); ++list) {
       const std::vector<int32_t>& theirs = running_[i]->keys[list].blocks;
-      const std::vector<int32_t>& found =
-          match_.blocks[list];  // blocks that `s` would share stay in use, so preempting gains nothing
+      const std::vector<int32_t>& found = match_.blocks[list];  // `s` takes them over, so they are no room
       for (size_t j = 0; j < theirs.size(); ++j) {
         const int32_t block = theirs[j] / block_stride(list);
         if (pool_.users(block) == 1 && !(j < found.size() && found[j] == block)) ++room;
@@ -193,12 +192,12 @@ bool Scheduler::may_admit() {
     return soon <= room;
   }
   if (fits || stay > 0) return fits;
-  // All running sequences must be preempted. Then `s` is alone, and fits if it shares no prefix blocks.
+  // All other sequences must go. Then `s` runs alone, and fits if the blocks that it would copy from go as well.
   match_.clear(s.keys.size());
   return true;
 }
 
-/// Admits the first waiting request, after `may_admit` has returned true.
+/// After `may_admit`: lets the first waiting sequence run.
 void Scheduler::admit() {
   Sequence& s = **waiting_.begin();
   while (!running_.empty() && running_.back()->request.priority < s.request.priority &&
@@ -211,9 +210,10 @@ void Scheduler::admit() {
   take_over_match(s);
 }
 
-/// Returns `s` to the waiting requests, to be recomputed later. Causal routing gives the same depths and keys again.
+/// Takes everything from a running sequence; it will be computed again. Causal routing gives the same depths and keys
+/// again, so only time is lost.
 void Scheduler::preempt(Sequence& s) {
-  waiting_.insert(&s);  // before anything changes, since it may throw
+  waiting_.insert(&s);  // first, because it may throw
   release(s);
   remove(running_, &s);
   s.phase = Phase::waiting;
@@ -221,7 +221,7 @@ void Scheduler::preempt(Sequence& s) {
   ++stats_.preemptions;
 }
 
-/// Gives back all blocks of a list that are behind its first `keys` keys.
+/// Gives back the blocks behind those of the first `keys` keys.
 void Scheduler::give_back_blocks(KeyList& list, size_t index, int32_t keys) {
   while (!list.blocks.empty() && static_cast<int64_t>(list.blocks.size() - 1) * block_size(index) >= keys) {
     pool_.give_back(list.blocks.back() / block_stride(index));

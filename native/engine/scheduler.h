@@ -1,9 +1,4 @@
-// Scheduler: decides which tokens of which requests run next: admits requests, plans stages, and processes their
-// outcomes. Must not know of models or devices, since tests simulate it without any.
-//
-// A step is one pass of the shared block over rows of many sequences at many depths. Between some passes the boundary
-// stages run: exit (layers after the block, head, sampling) at the end of a step, and entry (embedding, layers before
-// the block) at the beginning of the next, so that new rows take the place of exited ones before the block runs again.
+// Scheduler: which tokens of which requests run next. It knows neither models nor devices; tests simulate it alone.
 #pragma once
 
 #include <memory>
@@ -26,18 +21,18 @@ struct SchedulerConfig {
   RoutingRules rules;  ///< without a block that recurs, the entry stage runs every layer
   bool layers_outside_block = true;
 
-  // The cache (kv_cache.h): one pool of equal blocks.
+  // The blocks of the cache (kv_cache.h).
   int32_t blocks = 0;
-  int32_t scratch_blocks = 0;      ///< the first blocks, which belong to no sequence: unneeded keys are written there
-  int32_t block_size = 0;          ///< tokens in a block for the layers of the recurring block
-  int32_t outside_block_size = 0;  ///< tokens in a block for the layers outside it
+  int32_t scratch_blocks = 0;      ///< the first ones belong to no sequence: they take the keys of rows that need none
+  int32_t block_size = 0;          ///< tokens in a block under the layers of the recurring block
+  int32_t outside_block_size = 0;  ///< tokens in a block under the layers outside it
   int32_t block_stride = 0;        ///< an entry of Rows::block_table is block * stride
   int32_t outside_block_stride = 0;
 
   int32_t max_batch_size = 0;  ///< most decoding rows in one pass
   int32_t max_sequences = 0;   ///< most running sequences
   int32_t prefill_chunk = 0;   ///< most prompt rows in flight
-  bool prefix_cache = true;    ///< whether blocks are kept for later sequences with the same beginning
+  bool prefix_cache = true;    ///< whether keys stay for later sequences with the same beginning
 
   /// Times of one pass of the block, and of exit and entry together, in the same arbitrary unit.
   double block_cost = 1, boundary_cost = 1;
@@ -45,8 +40,8 @@ struct SchedulerConfig {
 
 struct SchedulerStats {
   int64_t running = 0, waiting = 0, finished = 0, tokens_generated = 0, prompt_tokens = 0, preemptions = 0;
-  int64_t tokens_run = 0;         ///< computed tokens of prompts and generations; a recomputed token counts once
-  int64_t prefix_hit_tokens = 0;  ///< tokens that the prefix cache saved computing
+  int64_t tokens_run = 0;         ///< prompt and generated tokens that have been through the model, each counted once
+  int64_t prefix_hit_tokens = 0;  ///< taken from the prefix cache instead of being computed
   int64_t blocks_total = 0, blocks_used = 0, blocks_cached = 0;
   int64_t running_tokens = 0;            ///< tokens of running sequences that are in the cache
   std::vector<int64_t> depth_histogram;  ///< [N] tokens of depth r + 1; those of depth 0 are not in it
@@ -57,6 +52,10 @@ inline int64_t blocks_of(int64_t tokens, int64_t size) {
   return (tokens + size - 1) / size;
 }
 
+/// A step is one pass of the shared block over rows of many sequences at many depths. Where it pays, the boundary
+/// stages run between two passes: exit (layers after the block, head, sampling) ends a step, and entry (embedding,
+/// layers before the block) begins the next one, so that new tokens take the stream rows that exit freed before the
+/// block runs.
 class Scheduler {
  public:
   explicit Scheduler(SchedulerConfig config);
@@ -69,22 +68,22 @@ class Scheduler {
   void abort(uint64_t id);
   bool unfinished() const { return !sequences_.empty(); }
 
-  /// Ends the requests that were aborted or have failed.
+  /// Ends the sequences that were aborted or have failed.
   void begin_step(std::vector<RequestEvent>& events);
-  // The three stages of a step, in this order. A plan is null if the stage has nothing to do or does not run in this
-  // step. It is valid until the next plan, before which it must be committed. If the host has no memory these functions
-  // throw std::bad_alloc; `fail_running` then restores a valid state.
+  // The three stages of a step, in this order. A plan is null if the stage has nothing to do in this step; otherwise
+  // its commit follows, and it is valid until the next plan. If the host runs out of memory, they throw std::bad_alloc,
+  // and `fail_running` makes the scheduler's state consistent again.
   const StagePlan* plan_entry();
   void commit_entry(const StageOutcome& outcome);
   const StagePlan* plan_block();
   void commit_block(const StageOutcome& outcome);
   const StagePlan* plan_exit();
   void commit_exit(const StageOutcome& outcome, std::vector<RequestEvent>& events);
-  /// Does in advance what does not depend on a stage's outcome. To be called between its plan and its commit, while the
-  /// device works.
+  /// To be called between a plan and its commit, while the device works: does in advance what does not depend on the
+  /// outcome of the stage.
   void prepare();
-  /// Says that a stage has failed: `begin_step` will end every running request with this error. Empties the prefix
-  /// cache, since it is unknown what the stage left in the KV cache.
+  /// A stage has failed: `begin_step` will end every admitted request with this error. Removes all prefixes, because it
+  /// is unknown what the stage left in the cache.
   void fail_running(ErrorCode code, std::string_view message);
   /// Empties the prefix cache, since the weights have changed.
   void forget_prefixes();
@@ -92,7 +91,7 @@ class Scheduler {
   SchedulerStats stats() const;
 
  private:
-  /// The order of service: by priority, then by arrival.
+  /// The order in which sequences are served: by priority, then by arrival.
   struct Before {
     bool operator()(const Sequence* a, const Sequence* b) const {
       return a->request.priority != b->request.priority ? a->request.priority > b->request.priority
@@ -101,12 +100,12 @@ class Scheduler {
   };
   /// The longest cached prefix of a sequence, and the keys that the sequence would take over.
   struct PrefixMatch {
-    std::optional<uint64_t> arrival;  ///< Sequence::arrival of the sequence that it belongs to; empty: of none
-    uint64_t version = 0;             ///< PrefixCache::version for which it was found
+    std::optional<uint64_t> arrival;  ///< of its sequence; none: it is out of date
+    uint64_t version = 0;             ///< of the prefix cache
     PrefixNode* node = nullptr;
     std::vector<int32_t> depths;               ///< [tokens]
     std::vector<int32_t> keys;                 ///< [lists]
-    std::vector<std::vector<int32_t>> blocks;  ///< [lists] of all keys; the last block may hold other keys behind them
+    std::vector<std::vector<int32_t>> blocks;  ///< [lists] that hold the keys; the last one may hold others behind them
 
     int32_t tokens() const { return static_cast<int32_t>(depths.size()); }
     void clear(size_t lists);
@@ -160,24 +159,24 @@ class Scheduler {
   SchedulerConfig config_;
   BlockPool pool_;
   PrefixCache prefixes_;
-  PrefixMatch match_;  ///< of the first waiting request
+  PrefixMatch match_;  ///< of the first waiting sequence
   std::unordered_map<uint64_t, std::unique_ptr<Sequence>> sequences_;
   uint64_t arrivals_ = 0;
   std::set<Sequence*, Before> waiting_;
-  std::vector<Sequence*> running_;              ///< in the order of Before
-  std::vector<Sequence*> ready_;                ///< those in phase block, in the order in which they got there
-  std::vector<std::vector<Sequence*>> chosen_;  ///< [N + 1] sequences of the pass that is being planned, by recursion
-  std::vector<double> reach_;  ///< [N + 1] by list: the share of all tokens so far that left a key there
-  std::vector<int32_t> chunk_blocks_, chunk_ends_;  ///< buffers of `remember_chunk`
+  std::vector<Sequence*> running_;              ///< by Before
+  std::vector<Sequence*> ready_;                ///< in phase `block`, in the order in which they became ready
+  std::vector<std::vector<Sequence*>> chosen_;  ///< [lists] for the pass being planned, by recursion
+  std::vector<double> reach_;                   ///< [lists] share of the tokens run so far that left a key in the list
+  std::vector<int32_t> chunk_blocks_, chunk_ends_;  ///< of the prefix being remembered
   std::vector<int32_t> free_slots_;
   bool any_ending_ = false;
   ErrorCode failure_code_ = ErrorCode::INTERNAL;
   std::string failure_message_;
-  bool unsettled_ = false;   ///< whether an exit is planned for which `settle` has not been called
-  int32_t prompt_rows_ = 0;  ///< prompt tokens in flight
-  bool boundary_ = true;     ///< whether the last step ended with exit, so that the next begins with entry
+  bool unsettled_ = false;   ///< an exit is planned, and `settle` has not been called
+  int32_t prompt_rows_ = 0;  ///< in flight
+  bool boundary_ = true;     ///< whether the boundary stages are due: exit ends a step, and entry begins the next
   StagePlan plan_;
-  /// Passes of the block since exit and entry ran last, and the rows of these passes.
+  /// Passes of the block since the boundary stages ran last, and the rows in those passes.
   double passes_ = 0, rows_passed_ = 0;
   SchedulerStats stats_;
 };

@@ -1,15 +1,11 @@
-// Scheduler: finds, takes over and adds prefixes of sequences in the prefix cache.
-//
-// A sequence adds its chunks, of prompt and generated tokens alike, once they have been through the whole model. When a
-// sequence is admitted it takes over the longest cached prefix: it shares full blocks, and copies the last block of
-// each list if that is partial, since both sequences will append to it.
+// Scheduler: how sequences find, take over and add prefixes.
 #include <algorithm>
 
 #include "engine/scheduler.h"
 
 namespace mor {
 
-/// Equal for requests whose keys are equal wherever their tokens are.
+/// Requests of equal routing have equal keys for equal tokens.
 PrefixRouting Scheduler::routing_of(const Request& request) const {
   const bool by_score = config_.rules.router == RouterType::expert_choice;
   return {by_score ? request.score_threshold : 0, request.max_recursions};
@@ -33,8 +29,8 @@ void Scheduler::PrefixMatch::clear(size_t lists) {
   for (std::vector<int32_t>& list : blocks) list.clear();
 }
 
-/// Finds the longest cached prefix of `s` as `match_`. It never includes the last token, which must run to give the
-/// next.
+/// Fills `match_` with the longest prefix of `s` that the cache has, but never its last token: that must run, since its
+/// row gives the next token.
 void Scheduler::match_prefix(Sequence& s) {
   if (match_.arrival == s.arrival && match_.version == prefixes_.version()) return;
   const size_t lists = s.keys.size();
@@ -49,8 +45,7 @@ void Scheduler::match_prefix(Sequence& s) {
     match_.depths.insert(match_.depths.end(), node->depths().begin(), node->depths().end());
     for (size_t list = 0; list < lists; ++list) {
       const std::span<const int32_t> blocks = node->blocks(list);
-      // If the chunk begins in the middle of a block, the node has a block of its own that holds the keys before it
-      // too.
+      // If the keys so far end inside a block, the node's first block holds them too, and takes that block's place.
       if (!blocks.empty()) match_.blocks[list].resize(static_cast<size_t>(match_.keys[list] / block_size(list)));
       match_.blocks[list].insert(match_.blocks[list].end(), blocks.begin(), blocks.end());
       match_.keys[list] += keys_of(node->depths(), list);
@@ -66,8 +61,8 @@ int32_t Scheduler::keys_of(std::span<const int32_t> depths, size_t list) {
       std::count_if(depths.begin(), depths.end(), [&](int32_t depth) { return depth >= static_cast<int32_t>(list); }));
 }
 
-/// How many blocks come into use when `s` takes over the match and all of its other tokens enter, at full depth.
-/// expected: at the average depths so far instead, and with some future tokens (`tokens_ahead`).
+/// How many more blocks are in use once `s` has taken over the match and all of its tokens have entered: at most, or,
+/// if `expected`, at the depths seen so far, and with the tokens that admission provides for.
 int64_t Scheduler::blocks_beyond_match(const Sequence& s, bool expected) const {
   const int32_t rest = s.length() - match_.tokens();
   int64_t needed = 0;
@@ -81,12 +76,13 @@ int64_t Scheduler::blocks_beyond_match(const Sequence& s, bool expected) const {
   return needed;
 }
 
-/// Gives `s`, which has no keys yet, the prefix of `match_`.
+/// Makes `match_` the beginning of `s`, which holds nothing yet: it shares the full blocks, and copies the last block
+/// of each list if that is not full, because several sequences go on to append to it.
 void Scheduler::take_over_match(Sequence& s) {
   const int32_t tokens = match_.tokens();
   match_.arrival.reset();  // if `s` is preempted, it searches again
   if (tokens == 0) return;
-  // Everything that may throw comes first.
+  // First everything that may throw.
   s.depths = match_.depths;
   for (size_t list = 0; list < s.keys.size(); ++list) s.keys[list].blocks.reserve(match_.blocks[list].size());
   plan_.copies.reserve(plan_.copies.size() + s.keys.size());
@@ -100,7 +96,7 @@ void Scheduler::take_over_match(Sequence& s) {
   if (counted > s.counted) stats_.prompt_tokens += counted - s.counted;
   s.counted = std::max(s.counted, tokens);
 
-  // Adds `s` as a user of all blocks before it takes one, since that may evict this prefix from the cache.
+  // `s` becomes a user of every block before it takes any, because taking one may evict this very prefix.
   for (const std::vector<int32_t>& blocks : match_.blocks)
     for (const int32_t block : blocks) pool_.share(block);
   const size_t copied_before = plan_.copies.size();
@@ -113,12 +109,12 @@ void Scheduler::take_over_match(Sequence& s) {
     plan_.copies.emplace_back(match_.blocks[list].back(), own);
     keys.blocks.back() = own * block_stride(list);
   }
-  // The source of a copy may be taken by another sequence at once: that writes to it only after the copy.
+  // Other sequences may take these blocks from now on, but write to them only after the copies.
   for (size_t i = copied_before; i < plan_.copies.size(); ++i) pool_.give_back(plan_.copies[i].first);
   if (config_.rules.sees_several_lists()) restore_visible_slots(s);
 }
 
-/// Hybrid caches: rebuilds the visible slots of the prefix, as `place` made them for the sequence that computed it.
+/// Lists the slots of the keys that queries see, as `place` did where the tokens were computed, in the blocks of `s`.
 void Scheduler::restore_visible_slots(Sequence& s) const {
   std::vector<int32_t> count(s.keys.size(), 0);
   for (const int32_t depth : s.depths) {
@@ -130,12 +126,12 @@ void Scheduler::restore_visible_slots(Sequence& s) const {
   }
 }
 
-/// Adds complete chunks to the prefix cache.
+/// Adds to the cache the chunks of `s` that are complete, prompt and generated tokens alike.
 void Scheduler::remember(Sequence& s) {
   while (s.extends_prefix && s.prefix_tokens + config_.block_size <= s.entered) s.extends_prefix = remember_chunk(s);
 }
 
-/// Adds the next chunk. Returns false if it could not be added; then later chunks could not be found either.
+/// Adds the next chunk. False if no chunk after it could be found, so that none need be added.
 bool Scheduler::remember_chunk(Sequence& s) {
   const size_t size = static_cast<size_t>(config_.block_size), first = static_cast<size_t>(s.prefix_tokens);
   const std::span<const int32_t> tokens(&s.tokens[first], size), depths(&s.depths[first], size);

@@ -1,4 +1,4 @@
-// Scheduler: plans and commits the three stages of a step.
+// Scheduler: the plans and commits of the three stages of a step.
 #include <algorithm>
 
 #include "engine/scheduler.h"
@@ -19,10 +19,10 @@ void StagePlan::clear() {
   queries_only = false;
 }
 
-/// Whether exit and the next entry are to run. Sequences that wait for them cost throughput only when the block has few
-/// rows. So the block runs again without them as long as that pass costs no more per row than the average since they
-/// ran last, their own cost included. Exit ends a step, so that its tokens are reported at once, and entry begins the
-/// next.
+/// Whether the boundary stages are to run. Rows that wait for them cost throughput only if the block runs short of
+/// rows. So the block makes another pass without them as long as that pass costs no more per row than the passes since
+/// the boundary stages ran last have cost on average, including the boundary stages. Exit ends a step, so that tokens
+/// are reported at once, and entry begins the next step.
 bool Scheduler::boundary_due() {
   if (!config_.rules.block_recurs) return true;
   const bool any =
@@ -41,7 +41,7 @@ bool Scheduler::boundary_due() {
   return rows == 0 || config_.block_cost * rows_passed_ > cost * rows;
 }
 
-/// Does what would otherwise follow the stage in flight and does not depend on its outcome. It changes no later plan.
+/// Does what would otherwise be done after the stage in flight. No later plan differs by it.
 void Scheduler::prepare() {
   if (unsettled_) settle();
   for (Sequence* s : ready_)
@@ -67,7 +67,7 @@ const StagePlan* Scheduler::plan_exit() {
   return unsettled_ ? &plan_ : nullptr;
 }
 
-/// Finishes the tokens of a planned exit: they have been through the model, whichever token is sampled after them.
+/// Counts the tokens of the exit stage, which have been through the model whatever is sampled, and frees their rows.
 void Scheduler::settle() {
   unsettled_ = false;
   for (Sequence* s : plan_.groups) {
@@ -88,7 +88,7 @@ void Scheduler::settle() {
 
 namespace {
 
-/// The most likely tokens of row `i`, without empty entries.
+/// The most likely tokens that Ops::sample listed for row `i`.
 std::vector<TokenLogprob> listed(const StageOutcome& outcome, size_t i, int32_t wanted) {
   if (wanted == 0) return {};
   const auto begin = outcome.top_logprob.begin() + static_cast<int64_t>(i) * kMostTopLogprobs;
@@ -131,8 +131,8 @@ const StagePlan* Scheduler::plan_entry() {
   passes_ = rows_passed_ = 0;
   plan_.clear();
   const int64_t preemptions = stats_.preemptions;
-  // Running sequences enter in order, and an admitted request takes its place among them. Sequences are preempted from
-  // the end of that order, so never one that is already in this plan.
+  // Sequences enter in order; an admitted one takes its place in the order. Preemption begins at the end of the order,
+  // so it never takes a sequence that is in this plan already.
   bool admitting = true;
   for (size_t i = 0;; ++i) {
     const bool turn_of_waiting =
@@ -149,9 +149,9 @@ const StagePlan* Scheduler::plan_entry() {
   return plan_.groups.empty() ? nullptr : &plan_;
 }
 
-/// Plans the next tokens of `s`: the last generated one, or a chunk of the prompt within the budget. It takes the
-/// blocks of every recursion that they may reach, so that no later stage runs out of blocks; `advance` gives back what
-/// they did not need.
+/// Plans the next tokens of `s`: the generated one, or as many of the prompt as `prefill_chunk` allows. They take
+/// blocks for every recursion that they may reach, so that no later stage lacks any; `advance` gives back those not
+/// needed.
 void Scheduler::enter(Sequence& s) {
   const bool decoding = s.generated() > 0 && s.length() - s.entered == 1;
   const int32_t n = decoding ? 1 : std::min(s.length() - s.entered, config_.prefill_chunk - prompt_rows_);
@@ -188,7 +188,8 @@ void Scheduler::commit_entry(const StageOutcome& outcome) {
 const StagePlan* Scheduler::plan_block() {
   plan_.clear();
   for (std::vector<Sequence*>& sequences : chosen_) sequences.clear();
-  // First come, first served. Prompt rows do not count against the batch size, since their budget limits them.
+  // Of the decoding sequences, those that have been ready for longest run. Prompts run in any case: `prefill_chunk`
+  // bounds their rows.
   size_t kept = 0;
   int32_t decoding = 0;
   for (Sequence* s : ready_)
@@ -217,8 +218,8 @@ void Scheduler::commit_block(const StageOutcome& outcome) {
     advance(*plan_.groups[g], outcome, static_cast<size_t>(plan_.start[g]));
 }
 
-/// Decides which active rows of `s` run the next recursion; they are rows first, first + 1, … of the plan. If none
-/// does, all rows of `s` leave the block.
+/// Finds which of the active rows of `s`, rows first, first + 1, … of the plan, run the next recursion. If none does,
+/// all rows of `s` leave the block.
 void Scheduler::advance(Sequence& s, const StageOutcome& outcome, size_t first) {
   const RoutingRules& rules = config_.rules;
   const int32_t next = s.recursion + 1;
@@ -261,15 +262,14 @@ void Scheduler::add_row(const InFlight& row, int32_t visible, int32_t cache_slot
   ++plan_.start.back();
 }
 
-/// The slot of key `index` of a list; 0 if the request does not use that list.
+/// The slot of key `index`; 0 for a list that the request does not use.
 int32_t Scheduler::cache_slot(const Sequence& s, size_t list, int32_t index) const {
   if (!uses(s.request, list)) return 0;
   const int32_t size = block_size(list);
   return s.keys[list].blocks[static_cast<size_t>(index / size)] * size + index % size;
 }
 
-/// Decides for the active rows into which slots their keys go and how many keys they see. Where a recursion projects
-/// queries only, a row has no key of its own (slot -1).
+/// Finds where the keys of the active rows are written, and how many keys each row sees.
 void Scheduler::place(Sequence& s) {
   const size_t r = static_cast<size_t>(s.recursion);
   KeyList& own = s.keys[r];
@@ -284,14 +284,14 @@ void Scheduler::place(Sequence& s) {
   }
   const bool several_lists = config_.rules.sees_several_lists();
   if (several_lists) {
-    // Tokens that ran recursion 1 but not this one are seen here with the keys that the recursion before sees.
+    // Of a token that does not run this recursion, a query sees the key that a query at the recursion before sees.
     const std::vector<int32_t>& before = s.keys[r - 1].visible_slots;
     const size_t seen = r == 1 ? own.visible_slots.size() + s.active.size() : before.size();
     const size_t known = own.visible_slots.size();
     own.visible_slots.resize(seen);
     if (r > 1) std::copy(before.begin() + static_cast<int64_t>(known), before.end(), &own.visible_slots[known]);
   }
-  int32_t key = own.count;  // own.count rises when the rows run, so that admission does not depend on `prepare`
+  int32_t key = own.count;  // raised when the rows run, so that admission does not depend on `prepare`
   for (const int32_t index : s.active) {
     InFlight& row = s.rows[static_cast<size_t>(index)];
     if (r == 1) row.rank = key;
@@ -317,7 +317,7 @@ void Scheduler::add_block_group(Sequence& s) {
   }
 }
 
-/// The scratch slot for row i of a pass, whose key no query will see.
+/// Where row i writes its key, if it projects queries only but stands in a pass in which others write theirs.
 int32_t Scheduler::scratch_slot(int32_t i) const {
   return i / config_.block_size * config_.block_stride * config_.block_size + i % config_.block_size;
 }

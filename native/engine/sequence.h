@@ -1,4 +1,4 @@
-// Sequence: one request under way: its tokens, its rows in flight, and its lists of keys in the KV cache.
+// Sequence: a request under way: its tokens, its rows in flight, and its lists of keys in the KV cache.
 #pragma once
 
 #include <cstdint>
@@ -27,16 +27,15 @@ struct RequestEvent {
   std::string message{};                     ///< finish with error only
 };
 
-/// A request after checks, with all defaults filled in.
+/// A request, checked and with every default resolved.
 struct Request {
   uint64_t id = 0;
   std::vector<int32_t> prompt;
   int32_t max_tokens = 0;
-  int32_t priority = 0;       ///< higher ones are served first, equal ones in order of arrival
-  std::vector<int32_t> stop;  ///< ids that end the sequence
-  double score_threshold =
-      0;  ///< least router score with which a token runs another recursion (docs/model.md section 3)
-  int32_t max_recursions = 0;  ///< from 1 to N; 0 for models without a recurring block
+  int32_t priority = 0;        ///< higher goes first; equals in order of arrival
+  std::vector<int32_t> stop;   ///< ids that end the sequence
+  double score_threshold = 0;  ///< for expert choice (RoutingRules::least_score)
+  int32_t max_recursions = 0;  ///< RoutingRules::passes
   float temperature = 0, top_p = 1;
   int32_t top_k = 0;
   uint64_t seed = 0;
@@ -46,10 +45,10 @@ struct Request {
 
 /// One list of keys: those of the layers outside the block, or those of the block at one recursion.
 struct KeyList {
-  std::vector<int32_t> blocks;  ///< entries of Rows::block_table
-  int32_t count = 0;            ///< number of keys
-  /// Hybrid caches only: the slot of every key that a query at this recursion sees (docs/model.md section 5). That is
-  /// the token's key of this recursion, or of the deepest one before it that the token ran.
+  std::vector<int32_t> blocks;  ///< as in Rows::block_table
+  int32_t count = 0;            ///< keys
+  /// Where a query sees the keys of several lists: the slots of those that a query at this recursion sees, one for
+  /// every token that ran recursion 1 (RoutingRules::key_seen).
   std::vector<int32_t> visible_slots;
 };
 
@@ -57,23 +56,23 @@ struct KeyList {
 struct InFlight {
   int32_t position = 0;
   int32_t slot = 0;            ///< its row of the stream buffer
-  int32_t depth = 0;           ///< how often it has been through the block
-  int32_t last_recursion = 0;  ///< the last one that it may run (RoutingRules::last_recursion)
-  int32_t rank = 0;            ///< index of its key among those of recursion 1
-  double gate = 0;             ///< token choice: the gate of its exit
-  int32_t outside_slot = 0;    ///< slot of its keys for the layers outside the block
-  // For the next pass of the block, once the sequence is `placed`:
-  int32_t visible = 0;     ///< how many keys it sees
-  int32_t cache_slot = 0;  ///< slot of its own key; -1: it has none
+  int32_t depth = 0;           ///< times that it has been through the block
+  int32_t last_recursion = 0;  ///< that it may run (RoutingRules::last_recursion)
+  int32_t rank = 0;            ///< place among the keys of recursion 1
+  double gate = 0;             ///< token choice: of its exit
+  int32_t outside_slot = 0;    ///< of its keys under the layers outside the block
+  // For the next pass of the block, once the sequence is `placed`.
+  int32_t visible = 0;     ///< number of keys that it sees
+  int32_t cache_slot = 0;  ///< of its own key; -1: it projects queries only
 };
 
-/// Where a sequence's tokens in flight are. They go through the recursions together, since later tokens see the keys of
-/// earlier ones at the same recursion.
+/// Where the tokens in flight of a sequence are. They go through the recursions in step, because later tokens see the
+/// keys of earlier ones at the same recursion.
 enum class Phase : uint8_t {
   waiting,   ///< not admitted
   entering,  ///< nothing in flight; the next tokens enter through the embedding and the layers before the block
-  block,     ///< `active` run recursion `recursion` next
-  exiting,   ///< all have left the block; the layers after it and the head are next
+  block,     ///< the `active` ones run recursion `recursion` next
+  exiting,   ///< all of them left the block; the layers after it and the head are next
 };
 
 struct Sequence {
@@ -85,10 +84,10 @@ struct Sequence {
         prefix_keys(keys.size()) {}
 
   Request request;
-  uint64_t arrival;             ///< the number of the request in the order of arrival
-  std::vector<int32_t> tokens;  ///< prompt, then generated tokens
-  int32_t entered = 0;          ///< tokens that are or have been in flight
-  int32_t counted = 0;          ///< tokens that the statistics have counted, each once
+  uint64_t arrival;             ///< number of the request in the order of arrival
+  std::vector<int32_t> tokens;  ///< prompt, then what was generated
+  int32_t entered = 0;          ///< tokens that have been in flight, or are
+  int32_t counted = 0;          ///< tokens in the statistics, where a recomputed token counts once
   Phase phase = Phase::waiting;
   std::optional<FinishReason> ending;  ///< abort or error, if it is to end before the next stage
   std::vector<KeyList> keys;           ///< [0]: layers outside the block; [r]: the block at recursion r
@@ -97,16 +96,15 @@ struct Sequence {
   int32_t recursion = 0;
   bool placed = false;  ///< phase block: whether the active rows have slots for their keys of `recursion`
 
-  // For the prefix cache (prefix_cache.h), in chunks of tokens.
-  std::vector<uint64_t>
-      chunk_hashes;                  ///< hashes of the tokens up to the end of each full chunk, as far as needed so far
-  std::vector<int32_t> depths;       ///< depths of the tokens that have been through the model
-  PrefixNode* prefix = nullptr;      ///< the node of its last chunk in the cache; null before the first
-  std::vector<int32_t> prefix_keys;  ///< [lists] number of keys up to the end of that chunk
-  int32_t prefix_tokens = 0;         ///< number of tokens up to the end of that chunk
-  bool extends_prefix = true;        ///< whether further chunks are added; false once the cache has dropped `prefix`
+  // For the prefix cache (prefix_cache.h), which knows tokens in chunks.
+  std::vector<uint64_t> chunk_hashes;  ///< [chunks] of the tokens up to the end of each; grows when it is needed
+  std::vector<int32_t> depths;         ///< RoutingRules::depth of the tokens that have been through the model
+  PrefixNode* prefix = nullptr;        ///< the last chunk that the cache knows; null before the first
+  std::vector<int32_t> prefix_keys;    ///< [lists] keys up to its end
+  int32_t prefix_tokens = 0;           ///< tokens up to its end
+  bool extends_prefix = true;          ///< whether it adds further chunks; not after the cache was cleared
 
-  int32_t prompt_rows = 0;  ///< rows in flight that count as prompt rows: all of them, or none for a decoding token
+  int32_t prompt_rows = 0;  ///< rows in flight that count as prompt: all of them, or none of a decoding token
 
   int32_t length() const { return static_cast<int32_t>(tokens.size()); }
   int32_t generated() const { return length() - static_cast<int32_t>(request.prompt.size()); }

@@ -1,4 +1,4 @@
-// Builds the geometry of the rows that run a recursion.
+// ActiveRows: the geometry of the rows that run a recursion.
 #include "model/active_rows.h"
 
 namespace mor {

@@ -1,4 +1,4 @@
-// The rows that run a recursion: all rows of a batch, or those that are still active (docs/model.md sections 3 to 5).
+// ActiveRows: the rows that run a recursion, from all rows of a batch down to the selected ones.
 #pragma once
 
 #include "model/block.h"
@@ -6,13 +6,12 @@
 namespace mor {
 
 struct ActiveRows {
-  Rows rows;  ///< rows.source: each row's row of the batch
-  /// [count] each row's index among the rows of recursion 1, which is the slot of its keys in the shared cache. Null:
-  /// identity.
+  Rows rows;  ///< rows.source: the row of the batch
+  /// [count] which row of recursion 1 each row is, and so where SharedKeys holds its key. Null: identity.
   const int32_t* rank = nullptr;
 };
 
-/// A subset of some parent rows.
+/// The rows that a router selected out of some parent rows.
 struct Selection {
   int32_t* index = nullptr;     ///< [count] parent rows, in order
   int32_t* start = nullptr;     ///< [sequences + 1]
@@ -20,13 +19,13 @@ struct Selection {
   int32_t count = 0;
 };
 
-/// Uninitialised device integers from the arena.
+/// Uninitialised device integers.
 int32_t* allocate_integers(Arena& arena, int64_t n);
 
 /// Every row of `sequences` sequences of `length` tokens: row s * length + t is token t of sequence s.
 ActiveRows all_rows(const LayerContext& context, int32_t sequences, int32_t length);
 
-/// Allocates a selection out of `parent`.
+/// A selection out of `parent`, still to be filled.
 Selection allocate_selection(Arena& arena, const ActiveRows& parent);
 
 /// The selected rows of `parent`. first: the rows of recursion 1; each selected row then sees the keys that its token

@@ -1,4 +1,4 @@
-// Expert-choice recursion (docs/model.md section 3; paper section 2.2.1): every recursion chooses its tokens.
+// Expert-choice recursion (docs/model.md section 3; paper section 2.2.1): every recursion selects its tokens.
 #include <algorithm>
 
 #include "model/recursion.h"
@@ -7,7 +7,7 @@ namespace mor {
 
 namespace {
 
-/// Selects the rows of recursion r out of `parent` by their scores.
+/// Fills the selection of recursion r out of `parent`, by the scores that decide.
 void select(Pass& pass, int32_t r, const ActiveRows& parent, const Tensor& scores, Selection& selection) {
   const ModelConfig& config = pass.model.config();
   const Rows& rows = parent.rows;
@@ -23,7 +23,7 @@ void select(Pass& pass, int32_t r, const ActiveRows& parent, const Tensor& score
   selection.count = wanted * rows.key_lists;
 }
 
-/// BCE and z-loss of one router's scores, and their gradient d_scores if a backward follows.
+/// BCE and z-loss of one router's scores. Where the pass keeps, d_scores becomes their gradient.
 Tensor score_losses(Pass& pass, const Tensor& scores, const Selection& selection, double bce, double z,
                     Tensor& d_scores) {
   Ops& ops = pass.ops();
@@ -64,7 +64,7 @@ Tensor expert_choice_forward(Pass& pass, const Tensor& stream, BodyActivations& 
     recursion.sums = score_losses(pass, recursion.router.scores, recursion.selection,
                                   router.auxiliary_router ? 0 : router.auxiliary_loss_coefficient,
                                   router.z_loss_coefficient, recursion.d_scores);
-    if (router.auxiliary_router)  // its gradient reaches only this router, so its loss needs no coefficient
+    if (router.auxiliary_router)  // the loss trains this router only, so it needs no coefficient
       recursion.auxiliary_sums =
           score_losses(pass, recursion.auxiliary.scores, recursion.selection, 1, 0, recursion.d_auxiliary_scores);
     const Tensor next = pass.arena().tensor(x.dtype, x.rows(), x.columns(), "stream");

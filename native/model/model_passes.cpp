@@ -1,4 +1,4 @@
-// The whole model: embedding, layers before the body, the body, layers after it, head.
+// The whole model: embedding, layers before the block, the block, layers after it, head.
 #include "model/model_passes.h"
 
 #include <cstring>
@@ -49,7 +49,7 @@ int64_t rows_of(const Batch& batch) {
   return static_cast<int64_t>(batch.sequences) * batch.length;
 }
 
-/// The final norm. rstd: empty if no backward follows.
+/// The final norm. rstd [M] master: for the backward, or empty.
 Tensor normed(Pass& pass, const ModelActivations& kept, const Tensor& rstd) {
   const Tensor out = pass.arena().tensor(kept.hidden.dtype, kept.hidden.rows(), kept.hidden.columns(), "normed");
   pass.ops().rmsnorm_forward(kept.hidden, nullptr, pass.model.tensors().norm, pass.model.config().rms_norm_eps, {}, out,

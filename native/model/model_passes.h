@@ -9,24 +9,26 @@ namespace mor {
 struct Batch {
   int32_t sequences = 0, length = 0;
   const int32_t* tokens = nullptr;   ///< [sequences * length]
-  const int32_t* targets = nullptr;  ///< [sequences * length] the next token of each; null if no loss is wanted
+  const int32_t* targets = nullptr;  ///< [sequences * length], the next token of each; null if no loss is wanted
 };
 
 /// Forward and backward: gradients of options.loss_scale * (mean cross-entropy + auxiliary terms) accumulate into
-/// `gradients` (views of a flat master buffer). It resets workspace.activations, which holds the activations
-/// afterwards. The result says what to read of workspace.report. Waits for the device only if waits_for_counts.
+/// `gradients` (views of a flat master buffer). workspace.activations is reset first and holds the activations
+/// afterwards; the result says where the numbers are in workspace.report. Waits for the device only if
+/// waits_for_counts.
 PassReport training_pass(const Model& model, const Workspace& workspace, const ModelTensors& gradients,
                          const Batch& batch, PassOptions options);
 
 /// Forward only, for losses and statistics.
 PassReport evaluation_pass(const Model& model, const Workspace& workspace, const Batch& batch, PassOptions options);
 
-/// Whether a training pass reads from the device how many rows a recursion has, which only token choice does. Other
-/// passes can be recorded (Ops::replay).
+/// Whether a training pass waits for the device: under token choice the host reads how many rows a recursion has. A
+/// pass that does not wait can be recorded (Ops::replay).
 bool waits_for_counts(const ModelConfig& config);
 
-/// The most bytes that the arenas of a workspace take while `work` runs, found without running it on the device. They
-/// are exact unless waits_for_counts, and else an upper bound.
+/// Bytes that the arenas of a workspace take at most while `work` runs on `device`. `work` runs on a CountingOps
+/// instead. The numbers are upper bounds if the host reads from the device how many rows a recursion has, and else
+/// exact.
 struct PassMemory {
   size_t activations = 0, report = 0;
 };

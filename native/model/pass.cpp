@@ -1,4 +1,4 @@
-// Pass: the report's room.
+// Pass: allocates the values of the report.
 #include "model/pass.h"
 
 namespace mor {

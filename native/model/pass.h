@@ -17,18 +17,17 @@ struct PassOptions {
   int32_t max_recursions = 0;     ///< 0: all
   int64_t step = INT64_MAX;       ///< optimiser steps done, for the capacity warm-up
   bool keep = false;              ///< keep activations for a backward
-  bool recompute = false;         ///< keep only each layer's input, and run its forward again in the backward
-  double loss_scale = 1;          ///< weight of this micro-batch in the optimiser step
+  bool recompute = false;         ///< keep only each layer's input, and run the layer again in its backward
+  double loss_scale = 1;          ///< factor of every loss: the share of this micro-batch in the optimiser step
 };
 
-/// The device of a pass, which is the model's or one that only counts (ops/counting_ops.h), and memory of that device.
+/// Where a pass works: the device of the model or a CountingOps, and memory of it.
 struct Workspace {
   Ops& ops;
   Arena& activations;
-  Arena& report;  ///< the arena of a Readback, for values that the host will read
+  Arena& report;  ///< of a Readback, for the numbers that the host will read
 };
 
-/// What the functions of one pass share.
 struct Pass {
   const Model& model;
   const RoutingRules rules;
@@ -42,8 +41,9 @@ struct Pass {
        int64_t rows);
   Ops& ops() const { return context.ops; }
   Arena& arena() const { return context.arena; }
-  /// The next n elements of report.values, which are zero.
+  /// The next n of report.values, which are zero.
   Tensor report_values(int64_t n, const char* name);
+  /// Passes of the block.
   int32_t recursions() const { return rules.passes(options.max_recursions); }
 
  private:

@@ -1,4 +1,4 @@
-// The body without a router; expert_choice.cpp and token_choice.cpp have the bodies with one.
+// The body without a router; expert_choice.cpp and token_choice.cpp have the body with one.
 #include "model/recursion.h"
 
 #include "model/host_values.h"

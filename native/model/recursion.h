@@ -14,11 +14,11 @@ namespace mor {
 struct RecursionActivations {
   ActiveRows active;
   Selection selection;
-  RouterActivations router, auxiliary;  ///< expert choice: scores of the rows that enter
-  Tensor d_scores, d_auxiliary_scores;  ///< gradients of the losses on the scores, computed in the forward
-  Tensor sums, auxiliary_sums;          ///< sums of expert_choice_loss
-  Tensor gate;                          ///< gates of the rows that are added to the stream
-  Selection exits;                      ///< token choice: rows that leave after this recursion
+  RouterActivations router, auxiliary;  ///< expert choice: scores of the rows entering
+  Tensor d_scores, d_auxiliary_scores;  ///< gradients of the losses on the scores, filled in the forward
+  Tensor sums, auxiliary_sums;          ///< expert_choice_loss sums
+  Tensor gate;                          ///< of the rows that are added to the stream after this recursion
+  Selection exits;                      ///< token choice: rows of this recursion that go no deeper
   const int32_t* exit_to = nullptr;     ///< token choice: their rows of the batch
   Tensor stream;                        ///< [M, d] the stream entering the recursion
   LayerRun run;
@@ -31,11 +31,11 @@ struct BodyActivations {
   TokenChoice choice;  ///< decided from the stream that enters the body
 };
 
-/// Returns the stream [M, d] that leaves the body; `stream` itself is not changed.
+/// Returns the stream [M, d] that leaves the body; `stream` is not changed.
 Tensor body_forward(Pass& pass, const ActiveRows& all, const Tensor& stream, BodyActivations& kept);
-/// d [M, d] is the gradient of the stream that leaves the body, and becomes that of the stream that enters it.
+/// d [M, d]: the gradient of the stream that leaves the body, becomes that of the stream that enters it.
 void body_backward(Pass& pass, BodyActivations& kept, const Tensor& d);
-/// Adds counts, FLOPs and the values for the router's statistics to the report.
+/// Puts counts, FLOPs and the numbers of the router's statistics into the report.
 void body_report(Pass& pass, const BodyActivations& kept);
 /// How many recursions each row of the batch ran, [M] host.
 std::vector<uint8_t> body_depths(const Pass& pass, const BodyActivations& kept);
@@ -48,11 +48,10 @@ Tensor token_choice_forward(Pass& pass, const Tensor& stream, BodyActivations& k
 void token_choice_backward(Pass& pass, BodyActivations& kept, const Tensor& d);
 void token_choice_report(Pass& pass, const BodyActivations& kept);
 
-/// The rows whose keys later recursions see too (`first` of compact_rows): those of recursion 1, if it has run and the
-/// cache policy says so; else null.
+/// The rows of recursion 1 for compact_rows, if recursion 1 has run and RoutingRules::sees_tokens_that_left; else null.
 const ActiveRows* rows_of_first(const Pass& pass, const BodyActivations& kept);
 
-/// Copies of small device arrays on the host.
+/// Host copies of small device arrays; these wait for the device.
 std::vector<double> read_master(Ops& ops, const Tensor& tensor);
 std::vector<int32_t> read_integers(Ops& ops, const int32_t* device, int64_t n);
 

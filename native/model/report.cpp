@@ -1,4 +1,4 @@
-// Turns the bytes that were read from the device into losses and statistics of a pass.
+// Readback and PassResult: from the bytes that were copied to losses and statistics.
 #include "model/report.h"
 
 #include <algorithm>

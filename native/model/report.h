@@ -1,5 +1,4 @@
-// The results of a pass for the host: their places in device memory while the device is busy (PassReport), and their
-// meaning once they have been read (PassResult).
+// PassReport: where the numbers of a pass are in device memory; PassResult: what they say once the host has read them.
 #pragma once
 
 #include <vector>
@@ -8,19 +7,19 @@
 
 namespace mor {
 
-/// Device memory that the host reads by one copy after the work that fills it.
+/// Device memory that the host reads by one copy, once the work that fills it is done.
 class Readback {
  public:
   explicit Readback(Ops& ops) : ops_(ops), arena_(ops) {}
 
-  /// The memory that the work fills. Its whole size must be reserved.
+  /// Where the work puts its numbers. Must be reserved in one piece for all of them.
   Arena& arena() { return arena_; }
   const Arena& arena() const { return arena_; }
-  /// Copies the first `bytes` of the arena to the host, and waits for the device. bytes: contents().bytes of the arena
-  /// after the work was put into the queue; a replayed recording (Ops::replay) fills the same bytes.
+  /// Waits for the device and copies the first `bytes` of the arena. bytes: contents().bytes as it was when the work
+  /// had been put into the device's queue; a replay of the work (Ops::replay) fills the same bytes.
   void fetch(size_t bytes);
 
-  /// Values of the last fetch, by their addresses in the arena.
+  /// Numbers of the last fetch, by their addresses in the arena.
   std::vector<double> values(const Tensor& tensor /*[n] master*/) const;
   const int32_t* integers(const int32_t* device) const;
   int64_t integer(const int64_t* device) const;
@@ -37,17 +36,17 @@ class Readback {
 struct RecursionReport {
   int32_t rows = 0;             ///< rows that ran it
   int64_t entering = 0;         ///< expert choice: rows that were scored
-  bool judged = false;          ///< expert choice: whether the threshold's agreement with the selection counts
-  Tensor sums, auxiliary_sums;  ///< sums of expert_choice_loss
+  bool judged = false;          ///< expert choice: whether the threshold's agreement with top-k is counted
+  Tensor sums, auxiliary_sums;  ///< expert_choice_loss sums
 };
 
-/// The results of one pass. All tensors and pointers are in the arena of a Readback.
+/// Of one pass. All pointers are to memory of a Readback's arena.
 struct PassReport {
-  Tensor values;     ///< [n] master: all numbers that make up the loss, including those below
+  Tensor values;     ///< [n] master: all numbers that the loss is made of; the tensors below are parts of it
   Tensor losses;     ///< [rows]
-  double flops = 0;  ///< forward FLOPs without those of `seen`
+  double flops = 0;  ///< forward, without those of `seen`
   struct Seen {
-    double flops;         ///< FLOPs for each visible key
+    double flops;         ///< per visible key
     const int64_t* keys;  ///< number of visible keys over all rows
   };
   std::vector<Seen> seen;
@@ -58,12 +57,12 @@ struct PassReport {
   Tensor load, p_sum, z_sum;               ///< token choice: sums of token_choice_forward
 };
 
-/// Statistics of the batch.
+/// Of one batch.
 struct PassStatistics {
   std::vector<int32_t> active;  ///< [N] tokens whose depth (RoutingRules::depth) is at least r + 1
   double auxiliary_loss = 0, z_loss = 0, balancing_loss = 0;
-  double routing_accuracy = -1;  ///< share of decisions in which threshold and top-k agree; -1: does not apply
-  double dead_token_ratio = -1;  ///< share of positions that no sequence selected for the last recursion; -1: likewise
+  double routing_accuracy = -1;  ///< threshold against top-k over recursions that select; -1: does not apply
+  double dead_token_ratio = -1;  ///< share of positions that no sequence sends to the last recursion; -1: no router
   double max_vio = -1, load_entropy = -1;  ///< token choice
   std::vector<double> load;                ///< [N] rows whose depth is j+1; token choice
   double flops = 0;                        ///< executed, forward
@@ -76,7 +75,7 @@ struct PassResult {
   double loss() const { return lm_loss + statistics.auxiliary_loss + statistics.z_loss + statistics.balancing_loss; }
 };
 
-/// Reads the results of a report from the fetched bytes.
+/// What the report says, by the numbers that were fetched.
 PassResult read_report(const ModelConfig& config, const PassReport& report, const Readback& readback);
 
 // In expert_choice.cpp and token_choice.cpp.

@@ -1,4 +1,4 @@
-// One router, linear or MLP: scores of rows, forward and backward (docs/model.md sections 3 and 4).
+// One router: scores of rows, forward and backward; linear or MLP (docs/model.md sections 3 and 4).
 #pragma once
 
 #include "model/block.h"
@@ -10,8 +10,8 @@ struct RouterActivations {
   Tensor gathered, hidden, activated;  ///< MLP only: [P, d], [P, 2d], [P, 2d]
 };
 
-/// The least score with which a token runs another recursion: sigmoid(score) = probability, also for tanh gates, so
-/// that 0.5 is score 0. With probability 0 or less every token does, with 1 or more none.
+/// The score with which a token goes on at least, given the threshold `probability` of sigmoid(score). It is the same
+/// for tanh gates, so that 0.5 is score 0. From 1 on no token goes on; down from 0 every token does.
 double score_threshold(double probability);
 
 /// The scores of rows x[source[i]] for i < rows.

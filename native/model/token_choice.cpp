@@ -1,4 +1,4 @@
-// Token-choice recursion (docs/model.md section 4; paper section 2.2.1): every token chooses its depth once.
+// Token-choice recursion (docs/model.md section 4; paper section 2.2.1): the router chooses each token's depth once.
 #include <algorithm>
 #include <cmath>
 
@@ -78,7 +78,7 @@ void token_choice_backward(Pass& pass, BodyActivations& kept, const Tensor& d) {
   const int64_t rows = d.rows(), n = config.num_recursions;
   const Tensor d_gate = arena.tensor(master, rows, 1, "d_gate");
   zero(ops, d_gate);
-  Tensor deeper;  // gradient of the input of the next recursion
+  Tensor deeper;  // gradient of the rows that went on to the next recursion
   for (size_t i = kept.recursions.size(); i-- > 0;) {
     RecursionActivations& recursion = kept.recursions[i];
     const Tensor d_out = arena.tensor(d.dtype, recursion.active.rows.count, d.columns(), "d_block");

@@ -1,5 +1,5 @@
-// The device runs out of memory: each of its allocations fails in turn, while an engine is made and while it runs.
-// Requests end with what they get alone or with OUT_OF_MEMORY, and no device memory is lost.
+// Tests of an engine on a device that runs out of memory: each allocation of device memory fails in turn, while the
+// engine is made and while it runs.
 #include <map>
 
 #include "test/engine/support.h"
@@ -7,7 +7,7 @@
 namespace mor::test {
 namespace {
 
-/// Of its allocations one fails: the first for which `until_failure` has been counted down to 0.
+/// A device of whose allocations one fails: the next after `until_failure` others. Below 0: none fails.
 class ScarceOps final : public RefOps<float> {
  public:
   ~ScarceOps() override { EXPECT_TRUE(held.empty()); }
@@ -52,6 +52,7 @@ class DeviceMemory : public testing::TestWithParam<RouterType> {
   std::vector<Wanted> wanted;
 };
 
+/// Requests end with what they get alone or with OUT_OF_MEMORY, and all memory is given back.
 TEST_P(DeviceMemory, AtAnyAllocationNothingIsLost) {
   std::map<uint64_t, Generated> expected;
   {

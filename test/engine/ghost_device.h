@@ -1,7 +1,4 @@
-// GhostDevice: a device that computes nothing. It remembers which key lies at every cache slot, and checks that each
-// row of a plan sees exactly the keys that docs/model.md section 5 says. What identifies a key is, as for real keys,
-// the tokens up to its own and the request's routing options. A hash of these and the recursion stands for a router's
-// score, and a hash with the request's seed for a sampled token, so both are the same however requests are scheduled.
+// GhostDevice: a device that computes nothing, but checks that every row of a plan sees the right keys.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -15,19 +12,23 @@
 
 namespace mor::test {
 
+/// It remembers which key is in every cache slot, and checks that each row of a plan sees exactly the keys that
+/// docs/model.md section 5 names. A key is identified by all tokens up to its own and by the request's routing, as real
+/// keys are. Routers "find" a hash of that and of the recursion, and sampling finds a hash of the request's seed, so
+/// both are the same however requests are scheduled.
 class GhostDevice {
  public:
   GhostDevice(const SchedulerConfig& config, uint64_t seed) : config_(config), seed_(seed) {}
 
-  /// A number in [0, 1), from everything that a real router's score depends on.
+  /// In [0, 1), from everything that a real router's score depends on.
   double random(const Request& request, int32_t position, int32_t what) const {
     return uniform(identity(request, position), static_cast<uint64_t>(what));
   }
-  /// The depth that is reported for a token.
+  /// The depth that is reported of a token in the end.
   int32_t depth(const Request& request, int32_t position) const {
     return config_.rules.block_recurs ? passes(request, position) : config_.rules.num_recursions;
   }
-  /// How often a token goes through the block.
+  /// How often a token goes through the block in the end.
   int32_t passes(const Request& request, int32_t position) const {
     const int32_t limit = request.max_recursions;
     switch (config_.rules.router) {
@@ -68,7 +69,7 @@ class GhostDevice {
       auto& [id, position, depth] = stream_[plan.slot[i]];
       EXPECT_EQ(id, identity(s.request, plan.position[i]));
       EXPECT_EQ(position, plan.position[i]);
-      EXPECT_EQ(++depth, s.recursion) << "a depth must rise by one a pass";
+      EXPECT_EQ(++depth, s.recursion) << "the depth rises by one in every pass";
       EXPECT_LE(depth, passes(s.request, position));
       if (config_.rules.router == RouterType::token_choice && depth == passes(s.request, position)) {
         ASSERT_LT(exit, plan.exits.size());
@@ -105,7 +106,7 @@ class GhostDevice {
   using Tag = std::tuple<uint64_t, int32_t, int32_t>;
 
   double uniform(uint64_t stream, uint64_t counter) const { return philox(seed_, stream, counter).v[0] / 4294967296.0; }
-  /// A hash of the token at `position`, its predecessors and the routing options.
+  /// Identifies the token at `position` with its predecessors and the routing.
   uint64_t identity(const Request& request, int32_t position) const {
     std::vector<uint64_t>& known = identities_[request.id];
     const int32_t prompt = static_cast<int32_t>(request.prompt.size());

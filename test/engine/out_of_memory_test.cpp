@@ -1,6 +1,5 @@
-// The host runs out of memory at any moment: every allocation of a small run fails in turn, once or for a while. Every
-// request ends all the same, with what it gets alone or with OUT_OF_MEMORY, and nothing is lost. Must not know where
-// the engine allocates.
+// Tests of scheduler and engine on a host that runs out of memory: every allocation of a small run fails in turn, alone
+// or with those after it. Every request ends all the same, with what it gets alone or with OUT_OF_MEMORY.
 #include <cstdlib>
 #include <new>
 #include <utility>
@@ -10,7 +9,7 @@
 
 namespace {
 
-// Of the allocations while `counting`, those from `fail_from` to `fail_to` fail.
+// Allocations are numbered while `counting`; those from `fail_from` up to `fail_to` fail.
 bool counting = false;
 int64_t allocations = 0, fail_from = 0, fail_to = 0;
 
@@ -48,7 +47,7 @@ void operator delete[](void* pointer, size_t) noexcept {
 namespace mor::test {
 namespace {
 
-/// Whether `call` came to its end; what it allocates counts.
+/// Whether `call` returned instead of throwing std::bad_alloc. Counts its allocations.
 template <class Call>
 bool survives(const Call& call) {
   counting = true;
@@ -79,8 +78,8 @@ SchedulerConfig tight_config(KvCachePolicy policy) {
   return c;
 }
 
-/// Requests that share beginnings in a cache that does not hold all of them; one is aborted, and one of high priority
-/// displaces others.
+/// Requests with common beginnings in a cache that does not hold all of them. One request is aborted, and one of high
+/// priority displaces others.
 class Traffic {
  public:
   explicit Traffic(KvCachePolicy policy) : config_(tight_config(policy)), scheduler_(config_), device_(config_, 3) {
@@ -100,7 +99,7 @@ class Traffic {
   void go() {
     std::vector<RequestEvent> events;
     for (size_t step = 0; step < 12 || scheduler_.unfinished(); ++step) {
-      ASSERT_LT(step, 1000u) << "it does not come to an end";
+      ASSERT_LT(step, 1000u) << "the run does not end";
       if (step % 2 == 0 && step / 2 < requests_.size()) submit(step / 2);
       if (step == 5) scheduler_.abort(1);
       step_once(events);
@@ -117,7 +116,7 @@ class Traffic {
     Request copy = requests_[i];
     if (!survives([&] { scheduler_.submit(std::move(copy)); })) refused_.insert(i);
   }
-  /// As Engine::step does it.
+  /// One step, as Engine::step takes it.
   void step_once(std::vector<RequestEvent>& events) {
     const bool stages = survives([&] {
       scheduler_.begin_step(events);
@@ -167,7 +166,7 @@ class Traffic {
     EXPECT_EQ(stats.running + stats.waiting, 0);
     scheduler_.forget_prefixes();
     EXPECT_EQ(scheduler_.stats().blocks_cached, 0);
-    // Every row of the stream is free again: more requests than fit, each with a prompt that takes the whole budget.
+    // Every row of the stream is free again: more requests than fit run, each with a prompt of `prefill_chunk` tokens.
     fail_from = fail_to = 0;
     for (uint64_t id = 100; id < 106; ++id) {
       Request r;
@@ -226,8 +225,7 @@ INSTANTIATE_TEST_SUITE_P(All, OutOfMemory,
 
 class EngineOutOfMemory : public testing::TestWithParam<RouterType> {};
 
-/// The same with a device that computes: every host allocation of a step fails in turn, in the scheduler, the runner,
-/// the sampler or an op.
+/// With a device that computes, allocations of the runner, the sampler and the ops fail too.
 TEST_P(EngineOutOfMemory, AtAnyAllocationAStepThrowsNothing) {
   ModelConfig config = tiny_config();
   config.num_hidden_layers = 5;

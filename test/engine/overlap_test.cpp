@@ -108,7 +108,7 @@ TEST_P(Overlap, AnErrorEndsTheRunningRequestsAlone) {
         EXPECT_EQ(generated.tokens, expected);
       }
     }
-    EXPECT_LE(failed, 2) << "who waits is not concerned";
+    EXPECT_LE(failed, 2) << "waiting requests go on";
     EXPECT_EQ(failed > 0, calls > fails);
     const EngineStats stats = engine.stats();
     EXPECT_EQ(stats.kv_blocks_used, 0);

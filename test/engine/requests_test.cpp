@@ -1,4 +1,4 @@
-// Tests of what the engine promises about single requests: ends, aborts, refusals, statistics.
+// Tests of what the engine promises about single requests: how they end, aborts, refusals, statistics.
 #include <limits>
 
 #include "test/engine/support.h"
@@ -63,8 +63,7 @@ TEST_F(Requests, LogprobsOnlyWhereAskedFor) {
   for (const float logprob : results.at(1).logprobs) EXPECT_EQ(logprob, 0);
 }
 
-/// Each request is in one batch with others that ask for another number of tokens, or for none, and with one that
-/// fails.
+/// The requests of one batch ask for different numbers of most likely tokens, and the logits of one are not finite.
 TEST_F(Requests, TopLogprobsAreThoseOfTheRequestAlone) {
   std::vector<float> embedding(static_cast<size_t>(model.parameters().list()[0].count()));
   model.get(0, embedding.data());
@@ -93,7 +92,7 @@ TEST_F(Requests, TopLogprobsAreThoseOfTheRequestAlone) {
     Engine alone(model, {});
     expect_same_bits(g, run_engine(alone, {wanted[i]}).at(0));
     for (size_t t = 0; t < g.tokens.size(); ++t) {
-      // Ten of the eleven tokens: with tied embeddings, the logit of the token with the broken embedding is not finite.
+      // Ten of the eleven tokens: with tied embeddings the broken one has no logit.
       ASSERT_EQ(g.top_logprobs[t].size(), static_cast<size_t>(std::min(wanted[i].params.top_logprobs, 10)));
       if (g.top_logprobs[t].empty()) continue;
       EXPECT_EQ(g.top_logprobs[t][0].token, g.tokens[t]) << "greedy";
@@ -140,7 +139,7 @@ TEST_F(Requests, FewerRecursionsAndAHigherThresholdMeanLessDepth) {
   EXPECT_EQ(results.at(0).depths, std::vector<int32_t>(20, 3));
   EXPECT_EQ(results.at(1).depths, std::vector<int32_t>(20, 2));
   EXPECT_EQ(results.at(2).depths, std::vector<int32_t>(20, 1));
-  // Of each request, six prompt tokens and all generated ones but the last, which is not fed back.
+  // Of each request the six prompt tokens and all generated ones but the last, which does not run.
   EXPECT_EQ(engine.stats().depth_histogram, (std::vector<int64_t>{25, 25, 25}));
 }
 
@@ -175,8 +174,8 @@ TEST_F(Requests, CountsWhatItDoes) {
   EXPECT_EQ(stats.tokens_generated, 5);
   EXPECT_EQ(stats.prompt_tokens, 6);
   EXPECT_GE(stats.steps, 5);
-  // Ten tokens. One KV block holds 4 tokens of the one layer of the shared block, or 2 tokens of the two layers
-  // outside. But for rounding, that saves two thirds of a vanilla model's memory for the shared block.
+  // Ten tokens: a block is 4 tokens of the one block layer or 2 of the two layers outside. Two thirds of the block's
+  // vanilla memory are saved, except for rounding.
   EXPECT_EQ(stats.kv_blocks_used, 3 + 5);
   EXPECT_EQ(stats.kv_blocks_cached, 0);
   const int64_t bytes_per_layer = 2 * 8 * 4;
@@ -185,7 +184,7 @@ TEST_F(Requests, CountsWhatItDoes) {
   EXPECT_EQ(stats.kv_blocks_used + stats.kv_blocks_free, total);
   while (engine.step(events)) {
   }
-  // 15 tokens: the cache keeps three full chunks of 4.
+  // Of 15 tokens, three full chunks of 4 stay in the cache.
   EXPECT_EQ(engine.stats().kv_blocks_used, 0);
   EXPECT_EQ(engine.stats().kv_blocks_cached, 3 + 6);
   EXPECT_EQ(engine.stats().kv_blocks_free, total - 9);
@@ -193,7 +192,7 @@ TEST_F(Requests, CountsWhatItDoes) {
   EXPECT_EQ(engine.stats().running, 0);
   EXPECT_EQ(engine.stats().prefix_hit_tokens, 0);
 
-  // An equal request finds one chunk of the prompt's 6 tokens. These count as prompt tokens, but not as run.
+  // The same request again finds one chunk of the 6 prompt tokens; it counts as prompt tokens, but not as computed.
   const std::vector<int64_t> ran = engine.stats().depth_histogram;
   run_engine(engine, {w});
   EXPECT_EQ(engine.stats().prefix_hit_tokens, 4);
@@ -276,8 +275,7 @@ TEST_F(Requests, RefusesACacheThatHoldsNothing) {
 }
 
 TEST_F(Requests, ARequestWhoseLogitsAreNotFiniteEndsAlone) {
-  // Token 10 has an embedding that is not finite. So its row has no finite logit, and with tied embeddings the logit of
-  // token 10 is not finite in any row.
+  // The embedding of token 10 is not finite, so neither is its row nor, with tied embeddings, its logit in any row.
   std::vector<float> embedding(11 * 8);
   model.get(0, embedding.data());
   for (size_t j = 0; j < 8; ++j) embedding[10 * 8 + j] = std::numeric_limits<float>::quiet_NaN();

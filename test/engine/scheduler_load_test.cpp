@@ -1,4 +1,4 @@
-// Tests the scheduler at a steady load of decoding sequences: its boundary stages run when that pays, and planning a
+// Tests of the scheduler at a steady load of decoding sequences: boundary stages run when that pays, and planning a
 // step takes microseconds.
 #include <chrono>
 #include <cstdio>
@@ -8,12 +8,12 @@
 namespace mor::test {
 namespace {
 
-/// Decoding at a steady load, with depths uniform in 1 .. N: what passes would cost, and what the scheduler costs.
+/// Decoding at a steady load with depths uniform in 1 .. N: what the passes would cost, and the scheduler's own time.
 struct SteadyLoad {
-  double share_of_ideal = 0;     ///< cost of a token if all batches were full, divided by its cost here
+  double share_of_ideal = 0;     ///< cost of a token if every batch were full, divided by its cost here
   double passes_a_boundary = 0;  ///< passes of the block for each run of the boundary stages
-  double microseconds = 0;       ///< that the scheduler itself takes for a step; the median, as the machine may be busy
-  double prepared = 0;           ///< microseconds of these while the device works
+  double microseconds = 0;       ///< median time of the scheduler in a step
+  double prepared = 0;           ///< the part of it while the device works
 };
 
 SteadyLoad decode_at_steady_load(int32_t recursions, double block_cost, double boundary_cost, int32_t batch,
@@ -104,7 +104,7 @@ SteadyLoad decode_at_steady_load(int32_t recursions, double block_cost, double b
   return {ideal / (cost / tokens), passes / boundaries, microseconds[kSteps / 2], prepared[kSteps / 2]};
 }
 
-/// Shapes of docs/model.md section 1: layers of the block, and the cost of the head in units of a layer.
+/// Shapes of docs/model.md section 1: layers of the block, and the head in units of a layer.
 TEST(Scheduler, KeepsTheDepthSavingInABatchOfEqualSize) {
   struct Shape {
     int32_t recursions;
@@ -115,13 +115,13 @@ TEST(Scheduler, KeepsTheDepthSavingInABatchOfEqualSize) {
       const SteadyLoad load = decode_at_steady_load(shape.recursions, shape.block, 2 + shape.head, 64, requests);
       std::printf("N = %d, %3d requests: %.1f%% of ideal, %.1f passes a boundary\n", shape.recursions, requests,
                   100 * load.share_of_ideal, load.passes_a_boundary);
-      // If no request waits, tokens that queue for the boundary stages leave rows of the block's batch empty.
+      // If no request waits, sequences that wait for the boundary stages leave rows of the block empty.
       EXPECT_GT(load.share_of_ideal, requests > 64 ? 0.95 : 0.75);
     }
   }
 }
 
-/// The bound is loose, since the machine may do other things too; the test prints the figure.
+/// The bound is loose, because the machine may be busy with other work; the figure is printed.
 TEST(Scheduler, PlansAStepOf256SequencesInMicroseconds) {
   for (const int32_t block_size : {8, 16})
     for (const bool prefix_cache : {false, true}) {

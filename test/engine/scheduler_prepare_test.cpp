@@ -1,11 +1,10 @@
-// Tests what the scheduler does while the device works: everything that does not depend on the outcome, and nothing
-// that it would not do after it.
+// Tests of Scheduler::prepare: it does what does not depend on the outcome of the stage under way, and nothing else.
 #include "test/engine/scheduler_simulation.h"
 
 namespace mor::test {
 namespace {
 
-/// Preparing while the device works changes no plan.
+/// Plans are the same with and without `prepare`.
 TEST_P(SchedulerCase, PreparingChangesNoPlan) {
   for (const bool tight : {true, false}) {
     SCOPED_TRACE(tight ? "tight" : "roomy");
@@ -55,8 +54,8 @@ TEST_P(SchedulerCase, PreparingChangesNoPlan) {
   }
 }
 
-/// While a pass of the block is under way, sequences that wait for the next one get slots for their keys. While the
-/// exit stage is under way, its rows are counted and given back.
+/// While a stage is under way, the tokens that leave are counted, and sequences that wait for the next pass get the
+/// slots of their keys.
 TEST(Scheduler, PreparesWhatDoesNotDependOnTheOutcome) {
   SchedulerConfig c = small_config(RouterType::expert_choice, KvCachePolicy::recursion_wise, 400);
   c.max_batch_size = 1;

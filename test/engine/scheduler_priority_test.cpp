@@ -1,11 +1,11 @@
-// Tests of requests of high priority: they are served as if they were alone, and cost the others nothing but time.
+// Tests of requests of high priority.
 #include "test/engine/scheduler_simulation.h"
 
 namespace mor::test {
 namespace {
 
-/// Requests of high priority that come to a full engine take about as many steps as alone, and change no token of the
-/// others.
+/// Requests of high priority that arrive while the engine is full are served as if they were alone. Other requests get
+/// the same results, only later.
 TEST_P(SchedulerCase, HighPriorityIsServedAsIfAlone) {
   for (const bool tight : {true, false}) {
     SCOPED_TRACE(tight ? "tight" : "roomy");
@@ -38,17 +38,18 @@ TEST_P(SchedulerCase, HighPriorityIsServedAsIfAlone) {
     for (const Request& r : low) crowded.scheduler.submit(r);
     for (int i = 0; i < 12; ++i) crowded.step();
     const int64_t before = crowded.scheduler.stats().preemptions;
-    // Twice, since the block takes rows in turn whatever their priority; and part of a low prompt may be under way.
+    // The block takes rows in the order in which they became ready, whatever their priority, and a prompt of low
+    // priority may still be in flight.
     EXPECT_LE(steps_until_high_is_done(crowded), 2 * wanted + 8);
-    EXPECT_GT(crowded.scheduler.stats().preemptions, before) << "somebody had to go for them";
+    EXPECT_GT(crowded.scheduler.stats().preemptions, before) << "no sequence was displaced";
     while (crowded.scheduler.unfinished()) crowded.step();
     for (const Request& r : low) crowded.check(r, false);
     for (const Request& r : high) crowded.check(r, false);
   }
 }
 
-/// A request may displace the only other one that holds the prefix they share. It then gains the blocks that the other
-/// held alone, and not those of the prefix.
+/// A request may displace the only sequence that holds their common beginning. It gains the room of what that sequence
+/// alone held, and no more.
 TEST_P(SchedulerCase, HighPriorityTakesOverWhatTheDisplacedHeld) {
   for (uint32_t seed = 0; seed < 150; ++seed) {
     SCOPED_TRACE(concat("seed ", seed));
@@ -80,7 +81,7 @@ TEST_P(SchedulerCase, HighPriorityTakesOverWhatTheDisplacedHeld) {
     int64_t steps = 0;
     while (simulation.scheduler.unfinished()) {
       simulation.step();
-      ASSERT_LT(++steps, 5000) << "somebody starves";
+      ASSERT_LT(++steps, 5000) << "a request starves";
     }
     for (const Request& r : requests) simulation.check(r, false);
     if (HasFailure()) return;

@@ -1,5 +1,4 @@
-// A simulated engine for tests: the scheduler, a device that computes nothing, random requests, and the configurations
-// to run it with.
+// Simulation: an engine of a scheduler and a GhostDevice; random requests; and the configurations that tests run.
 #pragma once
 
 #include <random>
@@ -28,7 +27,7 @@ inline SchedulerConfig small_config(RouterType router, KvCachePolicy policy, int
   return c;
 }
 
-/// Many prompts begin like others, and requests of one seed with equal prompts also continue alike.
+/// Many requests have a beginning in common, and some generate the same tokens too.
 inline Request random_request(uint64_t id, std::mt19937& random, int32_t recursions) {
   Request r;
   r.id = id;
@@ -43,7 +42,7 @@ inline Request random_request(uint64_t id, std::mt19937& random, int32_t recursi
   return r;
 }
 
-/// A copy of a plan and of what it points to.
+/// A plan with the block tables that it points to.
 struct Recorded {
   StagePlan plan;
   std::vector<uint64_t> requests;
@@ -56,13 +55,12 @@ struct Recorded {
   }
 };
 
-/// The simulated engine.
 struct Simulation {
   Scheduler scheduler;
   GhostDevice device;
   std::map<uint64_t, std::vector<RequestEvent>> events;
-  bool prepares;                            ///< whether the scheduler prepares while the device works
-  std::vector<Recorded>* record = nullptr;  ///< gets every plan, if it is not null
+  bool prepares;                            ///< whether it calls Scheduler::prepare
+  std::vector<Recorded>* record = nullptr;  ///< where every plan is recorded
 
   Simulation(const SchedulerConfig& config, uint64_t seed, bool prepare = true)
       : scheduler(config), device(config, seed), prepares(prepare) {}
@@ -85,7 +83,7 @@ struct Simulation {
     for (RequestEvent& event : found) events[event.request].push_back(event);
   }
 
-  /// A request's events are a function of the request alone.
+  /// Checks a request's events, which depend on the request alone.
   void check(const Request& request, bool aborted) {
     SCOPED_TRACE(concat("request ", request.id));
     const std::vector<RequestEvent>& all = events[request.id];
@@ -115,7 +113,7 @@ struct Case {
   int32_t recursions;
 };
 
-/// Every type of router with each KV cache policy that it allows.
+/// Every type of router with every cache policy that it allows.
 inline std::vector<Case> scheduler_cases() {
   return {{"vanilla", RouterType::none, KvCachePolicy::recursion_wise, true, true, 0},
           {"recursive", RouterType::none, KvCachePolicy::recursion_wise, true, true, 3},
@@ -142,7 +140,7 @@ class SchedulerCase : public testing::TestWithParam<Case> {
     }
     return c;
   }
-  /// The number of blocks that the largest request, of 34 tokens, takes alone.
+  /// Blocks for the largest request alone, which has 34 tokens.
   static int32_t just_enough() {
     const int32_t lists = GetParam().policy == KvCachePolicy::shared ? 1 : GetParam().recursions;
     return small_config(GetParam().router, GetParam().policy, 0).scratch_blocks + (GetParam().outside ? 6 : 0) +
