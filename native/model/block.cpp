@@ -88,7 +88,7 @@ void layer_backward(const LayerContext& context, const LayerTensors& weights, co
   const ModelConfig& config = context.config;
   const int64_t n = rows.count, f = config.intermediate_size;
   const DType compute = ops.compute_dtype();
-  const bool own = keys.source == KeySource::own, queries_only = keys.source == KeySource::given;
+  const bool own = keys.source == KeySource::own;
   const ArenaScope scope(arena);
   const Tensor d_normed = arena.tensor(compute, n, config.hidden_size, "d_normed");
 
