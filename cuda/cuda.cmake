@@ -1,8 +1,7 @@
-# The CUDA device: cuda/**/*.cu by nvcc, as machine code for sm_80 (Ampere, Ada) and sm_90a (Hopper) and as PTX for what
-# comes later; the CUDA runtime is linked statically and looks for the driver when it is first called. Without nvcc, the
-# device that says that it is not there.
-# MOR_CUDA_ARCHITECTURES=90a-real builds one architecture only, for development.
-option(MOR_CUDA "Build the CUDA device where nvcc is found" ON)
+# The CUDA device: nvcc compiles cuda/**/*.cu to machine code for sm_80 (Ampere, Ada) and sm_90a (Hopper), and to PTX for
+# later GPUs. The CUDA runtime is linked statically and looks for the driver when it is first called. Without nvcc,
+# without_cuda.cpp is built instead. MOR_CUDA_ARCHITECTURES=90a-real builds one architecture only, for development.
+option(MOR_CUDA "Build the CUDA device if nvcc is found" ON)
 set(MOR_CUDA_ARCHITECTURES "80-real;90a-real;90-virtual" CACHE STRING "What nvcc compiles for, as CMake names it")
 
 if(MOR_CUDA)

@@ -1,5 +1,5 @@
-// The list of GPUs by the CUDA runtime, which is linked statically and opens the driver only when it is first called.
-// Must not know of ops' implementations.
+// The list of GPUs as the CUDA runtime gives it. The runtime is linked statically and opens the driver when it is first
+// called.
 #include <utility>
 
 #include "cuda/cuda_device.h"

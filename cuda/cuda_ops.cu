@@ -1,4 +1,4 @@
-// CudaOps: memory and waiting. Must not hold any arithmetic of an op.
+// CudaOps: allocation, copies, waiting and replay. The arithmetic of ops is in ops/.
 #include "cuda/cuda_ops.h"
 #include "cuda/graph_recording.h"
 
@@ -18,7 +18,7 @@ void* CudaOps::allocate(size_t bytes) {
   void* pointer = nullptr;
   const cudaError_t status = cudaMalloc(&pointer, bytes == 0 ? 1 : bytes);
   if (status == cudaErrorMemoryAllocation) {
-    cudaGetLastError();  // running out of memory does not end the device
+    cudaGetLastError();  // clears the error: after a failed allocation the device goes on working
     size_t free = 0, total = 0;
     stream_.check(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");
     MOR_FAIL(OUT_OF_MEMORY, "cuda:", stream_.device(), " has no ", bytes, " bytes in one piece left: ", free,
@@ -29,13 +29,13 @@ void* CudaOps::allocate(size_t bytes) {
 }
 
 void CudaOps::release(void* pointer, size_t) noexcept {
-  // cudaFree waits for the device, so that no kernel loses memory it works on. Of a lost device nothing can be freed.
+  // cudaFree waits for the device, so no kernel loses memory that it still uses. A lost device frees nothing.
   if (pointer != nullptr && cudaSetDevice(stream_.device()) == cudaSuccess) cudaFree(pointer);
 }
 
 void CudaOps::copy_to_device(void* device, const void* host, size_t bytes) {
-  // `host` may change when this returns. Bytes of pageable memory have been read by then, but not where the GPU reads
-  // the host's memory by itself.
+  // The caller may change `host` after the return. CUDA has copied pageable memory by then, unless the GPU itself reads
+  // the host's memory.
   const cudaStream_t stream = stream_.handle();
   stream_.check(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, stream), "copy_to_device");
   if (reads_host_memory_) stream_.synchronize();

@@ -1,4 +1,4 @@
-// CudaOps: the Ops of one NVIDIA GPU, one op per file in ops/. Must not know of models.
+// CudaOps: the Ops of one NVIDIA GPU; ops/ has one file for each op.
 #pragma once
 
 #include <vector>
@@ -10,12 +10,12 @@
 
 namespace mor::cuda {
 
-/// All work goes through one stream in program order. Nothing waits but copy_to_host, synchronize and the ops that
-/// return a value; bad input that only a kernel can see is thrown by the next of these.
-/// Hidden, so that the linker refuses a shared object too where an op has no definition.
+/// All work goes through one stream in program order. Only copy_to_host, synchronize and the ops that return a value
+/// wait for the device. Invalid input that only a kernel can see is thrown by the next call that waits.
+/// The class is hidden, so that the linker refuses a shared object too if an op has no definition.
 class __attribute__((visibility("hidden"))) CudaOps : public Ops {
  public:
-  /// device: as CUDA counts them; must be usable (cuda_device.h). compute: float32 or bfloat16.
+  /// device: CUDA's number of a usable GPU (cuda_device.h). compute: float32 or bfloat16.
   CudaOps(int device, DType compute);
 
   Stream& stream() { return stream_; }
@@ -33,30 +33,17 @@ class __attribute__((visibility("hidden"))) CudaOps : public Ops {
 #include "ops/op_list.h"
 
  private:
-  /// One number of device memory; waits.
+  /// Copies one number from device memory; waits.
   int32_t read_count(const int32_t* device);
 
   Stream stream_;
   DType compute_;
-  bool reads_host_memory_ = false;  ///< the GPU itself, while the host goes on: no copy in between keeps it safe
+  bool reads_host_memory_ = false;  ///< whether the GPU itself reads pageable host memory, while the host goes on
   FaultBox fault_;
-  Arena scratch_;  ///< for one op at a time; released when its kernels are in the stream, whose order keeps it apart
+  Arena scratch_;  ///< for one op at a time; ops share it safely, since their kernels run in the stream's order
 };
 
-/// Takes scratch memory back when the op returns.
-class ScratchScope {
- public:
-  explicit ScratchScope(Arena& arena) : arena_(arena), mark_(arena.mark()) {}
-  ~ScratchScope() { arena_.release(mark_); }
-  ScratchScope(const ScratchScope&) = delete;
-  ScratchScope& operator=(const ScratchScope&) = delete;
-
- private:
-  Arena& arena_;
-  Arena::Mark mark_;
-};
-
-/// Runs body with a value of the device's type for a compute or master dtype: with_type(x.dtype, [&](auto t) {…}).
+/// Runs body with a value of the device's type for a dtype: with_type(x.dtype, [&](auto type) { … }).
 template <class Body>
 void with_type(DType dtype, const Body& body) {
   if (dtype == DType::bfloat16) {

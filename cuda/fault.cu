@@ -1,4 +1,4 @@
-// FaultBox: from what a kernel reported to the error that the CPU would throw. Must not know of ops' implementations.
+// FaultBox: turns what a kernel reported into the error that the CPU device would throw.
 #include <utility>
 #include <vector>
 
@@ -22,7 +22,7 @@ void FaultBox::throw_if_any() {
   if (host_->kind == FaultKind::none) return;
   const Fault fault = std::exchange(*host_, Fault{});
   const auto where = static_cast<size_t>(fault.where);
-  // The checks of ops/ word the errors; they are given input that is right everywhere but at the fault.
+  // The checks in ops/checks word the errors. They get input that is right everywhere but at the fault.
   if (fault.kind == FaultKind::target_outside_vocabulary) {
     std::vector<int32_t> target(where + 1, 0);
     target[where] = fault.value;

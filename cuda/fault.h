@@ -1,5 +1,5 @@
-// Fault: bad input that only a kernel can see, because it lies in device memory; thrown when the host next waits.
-// Must not know of ops' implementations.
+// Fault: invalid input that only a kernel can see, because it lies in device memory. The host throws it when it next
+// waits.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -10,7 +10,7 @@ namespace mor::cuda {
 
 enum class FaultKind : int32_t { none, target_outside_vocabulary, k_outside_sequence };
 
-/// Lies in host memory that the device can write to. The first fault since the last wait stays.
+/// Lies in host memory that the device can write. It keeps the first fault since the last wait.
 struct Fault {
   int32_t taken;
   FaultKind kind;
@@ -26,7 +26,7 @@ __device__ inline void report(Fault* fault, FaultKind kind, int32_t where, int32
   __threadfence_system();
 }
 
-/// The host's end of one Fault.
+/// Owns one Fault on the host.
 class FaultBox {
  public:
   explicit FaultBox(Stream& stream);
@@ -35,7 +35,8 @@ class FaultBox {
   FaultBox& operator=(const FaultBox&) = delete;
 
   Fault* device() const { return device_; }
-  /// Throws what a kernel has reported, once: INVALID_ARGUMENT or TOKEN_OUT_OF_RANGE. The stream has been waited for.
+  /// Throws the fault that a kernel has reported, once: INVALID_ARGUMENT or TOKEN_OUT_OF_RANGE. The caller has waited
+  /// for the stream.
   void throw_if_any();
 
  private:

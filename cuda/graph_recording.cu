@@ -1,11 +1,12 @@
-// GraphRecording: capture, launch, and what must not stay behind after an error. Must not know what the work is.
+// GraphRecording: capture and launch, and the clean-up after an error.
 #include "cuda/graph_recording.h"
 
 namespace mor::cuda {
 
 namespace {
 
-/// A stream in capture mode; out of it again whatever happens. Of this thread alone: others may allocate meanwhile.
+/// Holds a stream in capture mode and ends the mode in any case. The mode is of this thread alone, so other threads may
+/// allocate meanwhile.
 class Capture {
  public:
   explicit Capture(Stream& stream) : stream_(stream), handle_(stream.handle()) {
@@ -14,14 +15,14 @@ class Capture {
   ~Capture() {
     if (!ended_) {
       cudaStreamEndCapture(handle_, &graph_);
-      cudaGetLastError();  // a capture that was given up ends no device
+      cudaGetLastError();  // clears the error: the device goes on working after a capture that was given up
     }
     if (graph_ != nullptr) cudaGraphDestroy(graph_);
   }
   Capture(const Capture&) = delete;
   Capture& operator=(const Capture&) = delete;
 
-  /// Ends it.
+  /// Ends the capture.
   cudaGraph_t graph() {
     ended_ = true;
     const cudaError_t status = cudaStreamEndCapture(handle_, &graph_);
@@ -68,7 +69,7 @@ void GraphRecording::run(const RecordingKey& key, const std::function<void()>& w
   stream_.check(cudaGraphLaunch(graph_, stream), "cudaGraphLaunch");
 }
 
-/// Null where the device has no memory left for the graph itself.
+/// Null if the device has no memory left for the graph itself.
 cudaGraphExec_t GraphRecording::capture(const std::function<void()>& work) {
   Capture capture(stream_);
   work();
@@ -76,8 +77,7 @@ cudaGraphExec_t GraphRecording::capture(const std::function<void()>& work) {
   cudaError_t status = cudaGraphInstantiate(&graph, capture.graph(), 0);
   const char* what = "cudaGraphInstantiate";
   if (status == cudaSuccess) {
-    what =
-        "cudaGraphUpload";  // takes what is still missing of the graph's memory, which the first launch would else do
+    what = "cudaGraphUpload";  // allocates the rest of the graph's memory, which else the first launch would do
     status = cudaGraphUpload(graph, stream_.handle());
   }
   if (status == cudaSuccess) return graph;

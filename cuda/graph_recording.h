@@ -1,4 +1,4 @@
-// GraphRecording: work of one stream, kept as a CUDA graph and launched as one. Must not know what the work is.
+// GraphRecording: work of one stream, recorded as a CUDA graph and launched as one.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -8,19 +8,19 @@
 
 namespace mor::cuda {
 
-/// One graph at a time: it holds memory of the device, and a key that has changed (a capacity that is warming up, rows
-/// of another length) seldom comes back.
+/// Keeps one graph at a time, since a graph holds device memory, and a key that was left (a capacity that is warming
+/// up, sequences of another length) seldom comes back.
 class GraphRecording final : public Recording {
  public:
   explicit GraphRecording(Stream& stream) : stream_(stream) {}
-  /// Waits for what it has launched.
+  /// Waits for the graphs that it has launched.
   ~GraphRecording() override;
   GraphRecording(const GraphRecording&) = delete;
   GraphRecording& operator=(const GraphRecording&) = delete;
 
-  /// Ops::replay. The first meeting with a key runs work() as it stands, so that every op finds its scratch memory
-  /// large enough when the second one captures it: nothing can be allocated then. Work whose graph finds no room on the
-  /// device goes on running as it stands.
+  /// Ops::replay. The first run with a key calls work() without a graph, so that every op's scratch memory has grown
+  /// when the second run is captured: nothing can be allocated during capture. Work whose graph does not fit into the
+  /// device's memory is always called without a graph.
   void run(const RecordingKey& key, const std::function<void()>& work);
 
  private:
@@ -28,9 +28,9 @@ class GraphRecording final : public Recording {
   void forget() noexcept;
 
   Stream& stream_;
-  RecordingKey key_;        ///< of what ran last
-  bool met_ = false;        ///< whether anything has run
-  bool too_large_ = false;  ///< whether its graph did not fit the device's memory
+  RecordingKey key_;        ///< of the last run
+  bool met_ = false;        ///< whether there was a run with key_
+  bool too_large_ = false;  ///< whether the graph of that key did not fit into the device's memory
   cudaGraphExec_t graph_ = nullptr;
 };
 

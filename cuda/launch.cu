@@ -1,4 +1,4 @@
-// Stream: creation, errors. Must not know of any kernel or op.
+// Stream: creation, errors, waiting, time.
 #include "cuda/launch.h"
 
 namespace mor::cuda {
@@ -28,12 +28,12 @@ void Stream::check(cudaError_t status, const char* what) {
   MOR_CHECK(status != cudaErrorStreamCaptureUnsupported && status != cudaErrorStreamCaptureInvalidated, INTERNAL, what,
             " cannot be captured: ", cudaGetErrorString(status));
   if (status == cudaErrorMemoryAllocation) {
-    cudaGetLastError();  // nothing ran, and nothing is lost: the driver had no room for a kernel's code or a graph
+    cudaGetLastError();  // the driver had no room for a kernel's code or a graph: nothing ran, and nothing is lost
     MOR_FAIL(OUT_OF_MEMORY, "cuda:", device_, " has no memory left for ", what,
-             "; end what else uses the GPU, or take a smaller batch");
+             "; stop other programs that use the GPU, or use a smaller batch");
   }
   lost_ = concat("cuda:", device_, " was lost in ", what, ": ", cudaGetErrorString(status),
-                 ". It takes no more work from this model; save what you can on the CPU and start a new process");
+                 ". It cannot run this model any more; save what you can on the CPU and start a new process");
   throw_if_lost();
 }
 
@@ -47,7 +47,7 @@ void Stream::drain() noexcept {
 }
 
 double Stream::seconds(const std::function<void()>& work) {
-  /// An event of this stream, destroyed whatever happens.
+  /// An event, which is destroyed when an error is thrown too.
   struct Event {
     explicit Event(Stream& stream) { stream.check(cudaEventCreate(&event), "cudaEventCreate"); }
     ~Event() { cudaEventDestroy(event); }

@@ -1,5 +1,4 @@
-// Stream: one CUDA stream and the error, if any, that ended it; launch: the one way kernels are started.
-// Must not know of any kernel or op.
+// Stream: one CUDA stream and the error, if any, that ended it; launch: the one way in which kernels are started.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -11,8 +10,8 @@
 
 namespace mor::cuda {
 
-/// The stream all work of one CudaOps goes through, in program order. After the first CUDA error every call throws that
-/// same error, DEVICE_LOST: what the device holds is not to be trusted any more.
+/// The stream of one CudaOps: its work runs in program order. After the first CUDA error every call throws that same
+/// error, DEVICE_LOST, because the contents of device memory cannot be trusted any more.
 class Stream {
  public:
   explicit Stream(int device);
@@ -23,15 +22,15 @@ class Stream {
   int device() const { return device_; }
   /// Makes the device current on the calling thread. Throws DEVICE_LOST after an error.
   cudaStream_t handle();
-  /// Throws DEVICE_LOST, now and from now on, if `status` is an error. Once only: INTERNAL for a call that cannot be
-  /// part of a graph while one is captured, OUT_OF_MEMORY where the call found no memory. what: the call that returned
-  /// it.
+  /// Throws DEVICE_LOST, in this call and in all later ones, if `status` is an error. Two errors do not end the stream:
+  /// INTERNAL, if the call cannot be part of the graph that is being captured, and OUT_OF_MEMORY. what: the call that
+  /// returned the status.
   void check(cudaError_t status, const char* what);
-  /// Waits until everything put into the stream has happened.
+  /// Waits until all work in the stream is done.
   void synchronize();
-  /// The same where nobody is to hear of errors.
+  /// Waits likewise, but ignores errors.
   void drain() noexcept;
-  /// Seconds on the device from before to after what work() puts into the stream; waits.
+  /// The seconds that the device takes for what work() puts into the stream; waits.
   double seconds(const std::function<void()>& work);
 
  private:
@@ -41,11 +40,10 @@ class Stream {
   std::string lost_;  ///< the first error's message
 };
 
-/// Dynamic shared memory that a kernel may ask for without an attribute: of 48 KiB, what every kernel's static arrays
-/// leave.
+/// Dynamic shared memory that a kernel may use without setting an attribute: 48 KiB less room for static arrays.
 constexpr size_t kSharedWithoutAsking = size_t{32} << 10;
 
-/// Starts kernel<<<grid, block, shared>>>(arguments...). A grid of no blocks is no work.
+/// Starts kernel<<<grid, block, shared>>>(arguments...), or nothing if the grid has no blocks.
 template <class... Parameters, class... Arguments>
 void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared, Stream& stream,
             Arguments... arguments) {

@@ -1,5 +1,4 @@
-// Tile sizes of the tuned kernels and the rules that choose among them: one place to turn when a figure is measured.
-// Must not know of kernels.
+// Tile sizes of the tuned kernels and the rules that choose among them: the one file to change after a measurement.
 #pragma once
 
 #include <algorithm>
@@ -7,12 +6,13 @@
 
 namespace mor::cuda {
 
-/// Blocks that keep every multiprocessor of a large GPU busy (an H200 has 132, an A100 108). Only speed depends on it.
+/// Blocks that keep every multiprocessor of a large GPU busy: an H200 has 132 multiprocessors, an A100 108. Only speed
+/// depends on this number.
 constexpr int64_t kBusyBlocks = 132;
 
-/// One block's share of a matrix product in bf16: `rows` x `columns` of it by warps_down x warps_across warps, the
-/// inner extent in steps of `depth`, of which `stages` lie in shared memory. resident: blocks that share a
-/// multiprocessor, which bounds a thread's registers.
+/// One block's tile of a matrix product in bf16: `rows` x `columns`, computed by warps_down x warps_across warps. The
+/// inner extent is taken in steps of `depth`, of which `stages` lie in shared memory. resident: blocks that share a
+/// multiprocessor, which limits the registers of a thread.
 template <int rows_, int columns_, int depth_, int stages_, int warps_down_, int warps_across_, int resident_>
 struct ProductTile {
   static constexpr int rows = rows_, columns = columns_, depth = depth_, stages = stages_;
@@ -21,15 +21,15 @@ struct ProductTile {
   static constexpr size_t shared_bytes = size_t{2} * stages * depth * (rows + columns);
 };
 
-// Shared memory stays below the 99 KiB that the smallest GPU supported here (compute capability 8.6) gives a block;
-// only WideProduct needs 144, which 8.0 and 9.0 give.
+// Shared memory stays below the 99 KiB that a block has on the smallest GPU supported here (compute capability 8.6).
+// Only WideProduct needs more, 144 KiB, which compute capabilities 8.0 and 9.0 have.
 using WideProduct = ProductTile<128, 256, 64, 3, 2, 4, 1>;   ///< bound by arithmetic: fewest bytes from the L2 cache
-using LargeProduct = ProductTile<128, 128, 64, 3, 2, 2, 2>;  ///< the same where wide tiles would be too few or too big
-using MediumProduct = ProductTile<64, 64, 64, 4, 2, 2, 3>;   ///< where large tiles would be too few
+using LargeProduct = ProductTile<128, 128, 64, 3, 2, 2, 2>;  ///< likewise, if wide tiles are too few or do not fit
+using MediumProduct = ProductTile<64, 64, 64, 4, 2, 2, 3>;   ///< if large tiles are too few to keep the GPU busy
 using NarrowProduct = ProductTile<64, 32, 64, 5, 2, 2, 3>;   ///< bound by memory: up to 64 rows read the weights once
-using DecodeProduct = ProductTile<16, 16, 128, 6, 1, 1, 4>;  ///< the same for up to 16 rows: a warp to 16 columns
+using DecodeProduct = ProductTile<16, 16, 128, 6, 1, 1, 4>;  ///< likewise for up to 16 rows: a warp has 16 columns
 
-/// Tiles of rows that go through all columns together (linear_mma.cuh).
+/// Tiles down the rows whose blocks run through all columns together (linear_mma.cuh).
 constexpr int64_t kBand = 16;
 
 template <class Tile>
@@ -39,8 +39,8 @@ constexpr int64_t product_tiles(int64_t rows, int64_t columns) {
 
 enum class ProductClass { decode, narrow, medium, large, wide };
 
-/// shared_bytes: what the GPU gives one block. The tile never changes a result: every element is one sum over rising
-/// depth, 16 at a time (mma_16x8x16), so a row gets the same bits in every class.
+/// shared_bytes: the shared memory that a block may have. The class never changes a result: every element is one sum
+/// over rising depth, 16 at a time (mma_16x8x16), so a row gets the same bits in every class.
 constexpr ProductClass product_class(int64_t rows, int64_t columns, size_t shared_bytes) {
   if (rows <= DecodeProduct::rows) return ProductClass::decode;
   if (rows <= NarrowProduct::rows) return ProductClass::narrow;
@@ -50,29 +50,30 @@ constexpr ProductClass product_class(int64_t rows, int64_t columns, size_t share
   return ProductClass::wide;
 }
 
-/// Into how many stretches the inner extent of a weight's gradient is cut, each summed by blocks of its own. At least
-/// 512 deep, so that adding up the partial sums stays cheap.
+/// The number of parts into which the inner extent of a weight's gradient is cut, each summed by blocks of its own. A
+/// part is at least 512 deep, so that adding up the partial sums stays cheap.
 constexpr int64_t product_splits(int64_t tiles, int64_t depth) {
   return std::max<int64_t>(1, std::min((2 * kBusyBlocks) / std::max<int64_t>(tiles, 1), depth / 512));
 }
 
-/// A block of attention: warps of 16 x down lanes each, keys in tiles of `keys`.
+/// One block of attention: each warp has 16 x down lanes (attention_mma.cuh), and keys come in tiles of `keys`.
 template <int keys_, int down_, int warps_, int resident_>
 struct AttentionTile {
   static constexpr int keys = keys_, down = down_, lanes = 16 * down_ * warps_, threads = 32 * warps_;
   static constexpr int resident = resident_;
 };
 
-/// Forward over many rows. More lanes a warp halve the traffic of shared memory a FLOP; at head dim 128 registers do
-/// not suffice for it.
+/// Forward over many rows. Twice the lanes in a warp halve the traffic of shared memory for each FLOP; head dim 128
+/// leaves too few registers for that.
 template <int head_dim>
 using LongAttention = AttentionTile<64, head_dim == 64 ? 2 : 1, 4, 2>;
-/// Forward over sequences of at most 16 lanes: bound by memory, one warp a block.
+/// Forward over sequences of at most 16 lanes: bound by memory, one warp in a block.
 using DecodeAttention = AttentionTile<64, 1, 1, 4>;
-/// Keys that one block of DecodeAttention reads: a fixed number, so that a row's sums depend on nothing else.
+/// Keys that one block of DecodeAttention reads. The number is fixed, so that a row's sums depend on its own keys
+/// alone.
 constexpr int kDecodeStretch = 256;
 
-/// Backward: a warp holds 16 keys (or lanes) and meets the other side in tiles of `keys`.
+/// Backward: a warp holds 16 keys (or lanes) and reads the lanes (or keys) in tiles of `keys`.
 template <int head_dim>
 using BackwardAttention = AttentionTile<head_dim == 64 ? 64 : 32, 1, 4, 2>;
 

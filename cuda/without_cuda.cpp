@@ -1,4 +1,4 @@
-// cuda_device.h for a build without nvcc: there is no GPU, and this says why. Must not know of ops.
+// cuda_device.h for a build without nvcc: it lists no GPU and says why.
 #include "cuda/cuda_device.h"
 
 namespace mor {

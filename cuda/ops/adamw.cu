@@ -1,5 +1,5 @@
-// global_norm, reject_non_finite and adamw on the GPU: one pass each over the buffers, bound by memory. Must not know
-// of other ops. Bytes an element: global_norm reads 4; adamw reads 16 and writes 12 + the compute dtype's size.
+// global_norm, reject_non_finite and adamw on the GPU: each is one pass over the buffers, bound by memory.
+// Bytes for each element: global_norm reads 4; adamw reads 16, and writes 12 and the weight in its storage dtype.
 #include <algorithm>
 
 #include "cuda/cuda_ops.h"
@@ -15,10 +15,10 @@ namespace {
 
 constexpr unsigned kThreads = 256;
 constexpr int64_t kMostNormBlocks = 1024;
-constexpr int64_t kStretch = 8192;  // elements of one adamw block
+constexpr int64_t kStretch = 8192;  // elements of a block of adamw
 constexpr int kWidth = 4;
 
-/// Squares in double: 1e20 squared is no infinity there, and no bits of many small ones are lost.
+/// Sums squares in double, in which 1e20 squared is finite and many small squares add up exactly enough.
 template <int N>
 __global__ void __launch_bounds__(kThreads)
     squares_kernel(int64_t n, const float* gradient /*[n]*/, double* partial /*[blocks]*/) {
@@ -79,8 +79,7 @@ struct Weights {
 };
 
 template <int N>
-__device__ __forceinline__ Weights weights_of(const ParameterSegment& segment, void* weights,
-                                              const float* master) {
+__device__ __forceinline__ Weights weights_of(const ParameterSegment& segment, void* weights, const float* master) {
   const uintptr_t size = segment.storage == DType::bfloat16 ? sizeof(bf16) : sizeof(float);
   const uintptr_t element_zero = reinterpret_cast<uintptr_t>(weights) + static_cast<uintptr_t>(segment.weight_offset) -
                                  static_cast<uintptr_t>(segment.offset) * size;
@@ -88,19 +87,19 @@ __device__ __forceinline__ Weights weights_of(const ParameterSegment& segment, v
   return {element_zero, segment.storage, !same, element_zero % (N * size) == 0};
 }
 
-/// What all segments and steps have in common; see ops/ref/adamw.h for the formulas.
+/// What is the same for all segments and steps. The formulas are in ops/ref/adamw.h.
 struct Update {
   double gradient_clip;
   float beta1, rest1, beta2, rest2;  ///< rest = 1 - beta
   float epsilon;
 };
 
-/// What the elements of one segment have in common at one step.
+/// What is the same for all elements of one segment in one step.
 struct Rates {
   float gradient_scale, keep, rate, correction2;
 };
 
-/// Elements i .. i + N - 1.
+/// Updates elements i .. i + N - 1.
 template <int N>
 __device__ __forceinline__ void update(const Elements& e, const Weights& weights, int64_t i, const Update& u,
                                        const Rates& r) {
@@ -122,7 +121,7 @@ __device__ __forceinline__ void update(const Elements& e, const Weights& weights
   weights.put(i, w);
 }
 
-/// One launch for all segments: every block updates those elements of its stretch of the buffers that segments cover.
+/// One launch for all segments: every block updates those of its kStretch elements that belong to a segment.
 template <int N>
 __global__ void __launch_bounds__(kThreads)
     adamw_kernel(int64_t n, const Elements elements, void* weights, const float* norm, const AdamWStep* step,
@@ -131,7 +130,7 @@ __global__ void __launch_bounds__(kThreads)
   if (!(fabs(all) <= 1.7976931348623157e308)) return;  // a non-finite norm changes nothing
   const double scale = u.gradient_clip > 0 ? fmin(1.0, u.gradient_clip / (all + 1e-6)) : 1.0;
   const int64_t begin = blockIdx.x * kStretch, end = begin + kStretch < n ? begin + kStretch : n;
-  int32_t first = 0, high = segment_count;  // the first segment that ends behind the beginning
+  int32_t first = 0, high = segment_count;  // first: the first segment that ends behind `begin`
   while (first < high) {
     const int32_t middle = first + (high - first) / 2;
     if (segments[middle].offset + segments[middle].count <= begin)
@@ -148,7 +147,7 @@ __global__ void __launch_bounds__(kThreads)
     const Weights to_weights = weights_of<N>(segment, weights, elements.master);
     const int64_t from = segment.offset > begin ? segment.offset : begin;
     const int64_t to = segment.offset + segment.count < end ? segment.offset + segment.count : end;
-    // Vectors begin at multiples of N, so that they are aligned; the first and the last may reach beyond the segment.
+    // Vectors begin at multiples of N, so that they are aligned. The first and the last may reach beyond the segment.
     for (int64_t i = from / N * N + threadIdx.x * N; i < to; i += kThreads * N) {
       if (i >= from && i + N <= to) {
         update<N>(elements, to_weights, i, u, rates);
@@ -172,7 +171,7 @@ struct RejectNonFinite {
 void CudaOps::global_norm(const Tensor& gradient, const Tensor& norm) {
   check_global_norm(gradient, norm);
   const int64_t n = gradient.count();
-  const ScratchScope scope(scratch_);
+  const ArenaScope scope(scratch_);
   with_width<float>(n, {&gradient}, [&](auto width) {
     constexpr int N = width();
     const int64_t blocks = std::min<int64_t>(blocks_for(n, kThreads * N), kMostNormBlocks);
@@ -199,11 +198,10 @@ void CudaOps::adamw(const Tensor& master, void* weights, const Tensor& gradient,
                  static_cast<float>(1 - params.beta2),
                  static_cast<float>(params.epsilon)};
   const Elements elements{master.as<float>(), gradient.as<float>(), exp_avg.as<float>(), exp_avg_sq.as<float>()};
-  // Vectors of 4 floats: flat buffers that begin at 16 bytes have them aligned everywhere.
+  // If the flat buffers begin at multiples of 16 bytes, all their vectors of 4 floats are aligned.
   with_width<float>(kWidth, {&master, &gradient, &exp_avg, &exp_avg_sq}, [&](auto width) {
     launch(adamw_kernel<width()>, dim3(blocks_for(master.count(), kStretch)), dim3(kThreads), 0, stream_,
-           master.count(), elements, weights, norm.as<float>(), step, segments,
-           segment_count, u);
+           master.count(), elements, weights, norm.as<float>(), step, segments, segment_count, u);
   });
 }
 

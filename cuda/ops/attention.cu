@@ -1,7 +1,7 @@
-// attention forward on the GPU: tiles in bf16 (attention_forward_mma.cuh), a warp a row otherwise
-// (attention_forward_warp.cuh). Must not know of other ops.
-// Bytes: a tile of lanes reads the keys and values it sees once for all query heads of the group, q once, and writes
-// out once. Decoding reads 4·keys·kv·hd bytes and nothing else that counts.
+// attention_forward on the GPU: by tiles in bf16 (attention_forward_mma.cuh), else one warp for each row and head
+// (attention_forward_warp.cuh).
+// Bytes: a tile of lanes reads the keys and values that it sees once for all query heads of the group, reads q once and
+// writes out once. Decoding reads 4·keys·kv·hd bytes; all else is little.
 #include "cuda/cuda_ops.h"
 #include "cuda/ops/attention_forward_mma.cuh"
 #include "cuda/ops/attention_forward_warp.cuh"
@@ -19,7 +19,8 @@ void start(Stream& stream, const AttentionForward& in) {
          dim3(Shape::threads), kSharedBytes, stream, in);
 }
 
-/// Short sequences by stretches of their keys, long ones by tiles of lanes; each launch passes over the other's.
+/// Sequences with few rows are cut into stretches of their keys, others into tiles of lanes. Each of the two launches
+/// skips the sequences of the other.
 void forward_by_tiles(Stream& stream, Arena& scratch, AttentionForward in, bool aligned) {
   const Rows& rows = in.rows;
   const int group = in.group(), few = group <= DecodeAttention::lanes ? DecodeAttention::lanes : 0;
@@ -34,7 +35,7 @@ void forward_by_tiles(Stream& stream, Arena& scratch, AttentionForward in, bool 
       in.stretch = kDecodeStretch;
       in.stretches = std::max(1, (rows.max_keys + kDecodeStretch - 1) / kDecodeStretch);
       in.partial_lanes = static_cast<int>(std::min<int64_t>(few, most_lanes));
-      const ScratchScope scope(scratch);
+      const ArenaScope scope(scratch);
       const int64_t partials = lists * in.stretches * in.partial_lanes * (in.q.head_dim + 2);
       in.partial = in.stretches == 1 ? nullptr : scratch.vector(DType::float32, partials, "partial").as<float>();
       start<head_dim(), DecodeAttention, is_aligned()>(stream, in);

@@ -1,30 +1,13 @@
-// What the forward and the backward kernels of attention share: where keys lie, and which sequence a row belongs to.
-// Must not know how attention is computed.
+// What all kernels of attention share: where keys lie, and which sequence a row belongs to.
 #pragma once
 
-#include "core/tensor.h"
+#include "cuda/tile/heads.cuh"
 #include "cuda/tile/vec.cuh"
 #include "ops/rows.h"
 
 namespace mor::cuda {
 
-/// Rows of heads in device memory: element c of head a of row i is data[i * stride + a * head_dim + c].
-template <class T>
-struct Heads {
-  T* data;
-  int64_t stride;
-  int heads, head_dim;
-
-  __device__ T* at(int64_t row, int64_t head) const { return data + row * stride + head * head_dim; }
-};
-
-template <class T>
-Heads<T> heads_of(const Tensor& tensor) {
-  return {tensor.as<std::remove_const_t<T>>(), tensor.row_stride, static_cast<int>(tensor.shape[1]),
-          static_cast<int>(tensor.shape[2])};
-}
-
-/// The slot of key j of sequence s (rows.h).
+/// The slot of key j of sequence s (ops/rows.h).
 __device__ __forceinline__ int64_t key_slot(const Rows& rows, int64_t s, int j) {
   if (rows.block_size == 0) return static_cast<int64_t>(rows.key_start[s]) + j;
   return static_cast<int64_t>(rows.block_table[s * rows.blocks_per_sequence + j / rows.block_size]) * rows.block_size +
@@ -41,7 +24,7 @@ __device__ __forceinline__ int sequence_of(const Rows& rows, int i) {
   return low;
 }
 
-/// <a, b> over head_dim elements, in their order.
+/// <a, b> over head_dim elements, summed in their order.
 template <int N, class T>
 __device__ __forceinline__ float dot(const T* a, const T* b, int head_dim) {
   float sum = 0;
@@ -55,10 +38,8 @@ __device__ __forceinline__ float dot(const T* a, const T* b, int head_dim) {
   return sum;
 }
 
-/// Of the kernels without tiles.
+// Of the kernels without tiles: warps of a block, and elements of a head that a lane keeps (every 32nd).
 constexpr int kWarpsPerBlock = 4;
-
-/// Of the elements of a head a lane keeps every 32nd.
 constexpr int kMostHeadDim = 256, kElementsPerLane = kMostHeadDim / 32;
 
 inline void check_head_dim(const char* op, const Tensor& q) {

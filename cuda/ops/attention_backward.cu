@@ -1,8 +1,9 @@
-// attention backward on the GPU: tiles in bf16 (attention_backward_mma.cuh), a warp a row or key otherwise
-// (attention_backward_warp.cuh). Must not know of other ops.
-// FLOPs of the tiles: seven products where five would do (scores and d_p twice), 14·P·h·hd for P pairs of a row and a
-// key it sees: the price of gradients that no two blocks add to. Bytes: d_k and d_v read q and d_out once for every
-// tile of keys, d_q reads k and v once for every tile of lanes; delta reads d_out and out.
+// attention_backward on the GPU: by tiles in bf16 (attention_backward_mma.cuh), else one warp for each row or key
+// (attention_backward_warp.cuh).
+// FLOPs by tiles: 14·P·h·hd, where P counts the pairs of a row and a key that it sees. That is seven products instead
+// of the necessary five (scores and d_p are computed twice), so that no two blocks add to the same gradient.
+// Bytes by tiles: d_k and d_v read q and d_out once for every tile of keys, d_q reads k and v once for every tile of
+// lanes, and delta reads d_out and out.
 #include "cuda/cuda_ops.h"
 #include "cuda/ops/attention_backward_mma.cuh"
 #include "cuda/ops/attention_backward_warp.cuh"
@@ -36,7 +37,7 @@ void CudaOps::attention_backward(const Tensor& d_out, const Tensor& q, const Ten
   const int64_t units = int64_t{rows.count} * q.shape[1];
   const int64_t key_units = int64_t{rows.key_lists} * rows.max_keys * k.shape[1];
   const float scale = 1.0f / sqrtf(static_cast<float>(q.shape[2]));
-  const ScratchScope scope(scratch_);
+  const ArenaScope scope(scratch_);
   float* delta = scratch_.vector(DType::float32, units, "delta").as<float>();
   if (compute_ == DType::bfloat16 && q.shape[2] <= kMostTileHeadDim) {
     AttentionBackward in = {};

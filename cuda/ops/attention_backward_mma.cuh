@@ -1,6 +1,5 @@
-// attention backward by tiles: one block a tile of keys for d_k and d_v, one block a tile of lanes for d_q. Both
-// compute the scores anew, so nothing is added by two blocks and no sum depends on their order. Must not know of
-// softmax beyond the log-sum-exp that the forward left.
+// attention_backward by tiles: one block for each tile of keys computes d_k and d_v, one block for each tile of lanes
+// computes d_q. Both compute the scores again, so no two blocks add to the same sum, and none depends on their order.
 #pragma once
 
 #include "cuda/ops/attention_mma.cuh"
@@ -18,13 +17,13 @@ struct AttentionBackward {
   Heads<bf16> d_q, d_k, d_v;
   Rows rows;
   float scale;
-  bool pairs;      ///< rows of all three gradients begin at multiples of 4 bytes
+  bool pairs;      ///< whether the rows of all three gradients begin at multiples of 4 bytes
   int lane_tiles;  ///< of the longest sequence
 
   __host__ __device__ int group() const { return q.heads / k.heads; }
 };
 
-/// What the weights of one lane need.
+/// What is needed to compute the weights of one lane.
 struct LaneValues {
   float lse_log2, delta;
   int visible;
@@ -52,7 +51,8 @@ __device__ __forceinline__ void load_keys(const Tile& to, const Heads<const bf16
   });
 }
 
-/// Scores and d_p [16, n] become weights and d_s, in place; value(n, i) is that of the lane an element belongs to.
+/// Turns scores and d_p [16, n] into weights and d_s, in place. value(n, i) and key(n, i) are the lane's values and the
+/// key of an element.
 template <int kTiles, class Value, class Key>
 __device__ __forceinline__ void weigh(float (&scores)[kTiles][4], float (&d_p)[kTiles][4], float scale_log2,
                                       const Value& value, const Key& key) {
@@ -67,8 +67,9 @@ __device__ __forceinline__ void weigh(float (&scores)[kTiles][4], float (&d_p)[k
     }
 }
 
-/// The block's keys stay, the lanes that see them pass. Scores are kept transposed, keys down and lanes across, so that
-/// weights are left factors of both sums as they stand in registers. A warp holds 16 keys.
+/// A block holds a tile of keys and reads the lanes that see them, tile by tile. Scores are transposed, with keys as
+/// rows and lanes as columns, so that the registers of the weights are the left factors of both sums. A warp holds 16
+/// keys.
 template <int kHeadDim, class Shape, bool aligned>
 __global__ void __launch_bounds__(Shape::threads, Shape::resident)
     attention_d_kv_mma_kernel(const AttentionBackward in) {
@@ -83,14 +84,14 @@ __global__ void __launch_bounds__(Shape::threads, Shape::resident)
   };
   auto* values = reinterpret_cast<LaneValues*>(shared + 2 * KeyTile::elements + 4 * LaneTile::elements);  // [2,kLanes]
 
-  // Keys at the front are seen by most lanes: they begin first.
+  // The first keys of a sequence are seen by most lanes, so their blocks start first.
   const int lists = in.rows.key_lists * in.k.heads, list = static_cast<int>(blockIdx.x) % lists;
   const int s = list / in.k.heads, key_head = list % in.k.heads;
   const int first_key = static_cast<int>(blockIdx.x) / lists * kKeys;
   const Lanes lanes(in.rows, s, key_head, in.group());
   const int keys = visible_of(in.rows, lanes, lanes.count - 1);
   if (lanes.count == 0 || first_key >= keys) return;
-  int first_lane = 0;  // the first that sees any of these keys
+  int first_lane = 0;  // the first lane that sees any of these keys
   for (int none = lanes.count; first_lane < none;) {
     const int middle = first_lane + (none - first_lane) / 2;
     if (visible_of(in.rows, lanes, middle) > first_key)
@@ -114,7 +115,7 @@ __global__ void __launch_bounds__(Shape::threads, Shape::resident)
   const int tiles = (lanes.count - first_lane + kLanes - 1) / kLanes;
   for (int tile = 0; tile < tiles; ++tile) {
     async_copy_wait<0>();
-    __syncthreads();  // this tile has come for everybody, and everybody has left the one before
+    __syncthreads();  // all threads see this tile, and none reads the one before any more
     if (tile == 0) {
       k.keep();
       v.keep();
@@ -153,7 +154,7 @@ __global__ void __launch_bounds__(Shape::threads, Shape::resident)
   }
 }
 
-/// The block's lanes stay, the keys that they see pass. A warp holds 16 lanes.
+/// A block holds a tile of lanes and reads the keys that they see, tile by tile. A warp holds 16 lanes.
 template <int kHeadDim, class Shape, bool aligned>
 __global__ void __launch_bounds__(Shape::threads, Shape::resident)
     attention_d_q_mma_kernel(const AttentionBackward in) {
@@ -165,7 +166,7 @@ __global__ void __launch_bounds__(Shape::threads, Shape::resident)
   const auto k_tile = [&](int i) { return KeyTile{shared + 2 * LaneTile::elements + i % 2 * KeyTile::elements}; };
   const auto v_tile = [&](int i) { return KeyTile{shared + 2 * LaneTile::elements + (2 + i % 2) * KeyTile::elements}; };
 
-  // Later tiles see more keys: they begin first.
+  // Later tiles see more keys, so their blocks start first.
   const int lists = in.rows.key_lists * in.k.heads, list = static_cast<int>(blockIdx.x) % lists;
   const int s = list / in.k.heads, key_head = list % in.k.heads;
   const int first_lane = (in.lane_tiles - 1 - static_cast<int>(blockIdx.x) / lists) * kLanes;
@@ -192,7 +193,7 @@ __global__ void __launch_bounds__(Shape::threads, Shape::resident)
   const float scale_log2 = in.scale * kLog2E;
   for (int tile = 0; tile < tiles; ++tile) {
     async_copy_wait<0>();
-    __syncthreads();  // this tile has come for everybody, and everybody has left the one before
+    __syncthreads();  // all threads see this tile, and none reads the one before any more
     if (tile == 0) {
       q.keep();
       d_out.keep();
@@ -222,7 +223,7 @@ __global__ void __launch_bounds__(Shape::threads, Shape::resident)
 
 constexpr unsigned kDeltaThreads = 256, kDeltaLanes = 8;
 
-/// delta[row, head] = <d_out, out>: eight threads a head.
+/// delta[row, head] = <d_out, out>, by eight threads for each head.
 template <int N>
 __global__ void __launch_bounds__(kDeltaThreads)
     attention_delta_kernel(int64_t units, const Heads<const bf16> d_out, const Heads<const bf16> out,

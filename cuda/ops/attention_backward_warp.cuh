@@ -1,6 +1,5 @@
-// attention backward without tiles: one warp a row and head for d_q, one warp a key and key head for d_k and d_v, so
-// that nothing is added by two; for float32 and for head dims that the tiles do not take. Must not know when it is
-// chosen.
+// attention_backward without tiles, for float32 and for large heads: one warp for each row and head computes d_q, one
+// warp for each key and key head computes d_k and d_v, so no two warps add to the same sum.
 #pragma once
 
 #include "cuda/ops/attention.cuh"
@@ -8,7 +7,8 @@
 
 namespace mor::cuda {
 
-/// What both kernels read; with p = exp(s - lse) and delta = <d_out, out>: d_s = p (<d_out, v> - delta) / sqrt(hd).
+/// The operands of both kernels. With p = exp(s - lse) and delta = <d_out, out>: d_s = p (<d_out, v> - delta) /
+/// sqrt(hd).
 template <class T>
 struct Inputs {
   Heads<const T> d_out, q, k, v;
@@ -18,7 +18,7 @@ struct Inputs {
   float scale;
 };
 
-/// A weight and a score's gradient.
+/// A weight and the gradient of its score.
 struct Pair {
   float p, d_s;
 };
@@ -74,7 +74,7 @@ __global__ void __launch_bounds__(32 * kWarpsPerBlock)
   const int key_head = static_cast<int>(unit % in.k.heads), s = static_cast<int>(key / rows.max_keys);
   if (s >= rows.key_lists) return;
   const int j = static_cast<int>(key % rows.max_keys), last = rows.start[s + 1];
-  // Later rows see no fewer keys: the rows that see this one are the last ones of the sequence.
+  // A later row sees no fewer keys, so the rows that see this key are the last ones of the sequence.
   int begin = rows.start[s], none = last;
   while (begin < none) {
     const int middle = begin + (none - begin) / 2;

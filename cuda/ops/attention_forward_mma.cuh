@@ -1,6 +1,5 @@
-// attention forward by tiles (FlashAttention-2, Dao 2023): a block's lanes against tiles of 64 keys, softmax on the
-// way. The same kernel serves long runs of rows and, with the keys cut into stretches, decoding. Must not know which
-// keys are whose beyond Rows.
+// attention_forward by tiles (FlashAttention-2, Dao 2023): a block holds a tile of lanes and reads its keys in tiles of
+// 64, with a running softmax. The same kernel computes long sequences and, with the keys cut into stretches, decoding.
 #pragma once
 
 #include "cuda/ops/attention_mma.cuh"
@@ -15,14 +14,14 @@ struct AttentionForward {
   int64_t lse_stride;
   Rows rows;
   float scale;
-  bool pairs;  ///< rows of out begin at multiples of 4 bytes
+  bool pairs;  ///< whether the rows of out begin at multiples of 4 bytes
 
-  // Which sequences this launch computes, and how its blocks share them out.
-  int fewest_lanes, most_lanes;  ///< of a sequence
-  int tiles, stretches;          ///< of lanes, of keys
-  int stretch;                   ///< keys of one, a multiple of 64
-  /// Of every (sequence, key head, stretch, lane): sums [hd], then the maximum of the scores (in units of log2) and the
-  /// sum of weights. Null where there is but one stretch: results are written at once.
+  // Which sequences this launch computes, and how its blocks share them.
+  int fewest_lanes, most_lanes;  ///< lanes of a sequence
+  int tiles, stretches;          ///< tiles of lanes and stretches of keys in a sequence
+  int stretch;                   ///< keys of a stretch, a multiple of 64
+  /// For every (sequence, key head, stretch, lane): sums [hd], then the maximum of the scores (in units of log2) and
+  /// the sum of weights. Null if there is only one stretch: its results are final.
   float* partial;
   int partial_lanes;
 
@@ -33,15 +32,17 @@ struct AttentionForward {
   }
 };
 
-/// The softmax of a warp's lanes as far as it has come: 16 kDown lanes, of which a thread holds two for each kDown
-/// (mma_16x8x16's rows) at a fourth of the columns.
+/// The running softmax of a warp's 16 kDown lanes. A thread holds two of every 16 lanes (mma_16x8x16's rows), with a
+/// fourth of the columns.
 template <int kHeadDim, int kDown>
 struct Softmax {
   float sum[kDown][kHeadDim / 8][4] = {};
-  float most[kDown][2], total[kDown][2] = {};  ///< most: of the scores in log2; total: of this thread's columns
+  float most[kDown][2];        ///< maximum of the scores in units of log2
+  float total[kDown][2] = {};  ///< sum of the weights of this thread's columns
 };
 
-/// One tile of keys for 16 lanes: scores become weights, the running maximum rises, older sums shrink.
+/// Takes in one tile of keys for 16 lanes: turns scores into weights, raises the running maximum and scales the earlier
+/// sums down.
 template <int kHeadDim, int kKeys>
 __device__ __forceinline__ void update_softmax(float (&scores)[kKeys / 8][4], float (&sum)[kHeadDim / 8][4],
                                                float (&most)[2], float (&total)[2], float scale_log2, int first_key,
@@ -62,7 +63,7 @@ __device__ __forceinline__ void update_softmax(float (&scores)[kKeys / 8][4], fl
     larger = fmaxf(larger, __shfl_xor_sync(kAllLanes, larger, 1));
     larger = fmaxf(larger, __shfl_xor_sync(kAllLanes, larger, 2));
     larger = fmaxf(most[half], larger * scale_log2);
-    const float reference = larger == -INFINITY ? 0.0f : larger;  // a lane that has seen no key yet
+    const float reference = larger == -INFINITY ? 0.0f : larger;  // no key was visible so far
     const float shrink = fast_exp2(most[half] - reference);
     most[half] = larger;
     float weights = 0;
@@ -82,8 +83,8 @@ __device__ __forceinline__ void update_softmax(float (&scores)[kKeys / 8][4], fl
   }
 }
 
-/// Begins to bring keys first .. first + 63 of sequence s and their values to shared memory, zeros from `end` on. Every
-/// warp looks each slot up once, a lane for every two keys, however many threads copy from it.
+/// Begins to load keys first .. first + 63 of sequence s and their values to shared memory, with zeros from key `end`
+/// on. Each warp looks up every slot once, two in each lane, and shares them by shuffles.
 template <int kThreads, bool aligned, class Tile>
 __device__ __forceinline__ void load_listed_keys(const Tile& k_to, const Tile& v_to, const Heads<const bf16>& k,
                                                  const Heads<const bf16>& v, const Rows& rows, int s, int key_head,
@@ -114,7 +115,7 @@ __global__ void __launch_bounds__(Shape::threads, Shape::resident)
   const auto k_tile = [&](int i) { return KeyTile{shared + QTile::elements + i % 2 * KeyTile::elements}; };
   const auto v_tile = [&](int i) { return KeyTile{shared + QTile::elements + (2 + i % 2) * KeyTile::elements}; };
 
-  // Later tiles see more keys: they begin first.
+  // Later tiles see more keys, so their blocks start first.
   const Rows& rows = in.rows;
   const int lists = rows.key_lists * in.k.heads, part = static_cast<int>(blockIdx.x) / lists;
   const int s = static_cast<int>(blockIdx.x) % lists / in.k.heads, key_head = static_cast<int>(blockIdx.x) % in.k.heads;
@@ -137,7 +138,7 @@ __global__ void __launch_bounds__(Shape::threads, Shape::resident)
   if (tiles > 0) load_keys(0);
   async_copy_commit();
 
-  const int warp_lane = static_cast<int>(threadIdx.x / 32) * 16 * kDown;  // of the block's
+  const int warp_lane = static_cast<int>(threadIdx.x / 32) * 16 * kDown;  // the warp's first lane in the block
   const int group = static_cast<int>(threadIdx.x % 32) / 4, pair = static_cast<int>(threadIdx.x % 4) * 2;
   int visible[kDown][2], warp_visible = 0;
   Softmax<kHeadDim, kDown> softmax;
@@ -151,13 +152,13 @@ __global__ void __launch_bounds__(Shape::threads, Shape::resident)
     }
   warp_visible = warp_reduce(warp_visible, Max{});
   const float scale_log2 = in.scale * kLog2E;
-  LeftRows<QTile, kDown * kHeadDim == 64> q[kDown];  // for more registers do not suffice
+  LeftRows<QTile, kDown * kHeadDim == 64> q[kDown];  // larger ones do not fit into registers
 #pragma unroll
   for (int m = 0; m < kDown; ++m) q[m] = {q_tile, warp_lane + 16 * m};
 
   for (int tile = 0; tile < tiles; ++tile) {
     async_copy_wait<0>();
-    __syncthreads();  // this tile has come for everybody, and everybody has left the one before
+    __syncthreads();  // all threads see this tile, and none reads the one before any more
     if (tile == 0)
 #pragma unroll
       for (int m = 0; m < kDown; ++m) q[m].keep();
@@ -245,8 +246,8 @@ __global__ void __launch_bounds__(Shape::threads, Shape::resident)
     }
 }
 
-/// One warp a (sequence, query head, row of the sequence): what its stretches of keys gave, in their order. A row whose
-/// keys are one stretch gets the bits that it gets without stretches.
+/// One warp for each (sequence, key head, lane) combines the results of its stretches of keys in their order. A row
+/// whose keys are one stretch gets the same bits as without stretches.
 __global__ void __launch_bounds__(128) attention_combine_kernel(const AttentionForward in) {
   const int64_t unit = static_cast<int64_t>(blockIdx.x) * 4 + threadIdx.x / 32;
   const int lists = in.rows.key_lists * in.k.heads, column = static_cast<int>(threadIdx.x % 32);

@@ -1,5 +1,5 @@
-// attention forward without tiles: one warp a row and head, 32 keys at a time, softmax on the way; for float32 and for
-// head dims that the tiles do not take. Must not know when it is chosen.
+// attention_forward without tiles, for float32 and for large heads: one warp for each row and head, 32 keys at a time,
+// with a running softmax.
 #pragma once
 
 #include "cuda/ops/attention.cuh"
@@ -19,7 +19,7 @@ __global__ void __launch_bounds__(32 * kWarpsPerBlock)
   const int row = static_cast<int>(unit / q.heads), head = static_cast<int>(unit % q.heads);
   const int s = sequence_of(rows, row), visible = rows.visible[row], head_dim = q.head_dim;
   const int key_head = head / (q.heads / k.heads);
-  float most = -INFINITY, total = 0, sum[kElementsPerLane] = {};  // total: of this lane's keys
+  float most = -INFINITY, total = 0, sum[kElementsPerLane] = {};  // total: of the lane's keys
   for (int first = 0; first < visible; first += 32) {
     const int n = visible - first < 32 ? visible - first : 32;
     const float score = lane < n

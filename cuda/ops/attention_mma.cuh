@@ -1,5 +1,5 @@
-// What the tile kernels of attention share (bf16, mma.sync): how rows and heads become the lanes of a tile, and how
-// tiles of heads come to shared memory. Must not know what is computed on them.
+// What the tile kernels of attention share (bf16, mma.sync): how rows and heads become the lanes of a tile, how tiles
+// of heads are loaded to shared memory, and their products.
 #pragma once
 
 #include "cuda/ops/attention.cuh"
@@ -10,8 +10,9 @@
 
 namespace mor::cuda {
 
-/// The queries of one sequence that share a key head. A lane is one row and one query head of the group, heads first,
-/// so that a tile of lanes reads each key once for the whole group; `visible` does not fall from lane to lane.
+/// The queries of one sequence that share a key head. A lane is one row and one query head of the group; the heads of a
+/// row are neighbours, so that a tile of lanes reads each key once for the whole group. `visible` does not fall from
+/// lane to lane.
 struct Lanes {
   int first_row, count, group, first_head;
 
@@ -24,13 +25,13 @@ struct Lanes {
   __device__ int head(int lane) const { return first_head + lane % group; }
 };
 
-/// How many keys a lane sees; none where there is no such lane.
+/// How many keys a lane sees; 0 if there is no such lane.
 __device__ __forceinline__ int visible_of(const Rows& rows, const Lanes& lanes, int lane) {
   return lane < lanes.count ? rows.visible[lanes.row(lane)] : 0;
 }
 
-/// Begins to bring heads to shared memory, tile row i from source(i), zeros where that is null and behind head_dim.
-/// somewhere: any address of device memory.
+/// Begins to load heads to shared memory: row i of the tile from source(i), or zeros if that is null; columns from
+/// head_dim on are zeros. somewhere: any address of device memory.
 template <int kThreads, bool aligned, class Tile, class Source>
 __device__ __forceinline__ void load_heads(const Tile& to, int head_dim, const bf16* somewhere, const Source& source) {
   constexpr int kRowsAtOnce = kThreads / Tile::chunks;
@@ -45,20 +46,20 @@ __device__ __forceinline__ void load_heads(const Tile& to, int head_dim, const b
   }
 }
 
-/// The left factors of 16 rows of a tile over all its columns, kept in registers or, where those are scarce, loaded
-/// whenever they are asked for.
+/// The left factors of 16 rows of a tile over all its columns. They are kept in registers or, if those are too few,
+/// loaded each time they are used.
 template <class Tile, bool kept>
 class LeftRows {
  public:
   LeftRows() = default;
   __device__ LeftRows(const Tile& tile, int row) : tile_(tile), row_(row) {}
-  /// Once, when the tile has come.
+  /// To be called once, when the tile is in shared memory.
   __device__ __forceinline__ void keep() {
     if constexpr (kept)
 #pragma unroll
       for (int k = 0; k < Tile::columns / 16; ++k) load_left<false>(factors_[k], tile_, row_, 16 * k);
   }
-  /// Columns 16k .. 16k + 15.
+  /// The factor of columns 16k .. 16k + 15.
   __device__ __forceinline__ void get(uint32_t (&to)[4], int k) const {
     if constexpr (kept) {
 #pragma unroll
@@ -96,8 +97,8 @@ __device__ __forceinline__ void multiply_rows(float (&product)[Tile::rows / 8][4
   }
 }
 
-/// sum [16, right.columns] += weights [16, right.rows] right; the weights are rounded to bf16 as they stand in the
-/// registers that a product left them in.
+/// sum [16, right.columns] += weights [16, right.rows] right. The weights are the result of a product; rounded to bf16,
+/// their registers are the left factors of this one.
 template <class Tile>
 __device__ __forceinline__ void add_weighted(float (&sum)[Tile::columns / 8][4],
                                              const float (&weights)[Tile::rows / 8][4], const Tile& right) {
@@ -116,7 +117,7 @@ __device__ __forceinline__ void add_weighted(float (&sum)[Tile::columns / 8][4],
   }
 }
 
-/// Head dims up to this one are padded with zeros to 64 or 128; beyond it tiles would not fit.
+/// Heads are padded with zeros to a head dim of 64 or 128. Tiles of larger heads would not fit into shared memory.
 constexpr int kMostTileHeadDim = 128;
 
 /// Whether cp.async can fetch the heads of all of these tensors.
@@ -126,7 +127,7 @@ inline bool heads_aligned(std::initializer_list<const Tensor*> tensors) {
   return true;
 }
 
-/// Calls body(head dim of the tiles, aligned) with constants.
+/// Calls body(head dim of the tiles, aligned), both as compile-time constants.
 template <class Body>
 void with_tiles(int64_t head_dim, bool aligned, const Body& body) {
   const auto with_head_dim = [&](auto constant) {
@@ -141,7 +142,8 @@ void with_tiles(int64_t head_dim, bool aligned, const Body& body) {
     with_head_dim(std::integral_constant<int, 128>{});
 }
 
-/// Writes two neighbouring elements of a head, or what of them lies in it. pairs: heads begin at multiples of 4 bytes.
+/// Writes two neighbouring elements of a head, or only those that lie in it. pairs: heads begin at multiples of 4
+/// bytes.
 __device__ __forceinline__ void store_pair(bf16* head, int column, int head_dim, bool pairs, float first,
                                            float second) {
   if (pairs && column + 1 < head_dim) {
@@ -152,7 +154,7 @@ __device__ __forceinline__ void store_pair(bf16* head, int column, int head_dim,
     if (column + 1 < head_dim) head[column + 1] = from_float<bf16>(second);
   }
 }
-/// The same, onto what stands there.
+/// Adds two values to such elements.
 __device__ __forceinline__ void add_pair(bf16* head, int column, int head_dim, bool pairs, float first, float second) {
   float value[2] = {0, 0};
   if (pairs && column + 1 < head_dim) {

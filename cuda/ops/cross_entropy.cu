@@ -1,7 +1,7 @@
-// cross_entropy on the GPU: logits of a chunk of rows by linear, their softmax in one block a row, and back by linear;
-// all logits are never stored at once. Must not know how linear computes.
-// Bytes a logit beside the three products: written once (4), read once for the loss (4), and once more with 2 or 4
-// written for the gradient. Every chunk reads and writes d_weight whole, so chunks are as large as memory allows.
+// cross_entropy on the GPU, for one chunk of rows after another, so that the logits of all rows are never stored at
+// once: linear computes logits, one block for each row computes their softmax, and linear the gradients.
+// Bytes for each logit beside the three products: 4 written by linear, 4 read for the loss; for the gradient 4 read
+// again and 2 or 4 written. Every chunk reads and writes all of d_weight, so chunks are as large as memory allows.
 #include <algorithm>
 
 #include "cuda/cuda_ops.h"
@@ -16,11 +16,11 @@ namespace {
 constexpr unsigned kMostThreads = 512;
 constexpr int64_t kChunkElements = int64_t{1} << 26;  // logits of one chunk: 256 MiB of float
 constexpr int64_t kMostChunkRows = 2048;              // more would not make the products faster
-constexpr int64_t kTileRows = 128;                    // of those products: a chunk is whole tiles
-constexpr float kLeast = -3.402823466e38f;            // finite, so that kLeast - kLeast is 0
+constexpr int64_t kTileRows = 128;                    // rows of a tile of those products; a chunk has whole tiles
+constexpr float kLeast = -3.402823466e38f;            // the least finite number, so that kLeast - kLeast is 0
 
-/// losses[row] = logsumexp(logits) - logits[target]; with `gradient`, the row's logits are replaced by
-/// scale * (softmax_j - [j = target]) in T, from the row's first byte on.
+/// losses[row] = logsumexp(logits) - logits[target]. With `gradient`, scale * (softmax_j - [j = target]) replaces the
+/// row's logits, as elements of T that begin at the row's first byte.
 template <int N, class T, bool gradient>
 __global__ void __launch_bounds__(kMostThreads)
     cross_entropy_kernel(int64_t vocabulary, float* logits /*[rows,V]*/, const int32_t* target /*[rows]*/,
@@ -45,7 +45,7 @@ __global__ void __launch_bounds__(kMostThreads)
     }
     return;
   }
-  float most = kLeast, sum = 0;  // of this thread's logits; sum is of exp(logit - most)
+  float most = kLeast, sum = 0;  // of this thread's logits: the maximum, and the sum of exp(logit - most)
   for (int64_t j = threadIdx.x * N; j < vocabulary; j += blockDim.x * N) {
     load(value, logit + j);
     float larger = most;
@@ -70,13 +70,13 @@ __global__ void __launch_bounds__(kMostThreads)
 #pragma unroll
         for (int i = 0; i < N; ++i) value[i] = factor * expf(value[i] - largest) - (j + i == t ? scale : 0.0f);
       }
-      __syncthreads();  // gradients lie over logits that this and earlier stripes have read
+      __syncthreads();  // all threads have read the logits that the gradients of this stripe overwrite
       if (j < vocabulary) store(d_logit + j, value);
     }
   }
 }
 
-/// Rows whose logits make one chunk.
+/// How many rows a chunk has.
 int64_t chunk_rows(int64_t rows, int64_t vocabulary) {
   const int64_t most = std::clamp<int64_t>(kChunkElements / vocabulary, 1, kMostChunkRows);
   return std::max<int64_t>(1, std::min(rows, most < kTileRows ? most : most / kTileRows * kTileRows));
@@ -99,7 +99,7 @@ void CudaOps::cross_entropy_forward(const Tensor& x, const Tensor& weight, const
                                     const Tensor& losses) {
   check_cross_entropy_forward(x, weight, losses);
   const int64_t vocabulary = weight.rows(), chunk = chunk_rows(x.rows(), vocabulary);
-  const ScratchScope scope(scratch_);
+  const ArenaScope scope(scratch_);
   const Tensor all = scratch_.tensor(DType::float32, chunk, vocabulary, "logits");
   for (int64_t first = 0; first < x.rows(); first += chunk) {
     const int64_t n = std::min(chunk, x.rows() - first);
@@ -113,7 +113,7 @@ void CudaOps::cross_entropy_backward(const Tensor& x, const Tensor& weight, cons
                                      const Tensor& losses, const Tensor& d_x, const Tensor& d_weight) {
   check_cross_entropy_backward(x, weight, losses, d_x, d_weight);
   const int64_t vocabulary = weight.rows(), chunk = chunk_rows(x.rows(), vocabulary);
-  const ScratchScope scope(scratch_);
+  const ArenaScope scope(scratch_);
   const Tensor all = scratch_.tensor(DType::float32, chunk, vocabulary, "logits");
   for (int64_t first = 0; first < x.rows(); first += chunk) {
     const int64_t n = std::min(chunk, x.rows() - first);

@@ -1,7 +1,7 @@
-// embedding on the GPU: rows gathered; gradients of equal tokens brought together by a stable sort and summed in row
-// order, without atomics. Must not know of other ops.
-// Bytes: forward reads and writes R·d elements; backward reads R·d elements, reads and writes a row of d_weight for
-// every token that occurs.
+// embedding on the GPU. Forward gathers rows; backward sorts the rows by token (stably) and sums those of each token in
+// their order, without atomics.
+// Bytes: forward reads and writes R·d elements; backward reads R·d elements, and reads and writes one row of d_weight
+// for every token that occurs.
 #include <cub/device/device_radix_sort.cuh>
 
 #include "cuda/cuda_ops.h"
@@ -13,15 +13,15 @@ namespace mor::cuda {
 namespace {
 
 constexpr unsigned kThreads = 128;
-constexpr int kAtOnce = 8;  // rows of a token that are under way together: some tokens have thousands
+constexpr int kAtOnce = 8;  // rows of a token that are loaded at the same time: some tokens have thousands
 
 struct Count {
   int32_t* to;
   __device__ void operator()(int64_t, int64_t i) const { to[i] = static_cast<int32_t>(i); }
 };
 
-/// Block (i, column block): where sorted row i is the first of its token, it adds up all rows of that token, in their
-/// order.
+/// Block (i, column block) adds up the rows of one token in their order, if sorted row i is the first of that token;
+/// other blocks have nothing to do.
 template <int N, class T>
 __global__ void __launch_bounds__(kThreads)
     embedding_backward_kernel(int64_t rows, int64_t d, const int32_t* token /*[R], sorted*/, const int32_t* row /*[R]*/,
@@ -30,7 +30,7 @@ __global__ void __launch_bounds__(kThreads)
   const int64_t first = blockIdx.x, column = (static_cast<int64_t>(blockIdx.y) * kThreads + threadIdx.x) * N;
   const int32_t mine = token[first];
   if (column >= d || (first > 0 && token[first - 1] == mine)) return;
-  int64_t end = first + 1;  // of the rows of this token
+  int64_t end = first + 1;  // where the rows of this token end
   for (int64_t other = rows; end < other;) {
     const int64_t middle = end + (other - end) / 2;
     if (token[middle] == mine)
@@ -55,7 +55,7 @@ __global__ void __launch_bounds__(kThreads)
   accumulate(d_weight + mine * d_weight_stride + column, sum);
 }
 
-/// Bits that tell numbers below n apart.
+/// How many low bits distinguish the numbers below n.
 int bits_below(int64_t n) {
   int bits = 1;
   while ((int64_t{1} << bits) < n) ++bits;
@@ -77,7 +77,7 @@ void CudaOps::embedding_backward(const int32_t* tokens, const Tensor& d_out, con
   const int64_t rows = d_out.rows(), d = d_out.columns();
   if (rows == 0) return;
   const int n = static_cast<int>(rows), bits = bits_below(d_weight.rows());
-  const ScratchScope scope(scratch_);
+  const ArenaScope scope(scratch_);
   const auto integers = [&] {
     return static_cast<int32_t*>(scratch_.allocate(static_cast<size_t>(rows) * sizeof(int32_t)));
   };

@@ -1,4 +1,4 @@
-// expert_choice_loss on the GPU: one pass over the scores; sums of blocks added in order. Must not know of other ops.
+// expert_choice_loss on the GPU: one pass over the scores; the sums of blocks are added in order.
 #include <algorithm>
 
 #include "cuda/cuda_ops.h"
@@ -20,7 +20,7 @@ __global__ void __launch_bounds__(kThreads)
   double bce = 0, squares = 0, right = 0;
   for (int64_t i = blockIdx.x * kThreads + threadIdx.x; i < rows; i += static_cast<int64_t>(gridDim.x) * kThreads) {
     const float s = scores[i], y = selected[i] != 0 ? 1.0f : 0.0f;
-    // log(1 + e^s) - s y without overflow.
+    // log(1 + e^s) - s y, written so that it cannot overflow.
     bce += static_cast<double>(fmaxf(s, 0.0f) + log1pf(expf(-fabsf(s))) - s * y);
     squares += static_cast<double>(s) * static_cast<double>(s);
     right += (static_cast<double>(s) >= threshold) == (selected[i] != 0) ? 1.0 : 0.0;
@@ -42,7 +42,7 @@ void CudaOps::expert_choice_loss(const Tensor& scores, const uint8_t* selected, 
                                  double z_scale, const Tensor& sums, const Tensor& d_scores) {
   check_expert_choice_loss(scores, sums, d_scores);
   const int64_t rows = scores.count(), blocks = std::min((rows + kThreads - 1) / int64_t{kThreads}, kMostBlocks);
-  const ScratchScope scope(scratch_);
+  const ArenaScope scope(scratch_);
   auto* partial = static_cast<double*>(scratch_.allocate(static_cast<size_t>(blocks) * 3 * sizeof(double)));
   launch(expert_choice_loss_kernel, dim3(static_cast<unsigned>(blocks)), dim3(kThreads), 0, stream_, rows,
          scores.as<float>(), selected, threshold, static_cast<float>(bce_scale), static_cast<float>(z_scale), partial,

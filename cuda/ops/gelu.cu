@@ -1,5 +1,5 @@
-// gelu on the GPU. Must not know of other ops.
-// Bytes: forward reads and writes n elements a row; backward reads 2n and writes n.
+// gelu on the GPU.
+// Bytes: forward reads and writes n elements of a row; backward reads 2n and writes n.
 #include "cuda/cuda_ops.h"
 #include "cuda/tile/for_each.cuh"
 #include "cuda/tile/vec.cuh"
@@ -9,7 +9,7 @@ namespace mor::cuda {
 
 namespace {
 
-/// Phi(x), the normal distribution.
+/// Phi(x), the cumulative distribution function of the normal distribution.
 __device__ __forceinline__ float cumulative(float x) {
   return 0.5f * (1.0f + erff(x * 0.70710678118654752f));
 }

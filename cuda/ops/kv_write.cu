@@ -1,5 +1,5 @@
-// kv_write on the GPU: rows copied into the slots of a cache. Must not know of other ops.
-// Bytes: every element read and written once; backward writes twice.
+// kv_write on the GPU: copies rows into the slots of a cache.
+// Bytes: forward reads and writes every element once; backward reads it once and writes it twice.
 #include "cuda/cuda_ops.h"
 #include "cuda/tile/copy_rows.cuh"
 #include "ops/checks/kv_write.h"

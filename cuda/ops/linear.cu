@@ -1,8 +1,8 @@
-// linear on the GPU: the three products, bf16 by mma.sync (linear_mma.cuh), float32 by FMA (linear_fma.cuh), and which
-// tiles compute them. Must not know of other ops.
-// Bytes: each block reads its rows of both factors whole, (1 / rows + 1 / columns of a tile) bytes a multiply-add,
-// mostly from the L2 cache; from memory both factors come about once, and the output is written once (d_weight: read
-// and written, and the partial sums of every split besides).
+// linear on the GPU: its three products, in bf16 by mma.sync (linear_mma.cuh) and in float32 by FMA (linear_fma.cuh),
+// and the choice of tiles.
+// Bytes: each block reads all of its rows of both factors, (1 / rows + 1 / columns of a tile) elements for each
+// multiply-add, mostly from the L2 cache. From memory both factors are read about once, and the output is written once;
+// d_weight is read and written, and with splits the partial sums too.
 #include "cuda/cuda_ops.h"
 #include "cuda/ops/linear_launch.cuh"
 #include "cuda/tile/for_each.cuh"
@@ -46,7 +46,7 @@ Store<T, Out> store_to(const Tensor& out, const Tensor& residual) {
           residual.row_stride, out.columns(),  pairs_aligned(out) && (!residual || pairs_aligned(residual))};
 }
 
-/// out += product; or, where the sum is split, one product to each of the partial sums.
+/// out += product; if the inner extent is split, each split's product becomes one partial sum.
 struct Gradient {
   float* out;  ///< [splits, rows, columns]
   int64_t split_stride, out_stride;
@@ -71,7 +71,7 @@ struct Gradient {
   }
 };
 
-/// out += the partial sums, in their order.
+/// out += the partial sums, added in their order.
 template <int N>
 struct AddSplits {
   const float* partial;  ///< [splits, rows, columns]
@@ -117,7 +117,7 @@ void CudaOps::linear_backward_input(const Tensor& d_y, const Tensor& weight, con
       return start_product<WideProduct, false, true, true>(stream_, left, right, 1, store);
     case ProductClass::large:
       return start_product<LargeProduct, false, true, true>(stream_, left, right, 1, store);
-    default:  // few rows are rare in training
+    default:  // the classes for few rows are not worth compiling here: training has many
       return start_product<MediumProduct, false, true, true>(stream_, left, right, 1, store);
   }
 }
@@ -129,7 +129,7 @@ void CudaOps::linear_backward_weight(const Tensor& d_y, const Tensor& x, const T
     return multiply(stream_, fma_factor(d_y, true), fma_factor(x, true),
                     Gradient{d_weight.as<float>(), 0, d_weight.row_stride, columns, false, true});
   const int64_t splits = product_splits(product_tiles<LargeProduct>(rows, columns), d_y.rows());
-  const ScratchScope scope(scratch_);
+  const ArenaScope scope(scratch_);
   Gradient gradient{d_weight.as<float>(), 0, d_weight.row_stride, columns, pairs_aligned(d_weight), true};
   if (splits > 1) {
     auto* partial = static_cast<float*>(scratch_.allocate(static_cast<size_t>(splits * rows * columns) * 4));

@@ -1,5 +1,4 @@
-// The matrix product of linear in float32, by FMA. Must not know which of the three products it computes, or what
-// happens to an element.
+// The matrix product of linear and qkv in float32, by FMA. An epilogue says what happens to its elements.
 #pragma once
 
 #include <type_traits>
@@ -10,23 +9,23 @@
 namespace mor::cuda {
 
 constexpr int kFmaThreads = 128;
-constexpr int kFmaTile = 64;              // rows and columns of the product that a block computes
-constexpr int kFmaDepth = 32;             // of the inner extent at a time
-constexpr int kFmaAcross = 16;            // threads side by side; a thread's columns lie as far apart
-constexpr int kFmaPitch = kFmaDepth + 1;  // of a tile's rows in shared memory, so that lanes fall into different banks
+constexpr int kFmaTile = 64;              // rows and columns of a block's tile of the product
+constexpr int kFmaDepth = 32;             // step of the inner extent
+constexpr int kFmaAcross = 16;            // threads across a tile, and the distance of a thread's columns
+constexpr int kFmaPitch = kFmaDepth + 1;  // distance of rows in shared memory: lanes then read different banks
 
-/// A factor as [rows, depth], whichever way it lies in memory.
+/// A factor as [rows, depth], with any order in memory.
 struct FmaFactor {
   const float* data;
   int64_t rows, depth, row_stride, depth_stride;
 };
 
-/// The same, its rows being columns of heads, in the order in which rotary pairs meet (head_pairs.cuh).
+/// A factor whose rows become columns of heads, taken in the order that brings rotary pairs together (head_pairs.cuh).
 struct PairedFmaFactor : FmaFactor {
   HeadPairs pairs;
 };
 
-/// Where the row that stands at row `at` of the tiles lies.
+/// The factor's row that the tiles have at row `at`.
 __device__ inline int64_t row_in_memory(const FmaFactor&, int64_t at) {
   return at;
 }
@@ -34,7 +33,8 @@ __device__ inline int64_t row_in_memory(const PairedFmaFactor& factor, int64_t a
   return factor.pairs.column<kFmaAcross>(at);
 }
 
-/// Rows [first_row, + kFmaTile) and depth [first, + kFmaDepth) of a factor, zeros where it ends.
+/// Loads rows [first_row, first_row + kFmaTile) and depth [first, first + kFmaDepth) of a factor, with zeros beyond its
+/// end.
 template <class Factor>
 __device__ inline void load_tile(const Factor& factor, int64_t first_row, int64_t first,
                                  float (&tile)[kFmaTile][kFmaPitch]) {
@@ -47,10 +47,11 @@ __device__ inline void load_tile(const Factor& factor, int64_t first_row, int64_
   }
 }
 
-/// A thread's share of a tile of the product, 8 x 4: rows from row(), every kFmaAcross-th column from column().
+/// A thread's 8 x 4 elements of a tile of the product: rows from row() on, and every kFmaAcross-th column from column()
+/// on.
 class FmaProduct {
  public:
-  /// Adds the product of two tiles, of which the first has `rows` rows that count.
+  /// Adds the product of two tiles; of the first tile only the first `rows` rows are needed.
   __device__ void add(const float (&a)[kFmaTile][kFmaPitch], const float (&b)[kFmaTile][kFmaPitch], int64_t rows) {
     if (row() >= rows) return;
     for (int depth = 0; depth < kFmaDepth; ++depth) {
@@ -65,7 +66,7 @@ class FmaProduct {
       }
     }
   }
-  /// Calls body(row, column, value) with places in the tile.
+  /// Calls body(row, column, value) with indices in the tile.
   template <class Body>
   __device__ void for_each(const Body& body) const {
 #pragma unroll
@@ -73,9 +74,9 @@ class FmaProduct {
 #pragma unroll
       for (int n = 0; n < 4; ++n) body(row() + m, column() + kFmaAcross * n, sum_[m][n]);
   }
-  /// Of a product with paired columns: calls body(row, pair, first half, second half) with places in the tile.
+  /// For a product with paired columns: calls body(row, pair, first half, second half) with indices in the tile.
   template <class Body>
-  __device__ void for_each_turn(const Body& body) const {
+  __device__ void for_each_rotary_pair(const Body& body) const {
 #pragma unroll
     for (int m = 0; m < 8; ++m)
 #pragma unroll
@@ -92,8 +93,8 @@ class FmaProduct {
   float sum_[8][4] = {};
 };
 
-/// a b^T, every element given to epilogue(row, column, value) once, or, where b is paired, every pair to
-/// epilogue.row(row)(pair, first half, second half). Each element's sum runs over rising depth, whatever the rows.
+/// Computes a b^T and gives every element to epilogue(row, column, value), or, if b is paired, every pair to
+/// epilogue.row(row)(pair, first half, second half). Each element is one sum over rising depth, for any number of rows.
 template <class Right, class Epilogue>
 __global__ void __launch_bounds__(kFmaThreads)
     fma_product_kernel(const FmaFactor a, const Right b, const Epilogue epilogue) {
@@ -111,7 +112,7 @@ __global__ void __launch_bounds__(kFmaThreads)
     __syncthreads();
   }
   if constexpr (std::is_same_v<Right, PairedFmaFactor>) {
-    product.for_each_turn([&](int row, int pair, float first, float second) {
+    product.for_each_rotary_pair([&](int row, int pair, float first, float second) {
       const uint32_t of_all = static_cast<uint32_t>(first_column / 2 + pair);
       if (first_row + row < a.rows && 2 * of_all < b.rows) epilogue.row(first_row + row)(of_all, first, second);
     });

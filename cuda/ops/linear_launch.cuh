@@ -1,5 +1,4 @@
-// Starts forward products of linear: factors made of tensors, and which tiles compute them. Must not know what happens
-// to an element.
+// Starts the forward products of linear and qkv: makes factors of tensors and chooses the tiles.
 #pragma once
 
 #include "core/tensor.h"
@@ -9,7 +8,7 @@
 
 namespace mor::cuda {
 
-/// The tensor's rows, or its columns, as the rows of a factor.
+/// A factor whose rows are the tensor's rows or, transposed, its columns.
 inline MmaFactor mma_factor(const Tensor& tensor, bool transposed) {
   return {tensor.as<bf16>(), transposed ? tensor.columns() : tensor.rows(),
           transposed ? tensor.rows() : tensor.columns(), tensor.row_stride};
@@ -35,7 +34,7 @@ inline size_t shared_bytes(Stream& stream) {
   return static_cast<size_t>(bytes);
 }
 
-/// x weight^T, both with their depth along their rows. aligned: whether cp.async can fetch both.
+/// x weight^T; the depth of both lies along their rows. aligned: whether cp.async can load both.
 template <class Right, class Epilogue>
 void start_forward(Stream& stream, const MmaFactor& x, const Right& weight, bool aligned, const Epilogue& epilogue) {
   if (!aligned) return start_product<MediumProduct, false, false, false>(stream, x, weight, 1, epilogue);
@@ -53,7 +52,7 @@ void start_forward(Stream& stream, const MmaFactor& x, const Right& weight, bool
   }
 }
 
-/// Whether cp.async can fetch both factors.
+/// Whether cp.async can load both factors.
 inline bool async_aligned(const Tensor& a, const Tensor& b) {
   return rows_aligned(a) && rows_aligned(b);
 }

@@ -1,5 +1,5 @@
-// The matrix product of linear in bf16: tiles brought to shared memory some steps ahead, multiplied by mma.sync. Must
-// not know which of the three products it computes, or what happens to an element.
+// The matrix product of linear and qkv in bf16: tiles are loaded to shared memory some steps ahead and multiplied by
+// mma.sync. An epilogue says what happens to the elements.
 #pragma once
 
 #include "cuda/tile/head_pairs.cuh"
@@ -9,22 +9,22 @@
 
 namespace mor::cuda {
 
-/// A factor [rows, depth] of a product a b^T in device memory; its tensor's rows lie `stride` elements apart. How it
-/// lies, rows along depth or, transposed, depth along rows, is the kernel's parameter.
+/// A factor [rows, depth] of a product a b^T in device memory. The kernel's parameter says whether its tensor is
+/// [rows, depth] or, transposed, [depth, rows]; rows of the tensor lie `stride` elements apart.
 struct MmaFactor {
   const bf16* data;
   int64_t rows, depth, stride;
 };
-/// The same, its rows being columns of heads, in the order in which rotary pairs meet (head_pairs.cuh).
+/// A factor whose rows become columns of heads, taken in the order that brings rotary pairs together (head_pairs.cuh).
 struct PairedMmaFactor : MmaFactor {
   HeadPairs pairs;
 };
 template <class Factor>
 constexpr bool kPaired = std::is_same_v<Factor, PairedMmaFactor>;
 
-constexpr int kPairWidth = 8;  // columns of one mma_16x8x16: a pair's halves stand in neighbouring ones
+constexpr int kPairWidth = 8;  // columns of one mma_16x8x16; a pair's halves are in neighbouring products
 
-/// Brings kRows rows at kDepth of the inner extent of one factor to shared memory, step after step.
+/// Loads kRows rows of one factor to shared memory, kDepth of the inner extent in each step.
 template <int kRows, int kDepth, int kThreads, bool transposed, bool aligned, class Factor>
 class TileLoader {
  public:
@@ -42,7 +42,7 @@ class TileLoader {
     column_ += static_cast<int>(threadIdx.x) % Tile::chunks * 8;
   }
 
-  /// Begins to load the tile of the current step and goes on to the next.
+  /// Begins to load the tile of the current step, and moves to the next step.
   __device__ __forceinline__ void next(const Tile& to) {
     const int row = static_cast<int>(threadIdx.x) / Tile::chunks, chunk = static_cast<int>(threadIdx.x) % Tile::chunks;
     const int count = chunk_count(column_, columns_);
@@ -70,19 +70,19 @@ class TileLoader {
   const Factor& factor_;
   int64_t stride_;
   const bf16* data_;
-  int64_t row_, column_;    ///< of this thread's first chunk
-  int64_t rows_, columns_;  ///< where the factor's tensor, or the stretch of depth, ends
+  int64_t row_, column_;    ///< where this thread's first chunk begins
+  int64_t rows_, columns_;  ///< where the factor's tensor, or this block's part of the depth, ends
 };
 
-/// A warp's share of a tile of the product, kRows x kColumns.
+/// A warp's part of a tile of the product, kRows x kColumns.
 template <int kRows, int kColumns>
 class WarpProduct {
  public:
   static constexpr int kDown = kRows / 16, kAcross = kColumns / 8;
   static_assert(kRows % 16 == 0 && kColumns % 16 == 0);
 
-  /// Adds the product of a's rows from `row` and b's rows from `column` over the whole depth of the tiles. The factors
-  /// of the next 16 are loaded before those of this 16 are multiplied.
+  /// Adds the product of a's rows from `row` on and b's rows from `column` on over the whole depth of the tiles, 16 at
+  /// a time. The factors of the next 16 are loaded before the current ones are multiplied.
   template <bool a_transposed, bool b_transposed, int kDepth, class ATile, class BTile>
   __device__ __forceinline__ void add(const ATile& a, const BTile& b, int row, int column) {
     uint32_t left[2][kDown][4], right[2][kAcross][2];
@@ -99,7 +99,7 @@ class WarpProduct {
     }
   }
 
-  /// Calls body(row, column, first, second) with the place of two neighbours in the warp's share.
+  /// Calls body(row, column, first, second) for every two neighbours, with the indices of the first in the warp's part.
   template <class Body>
   __device__ __forceinline__ void for_each_pair(const Body& body) const {
     const int lane = static_cast<int>(threadIdx.x % 32);
@@ -112,17 +112,17 @@ class WarpProduct {
           body(16 * m + 8 * half + lane / 4, 8 * n + lane % 4 * 2, sum_[m][n][2 * half], sum_[m][n][2 * half + 1]);
   }
 
-  /// Of a product with paired columns: for every row of the warp's share that `begin` gives an object for, calls
-  /// to(pair, first, second) with two neighbouring pairs, counted from the share's first: their first and second
-  /// halves.
-  template <class Begin>
-  __device__ __forceinline__ void for_each_turn(const Begin& begin) const {
+  /// For a product with paired columns: calls body(row, each) for every row of the warp's part. each(to) then calls
+  /// to(pair, first, second) for every two neighbouring pairs of that row, with the index of the first in the warp's
+  /// part and their first and second halves.
+  template <class Body>
+  __device__ __forceinline__ void for_each_rotary_pair(const Body& body) const {
     const int lane = static_cast<int>(threadIdx.x % 32);
 #pragma unroll
     for (int m = 0; m < kDown; ++m)
 #pragma unroll
       for (int half = 0; half < 2; ++half)
-        begin(16 * m + 8 * half + lane / 4, [&](const auto& to) {
+        body(16 * m + 8 * half + lane / 4, [&](const auto& to) {
 #pragma unroll
           for (int n = 0; n < kAcross; n += 2)
             to(kPairWidth * n / 2 + lane % 4 * 2, {sum_[m][n][2 * half], sum_[m][n][2 * half + 1]},
@@ -142,11 +142,12 @@ class WarpProduct {
   float sum_[kDown][kAcross][4] = {};
 };
 
-/// a b^T, its elements given to epilogue(split, row, column, first, second) in pairs of neighbours; `second` lies
-/// beyond the last column where the columns are odd. Where b is paired, epilogue.row(row) gives an object for every
-/// row, and its (pair, first halves, second halves) takes two neighbouring pairs, of which the second may lie beyond
-/// the last. Block y computes the y-th stretch of split_depth (a multiple of Shape::depth) of the inner extent. Every
-/// element's sum runs over rising depth, 16 at a time, in one accumulator: it depends on neither Shape nor rows.
+/// Computes a b^T and gives its elements to epilogue(split, row, column, first, second) in pairs of neighbours;
+/// `second` may lie beyond the last column. If b is paired, epilogue.row(row) returns an object for every row, which is
+/// called with (pair, first halves, second halves) for every two neighbouring pairs; the second pair may lie beyond the
+/// last. Block y computes the y-th part of the inner extent, split_depth long (a multiple of Shape::depth). Every
+/// element is one sum over rising depth, 16 at a time, in one accumulator, so it depends on neither Shape nor the
+/// number of rows.
 template <class Shape, bool a_transposed, bool b_transposed, bool aligned, class Right, class Epilogue>
 __global__ void __launch_bounds__(Shape::threads, Shape::resident)
     mma_product_kernel(const MmaFactor a, const Right b, int64_t split_depth, const Epilogue epilogue) {
@@ -159,8 +160,8 @@ __global__ void __launch_bounds__(Shape::threads, Shape::resident)
   const auto a_tile = [&](int stage) { return ATile{shared + stage * ATile::elements}; };
   const auto b_tile = [&](int stage) { return BTile{shared + kStages * ATile::elements + stage * BTile::elements}; };
 
-  // Bands of kBand tiles of rows, each from its first to its last column: blocks that run at the same time share their
-  // parts of both factors in the L2 cache.
+  // Blocks run through bands of kBand tiles of rows, each from its first to its last column, so that blocks that run at
+  // the same time read the same parts of both factors from the L2 cache.
   const int64_t row_tiles = (a.rows + Shape::rows - 1) / Shape::rows;
   const int64_t column_tiles = (b.rows + Shape::columns - 1) / Shape::columns;
   const int64_t band = blockIdx.x / (kBand * column_tiles) * kBand, in_band = blockIdx.x % (kBand * column_tiles);
@@ -189,7 +190,7 @@ __global__ void __launch_bounds__(Shape::threads, Shape::resident)
   int stage = 0, next_stage = kStages - 1;
   for (int step = 0; step < steps; ++step) {
     async_copy_wait<kStages - 2>();
-    __syncthreads();  // this stage has come for everybody, and everybody has left the one that is loaded now
+    __syncthreads();  // all threads see this stage, and none reads the one that is loaded next any more
     if (step + kStages - 1 < steps) {
       a_loader.next(a_tile(next_stage));
       b_loader.next(b_tile(next_stage));
@@ -201,7 +202,7 @@ __global__ void __launch_bounds__(Shape::threads, Shape::resident)
   }
   if constexpr (kPaired<Right>) {
     const uint32_t first_pair = static_cast<uint32_t>(first_column + column) / 2;
-    product.for_each_turn([&](int r, const auto& each) {
+    product.for_each_rotary_pair([&](int r, const auto& each) {
       if (first_row + row + r >= a.rows) return;
       const auto to = epilogue.row(first_row + row + r);
       each([&](int pair, const float(&first)[2], const float(&second)[2]) {

@@ -1,5 +1,4 @@
-// What becomes of the columns of qkv's product: the bias is added, q and k are turned, and each head is written where it
-// belongs.
+// The epilogue of qkv's product: adds the bias, rotates q and k, and writes each head to its place.
 #pragma once
 
 #include "cuda/tile/bf16.cuh"
@@ -9,7 +8,7 @@
 
 namespace mor::cuda {
 
-/// Neighbours as they are when they have been written and read again.
+/// Rounds floats to T, as writing and reading them does.
 template <class T, int N>
 __device__ __forceinline__ void round_to(float (&x)[N]) {
   if constexpr (std::is_same_v<T, bf16>) {
@@ -22,22 +21,22 @@ __device__ __forceinline__ void round_to(float (&x)[N]) {
   }
 }
 
-/// Where one row's heads go, and by what they turn.
-template <class T>
+/// One row of the product: where its heads are written, and the angles by which they are rotated.
+template <class T, bool has_bias>
 struct QkvRow {
   const HeadPairs& pairs;
-  uint32_t query_heads, key_heads;  ///< of q; of q and k
+  uint32_t query_heads, key_heads;  ///< heads of q; heads of q and k
   bool vectors;
-  const T* bias;        ///< of all columns, or null
   const float* angles;  ///< cosines, then sines
-  T *q, *k, *v;         ///< k and v null: not to be kept
+  T *q, *k, *v;         ///< k and v are null if the row's key and value are not kept
+  const T* bias;        ///< of all columns
 
-  /// Pair `pair` and the next, as `first` and `second` halves.
+  /// Takes pair `pair` and the next one: their first and their second halves.
   __device__ __forceinline__ void operator()(uint32_t pair, const float (&first)[2], const float (&second)[2]) const {
     if (vectors) {
       const uint32_t head = pairs.head(pair), j = pair - head * pairs.half;
       float a[2] = {first[0], first[1]}, b[2] = {second[0], second[1]};
-      if (bias != nullptr) {
+      if constexpr (has_bias) {
         float add[2];
         const T* of_first = bias + 2 * head * pairs.half + j;
         load(add, of_first);
@@ -52,8 +51,8 @@ struct QkvRow {
       if (head < key_heads) {
         const float2 cosine = __ldg(reinterpret_cast<const float2*>(angles + j));
         const float2 sine = __ldg(reinterpret_cast<const float2*>(angles + pairs.half + j));
-        turn(a[0], b[0], cosine.x, sine.x);
-        turn(a[1], b[1], cosine.y, sine.y);
+        rotate(a[0], b[0], cosine.x, sine.x);
+        rotate(a[1], b[1], cosine.y, sine.y);
       }
       if (!keeps(head)) return;
       T* to = target(head) + j;
@@ -67,13 +66,13 @@ struct QkvRow {
   __device__ __forceinline__ void operator()(uint32_t pair, float first, float second) const {
     const uint32_t head = pairs.head(pair), j = pair - head * pairs.half;
     float pair_of[2] = {first, second};
-    if (bias != nullptr) {
+    if constexpr (has_bias) {
       const T* of_first = bias + 2 * head * pairs.half + j;
       pair_of[0] += to_float(of_first[0]);
       pair_of[1] += to_float(of_first[pairs.half]);
     }
     round_to<T>(pair_of);
-    if (head < key_heads) turn(pair_of[0], pair_of[1], __ldg(angles + j), __ldg(angles + pairs.half + j));
+    if (head < key_heads) rotate(pair_of[0], pair_of[1], __ldg(angles + j), __ldg(angles + pairs.half + j));
     if (!keeps(head)) return;
     T* to = target(head) + j;
     to[0] = from_float<T>(pair_of[0]);
@@ -89,42 +88,43 @@ struct QkvRow {
   }
 };
 
-template <class T>
+template <class T, bool has_bias>
 struct QkvEpilogue {
   HeadPairs pairs;
   uint32_t query_heads, key_heads;
-  bool vectors;  ///< two neighbouring pairs lie in one head, and together in memory
-  const T* bias;
+  bool vectors;  ///< whether pairs 2i and 2i + 1 lie in one head, and can be read and written together
   const int32_t *position, *slot;
   const float* table;
   int64_t table_stride;
   T *q, *k, *v;
   int64_t q_stride, k_stride, v_stride;
+  const T* bias;
 
-  __device__ __forceinline__ QkvRow<T> row(int64_t i) const {
+  __device__ __forceinline__ QkvRow<T, has_bias> row(int64_t i) const {
     const int64_t to = slot == nullptr ? i : __ldg(slot + i);
     return {pairs,
             query_heads,
             key_heads,
             vectors,
-            bias,
             table + __ldg(position + i) * table_stride,
             q + i * q_stride,
             to < 0 ? nullptr : k + to * k_stride,
-            to < 0 ? nullptr : v + to * v_stride};
+            to < 0 ? nullptr : v + to * v_stride,
+            bias};
   }
 };
 
-/// Without the bias.
-template <class T>
-QkvEpilogue<T> qkv_epilogue(const int32_t* position, const Tensor& table, const Tensor& q, const Tensor& k,
-                            const Tensor& v, const int32_t* slot) {
+/// An epilogue for these operands. bias may be empty if has_bias is false.
+template <class T, bool has_bias>
+QkvEpilogue<T, has_bias> qkv_epilogue(const Tensor& bias, const int32_t* position, const Tensor& table, const Tensor& q,
+                                      const Tensor& k, const Tensor& v, const int32_t* slot) {
   const int64_t head_dim = table.columns(), key_value = k ? k.columns() : 0;
-  QkvEpilogue<T> epilogue{};
+  QkvEpilogue<T, has_bias> epilogue{};
   epilogue.pairs = head_pairs(q.columns() + 2 * key_value, head_dim);
   epilogue.query_heads = static_cast<uint32_t>(q.columns() / head_dim);
   epilogue.key_heads = static_cast<uint32_t>((q.columns() + key_value) / head_dim);
-  epilogue.vectors = head_dim % 4 == 0 && pairs_aligned(q) && pairs_aligned(table);
+  epilogue.vectors = head_dim % 4 == 0 && pairs_aligned(q) && pairs_aligned(k) && pairs_aligned(v) &&
+                     pairs_aligned(table) && pairs_aligned(bias);
   epilogue.position = position;
   epilogue.slot = slot;
   epilogue.table = table.as<float>();
@@ -132,12 +132,12 @@ QkvEpilogue<T> qkv_epilogue(const int32_t* position, const Tensor& table, const 
   epilogue.q = q.as<T>();
   epilogue.q_stride = q.row_stride;
   if (k) {
-    epilogue.vectors = epilogue.vectors && pairs_aligned(k) && pairs_aligned(v);
     epilogue.k = k.as<T>();
     epilogue.v = v.as<T>();
     epilogue.k_stride = k.row_stride;
     epilogue.v_stride = v.row_stride;
   }
+  if constexpr (has_bias) epilogue.bias = bias.as<T>();
   return epilogue;
 }
 

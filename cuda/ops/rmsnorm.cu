@@ -1,8 +1,8 @@
-// rmsnorm on the GPU: forward one warp a row, which keeps the row in registers; backward one block a row. Must not know
-// of other ops.
-// Bytes: forward reads x once (2·R·d elements with y, 3·R·d with packed); backward reads d_y and packed, twice where a
-// row is longer than a block is wide in vectors, reads and writes d_packed, and writes 4·d bytes of partial sums a
-// block.
+// rmsnorm on the GPU. Forward: one warp for each row, which keeps the row in registers. Backward: one block for each
+// row.
+// Bytes: forward reads x and writes y, 2·R·d elements, and R·d more if it writes packed. Backward reads d_y and packed
+// (twice what lies beyond one vector for each thread of a block), reads and writes d_packed, and writes 4·d bytes of
+// partial sums for each block.
 #include <algorithm>
 
 #include "cuda/cuda_ops.h"
@@ -17,15 +17,17 @@ namespace mor::cuda {
 namespace {
 
 constexpr unsigned kMostThreads = 256, kForwardWarps = 4;
-constexpr int64_t kRowsPerBlock = 4, kMostBlocks = 1056;  // of the backward kernel: 8 a multiprocessor of a large GPU
+// Of the backward kernel; kMostBlocks is 8 for each multiprocessor of an H200.
+constexpr int64_t kRowsPerBlock = 4, kMostBlocks = 1056;
 
-/// Whole warps, of which no thread is without a vector in a row of d; it depends on d alone, as the order of sums must.
+/// Threads of a block, in whole warps: as many as a row of d has vectors. It depends on d alone, and so the order of
+/// sums does.
 unsigned threads_for(int64_t d, int width) {
   return static_cast<unsigned>(std::clamp<int64_t>((d / width + 31) / 32 * 32, 32, kMostThreads));
 }
 
-/// The first 32 N kKept columns of a row stay in the warp's registers, all their loads under way at once; what lies
-/// behind them is read again.
+/// The first 32 N kKept columns of a row are loaded at the same time and stay in the warp's registers; the columns
+/// behind them are read twice.
 template <int N, int kKept, class T>
 __global__ void __launch_bounds__(32 * kForwardWarps)
     rmsnorm_forward_kernel(int64_t rows, int64_t d, const T* x /*[M,d]*/, int64_t x_stride,
@@ -77,8 +79,8 @@ __global__ void __launch_bounds__(32 * kForwardWarps)
   if (rstd != nullptr && threadIdx.x % 32 == 0) rstd[row] = r;
 }
 
-/// Each block takes every gridDim.x-th row and keeps its sum of d_weight in shared memory, every thread its own
-/// columns. A thread's first vector of a row stays in registers; where rows are longer, what lies behind is read again.
+/// Each block takes every gridDim.x-th row and sums d_weight over them in shared memory, each thread for its own
+/// columns. A thread's first vector of a row stays in registers; the columns of longer rows are read twice.
 template <int N, class T>
 __global__ void __launch_bounds__(kMostThreads)
     rmsnorm_backward_kernel(int64_t rows, int64_t d, const T* d_y /*[R,d]*/, int64_t d_y_stride,
@@ -178,7 +180,7 @@ void CudaOps::rmsnorm_backward(const Tensor& d_y, const Tensor& packed, const Te
   check_rmsnorm_backward(d_y, packed, weight, rstd, d_packed, d_weight);
   const int64_t rows = d_y.rows(), d = d_y.columns();
   const int64_t blocks = std::min((rows + kRowsPerBlock - 1) / kRowsPerBlock, kMostBlocks);
-  const ScratchScope scope(scratch_);
+  const ArenaScope scope(scratch_);
   float* partial = scratch_.tensor(DType::float32, blocks, d, "partial d_weight").as<float>();
   with_type(compute_, [&](auto type) {
     using T = decltype(type);

@@ -1,5 +1,5 @@
-// rotary on the GPU: pairs turned in place. Must not know of other ops.
-// Bytes: every element of x read and written once; the table's rows come from the caches.
+// rotary on the GPU: rotates pairs in place.
+// Bytes: every element of x is read and written once; the table's rows come from the caches.
 #include "cuda/cuda_ops.h"
 #include "cuda/tile/for_each.cuh"
 #include "cuda/tile/head_pairs.cuh"
@@ -10,7 +10,7 @@ namespace mor::cuda {
 
 namespace {
 
-/// Columns run over the first halves of all heads: column c is pair c % half of head c / half.
+/// A column stands for a pair: column c is pair c % half of head c / half.
 template <int N, class T>
 struct Rotary {
   T* x;  ///< [R, heads, 2 half]
@@ -31,7 +31,7 @@ struct Rotary {
     load(cosine, angles);
     load(sine, angles + half);
 #pragma unroll
-    for (int i = 0; i < N; ++i) turn(a[i], b[i], cosine[i], direction * sine[i]);
+    for (int i = 0; i < N; ++i) rotate(a[i], b[i], cosine[i], direction * sine[i]);
     store(first, a);
     store(first + half, b);
   }

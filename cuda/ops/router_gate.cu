@@ -1,4 +1,4 @@
-// router_gate on the GPU: one number a row. Must not know of other ops.
+// router_gate on the GPU: one thread for each row.
 #include "cuda/cuda_ops.h"
 #include "cuda/tile/copy_rows.cuh"
 #include "ops/checks/router_gate.h"

@@ -1,6 +1,6 @@
-// router_scores on the GPU: products with few outputs, bound by reading x. Must not know of other ops.
-// Bytes: forward reads R·d elements (again from L1 for every kOutputs outputs more); backward reads x, reads and writes
-// d_x.
+// router_scores on the GPU: products with few outputs, bound by reading x.
+// Bytes: forward reads R·d elements (once more, from L1, for every further kOutputs outputs); backward reads x, and
+// reads and writes d_x.
 #include <algorithm>
 
 #include "cuda/cuda_ops.h"
@@ -13,11 +13,11 @@ namespace mor::cuda {
 
 namespace {
 
-constexpr int kOutputs = 4;  // summed in one pass over a row
+constexpr int kOutputs = 4;  // outputs that are summed in one pass over a row
 constexpr unsigned kWarpsPerBlock = 8, kColumnThreads = 128;
 constexpr int64_t kRowsPerPart = 8, kMostParts = 512;
 
-/// One warp a row.
+/// One warp for each row.
 template <int N, class T>
 __global__ void __launch_bounds__(32 * kWarpsPerBlock)
     router_scores_kernel(int64_t rows, int64_t d, int outputs, const T* x /*[M,d]*/, int64_t x_stride,
@@ -124,7 +124,7 @@ void CudaOps::router_scores_backward(const Tensor& d_scores, const Tensor& x, co
   const int64_t rows = d_scores.rows(), d = x.columns();
   const int outputs = static_cast<int>(weight.rows());
   const int64_t parts = std::min((rows + kRowsPerPart - 1) / kRowsPerPart, kMostParts);
-  const ScratchScope scope(scratch_);
+  const ArenaScope scope(scratch_);
   float* partial = scratch_.tensor(DType::float32, parts, outputs * d, "partial d_weight").as<float>();
   with_type(compute_, [&](auto type) {
     using T = decltype(type);

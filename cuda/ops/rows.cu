@@ -1,5 +1,5 @@
-// gather_rows, add_rows, scatter_gated and cast on the GPU. Must not know of other ops.
-// Bytes: every element read and written once (add_rows and scatter_gated_forward: two reads and one write).
+// gather_rows, add_rows, scatter_gated and cast on the GPU.
+// Bytes: every element is read and written once; add_rows and scatter_gated_forward read the target too.
 #include "cuda/cuda_ops.h"
 #include "cuda/tile/copy_rows.cuh"
 #include "cuda/tile/reduce.cuh"
@@ -52,7 +52,8 @@ struct ScatterGated {
 
 constexpr unsigned kWarpsPerBlock = 8;
 
-/// One warp a gate. The product is summed in double: its terms cancel, and the kernel waits for memory anyway.
+/// One warp for each gate. d_gate is summed in double, because its terms cancel; that costs no time, since the kernel
+/// is bound by memory.
 template <int N, class T>
 __global__ void __launch_bounds__(32 * kWarpsPerBlock)
     scatter_gated_backward_kernel(int64_t gates, int64_t columns, const T* d_stream /*[M,d]*/, int64_t d_stream_stride,

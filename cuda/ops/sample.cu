@@ -1,5 +1,5 @@
-// sample on the GPU: one block a row, a few passes over its logits, no sort. Weights are fixed-point integers, so that
-// every sum is exact and the same on every GPU. Must not know of other ops.
+// sample on the GPU: one block for each row, a few passes over its logits, and no sort. Weights are fixed-point
+// integers, so that every sum is exact and the same on every GPU.
 #include <algorithm>
 
 #include "core/rng.h"
@@ -11,15 +11,14 @@ namespace mor::cuda {
 
 namespace {
 
-constexpr float kOne =
-    1099511627776.0f;  // weight of the best token, 2^40; below a 2^-40th of it a token is never drawn
+constexpr float kOne = 1099511627776.0f;  // 2^40, weight of the most likely token; weights below 1 are never drawn
 
 struct Drawn {
   int32_t token;  ///< -1: no logit is finite
   float logprob;
 };
 
-/// The logits of one row; what is not finite is out of the draw.
+/// The logits of one row. Those that are not finite are never drawn.
 struct Logits {
   const float* data;
   __device__ bool finite(int64_t i) const { return (__float_as_uint(data[i]) & 0x7f800000u) != 0x7f800000u; }
@@ -27,7 +26,7 @@ struct Logits {
   __device__ uint32_t key(int64_t i) const { return ordered_key((*this)[i]); }
 };
 
-/// Everything that comes before (key, last) in falling order, itself included.
+/// The logits that may be drawn: in falling order of keys, ties by index, all up to index `last` of key `key`.
 struct Kept {
   uint32_t key;
   int64_t last;
@@ -37,7 +36,7 @@ struct Kept {
   }
 };
 
-/// The first k finite logits in falling order; there are that many. All threads of the block must call it.
+/// The first k finite logits in falling order; there must be k. All threads of the block must call it.
 __device__ Kept first_k(int64_t vocabulary, const Logits& logit, Weight k) {
   const auto key = [&](int64_t i) { return logit.key(i); };
   const auto one = [&](int64_t i) { return logit.finite(i) ? Weight{1} : Weight{0}; };
@@ -46,8 +45,8 @@ __device__ Kept first_k(int64_t vocabulary, const Logits& logit, Weight k) {
   return {cut.key, find_in_order(vocabulary, tie, k - cut.above)};
 }
 
-/// The first `count` finite logits in falling order, and (-1, 0) up to `listed`: compacted by id, then each finds its
-/// place by counting who comes before it. All threads of the block must call it.
+/// Lists the first `count` finite logits in falling order, then (-1, 0) up to `listed`. The tokens are compacted by id,
+/// and each finds its place by counting those before it. All threads of the block must call it.
 template <class LogprobOf>
 __device__ void list_top(int64_t vocabulary, const Logits& logit, int count, int listed, const LogprobOf& logprob_of,
                          TokenLogprob* top) {
@@ -97,7 +96,7 @@ __global__ void __launch_bounds__(kMostSelectThreads)
   sum = block_sum(sum);
   finite = block_sum(finite);
   if (p.temperature > 0) {
-    // The inverse of a tiny temperature stays finite: 0 times it must be 0.
+    // The inverse of a tiny temperature must stay finite, so that 0 times it is 0.
     const float inverse = fminf(1.0f / p.temperature, 3.402823466e38f);
     Kept kept = {0, vocabulary};
     const auto weight = [&](int64_t i) {
@@ -138,7 +137,7 @@ void CudaOps::sample(const Tensor& logits, const SamplingParams* params, int32_t
   check_sample(logits, params);
   const size_t rows = static_cast<size_t>(logits.rows());
   if (rows == 0) return;
-  const ScratchScope scope(scratch_);
+  const ArenaScope scope(scratch_);
   auto* device_params = static_cast<SamplingParams*>(scratch_.allocate(rows * sizeof(SamplingParams)));
   auto* device_drawn = static_cast<Drawn*>(scratch_.allocate(rows * sizeof(Drawn)));
   const bool listed =

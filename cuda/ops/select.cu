@@ -1,5 +1,4 @@
-// select on the GPU: one block a sequence (topk) or for all rows (threshold, between), without a sort. Must not know of
-// other ops.
+// select on the GPU, without a sort: one block for each sequence (topk), or one for all rows (threshold, between).
 #include "cuda/cuda_ops.h"
 #include "cuda/tile/for_each.cuh"
 #include "cuda/tile/select.cuh"
@@ -9,7 +8,7 @@ namespace mor::cuda {
 
 namespace {
 
-/// One block a sequence.
+/// One block for each sequence.
 __global__ void __launch_bounds__(kMostSelectThreads)
     select_topk_kernel(const float* scores /*[P]*/, const int32_t* parent_start /*[sequences + 1]*/, int32_t k,
                        int32_t* index, int32_t* start, uint8_t* selected, Fault* fault) {
@@ -48,7 +47,7 @@ struct Between {
   __device__ bool operator()(int64_t i) const { return values[i] >= low && values[i] <= high; }
 };
 
-/// One block.
+/// Runs as one block.
 template <class Condition>
 __global__ void __launch_bounds__(kMostSelectThreads)
     select_kernel(const Condition condition, const int32_t* parent_start /*[sequences + 1]*/, int32_t sequences,
@@ -60,8 +59,8 @@ __global__ void __launch_bounds__(kMostSelectThreads)
   };
   const int64_t count = compact_in_order(parent_start[sequences], chosen,
                                          [&](int64_t i, int64_t at) { index[at] = static_cast<int32_t>(i); });
-  __syncthreads();  // index is whole
-  // A sequence's selection starts behind all selected rows that lie before its first one.
+  __syncthreads();  // all threads see the whole index
+  // A sequence's selection starts behind all selected rows of earlier sequences.
   for (int32_t s = static_cast<int32_t>(threadIdx.x); s <= sequences; s += static_cast<int32_t>(blockDim.x)) {
     int32_t low = 0, high = static_cast<int32_t>(count);
     while (low < high) {
@@ -100,7 +99,7 @@ struct VisibleCausal {
 struct EqualRows {
   int32_t sequences, length;
   int32_t *start, *position, *visible;
-  /// i up to the number of rows: the last sequence's end is a start, too.
+  /// i runs up to the number of rows, because start has one more entry: the end of the last sequence.
   __device__ void operator()(int64_t, int64_t i) const {
     const int64_t s = i / length;
     const auto t = static_cast<int32_t>(i - s * length);
@@ -111,7 +110,7 @@ struct EqualRows {
   }
 };
 
-/// One block.
+/// Runs as one block.
 __global__ void __launch_bounds__(kMostSelectThreads)
     sum_integers_kernel(const int32_t* values /*[n]*/, int32_t n, int64_t* sum) {
   int64_t own = 0;

@@ -1,5 +1,5 @@
-// swiglu on the GPU. Must not know of other ops.
-// Bytes: forward reads 2f and writes f elements a row; backward reads 3f and writes 2f.
+// swiglu on the GPU.
+// Bytes: forward reads 2f elements of a row and writes f; backward reads 3f and writes 2f.
 #include "cuda/cuda_ops.h"
 #include "cuda/tile/for_each.cuh"
 #include "cuda/tile/vec.cuh"

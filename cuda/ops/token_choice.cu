@@ -1,4 +1,4 @@
-// token_choice on the GPU: a thread a row of few logits; sums of blocks added in order. Must not know of other ops.
+// token_choice on the GPU: one thread for each row, which has few logits; the sums of blocks are added in order.
 #include <algorithm>
 
 #include "cuda/cuda_ops.h"
@@ -20,7 +20,7 @@ __device__ float logsumexp(const float* logits, int n) {
   return most + logf(sum);
 }
 
-/// partial, of each block: n loads, n sums of p, the sum of lse^2.
+/// A block's partial sums are n loads, n sums of p, and the sum of lse^2.
 __global__ void __launch_bounds__(kThreads)
     token_choice_kernel(int64_t rows, int n, const float* logits /*[R,N]*/, int64_t logits_stride,
                         const float* bias /*[N]*/, Activation activation, float alpha, float* probabilities /*[R,N]*/,
@@ -101,7 +101,7 @@ void CudaOps::token_choice_forward(const Tensor& logits, const Tensor& bias, Act
   check_token_choice_forward(logits, bias, activation, probabilities, gate, load, p_sum, z_sum);
   const int n = static_cast<int>(logits.columns());
   const unsigned blocks = blocks_for(logits.rows(), kThreads);
-  const ScratchScope scope(scratch_);
+  const ArenaScope scope(scratch_);
   auto* partial = static_cast<double*>(
       scratch_.allocate(static_cast<size_t>(blocks) * static_cast<size_t>(2 * n + 1) * sizeof(double)));
   launch(token_choice_kernel, dim3(blocks), dim3(kThreads), 0, stream_, logits.rows(), n, logits.as<float>(),

@@ -1,4 +1,4 @@
-// cp.async: copies from global to shared memory that a thread begins now and waits for later. Must not know of ops.
+// cp.async: copies from global to shared memory that a thread begins now and waits for later.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -13,8 +13,8 @@ __device__ __forceinline__ uint32_t shared_address(const void* pointer) {
 }
 #endif
 
-/// Begins to copy 16 bytes, of which the last 16 - bytes become zeros without being read. Both addresses are multiples
-/// of 16.
+/// Begins to write 16 bytes: the first `bytes` are copied, the others become zeros and are not read. Both addresses are
+/// multiples of 16.
 __device__ __forceinline__ void async_copy16(void* shared, const void* global, int bytes = 16) {
 #if defined(MOR_CUDA_HOST)
   if (reinterpret_cast<uintptr_t>(shared) % 16 != 0 || reinterpret_cast<uintptr_t>(global) % 16 != 0)
@@ -26,7 +26,7 @@ __device__ __forceinline__ void async_copy16(void* shared, const void* global, i
 #endif
 }
 
-/// Makes a group of the copies that the thread has begun since the last call.
+/// Makes one group of the copies that the thread has begun since the last call.
 __device__ __forceinline__ void async_copy_commit() {
 #if defined(MOR_CUDA_HOST)
   cuda_host::commit_async_copies();
@@ -35,7 +35,8 @@ __device__ __forceinline__ void async_copy_commit() {
 #endif
 }
 
-/// Waits until at most `pending` of the thread's youngest groups are under way. Others see the data after a barrier.
+/// Waits until at most the thread's `pending` youngest groups are unfinished. Other threads see the data after a
+/// barrier.
 template <int pending>
 __device__ __forceinline__ void async_copy_wait() {
 #if defined(MOR_CUDA_HOST)

@@ -1,4 +1,4 @@
-// bf16 on the device: storage, and conversion from and to float. Must not know of vectors or ops.
+// bf16 on the device: storage, and conversion from and to float.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -7,7 +7,7 @@
 
 namespace mor {
 
-/// The device's view of bfloat16: no constructors, so that it may lie in shared memory. Arithmetic happens in float.
+/// bfloat16 for kernels: it has no constructors, so it may lie in shared memory. Arithmetic happens in float.
 struct bf16 {
   uint16_t bits;
 };
@@ -25,7 +25,7 @@ __device__ __forceinline__ float to_float(bf16 x) {
   return __uint_as_float(static_cast<uint32_t>(x.bits) << 16);
 }
 
-/// Two floats rounded to nearest even, the first in the lower half.
+/// Two floats, each rounded to the nearest bf16 (ties to even); the first is in the lower half.
 __device__ __forceinline__ uint32_t pack_bf16(float first, float second) {
 #if defined(MOR_CUDA_HOST)
   return static_cast<uint32_t>(bfloat16(first).bits) | static_cast<uint32_t>(bfloat16(second).bits) << 16;

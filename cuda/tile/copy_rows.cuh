@@ -1,4 +1,4 @@
-// Rows copied from one tensor to another, numbered on either side: gather, scatter and cast. Must not know of ops.
+// Copies rows from one tensor to another, with an index on either side: gather, scatter and cast.
 #pragma once
 
 #include "core/tensor.h"

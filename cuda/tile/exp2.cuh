@@ -1,4 +1,4 @@
-// 2^x by the special function unit. Must not know of ops.
+// 2^x by the special function unit.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -7,7 +7,7 @@ namespace mor::cuda {
 
 constexpr float kLog2E = 1.44269504088896341f, kLn2 = 0.693147180559945309f;
 
-/// 2^x with a relative error of 2^-22; results below the smallest normal number become 0, 2^-infinity is 0.
+/// 2^x with a relative error of at most 2^-22. Results below the smallest normal number are 0, and so is 2^-infinity.
 __device__ __forceinline__ float fast_exp2(float x) {
 #if defined(MOR_CUDA_HOST)
   return std::exp2(x);

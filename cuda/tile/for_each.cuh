@@ -1,5 +1,5 @@
-// The kernel of every op that treats elements one by one: calls a functor for every few neighbouring elements of every
-// row. Must not know what is computed.
+// The kernel of every op that computes elements independently: it calls a functor for every N neighbouring elements of
+// every row.
 #pragma once
 
 #include "cuda/launch.h"
@@ -16,8 +16,8 @@ __global__ void __launch_bounds__(kForEachThreads)
   if (row < rows && column < columns) body(row, column);
 }
 
-/// Calls body(row, column) on the device for every row and every N-th column; body deals with N columns. columns is a
-/// multiple of N. Neighbouring threads get neighbouring columns; where rows are many, a warp keeps to one row.
+/// Calls body(row, column) on the device for every row and every N-th column; each call computes N columns. columns is
+/// a multiple of N. Neighbouring threads have neighbouring columns; if there are many rows, a warp works in one row.
 template <int N, class Body>
 void for_each(Stream& stream, int64_t rows, int64_t columns, const Body& body) {
   if (rows == 0 || columns == 0) return;

@@ -1,5 +1,4 @@
-// A matrix of bf16 in shared memory that cp.async fills and ldmatrix reads, both without bank conflicts. Must not know
-// of ops.
+// A matrix of bf16 in shared memory that cp.async fills and ldmatrix reads, both without bank conflicts.
 #pragma once
 
 #include "cuda/tile/mma.cuh"
@@ -7,8 +6,8 @@
 
 namespace mor::cuda {
 
-/// [kRows, kColumns] at a multiple of 128 bytes. Chunks of 8 elements (16 bytes) of a row change places according to
-/// the row's number, so that the same chunk of 8 neighbouring rows lies in different banks.
+/// [kRows, kColumns] at a multiple of 128 bytes. The chunks of 8 elements (16 bytes) of a row are permuted by the row's
+/// number, so that the same chunk of 8 neighbouring rows lies in different banks.
 template <int kRows, int kColumns>
 struct MatrixTile {
   static constexpr int rows = kRows, columns = kColumns, elements = kRows * kColumns;
@@ -23,8 +22,8 @@ struct MatrixTile {
   }
 };
 
-/// Begins to copy `count` (0 to 8) elements to one chunk, followed by zeros. Where `from` may lie at any multiple of 2
-/// bytes (aligned = false) the copy happens at once.
+/// Begins to copy `count` (0 to 8) elements to one chunk; zeros fill the rest. aligned = false: `from` may be any
+/// multiple of 2 bytes, and the copy is done at once.
 template <bool aligned>
 __device__ __forceinline__ void copy_chunk(bf16* to, const bf16* from, int count) {
   if constexpr (aligned) {
@@ -37,7 +36,7 @@ __device__ __forceinline__ void copy_chunk(bf16* to, const bf16* from, int count
   }
 }
 
-/// Elements of a chunk that begins at `column` of `columns`.
+/// How many elements the chunk has that begins at `column` of a row of `columns`.
 __device__ __forceinline__ int chunk_count(int64_t column, int64_t columns) {
   const int64_t left = columns - column;
   return left >= 8 ? 8 : left <= 0 ? 0 : static_cast<int>(left);

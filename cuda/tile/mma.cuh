@@ -1,4 +1,4 @@
-// Matrix products of one warp (mma.sync) and the loads that feed them (ldmatrix). Must not know of ops.
+// Matrix products of one warp (mma.sync) and the loads of their factors (ldmatrix).
 #pragma once
 
 #include <cuda_runtime.h>
@@ -9,9 +9,10 @@
 namespace mor::cuda {
 
 /// d += a b for a [16,16] and b [16,8] in bf16, d [16,8] in float. With group = lane / 4 and pair = 2 (lane % 4), a
-/// lane holds, as pairs of neighbours,
-///   a: rows group, group + 8 at columns pair, then both at columns pair + 8;  b: rows pair, then pair + 8 at column
-///   group; d: row group at columns pair, pair + 1, then row group + 8.
+/// lane holds these pairs of neighbours:
+///   a: rows group and group + 8 at columns pair and pair + 1, then both rows at columns pair + 8 and pair + 9;
+///   b: rows pair and pair + 1, then pair + 8 and pair + 9, at column group;
+///   d: row group at columns pair and pair + 1, then row group + 8.
 __device__ __forceinline__ void mma_16x8x16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
 #if defined(MOR_CUDA_HOST)
   cuda_host::mma_16x8x16(d, a, b);
@@ -22,9 +23,9 @@ __device__ __forceinline__ void mma_16x8x16(float (&d)[4], const uint32_t (&a)[4
 #endif
 }
 
-/// Four 8x8 matrices of bf16 from shared memory: lanes 8m .. 8m + 7 name the rows of matrix m (16 bytes each, at
-/// multiples of 16), and to[m] gets, of matrix m, row lane / 4 at columns 2 (lane % 4) and the next; transposed: the
-/// same of its transpose.
+/// Loads four 8x8 matrices of bf16 from shared memory. Lanes 8m .. 8m + 7 give the addresses of the rows of matrix m
+/// (16 bytes each, at multiples of 16). to[m] gets row lane / 4 of matrix m at columns 2 (lane % 4) and the next;
+/// transposed: of the matrix' transpose.
 template <bool transposed = false>
 __device__ __forceinline__ void load_matrix_x4(uint32_t (&to)[4], const void* row) {
 #if defined(MOR_CUDA_HOST)

@@ -1,5 +1,4 @@
-// The second half of every sum over rows: what each block of a kernel has summed is added up in the order of the
-// blocks. Must not know what was summed.
+// The second step of every sum over rows: adds up the partial sums of a kernel's blocks in a fixed order.
 #pragma once
 
 #include "cuda/launch.h"
@@ -8,8 +7,8 @@ namespace mor::cuda {
 
 constexpr unsigned kPartialColumns = 32, kPartialStripes = 32;
 
-/// out[(c / row) * out_stride + c % row] += sum over p < parts of partial[p, c], c < columns: a stripe of threads sums
-/// every kPartialStripes-th part, then the stripes are added in order.
+/// out[(c / row) * out_stride + c % row] += the sum over p < parts of partial[p, c], for c < columns. The threads of
+/// one stripe sum every kPartialStripes-th part, then the stripes are added in order.
 template <class T>
 __global__ void __launch_bounds__(kPartialColumns* kPartialStripes)
     add_partials_kernel(const T* partial /*[parts, columns]*/, int64_t parts, int64_t columns, float* out, int64_t row,
@@ -28,7 +27,7 @@ __global__ void __launch_bounds__(kPartialColumns* kPartialStripes)
   target = static_cast<float>(target + sum);
 }
 
-/// out [columns / row, row] float, rows out_stride apart.
+/// out [columns / row, row] += the sum of partial [parts, columns] over its parts; rows of out lie out_stride apart.
 template <class T>
 void add_partials(Stream& stream, const T* partial, int64_t parts, int64_t columns, float* out, int64_t row,
                   int64_t out_stride) {

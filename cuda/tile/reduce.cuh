@@ -1,5 +1,4 @@
-// Sums and maxima over a warp and over a block, in an order that depends on nothing but the block's size. Must not know
-// of ops.
+// Sums and maxima over lanes, over a warp and over a block. Their order depends on the number of threads alone.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -27,7 +26,7 @@ struct Min {
   }
 };
 
-/// Every lane gets the result.
+/// Combines the values of a warp's lanes; every lane gets the result.
 template <class Combine, class T>
 __device__ __forceinline__ T warp_reduce(T value, Combine combine) {
 #pragma unroll
@@ -35,13 +34,13 @@ __device__ __forceinline__ T warp_reduce(T value, Combine combine) {
   return value;
 }
 
-/// Every thread of a one-dimensional block of whole warps gets the result. Two barriers.
+/// Combines the values of a one-dimensional block of whole warps; every thread gets the result. It takes two barriers.
 template <class Combine, class T>
 __device__ __forceinline__ T block_reduce(T value, Combine combine, T neutral) {
   __shared__ T of_warp[32];
   const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   value = warp_reduce(value, combine);
-  __syncthreads();  // of_warp of the call before has been read
+  __syncthreads();  // all threads have read of_warp in the call before
   if (lane == 0) of_warp[warp] = value;
   __syncthreads();
   return warp_reduce(lane < blockDim.x / 32 ? of_warp[lane] : neutral, combine);
@@ -51,7 +50,8 @@ template <class T>
 __device__ __forceinline__ T warp_sum(T value) {
   return warp_reduce(value, Sum{});
 }
-/// The same over each group of `lanes` neighbours, a power of two: of one head, one row. Only whole groups may call it.
+/// The sum over a group of `lanes` neighbouring lanes, a power of two, for each of them. Either all lanes of a group
+/// call it or none.
 template <class T>
 __device__ __forceinline__ T group_sum(T value, unsigned lanes) {
   const unsigned mask = kAllLanes >> (32 - lanes) << (threadIdx.x % 32 & ~(lanes - 1));

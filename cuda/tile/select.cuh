@@ -1,5 +1,5 @@
-// Ordered selection by one block: the k-th largest by radix, the first place where a running sum reaches a target, and
-// compaction in order. Weights are integers, so that sums do not depend on the order. Must not know of ops.
+// Selection by one block: the k-th largest by radix, the first index at which a running sum reaches a target, and
+// compaction in order. Weights are integers, so that sums do not depend on their order.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -12,26 +12,27 @@ namespace mor::cuda {
 
 using Weight = unsigned long long;
 
-/// Threads of a block that selects among n elements. What is selected does not depend on it.
+/// Threads of a block that selects among n elements. The selection does not depend on their number.
 constexpr unsigned kMostSelectThreads = 512;
 inline unsigned select_threads(int64_t n) {
   return n >= 4 * kMostSelectThreads ? kMostSelectThreads : n <= 128 ? 32 : static_cast<unsigned>(n / 128 * 32);
 }
 
-/// Larger for larger numbers; zeros of both signs are one, NaN counts as -infinity.
+/// A key that is larger for a larger number. Zeros of both signs have the same key, and NaN has that of -infinity.
 __device__ __forceinline__ uint32_t ordered_key(float x) {
   const uint32_t bits = x != x ? 0xff800000u : __float_as_uint(x + 0.0f);
   return (bits >> 31) != 0 ? ~bits : bits | 0x80000000u;
 }
 
-/// Where falling order reaches a target weight: everything with a larger key stays, and of those with this key as many
-/// as fill the rest.
+/// The key at which the weights, summed in falling order of keys, reach a target: all elements with larger keys are
+/// selected, and of those with this key as many as are needed to reach the target.
 struct Cut {
   uint32_t key;
   Weight above;  ///< weight of all larger keys
 };
 
-/// Sums of 64 bits in shared memory, two words each: adding to a word there is one instruction, to 64 bits a loop.
+/// Sums of 64 bits in shared memory, kept as two words, because an atomic addition to a word is one instruction there
+/// and to 64 bits a loop.
 struct Histogram {
   static constexpr unsigned bins = 256;
   unsigned low[bins], high[bins];
@@ -46,8 +47,9 @@ struct Histogram {
   __device__ Weight operator[](int bin) const { return static_cast<Weight>(high[bin]) << 32 | low[bin]; }
 };
 
-/// The largest key such that the elements i < n of at least that key weigh `target` or more, which all of them together
-/// do. Four rounds over the elements, 8 bits each. All threads of the block must call it.
+/// The largest key such that the elements i < n with that key or a larger one weigh `target` or more. The weights of
+/// all elements must reach the target. It reads the elements in four rounds, for 8 bits of the key each. All threads of
+/// the block must call it.
 template <class Key, class WeightOf>
 __device__ Cut find_cut(int64_t n, const Key& key, const WeightOf& weight, Weight target) {
   __shared__ Histogram histogram;
@@ -66,7 +68,7 @@ __device__ Cut find_cut(int64_t n, const Key& key, const WeightOf& weight, Weigh
     }
     __syncthreads();
     if (threadIdx.x < 32) {
-      // Lane l sums 8 bins, the largest first; the lane in which the target is reached walks them.
+      // Each lane sums 8 bins, from the largest down; the lane in which the target is reached then looks for the bin.
       const int top = 255 - 8 * static_cast<int>(threadIdx.x);
       Weight own = 0;
       for (int bin = top; bin > top - 8; --bin) own += histogram[bin];
@@ -89,8 +91,8 @@ __device__ Cut find_cut(int64_t n, const Key& key, const WeightOf& weight, Weigh
   return cut;
 }
 
-/// The smallest i < n such that the weights of 0 .. i sum up to `target` (at least 1) or more, which all of them
-/// together do. All threads of a block of whole warps must call it.
+/// The smallest i < n such that the weights of elements 0 .. i sum up to `target` (at least 1) or more. The weights of
+/// all elements must reach the target. All threads of a block of whole warps must call it.
 template <class WeightOf>
 __device__ int64_t find_in_order(int64_t n, const WeightOf& weight, Weight target) {
   __shared__ Weight of_warp[32];
@@ -102,12 +104,12 @@ __device__ int64_t find_in_order(int64_t n, const WeightOf& weight, Weight targe
   Weight own = 0;
   for (int64_t i = begin + lane; i < end; i += 32) own += weight(i);
   own = warp_sum(own);
-  __syncthreads();  // result and of_warp of the call before have been read
+  __syncthreads();  // all threads have read result and of_warp in the call before
   if (lane == 0) of_warp[warp] = own;
   __syncthreads();
   Weight before = 0;
   for (int w = 0; w < warp; ++w) before += of_warp[w];
-  if (before < target && before + own >= target) {  // in this warp's stretch
+  if (before < target && before + own >= target) {  // the target is reached in this warp's elements
     for (int64_t tile = begin;; tile += 32) {
       Weight sum = tile + lane < end ? weight(tile + lane) : 0;
       for (int offset = 1; offset < 32; offset *= 2) {
@@ -126,8 +128,8 @@ __device__ int64_t find_in_order(int64_t n, const WeightOf& weight, Weight targe
   return result;
 }
 
-/// Calls emit(i, at) for every i < n that is chosen, `at` counting them in order, and returns how many there are. All
-/// threads of a block of whole warps must call it.
+/// Calls emit(i, at) for every chosen i < n, where `at` counts the chosen in order from 0, and returns how many there
+/// are. All threads of a block of whole warps must call it.
 template <class Chosen, class Emit>
 __device__ int64_t compact_in_order(int64_t n, const Chosen& chosen, const Emit& emit) {
   __shared__ int of_warp[32];
@@ -137,7 +139,7 @@ __device__ int64_t compact_in_order(int64_t n, const Chosen& chosen, const Emit&
     const int64_t i = tile + threadIdx.x;
     const bool mine = i < n && chosen(i);
     const unsigned votes = __ballot_sync(kAllLanes, mine ? 1 : 0);
-    __syncthreads();  // of_warp of the tile before has been read
+    __syncthreads();  // all threads have read of_warp of the tile before
     if (lane == 0) of_warp[warp] = __popc(votes);
     __syncthreads();
     int before = 0, all = 0;

@@ -1,11 +1,11 @@
-// The block's dynamic shared memory. Must not know what lies in it.
+// The block's dynamic shared memory.
 #pragma once
 
 #include <cuda_runtime.h>
 
 namespace mor::cuda {
 
-/// Aligned to 1024 bytes, as bulk copies with swizzling want it.
+/// It is aligned to 1024 bytes.
 template <class T>
 __device__ __forceinline__ T* dynamic_shared() {
 #if defined(MOR_CUDA_HOST)

@@ -1,4 +1,4 @@
-// Loads and stores of several neighbouring elements at once, up to 16 bytes an instruction. Must not know of ops.
+// Loads and stores of several neighbouring elements at once, up to 16 bytes in one instruction.
 #pragma once
 
 #include <initializer_list>
@@ -9,7 +9,7 @@
 
 namespace mor::cuda {
 
-/// N elements that lie together, as aligned as one instruction needs.
+/// N neighbouring elements, aligned as a single load or store of up to 16 bytes needs it.
 template <class T, int N>
 struct alignas(N * sizeof(T) < 16 ? N * sizeof(T) : 16) Vec {
   T v[N];
@@ -22,7 +22,7 @@ __device__ __forceinline__ void load(float (&to)[N], const T* from) {
   for (int i = 0; i < N; ++i) to[i] = to_float(vec.v[i]);
 }
 
-/// To global memory. 16 bytes go by __stwb, for the compiler takes an assignment of as many apart into words.
+/// Stores to global memory. Vectors of 16 bytes use __stwb, since the compiler splits an assignment of them into words.
 template <int N>
 __device__ __forceinline__ void store(float* to, const float (&from)[N]) {
   if constexpr (N % 4 == 0) {
@@ -61,12 +61,12 @@ __device__ __forceinline__ void accumulate(float* to, const float (&values)[N]) 
   store(to, sum);
 }
 
-/// Elements of T in 16 bytes.
+/// How many elements of T 16 bytes hold.
 template <class T>
 constexpr int kVectorWidth = 16 / static_cast<int>(sizeof(T));
 
-/// Whether every row of the tensor begins at a multiple of so many bytes. A vector is one row, and an empty tensor
-/// stands in nobody's way.
+/// Whether every row of the tensor begins at a multiple of so many bytes. A vector counts as one row; an empty tensor
+/// always passes.
 inline bool rows_at_multiples(const Tensor& tensor, size_t bytes) {
   const size_t stride = static_cast<size_t>(tensor.row_stride) * dtype_size(tensor.dtype);
   return reinterpret_cast<uintptr_t>(tensor.data) % bytes == 0 &&
@@ -75,13 +75,13 @@ inline bool rows_at_multiples(const Tensor& tensor, size_t bytes) {
 inline bool rows_aligned(const Tensor& tensor) {
   return rows_at_multiples(tensor, 16);
 }
-/// Whether two neighbours in even columns may be read and written at once.
+/// Whether the elements of columns 2i and 2i + 1 can be read and written at once.
 inline bool pairs_aligned(const Tensor& tensor) {
   return rows_at_multiples(tensor, 2 * dtype_size(tensor.dtype));
 }
 
-/// Runs body(width) with the vector width of T where rows of `columns` elements allow it in all of these tensors, else
-/// with width 1: with_width<T>(columns, {&x, &y}, [&](auto width) { constexpr int N = width(); … }).
+/// Runs body(width) with the vector width of T if rows of `columns` elements are made of aligned vectors in all of
+/// these tensors, else with width 1: with_width<T>(n, {&x, &y}, [&](auto width) { constexpr int N = width(); … }).
 template <class T, class Body>
 void with_width(int64_t columns, std::initializer_list<const Tensor*> tensors, const Body& body) {
   bool wide = columns % kVectorWidth<T> == 0;

@@ -1,12 +1,12 @@
-// The device of the host run: CUDA kernels on the execution model, instead of native/device/device.cpp, so that the
-// same tests run on them. Must not know of models.
+// The device list of the host run, in place of native/device/device.cpp: its one device runs the CUDA kernels on the
+// execution model, so that the same tests run on them.
 #include "device/device.h"
 
 #include "cuda/cuda_device.h"
 
 namespace mor {
 
-/// Every name means the one device there is.
+/// Every name stands for the one device.
 std::unique_ptr<Ops> make_ops(const std::string&, DType dtype, int) {
   return make_cuda_ops(0, dtype);
 }

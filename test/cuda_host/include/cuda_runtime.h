@@ -1,5 +1,5 @@
-// What cuda/**/*.cu include as <cuda_runtime.h> in the host run: the part of the CUDA language and of the runtime API
-// that they use, with CUDA's names and meanings. Must not know of any kernel.
+// <cuda_runtime.h> of the host run: the part of the CUDA language and of the runtime API that cuda/ uses, with CUDA's
+// names and meanings.
 #pragma once
 
 #include <algorithm>
@@ -49,7 +49,7 @@ inline float4 make_float4(float x, float y, float z, float w) {
   return {x, y, z, w};
 }
 
-/// Of the running thread; set whenever a fiber is resumed.
+/// The indices of the running thread; they are set whenever a fiber is resumed.
 extern uint3 threadIdx, blockIdx;
 extern dim3 blockDim, gridDim;
 constexpr int warpSize = 32;
@@ -111,9 +111,9 @@ inline unsigned __reduce_add_sync(unsigned mask, unsigned value) {
   return sum;
 }
 
-// ---- atomics: one thread runs at a time. Integers only: sums of floats would depend on the order.
+// ---- atomics: one thread runs at a time. There are none of floats, whose sums would depend on the order.
 namespace mor::cuda_host {
-/// *address = next(*address); the value before. Not instrumented: for races it is one atomic access.
+/// *address = next(*address); returns the value before. It is not instrumented, but reports one atomic access.
 template <class T, class Next>
 __attribute__((no_sanitize("thread"), noinline)) T atomic(T* address, Next next) {
   static_assert(std::is_integral_v<T>);
@@ -190,7 +190,7 @@ enum cudaError_t {
   cudaErrorStreamCaptureUnsupported = 900,
   cudaErrorStreamCaptureInvalidated = 901,
 };
-/// In the host run the text of cudaErrorLaunchFailure says what the kernel did wrong.
+/// The text of cudaErrorLaunchFailure says what the kernel did wrong.
 const char* cudaGetErrorString(cudaError_t error);
 
 enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2, cudaMemcpyDeviceToDevice = 3 };
@@ -230,7 +230,7 @@ cudaError_t cudaHostGetDevicePointer(void** device, void* host, unsigned flags);
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream);
 cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t stream);
 
-/// A moment of the host's clock.
+/// A time of the host's clock.
 struct cudaEventOnHost;
 using cudaEvent_t = cudaEventOnHost*;
 cudaError_t cudaEventCreate(cudaEvent_t* event);
@@ -243,9 +243,9 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream);
 cudaError_t cudaStreamSynchronize(cudaStream_t stream);
 cudaError_t cudaGetLastError();
 
-/// While a stream is captured, what is put into it does not happen but becomes a node of a graph, arguments and all.
-/// Waiting for it, copies from or to pageable host memory, and memory taken or given back by the thread are errors that
-/// spoil the capture.
+/// While a stream is captured, a call that is put into it does not run but becomes a node of a graph, with its
+/// arguments. To wait for the stream, to copy from or to pageable host memory, and to take or free memory on the
+/// capturing thread are errors that spoil the capture.
 struct cudaGraphOnHost;
 struct cudaGraphExecOnHost;
 using cudaGraph_t = cudaGraphOnHost*;
@@ -264,7 +264,7 @@ namespace mor::cuda_host {
 cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel, const std::function<void()>& thread);
 cudaError_t allow_shared_memory(const void* kernel, int bytes);
 
-/// The machine that the runtime finds; tests change it.
+/// The machine that the runtime reports; tests change it.
 struct Machine {
   int driver_version = CUDART_VERSION;  ///< 0: no driver
   int gpus = 1;
@@ -273,7 +273,7 @@ struct Machine {
   bool reads_host_memory = false;  ///< as on Grace Hopper: a copy to the device may read its source after the call
 };
 Machine& machine();
-/// For tests: a device again after one was lost.
+/// For tests: makes a lost device usable again.
 void revive_device();
 }  // namespace mor::cuda_host
 

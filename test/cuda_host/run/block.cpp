@@ -1,4 +1,5 @@
-// The scheduler of a block's fibers. Must not know of memory, streams or kernels by name.
+// Runs the threads of a block as fibers: which runs next, barriers, meetings of lanes, and what is reported as an
+// error.
 #include "test/cuda_host/run/block.h"
 
 #include <algorithm>
@@ -28,7 +29,7 @@ struct Meeting::State {
 
 namespace {
 
-/// Unwinds the stack of a thread whose block has failed; no kernel may catch it.
+/// Unwinds the stack of a thread whose block has failed. Kernels must not catch it.
 struct Abandoned {};
 
 enum class Wait { none, barrier, meeting, ended };
@@ -54,7 +55,7 @@ struct Barrier {
 };
 
 struct Grid {
-  std::vector<std::unique_ptr<Thread>> threads;  ///< kept from grid to grid; the first `count` are in use
+  std::vector<std::unique_ptr<Thread>> threads;  ///< kept from grid to grid; the first `count` belong to this one
   int count = 0;
   Thread* current = nullptr;
   const std::function<void()>* kernel = nullptr;
@@ -89,7 +90,7 @@ void Thread::loop(void* argument) {
   }
 }
 
-/// Of the number-th thread of a block of `size`, or block of a grid.
+/// The index of thread `number` of a block of `size`, or of block `number` of a grid.
 uint3 place(unsigned number, const dim3& size) {
   return {number % size.x, number / size.x % size.y, number / size.x / size.y};
 }
@@ -181,7 +182,7 @@ void run_grid(Dim3 grid_size, Dim3 block_size, size_t dynamic_shared_bytes, cons
   g.kernel = &kernel;
   ::gridDim = dim3(grid_size.x, grid_size.y, grid_size.z);
   ::blockDim = dim3(block_size.x, block_size.y, block_size.z);
-  // Exactly as many bytes as were asked for, so that the sanitizer sees the first one behind them.
+  // Exactly as many bytes as the launch has, so that AddressSanitizer finds an access to the first byte behind them.
   void* memory = nullptr;
   if (posix_memalign(&memory, 1024, dynamic_shared_bytes) != 0) throw std::bad_alloc();
   const std::unique_ptr<void, FreeDeleter> shared(memory);
@@ -229,7 +230,7 @@ int block_threads() {
 }
 
 void begin_async_copy(const AsyncCopy& copy) {
-  // From here on the bytes may arrive at any moment until the thread has waited for them.
+  // On a GPU the bytes are copied at any time from now until the thread has waited for them.
   race::access(copy.from, copy.copied, race::Kind::read);
   race::access(copy.to, copy.bytes, race::Kind::write);
   grid().current->begun.push_back(copy);
@@ -264,7 +265,7 @@ void barrier_sync(int id, int threads, const char* operation) {
     fail(std::string(operation) + ": barrier " + std::to_string(id) + " is waited for with " +
          std::to_string(barrier.expected) + " and with " + std::to_string(threads) + " threads");
   g.current->barrier = id;
-  // Of the whole block: the only ones that the kernels use, and the only ones that order what races are looked for in.
+  // Only barriers of the whole block order accesses for the race detector; kernels use no others.
   if (threads == g.count && ++g.current->moment.barriers > race::kMostBarriers) fail("too many barriers");
   if (++barrier.arrived < barrier.expected) return wait_for(Wait::barrier, operation);
   barrier.arrived = 0;

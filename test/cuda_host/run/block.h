@@ -1,5 +1,5 @@
-// The execution model of one CUDA grid on the host: blocks one after another, a thread is a fiber, barriers and warp
-// operations are meetings of fibers. Must not know of memory, streams or kernels by name.
+// The execution model of a CUDA grid on the host: blocks run one after another, a thread is a fiber, and fibers meet in
+// barriers and warp operations.
 #pragma once
 
 #include <cstddef>
@@ -16,8 +16,8 @@ struct Dim3 {
   unsigned x, y, z;
 };
 
-/// What a GPU would answer with a hang, a trap or undefined values: a deadlock, lanes that meet in different
-/// operations, a shuffle from a lane that is not there.
+/// An error of a kernel that on a GPU leads to a hang, a trap or undefined values: a deadlock, lanes that meet in
+/// different operations, a shuffle from a lane that does not exist.
 class KernelError : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;
@@ -27,25 +27,25 @@ constexpr int kWarpSize = 32;
 constexpr unsigned kMaxThreads = 1024;
 constexpr int kMaxBarriers = 16;
 
-/// Runs `kernel` once for every thread of every block. Threads of a block run in rising order in one block and in
-/// falling order in the next, blocks likewise in one grid and the next, so that code which needs an order shows. Throws
-/// KernelError, after every thread's stack has been unwound.
+/// Runs `kernel` once for every thread of every block. The order of threads is rising in one block and falling in the
+/// next, and so is that of blocks from grid to grid, to find code that depends on an order. Throws KernelError after it
+/// has unwound the stack of every thread.
 void run_grid(Dim3 grid, Dim3 block, size_t dynamic_shared_bytes, const std::function<void()>& kernel);
 
 /// Whether a kernel is running now.
 bool in_kernel();
 
-/// The block's dynamic shared memory: as many bytes as the launch asked for, all ones at the start of every block.
+/// The block's dynamic shared memory, of the size that the launch gives. Every bit is 1 when a block begins.
 void* dynamic_shared_memory();
-/// Ends the kernel with an error if the address lies in dynamic shared memory: an instruction for global memory, such as
-/// __stwb, would write somewhere else.
+/// Ends the kernel with an error if the address lies in dynamic shared memory, because `operation` is an instruction
+/// for global memory.
 void require_global(const void* address, const char* operation);
 
-/// Number of the running thread in its warp.
+/// The number of the running thread in its warp.
 int lane();
 
-/// A copy that the running thread has begun but that has not happened yet (cp.async): `copied` bytes, then zeros up to
-/// `bytes`. It happens when the thread waits for its group, as late as it may on a GPU.
+/// A copy that a thread has begun but that is not done yet (cp.async): `copied` bytes, then zeros up to `bytes`. It is
+/// done when the thread waits for its group, which is the latest moment that a GPU allows.
 struct AsyncCopy {
   void* to;
   const void* from;
@@ -53,18 +53,19 @@ struct AsyncCopy {
 };
 void begin_async_copy(const AsyncCopy& copy);
 void commit_async_copies();
-/// Waits until at most `pending` of the youngest committed groups have not happened.
+/// Does the copies of all committed groups but the `pending` youngest.
 void wait_async_copies(unsigned pending);
 
-/// Waits until `threads` threads of the block have come to barrier `id`. A thread that has ended never comes.
+/// Waits until `threads` threads of the block have arrived at barrier `id`. A thread that has ended never arrives.
 void barrier_sync(int id, int threads, const char* operation);
-/// Threads in a block.
+/// How many threads the block has.
 int block_threads();
-/// Waits until the lanes of the warp that `mask` names have come. Only the whole warp is taken for ordered by it.
+/// Waits until the lanes of the warp in `mask` have arrived. The race detector takes accesses as ordered only if the
+/// mask is the whole warp.
 void warp_sync(uint32_t mask);
 
-/// A meeting of the lanes of one warp that `mask` names, each bringing a value; from the constructor's return to the
-/// destructor all of their values can be read. All lanes must come, with the same mask, to the same operation.
+/// A meeting of the lanes of one warp in `mask`, each with a value. All of their values can be read from the return of
+/// the constructor until the destructor. All lanes must arrive at the same operation with the same mask.
 class Meeting {
  public:
   Meeting(uint32_t mask, const char* operation, const void* value, size_t bytes);
@@ -76,7 +77,7 @@ class Meeting {
   Meeting(const Meeting&) = delete;
   Meeting& operator=(const Meeting&) = delete;
 
-  /// What this lane brought. Throws KernelError if it is not part of the meeting.
+  /// The value of lane `other`. Throws KernelError if the lane is not in the mask.
   template <class T>
   T from(int other) const {
     T value;
@@ -92,7 +93,7 @@ class Meeting {
   State* state_;
 };
 
-/// Ends the kernel with an error.
+/// Throws KernelError with the message, and with the running thread's index.
 [[noreturn]] void fail(const std::string& message);
 
 }  // namespace mor::cuda_host

@@ -1,5 +1,5 @@
-// Stream capture and graphs of the host run: a node is a copy of a call's arguments, and runs at every launch.
-// Must not know what the nodes do.
+// Stream capture and graphs of the host run: a node is a call with a copy of its arguments, and runs at every launch of
+// its graph.
 #include "test/cuda_host/run/capture.h"
 
 #include <memory>
@@ -10,17 +10,17 @@ struct cudaGraphOnHost {
 };
 struct cudaGraphExecOnHost {
   std::vector<std::function<cudaError_t()>> nodes;
-  void* memory = nullptr;  ///< of the device, once it was uploaded
+  void* memory = nullptr;  ///< device memory, taken when the graph is uploaded
 };
 struct cudaStreamOnHost {
-  std::unique_ptr<cudaGraphOnHost> graph;  ///< while it is captured
-  bool spoiled = false;                    ///< by a call that cannot be captured
+  std::unique_ptr<cudaGraphOnHost> graph;  ///< not null while the stream is captured
+  bool spoiled = false;                    ///< whether the capture met a call that cannot be captured
 };
 
 namespace mor::cuda_host {
 
 namespace {
-/// The stream that this thread captures with cudaStreamCaptureModeThreadLocal.
+/// The stream that this thread captures (with cudaStreamCaptureModeThreadLocal).
 thread_local cudaStream_t captured_here = nullptr;
 }  // namespace
 

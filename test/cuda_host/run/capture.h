@@ -1,5 +1,5 @@
-// Streams of the host run: what is put into one happens at once, or, while it is captured, becomes a node of a graph.
-// Must not know what the nodes do.
+// Streams of the host run: a call that is put into one runs at once or, while the stream is captured, becomes a node of
+// a graph.
 #pragma once
 
 #include <functional>
@@ -8,14 +8,14 @@
 
 namespace mor::cuda_host {
 
-/// Runs `action`, or keeps it for the graph that `stream` is capturing; stream may be null.
+/// Runs `action` or, while `stream` is captured, adds it to the graph. stream may be null.
 cudaError_t put(cudaStream_t stream, std::function<cudaError_t()> action);
 /// Whether `stream` is being captured.
 bool capturing(cudaStream_t stream);
-/// What a call gets that cannot be part of a graph: an error that also spoils the capture.
+/// For a call that cannot be part of a graph: spoils the capture and returns the error.
 cudaError_t refuse_in_capture(cudaStream_t stream);
-/// The same for calls without a stream that a capture of this thread forbids: memory taken or given back.
-/// cudaSuccess where there is none.
+/// For a call without a stream that must not happen while this thread captures (to take or free memory): the same, or
+/// cudaSuccess if this thread captures nothing.
 cudaError_t refuse_while_capturing();
 
 }  // namespace mor::cuda_host

@@ -1,4 +1,4 @@
-// Fibers by Boost.Context, with AddressSanitizer's annotations. Must not know what runs on them.
+// Fibers by Boost.Context, with the annotations of AddressSanitizer.
 #include "test/cuda_host/run/fiber.h"
 
 #include <sanitizer/common_interface_defs.h>
@@ -13,7 +13,7 @@ namespace {
 
 namespace context = boost::context::detail;
 
-// Kernels keep their tiles in registers, which are stack here, and the sanitizer pads every variable.
+// The registers of a kernel are variables on the stack here, and AddressSanitizer pads each of them.
 constexpr size_t kStackBytes = size_t{256} << 10;
 constexpr size_t kGuardBytes = 4096;
 
@@ -23,8 +23,8 @@ struct Fiber::Context {
   void (*body)(void*);
   void* argument;
   void* stack;                  ///< guard page, then kStackBytes
-  context::fcontext_t inside;   ///< where the fiber goes on
-  context::fcontext_t outside;  ///< where whoever resumed it goes on
+  context::fcontext_t inside;   ///< where the fiber continues
+  context::fcontext_t outside;  ///< where the caller of resume() continues
   void* inside_fake_stack = nullptr;
   const void* outside_stack = nullptr;
   size_t outside_bytes = 0;

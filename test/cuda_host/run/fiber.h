@@ -1,5 +1,4 @@
-// Fiber: a stack of its own that runs until it suspends; AddressSanitizer is told of every switch.
-// Must not know what runs on it.
+// Fiber: a function with its own stack that runs until it suspends itself. AddressSanitizer is told of every switch.
 #pragma once
 
 #include <cstddef>
@@ -8,15 +7,15 @@ namespace mor::cuda_host {
 
 class Fiber {
  public:
-  /// body(argument) must never return: a fiber that has nothing to do suspends.
+  /// body(argument) must never return: a fiber that has nothing to do suspends itself.
   Fiber(void (*body)(void* argument), void* argument);
   ~Fiber();
   Fiber(const Fiber&) = delete;
   Fiber& operator=(const Fiber&) = delete;
 
-  /// Runs the fiber until it suspends. Called from outside of any fiber.
+  /// Runs the fiber until it suspends itself. Must not be called on a fiber.
   void resume();
-  /// Back to whoever resumed this fiber. Called on it.
+  /// Returns to the caller of resume(). Must be called on this fiber.
   void suspend();
 
   const char* stack_begin() const;

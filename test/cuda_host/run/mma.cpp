@@ -1,5 +1,4 @@
-// mma.sync on the host: the lanes meet with their fragments, and each computes its own four elements.
-// Must not know of tiles or kernels.
+// mma.sync on the host: the lanes exchange their fragments, and each computes its own four elements.
 #include "test/cuda_host/run/mma.h"
 
 #include <cstring>
@@ -21,7 +20,7 @@ float half(uint32_t packed, int i) {
   return value;
 }
 
-/// A row of a, or a column of b: depth 2q and 2q + 1 lie with lane q of four, and 8 further on in a second register.
+/// A row of a or a column of b. Lane q of four has depth 2q and 2q + 1 in one register, 2q + 8 and 2q + 9 in another.
 void unpack(float (&to)[16], const uint32_t (&low)[4], const uint32_t (&high)[4]) {
   for (int q = 0; q < 4; ++q)
     for (int i = 0; i < 2; ++i) {

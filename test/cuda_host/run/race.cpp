@@ -1,5 +1,4 @@
-// For every byte who wrote it last and two of those who have read it since. Must not know of kernels or of how threads
-// are scheduled.
+// The race detector keeps, for every byte, its last write and two of the reads since then.
 #include "test/cuda_host/run/race.h"
 
 #include <sanitizer/common_interface_defs.h>
@@ -10,7 +9,7 @@
 #include <unordered_map>
 #include <utility>
 
-extern "C" char __data_start, _end;  // by the linker: the program's variables, static shared memory among them
+extern "C" char __data_start, _end;  // from the linker: the program's variables, which include static shared memory
 
 namespace mor::cuda_host::race {
 
@@ -20,13 +19,14 @@ constexpr uintptr_t kPageBytes = 1024;
 constexpr size_t kMostPages = 1 << 14;
 constexpr uint64_t kMostBlocks = (1 << 22) - 1;
 
-/// Blocks are numbered through all grids, so that the records of a former grid need not be wiped. Block 0: no access.
+/// Blocks are numbered through all grids, so that records of an earlier grid need not be erased. Block 0: no access.
 struct Record {
   uint64_t block : 22, thread : 10, barriers : 16, warp_syncs : 15, atomic : 1;
 };
 
 struct Byte {
-  Record write{}, reads[2]{};  ///< reads: the younger first, of two threads, of two warps if there are two
+  /// reads: by two threads, of two warps if two have read; the later one first.
+  Record write{}, reads[2]{};
 };
 using Page = std::array<Byte, kPageBytes>;
 
@@ -114,7 +114,7 @@ void Watch::access(uintptr_t address, size_t bytes, Kind kind, const void* where
 
 void begin_grid(uint64_t blocks) {
   Watch& w = watch();
-  if (blocks >= kMostBlocks) throw std::length_error("more blocks than a watch for races can number");
+  if (blocks >= kMostBlocks) throw std::length_error("the grid has more blocks than the race detector can number");
   w.first_block = w.end_block;
   if (w.first_block + blocks > kMostBlocks || w.pages.size() > kMostPages) {
     w.pages.clear();
@@ -145,7 +145,7 @@ Race take() {
 
 }  // namespace mor::cuda_host::race
 
-// ---- what the compiler calls: the names and meanings are those of ThreadSanitizer, whose library is not linked
+// ---- the functions that instrumented code calls, with ThreadSanitizer's names and meanings; its library is not linked
 namespace race = mor::cuda_host::race;
 
 #define MOR_ACCESS(name, bytes, kind)                                                                       \
@@ -176,7 +176,7 @@ extern "C" void __tsan_init() {
 extern "C" void __tsan_func_entry(void*) {}
 extern "C" void __tsan_func_exit() {}
 extern "C" void __tsan_vptr_update(void**, void*) {}
-/// Of the standard library's reference counts; kernels have none.
+/// The standard library's reference counts call this one; kernels do not.
 extern "C" uint32_t __tsan_atomic32_fetch_add(volatile uint32_t* address, uint32_t value, int) {
   return __atomic_fetch_add(address, value, __ATOMIC_SEQ_CST);
 }

@@ -1,5 +1,4 @@
-// The runtime API of the host run: one device whose memory only kernels and copies may touch; everything happens at
-// once. Must not know of any kernel.
+// The CUDA runtime API of the host run: one device, whose memory only kernels and copies may access. Calls run at once.
 #include <sanitizer/asan_interface.h>
 
 #include <chrono>
@@ -27,8 +26,8 @@ struct Device {
   std::map<char*, size_t> allocations, pinned;
   size_t used = 0;
   std::unordered_map<const void*, size_t> shared_allowed;
-  std::function<void()> late_copy;  ///< to the device, whose source has not been read yet
-  std::string error;                ///< of the kernel that failed; the device is lost from then on
+  std::function<void()> late_copy;  ///< a copy to the device that has not read its source yet
+  std::string error;                ///< of the kernel that failed; not empty: the device is lost
 
   /// Whether one allocation holds all of [pointer, pointer + bytes).
   bool holds(const void* pointer, size_t bytes) const { return holds(allocations, pointer, bytes); }
@@ -46,8 +45,8 @@ Device& device() {
   return instance;
 }
 
-/// While one lives, device memory can be touched; otherwise the sanitizer reports every access: on a GPU the host has
-/// no business there.
+/// Makes device memory accessible as long as it lives. At other times AddressSanitizer reports every access, because on
+/// a GPU the host cannot access device memory.
 class Access {
  public:
   Access() : lock_(device().mutex) {
@@ -61,7 +60,7 @@ class Access {
   std::lock_guard<std::recursive_mutex> lock_;
 };
 
-/// What was copied late is there from here on.
+/// Does the late copy, if there is one.
 void finish_late_copy() {
   if (const auto copy = std::exchange(device().late_copy, nullptr)) copy();
 }
@@ -186,7 +185,7 @@ cudaError_t cudaMalloc(void** pointer, size_t bytes) {
     return cudaErrorMemoryAllocation;
   void* data = nullptr;
   if (posix_memalign(&data, 256, bytes) != 0) return cudaErrorMemoryAllocation;
-  std::memset(data, 0xff, bytes);  // NaN: what is read before it was written shows
+  std::memset(data, 0xff, bytes);  // NaN, which shows up in the result of a kernel that reads memory before writing it
   device().allocations[static_cast<char*>(data)] = bytes;
   device().used += bytes;
   __asan_poison_memory_region(data, bytes);

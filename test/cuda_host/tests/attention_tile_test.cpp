@@ -1,5 +1,5 @@
-// attention in bf16 by tiles that cp.async can fetch: long runs, short ones whose keys are cut into stretches, both in
-// one batch; and rows whose bits depend on no neighbour's keys. Must not know how tiles are computed.
+// attention in bf16 by tiles that cp.async can load: sequences with many rows, with few rows and keys in stretches, and
+// both in one batch; and that the bits of a row do not depend on its neighbours' keys.
 #include <limits>
 
 #include "cuda/tuning.h"
@@ -40,7 +40,7 @@ struct Batch {
   }
 };
 
-/// inputs: q, k, v, d_out. outputs: out, lse, then d_q, d_k, d_v where wanted.
+/// inputs: q, k, v, d_out. outputs: out, lse, and with the backward d_q, d_k, d_v.
 Arrays run(Ops& ops, const Arrays& in, const Batch& batch, bool backward) {
   const DType dtype = ops.compute_dtype();
   const int64_t n = batch.rows.count, h = batch.query_columns(), kv = batch.key_columns();
@@ -80,7 +80,7 @@ TEST(AttentionTile, MatchesReference) {
   }
 }
 
-/// More query heads a key head than a decode tile has lanes, and sequences of one length.
+/// More query heads for each key head than a decode tile has lanes, and sequences of the same length.
 TEST(AttentionTile, WideGroupsMatchReference) {
   for (const Batch& batch : {Batch(34, 2, 16, {{1, 100}, {1, 20}}), Batch(4, 2, 64, {{70, 1}, {70, 9}})}) {
     SCOPED_TRACE(concat(batch.heads, " heads"));
@@ -89,7 +89,7 @@ TEST(AttentionTile, WideGroupsMatchReference) {
   }
 }
 
-/// A row decoded alone, where its keys are one stretch, and beside rows that have more keys and more rows.
+/// A row is decoded alone, with its keys in one stretch, and beside sequences with more keys and more rows.
 TEST(AttentionTile, DecodedRowsDependOnNoNeighbour) {
   const Batch batch(6, 2, 64, {{1, 100}, {1, 5 * cuda::kDecodeStretch}, {90, 1}});
   const Batch alone(6, 2, 64, {{1, 100}});

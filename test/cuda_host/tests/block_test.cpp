@@ -1,5 +1,4 @@
-// Blocks, barriers and shared memory of the execution model, and the errors that a GPU would answer with a hang.
-// Must not know of the model's inside.
+// Blocks, barriers and shared memory of the execution model, and the errors that would make a GPU hang.
 #include <numeric>
 
 #include "test/cuda_host/tests/run_kernel.h"
@@ -22,7 +21,7 @@ TEST(Block, EveryThreadOfEveryBlockRunsOnce) {
       ASSERT_EQ(out[block * 30 + thread], static_cast<int>(block * 1000 + thread));
 }
 
-/// Sums 0 .. n - 1 by halving, in dynamic and in static shared memory.
+/// Sums 0 .. n - 1 as a tree, in dynamic and in static shared memory.
 void tree_sum(int* out) {
   __shared__ int fixed[64];
   int* dynamic = static_cast<int*>(dynamic_shared_memory());
@@ -52,7 +51,7 @@ void read_neighbour_without_a_barrier(int* out) {
   int* shared = static_cast<int*>(dynamic_shared_memory());
   const unsigned t = threadIdx.x, n = blockDim.x;
   shared[t] = static_cast<int>(t);
-  out[blockIdx.x * n + t] = shared[(t + n - 1) % n];  // the one before: written already, in rising order
+  out[blockIdx.x * n + t] = shared[(t + n - 1) % n];  // in rising order the thread before has written already
 }
 
 TEST(Block, AMissingBarrierShowsInOneBlockOrTheNext) {
@@ -94,7 +93,7 @@ TEST(Block, ABarrierThatSomeNeverReachIsADeadlock) {
   EXPECT_NE(run(half_waits_and_half_waits_elsewhere, dim3(1), dim3(64), 0).find("deadlock"), std::string::npos);
 }
 
-/// Counts how many live: every one must be destroyed when a block is abandoned.
+/// Counts its instances: every one must be destroyed when a block is abandoned.
 struct Counted {
   static int alive;
   Counted() { ++alive; }

@@ -1,5 +1,5 @@
-// Stream capture of the execution model: what is captured happens at every launch and not before, and what cannot be
-// captured is refused as CUDA refuses it. Must not know of ops.
+// Stream capture of the host run: a captured call runs at every launch and not before, and calls that CUDA cannot
+// capture are refused.
 #include <cuda_runtime.h>
 #include <gtest/gtest.h>
 
@@ -14,7 +14,7 @@ void add(int* to, int value) {
   to[threadIdx.x] += value;
 }
 
-/// A stream, and what came of its capture.
+/// A stream, and the graph of its capture.
 class Capture : public ::testing::Test {
  protected:
   Capture() { EXPECT_EQ(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), cudaSuccess); }
@@ -33,7 +33,7 @@ class Capture : public ::testing::Test {
     const cudaLaunchConfig_t config{dim3(1), dim3(threads), 0, stream_};
     return cudaLaunchKernelEx(&config, add, to, value);
   }
-  /// The call is refused, everything after it too, and the stream is as good as new when the capture has ended.
+  /// Expects that the call and all calls after it are refused, and that the stream works again after the capture.
   void expect_spoils(const std::function<cudaError_t()>& call) {
     DeviceArray<int> numbers(2);
     begin();
@@ -61,7 +61,7 @@ TEST_F(Capture, HappensAtEveryLaunchInOrderWithTheArgumentsOfItsTime) {
   EXPECT_EQ(cudaMemcpyAsync(copy.data(), numbers.data(), 8, cudaMemcpyDeviceToDevice, stream_), cudaSuccess);
   value = 7;
   end();
-  EXPECT_EQ(numbers[0], -1) << "nothing has happened yet";
+  EXPECT_EQ(numbers[0], -1) << "a captured call ran before the launch";
   EXPECT_EQ(numbers[1], -1);
   for (int launches = 1; launches <= 3; ++launches) {
     EXPECT_EQ(cudaGraphLaunch(executable_, stream_), cudaSuccess);

@@ -1,4 +1,4 @@
-// cross_entropy over more rows than one chunk of logits holds. Must not know how large a chunk is beyond that.
+// cross_entropy over more rows than one chunk of logits has.
 #include "test/ops/harness.h"
 
 namespace mor::test {
@@ -32,8 +32,8 @@ TEST(CrossEntropyChunk, ManyRowsMatchReference) {
     RefOps<float> naive;
     const Arrays exact = call(reference, start), rough = call(naive, start), actual = call(*subject.make(), start);
     for (size_t o : {0, 1}) expect_close(actual[o], exact[o], rough[o], DType::float32, concat("losses ", o));
-    // A bfloat16 product rounds gradients of logits, at most 0.5 here, by up to 2^-10 each; a sum of n such errors
-    // times numbers of about 1 stays below 6 sqrt(n) of them.
+    // A product in bfloat16 rounds gradients of logits, which are at most 0.5 here, by up to 2^-10. A sum of n such
+    // errors times numbers of about 1 stays below 6 sqrt(n) times that.
     const bool rounds = subject.compute == DType::bfloat16;
     const double of_d_x = 6 * std::sqrt(vocabulary) * 0x1p-10, of_d_weight = 6 * std::sqrt(rows) * 0x1p-10;
     for (size_t o : {2, 3})

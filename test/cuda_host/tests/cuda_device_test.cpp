@@ -1,5 +1,5 @@
-// cuda_device and CudaOps where things go wrong: no driver, an old one, an old GPU, no memory, a lost device, input
-// that only a kernel can see. Must not know of ops' implementations.
+// The errors of cuda_device and CudaOps: no driver, an old driver, an old GPU, no memory, a lost device, invalid input
+// that only a kernel can see.
 #include "cuda/cuda_device.h"
 
 #include <cuda_runtime.h>
@@ -14,7 +14,7 @@
 namespace mor::cuda_host::test {
 namespace {
 
-/// Every test starts with one good GPU and leaves one behind.
+/// Every test starts with one usable GPU; after it the machine is reset.
 class CudaDevice : public ::testing::Test {
  protected:
   ~CudaDevice() override {
@@ -44,7 +44,7 @@ TEST_F(CudaDevice, AGoodOneIsListedAndMade) {
                [] { make_cuda_ops(0, DType::float64); });
 }
 
-/// Nothing can be listed but the reason, and no index makes a device.
+/// Expects a list that has only the reason, and that reason for every index.
 void expect_none(ErrorCode code, const std::string& reason) {
   const std::vector<CudaInfo> devices = cuda_devices();
   ASSERT_EQ(devices.size(), 1u);
@@ -137,11 +137,11 @@ TEST_F(CudaDevice, AfterAnErrorEverythingThrowsThatError) {
   cuda::Stream stream(0);
   const std::string message =
       "cuda:0 was lost in kernel: deadlock in block (0,0,0): 1 of 32 threads wait for others that never come, 31 have "
-      "ended; thread (0,0,0) waits in __syncthreads. It takes no more work from this model; save what you can on the "
-      "CPU "
-      "and start a new process";
+      "ended; thread (0,0,0) waits in __syncthreads. It cannot run this model any more; save what you can on the CPU "
+      "and "
+      "start a new process";
   expect_error(ErrorCode::DEVICE_LOST, message, [&] { cuda::launch(stuck, dim3(1), dim3(32), 0, stream); });
-  revive_device();  // even if CUDA worked again, what this stream computed is not to be trusted
+  revive_device();  // even if CUDA works again, the results of this stream cannot be trusted
   int* out = nullptr;
   expect_error(ErrorCode::DEVICE_LOST, message, [&] { cuda::launch(fine, dim3(1), dim3(1), 0, stream, out); });
   expect_error(ErrorCode::DEVICE_LOST, message, [&] { stream.synchronize(); });
@@ -150,7 +150,7 @@ TEST_F(CudaDevice, AfterAnErrorEverythingThrowsThatError) {
 TEST_F(CudaDevice, ALaunchWithoutMemoryEndsNothing) {
   cuda::Stream stream(0);
   expect_error(ErrorCode::OUT_OF_MEMORY,
-               "cuda:0 has no memory left for kernel; end what else uses the GPU, or take a smaller batch",
+               "cuda:0 has no memory left for kernel; stop other programs that use the GPU, or use a smaller batch",
                [&] { stream.check(cudaErrorMemoryAllocation, "kernel"); });
   stream.synchronize();
 }

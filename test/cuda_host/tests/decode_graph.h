@@ -1,25 +1,24 @@
-// Devices for tests of decode graphs: one that launches everything itself, and one that tells what it replays.
-// Must not know of engines.
+// Devices for tests of decode graphs: one without graphs, and one that counts what it replays.
 #pragma once
 
 #include "cuda/cuda_ops.h"
 
 namespace mor::test {
 
-/// Launches everything itself.
+/// Records nothing, so that every kernel is launched by itself.
 class EagerOps : public cuda::CudaOps {
  public:
   using CudaOps::CudaOps;
   bool records() const override { return false; }
 };
 
-/// Of a stage's key: which stage it is, its rows, keys and recursions, for which one recording is kept; behind it come
-/// three that say where the stage lies.
+/// The part of a stage's key by which one recording is kept: the stage, its rows, its keys and its recursions. The last
+/// three entries of the key say where the stage's memory lies.
 inline RecordingKey size_of(const RecordingKey& key) {
   return RecordingKey(key.begin(), key.end() - 3);
 }
 
-/// What was replayed, how often its work was called for that, and how many recordings there are.
+/// The keys of all replays, how often work was called for them, and how many recordings there are.
 struct Replays {
   int calls = 0;
   std::vector<RecordingKey> keys;

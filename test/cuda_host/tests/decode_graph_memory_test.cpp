@@ -1,5 +1,5 @@
-// Memory of decode graphs: none works in memory that was given back, whichever allocation of the engine is refused, and
-// of more sizes than are kept the graphs make room for each other. Must not know how graphs are made.
+// Memory of decode graphs: no graph uses memory that was released, whichever allocation of the engine fails; and when
+// there are more sizes than the engine keeps graphs for, old graphs make room for new ones.
 #include <set>
 
 #include "test/cuda_host/tests/decode_graph.h"
@@ -8,8 +8,8 @@
 namespace mor::test {
 namespace {
 
-/// One piece of device memory, of which every allocation takes the lowest place that has room for it, as drivers do: an
-/// address comes back soon, with less room behind it than before. What nobody owns is watched.
+/// One piece of device memory, in which every allocation gets the lowest address with enough room, as drivers do it. So
+/// an address is soon used again, with less room behind it than before. Writes to free memory are found.
 class FirstFitOps : public CountedOps {
  public:
   explicit FirstFitOps(Replays& replays)
@@ -35,7 +35,7 @@ class FirstFitOps : public CountedOps {
     give_back(found->first, found->second);
     taken_.erase(found);
   }
-  /// Whether everything that nobody owns is as it was when it was given back.
+  /// Whether all free memory is as it was when it was released.
   bool untouched() {
     std::vector<uint8_t> bytes(kBytes);
     copy_to_host(bytes.data(), piece_, kBytes);
@@ -43,18 +43,18 @@ class FirstFitOps : public CountedOps {
     return std::all_of(bytes.begin(), bytes.end(), [](uint8_t byte) { return byte == kFree; });
   }
 
-  int refuse = 0;  ///< the how manieth of the next allocations fails; 0: none
+  int refuse = 0;  ///< n: the n-th allocation from now fails; 0: none fails
 
  private:
   static constexpr size_t kBytes = size_t{16} << 20, kAlignment = 256;
-  static constexpr uint8_t kFree = 0xff;  // NaN: what is read before it was written shows
+  static constexpr uint8_t kFree = 0xff;  // NaN, which shows up in results that were read from it
 
   void give_back(size_t at, size_t bytes) noexcept {
     EXPECT_EQ(cudaMemsetAsync(piece_ + at, kFree, bytes, stream().handle()), cudaSuccess);
   }
 
   char* piece_;
-  std::map<size_t, size_t> taken_;  ///< bytes, by where they begin
+  std::map<size_t, size_t> taken_;  ///< the size of every allocation, by its offset
 };
 
 ModelConfig small_config() {
@@ -91,18 +91,18 @@ void expect_same_results(const std::map<uint64_t, Generated>& actual, const std:
   }
 }
 
-/// Whether two stages of one size have their memory at the same addresses, at different times.
+/// Whether two keys belong to stages of one size that had their memory at the same addresses at different times.
 bool lies_as(const RecordingKey& key, const RecordingKey& other) {
   int different = 0;
   for (size_t i = 0; i < key.size(); ++i) different += key[i] != other[i];
   return different == 1 && size_of(key) == size_of(other);
 }
 
-/// After requests whose graphs are kept a longer one comes, and one allocation after the other that it needs is
-/// refused. A stage's memory then begins where it did before and has other parts elsewhere.
+/// After requests whose graphs are kept, a longer request comes, and each of the allocations that it needs fails in one
+/// run. A stage's memory then begins at the same address as before but continues elsewhere.
 TEST(DecodeGraphMemory, NothingIsReplayedInMemoryThatWasGivenBack) {
   ModelConfig config = small_config();
-  config.intermediate_size = 2048;  // so that a stage takes more than the first block of its arena
+  config.intermediate_size = 2048;  // a stage then needs more than the first block of its arena
   config.max_position_embeddings = 300;
   Replays replays;
   auto made = std::make_unique<FirstFitOps>(replays);
@@ -130,15 +130,15 @@ TEST(DecodeGraphMemory, NothingIsReplayedInMemoryThatWasGivenBack) {
     EXPECT_EQ(answer.reason, refused ? FinishReason::error : FinishReason::length) << answer.message;
     replays.keys.clear();
     expect_same_results(run_engine(engine, few), expected);
-    EXPECT_TRUE(ops.untouched()) << "somebody wrote where nobody owns anything";
+    EXPECT_TRUE(ops.untouched()) << "free memory was written";
     for (const RecordingKey& key : replays.keys)
       in_place += std::any_of(before.begin(), before.end(), [&](const auto& other) { return lies_as(key, other); });
   }
   EXPECT_GE(refusals, 2);
-  EXPECT_GT(in_place, 0) << "no stage lay where one of before did";
+  EXPECT_GT(in_place, 0) << "no stage had the address of an earlier one";
 }
 
-/// The sizes of before have gone when they come again, and are recorded anew.
+/// In the second round the graphs of the first sizes have been dropped, so every size is recorded again.
 TEST(DecodeGraphMemory, OfManySizesSixtyFourAreKept) {
   ModelConfig config = small_config();
   config.num_hidden_layers = 4;
@@ -175,10 +175,10 @@ TEST(DecodeGraphMemory, OfManySizesSixtyFourAreKept) {
   std::set<RecordingKey> sizes;
   for (const RecordingKey& key : replays.keys) sizes.insert(size_of(key));
   EXPECT_GT(sizes.size(), 64u);
-  EXPECT_GE(calls[0], static_cast<int>(2 * sizes.size())) << "some twice, where the memory of stages still grew";
-  EXPECT_EQ(calls[1], static_cast<int>(2 * sizes.size())) << "each is recorded again";
+  EXPECT_GE(calls[0], static_cast<int>(2 * sizes.size())) << "twice more for sizes at which the memory of stages grew";
+  EXPECT_EQ(calls[1], static_cast<int>(2 * sizes.size())) << "each size is recorded again";
   EXPECT_EQ(replays.most_kept, 64);
-  EXPECT_EQ(replays.kept, 0) << "they end with the engine";
+  EXPECT_EQ(replays.kept, 0) << "the recordings end with the engine";
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
-// Decoding by graphs: bit for bit what the same device gives when it launches kernel by kernel, while sequences come
-// and go and rows and keys cross from one size of graph to the next. Must not know how graphs are made.
+// Decoding by graphs gives, bit for bit, what the same device gives kernel by kernel, while sequences start and end and
+// the numbers of rows and keys pass from one size of graph to the next.
 #include "test/cuda_host/tests/decode_graph.h"
 
 #include <set>
@@ -35,7 +35,7 @@ ModelConfig config_for(const Case& c) {
   return config;
 }
 
-/// Short ones that come one after another, and one that grows past the keys of the smallest graph.
+/// Short requests that arrive one after another, and one that gets more keys than the smallest graph has.
 std::vector<Wanted> requests(const ModelConfig& config) {
   std::vector<Wanted> wanted = mixed_requests(config, 5, 6, 9);
   for (Wanted& w : wanted) w.params.max_tokens += 4;
@@ -73,7 +73,7 @@ TEST_P(DecodeGraphCase, GivesTheBitsOfSingleLaunches) {
   for (const RecordingKey& key : replays.keys) {
     rows.insert(key[1]);
     mixed = mixed || size_of(key).size() > 4;
-    if (key[2] != 0) keys.insert(key[2]);  // 0: a stage without layers
+    if (key[2] != 0) keys.insert(key[2]);  // 0: the stage has no layers
   }
   EXPECT_GE(rows.size(), 3u);
   EXPECT_EQ(mixed, c.router == RouterType::expert_choice) << "rows of two recursions in one graph, each its own router";

@@ -1,5 +1,4 @@
-// Ops::replay on the GPU: when work runs, when its graph does, and what errors leave behind. Must not know how graphs
-// are made.
+// Ops::replay on the GPU: when work is called, when its graph runs instead, and the state after an error.
 #include "cuda/graph_recording.h"
 
 #include <gtest/gtest.h>
@@ -11,7 +10,7 @@
 namespace mor::cuda_host::test {
 namespace {
 
-/// A number on the device that work doubles, and how often work was called.
+/// Work that doubles a number on the device, and counts its calls.
 class GraphRecording : public ::testing::Test {
  protected:
   GraphRecording() : ops_(0, DType::float32), arena_(ops_) {
@@ -48,7 +47,7 @@ TEST_F(GraphRecording, WorkIsCalledTwiceForAKeyAndHappensEveryTime) {
   }
   set(100);
   replay({1, 2});
-  EXPECT_EQ(get(), 200) << "what lies in memory by then";
+  EXPECT_EQ(get(), 200) << "the graph reads memory when it is launched";
   EXPECT_EQ(calls_, 2);
 }
 
@@ -73,7 +72,7 @@ TEST_F(GraphRecording, WhatWorkThrowsIsThrownOnAndLeavesTheStreamUsable) {
     in_work_ = [] { throw GivenUp{}; };
     EXPECT_THROW(replay({1}), GivenUp);
     in_work_ = nullptr;
-    // A captured call has not happened; one that ran has.
+    // A captured call did not run; a call without capture did.
     EXPECT_EQ(get(), 2);
     for (int i = 2; i < 5; ++i) {
       replay({1});
@@ -120,7 +119,7 @@ TEST_F(GraphRecording, WorkGoesOnWithoutAGraphThatFindsNoRoom) {
   machine().memory_bytes = total - free;
   replay({1});
   EXPECT_EQ(get(), 4);
-  EXPECT_EQ(calls_, 3) << "captured, then run as it stands";
+  EXPECT_EQ(calls_, 3) << "once for the capture, once without a graph";
   machine().memory_bytes = before;
   replay({1});
   EXPECT_EQ(get(), 8);

@@ -1,14 +1,14 @@
-// linear in bf16 by every class of tiles: whole and broken tiles that cp.async can fetch against the reference, and
-// rows that get the same bits in every class. Must not know how tiles are computed.
+// linear in bf16 by every class of tiles that cp.async loads: whole and partial tiles against the reference, and rows,
+// which get the same bits in every class.
 #include "cuda/tuning.h"
 #include "test/ops/harness.h"
 
 namespace mor::test {
 namespace {
 
-constexpr size_t kShared = size_t{227} << 10;  // bytes a block, as the host run's device gives them
+constexpr size_t kShared = size_t{227} << 10;  // shared memory of a block on the host run's device
 
-/// As many elements beside every row's own as leave the rows at multiples of 16 bytes.
+/// A buffer whose rows begin at multiples of 16 bytes.
 Buffer aligned(Ops& ops, DType dtype, int64_t rows, int64_t columns, const char* name) {
   return Buffer(ops, dtype, rows, columns, name, (columns + 7) / 8 * 8 + 8);
 }
@@ -73,7 +73,7 @@ TEST(LinearTile, BackwardMatchesReference) {
   expect(20, 1500, 2700);  // a wide d_weight
 }
 
-/// More rows than any class takes, then as many of them as each class takes.
+/// All rows in the largest class, then some of them in every other class.
 TEST(LinearTile, RowsGetTheSameBitsInEveryClass) {
   for (const Subject& subject : subjects()) {
     if (subject.compute != DType::bfloat16) continue;

@@ -1,5 +1,4 @@
-// Where MatrixTile keeps its chunks: what a GPU reads or writes at once lies in different banks of shared memory.
-// Must not know of kernels.
+// MatrixTile's chunks that a GPU reads or writes at the same time lie in different banks of shared memory.
 #include "cuda/tile/matrix_tile.cuh"
 
 #include <gtest/gtest.h>
@@ -10,9 +9,9 @@
 namespace mor::cuda_host::test {
 namespace {
 
-constexpr int kAtOnce = 8;  ///< 16-byte chunks that pass the 32 banks of 4 bytes in one go
+constexpr int kAtOnce = 8;  ///< chunks of 16 bytes that the 32 banks of 4 bytes transfer at the same time
 
-/// Which eighth of the banks a chunk takes.
+/// Which eighth of the banks a chunk uses.
 int banks(const bf16* tile, const bf16* chunk) {
   return static_cast<int>((chunk - tile) / 8 % kAtOnce);
 }
@@ -24,7 +23,7 @@ void expect_no_conflict() {
   std::vector<bf16> memory(Tile::elements);
   const Tile tile{memory.data()};
 
-  for (int row = 0; row < kRows; row += kAtOnce)  // one matrix of ldmatrix: the same chunk of neighbouring rows
+  for (int row = 0; row < kRows; row += kAtOnce)  // ldmatrix reads the same chunk of neighbouring rows
     for (int chunk = 0; chunk < Tile::chunks; ++chunk) {
       std::set<int> taken;
       for (int i = 0; i < kAtOnce; ++i) taken.insert(banks(tile.data, tile.chunk(row + i, chunk)));
@@ -32,7 +31,8 @@ void expect_no_conflict() {
     }
 
   std::set<const bf16*> places;
-  for (int first = 0; first < kRows * Tile::chunks; first += kAtOnce) {  // neighbouring lanes, chunk by chunk
+  // cp.async of neighbouring lanes writes neighbouring chunks.
+  for (int first = 0; first < kRows * Tile::chunks; first += kAtOnce) {
     std::set<int> taken;
     for (int i = first; i < first + kAtOnce; ++i) {
       const bf16* chunk = tile.chunk(i / Tile::chunks, i % Tile::chunks);

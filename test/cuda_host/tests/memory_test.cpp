@@ -1,5 +1,4 @@
-// Memory of the execution model: what the sanitizer must find, and what copies refuse. Must not know of the model's
-// inside.
+// Memory of the host run: errors that AddressSanitizer must find, and copies that are refused.
 #include <vector>
 
 #include "test/cuda_host/tests/run_kernel.h"
@@ -67,7 +66,7 @@ TEST(Memory, NewMemoryIsGarbageAndEnds) {
   EXPECT_EQ(cudaFree(&pointer), cudaErrorInvalidValue);
 }
 
-/// Copies 8 numbers and looks at them before and after waiting.
+/// Copies 8 numbers and reads them before and after it waits.
 void async_copy(const int* in, int* out) {
   int* shared = static_cast<int*>(dynamic_shared_memory());
   begin_async_copy({shared, in, 16, 16});

@@ -1,12 +1,12 @@
-// qkv in bf16 by every class of tiles: whole and broken tiles that cp.async can fetch against the reference, and rows
-// that get the same bits in every class. Must not know how tiles are computed.
+// qkv in bf16 by every class of tiles that cp.async loads: whole and partial tiles against the reference, and rows,
+// which get the same bits in every class.
 #include "cuda/tuning.h"
 #include "test/ops/harness.h"
 
 namespace mor::test {
 namespace {
 
-constexpr size_t kShared = size_t{227} << 10;  // bytes a block, as the host run's device gives them
+constexpr size_t kShared = size_t{227} << 10;  // shared memory of a block on the host run's device
 constexpr int64_t kPositions = 7;
 
 struct Heads {
@@ -14,14 +14,15 @@ struct Heads {
   int64_t columns() const { return (query + 2 * key_value) * dim; }
 };
 
-/// inputs: x [R,d], weight, table, bias. outputs: q, and the rows' keys and values behind one another in its columns.
+/// inputs: x [R,d], weight, table, bias (no columns: none). outputs: q, and the rows' keys and values behind one
+/// another in its columns.
 Array project(Ops& ops, const Heads& heads, const Array& x, const Array& weight, const Array& table,
               const Array& bias) {
   const DType dtype = ops.compute_dtype();
   const int64_t rows = x.rows, d = x.columns, query = heads.query * heads.dim, key_value = heads.key_value * heads.dim;
   Buffer left(ops, dtype, rows, d, "x", (d + 7) / 8 * 8), right(ops, dtype, weight.rows, d, "weight", (d + 7) / 8 * 8);
   Buffer angles(ops, ops.master_dtype(), kPositions, heads.dim, "table");
-  Buffer added(ops, dtype, heads.columns(), 1, "bias");
+  Buffer added(ops, dtype, 1, bias.columns, "bias");
   const Buffer qkv(ops, dtype, rows, heads.columns(), "qkv");
   std::vector<int32_t> position;
   for (int64_t i = 0; i < rows; ++i) position.push_back(static_cast<int32_t>((rows - i) % kPositions));
@@ -31,21 +32,22 @@ Array project(Ops& ops, const Heads& heads, const Array& x, const Array& weight,
   angles.set(table);
   added.set(bias);
   const Tensor all = qkv.tensor();
-  QkvTensors weights;
-  weights.weight = right.tensor();
-  weights.bias = added.tensor();
-  ops.qkv_forward(left.tensor(), weights, 0, positions.data(), angles.tensor(), all.column_range(0, query),
-                  all.column_range(query, key_value), all.column_range(query + key_value, key_value), nullptr, {});
+  ops.qkv_forward(left.tensor(), {right.tensor(), bias.columns > 0 ? added.tensor() : Tensor{}, {}, {}}, 0,
+                  positions.data(), angles.tensor(), all.column_range(0, query), all.column_range(query, key_value),
+                  all.column_range(query + key_value, key_value), nullptr, {});
   return qkv.get();
 }
 
 void expect_projections(int64_t rows, int64_t d, const Heads& heads) {
-  SCOPED_TRACE(concat(rows, " rows, d ", d, ", heads ", heads.query, " and ", heads.key_value, " of ", heads.dim));
-  compare_with_reference(
-      [&](Ops& ops, const Arrays& in) -> Arrays { return {project(ops, heads, in[0], in[1], in[2], in[3])}; },
-      {random_array(rows, d, 1), random_array(heads.columns(), d, 2), random_array(kPositions, heads.dim, 3),
-       random_array(heads.columns(), 1, 7)},
-      {true, true, false, true}, {true});
+  for (const int64_t bias_columns : {int64_t{0}, heads.columns()}) {
+    SCOPED_TRACE(concat(rows, " rows, d ", d, ", heads ", heads.query, " and ", heads.key_value, " of ", heads.dim,
+                        ", bias of ", bias_columns));
+    compare_with_reference(
+        [&](Ops& ops, const Arrays& in) -> Arrays { return {project(ops, heads, in[0], in[1], in[2], in[3])}; },
+        {random_array(rows, d, 1), random_array(heads.columns(), d, 2), random_array(kPositions, heads.dim, 3),
+         random_array(1, bias_columns, 7)},
+        {true, true, false, true}, {true});
+  }
 }
 
 TEST(QkvTile, MatchesReferenceInEveryClass) {
@@ -57,7 +59,7 @@ TEST(QkvTile, MatchesReferenceInEveryClass) {
   expect_projections(1500, 8, {23, 2, 100});
 }
 
-/// More rows than any class takes, then as many of the last of them as each class takes.
+/// All rows in the largest class, then the last of them in every other class.
 TEST(QkvTile, RowsGetTheSameBitsInEveryClass) {
   const Heads heads{23, 2, 100};
   for (const Subject& subject : subjects()) {
@@ -66,12 +68,11 @@ TEST(QkvTile, RowsGetTheSameBitsInEveryClass) {
     const std::unique_ptr<Ops> ops = subject.make();
     const Array x = random_array(1500, 72, 4), weight = random_array(heads.columns(), 72, 5);
     const Array table = random_array(kPositions, heads.dim, 6);
-    const Array bias = random_array(heads.columns(), 1, 7);
-    const Array all = project(*ops, heads, x, weight, table, bias);
+    const Array all = project(*ops, heads, x, weight, table, {});
     for (const int64_t rows : {1, 17, 65, 800}) {
       Array some(rows, x.columns);
       std::copy(x.values.end() - rows * x.columns, x.values.end(), some.values.begin());
-      const Array y = project(*ops, heads, some, weight, table, bias);
+      const Array y = project(*ops, heads, some, weight, table, {});
       for (size_t i = 0; i < y.values.size(); ++i)
         ASSERT_EQ(y.values[i], all.values[all.values.size() - y.values.size() + i]) << rows << " rows, element " << i;
     }

@@ -1,5 +1,5 @@
-// Races that a GPU would answer with another result now and then: each kind is found, and what is ordered is not
-// reported. Compiled as the kernels of mor_cuda_race are. Must not know of the watch's inside.
+// The race detector finds every kind of race and reports no accesses that are ordered. This file is compiled like the
+// kernels of mor_cuda_race.
 #include "cuda/tile/async_copy.cuh"
 #include "cuda/tile/shared.cuh"
 #include "test/cuda_host/tests/run_kernel.h"
@@ -73,7 +73,7 @@ TEST(Race, OfTwoWritesNamesBothThreadsAndThePlace) {
   EXPECT_NE(error.find("race_test.cpp:"), std::string::npos) << error;
 }
 
-/// Neighbouring halves of one word by two threads.
+/// Two threads write neighbouring halves of one word.
 void write_halves(int16_t* out) {
   out[threadIdx.x] = 1;
 }
@@ -83,7 +83,7 @@ TEST(Race, BytesAreToldApart) {
   EXPECT_EQ(run(write_halves, dim3(1), dim3(32), 0, out.data()), "");
 }
 
-/// A sum over the grid: every block adds its own in, by plain accesses or by atomic ones.
+/// Every block adds to one sum, with atomic accesses or without.
 void sum(int* out, bool atomically) {
   if (threadIdx.x != 0) return;
   if (atomically)
@@ -148,7 +148,7 @@ TEST(Race, OfACopyThatArrivesWhileItsStageIsRead) {
             "race");
 }
 
-/// A read by one warp, one by another, then a write by the second: the first warp's read is not forgotten.
+/// Both warps read a word, then the second warp writes it. The detector must still know the read of the first.
 void read_twice_then_write(int* out) {
   __shared__ int word;
   if (threadIdx.x == 0) word = 1;

@@ -1,4 +1,4 @@
-// rmsnorm over rows longer than what a warp or a block keeps in registers. Must not know how much that is.
+// rmsnorm over rows that are longer than a warp or a block keeps in registers.
 #include "test/ops/harness.h"
 
 namespace mor::test {

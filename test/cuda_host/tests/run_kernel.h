@@ -1,4 +1,4 @@
-// Runs a kernel of a test on the execution model. Must not know of the model's inside.
+// Runs a test's kernel on the execution model.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -8,7 +8,7 @@
 
 namespace mor::cuda_host::test {
 
-/// Launches and returns the error's text, or "" where there is none. A lost device is made whole again.
+/// Launches the kernel and returns the text of the error, or "" if there is none. A lost device is made usable again.
 template <class... Parameters, class... Arguments>
 std::string run(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared, Arguments... arguments) {
   const cudaLaunchConfig_t config{grid, block, shared, nullptr};

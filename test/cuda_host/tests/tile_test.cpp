@@ -1,5 +1,4 @@
-// The host twins of cuda/tile: matrix products by fragments against the plain sum, with every way of loading them.
-// Must not know of ops.
+// The host versions of cuda/tile: matrix products of fragments against the plain sum, for every way of loading them.
 #include <cuda_runtime.h>
 #include <gtest/gtest.h>
 
@@ -15,8 +14,8 @@ namespace {
 
 using cuda::dynamic_shared;
 
-/// d [16,8] = a [16,16] b [16,8] by one warp; a as it lies, b as it lies ([16,8]) and transposed in memory ([8,16]).
-/// All three come into shared memory by cp.async.
+/// d [16,8] = a [16,16] b [16,8] by one warp, with b as [16,8] and, for d_transposed, as [8,16]. All three are loaded
+/// to shared memory by cp.async.
 __global__ void multiply(const bf16* a, const bf16* b, const bf16* b_transposed, float* d, float* d_transposed) {
   bf16* shared = dynamic_shared<bf16>();
   bf16 *a_tile = shared, *b_tile = shared + 256, *t_tile = shared + 384;
@@ -27,7 +26,7 @@ __global__ void multiply(const bf16* a, const bf16* b, const bf16* b_transposed,
   cuda::async_copy_commit();
   cuda::async_copy_wait<0>();
   __syncwarp();
-  // Matrices 0 and 1 of a are its upper and lower left quarter, 2 and 3 the right ones.
+  // Matrices 0 and 1 of a are its upper left and lower left quarters, 2 and 3 the upper right and lower right ones.
   uint32_t left[4], right[4], right_of_transposed[4];
   cuda::load_matrix_x4(left, a_tile + (lane % 16) * 16 + lane / 16 * 8);
   cuda::load_matrix_x4<true>(right, b_tile + (lane % 16) * 8);

@@ -1,6 +1,5 @@
-// Training steps on the GPU as one graph: that the third step of a shape calls nothing of the model any more, what ends
-// that, and that steps given up in between never were. That such steps compute the same, test/train checks.
-// Must not know how graphs are made.
+// Training steps on the GPU as one graph: from the third step of a shape on no layer is called, until something ends
+// that; and steps that are given up have no effect. test/train checks that such steps compute the same.
 #include "test/train/support.h"
 
 namespace mor::test {
@@ -8,7 +7,7 @@ namespace {
 
 constexpr int32_t kRows = 2, kTokens = 6;
 
-/// A model whose layers are counted whenever the host comes by them.
+/// A model that counts its layers whenever the host calls them.
 struct Counted {
   Model model;
   Trainer trainer;
@@ -22,7 +21,7 @@ struct Counted {
     model.init(1);
     return model;
   }
-  /// How many layers the host came by in a step, beside the one look before the work.
+  /// How many layers the host called in a step. The one check before the work is not counted.
   int step(int32_t micro = 1, int32_t length = kTokens) {
     const int before = layers;
     const std::vector<int32_t> tokens = random_tokens(micro * kRows * (length + 1), model.config().vocab_size, seed++);
@@ -35,7 +34,7 @@ TEST(TrainingGraph, TheThirdStepOfAShapeCallsNothing) {
   for (const ModelConfig& config : small_models()) {
     const int32_t micro = config.kv_cache == KvCachePolicy::hybrid ? 3 : 1;
     Counted c(config, DType::bfloat16);
-    const int counted = c.step(micro), once = c.step(micro);  // the first also counts its memory
+    const int counted = c.step(micro), once = c.step(micro);  // the first step also runs to count its memory
     EXPECT_EQ(counted, 2 * once);
     EXPECT_GE(once, 2 * micro * config.num_hidden_layers);
     const int expected = config.router.type == RouterType::token_choice ? once : 0;
@@ -54,7 +53,7 @@ TEST(TrainingGraph, EndsWithItsShapeItsCapacityAndItsMemory) {
   EXPECT_EQ(c.step(), 0);
   const std::vector<int32_t> tokens = random_tokens(8 * kRows * 25, config.vocab_size, 9);
   c.trainer.evaluate(tokens.data(), kRows, kTokens, Routing::topk);
-  c.step();  // counts its memory again, which is still there
+  c.step();  // counts its memory again, and keeps the memory it has
   EXPECT_EQ(c.step(), 0);
   c.trainer.evaluate(tokens.data(), 8 * kRows, 24, Routing::topk);
   EXPECT_GT(c.step(), 0) << "its memory has moved";
@@ -63,7 +62,7 @@ TEST(TrainingGraph, EndsWithItsShapeItsCapacityAndItsMemory) {
 
   config.router.capacity_warmup_steps = 4;
   Counted warming(config, DType::float32);
-  for (int i = 0; i < 4; ++i) EXPECT_GT(warming.step(), 0) << "another capacity at every step";
+  for (int i = 0; i < 4; ++i) EXPECT_GT(warming.step(), 0) << "the capacity changes at every step";
   warming.step();
   warming.step();
   EXPECT_EQ(warming.step(), 0);
@@ -71,8 +70,8 @@ TEST(TrainingGraph, EndsWithItsShapeItsCapacityAndItsMemory) {
 
 struct GivenUp {};
 
-/// Steps are given up at every place where the host comes by: while memory is counted, in the first step, while the
-/// second is captured, before the third is launched.
+/// Steps are given up at every point where the host can stop them: while memory is counted, in the first step, while
+/// the second is captured, and before the third is launched.
 TEST(TrainingGraph, AStepGivenUpNeverWas) {
   const ModelConfig config = small_mor(RouterType::expert_choice, KvCachePolicy::hybrid);
   Model undisturbed(config, make_ops("cuda", DType::float32, 1)),

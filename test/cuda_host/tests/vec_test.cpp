@@ -1,5 +1,4 @@
-// How wide the vectors are that kernels take, for every kind of tensor, and that wide stores write what narrow ones do.
-// Must not know of ops.
+// The width of vectors that kernels use for every kind of tensor; wide stores write the same as narrow ones.
 #include "cuda/tile/vec.cuh"
 
 #include <cuda_runtime.h>

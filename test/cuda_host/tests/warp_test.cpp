@@ -1,5 +1,5 @@
-// Warp operations of the execution model: shuffles and votes with full and partial masks, divergence, and the errors of
-// wrong masks. Must not know of the model's inside.
+// Warp operations of the execution model: shuffles and votes with full and partial masks, divergence, and errors of
+// wrong masks.
 #include "test/cuda_host/tests/run_kernel.h"
 
 namespace mor::cuda_host::test {
@@ -44,7 +44,7 @@ TEST(Warp, ManyShufflesOneAfterAnotherInManyWarps) {
   for (size_t i = 0; i < 128; ++i) EXPECT_EQ(out[i], 496.0 + 1024.0 * static_cast<double>(i / 32));
 }
 
-/// The two halves go different ways, and do different numbers of operations there.
+/// The two halves of the warp take different branches, with different numbers of operations.
 void diverge(int* out) {
   const int lane = static_cast<int>(threadIdx.x);
   int value = lane;

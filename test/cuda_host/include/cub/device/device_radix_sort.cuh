@@ -1,4 +1,4 @@
-// What cuda/**/*.cu include of CUB in the host run: a stable sort on the host. Must not know of any kernel.
+// The part of CUB that cuda/ops includes, in the host run: a stable sort on the host.
 #pragma once
 
 #include <cuda_runtime.h>
