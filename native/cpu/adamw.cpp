@@ -1,5 +1,4 @@
-// global_norm, reject_non_finite and adamw on the CPU: one pass each over the flat buffers, bound by memory. Must not
-// know of other ops.
+// global_norm, reject_non_finite and adamw on the CPU: one pass each over the flat buffers, bound by memory.
 #include "ops/checks/adamw.h"
 
 #include <algorithm>
@@ -13,14 +12,14 @@ namespace mor::MOR_CPU_ISA {
 
 namespace {
 
-constexpr int64_t kStretch = 16384;  // elements; of whole cache lines, and small enough for an even share
+constexpr int64_t kStretch = 16384;  // elements: whole cache lines, and few enough for even shares of the threads
 
 int64_t stretches_of(int64_t n) {
   return (n + kStretch - 1) / kStretch;
 }
 
-/// The sum of the squares of n floats. In double: 1e20 squared is no infinity there, and no bits of many small ones are
-/// lost. Lanes are kept apart so that the compiler may use vectors without changing the order.
+/// The sum of the squares of n floats. It is computed in double, where 1e20 squared is finite and many small squares
+/// lose no bits. Each lane has a sum of its own, so that the compiler can use vectors without changing the order.
 double sum_of_squares(const float* x, int64_t n) {
   double lanes[kLanes] = {};
   int64_t i = 0;
@@ -50,7 +49,7 @@ struct Elements {
   T* weights;  ///< may be the masters themselves
 };
 
-/// At most one vector of elements, from element i on.
+/// Updates element i and those after it, as many as load_lanes and store_lanes access: at most one vector.
 template <class T, class Load, class Store>
 void update(const Elements<T>& e, int64_t i, const Update& u, const Load& load_lanes, const Store& store_lanes) {
   const Vec g = load_lanes(e.gradient + i) * u.gradient_scale;
@@ -80,7 +79,7 @@ void update_all(const Elements<T>& e, int64_t n, const Update& u) {
 void CpuOps::global_norm(const Tensor& gradient, const Tensor& norm) {
   check_global_norm(gradient, norm);
   const int64_t n = gradient.count(), stretches = stretches_of(n);
-  const Arena::Mark mark = scratch_.mark();
+  const ArenaScope scope(scratch_);
   double* partial = static_cast<double*>(scratch_.allocate(static_cast<size_t>(stretches) * sizeof(double)));
   const float* g = gradient.as<float>();
   parallel(stretches, kStretch / 4, [&](int64_t begin, int64_t end) {
@@ -92,7 +91,6 @@ void CpuOps::global_norm(const Tensor& gradient, const Tensor& norm) {
   double sum = 0;
   for (int64_t stretch = 0; stretch < stretches; ++stretch) sum += partial[stretch];
   *norm.as<float>() = static_cast<float>(std::sqrt(sum));
-  scratch_.release(mark);
 }
 
 void CpuOps::reject_non_finite(const Tensor& values, const Tensor& norm) {

@@ -1,5 +1,6 @@
-// qkv on the CPU. Forward: the product goes straight to where q, k and v lie side by side, else to other memory; one
-// pass over it then normalises, rotates and places the rows. Backward: one pass over the gradients, in place.
+// qkv on the CPU. Forward: the product is written where q, k and v lie if they lie side by side, otherwise to other
+// memory. One pass over its rows then normalises and rotates the heads and writes them where they belong. Backward: one
+// pass over the gradients, in place.
 #include "ops/checks/qkv.h"
 
 #include <algorithm>
@@ -13,13 +14,13 @@ namespace mor::MOR_CPU_ISA {
 
 namespace {
 
-/// Whether `right` is the columns behind those of `left` in the same buffer.
+/// Whether the columns of `right` follow those of `left` in the same buffer.
 bool beside(const Tensor& left, const Tensor& right) {
   const int64_t bytes = left.columns() * static_cast<int64_t>(dtype_size(left.dtype));
   return static_cast<char*>(left.data) + bytes == right.data && left.row_stride == right.row_stride;
 }
 
-/// The first `columns` columns of the buffer that q begins.
+/// The first `columns` columns of the buffer that begins with q.
 Tensor from_queries_on(const Tensor& q, int64_t columns) {
   Tensor all = make_tensor(q.data, q.dtype, q.rows(), columns, "q, k and v");
   all.row_stride = q.row_stride;
@@ -27,11 +28,17 @@ Tensor from_queries_on(const Tensor& q, int64_t columns) {
 }
 
 template <class T>
+T* row_of(const Tensor& tensor, int64_t i) {
+  return tensor.as<T>() + i * tensor.row_stride;
+}
+
+template <class T>
 T* data_or_null(const Tensor& tensor) {
   return tensor ? tensor.as<T>() : nullptr;
 }
 
-/// to = the heads of `from`, normalised unless `norm` is null, then rotated. Each step rounds to T. to may be from.
+/// Writes the heads of `from`, normalised unless `norm` is null and then rotated, to `to`, which may be `from`. Each
+/// step rounds to T.
 template <class T>
 void put_heads(const T* from, T* to, int64_t columns, int64_t head_dim, const T* norm, double epsilon,
                const float* angles) {
@@ -43,8 +50,8 @@ void put_heads(const T* from, T* to, int64_t columns, int64_t head_dim, const T*
   rotate_heads(from, to, columns, head_dim, angles, 1);
 }
 
-/// d: the gradient of what put_heads made of x, in place to that of x. norm, and with it x and d_norm, may be null.
-/// d_norm [head_dim] and, unless it is null, d_bias [columns] accumulate.
+/// Turns d, the gradient of what put_heads writes, into the gradient of x, from which put_heads computes it. Adds to
+/// d_norm [head_dim] and d_bias [columns]. d_bias may be null, and so may norm, together with x and d_norm.
 template <class T>
 void backward_heads(T* d, int64_t columns, int64_t head_dim, const float* angles, const T* x, const T* norm,
                     double epsilon, float* d_norm, float* d_bias) {
@@ -69,9 +76,9 @@ void backward_heads(T* d, int64_t columns, int64_t head_dim, const float* angles
   }
 }
 
-constexpr int64_t kRowsPerPartial = 32;  // rows of a stretch; the stretches' sums are added in order
+constexpr int64_t kRowsPerPartial = 32;  // rows of a stretch, whose sums are added in order
 
-/// Adds every `stride`-th run of n floats of `from` to `to`, in order.
+/// Adds `count` vectors of n floats, `stride` floats apart, to `to`, in order.
 void add_in_order(const float* from, int64_t count, int64_t stride, int64_t n, float* to) {
   for (int64_t i = 0; i < count; ++i)
     for (int64_t j = 0; j < n; ++j) to[j] += from[i * stride + j];
@@ -86,7 +93,7 @@ void CpuOps::qkv_forward(const Tensor& x, const QkvTensors& weights, double epsi
   const int64_t columns = weights.weight.rows(), head_dim = table.columns();
   const int64_t query = q.columns(), key_value = k ? k.columns() : 0;
   const bool in_place = !projected && (!k || (slot == nullptr && beside(q, k) && beside(k, v)));
-  const Arena::Mark mark = scratch_.mark();
+  const ArenaScope scope(scratch_);
   const Tensor product = in_place    ? from_queries_on(q, columns)
                          : projected ? projected
                                      : scratch_.tensor(compute_, x.rows(), columns, "product");
@@ -96,17 +103,16 @@ void CpuOps::qkv_forward(const Tensor& x, const QkvTensors& weights, double epsi
     const T *q_norm = data_or_null<T>(weights.q_norm), *k_norm = data_or_null<T>(weights.k_norm);
     parallel(x.rows(), columns / (q_norm == nullptr ? 8 : 2) + 1, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
-        const T* row = product.as<T>() + i * product.row_stride;
-        const float* angles = table.as<float>() + position[i] * table.row_stride;
+        const T* row = row_of<T>(product, i);
+        const float* angles = row_of<float>(table, position[i]);
         const int64_t to = slot == nullptr ? i : slot[i];
-        put_heads(row, q.as<T>() + i * q.row_stride, query, head_dim, q_norm, epsilon, angles);
+        put_heads(row, row_of<T>(q, i), query, head_dim, q_norm, epsilon, angles);
         if (!k || to < 0) continue;
-        put_heads(row + query, k.as<T>() + to * k.row_stride, key_value, head_dim, k_norm, epsilon, angles);
-        if (!in_place) std::copy_n(row + query + key_value, key_value, v.as<T>() + to * v.row_stride);
+        put_heads(row + query, row_of<T>(k, to), key_value, head_dim, k_norm, epsilon, angles);
+        if (!in_place) std::copy_n(row + query + key_value, key_value, row_of<T>(v, to));
       }
     });
   });
-  scratch_.release(mark);
 }
 
 void CpuOps::qkv_backward(const Tensor& d_q, const Tensor& d_k, const Tensor& d_v, const Tensor& projected,
@@ -120,32 +126,32 @@ void CpuOps::qkv_backward(const Tensor& d_q, const Tensor& d_k, const Tensor& d_
   }
   const int64_t rows = d_q.rows(), head_dim = table.columns();
   const int64_t query = d_q.columns(), key_value = d_k ? d_k.columns() : 0;
-  // The sums of a stretch: d_bias, then d_q_norm and d_k_norm.
+  // One stretch has the sums of d_bias, then of d_q_norm and of d_k_norm.
   const int64_t bias = weights.bias ? query + 2 * key_value : 0, norm = weights.q_norm ? head_dim : 0;
   const int64_t sums = bias + 2 * norm, stretches = (rows + kRowsPerPartial - 1) / kRowsPerPartial;
-  const Arena::Mark mark = scratch_.mark();
+  const ArenaScope scope(scratch_);
   const Tensor partial = scratch_.tensor(DType::float32, stretches, sums, "partial gradients");
   with_type(compute_, [&](auto type) {
     using T = decltype(type);
     const T *q_norm = data_or_null<T>(weights.q_norm), *k_norm = data_or_null<T>(weights.k_norm);
     parallel(stretches, kRowsPerPartial * ((query + key_value) / 2 + 1), [&](int64_t begin, int64_t end) {
       for (int64_t stretch = begin; stretch < end; ++stretch) {
-        float* d_bias = partial.as<float>() + stretch * sums;
+        float* d_bias = row_of<float>(partial, stretch);
         float *d_q_norm = d_bias + bias, *d_k_norm = d_q_norm + norm;
         std::memset(d_bias, 0, static_cast<size_t>(sums) * sizeof(float));
         const int64_t last = std::min(rows, (stretch + 1) * kRowsPerPartial);
         for (int64_t i = stretch * kRowsPerPartial; i < last; ++i) {
-          const float* angles = table.as<float>() + position[i] * table.row_stride;
+          const float* angles = row_of<float>(table, position[i]);
           const auto heads_from = [&](int64_t first, const Tensor& d, const T* weight, float* d_weight) {
-            const T* x = weight == nullptr ? nullptr : projected.as<T>() + i * projected.row_stride + first;
-            backward_heads(d.as<T>() + i * d.row_stride, d.columns(), head_dim, angles, x, weight, epsilon, d_weight,
+            const T* x = weight == nullptr ? nullptr : row_of<T>(projected, i) + first;
+            backward_heads(row_of<T>(d, i), d.columns(), head_dim, angles, x, weight, epsilon, d_weight,
                            bias == 0 ? nullptr : d_bias + first);
           };
           heads_from(0, d_q, q_norm, d_q_norm);
           if (!d_k) continue;
           heads_from(query, d_k, k_norm, d_k_norm);
           if (bias == 0) continue;
-          const T* d_v_row = d_v.as<T>() + i * d_v.row_stride;
+          const T* d_v_row = row_of<T>(d_v, i);
           float* d_v_bias = d_bias + query + key_value;
           for_lanes(key_value, [&](int64_t j, auto part) {
             part.store(d_v_bias + j, part.load(d_v_bias + j) + part.load(d_v_row + j));
@@ -158,7 +164,6 @@ void CpuOps::qkv_backward(const Tensor& d_q, const Tensor& d_k, const Tensor& d_
   if (bias > 0) add_in_order(first, stretches, sums, bias, gradients.bias.as<float>());
   if (norm > 0) add_in_order(first + bias, stretches, sums, norm, gradients.q_norm.as<float>());
   if (norm > 0 && d_k) add_in_order(first + bias + norm, stretches, sums, norm, gradients.k_norm.as<float>());
-  scratch_.release(mark);
 }
 
 }  // namespace mor::MOR_CPU_ISA

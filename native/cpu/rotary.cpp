@@ -1,4 +1,4 @@
-// rotary on the CPU: in place, a row's angles read once from the table for all its heads. Must not know of other ops.
+// rotary on the CPU, in place. The angles of a row are read from the table once for all of its heads.
 #include "cpu/rotary.h"
 
 #include "cpu/cpu_ops.h"

@@ -7,12 +7,12 @@
 
 namespace mor {
 
-/// The gradient is multiplied by this.
+/// What the gradient is multiplied by, so that its norm does not exceed the limit.
 inline double gradient_scale(const AdamWParams& params, double norm) {
   return params.gradient_clip > 0 ? std::fmin(1, params.gradient_clip / (norm + 1e-6)) : 1.0;
 }
 
-/// step: how many there will have been with this one.
+/// step: the number of the step, counted from 1.
 inline AdamWStep adamw_step(const AdamWParams& params, double learning_rate, int64_t step) {
   MOR_CHECK(step >= 1, INVALID_ARGUMENT, "adamw: step is ", step, ", but steps count from 1");
   AdamWStep values;

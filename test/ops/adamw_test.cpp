@@ -1,5 +1,5 @@
-// global_norm and adamw: known steps, every device against the reference over several steps, and what must not change.
-// Must not know of devices by name.
+// Tests of global_norm, reject_non_finite and adamw: known steps, every device against the reference over several
+// steps, and what must not change.
 #include "ops/checks/adamw.h"
 
 #include <limits>
@@ -173,8 +173,8 @@ TEST(AdamW, WeightsMayBeTheMasters) {
   }
 }
 
-/// Masters of many segments, whose weights lie in another order, in both storages, with gaps between them, and begin at
-/// bytes that no vector is aligned to: each weight is its master, rounded, and no other byte changes.
+/// The weights of many segments, in both storages, lie in another order than their masters, with gaps between them, and
+/// begin where no vector is aligned. Each weight must be its master, rounded, and no other byte may change.
 TEST(AdamW, EverySegmentHasItsOwnStorage) {
   const int64_t n = 50000;
   std::vector<ParameterSegment> segments;
@@ -237,7 +237,7 @@ TEST(AdamW, StepZeroIsAnError) {
   expect_invalid([](Ops& ops) { steps(ops, random_state(8), 0, 1); }, "adamw: step is 0, but steps count from 1");
 }
 
-/// Of devices whose memory the host can read; others leave what lies outside alone.
+/// For devices whose memory the host can read; the others do not touch what lies outside the buffers.
 TEST(AdamW, SegmentsOutsideTheBuffersOrOverEachOtherAreErrors) {
   const auto with = [](const std::vector<ParameterSegment>& segments) {
     const Tensor master = make_vector(nullptr, DType::float32, 8, "master");
@@ -331,7 +331,7 @@ TEST(GlobalNorm, KnownAndExtremeValues) {
     gradient(17) = 3;
     gradient(49999) = -4;
     EXPECT_EQ(norm_of(*ops, gradient)(0), 5);
-    EXPECT_NEAR(norm_of(*ops, Array(40000, 1, 1e20))(0) / 2e22, 1, 1e-6);  // its squares are past float
+    EXPECT_NEAR(norm_of(*ops, Array(40000, 1, 1e20))(0) / 2e22, 1, 1e-6);  // float cannot hold its squares
     EXPECT_EQ(norm_of(*ops, Array(0, 1))(0), 0);
   }
 }

@@ -137,6 +137,26 @@ TEST(Linear, Float32RowDoesNotDependOnItsNeighbours) {
   }
 }
 
+TEST(Linear, ResidualOfOneRowIsAddedToEveryRow) {
+  for (const Subject& subject : subjects()) {
+    SCOPED_TRACE(subject.name);
+    const std::unique_ptr<Ops> ops = subject.make();
+    for (const auto& [rows, k, n] : {Extents{1, 64, 64}, {5, 100, 16}, {37, 15, 33}, {300, 2100, 48}}) {
+      const Array x = random_array(rows, k, 15), weight = random_array(n, k, 16), bias = random_array(n, 1, 17);
+      Array residual(rows, n);
+      for (int64_t i = 0; i < rows; ++i)
+        for (int64_t j = 0; j < n; ++j) residual(i, j) = bias(j);
+      Buffer left(*ops, subject.compute, rows, k, "x"), right(*ops, subject.compute, n, k, "weight");
+      Buffer row(*ops, subject.compute, n, 1, "bias"), y(*ops, subject.compute, rows, n, "y");
+      left.set(x);
+      right.set(weight);
+      row.set(bias);
+      ops->linear_forward(left.tensor(), right.tensor(), row.tensor().repeated(rows), y.tensor());
+      EXPECT_EQ(y.get().values, forward({Residual::other})(*ops, {x, weight, residual}, {})[0].values);
+    }
+  }
+}
+
 TEST(Linear, SameInputsGiveTheSameBits) {
   const Arrays in = {random_array(70, 130, 15), random_array(70, 100, 16), random_array(130, 100, 17), Array(130, 100)};
   for (const Subject& subject : subjects()) {

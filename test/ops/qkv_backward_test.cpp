@@ -1,13 +1,13 @@
-// qkv_backward: the reference by the complex step, every device by the reference, and without bias and norms rotary
-// back, bit by bit. Must not know of devices by name.
+// Tests of qkv_backward: the reference against the complex step, every device against the reference, and, without bias
+// and norms, bit for bit against rotary in direction -1.
 #include "test/ops/qkv_forms.h"
 
 namespace mor::test {
 namespace {
 
-/// inputs: d_q, d_k and d_v beside each other [R,n], projected [R,n], table, bias, q_norm, k_norm, then the values that
-/// the gradients of these three start from. outputs: d_q, d_k and d_v beside each other, then the gradients of what the
-/// form has of the three. The backward runs twice into the same gradients.
+/// inputs: d_q, d_k and d_v beside each other [R,n], projected [R,n], table, bias, q_norm, k_norm, then
+/// what the gradients of these three hold before. outputs: d_q, d_k and d_v, beside each other unless they lie apart,
+/// then the gradients of those of the three that the form has. The backward runs twice into the same gradients.
 Arrays backward_twice(Ops& ops, const Arrays& in, const Form& form) {
   const DType compute = ops.compute_dtype(), master = ops.master_dtype();
   const int64_t rows = in[0].rows, query = form.query_size(), key_value = form.key_value_size(),
@@ -81,7 +81,8 @@ void expect_backward(const Form& form, int64_t rows) {
                          backward_inputs(form, rows), kInputsCompute, outputs_compute);
 }
 
-/// The forward, its backward and those of the product, for a loss that is a weighted sum of q, k and v.
+/// The gradients of a weighted sum of q, k and v with respect to everything that qkv_forward reads: qkv_backward, and
+/// linear's backward behind it.
 TEST(QkvBackward, ReferenceGradientIsTheComplexStep) {
   const int64_t rows = 4, d = 3;
   for (const Form::Keys keys : {Form::Keys::none, Form::Keys::beside_queries, Form::Keys::in_slots})

@@ -1,5 +1,5 @@
-// The uses of qkv that its tests go through: which vectors come beside the weight, where keys and values go; and the
-// forward of one use. Must not know of devices by name.
+// The uses of qkv that its tests go through (with which vectors beside the weight, and with keys and values where), and
+// the forward of one use.
 #pragma once
 
 #include "test/ops/perturb.h"
@@ -7,10 +7,11 @@
 
 namespace mor::test {
 
-/// So large that it shows, and that the norm of a small head does not magnify the rounding errors of its product.
+/// It is large so that it changes results, and so that the norm of a small head does not magnify the rounding errors of
+/// its product.
 constexpr double kEpsilon = 0.5;
 
-/// What comes beside the weight, and whether the forward keeps the columns before norms and rotary.
+/// Which vectors a layer has beside the weight, and whether the forward keeps the columns before norms and rotary.
 struct Extras {
   bool bias = false, norms = false, keeps = false;
 };
@@ -35,8 +36,8 @@ inline std::string describe(const Form& form) {
                 form.extras.norms ? ", norms" : "", form.extras.keeps ? ", kept" : "");
 }
 
-/// Small heads of every kind (one pair, an odd number of pairs, pairs that fill no vector, some that do) in every use.
-/// Buffers are wider by nothing, by columns that leave rows aligned, or by columns that do not, in turn.
+/// Every use with small heads: one pair, an odd number of pairs, pairs that fill no vector, pairs that fill vectors.
+/// The rows of buffers are apart by nothing, by columns that leave them aligned, and by columns that do not.
 inline std::vector<Form> small_forms() {
   std::vector<Form> forms;
   for (const Extras& extras : kExtras)
@@ -47,14 +48,14 @@ inline std::vector<Form> small_forms() {
   return forms;
 }
 
-/// Distinct slots of 2 rows + 1, in falling order, every other one; the third row and every seventh after it has none.
+/// Every other one of 2 rows + 1 slots, in falling order. The third row and every seventh after it has no slot.
 inline std::vector<int32_t> slots_of(int64_t rows) {
   std::vector<int32_t> slot;
   for (int64_t i = 0; i < rows; ++i) slot.push_back(i % 7 == 2 ? -1 : static_cast<int32_t>(2 * (rows - i) - 1));
   return slot;
 }
 
-/// bias [1,n], q_norm and k_norm [1,hd], of which a use takes what it has.
+/// bias [1,n], q_norm and k_norm [1,hd]. A use takes those that it has.
 struct Vectors {
   Buffer bias, q_norm, k_norm;
   Vectors(Ops& ops, const Form& form, DType dtype)
@@ -69,8 +70,9 @@ struct Vectors {
   }
 };
 
-/// inputs: x [R,d], weight, table, what the slots hold before ([2R+1,kv*hd] twice), bias, q_norm, k_norm. outputs: q, k
-/// and v beside each other in one, or q, k and v (slots whole), or q; then the projected columns if they are kept.
+/// inputs: x [R,d], weight, table, what the slots of k and v hold before ([2R+1,kv*hd] each), bias, q_norm, k_norm.
+/// outputs: q, k and v in one if they lie beside each other, else q, then all slots of k and of v if there are keys;
+/// then the projected columns if they are kept.
 inline Forward qkv_forward(const Form& form) {
   return [=](Ops& ops, const Arrays& in, const Step& step) -> Arrays {
     const DType compute = ops.compute_dtype();

@@ -1,5 +1,5 @@
-// qkv_forward: the reference by its parts, every device by the reference, one rounding, float32 rows alone and in a
-// batch bit by bit. Must not know of devices by name.
+// Tests of qkv_forward: the reference against a plain computation of its steps, every device against the reference, and
+// bit for bit against linear_forward, rotary and kv_write; float32 rows alone against the same rows in a batch.
 #include "test/ops/qkv_forms.h"
 
 namespace mor::test {
@@ -80,7 +80,7 @@ TEST(Qkv, MatchesReference) {
     }
 }
 
-/// A pass that keeps nothing and the same pass done again for its backward must agree.
+/// A forward that keeps nothing must agree with its recomputation, which keeps the columns for the backward.
 TEST(Qkv, KeepingTheColumnsChangesNoBit) {
   for (const Subject& subject : subjects()) {
     const std::unique_ptr<Ops> ops = subject.make();
@@ -114,7 +114,7 @@ TEST(Qkv, QueriesOnlyAreTheRowsOfQ) {
   EXPECT_EQ(all.k_norm.count(), 4);
 }
 
-/// What the op is made of, called one after another on the same device.
+/// The same by linear_forward, rotary and kv_write, one after another on one device.
 Arrays in_parts(Ops& ops, const Form& form, const Arrays& in) {
   const DType compute = ops.compute_dtype();
   const int64_t rows = in[0].rows, d = in[0].columns, query = form.query_size(), key_value = form.key_value_size();
@@ -169,7 +169,7 @@ TEST(Qkv, Float32RowDoesNotDependOnItsNeighbours) {
         const Arrays in = qkv_inputs(form, 37, 100);
         const Array together = qkv_forward(form)(*ops, in, {})[0];
         for (int64_t row = 0; row < 37; ++row) {
-          if (positions(37)[static_cast<size_t>(row)] != positions(1)[0]) continue;  // a lone row stands there
+          if (positions(37)[static_cast<size_t>(row)] != positions(1)[0]) continue;  // that of a batch of one row
           Arrays alone = in;
           alone[0] = Array(1, 100);
           for (int64_t j = 0; j < 100; ++j) alone[0](0, j) = in[0](row, j);

@@ -1,4 +1,4 @@
-// The table of angles that rows are turned by, and positions of rows in it. Must not know of any op.
+// The table of angles by which tests rotate rows, and positions of rows in it.
 #pragma once
 
 #include "test/ops/harness.h"

@@ -23,7 +23,7 @@ inline void check_adamw(const Tensor& master, const Tensor& gradient, const Tens
   check_vector(op, norm, 1);
 }
 
-/// For devices whose memory the host can read. master: the flat buffer.
+/// For devices whose memory the host can read, since the segments lie there. master: the flat buffer of masters.
 inline void check_adamw_segments(const ParameterSegment* segments, int32_t segment_count, const Tensor& master) {
   int64_t end = 0;
   for (int32_t s = 0; s < segment_count; ++s) {

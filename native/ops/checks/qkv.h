@@ -1,4 +1,4 @@
-// qkv: the shapes it accepts, for every device. Must not know how it is computed.
+// qkv: the shapes it accepts, for every device.
 #pragma once
 
 #include "ops/checks/shapes.h"
@@ -6,7 +6,8 @@
 
 namespace mor {
 
-/// q, and k and v unless they are empty: of whole heads, and k and v of as many. Returns their columns together.
+/// q and, unless both are empty, k and v must consist of whole heads, and k and v of equally many. Returns how many
+/// columns the three have together.
 inline int64_t check_qkv_heads(const char* op, const Tensor& table, const Tensor& q, const Tensor& k, const Tensor& v) {
   const int64_t head_dim = table.columns();
   MOR_CHECK(head_dim > 0 && head_dim % 2 == 0, INVALID_ARGUMENT, op, ": ", table.name, " has ", head_dim,
@@ -29,7 +30,7 @@ inline void check_both_or_neither(const char* op, const char* name, const Tensor
             b.count(), "; give both or neither");
 }
 
-/// bias [columns], q_norm and k_norm [head_dim]; empty: none. The norms come together.
+/// bias [columns] may be empty; so may q_norm and k_norm [head_dim], but only both.
 inline void check_qkv_vectors(const char* op, const QkvTensors& tensors, int64_t columns, int64_t head_dim) {
   check_both_or_neither(op, "q_norm", tensors.q_norm, "k_norm", tensors.k_norm);
   if (tensors.bias) check_vector(op, tensors.bias, columns);
@@ -37,7 +38,8 @@ inline void check_qkv_vectors(const char* op, const QkvTensors& tensors, int64_t
     if (*norm) check_vector(op, *norm, head_dim);
 }
 
-/// Slots lie in device memory: that they are distinct and inside k and v, or negative, is the caller's promise.
+/// The slots lie in device memory and are not checked: the caller promises that they are negative, or distinct and
+/// inside k and v.
 inline void check_qkv_forward(const Tensor& x, const QkvTensors& weights, const Tensor& table, const Tensor& q,
                               const Tensor& k, const Tensor& v, const int32_t* slot, const Tensor& projected) {
   const char* op = "qkv_forward";

@@ -1,4 +1,4 @@
-// global_norm, reject_non_finite and adamw: specification. Must not be fast.
+// global_norm, reject_non_finite and adamw: specification.
 #pragma once
 
 #include <limits>
@@ -31,7 +31,7 @@ void RefOps<T>::reject_non_finite(const Tensor& values, const Tensor& norm) {
 /// gradient:
 ///   m = beta1 m + (1 - beta1) g,  v = beta2 v + (1 - beta2) g^2,
 ///   w = w (1 - lr weight_decay) - lr (m / (1 - beta1^step)) / (sqrt(v / (1 - beta2^step)) + epsilon).
-/// The weights are w in the segment's storage.
+/// The weights become w, rounded to the segment's storage.
 template <class T>
 void RefOps<T>::adamw(const Tensor& master, void* weights, const Tensor& gradient, const Tensor& exp_avg,
                       const Tensor& exp_avg_sq, const Tensor& norm, const ParameterSegment* segments,

@@ -1,4 +1,4 @@
-// qkv: specification. Must not be fast.
+// qkv: specification.
 #pragma once
 
 #include <vector>
@@ -8,7 +8,7 @@
 
 namespace mor::ref {
 
-/// The heads of one row, as rows.
+/// The heads of one row, each as a row.
 inline Tensor heads_of(const Tensor& tensor, int64_t row, int64_t head_dim) {
   Tensor heads = tensor.slice(row, 1);
   heads.shape[0] = tensor.columns() / head_dim;
@@ -17,8 +17,8 @@ inline Tensor heads_of(const Tensor& tensor, int64_t row, int64_t head_dim) {
   return heads;
 }
 
-/// The columns of x weight^T + bias are q's heads, then k's, then v's; those of q and k are normalised and rotated, and
-/// each goes to its row; keys and values of negative slots go nowhere.
+/// The columns of x weight^T + bias are q's heads, then k's, then v's. The heads of q and k are normalised and rotated.
+/// Every head is written to its row, unless the slot is negative.
 template <class T>
 void RefOps<T>::qkv_forward(const Tensor& x, const QkvTensors& weights, double epsilon, const int32_t* position,
                             const Tensor& table, const Tensor& q, const Tensor& k, const Tensor& v, const int32_t* slot,
@@ -45,7 +45,8 @@ void RefOps<T>::qkv_forward(const Tensor& x, const QkvTensors& weights, double e
   }
 }
 
-/// The steps of the forward backwards: rotary, rmsnorm of each head, and the sum over rows that a bias gets.
+/// The backward of each step of the forward, from the last to the first: rotary, rmsnorm of each head, and the bias,
+/// whose gradient is the sum over the rows.
 template <class T>
 void RefOps<T>::qkv_backward(const Tensor& d_q, const Tensor& d_k, const Tensor& d_v, const Tensor& projected,
                              const QkvTensors& weights, double epsilon, const int32_t* position, const Tensor& table,
