@@ -28,7 +28,12 @@ void Arena::reserve(size_t bytes) {
   const size_t size = align_up(std::max<size_t>(bytes, 1));
   if (blocks_.size() == 1 && blocks_[0].size >= size) return;
   free_blocks();  // before the allocation, so that old and new memory need not exist at the same time
-  blocks_.push_back({resource_.allocate(size), size});
+  add_block(size);
+}
+
+void Arena::add_block(size_t bytes) {
+  blocks_.reserve(blocks_.size() + 1);  // first, because nothing may throw between the allocation and its entry
+  blocks_.push_back({resource_.allocate(bytes), bytes});
 }
 
 void* Arena::allocate(size_t bytes) {
@@ -40,7 +45,7 @@ void* Arena::allocate(size_t bytes) {
   if (block_ == blocks_.size()) {
     const size_t last = blocks_.empty() ? kSmallestBlock : blocks_.back().size * 2;
     const size_t block_size = std::max(size, std::min(last, size_t{256} << 20));
-    blocks_.push_back({resource_.allocate(block_size), block_size});
+    add_block(block_size);
     used_ = 0;
   }
   void* pointer = static_cast<char*>(blocks_[block_].data) + used_;

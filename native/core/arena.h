@@ -64,6 +64,7 @@ class Arena {
     void* data;
     size_t size;
   };
+  void add_block(size_t bytes);
   void free_blocks() noexcept;
 
   MemoryResource& resource_;

@@ -150,7 +150,7 @@ void CpuOps::attention_forward(const Tensor& q, const Tensor& k, const Tensor& v
   const int64_t team = std::min<int64_t>(threads_, static_cast<int64_t>(plan.tasks.size()));
   if (team == 0) return;
 
-  const Arena::Mark mark = scratch_.mark();
+  const ArenaScope scope(scratch_);
   const int64_t simple = float_forward_scratch(call);
   const int64_t size = simple + (any_tiles(plan) ? AmxForward::scratch(call, most_keys(plan)) : 0);
   float* scratch = scratch_.tensor(DType::float32, team, size, "attention scratch").as<float>();
@@ -176,7 +176,6 @@ void CpuOps::attention_forward(const Tensor& q, const Tensor& k, const Tensor& v
       }
     });
   });
-  scratch_.release(mark);
 }
 
 void CpuOps::attention_backward(const Tensor& d_out, const Tensor& q, const Tensor& k, const Tensor& v,
@@ -195,7 +194,7 @@ void CpuOps::attention_backward(const Tensor& d_out, const Tensor& q, const Tens
 
   // The scratch of a task holds d_keys and then d_values. Each task of a set has its own; other tasks use their
   // thread's.
-  const Arena::Mark mark = scratch_.mark();
+  const ArenaScope scope(scratch_);
   const int64_t keys = most_keys(plan), gradient = keys * call.padded_dim;
   const int64_t simple = 2 * gradient + float_backward_scratch(call, most_lanes(plan));
   const int64_t size = simple + (any_tiles(plan) ? AmxBackward::scratch(call, keys) : 0);
@@ -231,7 +230,6 @@ void CpuOps::attention_backward(const Tensor& d_out, const Tensor& q, const Tens
       }
     });
   });
-  scratch_.release(mark);
 }
 
 }  // namespace mor::MOR_CPU_ISA

@@ -64,7 +64,7 @@ int64_t chunk_rows(int64_t rows, int64_t vocabulary) {
 template <class Body>
 void CpuOps::cross_entropy_chunks(const Tensor& x, const Tensor& weight, const Body& body) {
   const int64_t vocabulary = weight.rows(), rows = chunk_rows(x.rows(), vocabulary);
-  const Arena::Mark mark = scratch_.mark();
+  const ArenaScope scope(scratch_);
   // Rows of a multiple of 16 numbers but not of a page: rows of 2^n bytes would all use the same cache sets.
   const int64_t stride = (vocabulary + kLanes - 1) / kLanes * kLanes + kLanes;
   const Tensor chunk = scratch_.tensor(DType::float32, rows, stride, "logits").column_range(0, vocabulary);
@@ -73,7 +73,6 @@ void CpuOps::cross_entropy_chunks(const Tensor& x, const Tensor& weight, const B
     linear_forward(x.slice(first, logits.rows()), weight, {}, logits);
     body(first, logits);
   }
-  scratch_.release(mark);
 }
 
 void CpuOps::cross_entropy_forward(const Tensor& x, const Tensor& weight, const int32_t* target, const Tensor& losses) {

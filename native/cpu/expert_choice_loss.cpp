@@ -25,7 +25,7 @@ void CpuOps::expert_choice_loss(const Tensor& scores, const uint8_t* selected, d
   const float* s = scores.as<float>();
   float* ds = d_scores ? d_scores.as<float>() : nullptr;
   const float bce = static_cast<float>(bce_scale), z = static_cast<float>(2 * z_scale);
-  const Arena::Mark mark = scratch_.mark();
+  const ArenaScope scope(scratch_);
   Sums* partial = static_cast<Sums*>(scratch_.allocate(static_cast<size_t>(stretches) * sizeof(Sums)));
   parallel(stretches, kRowsPerPartial * kNanosecondsPerRow, [&](int64_t begin, int64_t end) {
     for (int64_t stretch = begin; stretch < end; ++stretch) {
@@ -51,7 +51,6 @@ void CpuOps::expert_choice_loss(const Tensor& scores, const uint8_t* selected, d
   out[0] += static_cast<float>(total.cross_entropy);
   out[1] += static_cast<float>(total.squares);
   out[2] += static_cast<float>(total.agreements);
-  scratch_.release(mark);
 }
 
 }  // namespace mor::MOR_CPU_ISA

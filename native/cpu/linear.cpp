@@ -27,14 +27,10 @@ constexpr int64_t kDotsBeforeTiles = 2, kDotsBeforeOneDnn = 8;
 
 #if defined(__AMX_BF16__)
 
-/// The products of one op by AMX tiles. Each reads its operands' addresses before the team starts, since code that the
-/// team runs must not throw.
+/// The products of one op by AMX tiles.
 class Tiles {
  public:
-  Tiles(Arena& scratch, int threads) : scratch_(scratch), mark_(scratch.mark()), threads_(threads) {}
-  ~Tiles() { scratch_.release(mark_); }
-  Tiles(const Tiles&) = delete;
-  Tiles& operator=(const Tiles&) = delete;
+  Tiles(Arena& scratch, int threads) : scratch_(scratch), scope_(scratch), threads_(threads) {}
 
   /// With few rows the weights are read in place and x is packed. With many rows it is the other way round, so that the
   /// output is written along its rows.
@@ -113,7 +109,7 @@ class Tiles {
     float* sums =
         stretches == 1 ? nullptr : static_cast<float*>(scratch_.allocate(static_cast<size_t>(rows * columns) * 4));
     for (int64_t begin = 0; begin < depth; begin += stretch) {
-      const Arena::Mark mark = scratch_.mark();
+      const ArenaScope scope(scratch_);
       const bool first = begin == 0, last = begin + stretch >= depth;
       body(begin, std::min(stretch, depth - begin), [&](int64_t row, int64_t column, Vec values, int64_t n) {
         float* sum = sums + row * columns + column;
@@ -125,7 +121,6 @@ class Tiles {
         else
           store_first(sum, values, n);
       });
-      scratch_.release(mark);
     }
   }
 
@@ -166,7 +161,7 @@ class Tiles {
         store_first(sum, load_first(sum, count) + values, count);
     };
     for (int64_t begin = 0; begin < rows; begin += kDepth) {
-      const Arena::Mark mark = scratch_.mark();
+      const ArenaScope scope(scratch_);
       const int64_t depth = std::min(kDepth, rows - begin), steps = steps_of(depth);
       bfloat16 *a_packed = packed(m, depth), *b_packed = packed(n, depth);
       TileProduct product;
@@ -198,7 +193,6 @@ class Tiles {
             else
               put_straight(c, c_rows, c_columns, line);
           });
-      scratch_.release(mark);
     }
   }
 
@@ -219,7 +213,7 @@ class Tiles {
   }
 
   Arena& scratch_;
-  Arena::Mark mark_;
+  ArenaScope scope_;
   int threads_;
 };
 
@@ -229,10 +223,7 @@ class Tiles {
 class Products {
  public:
   Products(CpuOps& ops, Arena& scratch, OnednnMatmul& onednn, int threads)
-      : ops_(ops), scratch_(scratch), mark_(scratch.mark()), onednn_(onednn), threads_(threads) {}
-  ~Products() { scratch_.release(mark_); }
-  Products(const Products&) = delete;
-  Products& operator=(const Products&) = delete;
+      : ops_(ops), scratch_(scratch), scope_(scratch), onednn_(onednn), threads_(threads) {}
 
   /// y = x weight^T + residual.
   void forward(const Tensor& x, const Tensor& weight, const Tensor& residual, const Tensor& y) {
@@ -283,7 +274,7 @@ class Products {
 
   CpuOps& ops_;
   Arena& scratch_;
-  Arena::Mark mark_;
+  ArenaScope scope_;
   OnednnMatmul& onednn_;
   int threads_;
 };

@@ -4,7 +4,6 @@
 #include <omp.h>
 
 #include <algorithm>
-#include <exception>
 #include <list>
 #include <oneapi/dnnl/dnnl.hpp>
 #include <unordered_map>
@@ -145,31 +144,24 @@ void OnednnMatmul::multiply(const Product& product, const void* a, const void* b
   const int64_t strips = ((by_columns ? product.n : product.m) + kWidth - 1) / kWidth;
   const int64_t slices = std::min<int64_t>(threads, strips);
   while (static_cast<int64_t>(slices_.size()) < slices) slices_.push_back(std::make_unique<Slice>());
-  std::vector<std::exception_ptr> errors(static_cast<size_t>(slices));
   Team::of_process().run(slices, threads, [&](int64_t i, int) {
-    try {
-      omp_set_num_threads(1);  // of the thread that calls oneDNN: it is not to make a team of its own
-      const int64_t begin = strips * i / slices * kWidth, end = strips * (i + 1) / slices * kWidth;
-      Product slice = product;
-      const auto moved = [&](const void* data, int64_t stride, DType dtype) -> void* {
-        if (data == nullptr) return nullptr;
-        return static_cast<char*>(const_cast<void*>(data)) + begin * stride * static_cast<int64_t>(dtype_size(dtype));
-      };
-      if (by_columns) {
-        slice.n = std::min(end, product.n) - begin;
-        slices_[i]->multiply(slice, a, moved(b, product.b_column, product.input), moved(addend, 1, product.input),
-                             moved(c, 1, product.output));
-      } else {
-        slice.m = std::min(end, product.m) - begin;
-        slices_[i]->multiply(slice, moved(a, product.a_row, product.input), b,
-                             moved(addend, product.addend_row, product.input), moved(c, product.c_row, product.output));
-      }
-    } catch (...) {
-      errors[i] = std::current_exception();
+    omp_set_num_threads(1);  // or oneDNN, which computes with OpenMP, would start a team of its own in this thread
+    const int64_t begin = strips * i / slices * kWidth, end = strips * (i + 1) / slices * kWidth;
+    Product slice = product;
+    const auto moved = [&](const void* data, int64_t stride, DType dtype) -> void* {
+      if (data == nullptr) return nullptr;
+      return static_cast<char*>(const_cast<void*>(data)) + begin * stride * static_cast<int64_t>(dtype_size(dtype));
+    };
+    if (by_columns) {
+      slice.n = std::min(end, product.n) - begin;
+      slices_[i]->multiply(slice, a, moved(b, product.b_column, product.input), moved(addend, 1, product.input),
+                           moved(c, 1, product.output));
+    } else {
+      slice.m = std::min(end, product.m) - begin;
+      slices_[i]->multiply(slice, moved(a, product.a_row, product.input), b,
+                           moved(addend, product.addend_row, product.input), moved(c, product.c_row, product.output));
     }
   });
-  for (const std::exception_ptr& error : errors)
-    if (error) std::rethrow_exception(error);
 }
 
 }  // namespace mor::MOR_CPU_ISA

@@ -63,7 +63,7 @@ void CpuOps::rmsnorm_backward(const Tensor& d_y, const Tensor& packed, const Ten
   check_rmsnorm_backward(d_y, packed, weight, rstd, d_packed, d_weight);
   const int64_t d = d_y.columns(), rows = d_y.rows();
   const int64_t stretches = (rows + kRowsPerPartial - 1) / kRowsPerPartial;
-  const Arena::Mark mark = scratch_.mark();
+  const ArenaScope scope(scratch_);
   const Tensor partial = scratch_.tensor(DType::float32, stretches, d, "partial d_weight");
   with_type(compute_, [&](auto type) {
     using T = decltype(type);
@@ -81,7 +81,6 @@ void CpuOps::rmsnorm_backward(const Tensor& d_y, const Tensor& packed, const Ten
   float* total = d_weight.as<float>();
   for (int64_t stretch = 0; stretch < stretches; ++stretch)
     for (int64_t j = 0; j < d; ++j) total[j] += partial.as<float>()[stretch * d + j];
-  scratch_.release(mark);
 }
 
 }  // namespace mor::MOR_CPU_ISA

@@ -65,7 +65,7 @@ void CpuOps::router_scores_backward(const Tensor& d_scores, const Tensor& x, con
   check_router_scores_backward(d_scores, x, source, weight, d_x, d_weight);
   const int64_t rows = d_scores.rows(), d = x.columns(), outputs = weight.rows();
   const int64_t stretches = (rows + kRowsPerPartial - 1) / kRowsPerPartial;
-  const Arena::Mark mark = scratch_.mark();
+  const ArenaScope scope(scratch_);
   float* partial = scratch_.tensor(DType::float32, stretches, outputs * d, "partial d_weight").as<float>();
   const float* ds = d_scores.as<float>();
   float* dw = d_weight.as<float>();
@@ -93,7 +93,6 @@ void CpuOps::router_scores_backward(const Tensor& d_scores, const Tensor& x, con
       for (int64_t stretch = 0; stretch < stretches; ++stretch)
         for (int64_t j = 0; j < d; ++j) dw[o * d_weight.row_stride + j] += partial[(stretch * outputs + o) * d + j];
   });
-  scratch_.release(mark);
 }
 
 }  // namespace mor::MOR_CPU_ISA

@@ -62,7 +62,7 @@ void CpuOps::select_topk(const Tensor& scores, const int32_t* parent_start, int3
   check_select(scores, sequences);
   check_select_topk(parent_start, sequences, k);
   for (int32_t s = 0; s <= sequences; ++s) start[s] = s * k;
-  const Arena::Mark mark = scratch_.mark();
+  const ArenaScope scope(scratch_);
   float* sorted = scratch_.vector(DType::float32, scores.count(), "sorted scores").as<float>();
   const float* scores_data = scores.as<float>();
   const int64_t rows_per_sequence = scores.count() / std::max(sequences, 1);
@@ -71,7 +71,6 @@ void CpuOps::select_topk(const Tensor& scores, const int32_t* parent_start, int3
       select_sequence(scores_data, parent_start[s], parent_start[s + 1], k, sorted + parent_start[s], index + start[s],
                       selected);
   });
-  scratch_.release(mark);
 }
 
 int32_t CpuOps::select_threshold(const Tensor& scores, const int32_t* parent_start, int32_t sequences, double threshold,

@@ -6,9 +6,12 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <exception>
 #include <mutex>
+#include <new>
 #include <system_error>
 #include <thread>
+#include <utility>
 
 #include "core/check.h"
 
@@ -66,10 +69,21 @@ struct Team::State {
   std::atomic<int> helpers{0};
   bool full = false;  ///< the system refused another thread; the existing ones run all parts
 
+  std::atomic<bool> failed{false};  ///< whether a part of the job threw
+  std::exception_ptr error;         ///< what the first such part threw
+
+  void run(int64_t part, int thread) noexcept {
+    try {
+      job.call(job.body, part, thread);
+    } catch (...) {
+      if (!failed.exchange(true)) error = std::current_exception();
+    }
+  }
+
   void work(int thread) noexcept {
     for (int i = 0; i < job.threads; ++i) {
       Stretch& stretch = stretches[(thread + i) % job.threads];
-      for (int64_t part; stretch.take(i == 0, part);) job.call(job.body, part, thread);
+      for (int64_t part; stretch.take(i == 0, part) && !failed.load(std::memory_order_relaxed);) run(part, thread);
     }
   }
 
@@ -106,6 +120,8 @@ struct Team::State {
       }
     } catch (const std::system_error&) {
       full = true;
+    } catch (const std::bad_alloc&) {
+      // The job goes on with the helpers that there are; the next one tries again.
     }
   }
 };
@@ -128,6 +144,7 @@ void Team::run(const Job& job) {
   }
   if (s.helpers.load() + 1 < own.threads) s.grow(own.threads);
   s.job = own;
+  s.failed = false;
   for (int64_t i = 0; i < own.threads; ++i)
     s.stretches[i].set(static_cast<uint32_t>(job.parts * i / own.threads),
                        static_cast<uint32_t>(job.parts * (i + 1) / own.threads));
@@ -141,7 +158,9 @@ void Team::run(const Job& job) {
       pause();
     else
       sched_yield();  // a helper may be waiting for this core
+  const std::exception_ptr error = std::exchange(s.error, nullptr);
   s.taken.store(false);
+  if (error) std::rethrow_exception(error);
 }
 
 }  // namespace mor

@@ -19,8 +19,9 @@ class Team {
   static Team& of_process();
 
   /// Calls body(part, thread) once for every part in [0, parts) and returns when all are done. At most `threads` parts
-  /// run at a time, each with another number `thread` in [0, threads), which may choose its scratch memory. body must
-  /// not throw.
+  /// run at a time, each with another number `thread` in [0, threads), which may choose its scratch memory. If
+  /// a part throws, parts that have not begun are left out, and once the others are done, run throws what the first
+  /// such part threw.
   template <class Body>
   void run(int64_t parts, int threads, const Body& body) {
     run({[](const void* b, int64_t part, int thread) { (*static_cast<const Body*>(b))(part, thread); }, &body, parts,

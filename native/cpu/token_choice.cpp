@@ -35,7 +35,7 @@ void CpuOps::token_choice_forward(const Tensor& logits, const Tensor& bias, Acti
   const float *logits_data = logits.as<float>(), *b = bias.as<float>(), scale = static_cast<float>(alpha);
   float *p_data = probabilities.as<float>(), *g = gate.as<float>();
   float *load_data = load.as<float>(), *p_sum_data = p_sum.as<float>(), *z_data = z_sum.as<float>();
-  const Arena::Mark mark = scratch_.mark();
+  const ArenaScope scope(scratch_);
   // For each stretch: n loads, n sums of p, and the sum of lse^2.
   double* partial = static_cast<double*>(scratch_.allocate(static_cast<size_t>(stretches * width) * sizeof(double)));
   parallel(stretches, kRowsPerPartial * n * kNanosecondsPerLogit, [&](int64_t begin, int64_t end) {
@@ -66,7 +66,6 @@ void CpuOps::token_choice_forward(const Tensor& logits, const Tensor& bias, Acti
     float& out = j < n ? load_data[j] : j < 2 * n ? p_sum_data[j - n] : z_data[0];
     out += static_cast<float>(total);
   }
-  scratch_.release(mark);
 }
 
 void CpuOps::token_choice_backward(const Tensor& d_gate, const Tensor& logits, const Tensor& probabilities,

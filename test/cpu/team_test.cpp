@@ -1,10 +1,12 @@
-// Tests of Team: every part runs exactly once; callers at the same time; jobs inside jobs.
+// Tests of Team: every part runs exactly once; callers at the same time; jobs inside jobs; parts that throw.
 #include "cpu/team.h"
 
 #include <gtest/gtest.h>
 
 #include <atomic>
 #include <numeric>
+#include <stdexcept>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -64,6 +66,53 @@ TEST(Team, AJobMayRunInsideAJob) {
   Team::of_process().run(
       8, 4, [&](int64_t i, int) { Team::of_process().run(8, 4, [&](int64_t j, int) { sum += i * 8 + j; }); });
   EXPECT_EQ(sum, 63 * 64 / 2);
+}
+
+/// The message of what a job throws, whose parts from `first` to before `last` throw "part <number>".
+std::string message_of(int threads, int64_t first, int64_t last, std::atomic<int>& running) {
+  try {
+    Team::of_process().run(64, threads, [&](int64_t part, int) {
+      ++running;
+      std::this_thread::yield();
+      --running;
+      if (part >= first && part < last) throw std::runtime_error("part " + std::to_string(part));
+    });
+  } catch (const std::runtime_error& error) {
+    return error.what();
+  }
+  return "nothing";
+}
+
+TEST(Team, TheCallerGetsWhatAPartThrew) {
+  std::atomic<int> running{0};
+  for (int round = 0; round < 200; ++round)
+    for (const int threads : {1, 2, 4}) {
+      const int64_t part = round % 64;
+      ASSERT_EQ(message_of(threads, part, part + 1, running), "part " + std::to_string(part)) << threads << " threads";
+      ASSERT_EQ(running, 0) << "a part was still running";
+      ASSERT_EQ(message_of(threads, 0, 0, running), "nothing") << "after a part threw";
+    }
+}
+
+TEST(Team, TheCallerGetsOneErrorWhereEveryPartThrows) {
+  std::atomic<int> running{0};
+  for (int round = 0; round < 200; ++round) {
+    ASSERT_EQ(message_of(4, 0, 64, running).rfind("part ", 0), 0u);
+    ASSERT_EQ(running, 0) << "a part was still running";
+  }
+  std::atomic<int> runs{0};
+  Team::of_process().run(1000, 4, [&](int64_t, int) { ++runs; });
+  EXPECT_EQ(runs, 1000);
+}
+
+/// A job inside a part throws; the outer job's caller gets it.
+TEST(Team, AnErrorLeavesAJobInsideAJob) {
+  std::atomic<int> running{0};
+  EXPECT_THROW(Team::of_process().run(8, 4,
+                                      [&](int64_t i, int) {
+                                        if (i == 3) throw std::runtime_error(message_of(4, 5, 6, running));
+                                      }),
+               std::runtime_error);
 }
 
 /// Pauses so long that helper threads go to sleep and must be woken.
