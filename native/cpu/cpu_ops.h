@@ -1,5 +1,5 @@
-// CpuOps: the Ops of the CPU, one op per file beside this one. Compiled once per instruction set (cpu.cmake).
-// Must not know of models; oneDNN appears in linear_onednn.cpp only.
+// CpuOps: the Ops of the CPU, with one file beside this one for each op, compiled once for each instruction set
+// (cpu.cmake). Only linear_onednn.cpp may include oneDNN.
 #pragma once
 
 #include <memory>
@@ -11,10 +11,10 @@ namespace mor::MOR_CPU_ISA {
 
 class OnednnMatmul;
 
-/// Hidden, so that the linker refuses a shared object too where an op has no definition.
+/// The class is hidden, so that the linker refuses a shared object too if an op has no definition.
 class __attribute__((visibility("hidden"))) CpuOps final : public Ops {
  public:
-  /// compute: float32 or bfloat16. threads: the team (team.h) of every op, at least 1.
+  /// compute: float32 or bfloat16. threads: how many threads of the team (team.h) an op may use, at least 1.
   CpuOps(DType compute, int threads);
   ~CpuOps() override;
 
@@ -29,8 +29,8 @@ class __attribute__((visibility("hidden"))) CpuOps final : public Ops {
 #include "ops/op_list.h"
 
  private:
-  /// Calls body(begin, end) over [0, n) on the team, in even contiguous stretches; in place where the whole is less
-  /// work (n * cost, in units of about a nanosecond) than waking the team.
+  /// Calls body(begin, end) on the team for contiguous stretches of [0, n), or once on the calling thread if all of it
+  /// is less work (n * cost, in units of about a nanosecond) than waking the team.
   template <class Body>
   void parallel(int64_t n, int64_t cost, const Body& body) const {
     const int64_t team = n * cost < kWorthATeam ? 1 : (n < threads_ ? n : threads_);
@@ -43,13 +43,13 @@ class __attribute__((visibility("hidden"))) CpuOps final : public Ops {
   }
   static constexpr int64_t kWorthATeam = 8000;
 
-  /// Calls body(first row, logits [rows, V] float32) for one chunk of rows of x after another.
+  /// Calls body(first row, logits [rows, V] float32) for each chunk of rows of x, one after another.
   template <class Body>
   void cross_entropy_chunks(const Tensor& x, const Tensor& weight, const Body& body);
 
   DType compute_;
   int threads_;
-  Arena scratch_;  ///< for one op at a time; released when it returns
+  Arena scratch_;  ///< memory of the op that runs; released when it returns
   std::unique_ptr<OnednnMatmul> onednn_;
 };
 

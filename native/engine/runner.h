@@ -50,9 +50,9 @@ class Runner {
   Ops& ops_;
   Arena buffers_, arena_;  ///< memory for the life of the engine, and for one stage
   LayerContext context_;
-  /// [stream_rows + spare rows, d] the residual stream of every token in flight, by slot. Token choice has two, which
-  /// are one behind the other in `stream_`: x, which `entered_` the block, and f^r(x), the `block_output_` so far
-  /// (docs/model.md section 4).
+  /// [stream_rows + spare rows, d] the residual stream of every token in flight, by slot. Token choice has two,
+  /// which follow one another in `stream_`: `entered_` is x, which entered the block, and `block_output_` is f^r(x),
+  /// its output so far (docs/model.md section 4).
   Tensor stream_, entered_, block_output_;
   Layers before_, block_, block_of_queries_, after_;
   Sampler sampler_;

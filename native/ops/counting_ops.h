@@ -6,8 +6,8 @@
 
 namespace mor {
 
-/// Addresses are numbers that nobody may follow; nothing is read or written, on the device or for the host. Ops that
-/// return how many rows they selected return all of them: the most that a device could.
+/// Addresses are numbers that must not be dereferenced: nothing is read or written, neither for the device nor for the
+/// host. Ops that return how many rows they selected return the most that a device could: all of them.
 class CountingOps final : public Ops {
  public:
   /// Sizes follow from the dtypes of the device that is to do the work.

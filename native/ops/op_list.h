@@ -1,11 +1,11 @@
-// The list of ops: every op's signature and what it computes, once. Ops (ops.h) makes each entry a pure virtual
-// function, and every device's class an override; so this file is included inside classes, with MOR_OP defined.
+// The list of ops: the signature of every op and what it computes. Ops (ops.h) makes a pure virtual function of each
+// entry, and the class of every device an override. So this file is included inside classes, with MOR_OP defined.
 //
 // MOR_OP(result, name, (parameters)): one op.
-// MOR_COUNT_OP(name, (parameters), most): an op that returns how many rows it selected, `most` being the largest
-// count that its parameters allow. It is an MOR_OP that returns int32_t where MOR_COUNT_OP is not defined.
+// MOR_COUNT_OP(name, (parameters), most): an op that returns how many rows it selected; `most` is the largest number
+// that its parameters allow. If MOR_COUNT_OP is not defined, it becomes an MOR_OP that returns int32_t.
 //
-// The conventions of shapes, dtypes and accumulation stand at Ops.
+// The conventions for shapes, dtypes and accumulation are those at `class Ops`.
 #ifndef MOR_COUNT_OP
 #define MOR_COUNT_OP(name, parameters, most) MOR_OP(int32_t, name, parameters)
 #endif
@@ -27,7 +27,7 @@ MOR_OP(void, embedding_backward,
 
 // ---- rmsnorm (Zhang and Sennrich 2019) with row gather: packed[i] = x[source[i]],
 //      rstd[i] = 1/sqrt(mean(packed[i]^2) + epsilon), y[i] = packed[i] * rstd[i] * weight
-/// `packed` and `rstd` may be empty tensors where nobody needs them; source may be null (identity).
+/// `packed` and `rstd` may be empty tensors if they are not needed; source may be null (identity).
 MOR_OP(void, rmsnorm_forward,
        (const Tensor& x /*[M,d] compute*/, const int32_t* source /*[R]*/, const Tensor& weight /*[d] compute*/,
         double epsilon, const Tensor& packed /*[R,d] =*/, const Tensor& y /*[R,d] compute =*/,
@@ -54,22 +54,23 @@ MOR_OP(void, rotary,
        (const Tensor& x /*[R,heads,hd] compute*/, const int32_t* position /*[R]*/, const Tensor& table, int direction));
 
 // ---- qkv: attention's three projections, normalised, rotated, and written where attention reads them
-/// The columns of x weight^T + bias, rounded to compute, are q's heads, then k's, then v's. Where there are norms, each
-/// head of q and k is normalised like a row of rmsnorm_forward, by q_norm or k_norm, and rounded. Then q[i] and
-/// k[slot[i]] get theirs, rotated as rotary does it, and v[slot[i]] its own as it is. Without bias and norms these are
-/// the bits of linear_forward, rotary (direction +1) and kv_write. slot null: identity; slots are distinct, and
-/// negative where a row's key and value go nowhere. k and v empty: queries only. q, k and v may be columns of wider
-/// buffers. projected: the columns before norms and rotary, which qkv_backward needs where there are norms. It may be
-/// empty, and changes no bit of q, k and v.
+/// The columns of x weight^T + bias, rounded to compute, are the heads of q, then of k, then of v. If there are norms,
+/// each head of q and k is normalised like a row of rmsnorm_forward, by q_norm or k_norm, and rounded. Then q[i] gets
+/// the heads of q and k[slot[i]] those of k, rotated as by rotary, and v[slot[i]] gets those of v. Without bias and
+/// norms, the result is bit for bit that of linear_forward, rotary (direction +1) and kv_write. slot null: identity.
+/// Slots are distinct; the key and value of a row with a negative slot are not written. k and v empty: queries only. q,
+/// k and v may be columns of wider buffers. projected: the columns before norms and rotary, which qkv_backward needs if
+/// there are norms. It may be empty, and q, k and v do not depend on it.
 MOR_OP(void, qkv_forward,
        (const Tensor& x /*[R,d] compute*/, const QkvTensors& weights, double epsilon /*of the norms*/,
         const int32_t* position /*[R]*/, const Tensor& table /*[positions,hd] master*/,
         const Tensor& q /*[R,h,hd] compute =*/, const Tensor& k /*[slots,kv,hd] compute =*/,
         const Tensor& v /*[slots,kv,hd] compute =*/, const int32_t* slot /*[R]*/,
         const Tensor& projected /*[R,(h+2kv)*hd] or [R,h*hd] compute =*/));
-/// In place: the gradients of what row i put into q, k and v become the gradients of its columns of x weight^T. Those
-/// of bias and norms accumulate, summed before anything is rounded to compute; linear_backward_weight adds that of
-/// weight. d_k and d_v empty: queries only. Without bias and norms this is rotary (direction -1) of d_q and d_k.
+/// In place: row i of d_q, d_k and d_v, the gradients of what the forward wrote for row i, becomes the gradient of that
+/// row of x weight^T. The gradients of bias and norms accumulate; they are sums of values not yet rounded to compute.
+/// That of weight is left to linear_backward_weight. d_k and d_v empty: queries only. Without bias and norms this is
+/// rotary (direction -1) of d_q and d_k.
 MOR_OP(void, qkv_backward,
        (const Tensor& d_q /*[R,h,hd] compute*/, const Tensor& d_k /*[R,kv,hd] compute*/,
         const Tensor& d_v /*[R,kv,hd] compute*/, const Tensor& projected /*of the forward; empty without norms*/,
@@ -200,13 +201,13 @@ MOR_OP(void, cross_entropy_backward,
 // ---- optimiser
 /// norm[0] = sqrt(sum gradient^2), in a fixed order.
 MOR_OP(void, global_norm, (const Tensor& gradient /*[n] master*/, const Tensor& norm /*[1] master =*/));
-/// norm[0] = NaN where any of `values` is not finite: a step whose loss is broken is refused by adamw like one whose
-/// gradient is.
+/// norm[0] = NaN if any of `values` is not finite. So adamw refuses a step whose loss is not finite, like one whose
+/// gradient is not.
 MOR_OP(void, reject_non_finite, (const Tensor& values /*[n] master*/, const Tensor& norm /*[1] master*/));
-/// AdamW (Loshchilov and Hutter 2019) over flat buffers: gradient scaled by min(1, clip / (norm + 1e-6)). The new
-/// masters of every segment are rounded to its storage in `weights`. That may be the memory of the masters where the
-/// storage is their dtype and each weight lies at its master. A non-finite norm changes nothing. segments and step are
-/// device memory; segments lie within the buffers, one behind the other.
+/// AdamW (Loshchilov and Hutter 2019) over flat buffers, with the gradient scaled by min(1, clip / (norm + 1e-6)). The
+/// new masters of every segment are rounded to its storage in `weights`. `weights` may be the memory of the masters if
+/// the storage is their dtype and each weight lies where its master does. If the norm is not finite, nothing changes.
+/// segments and step are device memory; segments lie within the buffers in rising order, without overlap.
 MOR_OP(void, adamw,
        (const Tensor& master, void* weights, const Tensor& gradient, const Tensor& exp_avg, const Tensor& exp_avg_sq,
         const Tensor& norm, const ParameterSegment* segments, int32_t segment_count, const AdamWParams& params,

@@ -24,9 +24,6 @@ import type {
 import { loadNative } from '../../lib/native_loader.js'
 import { buildSafetensorsHeader, readSafetensorsFile } from '../../lib/safetensors.js'
 
-// Threads that wait for each other by spinning make no progress where others need the cores, as in a test run.
-process.env.OMP_WAIT_POLICY ??= 'passive'
-
 export const addon: NativeAddon = loadNative()
 
 export const binary = (createRequire(import.meta.url)('node-gyp-build') as { path(root: string): string }).path(

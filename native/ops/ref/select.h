@@ -12,7 +12,7 @@
 
 namespace mor::ref {
 
-/// Writes index, start and selected for the rows that `chosen` says yes to; returns how many.
+/// Writes index, start and selected for the rows i for which chosen(i) is true; returns how many there are.
 template <class Chosen>
 int32_t write_selection(const int32_t* parent_start, int32_t sequences, const Chosen& chosen, int32_t* index,
                         int32_t* start, uint8_t* selected) {

@@ -8,9 +8,6 @@ import { Model } from '../../../lib/model.js'
 import { createServer, type ServerOptions } from '../../../lib/server/index.js'
 import { Tokenizer } from '../../../lib/tokenizer.js'
 
-// OpenMP threads that spin while they wait would take cores that others need, as in a test run.
-process.env.OMP_WAIT_POLICY ??= 'passive'
-
 const config: ModelConfig = {
   vocab_size: 257,
   hidden_size: 32,
