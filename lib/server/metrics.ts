@@ -50,7 +50,7 @@ const engineCounters: [name: string, help: string, read: EngineReading][] = [
   ],
   [
     'vllm:num_preemptions_total',
-    'Sequences thrown out of the batch, to be computed again.',
+    'Sequences that had to leave the batch, to be computed again.',
     (stats) => stats.preemptions,
   ],
   ['mor_engine_steps_total', 'Steps of the scheduler.', (stats) => stats.steps],

@@ -68,7 +68,7 @@ bool EngineLoop::turn(ModelThread& thread) {
   {
     const EngineStats stats = engine_ == nullptr ? no_stats_ : engine_->stats();
     const std::lock_guard<std::mutex> lock(mutex_);
-    stats_ = stats;  // before the events: whoever hears of them finds statistics that agree
+    stats_ = stats;  // before the events, so that statistics that a listener reads include them
   }
   deliver_(std::move(events));
   const std::lock_guard<std::mutex> lock(mutex_);

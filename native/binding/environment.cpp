@@ -90,7 +90,7 @@ void Environment::settle_delivered() {
     try {
       task->settle();
     } catch (const Napi::Error& error) {
-      // A callback threw: that is an uncaught exception of the program. While Node terminates, nobody gets it.
+      // A callback threw, which is an uncaught exception of the program. While Node terminates, it is lost.
       napi_fatal_exception(env_, error.Value());
     } catch (const std::exception&) {
       // JavaScript can no longer be called: the environment is going away.

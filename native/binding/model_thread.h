@@ -52,7 +52,7 @@ class ModelThread {
   void create(const ModelConfig& config, const std::string& device, DType dtype, int threads);
   Model& model() { return *model_; }
   Arena& activations() { return *activations_; }
-  /// For token ids; whoever fills it resets it first.
+  /// Memory for token ids. A caller resets it before it fills it.
   Arena& tokens() { return *tokens_; }
   /// Runs `work`. `check` is called before it and, in it, before every layer, tensor and chunk: what it throws ends the
   /// work. A lack of memory is explained, as by rethrow_explained.

@@ -5,9 +5,9 @@
 
 namespace mor::MOR_CPU_ISA {
 
-/// Gives put(j, part, values) every vector of one head after the rotation, in pairs: that at j, then that at
-/// j + head_dim / 2. Both are read before the first is given. angles: cosines, then sines, of head_dim / 2 angles.
-/// direction: 1, or -1 for the rotation back.
+/// Calls put(j, part, values) for every vector of one rotated head, where values are elements j, j + 1, …. The vector
+/// at j + head_dim / 2 follows the one at j, and both are read before the first call, so put may overwrite `head`.
+/// angles: cosines, then sines, of head_dim / 2 angles. direction: 1, or -1 for the rotation back.
 template <class T, class Put>
 inline void rotate_head(const T* head, int64_t head_dim, const float* angles, float direction, const Put& put) {
   const int64_t half = head_dim / 2;
@@ -19,7 +19,7 @@ inline void rotate_head(const T* head, int64_t head_dim, const float* angles, fl
   });
 }
 
-/// to = from with every head of its `columns` rotated. to may be from.
+/// Writes `columns` elements of whole heads from `from` to `to`, each head rotated. to may be from.
 template <class T>
 inline void rotate_heads(const T* from, T* to, int64_t columns, int64_t head_dim, const float* angles,
                          float direction) {

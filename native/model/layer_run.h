@@ -9,23 +9,24 @@ namespace mor {
 
 struct Layers {
   std::vector<int32_t> unique;  ///< unique layer of each (ModelConfig::unique_layer)
-  std::vector<LayerKeys> keys;  ///< of each
+  std::vector<LayerKeys> keys;  ///< where the keys and values of each come from
 };
 
-/// Of the unrolled model: what runs once before the block, the block once, and what runs once after it. Keys: the rows'
-/// own.
+/// The layers that run once before the block, those of one pass of the block, and those that run once after it. In all
+/// of them, the rows attend to their own keys.
 Layers layers_before_block(const ModelConfig& config);
 Layers layers_of_block(const ModelConfig& config);
 Layers layers_after_block(const ModelConfig& config);
 
-/// x [R, d] becomes what the last layer gives; nothing is kept. stream: as in layer_forward, for the first layer.
+/// Runs the layers in place: x [R, d] becomes the output of the last one, and nothing is kept for a backward. stream:
+/// as in layer_forward, for the first layer.
 void run_layers(const LayerContext& context, const ModelTensors& tensors, const Layers& layers, const Rows& rows,
                 const Tensor& stream, const Tensor& x);
 
 /// One run of layers in a pass.
 struct LayerRun {
   Layers layers;
-  std::vector<LayerActivations> kept;  ///< of each layer, where the pass keeps
+  std::vector<LayerActivations> kept;  ///< of each layer, if the pass has PassOptions::keep
   Tensor out;                          ///< [R, d]
 };
 
