@@ -1,6 +1,6 @@
 // Parameters, KV bytes and FLOPs per token against the ratios of docs/model.md section 5, counts worked out by hand, and what
 // an engine holds. The addon must have been built.
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 import { type ModelConfig, resolveConfig } from '../../lib/config.js'
 import { resolveConfigFile } from '../../lib/config_file.js'
 import { Engine } from '../../lib/engine.js'
@@ -8,6 +8,9 @@ import { Model } from '../../lib/model.js'
 import { flopsPerToken, kvBytesPerToken, parameterCount } from '../../lib/model_size.js'
 import { presets } from '../../lib/presets.js'
 import { published } from './published_configs.js'
+
+// A machine may be busy with much else.
+vi.setConfig({ testTimeout: 60_000 })
 
 const all = { ...presets['360M-mor-3'], sharing: 'cycle', num_hidden_layers: 30 } as const
 const vanilla = resolveConfig({ ...presets['360M'], num_hidden_layers: 30 })
@@ -104,7 +107,9 @@ describe('parameterCount of routers', () => {
 it.each([
   ['Llama-3.2-1B', 1_235_814_400],
   ['Mistral-7B-v0.3', 7_248_023_552],
-] as const)('counts the parameters of %s', (name, total) => {
+  ['Qwen2.5-0.5B', 494_032_768],
+  ['Qwen3-0.6B', 596_049_920],
+] as const)('counts the parameters of %s, biases and norms of heads included', (name, total) => {
   expect(parameterCount(resolveConfigFile(published[name], name)).total).toBe(total)
 })
 
