@@ -29,17 +29,10 @@ class Arena {
   /// addresses than in the step before. A block that is large enough is kept. bytes: the `peak` of a run of the same
   /// calls.
   void reserve(size_t bytes);
-  /// Uninitialised memory, 64-byte aligned, valid until the mark below it is released.
+  /// Uninitialised memory, 64-byte aligned, valid until the end of the ArenaScope in which it was allocated, or reset.
   void* allocate(size_t bytes);
   Tensor tensor(DType dtype, int64_t rows, int64_t columns, const char* name);
   Tensor vector(DType dtype, int64_t n, const char* name);
-
-  /// A position in the stack: `release(mark)` frees everything that was allocated since.
-  struct Mark {
-    size_t block = 0, used = 0, total = 0;
-  };
-  Mark mark() const { return {block_, used_, total_}; }
-  void release(const Mark& mark);
 
   /// Frees everything. If more than one block was needed, one block of the peak size replaces them, so that later steps
   /// of the same size have every tensor at the same address.
@@ -57,13 +50,21 @@ class Arena {
   /// A number that rises whenever a block is given back to the resource: from then on an address may belong to another
   /// block than before, even if it is the same number.
   uint64_t generation() const { return generation_; }
-  size_t peak() const { return peak_; }
+  size_t used() const { return total_; }  ///< bytes handed out
+  size_t peak() const { return peak_; }   ///< the most that they ever were
 
  private:
   struct Block {
     void* data;
     size_t size;
   };
+  friend class ArenaScope;
+  /// A position in the stack; `release` frees everything that was allocated since.
+  struct Mark {
+    size_t block = 0, used = 0, total = 0;
+  };
+  Mark mark() const { return {block_, used_, total_}; }
+  void release(const Mark& mark);
   void add_block(size_t bytes);
   void free_blocks() noexcept;
 
@@ -71,7 +72,7 @@ class Arena {
   std::vector<Block> blocks_;
   size_t block_ = 0;  ///< the block being filled
   size_t used_ = 0;   ///< bytes used of it
-  size_t total_ = 0;  ///< bytes handed out over all blocks
+  size_t total_ = 0;  ///< bytes used of all blocks
   size_t peak_ = 0;
   uint64_t generation_ = 0;
 };

@@ -55,12 +55,12 @@ TEST(Arena, AScopeFreesWhatCameAfterItAlsoOnAnException) {
   Limited memory(size_t{1} << 20);
   Arena arena(memory);
   arena.allocate(100);
-  const size_t before = arena.mark().total;
+  const size_t before = arena.used();
   {
     const ArenaScope scope(arena);
     arena.allocate(1000);
   }
-  EXPECT_EQ(arena.mark().total, before);
+  EXPECT_EQ(arena.used(), before);
   EXPECT_THROW(
       {
         const ArenaScope scope(arena);
@@ -68,7 +68,7 @@ TEST(Arena, AScopeFreesWhatCameAfterItAlsoOnAnException) {
         arena.allocate(size_t{1} << 30);
       },
       Error);
-  EXPECT_EQ(arena.mark().total, before);
+  EXPECT_EQ(arena.used(), before);
 }
 
 TEST(Arena, AnotherGenerationOnceMemoryWasGivenBack) {
@@ -93,10 +93,11 @@ TEST(Arena, WhatWasReservedIsOneBlockOfThatPeak) {
   Limited memory(size_t{1} << 30);
   Arena counted(memory), arena(memory);
   const auto work = [](Arena& a) {
-    const Arena::Mark mark = a.mark();
-    a.allocate(1);
-    a.allocate(100000);
-    a.release(mark);
+    {
+      const ArenaScope scope(a);
+      a.allocate(1);
+      a.allocate(100000);
+    }
     a.allocate(70001);
     a.allocate(0);
   };

@@ -102,14 +102,14 @@ TEST(Memory, ALayerThatFailsFreesItsScratch) {
   LayerActivations kept;
   layer_forward(model.context(arena), model.tensors().layers[0], all.rows, {}, x, {}, y, &kept);
   const Gradients gradients(model);
-  const size_t before = arena.mark().total;
+  const size_t before = arena.used();
   EXPECT_THROW(layer_backward(model.context(arena), model.tensors().layers[0], gradients.views().layers[0], all.rows,
                               kept, {}, y),
                Error);
-  EXPECT_EQ(arena.mark().total, before);
+  EXPECT_EQ(arena.used(), before);
   ops.fails = true;
   EXPECT_THROW(layer_forward(model.context(arena), model.tensors().layers[0], all.rows, {}, x, {}, x, nullptr), Error);
-  EXPECT_EQ(arena.mark().total, before);
+  EXPECT_EQ(arena.used(), before);
 }
 
 INSTANTIATE_TEST_SUITE_P(All, Memory, testing::ValuesIn(kinds()), [](const auto& info) { return info.param.name; });
