@@ -156,25 +156,13 @@ bool Engine::step(std::vector<RequestEvent>& events) {
 }
 
 EngineStats Engine::stats() const {
-  const SchedulerStats s = state_->scheduler.stats();
-  EngineStats stats;
-  stats.running = s.running;
-  stats.waiting = s.waiting;
-  stats.finished = s.finished;
-  stats.tokens_generated = s.tokens_generated;
-  stats.prompt_tokens = s.prompt_tokens;
+  EngineStats stats{state_->scheduler.stats()};
+  const KvCache& cache = state_->cache;
   stats.steps = state_->steps;
-  stats.preemptions = s.preemptions;
-  stats.kv_blocks_total = s.blocks_total;
-  stats.prefix_hit_tokens = s.prefix_hit_tokens;
-  stats.kv_blocks_used = s.blocks_used;
-  stats.kv_blocks_cached = s.blocks_cached;
-  stats.kv_blocks_free = s.blocks_total - s.blocks_used - s.blocks_cached;
-  stats.kv_bytes_total = static_cast<size_t>(s.blocks_total) * state_->cache.block_bytes();
-  stats.kv_bytes_used = static_cast<size_t>(s.blocks_used) * state_->cache.block_bytes();
+  stats.kv_bytes_total = static_cast<size_t>(stats.kv_blocks_total) * cache.block_bytes();
+  stats.kv_bytes_used = static_cast<size_t>(stats.kv_blocks_used) * cache.block_bytes();
   stats.kv_bytes_vanilla =
-      KvCache::vanilla_bytes(state_->model.config(), state_->model.ops().compute_dtype(), s.running_tokens);
-  stats.depth_histogram = s.depth_histogram;
+      KvCache::vanilla_bytes(state_->model.config(), state_->model.ops().compute_dtype(), stats.running_tokens);
   return stats;
 }
 

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/scheduler_stats.h"
 #include "engine/sequence.h"
 #include "model/model.h"
 
@@ -35,21 +36,11 @@ struct GenerateParams {
   int32_t top_logprobs = 0;  ///< how many of the most likely tokens to report for each token, at most kMostTopLogprobs
 };
 
-/// Counters since the engine was made, and its present state.
-struct EngineStats {
-  int64_t running = 0, waiting = 0, finished = 0, steps = 0;
-  int64_t tokens_generated = 0;
-  int64_t prompt_tokens = 0;      ///< tokens of prompts that were computed or found in the prefix cache
-  int64_t prefix_hit_tokens = 0;  ///< tokens that were found in the prefix cache instead of being computed
-  int64_t preemptions = 0;        ///< times that a sequence lost its memory, to be computed again
-  /// total = used by running sequences + cached for later + free.
-  int64_t kv_blocks_total = 0, kv_blocks_used = 0, kv_blocks_cached = 0, kv_blocks_free = 0;
-  size_t kv_bytes_total = 0;  ///< of all blocks
-  size_t kv_bytes_used = 0;   ///< by the running sequences; a block that several of them share counts once
-  size_t kv_bytes_vanilla =
-      0;  ///< what their tokens would take if every layer of the unrolled model cached every token
-  /// [N] prompt and generated tokens that were computed here, by RoutingRules::depth: r + 1 at [r], 0 not counted.
-  std::vector<int64_t> depth_histogram;
+struct EngineStats : SchedulerStats {
+  int64_t steps = 0;
+  size_t kv_bytes_total = 0;    ///< of all blocks
+  size_t kv_bytes_used = 0;     ///< by the running sequences; a block that several of them share counts once
+  size_t kv_bytes_vanilla = 0;  ///< of running_tokens, if every layer of the unrolled model cached every token
 };
 
 class Engine {

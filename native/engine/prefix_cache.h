@@ -47,8 +47,7 @@ struct PrefixNode {
   int32_t children = 0;
   int32_t users = 0;  ///< sequences under way of which this is the longest known prefix
   uint64_t last_used = 0;
-  PrefixNode *older = nullptr,
-             *newer = nullptr;  ///< neighbours in the order of last_used, of a node that may be evicted
+  PrefixNode *older = nullptr, *newer = nullptr;  ///< neighbours of an idle node, in the order of last_used
 
  private:
   std::span<const int32_t> part(int32_t begin, int32_t end) const {

@@ -83,9 +83,10 @@ SchedulerStats Scheduler::stats() const {
   SchedulerStats stats = stats_;
   stats.running = static_cast<int64_t>(running_.size());
   stats.waiting = static_cast<int64_t>(waiting_.size());
-  stats.blocks_total = pool_.total();
-  stats.blocks_used = pool_.used();
-  stats.blocks_cached = pool_.cached();
+  stats.kv_blocks_total = pool_.total();
+  stats.kv_blocks_used = pool_.used();
+  stats.kv_blocks_cached = pool_.cached();
+  stats.kv_blocks_free = pool_.free();
   for (const Sequence* s : running_) stats.running_tokens += s->entered;
   return stats;
 }

@@ -13,6 +13,7 @@
 #include "engine/block_pool.h"
 #include "engine/prefix_cache.h"
 #include "engine/scheduler_plan.h"
+#include "engine/scheduler_stats.h"
 #include "model/routing_rules.h"
 
 namespace mor {
@@ -36,15 +37,6 @@ struct SchedulerConfig {
 
   /// Times of one pass of the block, and of exit and entry together, in the same arbitrary unit.
   double block_cost = 1, boundary_cost = 1;
-};
-
-struct SchedulerStats {
-  int64_t running = 0, waiting = 0, finished = 0, tokens_generated = 0, prompt_tokens = 0, preemptions = 0;
-  int64_t tokens_run = 0;         ///< prompt and generated tokens that have been through the model, each counted once
-  int64_t prefix_hit_tokens = 0;  ///< taken from the prefix cache instead of being computed
-  int64_t blocks_total = 0, blocks_used = 0, blocks_cached = 0;
-  int64_t running_tokens = 0;            ///< tokens of running sequences that are in the cache
-  std::vector<int64_t> depth_histogram;  ///< [N] tokens of depth r + 1; those of depth 0 are not in it
 };
 
 /// How many blocks of `size` tokens hold `tokens` tokens.

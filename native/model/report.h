@@ -62,7 +62,7 @@ struct PassStatistics {
   std::vector<int32_t> active;  ///< [N] tokens whose depth (RoutingRules::depth) is at least r + 1
   double auxiliary_loss = 0, z_loss = 0, balancing_loss = 0;
   double routing_accuracy = -1;  ///< threshold against top-k over recursions that select; -1: does not apply
-  double dead_token_ratio = -1;  ///< share of positions that no sequence sends to the last recursion; -1: no router
+  double dead_token_ratio = -1;  ///< share of positions that no sequence sends to recursion N; -1: does not apply
   double max_vio = -1, load_entropy = -1;  ///< token choice
   std::vector<double> load;                ///< [N] rows whose depth is j+1; token choice
   double flops = 0;                        ///< executed, forward

@@ -169,10 +169,10 @@ class Traffic {
       EXPECT_NE(ended.count(id), refused_.count(id)) << "request " << id;
     failed_ += refused_.size();
     const SchedulerStats stats = scheduler_.stats();
-    EXPECT_EQ(stats.blocks_used, 0);
+    EXPECT_EQ(stats.kv_blocks_used, 0);
     EXPECT_EQ(stats.running + stats.waiting, 0);
     scheduler_.forget_prefixes();
-    EXPECT_EQ(scheduler_.stats().blocks_cached, 0);
+    EXPECT_EQ(scheduler_.stats().kv_blocks_cached, 0);
     // Every row of the stream is free again: more requests than fit run, each with a prompt of `prefill_chunk` tokens.
     fail_from = fail_to = 0;
     for (uint64_t id = 100; id < 106; ++id) {

@@ -44,12 +44,12 @@ TEST_P(SchedulerCase, RandomTrafficInATightAndInARoomyCache) {
     }
     for (const auto& [id, request] : requests) simulation.check(request, aborted.count(id) > 0);
     const SchedulerStats stats = simulation.scheduler.stats();
-    EXPECT_EQ(stats.blocks_used, 0);
+    EXPECT_EQ(stats.kv_blocks_used, 0);
     EXPECT_EQ(stats.running + stats.waiting, 0);
     EXPECT_EQ(stats.finished, static_cast<int64_t>(count));
     hits += stats.prefix_hit_tokens;
     simulation.scheduler.forget_prefixes();
-    EXPECT_EQ(simulation.scheduler.stats().blocks_cached, 0) << "a block has a keeper, but no prefix names it";
+    EXPECT_EQ(simulation.scheduler.stats().kv_blocks_cached, 0) << "a block has a keeper, but no prefix names it";
     if (tight) preemptions += stats.preemptions;
     if (!tight) {
       EXPECT_EQ(stats.preemptions, 0);
@@ -223,7 +223,7 @@ TEST(Scheduler, KeysTakeTheShareOfTheDepths) {
       const double tokens = static_cast<double>(stats.running_tokens), n = recursions;
       const double outside = std::ceil(tokens / c.outside_block_size);
       const double vanilla = n * tokens / c.block_size;
-      EXPECT_LE(static_cast<double>(stats.blocks_used) - outside, (n + 1) / (2 * n) * vanilla + n);
+      EXPECT_LE(static_cast<double>(stats.kv_blocks_used) - outside, (n + 1) / (2 * n) * vanilla + n);
       ++looked;
     }
     EXPECT_GT(looked, 20);
