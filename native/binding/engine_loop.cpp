@@ -3,24 +3,6 @@
 
 namespace mor::binding {
 
-namespace {
-
-EventKind event_kind(FinishReason reason) {
-  switch (reason) {
-    case FinishReason::stop:
-      return EventKind::stop;
-    case FinishReason::length:
-      return EventKind::length;
-    case FinishReason::abort:
-      return EventKind::abort;
-    case FinishReason::error:
-      break;
-  }
-  return EventKind::error;
-}
-
-}  // namespace
-
 EngineLoop::EngineLoop(const EngineOptions& options, int32_t recursions, Deliver deliver)
     : options_(options), deliver_(std::move(deliver)) {
   no_stats_.depth_histogram.resize(static_cast<size_t>(recursions));
@@ -111,7 +93,7 @@ void EngineLoop::step(PackedEvents& events) {
     if (event.reason == FinishReason::error)
       events.fail(event.request, {event.code, event.message});
     else
-      events.finish(event.request, event_kind(event.reason));
+      events.finish(event.request, event.reason);
   }
 }
 
@@ -125,7 +107,7 @@ void EngineLoop::end_all(const End& end) {
 }
 
 void EngineLoop::abort_all() {
-  end_all([](PackedEvents& events, uint64_t request) { events.finish(request, EventKind::abort); });
+  end_all([](PackedEvents& events, uint64_t request) { events.finish(request, FinishReason::abort); });
 }
 
 void EngineLoop::release() noexcept {

@@ -18,18 +18,14 @@ namespace {
 constexpr int64_t kLargestId = (int64_t{1} << 53) - 1;
 
 /// Events on their way to JavaScript's thread.
-class EventsTask final : public Task {
- public:
-  EventsTask(std::shared_ptr<NativeEngine*> receiver, PackedEvents events)
-      : receiver_(std::move(receiver)), events_(std::move(events)) {}
+struct EventsTask final : Task {
+  EventsTask(std::shared_ptr<NativeEngine*> to, PackedEvents what) : receiver(std::move(to)), events(std::move(what)) {}
   void run() noexcept override {}
   void settle() override {
-    if (*receiver_ != nullptr) (*receiver_)->receive(events_);
+    if (*receiver != nullptr) (*receiver)->receive(events);
   }
-
- private:
-  std::shared_ptr<NativeEngine*> receiver_;
-  PackedEvents events_;
+  std::shared_ptr<NativeEngine*> receiver;
+  PackedEvents events;
 };
 
 /// Posts one turn of the loop, which posts the next one.

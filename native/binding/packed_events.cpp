@@ -14,8 +14,9 @@ void PackedEvents::token(const RequestEvent& event) {
   add(event.request, EventKind::token, event.token, event.depth, event.logprob);
 }
 
-void PackedEvents::finish(uint64_t request, EventKind kind) {
-  add(request, kind, -1, 0, 0);
+void PackedEvents::finish(uint64_t request, FinishReason reason) {
+  constexpr EventKind kKind[] = {EventKind::stop, EventKind::length, EventKind::abort, EventKind::error};  // by reason
+  add(request, kKind[static_cast<size_t>(reason)], -1, 0, 0);
   finished.push_back(request);
 }
 

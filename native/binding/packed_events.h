@@ -25,7 +25,8 @@ struct PackedEvents {
 
   /// First its most likely tokens where the event has them, one event each, then the token.
   void token(const RequestEvent& event);
-  void finish(uint64_t request, EventKind kind);
+  /// With any reason but error.
+  void finish(uint64_t request, FinishReason reason);
   void fail(uint64_t request, const Failure& failure);
 
  private:

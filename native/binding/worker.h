@@ -23,16 +23,13 @@ class Task {
   virtual void settle() {}
 };
 
-/// A task that nobody waits for. `work` must not throw.
+/// A task that runs `work`, which must not throw, and nothing else.
 template <class Work>
 std::unique_ptr<Task> task_of(Work work) {
-  class Plain final : public Task {
-   public:
-    explicit Plain(Work work) : work_(std::move(work)) {}
-    void run() noexcept override { work_(); }
-
-   private:
-    Work work_;
+  struct Plain final : Task {
+    explicit Plain(Work w) : work(std::move(w)) {}
+    void run() noexcept override { work(); }
+    Work work;
   };
   return std::make_unique<Plain>(std::move(work));
 }
