@@ -28,7 +28,19 @@ void* operator new(size_t bytes) {
 void* operator new(size_t bytes, const std::nothrow_t&) noexcept {
   return fails() ? nullptr : std::malloc(bytes == 0 ? 1 : bytes);
 }
+/// Over-aligned objects of the op itself, which libstdc++ would take from aligned_alloc, as a device takes its blocks.
+void* operator new(size_t bytes, std::align_val_t alignment) {
+  void* pointer = nullptr;
+  if (fails() || posix_memalign(&pointer, static_cast<size_t>(alignment), bytes) != 0) throw std::bad_alloc();
+  return pointer;
+}
 void operator delete(void* pointer) noexcept {
+  std::free(pointer);
+}
+void operator delete(void* pointer, std::align_val_t) noexcept {
+  std::free(pointer);
+}
+void operator delete(void* pointer, size_t, std::align_val_t) noexcept {
   std::free(pointer);
 }
 void operator delete(void* pointer, size_t) noexcept {
@@ -110,11 +122,10 @@ void expect_survives(const Call& call) {
         });
         return blocks;
       };
-      const int64_t usual = blocks_of_a_call();
       int64_t allocations = 0;
       while (fails_at(*ops, call, allocations)) ++allocations;
       for (int time = 0; allocations > 0 && time < 20; ++time) EXPECT_TRUE(fails_at(*ops, call, allocations - 1));
-      EXPECT_EQ(blocks_of_a_call(), usual);
+      EXPECT_EQ(blocks_of_a_call(), 0);
     }
 }
 

@@ -208,6 +208,18 @@ describe('rotary scaling', () => {
     ['no kind', { rope_scaling: { factor: 4 } }, /rope_scaling: .*"factor"/],
     ['no factor', { rope_scaling: { type: 'linear' } }, /rope_scaling: factor is missing/],
     ['a factor that shrinks', { rope_scaling: { type: 'linear', factor: 0.5 } }, /factor is 0.5; .*>= 1/],
+    ['no low frequency', { rope_scaling: { ...llama3, low_freq_factor: 0 } }, /low_freq_factor is 0; .* > 0/],
+    [
+      'an endless high one',
+      { rope_scaling: { ...llama3, high_freq_factor: Infinity } },
+      /high_freq_factor is Infinity/,
+    ],
+    ['equal frequencies', { rope_scaling: { ...llama3, low_freq_factor: 4 } }, /high_freq_factor is 4; .* > 4/],
+    [
+      'no first context',
+      { rope_scaling: { ...llama3, original_max_position_embeddings: 0 } },
+      /original_max_position_embeddings is 0; .* from 1 to/,
+    ],
     ['a key that linear has not', { rope_scaling: { type: 'linear', factor: 2, beta_fast: 32 } }, /"beta_fast"/],
     ['half of it', { rope_parameters: { partial_rotary_factor: 0.5 } }, /partial_rotary_factor is 0.5/],
     [

@@ -71,6 +71,7 @@ describe('options', () => {
   it.each<[object, RegExp]>([
     [{}, /learningRate is missing/],
     [{ learningRate: -1 }, /learningRate is -1; it must be a finite number >= 0/],
+    [{ learningRate: Number.POSITIVE_INFINITY }, /learningRate is Infinity; it must be a finite number >= 0/],
     [{ ...options, lr: 1 }, /unknown key "lr"/],
     [{ ...options, weightdecay: 1 }, /unknown key "weightdecay" \(did you mean "weightDecay"/],
     [{ ...options, betas: [0.9, 1] }, /betas is \[0.9,1\]; it must be two numbers >= 0 and < 1/],
@@ -84,6 +85,16 @@ describe('options', () => {
       /type is "linear"; it must be "constant" or "cosine" or "trapezoid"/,
     ],
     [{ ...options, schedule: { type: 'cosine' } }, /totalSteps is missing/],
+    [{ ...options, schedule: { type: 'cosine', totalSteps: 0 } }, /totalSteps is 0; it must be an integer from 1 to/],
+    [{ ...options, schedule: { type: 'constant', warmupSteps: -1 } }, /warmupSteps is -1; it must be an integer from 0 to/],
+    [
+      { ...options, schedule: { type: 'trapezoid', totalSteps: 10, cooldownSteps: -1 } },
+      /cooldownSteps is -1; it must be an integer from 0 to/,
+    ],
+    [
+      { ...options, schedule: { type: 'cosine', totalSteps: 10, minimumRatio: 1.5 } },
+      /minimumRatio is 1.5; it must be a finite number >= 0 and <= 1/,
+    ],
     [
       { ...options, schedule: { type: 'cosine', totalSteps: 10, warmupSteps: 11 } },
       /warmupSteps 11 is above totalSteps 10/,
