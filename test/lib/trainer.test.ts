@@ -86,7 +86,10 @@ describe('options', () => {
     ],
     [{ ...options, schedule: { type: 'cosine' } }, /totalSteps is missing/],
     [{ ...options, schedule: { type: 'cosine', totalSteps: 0 } }, /totalSteps is 0; it must be an integer from 1 to/],
-    [{ ...options, schedule: { type: 'constant', warmupSteps: -1 } }, /warmupSteps is -1; it must be an integer from 0 to/],
+    [
+      { ...options, schedule: { type: 'constant', warmupSteps: -1 } },
+      /warmupSteps is -1; it must be an integer from 0 to/,
+    ],
     [
       { ...options, schedule: { type: 'trapezoid', totalSteps: 10, cooldownSteps: -1 } },
       /cooldownSteps is -1; it must be an integer from 0 to/,
