@@ -71,7 +71,7 @@ export class Engine {
     const tokens = packPrompt(prompt, this.model.config)
     const params = resolveGenerateOptions(options, this.model.config, tokens.length)
     const id = this.#nextId++
-    const generation = new Generation(() => this.#native.abort(id), params.topLogprobs > 0)
+    const generation = new Generation(tokens, () => this.#native.abort(id), params.topLogprobs > 0)
     const { signal } = options
     if (signal?.aborted) {
       generation.finish('abort')

@@ -45,6 +45,7 @@ export interface GenerationResult {
 export class Generation implements AsyncIterable<GeneratedToken> {
   readonly result: Promise<GenerationResult>
   readonly #tokens: GeneratedToken[] = []
+  readonly #prompt: ArrayLike<number>
   readonly #abort: () => void
   readonly #listsTop: boolean
   #finished: GenerationResult | undefined
@@ -54,9 +55,11 @@ export class Generation implements AsyncIterable<GeneratedToken> {
 
   /**
    * @internal
+   * @param prompt the tokens that it goes on from
    * @param listsTop whether every token comes with its `topLogprobs`
    */
-  constructor(abort: () => void, listsTop = false) {
+  constructor(prompt: ArrayLike<number>, abort: () => void, listsTop = false) {
+    this.#prompt = prompt
     this.#abort = abort
     this.#listsTop = listsTop
     this.result = new Promise((resolve) => {
@@ -84,9 +87,12 @@ export class Generation implements AsyncIterable<GeneratedToken> {
     }
   }
 
-  /** The text as it comes, in pieces that never end inside a character. Otherwise like iterating the tokens. */
+  /**
+   * The text as it comes, in pieces that never end inside a character: that of prompt and tokens together, less that of the
+   * prompt. Otherwise like iterating the tokens.
+   */
   async *text(tokenizer: Tokenizer): AsyncGenerator<string, void, undefined> {
-    const detokenizer = tokenizer.detokenizer()
+    const detokenizer = tokenizer.detokenizer(this.#prompt)
     for await (const { token } of this) {
       const piece = detokenizer.push(token)
       if (piece !== '') yield piece

@@ -112,9 +112,11 @@ async function affordableSteps(model: Model, data: Dataset): Promise<number> {
 async function write(model: Model, tokenizer: Tokenizer, { mode }: Output, signal: AbortSignal): Promise<void> {
   await using engine = new Engine(model)
   const prompt = 'The whale'
-  const generation = engine.generate(tokenizer.encode(prompt), { maxTokens: 400, temperature: 0.7, seed: 1, signal })
+  const tokens = tokenizer.encode(prompt)
+  const generation = engine.generate(tokens, { maxTokens: 400, temperature: 0.7, seed: 1, signal })
   const recursions = model.config.num_recursions
-  await showGeneration(generation, tokenizer, { prompt, recursions, painters: pc, mode }, process.stdout)
+  const view = { prompt, recursions, painters: pc, mode }
+  await showGeneration(generation, tokenizer.detokenizer(tokens), view, process.stdout)
 }
 
 withInterrupt(demo).catch((error: unknown) => {

@@ -37,7 +37,7 @@ export async function generate(
   const recursions = depths ? model.config.num_recursions : null
   await showGeneration(
     generation,
-    tokenizer,
+    tokenizer.detokenizer(ids),
     { prompt, recursions, painters: pc, mode: output.isTTY ? 'terminal' : 'json' },
     output,
   )

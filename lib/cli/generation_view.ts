@@ -1,7 +1,7 @@
 // Shows a generation while it runs: coloured text on a terminal; elsewhere a JSON object for each token, or text with a line
 // of depths below.
 import type { GeneratedToken, GenerationResult } from '../generation.js'
-import type { Tokenizer } from '../tokenizer.js'
+import type { Detokenizer } from '../tokenizer.js'
 import { depthLegend, type Painters, paintDepth } from './depth_colors.js'
 import type { OutputMode, OutputStream } from './output.js'
 
@@ -24,15 +24,17 @@ interface Piece {
   depth: number
 }
 
-/** Shows all of `stream` on `output`; resolves when it has ended. */
+/**
+ * Shows all of `stream` on `output`; resolves when it has ended.
+ * @param detokenizer a new one, which goes on from the prompt
+ */
 export async function showGeneration(
   stream: TokenStream,
-  tokenizer: Tokenizer,
+  detokenizer: Detokenizer,
   { prompt, recursions, painters, mode }: ViewOptions,
   output: OutputStream,
 ): Promise<void> {
   const started = performance.now()
-  const detokenizer = tokenizer.detokenizer()
   const pieces: Piece[] = []
   if (mode === 'terminal') output.write(painters.dim(prompt))
   for await (const token of stream) {

@@ -1,11 +1,8 @@
 // Turns the tokens of one choice into the text that may be sent: whole characters, and no part of a stop string.
-import type { GeneratedToken, TokenLogprob } from '../generation.js'
-import type { Detokenizer, Tokenizer } from '../tokenizer.js'
+import type { GeneratedToken } from '../generation.js'
+import type { Detokenizer } from '../tokenizer.js'
 import { StopStrings } from './stop_strings.js'
 import { topLogprobs } from './top_logprobs.js'
-
-/** The longest character in bytes, and therefore in tokens. */
-const LONGEST_CHARACTER = 4
 
 /** A token in the text of its choice. Its text is empty if a later token completes its character. */
 export interface TextToken {
@@ -24,20 +21,17 @@ export interface TextPiece {
 }
 
 export class ChoiceText {
-  readonly #tokenizer: Pick<Tokenizer, 'decode' | 'detokenizer'>
   readonly #detokenizer: Detokenizer
   readonly #stop: StopStrings
   /** The text from unit `#sent` on, which has not been sent. */
   #held = ''
   #sent = 0
   #tokens: TextToken[] = []
-  /** The last tokens, enough to include the character that the next token may complete, or else the one before it. */
-  #context: number[] = []
   #stopped = false
 
-  constructor(tokenizer: Pick<Tokenizer, 'decode' | 'detokenizer'>, stop: readonly string[]) {
-    this.#tokenizer = tokenizer
-    this.#detokenizer = tokenizer.detokenizer()
+  /** @param detokenizer a new one, which goes on from the prompt */
+  constructor(detokenizer: Detokenizer, stop: readonly string[]) {
+    this.#detokenizer = detokenizer
     this.#stop = new StopStrings(stop)
   }
 
@@ -47,8 +41,9 @@ export class ChoiceText {
   }
 
   push({ token, logprob, topLogprobs: top }: GeneratedToken): TextPiece {
+    const peeked = top?.map((other) => ({ ...other, text: this.#detokenizer.peek(other.token) }))
     const text = this.#detokenizer.push(token)
-    const named = top === undefined ? null : this.#name(top, { token, logprob }, text)
+    const named = peeked === undefined ? null : topLogprobs(peeked, { token, logprob, text })
     this.#tokens.push({ text, offset: this.#end, logprob, topLogprobs: named })
     return this.#add(text, this.#stop.push(text))
   }
@@ -58,12 +53,6 @@ export class ChoiceText {
     const text = this.#detokenizer.flush()
     const stop = this.#stop.push(text)
     return this.#add(text, stop ?? this.#end + text.length, stop !== null)
-  }
-
-  #name(top: readonly TokenLogprob[], chosen: TokenLogprob, text: string): Record<string, number> {
-    const named = topLogprobs(this.#tokenizer, top, chosen, text, this.#context)
-    this.#context = [...this.#context, chosen.token].slice(-LONGEST_CHARACTER)
-    return named
   }
 
   get #end(): number {

@@ -76,7 +76,7 @@ export function completionsHandler(options: ResolvedServerOptions, admission: Ad
         for (let i = 0; i < asked.n; i++) {
           const index = choices.length
           const generation = options.engine.generate(prompt, generateOptions(asked, index))
-          const text = new ChoiceText(options.tokenizer, asked.stop)
+          const text = new ChoiceText(options.tokenizer.detokenizer(prompt), asked.stop)
           choices.push({ index, promptTokens: prompt.length, generation, text, observer: observe() })
         }
       }

@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { TextDecoder } from 'node:util'
+import { WindowDetokenizer } from './detokenizer.js'
 import type { Detokenizer, Tokenizer } from './interface.js'
 import { checkTokenId } from './token_id.js'
 
@@ -82,12 +83,16 @@ class ByteLevelTokenizer implements Tokenizer {
     return text + decoder.decode(bytes.subarray(0, length))
   }
 
-  detokenizer(): Detokenizer {
+  detokenizer(prompt?: ArrayLike<number>): Detokenizer {
     const decoder = utf8Decoder()
-    return {
-      push: (id) => (checkTokenId(id, 0) < END_OF_TEXT ? decoder.decode(Uint8Array.of(id), { stream: true }) : ''),
-      flush: () => decoder.decode(),
+    // Most windows are a few letters of ASCII, and TextDecoder takes longer to start than they take to convert.
+    const decode = (bytes: number[]) =>
+      bytes.every((byte) => byte < 128) ? String.fromCharCode(...bytes) : decoder.decode(Uint8Array.from(bytes))
+    const leftOut = (id: number) => {
+      if (id < END_OF_TEXT) return null
+      return id === END_OF_TEXT ? END_OF_TEXT_NAME : ''
     }
+    return new WindowDetokenizer({ decode, leftOut }, prompt)
   }
 
   save(folder: string): Promise<void> {

@@ -49,10 +49,12 @@ export class HuggingFaceTokenizer implements Tokenizer {
     return this.#decodeKept(kept)
   }
 
-  detokenizer(): Detokenizer {
-    const window = new WindowDetokenizer((ids) => this.#decodeKept(ids))
-    const hasText = (id: number) => id < this.vocabSize && !this.#special.has(id)
-    return { push: (id) => (hasText(checkTokenId(id, 0)) ? window.push(id) : ''), flush: () => window.flush() }
+  detokenizer(prompt?: ArrayLike<number>): Detokenizer {
+    const leftOut = (id: number) => {
+      if (this.#special.has(id)) return this.#decodeKept([id])
+      return id < this.vocabSize ? null : ''
+    }
+    return new WindowDetokenizer({ decode: (ids) => this.#decodeKept(ids), leftOut }, prompt)
   }
 
   async save(folder: string): Promise<void> {

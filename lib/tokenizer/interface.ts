@@ -23,19 +23,29 @@ export interface Tokenizer {
    * @throws {MorError} TOKEN_OUT_OF_RANGE for an id that is not an integer from 0
    */
   decode(ids: ArrayLike<number>, options?: { skipSpecialTokens?: boolean }): string
-  /** A new decoder for one stream of ids. */
-  detokenizer(): Detokenizer
+  /**
+   * A new decoder for one stream of ids. The stream goes on from the ids of `prompt` (default: none): its text is that of
+   * prompt and stream together, less that of the prompt. So a tokenizer that writes no space at the start of a text writes
+   * one between prompt and stream.
+   */
+  detokenizer(prompt?: ArrayLike<number>): Detokenizer
   /** Writes `tokenizer.json`, and `tokenizer_config.json` if there was one, from which `Tokenizer.load(folder)` makes the same. */
   save(folder: string): Promise<void>
 }
 
 /**
  * Decodes ids one at a time. The pieces of text that it returns make up the text of all ids without special tokens. No piece
- * ends inside a character: the bytes of an unfinished character are held back until an id completes it.
+ * ends inside a character: the bytes of an unfinished character are held back until an id completes it. A character that the
+ * prompt leaves unfinished belongs to the stream if an id of the stream completes it.
  */
 export interface Detokenizer {
   /** The text that `id` completes; '' while a character is unfinished. */
   push(id: number): string
-  /** The rest, with U+FFFD for an unfinished character. The detokenizer can then decode another stream. */
+  /**
+   * The text that `id` would add to what was returned, with U+FFFD for an unfinished character and special tokens by name.
+   * Nothing is changed.
+   */
+  peek(id: number): string
+  /** The rest, with U+FFFD for an unfinished character. The detokenizer can then decode another stream, from its start. */
   flush(): string
 }

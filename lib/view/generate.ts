@@ -10,7 +10,7 @@ import { ApiError, failureOf, refusalOf } from '../server/api_error.js'
 import { whenClosed } from '../server/connection.js'
 import type { ServerOptions } from '../server/options.js'
 import { encodePrompts } from '../server/prompt_tokens.js'
-import type { Tokenizer } from '../tokenizer.js'
+import type { Detokenizer } from '../tokenizer.js'
 
 /** The data of an event. The text of a token is '' inside a character; the text of 'end' is that of an unfinished character. */
 export type ViewEvent =
@@ -62,7 +62,7 @@ export function generateHandler(
       whenClosed(raw, reply.raw, abort)
       generation.result.then(release)
       reply.headers(eventStreamHeaders)
-      return reply.send(Readable.from(eventLines(generation, tokenizer)))
+      return reply.send(Readable.from(eventLines(generation, tokenizer.detokenizer(tokens!))))
     } catch (error) {
       release()
       throw error
@@ -83,12 +83,11 @@ function readBody(body: unknown): { prompt: string; options: GenerateOptions } {
   }
 }
 
-async function* eventLines(generation: Generation, tokenizer: Tokenizer): AsyncGenerator<string> {
-  for await (const event of events(generation, tokenizer)) yield `data: ${JSON.stringify(event)}\n\n`
+async function* eventLines(generation: Generation, detokenizer: Detokenizer): AsyncGenerator<string> {
+  for await (const event of events(generation, detokenizer)) yield `data: ${JSON.stringify(event)}\n\n`
 }
 
-async function* events(generation: Generation, tokenizer: Tokenizer): AsyncGenerator<ViewEvent> {
-  const detokenizer = tokenizer.detokenizer()
+async function* events(generation: Generation, detokenizer: Detokenizer): AsyncGenerator<ViewEvent> {
   try {
     for await (const { token, depth, logprob } of generation)
       yield { type: 'token', text: detokenizer.push(token), depth, logprob }

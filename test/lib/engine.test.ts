@@ -9,6 +9,7 @@ import { eventKind } from '../../lib/native.js'
 import type { GenerateOptions } from '../../lib/sampling.js'
 import { Tokenizer } from '../../lib/tokenizer.js'
 import { FakeAddon } from './fake_addon.js'
+import { loadFamily } from './tokenizer/families.js'
 
 let addon: FakeAddon
 vi.mock('../../lib/native_loader.js', () => ({ loadNative: () => addon }))
@@ -262,7 +263,7 @@ describe('generate', () => {
 describe('text', () => {
   /** Generates the bytes of `text`. */
   function generationOf(text: string): Generation {
-    const generation = new Generation(() => {})
+    const generation = new Generation([], () => {})
     const bytes = Tokenizer.byteLevel().encode(text)
     bytes.forEach((token, i) => {
       setTimeout(() => generation.push({ token, depth: 1, logprob: 0 }), i)
@@ -279,12 +280,30 @@ describe('text', () => {
   })
 
   it('ends with what an unfinished character leaves', async () => {
-    const generation = new Generation(() => {})
+    const generation = new Generation([], () => {})
     for (const token of tokenizer.encode('a😀').slice(0, 3)) generation.push({ token, depth: 1, logprob: 0 })
     generation.finish('length')
     const pieces: string[] = []
     for await (const piece of generation.text(tokenizer)) pieces.push(piece)
     expect(pieces).toEqual(['a', '\ufffd'])
+  })
+
+  it('goes on from the prompt, with the space between them', async () => {
+    const llama = await loadFamily('llama')
+    const [prompt, [there]] = [llama.encode('a time,'), llama.encode('there', { addSpecialTokens: false })]
+    const generation = new Generation(prompt, () => {})
+    generation.push({ token: there!, depth: 1, logprob: 0 })
+    generation.finish('length')
+    const pieces: string[] = []
+    for await (const piece of generation.text(llama)) pieces.push(piece)
+    expect(pieces).toEqual([' there'])
+  })
+
+  it('goes on from the prompt that the engine was given', async () => {
+    const detokenizer = vi.fn((_prompt?: ArrayLike<number>) => tokenizer.detokenizer())
+    const spied = Object.assign(Object.create(tokenizer), { detokenizer })
+    for await (const _ of engine.generate([10, 11], { maxTokens: 2 }).text(spied));
+    expect(Array.from(detokenizer.mock.calls[0]![0]!)).toEqual([10, 11])
   })
 
   it('aborts the request when it is left', async () => {

@@ -8,25 +8,26 @@ import { type GenerateCommandOptions, generate, promptIds } from '../../../lib/c
 import { Model } from '../../../lib/model.js'
 import { Tokenizer } from '../../../lib/tokenizer.js'
 import { FakeAddon } from '../fake_addon.js'
+import { tokenizerFolder } from '../tokenizer/families.js'
 import { RecordingStream } from './recording_stream.js'
 
 let addon: FakeAddon
 vi.mock('../../../lib/native_loader.js', () => ({ loadNative: () => addon }))
 
+const config = {
+  vocab_size: 257,
+  hidden_size: 8,
+  intermediate_size: 8,
+  num_hidden_layers: 5,
+  num_attention_heads: 2,
+  num_recursions: 3,
+  eos_token_id: 256,
+  router: { type: 'expert_choice' as const },
+}
 let folder: string
 beforeEach(async () => {
   addon = new FakeAddon()
   folder = mkdtempSync(join(tmpdir(), 'mor-generate-'))
-  const config = {
-    vocab_size: 257,
-    hidden_size: 8,
-    intermediate_size: 8,
-    num_hidden_layers: 5,
-    num_attention_heads: 2,
-    num_recursions: 3,
-    eos_token_id: 256,
-    router: { type: 'expert_choice' as const },
-  }
   await using model = await Model.create(config)
   await model.save(folder)
   await Tokenizer.byteLevel().save(folder)
@@ -71,6 +72,15 @@ describe('generate', () => {
     const plain = stripVTControlCharacters(stream.text)
     expect(plain).toMatch(/^ABCDEF\n\ndepth 1 2 3 {2}5 tokens.*mean depth 1\.80\n$/)
     expect((await run({}, { terminal: true })).stream.text).not.toContain('depth')
+  })
+
+  it('keeps the space between prompt and text', async () => {
+    await using model = await Model.create({ ...config, vocab_size: 320 })
+    await model.save(folder)
+    await (await Tokenizer.load(tokenizerFolder('llama'))).save(folder)
+    const { stream } = await run({ prompt: 'there', maxTokens: 3 })
+    expect(stream.records.map((record) => record.text)).toEqual([' w', ' wa', ' was', ' w wa was'])
+    expect((await run({ prompt: 'there', maxTokens: 3 }, { terminal: true })).stream.text).toMatch(/there w wa was\n/)
   })
 
   it('hands its options to the engine', async () => {

@@ -26,7 +26,12 @@ async function shown(
 ): Promise<RecordingStream> {
   const stream = new RecordingStream(mode === 'terminal')
   const painters = pc.createColors(mode === 'terminal')
-  await showGeneration(streamOf(text, depths), tokenizer, { prompt: 'Hm', recursions, painters, mode }, stream)
+  await showGeneration(
+    streamOf(text, depths),
+    tokenizer.detokenizer(),
+    { prompt: 'Hm', recursions, painters, mode },
+    stream,
+  )
   return stream
 }
 
@@ -71,7 +76,12 @@ describe('a generation', () => {
       },
     }
     const stream = new RecordingStream(false)
-    await showGeneration(tokens, tokenizer, { prompt: '', recursions: null, painters: pc, mode: 'json' }, stream)
+    await showGeneration(
+      tokens,
+      tokenizer.detokenizer(),
+      { prompt: '', recursions: null, painters: pc, mode: 'json' },
+      stream,
+    )
     expect(stream.records.at(-1)).toMatchObject({ text: '\ufffd', finishReason: 'stop' })
   })
 

@@ -2,13 +2,14 @@
 import { describe, expect, it } from 'vitest'
 import { ChoiceText, type TextPiece } from '../../../lib/server/choice_text.js'
 import { Tokenizer } from '../../../lib/tokenizer.js'
+import { loadFamily } from '../tokenizer/families.js'
 
 function push(text: ChoiceText, bytes: Iterable<number>): TextPiece[] {
   return Array.from(bytes, (token) => text.push({ token, depth: 1, logprob: -token }))
 }
 
 function make(stop: string[] = []): ChoiceText {
-  return new ChoiceText(Tokenizer.byteLevel(), stop)
+  return new ChoiceText(Tokenizer.byteLevel().detokenizer(), stop)
 }
 
 describe('ChoiceText', () => {
@@ -70,8 +71,8 @@ describe('ChoiceText', () => {
 
   it('keeps the begin of a token that a stop string cuts', async () => {
     const words = ['', 'Hello wor', 'ld']
-    const detokenizer = () => ({ push: (id: number) => words[id]!, flush: () => '' })
-    const text = new ChoiceText({ detokenizer, decode: Tokenizer.byteLevel().decode }, ['world'])
+    const word = (id: number) => words[id]!
+    const text = new ChoiceText({ push: word, peek: word, flush: () => '' }, ['world'])
     const pieces = push(text, [1, 2])
     expect(pieces.map((piece) => piece.text)).toEqual(['Hello ', ''])
     expect(pieces.flatMap((piece) => piece.tokens)).toEqual([
@@ -99,5 +100,32 @@ describe('ChoiceText', () => {
       { ...within, '₃': -3, '₭': -4, '€': -9 },
       { ...after, '!': -9 },
     ])
+  })
+
+  describe('after a prompt whose tokenizer writes no space at the start of a text', async () => {
+    const tokenizer = await loadFamily('llama')
+    const idOf = (word: string) => tokenizer.encode(word, { addSpecialTokens: false }).at(-1)!
+    const [there, was, little] = ['there', 'was', 'little'].map(idOf)
+    const start = (stop: string[]) => new ChoiceText(tokenizer.detokenizer(tokenizer.encode('Once upon a time,')), stop)
+    const token = (id: number, others: number[] = []) => {
+      const topLogprobs = [id, ...others].map((other, i) => ({ token: other, logprob: -1 - i }))
+      return { token: id, depth: 1, logprob: -1, topLogprobs }
+    }
+
+    it('keeps the first space in text, names and offsets', () => {
+      const text = start([])
+      const pieces = [text.push(token(there!, [was!, 2])), text.push(token(was!, [little!]))]
+      expect(pieces.map((piece) => piece.text)).toEqual([' there', ' was'])
+      expect(pieces.flatMap(({ tokens }) => tokens.map(({ offset, topLogprobs }) => [offset, topLogprobs]))).toEqual([
+        [0, { ' there': -1, ' was': -2, '</s>': -3 }],
+        [6, { ' was': -1, ' little': -2 }],
+      ])
+    })
+
+    it('stops at a stop string that the first token is', () => {
+      const text = start([' there'])
+      expect(text.push(token(there!))).toEqual({ text: '', tokens: [] })
+      expect(text.stopped).toBe(true)
+    })
   })
 })

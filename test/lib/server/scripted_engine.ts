@@ -40,6 +40,7 @@ export class ScriptedEngine implements ServedEngine {
     const bad = Array.from(prompt).find((token) => token >= config.vocab_size)
     if (bad !== undefined) throw new MorError('TOKEN_OUT_OF_RANGE', `the token is ${bad}`)
     const generation = new Generation(
+      prompt,
       () => {
         request.aborted = true
         setImmediate(() => generation.finish('abort'))

@@ -6,6 +6,7 @@ import { Model } from '../../../lib/model.js'
 import { createServer } from '../../../lib/server/index.js'
 import { Tokenizer } from '../../../lib/tokenizer.js'
 import { sharedData } from '../shared_data.js'
+import { loadFamily } from '../tokenizer/families.js'
 import { answerText, ScriptedEngine } from './scripted_engine.js'
 import { listen, post, type TestServer } from './tiny_model.js'
 
@@ -215,6 +216,35 @@ describe('the other routes', () => {
   })
 })
 
+describe('a tokenizer that writes no space at the start of a text', async () => {
+  const tokenizer = await loadFamily('llama')
+  const ids = tokenizer.encode('there was a', { addSpecialTokens: false })
+  const says = () =>
+    new ScriptedEngine(({ generation }) => {
+      for (const token of ids) generation.push({ token, depth: 1, logprob: -1 })
+      generation.finish('stop')
+    })
+  const ask = { model: 'tiny', prompt: 'Once upon a time,', max_tokens: 3, logprobs: 0 }
+
+  it('keeps the space between prompt and answer: in the text, in a stream, in names and offsets', async () => {
+    await using own = await listen({ engine: says(), tokenizer })
+    const { completions } = new OpenAI({ baseURL: `${own.url}/v1`, apiKey: 'none needed' })
+    const [whole] = (await completions.create(ask)).choices
+    expect(whole).toMatchObject({
+      text: ' there was a',
+      logprobs: { tokens: [' there', ' was', ' a'], text_offset: [0, 6, 10] },
+    })
+    let streamed = ''
+    for await (const chunk of await completions.create({ ...ask, stream: true })) streamed += chunk.choices[0]!.text
+    expect(streamed).toBe(' there was a')
+    expect((await completions.create({ ...ask, stop: ' there' })).choices[0]).toMatchObject({
+      text: '',
+      finish_reason: 'stop',
+    })
+    expect((await completions.create({ ...ask, prompt: '' })).choices[0]!.text).toBe('there was a')
+  })
+})
+
 const folder = sharedData('checkpoints/stories260K')
 it.skipIf(folder === null)('tells the story that the checkpoint’s own greedy text begins with', async () => {
   await using model = await Model.load(folder!, { dtype: 'float32', device: 'cpu' })
@@ -227,4 +257,16 @@ it.skipIf(folder === null)('tells the story that the checkpoint’s own greedy t
     text: ', there was a little girl named Lily. She loved to play ',
     finish_reason: 'stop',
   })
+  const comma = { model: 'stories', prompt: 'Once upon a time,', temperature: 0, max_tokens: 4, logprobs: 1 }
+  const [choice] = (await completions.create(comma)).choices
+  expect(choice).toMatchObject({
+    text: ' there was a little',
+    logprobs: { tokens: [' there', ' was', ' a', ' little'], text_offset: [0, 6, 10, 12] },
+  })
+  expect(choice!.logprobs!.top_logprobs!.map((top) => Object.keys(top))).toEqual([
+    [' there'],
+    [' was'],
+    [' a'],
+    [' little'],
+  ])
 })

@@ -1,21 +1,22 @@
 // Names of the most likely tokens: none is lost, and the chosen one has its own text as name.
 import { expect, it } from 'vitest'
 import { topLogprobs } from '../../../lib/server/top_logprobs.js'
+import { WindowDetokenizer } from '../../../lib/tokenizer/detokenizer.js'
 
 /** Decodes words with a space between them, like some tokenizers: a word's text depends on its place. */
 const words = ['', 'the', 'a', 'the', '__proto__', '7']
-const tokenizer = {
-  decode: (ids: ArrayLike<number>) =>
-    Array.from(ids, (id) => words[id]!)
-      .filter(Boolean)
-      .join(' '),
-}
+const decode = (ids: number[]) =>
+  ids
+    .map((id) => words[id]!)
+    .filter(Boolean)
+    .join(' ')
 
 /** The tokens of `top` have the log-probabilities -1, -2, …; the chosen one has that of its place, or -9. */
 function names(top: number[], chosen: number, text: string, context: number[]) {
-  const listed = top.map((token, i) => ({ token, logprob: -1 - i }))
+  const detokenizer = new WindowDetokenizer({ decode, leftOut: () => null }, context)
+  const listed = top.map((token, i) => ({ token, logprob: -1 - i, text: detokenizer.peek(token) }))
   const place = listed.find(({ token }) => token === chosen)
-  return topLogprobs(tokenizer, listed, place ?? { token: chosen, logprob: -9 }, text, context)
+  return topLogprobs(listed, { token: chosen, logprob: place?.logprob ?? -9, text })
 }
 
 it('counts the chosen token once, in its place', () => {

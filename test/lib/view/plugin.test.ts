@@ -6,13 +6,14 @@ import { Tokenizer } from '../../../lib/tokenizer.js'
 import type { ViewEvent } from '../../../lib/view/generate.js'
 import { type ViewStats, viewPlugin } from '../../../lib/view/plugin.js'
 import { answerText, ScriptedEngine, type ScriptedRequest } from '../server/scripted_engine.js'
+import { loadFamily } from '../tokenizer/families.js'
 
 let close: () => Promise<void>
 afterEach(() => close())
 
 async function start(onRequest: (request: ScriptedRequest) => void = () => {}, options: Partial<ServerOptions> = {}) {
   const engine = new ScriptedEngine(onRequest)
-  const parts = { engine, tokenizer: Tokenizer.byteLevel(), modelName: 'tiny' }
+  const parts = { engine, tokenizer: options.tokenizer ?? Tokenizer.byteLevel(), modelName: 'tiny' }
   const app = createServer({ ...parts, drainTimeoutMs: 0, ...options })
   await app.register(viewPlugin, parts)
   const url = await app.listen({ host: '127.0.0.1', port: 0 })
@@ -53,6 +54,19 @@ describe('view/generate', () => {
     const [asked] = engine.requests
     expect(asked!.prompt).toEqual([97, 98])
     expect(asked!.options).toMatchObject({ maxTokens: 5, temperature: 0.5, seed: 3, routerThreshold: 0.2 })
+  })
+
+  it('keeps the space between prompt and text', async () => {
+    const tokenizer = await loadFamily('llama')
+    const [there] = tokenizer.encode('there', { addSpecialTokens: false })
+    const { url } = await start(
+      ({ generation }) => {
+        generation.push({ token: there!, depth: 1, logprob: -1 })
+        generation.finish('length')
+      },
+      { tokenizer },
+    )
+    expect((await eventsOf(await generate(url, request)))[0]).toMatchObject({ text: ' there' })
   })
 
   it('shows what is left of a character at the end', async () => {
