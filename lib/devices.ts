@@ -10,7 +10,8 @@ export type DeviceOption = 'auto' | 'cpu' | 'cuda' | `cuda:${number}`
 
 /**
  * The CPU and every GPU, and for one that cannot be used, why; where no GPU can be listed, one entry that says why.
- * @throws {MorError} NATIVE_MISSING
+ * @throws {MorError} PLATFORM_UNSUPPORTED, NATIVE_MISSING, NATIVE_FOREIGN, NATIVE_DAMAGED, NATIVE_LIBRARY_MISSING or
+ * NATIVE_REFUSED if there is no native binary that loads
  */
 export function devices(): DeviceInfo[] {
   const addon = loadNative()

@@ -1,6 +1,16 @@
 // The one error type of the package: a code for programs, a message for people.
 
-/** Every value of `MorError.code`. All but the last also exist in C++ (`ErrorCode` in native/core/check.h). */
+/** The codes of an addon that cannot be loaded (lib/native_loader.ts). */
+export const loadErrorCodes = [
+  'PLATFORM_UNSUPPORTED',
+  'NATIVE_MISSING',
+  'NATIVE_DAMAGED',
+  'NATIVE_FOREIGN',
+  'NATIVE_LIBRARY_MISSING',
+  'NATIVE_REFUSED',
+] as const
+
+/** Every value of `MorError.code`. All but those of loading also exist in C++ (`ErrorCode` in native/core/check.h). */
 export const errorCodes = [
   'INVALID_CONFIG',
   'INVALID_ARGUMENT',
@@ -20,7 +30,7 @@ export const errorCodes = [
   'DRIVER_TOO_OLD',
   'DEVICE_LOST',
   'INTERNAL',
-  'NATIVE_MISSING',
+  ...loadErrorCodes,
 ] as const
 
 export type ErrorCode = (typeof errorCodes)[number]

@@ -71,7 +71,7 @@ export class Model {
 
   /**
    * A model with freshly initialised weights.
-   * @throws {MorError} INVALID_CONFIG, INVALID_ARGUMENT, DEVICE_UNAVAILABLE, OUT_OF_MEMORY, ABORTED, NATIVE_MISSING
+   * @throws {MorError} INVALID_CONFIG, INVALID_ARGUMENT, DEVICE_UNAVAILABLE, OUT_OF_MEMORY, ABORTED, and what `devices()` throws
    */
   static async create(config: ModelConfig, options: CreateOptions = {}): Promise<Model> {
     const check = Checker.of(options, 'Model.create')

@@ -22,7 +22,7 @@ export interface ParameterCount {
 
 /**
  * Counts what gradients train: all tensors of the model but the bias of loss-free balancing.
- * @throws {MorError} NATIVE_MISSING; OUT_OF_MEMORY for a model that no memory holds
+ * @throws {MorError} what `devices()` throws; OUT_OF_MEMORY for a model that no memory holds
  */
 export function parameterCount(config: ResolvedConfig): ParameterCount {
   const table = parameterTable(config)

@@ -1,47 +1,84 @@
 // Finds and loads the native addon, once and only when something needs it.
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
-import { MorError } from './errors.js'
+import { MorError, wrapNative } from './errors.js'
 import type { NativeAddon } from './native.js'
+import { checkNativeFile } from './native_file.js'
+import { buildAdvice, buildCommand, supported, unsupportedReason } from './native_platform.js'
 
 const requireFrom = createRequire(__filename)
-const packageRoot = join(__dirname, '..')
+export const packageRoot = join(__dirname, '..')
 
 let addon: NativeAddon | undefined
 
 /**
  * The addon of this package. Each worker thread gets its own instance.
- * @throws {MorError} NATIVE_MISSING if no binary fits this platform or the one that does cannot be loaded.
+ * @throws {MorError} PLATFORM_UNSUPPORTED or NATIVE_MISSING if there is no binary for this system; NATIVE_FOREIGN,
+ * NATIVE_DAMAGED, NATIVE_LIBRARY_MISSING or NATIVE_REFUSED if there is one that cannot be loaded.
  */
 export function loadNative(): NativeAddon {
   addon ??= loadNativeFrom(packageRoot)
   return addon
 }
 
-/** Loads the addon of the package whose root is `root`: `build/Release` first, then `prebuilds/<platform>-<arch>`. */
+/** Loads the addon of the package whose root is `root`. */
 export function loadNativeFrom(root: string): NativeAddon {
-  const platform = `${process.platform}-${process.arch}`
-  const build = `(cd ${JSON.stringify(root)} && npm install && npm run build:native)`
-  const nodeGypBuild = requireFrom('node-gyp-build') as { path(root: string): string }
-  let binary: string
+  const { path } = findNative(root)
+  const mend = `Install the package again, or build the binary: ${buildCommand(root)}`
+  wrapNative(() => checkNativeFile(path, mend))
   try {
-    binary = nodeGypBuild.path(root)
+    return requireFrom(path) as NativeAddon
   } catch (cause) {
-    throw new MorError(
-      'NATIVE_MISSING',
-      `no native binary of mixture-of-recursions for ${platform} (Node ${process.versions.node}): looked for a .node file in ` +
-        `${join(root, 'build', 'Release')}, ${join(root, 'build', 'Debug')} and ${join(root, 'prebuilds', platform)}. ` +
-        `Build it with: ${build}`,
-      { cause },
-    )
+    const reason = (cause as Error).message
+    const refusal = `the native binary ${path} is there but does not load: ${reason}.`
+    const library = /(\S+): cannot open shared object file/.exec(reason)?.[1]
+    if (library !== undefined)
+      throw new MorError(
+        'NATIVE_LIBRARY_MISSING',
+        `${refusal} Install the library ${library} (it was looked for where the system keeps its libraries), or build the binary: ${buildCommand(root)}`,
+        { cause },
+      )
+    if (/version `GLIBC_[\d.]+' not found/.test(reason))
+      throw new MorError('PLATFORM_UNSUPPORTED', `${refusal} Supported is ${supported}. ${buildAdvice(root)}`, {
+        cause,
+      })
+    throw new MorError('NATIVE_REFUSED', `${refusal} ${mend}`, { cause })
   }
+}
+
+/** The binary that would be loaded, and why that one. */
+export interface NativeBinary {
+  path: string
+  why: string
+}
+
+/**
+ * The binary of the package whose root is `root`: that of the folder which the environment variable
+ * MIXTURE_OF_RECURSIONS_PREBUILD names, else what was built here, else the prebuilt one for this system.
+ * @throws {MorError} PLATFORM_UNSUPPORTED, NATIVE_MISSING
+ */
+export function findNative(root: string): NativeBinary {
+  const nodeGypBuild = requireFrom('node-gyp-build') as { path(root: string): string }
+  const platform = `${process.platform}-${process.arch}`
+  const forced = process.env.MIXTURE_OF_RECURSIONS_PREBUILD
   try {
-    return requireFrom(binary) as NativeAddon
+    const path = nodeGypBuild.path(root)
+    if (forced) return { path, why: `MIXTURE_OF_RECURSIONS_PREBUILD names ${forced}` }
+    if (path.startsWith(join(root, 'build'))) return { path, why: 'it was built here, which goes before prebuilt ones' }
+    return { path, why: `it is the prebuilt one for ${platform}` }
   } catch (cause) {
+    const places = [join(root, 'build', 'Release'), join(root, 'build', 'Debug'), join(root, 'prebuilds', platform)]
+    const looked = `looked for a .node file in ${forced ? `${forced}, which MIXTURE_OF_RECURSIONS_PREBUILD names` : places.join(', ')}`
+    const unsupported = unsupportedReason()
+    if (unsupported !== undefined)
+      throw new MorError(
+        'PLATFORM_UNSUPPORTED',
+        `mixture-of-recursions has no binary for this system: ${unsupported}; supported is ${supported} (${looked}). ${buildAdvice(root)}`,
+        { cause },
+      )
     throw new MorError(
       'NATIVE_MISSING',
-      `the native binary ${binary} is there but does not load: ${(cause as Error).message}. ` +
-        `If a library it names is missing, install that; otherwise rebuild with: ${build}`,
+      `no native binary of mixture-of-recursions for ${platform} (Node ${process.versions.node}): ${looked}. Build it with: ${buildCommand(root)}`,
       { cause },
     )
   }

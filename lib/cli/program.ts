@@ -16,6 +16,7 @@ export function makeProgram(): Command {
   addServe(program)
   addView(program)
   addInspect(program)
+  addDoctor(program)
   return program
 }
 
@@ -164,5 +165,18 @@ function addInspect(program: Command): void {
     .action(async (source, options) => {
       const { inspect } = await import('./inspect.js')
       await inspect(source, options, new Output(process.stdout))
+    })
+}
+
+function addDoctor(program: Command): void {
+  program
+    .command('doctor')
+    .description(
+      'Show whether and with what this machine can compute, and what is missing. Ends with 1 if nothing can.',
+    )
+    .option('--json', 'write JSON')
+    .action(async (options) => {
+      const { doctor } = await import('./doctor.js')
+      if (!doctor(options, process.stdout)) process.exitCode = 1
     })
 }

@@ -1,0 +1,37 @@
+// Which systems the package runs on, and what somebody on another one reads.
+import { join } from 'node:path'
+
+/** What the prebuilt binaries need; README says the same. */
+export const supported =
+  'Linux on x64 with glibc 2.31 or newer (Debian 11, Ubuntu 20.04, RHEL 9 and later), and Node 20 or newer'
+const oldestNode = 20
+
+/** The version of glibc, or undefined where the C library is another one, such as musl. */
+export function glibcVersion(): string | undefined {
+  const report = process.report as NodeJS.ProcessReport & { excludeNetwork?: boolean }
+  report.excludeNetwork = true // or the report would look up the names of this machine's connections
+  const { header } = report.getReport() as unknown as { header: { glibcVersionRuntime?: string } }
+  return header.glibcVersionRuntime
+}
+
+/** The command that builds the addon of the package at `root` from source. */
+export function buildCommand(root: string): string {
+  return `(cd ${JSON.stringify(root)} && npm install && npm run build:native)`
+}
+
+/** How to get an addon where no prebuilt one fits. */
+export function buildAdvice(root: string): string {
+  if (process.platform !== 'linux')
+    return 'There is no build for other systems: run it in Linux, for example in a container or, on Windows, in WSL'
+  return `Build it from source with g++ 12 or newer and CMake 3.25 or newer (${join(root, 'README.md')} says how): ${buildCommand(root)}`
+}
+
+/** Why no prebuilt binary runs here, or undefined where one does. */
+export function unsupportedReason(): string | undefined {
+  if (Number(process.versions.node.split('.')[0]) < oldestNode)
+    return `this is Node ${process.versions.node}, and Node ${oldestNode} or newer is needed`
+  if (process.platform !== 'linux') return `this is ${process.platform}`
+  if (process.arch !== 'x64') return `this is ${process.platform} on ${process.arch}`
+  if (glibcVersion() === undefined) return 'the C library of this Linux is not glibc'
+  return undefined
+}
