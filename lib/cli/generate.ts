@@ -30,7 +30,7 @@ export async function generate(
 ): Promise<string> {
   const { device, dtype, threads, prompt, tokenizer: source, depths, ...sampling } = options
   const tokenizer = await findTokenizer(source ?? checkpoint)
-  const ids = promptIds(tokenizer, prompt)
+  const ids = await promptIds(tokenizer, prompt, signal)
   await using model = await Model.load(checkpoint, { device, dtype, threads, signal })
   await using engine = new Engine(model)
   const generation = engine.generate(ids, { ...sampling, signal })
@@ -45,9 +45,9 @@ export async function generate(
 }
 
 /** A model needs at least one token to start from: an empty prompt becomes the end token of a text before. */
-export function promptIds(tokenizer: Tokenizer, prompt: string): Int32Array {
-  const ids = tokenizer.encode(prompt)
-  if (ids.length > 0) return ids
+export async function promptIds(tokenizer: Tokenizer, prompt: string, signal: AbortSignal): Promise<Int32Array> {
+  const [ids] = await tokenizer.encodeBatch([prompt], { signal })
+  if (ids!.length > 0) return ids!
   if (tokenizer.eosTokenId !== null) return Int32Array.of(tokenizer.eosTokenId)
   throw new MorError(
     'INVALID_ARGUMENT',

@@ -43,7 +43,7 @@ export function completionsHandler(options: ResolvedServerOptions, admission: Ad
     const admitted = admission.admit(asked.prompts.length * asked.n)
     try {
       whenClosed(request.raw, reply.raw, admitted.abort)
-      const prompts = await encodePrompts(asked.prompts, options)
+      const prompts = await encodePrompts(asked.prompts, options, admitted.signal)
       checkContext(prompts, asked.maxTokens, config.max_position_embeddings)
       const running = start(asked, prompts, admitted.signal, () => metrics.observeCompletion(arrived))
       if (!asked.stream) {

@@ -1,26 +1,44 @@
-// Encodes the prompts of a request within the limits, without blocking the event loop for long.
-import { setImmediate as nextTurn } from 'node:timers/promises'
-import { invalidField } from './api_error.js'
+// Encodes the prompts of a request within the limits, without blocking the event loop.
+import { invalidField, shuttingDown } from './api_error.js'
 import type { Prompt } from './completion_request.js'
 import type { ResolvedServerOptions } from './options.js'
 
 export type PromptLimits = Pick<ResolvedServerOptions, 'tokenizer' | 'maxPromptTokens' | 'maxPromptCharacters'>
 
-/** @throws {ApiError} 400 for a prompt over a limit, and for an empty one if the tokenizer has no token to start from */
-export async function encodePrompts(prompts: readonly Prompt[], limits: PromptLimits): Promise<ArrayLike<number>[]> {
-  const encoded: ArrayLike<number>[] = []
-  for (const prompt of prompts) {
-    if (encoded.length > 0) await nextTurn()
-    const tokens = typeof prompt === 'string' ? encodeText(prompt, limits) : prompt
+/**
+ * @param signal ends the encoding; it aborts when the client has disconnected or the server closes
+ * @throws {ApiError} 400 for a prompt over a limit, and for an empty one if the tokenizer has no token to start from; 503
+ * where the signal aborts
+ */
+export async function encodePrompts(
+  prompts: readonly Prompt[],
+  limits: PromptLimits,
+  signal: AbortSignal,
+): Promise<ArrayLike<number>[]> {
+  const texts = prompts.filter((prompt) => typeof prompt === 'string')
+  for (const text of texts) checkLength(text.length, limits.maxPromptCharacters, 'characters')
+  const encoded = (await encodeTexts(texts, limits, signal)).values()
+  return prompts.map((prompt) => {
+    const tokens = typeof prompt === 'string' ? startingTokens(encoded.next().value!, limits) : prompt
     checkLength(tokens.length, limits.maxPromptTokens, 'tokens')
-    encoded.push(tokens)
-  }
-  return encoded
+    return tokens
+  })
 }
 
-function encodeText(text: string, { tokenizer, maxPromptCharacters }: PromptLimits): ArrayLike<number> {
-  checkLength(text.length, maxPromptCharacters, 'characters')
-  const tokens = tokenizer.encode(text)
+async function encodeTexts(
+  texts: readonly string[],
+  { tokenizer }: PromptLimits,
+  signal: AbortSignal,
+): Promise<Int32Array[]> {
+  try {
+    return await tokenizer.encodeBatch(texts, { signal })
+  } catch (error) {
+    throw signal.aborted ? shuttingDown() : error
+  }
+}
+
+/** A model needs a token to start from: the end token of a text before, where the prompt is empty. */
+function startingTokens(tokens: Int32Array, { tokenizer }: PromptLimits): ArrayLike<number> {
   if (tokens.length > 0) return tokens
   if (tokenizer.eosTokenId !== null) return [tokenizer.eosTokenId]
   throw invalidField('prompt', 'the prompt is empty, and the tokenizer has no begin or end token to start from')

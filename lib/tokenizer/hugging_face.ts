@@ -2,16 +2,29 @@
 import { copyFile, stat } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
 import type { Tokenizer as Implementation } from '@huggingface/tokenizers'
+import { throwIfAborted } from '../errors.js'
 import { WindowDetokenizer } from './detokenizer.js'
-import type { Detokenizer, Tokenizer } from './interface.js'
+import { EncodeThread } from './encode_thread.js'
+import type { Detokenizer, EncodeBatchOptions, Tokenizer } from './interface.js'
 import { checkTokenId } from './token_id.js'
 
-export interface HuggingFaceParts {
+/** What a tokenizer is made of: plain data, of which another thread can make the same one. */
+export interface HuggingFaceSource {
   path: string
   fingerprint: string
-  implementation: Implementation
+  /** The content of `tokenizer.json`. */
+  json: string
   bosTokenId: number | null
   eosTokenId: number | null
+}
+
+/** Texts of together more characters than these are encoded on another thread: on this one they would take some 10 ms. */
+const SHORT_CHARACTERS = 1024
+
+/** The library's tokenizer for the object in a `tokenizer.json`; throws what the library throws. */
+export async function implementationOf(json: object): Promise<Implementation> {
+  const { Tokenizer } = await import('@huggingface/tokenizers')
+  return new Tokenizer(json, {})
 }
 
 export class HuggingFaceTokenizer implements Tokenizer {
@@ -22,13 +35,16 @@ export class HuggingFaceTokenizer implements Tokenizer {
   readonly eosTokenId: number | null
   readonly #implementation: Implementation
   readonly #special: Set<number>
+  readonly #thread: EncodeThread
 
-  constructor({ path, fingerprint, implementation, bosTokenId, eosTokenId }: HuggingFaceParts) {
-    this.name = path
-    this.fingerprint = fingerprint
-    this.bosTokenId = bosTokenId
-    this.eosTokenId = eosTokenId
+  /** @param implementation that of `source.json` */
+  constructor(source: HuggingFaceSource, implementation: Implementation) {
+    this.name = source.path
+    this.fingerprint = source.fingerprint
+    this.bosTokenId = source.bosTokenId
+    this.eosTokenId = source.eosTokenId
     this.#implementation = implementation
+    this.#thread = new EncodeThread(source)
     let largest = -1
     for (const id of implementation.get_vocab(true).values()) largest = Math.max(largest, id)
     this.vocabSize = largest + 1
@@ -36,8 +52,22 @@ export class HuggingFaceTokenizer implements Tokenizer {
     for (const [id, token] of implementation.get_added_tokens_decoder()) if (token.special) this.#special.add(id)
   }
 
+  static async make(source: HuggingFaceSource): Promise<HuggingFaceTokenizer> {
+    return new HuggingFaceTokenizer(source, await implementationOf(JSON.parse(source.json)))
+  }
+
   encode(text: string, { addSpecialTokens = true }: { addSpecialTokens?: boolean } = {}): Int32Array {
     return Int32Array.from(this.#implementation.encode(text, { add_special_tokens: addSpecialTokens }).ids)
+  }
+
+  async encodeBatch(
+    texts: readonly string[],
+    { addSpecialTokens = true, signal }: EncodeBatchOptions = {},
+  ): Promise<Int32Array[]> {
+    throwIfAborted(signal, 'encoding the text')
+    const characters = texts.reduce((sum, text) => sum + text.length, 0)
+    if (characters > SHORT_CHARACTERS) return this.#thread.encode({ texts, addSpecialTokens }, signal)
+    return texts.map((text) => this.encode(text, { addSpecialTokens }))
   }
 
   decode(ids: ArrayLike<number>, { skipSpecialTokens = true }: { skipSpecialTokens?: boolean } = {}): string {

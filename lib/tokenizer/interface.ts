@@ -1,5 +1,11 @@
 // The interface of every tokenizer.
 
+export interface EncodeBatchOptions {
+  /** As `encode`'s. */
+  addSpecialTokens?: boolean
+  signal?: AbortSignal
+}
+
 /** Turns text into token ids and back. It never changes, so calls may share it. */
 export interface Tokenizer {
   /** `byte-level`, or the path of the file that it was loaded from. */
@@ -17,6 +23,12 @@ export interface Tokenizer {
    * begin token; the byte-level tokenizer has none. Lone surrogates become U+FFFD.
    */
   encode(text: string, options?: { addSpecialTokens?: boolean }): Int32Array
+  /**
+   * The ids of each of `texts`, as `encode` gives them. It does not block the event loop: long texts are encoded on a thread
+   * of their own.
+   * @throws {MorError} ABORTED, OUT_OF_MEMORY
+   */
+  encodeBatch(texts: readonly string[], options?: EncodeBatchOptions): Promise<Int32Array[]>
   /**
    * The text of `ids`; bytes that are not UTF-8 become U+FFFD. `skipSpecialTokens` (default true) leaves out begin and end
    * tokens. Ids at or above `vocabSize` (padding of a model's vocabulary) give no text.

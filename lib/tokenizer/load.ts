@@ -4,7 +4,7 @@ import { readFile, stat } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { MorError, toMorError } from '../errors.js'
 import { byteLevelTokenizer } from './byte_level.js'
-import { HuggingFaceTokenizer } from './hugging_face.js'
+import { HuggingFaceTokenizer, implementationOf } from './hugging_face.js'
 import type { Tokenizer } from './interface.js'
 import { findSpecialTokens } from './special_tokens.js'
 
@@ -17,20 +17,20 @@ export async function loadTokenizer(folderOrFile: string): Promise<Tokenizer> {
   const builtIn = byteLevelTokenizer()
   if (fingerprint === builtIn.fingerprint) return builtIn
 
+  const text = bytes.toString('utf8')
   let json: unknown
   try {
-    json = JSON.parse(bytes.toString('utf8'))
+    json = JSON.parse(text)
   } catch (error) {
     throw new MorError('CHECKPOINT_INVALID', `${path} is not JSON: ${(error as Error).message}`)
   }
   if (typeof (json as { model?: { vocab?: unknown } } | null)?.model?.vocab !== 'object') {
     throw new MorError('CHECKPOINT_INVALID', `${path} is not a tokenizer: it has no model.vocab`)
   }
-  const { Tokenizer: Implementation } = await import('@huggingface/tokenizers')
   try {
-    const implementation = new Implementation(json as object, {})
+    const implementation = await implementationOf(json as object)
     const special = await findSpecialTokens(dirname(path), implementation.get_vocab(true))
-    return new HuggingFaceTokenizer({ path, fingerprint, implementation, ...special })
+    return new HuggingFaceTokenizer({ path, fingerprint, json: text, ...special }, implementation)
   } catch (error) {
     if (error instanceof MorError) throw error
     throw new MorError('CHECKPOINT_INVALID', `cannot make a tokenizer of ${path}: ${(error as Error).message}`)

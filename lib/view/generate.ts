@@ -56,10 +56,10 @@ export function generateHandler(
     const { prompt, options } = readBody(body)
     const { signal, abort, release } = admission.admit(1)
     try {
-      const [tokens] = await encodePrompts([prompt], limits)
+      whenClosed(raw, reply.raw, abort)
+      const [tokens] = await encodePrompts([prompt], limits, signal)
       const generation = start(tokens!, options)
       signal.addEventListener('abort', () => generation.abort())
-      whenClosed(raw, reply.raw, abort)
       generation.result.then(release)
       reply.headers(eventStreamHeaders)
       return reply.send(Readable.from(eventLines(generation, tokenizer.detokenizer(tokens!))))

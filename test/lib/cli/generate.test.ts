@@ -158,12 +158,16 @@ describe('generate', () => {
 })
 
 describe('a prompt', () => {
-  it('that is empty is the end of the text before', () => {
-    expect([...promptIds(Tokenizer.byteLevel(), '')]).toEqual([256])
-    expect([...promptIds(Tokenizer.byteLevel(), 'ab')]).toEqual([97, 98])
-    const endless: Tokenizer = { ...Tokenizer.byteLevel(), eosTokenId: null, encode: () => new Int32Array() }
-    expect(() => promptIds(endless, '')).toThrow(
-      expect.objectContaining({ code: 'INVALID_ARGUMENT', message: expect.stringContaining('--prompt') }),
-    )
+  const { signal } = new AbortController()
+
+  it('that is empty is the end of the text before', async () => {
+    expect([...(await promptIds(Tokenizer.byteLevel(), '', signal))]).toEqual([256])
+    expect([...(await promptIds(Tokenizer.byteLevel(), 'ab', signal))]).toEqual([97, 98])
+    const none = async () => [new Int32Array()]
+    const endless: Tokenizer = { ...Tokenizer.byteLevel(), eosTokenId: null, encodeBatch: none }
+    await expect(promptIds(endless, '', signal)).rejects.toMatchObject({
+      code: 'INVALID_ARGUMENT',
+      message: expect.stringContaining('--prompt'),
+    })
   })
 })
