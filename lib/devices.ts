@@ -21,7 +21,8 @@ export function devices(): DeviceInfo[] {
 /**
  * The id of the device that `option` means. Never falls back from what was asked for.
  * @throws {MorError} INVALID_ARGUMENT for a name that is no device, DEVICE_NOT_FOUND for a GPU that is not there, and for
- * a device that cannot be used its own `code`: DRIVER_MISSING, DRIVER_TOO_OLD, DEVICE_TOO_OLD, DEVICE_UNAVAILABLE.
+ * a device that cannot be used its own `code`: DRIVER_MISSING, DRIVER_TOO_OLD, DEVICE_TOO_OLD, DEVICE_UNAVAILABLE,
+ * INSTRUCTION_SET_UNAVAILABLE.
  */
 export function selectDevice(option: unknown, available: readonly DeviceInfo[]): string {
   if (typeof option !== 'string')

@@ -21,6 +21,8 @@ export interface DeviceInfo {
   memoryBytes: number
   /** Hardware threads that compute uses by default (CPU). */
   threads?: number
+  /** The set that kernels use (usable CPU): the best of the processor, or that of MOR_INSTRUCTION_SET. */
+  instructionSet?: 'avx2' | 'avx512' | 'avx512_bf16' | 'amx'
   /** Instruction sets and features that matter for speed, e.g. 'avx512_bf16'. */
   features: string[]
   /** CUDA compute capability, e.g. '9.0'. */

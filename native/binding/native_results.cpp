@@ -43,6 +43,7 @@ Napi::Value device_list(Napi::Env env, const std::vector<DeviceInfo>& devices) {
     }
     object.Set("memoryBytes", static_cast<double>(info.memory_bytes));
     if (info.threads > 0) object.Set("threads", info.threads);
+    if (!info.instruction_set.empty()) object.Set("instructionSet", info.instruction_set);
     const Napi::Array features = Napi::Array::New(env, info.features.size());
     for (uint32_t f = 0; f < info.features.size(); ++f) features.Set(f, info.features[f]);
     object.Set("features", features);

@@ -33,6 +33,8 @@ const char* error_code_name(ErrorCode code) {
       return "DEVICE_NOT_FOUND";
     case ErrorCode::DEVICE_TOO_OLD:
       return "DEVICE_TOO_OLD";
+    case ErrorCode::INSTRUCTION_SET_UNAVAILABLE:
+      return "INSTRUCTION_SET_UNAVAILABLE";
     case ErrorCode::DRIVER_MISSING:
       return "DRIVER_MISSING";
     case ErrorCode::DRIVER_TOO_OLD:

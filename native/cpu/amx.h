@@ -1,11 +1,9 @@
-// What every kernel with AMX tiles needs: the kernel's permission, the tile configuration, the 16 x 16 transpose.
+// What every kernel with AMX tiles needs: the tile configuration, the 16 x 16 transpose.
 #pragma once
 
 #if defined(__AMX_BF16__)
 
 #include <immintrin.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include <cstdint>
 
@@ -16,16 +14,6 @@ namespace mor::MOR_CPU_ISA {
 constexpr int64_t kTileRows = 16;   // rows of a tile, which are also the float columns of an accumulator tile
 constexpr int64_t kTileDepth = 32;  // bfloat16 columns of a tile
 constexpr int64_t kTileElements = kTileRows * kTileDepth;
-
-/// Whether this processor has bf16 tiles and the operating system lets this process use them (Linux must be asked
-/// once).
-inline bool amx_usable() {
-  static const bool usable = [] {
-    constexpr long kRequestPermission = 0x1023, kTileData = 18;
-    return __builtin_cpu_supports("amx-bf16") && syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
-  }();
-  return usable;
-}
 
 /// Configures all eight tiles of the calling thread as 16 rows of 64 bytes, until the scope ends.
 class TileScope {

@@ -19,8 +19,9 @@ constexpr int64_t kLaneGrain = 32;         // … in multiples of this many lane
 constexpr int64_t kTileRowsLeast = 8;      // a sequence with fewer rows is faster without tiles
 
 AttentionCall make_call(const Tensor& q, const Tensor& k, const Tensor& v, const Rows& rows, const Tensor& out,
-                        const Tensor& lse) {
+                        const Tensor& lse, bool tiles) {
   AttentionCall call = {};
+  call.tiles = tiles;
   call.q = q;
   call.k = k;
   call.v = v;
@@ -37,7 +38,7 @@ AttentionCall make_call(const Tensor& q, const Tensor& k, const Tensor& v, const
 }
 
 bool use_tiles(const AttentionCall& call, int64_t sequence) {
-  return call.q.dtype == DType::bfloat16 && tiles_usable() &&
+  return call.tiles && call.q.dtype == DType::bfloat16 &&
          call.rows.start[sequence + 1] - call.rows.start[sequence] >= kTileRowsLeast;
 }
 
@@ -144,7 +145,7 @@ void CpuOps::attention_forward(const Tensor& q, const Tensor& k, const Tensor& v
                                const Tensor& lse) {
   check_attention_forward(q, k, v, rows, out, lse);
   check_dtype("attention_forward", q, compute_);
-  AttentionCall call = make_call(q, k, v, rows, out, lse);
+  AttentionCall call = make_call(q, k, v, rows, out, lse, tiles_);
   call.sequence_by_sequence = rows.key_lists >= 2 * threads_;
   AttentionPlan plan = plan_forward(call, threads_);
   const int64_t team = std::min<int64_t>(threads_, static_cast<int64_t>(plan.tasks.size()));
@@ -183,7 +184,7 @@ void CpuOps::attention_backward(const Tensor& d_out, const Tensor& q, const Tens
                                 const Tensor& d_k, const Tensor& d_v) {
   check_attention_backward(d_out, q, k, v, out, lse, rows, d_q, d_k, d_v);
   check_dtype("attention_backward", q, compute_);
-  AttentionCall call = make_call(q, k, v, rows, out, lse);
+  AttentionCall call = make_call(q, k, v, rows, out, lse, tiles_);
   call.d_out = d_out;
   call.d_q = d_q;
   call.d_k = d_k;

@@ -14,10 +14,6 @@ namespace mor::MOR_CPU_ISA {
 
 #if defined(__AMX_BF16__)
 
-inline bool tiles_usable() {
-  return amx_usable();
-}
-
 /// The forward of one thread. Packed keys and values are kept for the next task if it has the same key head.
 class AmxForward {
  public:
@@ -87,10 +83,6 @@ class AmxBackward {
 };
 
 #else
-
-inline bool tiles_usable() {
-  return false;
-}
 
 /// Builds without tiles have no task that uses them.
 struct AmxForward {

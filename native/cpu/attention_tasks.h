@@ -21,6 +21,7 @@ struct AttentionCall {
   int64_t heads, key_heads, head_dim, group;  ///< group = heads / key_heads
   int64_t padded_dim;                         ///< head_dim rounded up to 32, the depth of a bf16 tile
   float scale;                                ///< 1 / sqrt(head_dim)
+  bool tiles;                                 ///< whether AMX tiles may be used
   bool sequence_by_sequence;                  ///< forward: each thread takes all key heads of a sequence in a row
 };
 

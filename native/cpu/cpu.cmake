@@ -8,11 +8,12 @@ list(REMOVE_ITEM cpu_sources ${cpu_common})
 set(MOR_CPU_ISAS baseline)
 set(MOR_CPU_FLAGS_baseline "")
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
-  set(MOR_CPU_ISAS avx2 avx512)
+  set(MOR_CPU_ISAS avx2 avx512 avx512_bf16)
   set(MOR_CPU_FLAGS_avx2 -march=x86-64-v3)
-  # The bf16 and AMX instructions come from intrinsics only, behind a test of the machine.
-  set(MOR_CPU_FLAGS_avx512 -march=x86-64-v4 -mavx512bf16 -mavx512vnni -mamx-tile -mamx-bf16 -mprefer-vector-width=512
+  set(MOR_CPU_FLAGS_avx512 -march=x86-64-v4 -mprefer-vector-width=512
     -Wno-maybe-uninitialized -Wno-uninitialized)  # GCC 12 warns inside its own AVX-512 headers
+  # The AMX instructions come from intrinsics only, behind a test of the machine.
+  set(MOR_CPU_FLAGS_avx512_bf16 ${MOR_CPU_FLAGS_avx512} -mavx512bf16 -mamx-tile -mamx-bf16)
 endif()
 
 set(cpu_objects)

@@ -1,19 +1,49 @@
-// Reads the processor's features and picks the copy of the CPU device that fits.
+// Reads the processor's features and picks the copy of the CPU device that fits, or the one that the environment names.
 #include "cpu/cpu_device.h"
 
 #include <sched.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <cstdlib>
 #include <fstream>
 
 namespace mor {
 
 #if defined(__x86_64__)
-Ops* make_cpu_ops_avx2(DType compute, int threads);
-Ops* make_cpu_ops_avx512(DType compute, int threads);
+Ops* make_cpu_ops_avx2(DType compute, int threads, bool tiles);
+Ops* make_cpu_ops_avx512(DType compute, int threads, bool tiles);
+Ops* make_cpu_ops_avx512_bf16(DType compute, int threads, bool tiles);
 #else
-Ops* make_cpu_ops_baseline(DType compute, int threads);
+Ops* make_cpu_ops_baseline(DType compute, int threads, bool tiles);
 #endif
+
+namespace {
+
+#if defined(__x86_64__)
+/// Whether this processor has bf16 tiles and the operating system lets this process use them (Linux must be asked
+/// once).
+bool tiles_usable() {
+  static const bool usable = [] {
+    constexpr long kRequestPermission = 0x1023, kTileData = 18;
+    return __builtin_cpu_supports("amx-bf16") && syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+  }();
+  return usable;
+}
+#endif
+
+bool contains(const std::vector<std::string>& sets, const std::string& set) {
+  return std::find(sets.begin(), sets.end(), set) != sets.end();
+}
+
+std::string joined(const std::vector<std::string>& sets) {
+  std::string all;
+  for (const std::string& set : sets) all += (all.empty() ? "" : ", ") + set;
+  return all;
+}
+
+}  // namespace
 
 CpuInfo cpu_info() {
   CpuInfo info;
@@ -42,7 +72,9 @@ std::vector<std::string> cpu_instruction_sets() {
 #if defined(__x86_64__)
   __builtin_cpu_init();
   if (__builtin_cpu_supports("x86-64-v3")) sets.push_back("avx2");
-  if (__builtin_cpu_supports("x86-64-v4") && __builtin_cpu_supports("avx512bf16")) sets.push_back("avx512");
+  if (__builtin_cpu_supports("x86-64-v4")) sets.push_back("avx512");
+  if (contains(sets, "avx512") && __builtin_cpu_supports("avx512bf16")) sets.push_back("avx512_bf16");
+  if (contains(sets, "avx512_bf16") && tiles_usable()) sets.push_back("amx");
 #else
   sets.push_back("baseline");
 #endif
@@ -51,18 +83,29 @@ std::vector<std::string> cpu_instruction_sets() {
   return sets;
 }
 
-std::unique_ptr<Ops> make_cpu_ops(DType compute, int threads, const std::string& instruction_set) {
+std::string cpu_instruction_set() {
   const std::vector<std::string> sets = cpu_instruction_sets();
-  const std::string chosen = instruction_set.empty() ? sets.back() : instruction_set;
+  const char* forced = std::getenv("MOR_INSTRUCTION_SET");
+  if (forced == nullptr || *forced == '\0') return sets.back();
+  MOR_CHECK(contains(sets, forced), INSTRUCTION_SET_UNAVAILABLE, "MOR_INSTRUCTION_SET is '", forced, "'; ",
+            cpu_info().name, " has ", joined(sets), ". Set it to one of these, or unset it to use ", sets.back());
+  return forced;
+}
+
+std::unique_ptr<Ops> make_cpu_ops(DType compute, int threads, const std::string& instruction_set) {
+  const std::string set = instruction_set.empty() ? cpu_instruction_set() : instruction_set;
+  const std::vector<std::string> sets = cpu_instruction_sets();
+  MOR_CHECK(contains(sets, set), INSTRUCTION_SET_UNAVAILABLE, "no CPU device for instruction set '", set,
+            "'; this machine has ", joined(sets));
   if (threads == 0) threads = cpu_info().threads;
 #if defined(__x86_64__)
-  if (chosen == "avx2") return std::unique_ptr<Ops>(make_cpu_ops_avx2(compute, threads));
-  if (chosen == "avx512" && sets.back() == "avx512") return std::unique_ptr<Ops>(make_cpu_ops_avx512(compute, threads));
+  const auto make = set == "avx2"     ? make_cpu_ops_avx2
+                    : set == "avx512" ? make_cpu_ops_avx512
+                                      : make_cpu_ops_avx512_bf16;
 #else
-  if (chosen == "baseline") return std::unique_ptr<Ops>(make_cpu_ops_baseline(compute, threads));
+  const auto make = make_cpu_ops_baseline;
 #endif
-  MOR_FAIL(DEVICE_UNAVAILABLE, "no CPU device for instruction set '", chosen, "'; this machine runs up to '",
-           sets.back(), "'");
+  return std::unique_ptr<Ops>(make(compute, threads, set == "amx"));
 }
 
 }  // namespace mor

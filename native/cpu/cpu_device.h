@@ -17,11 +17,15 @@ struct CpuInfo {
 };
 CpuInfo cpu_info();
 
-/// The instruction sets built into this binary that this machine can run, best last. Throws DEVICE_TOO_OLD if there is
-/// none.
+/// The instruction sets that kernels are written for and that this machine can run, best last, out of avx2, avx512,
+/// avx512_bf16 and amx. Throws DEVICE_TOO_OLD if there is none.
 std::vector<std::string> cpu_instruction_sets();
 
-/// compute: float32 or bfloat16; threads 0: all of cpu_info().threads; instruction_set empty: the best.
+/// The set that kernels use unless the caller names one: that of the environment variable MOR_INSTRUCTION_SET, otherwise
+/// the best. Throws INSTRUCTION_SET_UNAVAILABLE if the variable names one that is unknown or that this machine lacks.
+std::string cpu_instruction_set();
+
+/// compute: float32 or bfloat16; threads 0: all of cpu_info().threads; instruction_set empty: cpu_instruction_set().
 std::unique_ptr<Ops> make_cpu_ops(DType compute, int threads = 0, const std::string& instruction_set = "");
 
 }  // namespace mor

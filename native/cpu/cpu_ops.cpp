@@ -5,8 +5,8 @@
 
 namespace mor::MOR_CPU_ISA {
 
-CpuOps::CpuOps(DType compute, int threads)
-    : compute_(compute), threads_(threads), scratch_(*this), onednn_(std::make_unique<OnednnMatmul>()) {
+CpuOps::CpuOps(DType compute, int threads, bool tiles)
+    : compute_(compute), threads_(threads), tiles_(tiles), scratch_(*this), onednn_(std::make_unique<OnednnMatmul>()) {
   MOR_CHECK(compute == DType::float32 || compute == DType::bfloat16, INVALID_ARGUMENT,
             "the CPU device computes in float32 or bfloat16, not ", dtype_name(compute));
   MOR_CHECK(threads >= 1, INVALID_ARGUMENT, "threads must be at least 1, got ", threads);
@@ -19,7 +19,7 @@ CpuOps::~CpuOps() = default;
 #define MOR_MAKE(isa) MOR_CONCAT(make_cpu_ops_, isa)
 namespace mor {
 // The one symbol of this copy that the rest of the program sees (cpu.cmake keeps it global).
-__attribute__((visibility("default"))) Ops* MOR_MAKE(MOR_CPU_ISA)(DType compute, int threads) {
-  return new MOR_CPU_ISA::CpuOps(compute, threads);
+__attribute__((visibility("default"))) Ops* MOR_MAKE(MOR_CPU_ISA)(DType compute, int threads, bool tiles) {
+  return new MOR_CPU_ISA::CpuOps(compute, threads, tiles);
 }
 }  // namespace mor

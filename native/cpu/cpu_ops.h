@@ -14,8 +14,9 @@ class OnednnMatmul;
 /// The class is hidden, so that the linker refuses a shared object too if an op has no definition.
 class __attribute__((visibility("hidden"))) CpuOps final : public Ops {
  public:
-  /// compute: float32 or bfloat16. threads: how many threads of the team (team.h) an op may use, at least 1.
-  CpuOps(DType compute, int threads);
+  /// compute: float32 or bfloat16. threads: how many threads of the team (team.h) an op may use, at least 1. tiles:
+  /// whether bfloat16 products and attention may use AMX tiles.
+  CpuOps(DType compute, int threads, bool tiles);
   ~CpuOps() override;
 
   const char* name() const override { return "cpu"; }
@@ -49,6 +50,7 @@ class __attribute__((visibility("hidden"))) CpuOps final : public Ops {
 
   DType compute_;
   int threads_;
+  [[maybe_unused]] bool tiles_;  ///< only copies with AMX instructions read it
   Arena scratch_;  ///< memory of the op that runs; released when it returns
   std::unique_ptr<OnednnMatmul> onednn_;
 };

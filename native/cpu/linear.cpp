@@ -293,7 +293,7 @@ void CpuOps::linear_forward(const Tensor& x, const Tensor& weight, const Tensor&
   if (residual) check_dtype("linear_forward", residual, compute_);
   if (rows == 0) return;
 #if defined(__AMX_BF16__)
-  if (compute_ == DType::bfloat16 && amx_usable() && rows > kDotsBeforeTiles) {
+  if (compute_ == DType::bfloat16 && tiles_ && rows > kDotsBeforeTiles) {
     with_type(y.dtype, [&](auto type) {
       Tiles(scratch_, threads_).forward(x, weight, output_of<bfloat16, decltype(type)>(y, residual));
     });
@@ -325,7 +325,7 @@ void CpuOps::linear_backward_input(const Tensor& d_y, const Tensor& weight, cons
   for (const Tensor& t : {d_y, weight, d_x}) check_dtype("linear_backward_input", t, compute_);
   if (d_x.rows() == 0) return;
 #if defined(__AMX_BF16__)
-  if (compute_ == DType::bfloat16 && amx_usable()) {
+  if (compute_ == DType::bfloat16 && tiles_) {
     Tiles(scratch_, threads_).backward_input(d_y, weight, output_of<bfloat16, bfloat16>(d_x, {}));
     return;
   }
@@ -339,7 +339,7 @@ void CpuOps::linear_backward_weight(const Tensor& d_y, const Tensor& x, const Te
   check_dtype("linear_backward_weight", d_weight, DType::float32);
   if (d_y.rows() == 0) return;
 #if defined(__AMX_BF16__)
-  if (compute_ == DType::bfloat16 && amx_usable()) {
+  if (compute_ == DType::bfloat16 && tiles_) {
     Tiles(scratch_, threads_).backward_weight(d_y, x, d_weight);
     return;
   }

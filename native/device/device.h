@@ -18,7 +18,8 @@ struct DeviceInfo {
   ErrorCode code = ErrorCode::INTERNAL;  ///< of an unusable device: the code of the error that make_ops throws
   std::string reason;                    ///< of an unusable device: why, and what to do
   size_t memory_bytes = 0;
-  int threads = 0;  ///< CPU only
+  int threads = 0;              ///< CPU only
+  std::string instruction_set;  ///< of a usable CPU: the set that kernels use
   std::vector<std::string> features;
   std::string compute_capability;  ///< GPUs only, "9.0"
 };
