@@ -21,8 +21,9 @@ CpuInfo cpu_info();
 /// avx512_bf16 and amx. Throws DEVICE_TOO_OLD if there is none.
 std::vector<std::string> cpu_instruction_sets();
 
-/// The set that kernels use unless the caller names one: that of the environment variable MOR_INSTRUCTION_SET, otherwise
-/// the best. Throws INSTRUCTION_SET_UNAVAILABLE if the variable names one that is unknown or that this machine lacks.
+/// The set that kernels use unless the caller names one: that of the environment variable MOR_INSTRUCTION_SET,
+/// otherwise the best. Throws INSTRUCTION_SET_UNAVAILABLE if the variable names one that is unknown or that this
+/// machine lacks.
 std::string cpu_instruction_set();
 
 /// compute: float32 or bfloat16; threads 0: all of cpu_info().threads; instruction_set empty: cpu_instruction_set().

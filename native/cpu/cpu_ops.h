@@ -51,7 +51,7 @@ class __attribute__((visibility("hidden"))) CpuOps final : public Ops {
   DType compute_;
   int threads_;
   [[maybe_unused]] bool tiles_;  ///< only copies with AMX instructions read it
-  Arena scratch_;  ///< memory of the op that runs; released when it returns
+  Arena scratch_;                ///< memory of the op that runs; released when it returns
   std::unique_ptr<OnednnMatmul> onednn_;
 };
 

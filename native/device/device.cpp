@@ -80,9 +80,8 @@ std::vector<TestDevice> test_devices() {
   for (const std::string& set : cpu_instruction_sets()) {
     std::vector<DType> dtypes{DType::bfloat16};
     if (set != "amx") dtypes.push_back(DType::float32);  // with tiles, float32 is that of avx512_bf16
-    devices.push_back({"cpu " + set, dtypes, [](const std::string& name, DType dtype) {
-                         return make_cpu_ops(dtype, 0, name.substr(4));
-                       }});
+    devices.push_back({"cpu " + set, dtypes,
+                       [](const std::string& name, DType dtype) { return make_cpu_ops(dtype, 0, name.substr(4)); }});
   }
   for (const DeviceInfo& info : list_devices())
     if (info.type == "cuda" && info.usable)

@@ -1,6 +1,7 @@
 // Lists the devices and makes the Ops of one: the only place that knows both cpu and cuda.
 #pragma once
 
+#include <algorithm>
 #include <functional>
 #include <memory>
 #include <string>
@@ -47,5 +48,13 @@ struct TestDevice {
 };
 /// All devices whose name begins with the environment variable MOR_TEST_DEVICES: "cuda" leaves the CPU out.
 std::vector<TestDevice> test_devices();
+/// Those whose kernels in `dtype` are not those of another device in the list.
+inline std::vector<TestDevice> test_devices(DType dtype) {
+  std::vector<TestDevice> devices = test_devices();
+  std::erase_if(devices, [&](const TestDevice& device) {
+    return std::find(device.dtypes.begin(), device.dtypes.end(), dtype) == device.dtypes.end();
+  });
+  return devices;
+}
 
 }  // namespace mor

@@ -58,7 +58,7 @@ class ExactnessCase : public testing::TestWithParam<Case> {
 };
 
 TEST_P(ExactnessCase, AnyMixGivesEachWhatItGetsAlone) {
-  for (const TestDevice& device : test_devices()) {
+  for (const TestDevice& device : test_devices(DType::float32)) {
     SCOPED_TRACE(device.name);
     Model model(config_for(GetParam()), device.make(DType::float32));
     init_with_biases(model, 17);
@@ -144,7 +144,7 @@ std::vector<Wanted> alike_requests(const ModelConfig& config, const Model& model
 }
 
 TEST_P(ExactnessCase, PrefixHitsChangeNothing) {
-  for (const TestDevice& device : test_devices()) {
+  for (const TestDevice& device : test_devices(DType::float32)) {
     SCOPED_TRACE(device.name);
     Model model(config_for(GetParam()), device.make(DType::float32));
     init_with_biases(model, 17);
@@ -204,7 +204,7 @@ TEST_P(ExactnessCase, PrefixHitsChangeNothing) {
 
 /// When the weights change, prefixes that were computed with the old ones are not used any more.
 TEST_P(ExactnessCase, NewWeightsMeetNoOldKeys) {
-  for (const TestDevice& device : test_devices()) {
+  for (const TestDevice& device : test_devices(DType::float32)) {
     Model model(config_for(GetParam()), device.make(DType::float32));
     init_with_biases(model, 17);
     const Wanted w = alike_requests(model.config(), model)[0];
