@@ -284,12 +284,12 @@ void Scheduler::place(Sequence& s) {
   }
   const bool several_lists = config_.rules.sees_several_lists();
   if (several_lists) {
-    // Of a token that does not run this recursion, a query sees the key that a query at the recursion before sees.
-    const std::vector<int32_t>& before = s.keys[r - 1].visible_slots;
-    const size_t seen = r == 1 ? own.visible_slots.size() + s.active.size() : before.size();
+    // Of a token that does not run this recursion, a query sees the key of recursion 1.
+    const std::vector<int32_t>& first = s.keys[1].visible_slots;
     const size_t known = own.visible_slots.size();
+    const size_t seen = r == 1 ? known + s.active.size() : first.size();
     own.visible_slots.resize(seen);
-    if (r > 1) std::copy(before.begin() + static_cast<int64_t>(known), before.end(), &own.visible_slots[known]);
+    if (r > 1) std::copy(first.begin() + static_cast<int64_t>(known), first.end(), &own.visible_slots[known]);
   }
   int32_t key = own.count;  // raised when the rows run, so that admission does not depend on `prepare`
   for (const int32_t index : s.active) {

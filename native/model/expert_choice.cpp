@@ -95,8 +95,7 @@ void expert_choice_backward(Pass& pass, BodyActivations& kept, const Tensor& d) 
     ops.scatter_gated_backward(d, rows.source, recursion.run.out, nullptr, recursion.gate, d_out, d_gate);
     ops.router_gate_backward(d_gate, recursion.router.scores, recursion.selection.index, router.activation,
                              router.alpha, recursion.d_scores);
-    attach_shared_gradients(kept.shared, recursion.run.layers);
-    layers_backward(pass, rows, recursion.run, d_out);
+    block_layers_backward(pass, static_cast<int32_t>(i) + 1, rows, kept.shared, recursion.run, d_out);
     ops.add_rows(d_out, rows.source, d);
     router_backward(pass.context, pass.model.tensors().routers[i], pass.gradients->routers[i], recursion.router,
                     recursion.d_scores, recursion.stream, entering, d);

@@ -22,9 +22,9 @@ Tensor plain_forward(Pass& pass, const Tensor& stream, BodyActivations& kept) {
 }
 
 void plain_backward(Pass& pass, BodyActivations& kept, const Tensor& d) {
-  for (size_t r = kept.recursions.size(); r-- > 0;) {
-    attach_shared_gradients(kept.shared, kept.recursions[r].run.layers);
-    layers_backward(pass, kept.recursions[r].active.rows, kept.recursions[r].run, d);
+  for (size_t i = kept.recursions.size(); i-- > 0;) {
+    RecursionActivations& recursion = kept.recursions[i];
+    block_layers_backward(pass, static_cast<int32_t>(i) + 1, recursion.active.rows, kept.shared, recursion.run, d);
   }
 }
 

@@ -72,7 +72,7 @@ struct RoutingRules {
       case KvCachePolicy::shared:
         return std::min(depth, 1);
       case KvCachePolicy::hybrid:
-        return std::min(depth, r);
+        return depth >= r ? r : std::min(depth, 1);
     }
     return 0;
   }

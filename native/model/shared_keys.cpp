@@ -3,58 +3,85 @@
 
 namespace mor {
 
-SharedKeys allocate_shared_keys(Pass& pass, int64_t rows) {
+namespace {
+
+KeyBuffers allocate_keys(Pass& pass, int64_t rows, const char* keys, const char* values) {
   const ModelConfig& config = pass.model.config();
-  SharedKeys shared;
-  if (!pass.rules.sees_tokens_that_left()) return shared;
+  KeyBuffers buffers;
+  const auto buffer = [&](const char* name) {
+    return pass.arena().tensor(pass.ops().compute_dtype(), rows, config.key_value_size(), name).heads(config.head_dim);
+  };
   for (int32_t layer = 0; layer < config.body_layers(); ++layer) {
-    const auto buffer = [&](const char* name) {
-      return pass.arena()
-          .tensor(pass.ops().compute_dtype(), rows, config.key_value_size(), name)
-          .heads(config.head_dim);
-    };
-    shared.k.push_back(buffer("shared keys"));
-    shared.v.push_back(buffer("shared values"));
+    buffers.k.push_back(buffer(keys));
+    buffers.v.push_back(buffer(values));
   }
+  return buffers;
+}
+
+KeyBuffers allocate_gradients(Pass& pass, const SharedKeys& shared) {
+  if (shared.first.k.empty()) return {};
+  KeyBuffers gradients = allocate_keys(pass, shared.first.k[0].rows(), "d_keys", "d_values");
+  for (size_t i = 0; i < gradients.k.size(); ++i) {
+    zero(pass.ops(), gradients.k[i]);
+    zero(pass.ops(), gradients.v[i]);
+  }
+  return gradients;
+}
+
+/// Whether tokens at recursion r show entries of their own while the others show those of recursion 1.
+bool shows_several_lists(const Pass& pass, int32_t r) {
+  return r > 1 && pass.rules.sees_several_lists();
+}
+
+}  // namespace
+
+SharedKeys allocate_shared_keys(Pass& pass, int64_t rows) {
+  SharedKeys shared;
+  if (pass.rules.sees_tokens_that_left()) shared.first = allocate_keys(pass, rows, "shared keys", "shared values");
   return shared;
 }
 
 void allocate_shared_gradients(Pass& pass, SharedKeys& shared) {
-  for (const Tensor& k : shared.k) {
-    const auto buffer = [&](const char* name) {
-      const Tensor t = pass.arena().tensor(k.dtype, k.rows(), k.columns(), name).heads(pass.model.config().head_dim);
-      zero(pass.ops(), t);
-      return t;
-    };
-    shared.d_k.push_back(buffer("d_shared keys"));
-    shared.d_v.push_back(buffer("d_shared values"));
-  }
+  shared.d_first = allocate_gradients(pass, shared);
 }
 
 Layers block_layers_at(Pass& pass, int32_t r, SharedKeys& shared) {
   Layers layers = layers_of_block(pass.model.config());
-  const auto copied = [&](Tensor& t) {
-    const Tensor fresh =
-        pass.arena().tensor(t.dtype, t.rows(), t.columns(), t.name).heads(pass.model.config().head_dim);
-    pass.ops().copy(fresh.data, t.data, static_cast<size_t>(t.count()) * dtype_size(t.dtype));
-    t = fresh;
+  const bool several = shows_several_lists(pass, r);
+  if (several && (pass.options.keep || shared.shown.k.empty()))
+    shared.shown = allocate_keys(pass, shared.first.k[0].rows(), "shown keys", "shown values");
+  const auto copy = [&](const Tensor& from, const Tensor& to) {
+    pass.ops().copy(to.data, from.data, static_cast<size_t>(from.count()) * dtype_size(from.dtype));
   };
-  for (size_t i = 0; i < shared.k.size(); ++i) {
-    if (r > 1 && pass.rules.sees_several_lists() && pass.options.keep) {
-      copied(shared.k[i]);
-      copied(shared.v[i]);
+  for (size_t i = 0; i < shared.first.k.size(); ++i) {
+    const KeyBuffers& buffers = several ? shared.shown : shared.first;
+    if (several) {
+      copy(shared.first.k[i], buffers.k[i]);
+      copy(shared.first.v[i], buffers.v[i]);
     }
     layers.keys[i].source = pass.rules.queries_only(r) ? KeySource::given : KeySource::cache;
-    layers.keys[i].k = shared.k[i];
-    layers.keys[i].v = shared.v[i];
+    layers.keys[i].k = buffers.k[i];
+    layers.keys[i].v = buffers.v[i];
   }
   return layers;
 }
 
-void attach_shared_gradients(const SharedKeys& shared, Layers& layers) {
-  for (size_t i = 0; i < shared.d_k.size(); ++i) {
-    layers.keys[i].d_k = shared.d_k[i];
-    layers.keys[i].d_v = shared.d_v[i];
+void block_layers_backward(Pass& pass, int32_t r, const Rows& rows, const SharedKeys& shared, LayerRun& run,
+                           const Tensor& d) {
+  const ArenaScope scope(pass.arena());
+  const bool several = shows_several_lists(pass, r);
+  const KeyBuffers gradients = several ? allocate_gradients(pass, shared) : shared.d_first;
+  for (size_t i = 0; i < gradients.k.size(); ++i) {
+    run.layers.keys[i].d_k = gradients.k[i];
+    run.layers.keys[i].d_v = gradients.v[i];
+  }
+  layers_backward(pass, rows, run, d);
+  if (!several) return;
+  // The layers have taken the gradients of their own entries. What is left belongs to tokens that do not run recursion
+  // r, which show their entries of recursion 1.
+  for (size_t i = 0; i < gradients.k.size(); ++i) {
+    pass.ops().add_rows(gradients.k[i], nullptr, shared.d_first.k[i]);
+    pass.ops().add_rows(gradients.v[i], nullptr, shared.d_first.v[i]);
   }
 }
 

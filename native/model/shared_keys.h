@@ -8,19 +8,25 @@
 
 namespace mor {
 
-/// One buffer for each layer of the block, filled by recursion 1.
+/// Keys and values of every layer of the block, each [rows of recursion 1, kv, head_dim].
+struct KeyBuffers {
+  std::vector<Tensor> k, v;
+};
 struct SharedKeys {
-  std::vector<Tensor> k, v, d_k, d_v;  ///< [rows of recursion 1, kv, head_dim]
+  KeyBuffers first, d_first;  ///< what recursion 1 projects, and its gradient
+  KeyBuffers shown;  ///< hybrid: what the last recursion after the first shows, `first` with its own tokens' entries
 };
 /// No buffers under the recursion_wise policy.
 SharedKeys allocate_shared_keys(Pass& pass, int64_t rows);
-/// Zeroed gradients of the shared keys.
+/// Zeroed gradients of what recursion 1 projects.
 void allocate_shared_gradients(Pass& pass, SharedKeys& shared);
 
 /// The layers of the block and where their keys come from at recursion r = 1..N. Under hybrid a pass that keeps gives
-/// every recursion a copy of its own of the shared keys, because its backward needs what was visible then.
+/// every recursion buffers of its own, because its backward needs what was visible then.
 Layers block_layers_at(Pass& pass, int32_t r, SharedKeys& shared);
-/// Gives such layers the gradient buffers of the shared keys.
-void attach_shared_gradients(const SharedKeys& shared, Layers& layers);
+/// The backward of a recursion's layers, as layers_backward; `shared` collects the gradients of the keys of
+/// recursion 1.
+void block_layers_backward(Pass& pass, int32_t r, const Rows& rows, const SharedKeys& shared, LayerRun& run,
+                           const Tensor& d);
 
 }  // namespace mor

@@ -88,8 +88,7 @@ void token_choice_backward(Pass& pass, BodyActivations& kept, const Tensor& d) {
                                d_exit);
     ops.add_rows(d_exit, recursion.exit_to, d_gate);
     if (deeper) ops.add_rows(deeper, recursion.selection.index, d_out);
-    attach_shared_gradients(kept.shared, recursion.run.layers);
-    layers_backward(pass, recursion.active.rows, recursion.run, d_out);
+    block_layers_backward(pass, static_cast<int32_t>(i) + 1, recursion.active.rows, kept.shared, recursion.run, d_out);
     deeper = d_out;
   }
   if (deeper) ops.add_rows(deeper, nullptr, d);

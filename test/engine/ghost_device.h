@@ -220,8 +220,8 @@ class GhostDevice {
       } else if (config_.rules.kv_cache == KvCachePolicy::recursion_wise) {
         if (ran >= r) tags.emplace_back(identity(request, p), p, r);
       } else if (ran >= 1) {
-        tags.emplace_back(identity(request, p), p,
-                          config_.rules.kv_cache == KvCachePolicy::shared ? 1 : std::min(ran, r));
+        const bool own = config_.rules.kv_cache == KvCachePolicy::hybrid && ran >= r;
+        tags.emplace_back(identity(request, p), p, own ? r : 1);
       }
     }
     return tags;

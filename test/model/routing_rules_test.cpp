@@ -81,7 +81,7 @@ TEST(RoutingRules, KeysSeen) {
   const Row table[] = {
       {KvCachePolicy::recursion_wise, {{0, 1, 1, 1}, {0, 0, 2, 2}, {0, 0, 0, 3}}, {false, false, false}, false, false},
       {KvCachePolicy::shared, {{0, 1, 1, 1}, {0, 1, 1, 1}, {0, 1, 1, 1}}, {false, true, true}, true, false},
-      {KvCachePolicy::hybrid, {{0, 1, 1, 1}, {0, 1, 2, 2}, {0, 1, 2, 3}}, {false, false, false}, true, true}};
+      {KvCachePolicy::hybrid, {{0, 1, 1, 1}, {0, 1, 2, 2}, {0, 1, 1, 3}}, {false, false, false}, true, true}};
   for (const Row& row : table) {
     SCOPED_TRACE(kv_cache_name(row.policy));
     const RoutingRules of_policy = rules(RouterType::expert_choice, row.policy);
