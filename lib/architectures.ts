@@ -17,15 +17,16 @@ export interface Architecture {
 }
 
 const common = { rms_norm_eps: 1e-6, tie_word_embeddings: false }
+const sentencePiece = { ...common, bos_token_id: 1, eos_token_id: 2 }
 const plain: LayerTraits = { qkv_bias: false, qk_norm: false }
 
 /** By `model_type`. A model that several can describe is saved as the first of them. */
 const table = {
-  llama: { className: 'LlamaForCausalLM', layer: plain, defaults: common },
+  llama: { className: 'LlamaForCausalLM', layer: plain, defaults: sentencePiece },
   mistral: {
     className: 'MistralForCausalLM',
     layer: plain,
-    defaults: { ...common, num_key_value_heads: 8, max_position_embeddings: 131072, sliding_window: 4096 },
+    defaults: { ...sentencePiece, num_key_value_heads: 8, max_position_embeddings: 131072, sliding_window: 4096 },
   },
   qwen2: {
     className: 'Qwen2ForCausalLM',

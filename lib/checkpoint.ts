@@ -1,11 +1,21 @@
 // A model's weights between a checkpoint folder and the addon: which tensor lies where, what is missing or too many.
-import { show } from './check.js'
-import { jsonFile, weightsFileName } from './checkpoint_files.js'
+import { type JsonObject, show } from './check.js'
+import { jsonFile, weightsFile } from './checkpoint_files.js'
 import type { ResolvedConfig } from './config.js'
 import { configFileContent, configFileName } from './config_file.js'
 import { MorError, throwIfAborted, wrapNativeAsync } from './errors.js'
-import type { DType, NativeModel, NativeReadFile, SafetensorsFloat } from './native.js'
+import { generationConfigFileName } from './generation_config.js'
+import type { DType, NativeModel, NativeReadFile, NativeSavedFile, SafetensorsFloat } from './native.js'
 import { buildSafetensorsHeader, type SafetensorsFile, type TensorEntry } from './safetensors.js'
+
+/** What is saved of a model. */
+export interface SavedModel {
+  readonly native: NativeModel
+  readonly config: ResolvedConfig
+  readonly dtype: DType
+  /** The content of generation_config.json, beside begin and end tokens. */
+  readonly generation: JsonObject
+}
 
 /** A tensor that must be found, and the name under which the addon wants it. */
 export interface ExpectedTensor {
@@ -33,13 +43,22 @@ export async function loadWeights(
   throwIfAborted(signal, `loading ${folder}`)
 }
 
-/** Writes config.json and model.safetensors into `folder`, all or none, and leaves its other files alone. */
-export function saveWeights(model: NativeModel, config: ResolvedConfig, dtype: DType, folder: string): Promise<void> {
-  const tensors = model.parameters()
-  return model.save(folder, [
-    jsonFile(configFileName, configFileContent(config, dtype)),
-    { name: weightsFileName, head: [buildSafetensorsHeader(tensors)], tensors },
+/** Writes the configuration and model.safetensors into `folder`, all or none. */
+export function saveWeights(model: SavedModel, folder: string): Promise<void> {
+  const tensors = model.native.parameters()
+  return model.native.save(folder, [
+    ...configFiles(model, model.dtype),
+    weightsFile([buildSafetensorsHeader(tensors)], tensors),
   ])
+}
+
+/** config.json and generation_config.json. `dtype` is that of the weights beside them. */
+export function configFiles({ config, generation }: SavedModel, dtype: DType): NativeSavedFile[] {
+  const { bos_token_id, eos_token_id } = config
+  return [
+    jsonFile(configFileName, configFileContent(config, dtype)),
+    jsonFile(generationConfigFileName, { ...generation, bos_token_id, eos_token_id }),
+  ]
 }
 
 /**

@@ -2,8 +2,8 @@
 import { existsSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { Checker, show } from './check.js'
-import { readJsonFile } from './config_file.js'
 import { MorError } from './errors.js'
+import { readJsonFile } from './json_file.js'
 import type { NativeSavedFile } from './native.js'
 import { readSafetensorsFile, type SafetensorsFile } from './safetensors.js'
 
@@ -66,6 +66,11 @@ async function readShard(path: string, expected: Set<string>, indexPath: string)
       throw new MorError('CHECKPOINT_INVALID', `${path} holds "${name}", which ${indexPath} puts elsewhere`)
   }
   return file
+}
+
+/** model.safetensors, to be saved in place of what was there, sharded weights too. */
+export function weightsFile(head: Uint8Array[], tensors: NativeSavedFile['tensors']): NativeSavedFile {
+  return { name: weightsFileName, head, tensors, replaces: indexFileName }
 }
 
 /**

@@ -175,11 +175,11 @@ function headDim(check: Checker, hiddenSize: number, attentionHeads: number): nu
   return dim
 }
 
-function tokenId(check: Checker, key: string, vocabSize: number): number {
+export function tokenId(check: Checker, key: string, vocabSize: number): number {
   return check.integer(key, { min: 0, max: vocabSize - 1 })
 }
 
-function endTokenIds(check: Checker, vocabSize: number): number | number[] | null {
+export function endTokenIds(check: Checker, vocabSize: number): number | number[] | null {
   if (!check.has('eos_token_id')) return null
   const ids = check.object.eos_token_id
   if (!Array.isArray(ids)) return tokenId(check, 'eos_token_id', vocabSize)

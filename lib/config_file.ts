@@ -1,23 +1,53 @@
 // Reads and writes config.json of a checkpoint folder, this package's and Hugging Face's.
-import { readFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { stat } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
 import { architectureOf, modelTypesOf } from './architectures.js'
 import type { JsonObject } from './check.js'
 import { type ResolvedConfig, resolveConfig } from './config.js'
 import { withoutUnknownKeys } from './config_keys.js'
-import { MorError, toMorError } from './errors.js'
+import { MorError } from './errors.js'
+import { describeFileFormat } from './file_format.js'
+import { readGenerationConfig, withGenerationConfig } from './generation_config.js'
+import { readJsonFile } from './json_file.js'
 import type { DType } from './native.js'
 
 export const configFileName = 'config.json'
 
+export interface CheckpointConfig {
+  config: ResolvedConfig
+  /** The content of generation_config.json; {} where there is none. */
+  generation: JsonObject
+}
+
 /**
- * The configuration of a checkpoint folder.
- * @throws {MorError} CHECKPOINT_MISSING without folder or file, CHECKPOINT_INVALID if it is not JSON, INVALID_CONFIG if
+ * The configuration of a checkpoint folder. Begin and end tokens of its generation_config.json count before those of its
+ * config.json.
+ * @throws {MorError} CHECKPOINT_MISSING without folder or file, CHECKPOINT_INVALID if a file is not JSON, INVALID_CONFIG if
  * its content breaks a rule.
  */
-export async function readConfigFile(folder: string): Promise<ResolvedConfig> {
+export async function readCheckpointConfig(folder: string): Promise<CheckpointConfig> {
+  await checkFolder(folder)
   const path = join(folder, configFileName)
-  return resolveConfigFile(await readJsonFile(path), path)
+  const file = await readJsonFile(path)
+  const config = resolveConfigFile(file, path)
+  const generation = await readGenerationConfig(folder)
+  return { config: withGenerationConfig(config, file as JsonObject, generation, folder), generation }
+}
+
+/** As `readCheckpointConfig`, without the rest. */
+export async function readConfigFile(folder: string): Promise<ResolvedConfig> {
+  return (await readCheckpointConfig(folder)).config
+}
+
+/**
+ * Fails for a file in place of a checkpoint folder.
+ * @throws {MorError} CHECKPOINT_INVALID that says what the file is
+ */
+export async function checkFolder(path: string): Promise<void> {
+  if (!(await stat(path).catch(() => null))?.isFile()) return
+  const advice =
+    (await describeFileFormat(path)) ?? `is a file: give the folder of the checkpoint, ${dirname(path)} perhaps`
+  throw new MorError('CHECKPOINT_INVALID', `${path} ${advice}`)
 }
 
 /**
@@ -30,26 +60,6 @@ export function resolveConfigFile(content: unknown, path: string): ResolvedConfi
   const architecture = architectureOf(file?.model_type)
   if (architecture === null) return resolveConfig(file, path)
   return resolveConfig({ ...architecture.defaults, ...withoutUnknownKeys(file!, path) }, path)
-}
-
-/** Reads a JSON file of a checkpoint. */
-export async function readJsonFile(path: string): Promise<unknown> {
-  let text: string
-  try {
-    text = await readFile(path, 'utf8')
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ENOENT' && (error as NodeJS.ErrnoException).code !== 'ENOTDIR') {
-      throw toMorError(error)
-    }
-    throw new MorError('CHECKPOINT_MISSING', `${path} is missing: is this the folder of a checkpoint?`, {
-      cause: error,
-    })
-  }
-  try {
-    return JSON.parse(text)
-  } catch (cause) {
-    throw new MorError('CHECKPOINT_INVALID', `${path} is not JSON: ${(cause as Error).message}`, { cause })
-  }
 }
 
 /** The content of config.json (docs/model.md section 9). `dtype` is that of the weights beside it. */

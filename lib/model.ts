@@ -1,15 +1,18 @@
 // The public Model: create or load one, run it, save it, give its memory back.
-import { Checker } from './check.js'
+import { Checker, type JsonObject, show } from './check.js'
 import { loadWeights, saveWeights } from './checkpoint.js'
 import { readWeightFiles } from './checkpoint_files.js'
 import { type ModelConfig, type ResolvedConfig, resolveConfig } from './config.js'
-import { readConfigFile } from './config_file.js'
+import { readCheckpointConfig } from './config_file.js'
 import { toNativeConfig } from './config_native.js'
 import { type DeviceOption, selectDevice } from './devices.js'
 import { throwIfAborted, wrapNative, wrapNativeAsync } from './errors.js'
 import type { DType, MemoryUse, NativeModel, Routing } from './native.js'
 import { loadNative } from './native_loader.js'
 import { resolveRouting } from './sampling.js'
+import { findTokenizerFiles, type SavedTokenizer } from './tokenizer/files.js'
+import { checkVocabulary } from './tokenizer/vocabulary.js'
+import type { Tokenizer } from './tokenizer.js'
 import { packRows } from './tokens.js'
 
 export interface LoadOptions {
@@ -25,6 +28,11 @@ export interface LoadOptions {
 export interface CreateOptions extends LoadOptions {
   /** Seed of the initial weights. Default 0. */
   seed?: number
+  /**
+   * The tokenizer of the model's text. It is saved beside the weights, so that commands and servers find it, and it gives begin
+   * and end tokens where the configuration has none. Default: none.
+   */
+  tokenizer?: Tokenizer
 }
 
 export interface ForwardOptions {
@@ -47,6 +55,12 @@ export interface ForwardResult {
 
 const loadKeys = ['device', 'dtype', 'threads', 'signal']
 
+interface ModelParts {
+  config: ResolvedConfig
+  generation: JsonObject
+  tokenizer: SavedTokenizer | null
+}
+
 /**
  * A model on one device. Calls run one after another on the model's own thread, in the order in which they are made, and
  * never block the event loop; those of a Trainer of this model are among them. After `dispose` every call rejects with
@@ -60,11 +74,16 @@ export class Model {
   readonly dtype: DType
   /** @internal */
   readonly native: NativeModel
+  /** @internal What generation_config.json said, and says again where the model is saved. */
+  readonly generation: JsonObject
+  readonly #tokenizer: SavedTokenizer | null
   #disposing: Promise<void> | undefined
 
-  private constructor(native: NativeModel, config: ResolvedConfig, dtype: DType, device: string) {
+  private constructor(native: NativeModel, parts: ModelParts, dtype: DType, device: string) {
     this.native = native
-    this.config = config
+    this.config = parts.config
+    this.generation = parts.generation
+    this.#tokenizer = parts.tokenizer
     this.dtype = dtype
     this.device = device
   }
@@ -75,9 +94,11 @@ export class Model {
    */
   static async create(config: ModelConfig, options: CreateOptions = {}): Promise<Model> {
     const check = Checker.of(options, 'Model.create')
-    check.onlyKeys([...loadKeys, 'seed'])
+    check.onlyKeys([...loadKeys, 'seed', 'tokenizer'])
     const seed = check.integer('seed', { min: 0, max: Number.MAX_SAFE_INTEGER, fallback: 0 })
-    return Model.#build(resolveConfig(config), check, options.signal, (native) => native.init(seed, options.signal))
+    const tokenizer = check.has('tokenizer') ? readTokenizer(check) : null
+    const parts = { config: configFor(tokenizer, config), generation: {}, tokenizer }
+    return Model.#build(parts, check, options.signal, (native) => native.init(seed, options.signal))
   }
 
   /**
@@ -88,15 +109,16 @@ export class Model {
     const check = Checker.of(options, 'Model.load')
     check.onlyKeys(loadKeys)
     throwIfAborted(options.signal, `loading ${folder}`)
-    const config = await readConfigFile(folder)
+    const { config, generation } = await readCheckpointConfig(folder)
     const files = await readWeightFiles(folder)
-    return Model.#build(config, check, options.signal, (native) =>
+    const tokenizer = await findTokenizerFiles(folder)
+    return Model.#build({ config, generation, tokenizer }, check, options.signal, (native) =>
       loadWeights(native, config, files, folder, options.signal),
     )
   }
 
   static async #build(
-    config: ResolvedConfig,
+    parts: ModelParts,
     check: Checker,
     signal: AbortSignal | undefined,
     fill: (native: NativeModel) => Promise<void>,
@@ -109,24 +131,33 @@ export class Model {
       wrapNative(() => addon.devices()),
     )
     throwIfAborted(signal, 'making the model')
-    const native = await wrapNativeAsync(() => addon.createModel(toNativeConfig(config), { device, dtype, threads }))
+    const native = await wrapNativeAsync(() =>
+      addon.createModel(toNativeConfig(parts.config), { device, dtype, threads }),
+    )
     try {
       await wrapNativeAsync(() => fill(native), signal)
     } catch (error) {
       native.dispose()
       throw error
     }
-    return new Model(native, config, dtype, device)
+    return new Model(native, parts, dtype, device)
   }
 
   /**
-   * Saves config.json and model.safetensors, in the model's own precision, into `folder`: the weights as they are after the
-   * calls made before this one. Files are written aside and renamed, so that what was there stays whole if anything fails;
-   * other files of the folder are left alone.
+   * Saves config.json, generation_config.json and model.safetensors, in the model's own precision, into `folder`: the weights as
+   * they are after the calls made before this one. Files are written aside and renamed, so that what was there stays whole if
+   * anything fails. Weights in shards that were there are removed; other files of the folder are left alone. The files of the
+   * tokenizer follow, if the model was created with one or loaded from beside one.
    * @throws {MorError} IO_ERROR (a full disk, say), DISPOSED
    */
-  save(folder: string): Promise<void> {
-    return wrapNativeAsync(async () => saveWeights(this.native, this.config, this.dtype, folder))
+  async save(folder: string): Promise<void> {
+    await wrapNativeAsync(async () => saveWeights(this, folder))
+    await this.saveTokenizer(folder)
+  }
+
+  /** @internal */
+  async saveTokenizer(folder: string): Promise<void> {
+    await this.#tokenizer?.save(folder)
   }
 
   /**
@@ -163,4 +194,18 @@ export class Model {
   [Symbol.asyncDispose](): Promise<void> {
     return this.dispose()
   }
+}
+
+function readTokenizer(check: Checker): Tokenizer {
+  const tokenizer = check.object.tokenizer as Tokenizer
+  if (typeof tokenizer.encode === 'function' && typeof tokenizer.save === 'function') return tokenizer
+  return check.fail(`tokenizer is ${show(tokenizer)}; give Tokenizer.byteLevel() or what Tokenizer.load resolves to`)
+}
+
+/** The complete `config`, with the begin and end tokens of the tokenizer where it does not speak of its own. */
+function configFor(tokenizer: Tokenizer | null, config: ModelConfig): ResolvedConfig {
+  const resolved = resolveConfig(config)
+  if (tokenizer === null) return resolved
+  checkVocabulary(tokenizer, resolved.vocab_size, 'Model.create', 'INVALID_CONFIG')
+  return resolveConfig({ bos_token_id: tokenizer.bosTokenId, eos_token_id: tokenizer.eosTokenId, ...config })
 }

@@ -89,6 +89,11 @@ export interface NativeSavedFile {
   /** The first bytes. A trainer's may be in pieces: between two of them stands the number of optimizer steps done. */
   head: Uint8Array[]
   tensors: { name: string; dtype: 'F32' | 'BF16' }[]
+  /**
+   * An index of which this file takes the place: the index and the `.safetensors` files that it names are removed from the
+   * folder once everything is in place, the index last.
+   */
+  replaces?: string
 }
 
 export interface NativeForwardResult {
@@ -109,8 +114,8 @@ export interface NativeModel {
   init(seed: number, signal?: AbortSignal): Promise<void>
   read(files: NativeReadFile[], signal?: AbortSignal): Promise<void>
   /**
-   * Makes `folder` if need be and puts `files` into it, all or none: they are written aside, synced and renamed. Other
-   * files of the folder are left alone.
+   * Makes `folder` if need be and puts `files` into it, all or none: they are written aside, synced and renamed. Files that
+   * are not replaced are left alone.
    */
   save(folder: string, files: NativeSavedFile[]): Promise<void>
   /** tokens: [batch * length] */

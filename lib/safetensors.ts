@@ -2,6 +2,7 @@
 import { type FileHandle, open } from 'node:fs/promises'
 import { type JsonObject, show } from './check.js'
 import { MorError, toMorError } from './errors.js'
+import { describeFileFormat } from './file_format.js'
 import { repeatedKey } from './json_keys.js'
 
 const bytesPerElement = {
@@ -61,7 +62,11 @@ export async function readSafetensorsFile(path: string): Promise<SafetensorsFile
     if (size < lengthBytes)
       fail(path, `truncated: it has ${size} bytes, and the header length alone takes ${lengthBytes}`)
     const length = Number((await readExactly(file, path, 0, lengthBytes)).readBigUInt64LE())
-    if (length > maxHeaderBytes) fail(path, `the header claims ${length} bytes; the format allows ${maxHeaderBytes}`)
+    if (length > maxHeaderBytes) {
+      const format = await describeFileFormat(path)
+      if (format !== null) throw new MorError('CHECKPOINT_INVALID', `${path} ${format}`)
+      fail(path, `the header claims ${length} bytes; the format allows ${maxHeaderBytes}`)
+    }
     if (length > size - lengthBytes) {
       fail(
         path,

@@ -14,7 +14,8 @@ export const Tokenizer = {
   byteLevel: (): Tokenizer => byteLevelTokenizer(),
   /**
    * Loads a Hugging Face `tokenizer.json`, given the file or the folder that holds it. Begin and end ids come from
-   * `tokenizer_config.json` beside it, else from `config.json`, else from the usual token names.
+   * `tokenizer_config.json` beside it, else from `generation_config.json` or `config.json`, else from the usual token names;
+   * `add_bos_token` and `add_eos_token` of `tokenizer_config.json` count.
    * Throws `CHECKPOINT_MISSING` where there is no file and `CHECKPOINT_INVALID` where it is not a tokenizer.
    */
   load: (folderOrFile: string): Promise<Tokenizer> => loadTokenizer(folderOrFile),

@@ -122,8 +122,9 @@ export class Trainer {
    * as `Model.save`.
    * @throws {MorError} IO_ERROR, DISPOSED
    */
-  save(folder: string): Promise<void> {
-    return wrapNativeAsync(async () => saveTrainerCheckpoint(this.model, this.#native, this.options, folder))
+  async save(folder: string): Promise<void> {
+    await wrapNativeAsync(async () => saveTrainerCheckpoint(this.model, this.#native, this.options, folder))
+    await this.model.saveTokenizer(folder)
   }
 
   /** Gives the optimizer's memory back, not the model's; calls under way reject with DISPOSED. */

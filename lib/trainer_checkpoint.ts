@@ -3,12 +3,13 @@
 import { randomUUID } from 'node:crypto'
 import { join } from 'node:path'
 import { Checker, show } from './check.js'
-import { type ExpectedTensor, locateTensors } from './checkpoint.js'
-import { jsonFile, readWeightFiles, weightsFileName } from './checkpoint_files.js'
-import { configFileContent, configFileName, readJsonFile } from './config_file.js'
+import { configFiles, type ExpectedTensor, locateTensors } from './checkpoint.js'
+import { jsonFile, readWeightFiles, weightsFile } from './checkpoint_files.js'
+import { checkFolder } from './config_file.js'
 import { MorError } from './errors.js'
+import { parseJson, readJsonFile } from './json_file.js'
 import type { Model } from './model.js'
-import type { DType, NativeSavedFile, NativeTrainer } from './native.js'
+import type { DType, NativeTrainer } from './native.js'
 import { buildSafetensorsHeader, readSafetensorsFile, type SafetensorsFile } from './safetensors.js'
 import { type ResolvedTrainerOptions, resolveTrainerOptions } from './trainer_options.js'
 
@@ -48,15 +49,12 @@ export function saveTrainerCheckpoint(
     source: names.has(masterPrefix + name) ? masterPrefix + name : name,
   }))
   const others = state.filter(({ name }) => !name.startsWith(masterPrefix)).map((t) => ({ ...t, source: t.name }))
-  const tensorFile = (name: string, tensors: typeof weights): NativeSavedFile => ({
-    name,
-    head: [buildSafetensorsHeader(tensors, { save_id: saveId })],
-    tensors: tensors.map(({ source, dtype }) => ({ name: source, dtype })),
-  })
+  const headOf = (tensors: typeof weights) => [buildSafetensorsHeader(tensors, { save_id: saveId })]
+  const partsOf = (tensors: typeof weights) => tensors.map(({ source, dtype }) => ({ name: source, dtype }))
   return trainer.save(folder, [
-    jsonFile(configFileName, configFileContent(model.config, 'float32')),
-    tensorFile(weightsFileName, weights),
-    tensorFile(stateFileName, others),
+    ...configFiles(model, 'float32'),
+    weightsFile(headOf(weights), partsOf(weights)),
+    { name: stateFileName, head: headOf(others), tensors: partsOf(others) },
     jsonFile(
       jsonFileName,
       {
@@ -74,6 +72,7 @@ export function saveTrainerCheckpoint(
 
 /** @throws {MorError} CHECKPOINT_MISSING, CHECKPOINT_INVALID */
 export async function readTrainerCheckpoint(folder: string): Promise<TrainerCheckpoint> {
+  await checkFolder(folder)
   const path = join(folder, jsonFileName)
   const check = Checker.of(await readJsonFile(path), path, 'CHECKPOINT_INVALID')
   const { format, save_id: saveId, state: stateText, options } = check.object
@@ -102,13 +101,7 @@ export async function readTrainerCheckpoint(folder: string): Promise<TrainerChec
 }
 
 function stepOfState(text: string, path: string): number {
-  let state: unknown
-  try {
-    state = JSON.parse(text)
-  } catch (cause) {
-    throw new MorError('CHECKPOINT_INVALID', `${path}: state is not JSON: ${(cause as Error).message}`, { cause })
-  }
-  return Checker.of(state, `${path}: state`, 'CHECKPOINT_INVALID').integer('step', {
+  return Checker.of(parseJson(text, `${path}: state`), `${path}: state`, 'CHECKPOINT_INVALID').integer('step', {
     min: 0,
     max: Number.MAX_SAFE_INTEGER,
   })

@@ -2,8 +2,9 @@
 import { stat } from 'node:fs/promises'
 import { Checker } from '../check.js'
 import { type ResolvedConfig, resolveConfig } from '../config.js'
-import { readConfigFile, readJsonFile, resolveConfigFile } from '../config_file.js'
+import { readConfigFile, resolveConfigFile } from '../config_file.js'
 import { MorError } from '../errors.js'
+import { readJsonFile } from '../json_file.js'
 import { presets } from '../presets.js'
 import { suggestion } from '../suggest.js'
 import type { Tokenizer } from '../tokenizer.js'
@@ -31,10 +32,10 @@ export async function findNewConfig(source: string, tokenizer: Tokenizer): Promi
   if (isPreset(source)) return resolveConfig({ ...presets[source], ...fromTokenizer }, source)
   if ((await stat(source).catch(() => null)) === null) throw unknownSource(source)
   const file = Checker.of(await readJsonFile(source), source, 'INVALID_CONFIG').object
-  if (typeof file.vocab_size === 'number' && file.vocab_size < tokenizer.vocabSize) {
+  if (typeof file.vocab_size === 'number' && file.vocab_size < tokenizer.minVocabSize) {
     throw new MorError(
       'INVALID_CONFIG',
-      `${source}: vocab_size is ${file.vocab_size}, but the tokenizer ${tokenizer.name} has ${tokenizer.vocabSize} ids: leave vocab_size out, or make it at least that`,
+      `${source}: vocab_size is ${file.vocab_size}, but the tokenizer ${tokenizer.name} has ${tokenizer.minVocabSize} ids: leave vocab_size out, or make it at least that`,
     )
   }
   return resolveConfigFile({ ...fromTokenizer, ...file }, source)

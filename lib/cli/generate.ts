@@ -3,6 +3,8 @@ import pc from 'picocolors'
 import { Engine } from '../engine.js'
 import { MorError } from '../errors.js'
 import { type LoadOptions, Model } from '../model.js'
+import { startOf } from '../tokenizer/start.js'
+import { checkVocabulary } from '../tokenizer/vocabulary.js'
 import type { Tokenizer } from '../tokenizer.js'
 import { showGeneration } from './generation_view.js'
 import type { OutputStream } from './output.js'
@@ -32,6 +34,7 @@ export async function generate(
   const tokenizer = await findTokenizer(source ?? checkpoint)
   const ids = await promptIds(tokenizer, prompt, signal)
   await using model = await Model.load(checkpoint, { device, dtype, threads, signal })
+  checkVocabulary(tokenizer, model.config.vocab_size, checkpoint)
   await using engine = new Engine(model)
   const generation = engine.generate(ids, { ...sampling, signal })
   const recursions = depths ? model.config.num_recursions : null
@@ -44,11 +47,11 @@ export async function generate(
   return (await generation.result).finishReason
 }
 
-/** A model needs at least one token to start from: an empty prompt becomes the end token of a text before. */
+/** The ids of a prompt, or of what an empty prompt stands for. */
 export async function promptIds(tokenizer: Tokenizer, prompt: string, signal: AbortSignal): Promise<Int32Array> {
-  const [ids] = await tokenizer.encodeBatch([prompt], { signal })
-  if (ids!.length > 0) return ids!
-  if (tokenizer.eosTokenId !== null) return Int32Array.of(tokenizer.eosTokenId)
+  const [encoded] = await tokenizer.encodeBatch([prompt], { signal })
+  const ids = startOf(encoded!, tokenizer)
+  if (ids !== null) return ids
   throw new MorError(
     'INVALID_ARGUMENT',
     `the tokenizer ${tokenizer.name} has no begin or end token to start from: give a --prompt`,

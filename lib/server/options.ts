@@ -2,7 +2,7 @@
 import type { FastifyServerOptions } from 'fastify'
 import { Checker } from '../check.js'
 import type { Engine } from '../engine.js'
-import { MorError } from '../errors.js'
+import { checkVocabulary } from '../tokenizer/vocabulary.js'
 import type { Tokenizer } from '../tokenizer.js'
 import { LAST_WORDS_MS } from './drain.js'
 import { checkText } from './field_reader.js'
@@ -62,13 +62,7 @@ export function resolveServerOptions(options: ServerOptions): ResolvedServerOpti
   check.onlyKeys(keys)
   const { engine, tokenizer, logger = false } = options
   const { vocab_size, max_position_embeddings: context } = engine.model.config
-  if (tokenizer.vocabSize > vocab_size) {
-    throw new MorError(
-      'INVALID_ARGUMENT',
-      `createServer: the tokenizer ${tokenizer.name} has ${tokenizer.vocabSize} tokens, the model only ${vocab_size}; ` +
-        'give the tokenizer that the model was trained with',
-    )
-  }
+  checkVocabulary(tokenizer, vocab_size, 'createServer')
   const maxPromptTokens = check.integer('maxPromptTokens', { min: 1, max: context - 1, fallback: context - 1 })
   return {
     engine,

@@ -1,5 +1,6 @@
 // Encodes the prompts of a request within the limits, without blocking the event loop.
-import { invalidField, shuttingDown } from './api_error.js'
+import { startOf } from '../tokenizer/start.js'
+import { invalidField, refusalOf, shuttingDown } from './api_error.js'
 import type { Prompt } from './completion_request.js'
 import type { ResolvedServerOptions } from './options.js'
 
@@ -33,14 +34,13 @@ async function encodeTexts(
   try {
     return await tokenizer.encodeBatch(texts, { signal })
   } catch (error) {
-    throw signal.aborted ? shuttingDown() : error
+    throw signal.aborted ? shuttingDown() : refusalOf(error)
   }
 }
 
-/** A model needs a token to start from: the end token of a text before, where the prompt is empty. */
 function startingTokens(tokens: Int32Array, { tokenizer }: PromptLimits): ArrayLike<number> {
-  if (tokens.length > 0) return tokens
-  if (tokenizer.eosTokenId !== null) return [tokenizer.eosTokenId]
+  const start = startOf(tokens, tokenizer)
+  if (start !== null) return start
   throw invalidField('prompt', 'the prompt is empty, and the tokenizer has no begin or end token to start from')
 }
 

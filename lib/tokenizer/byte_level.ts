@@ -1,10 +1,9 @@
 // The built-in tokenizer: one id per byte of UTF-8 and one for end of text.
 import { createHash } from 'node:crypto'
-import { writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
 import { TextDecoder } from 'node:util'
 import { throwIfAborted } from '../errors.js'
 import { WindowDetokenizer } from './detokenizer.js'
+import { writeTokenizerFiles } from './files.js'
 import type { Detokenizer, EncodeBatchOptions, Tokenizer } from './interface.js'
 import { checkTokenId } from './token_id.js'
 
@@ -60,6 +59,7 @@ class ByteLevelTokenizer implements Tokenizer {
   readonly name = 'byte-level'
   readonly fingerprint = FINGERPRINT
   readonly vocabSize = END_OF_TEXT + 1
+  readonly minVocabSize = END_OF_TEXT + 1
   readonly bosTokenId = null
   readonly eosTokenId = END_OF_TEXT
 
@@ -103,7 +103,7 @@ class ByteLevelTokenizer implements Tokenizer {
   }
 
   save(folder: string): Promise<void> {
-    return writeFile(join(folder, 'tokenizer.json'), JSON_TEXT)
+    return writeTokenizerFiles(JSON_TEXT, folder)
   }
 }
 

@@ -1,7 +1,7 @@
 // A thread that encodes long texts, so that they do not block the event loop. It is started when the first text comes.
 import { extname, join } from 'node:path'
 import { Worker, type WorkerOptions } from 'node:worker_threads'
-import { MorError, toMorError } from '../errors.js'
+import { type ErrorCode, MorError, toMorError } from '../errors.js'
 
 /** What the thread is sent. It encodes one request at a time. */
 export interface EncodeRequest {
@@ -9,8 +9,8 @@ export interface EncodeRequest {
   addSpecialTokens: boolean
 }
 
-/** Its answer: the ids of each text, or the message of an error. */
-export type EncodeReply = { ids: Int32Array[] } | { error: string }
+/** Its answer: the ids of each text, or an error. */
+export type EncodeReply = { ids: Int32Array[] } | { error: string; code: ErrorCode }
 
 interface Job {
   request: EncodeRequest
@@ -105,7 +105,7 @@ export class EncodeThread {
       if (worker !== this.#worker) return
       this.#finishFirst((job) => {
         if ('ids' in reply) job.resolve(reply.ids)
-        else job.reject(new MorError('INTERNAL', `the tokenizer failed: ${reply.error}`))
+        else job.reject(new MorError(reply.code, reply.error))
       })
     })
     const lost = (error: MorError) => {

@@ -1,5 +1,6 @@
 // Runs in the thread of encode_thread.ts: makes the tokenizer again and encodes the texts that it is sent.
 import { parentPort, workerData } from 'node:worker_threads'
+import { toMorError } from '../errors.js'
 import type { EncodeReply, EncodeRequest } from './encode_thread.js'
 import { HuggingFaceTokenizer } from './hugging_face.js'
 
@@ -14,7 +15,8 @@ port.on('message', async ({ texts, addSpecialTokens }: EncodeRequest) => {
     const buffers = ids.map(({ buffer }) => buffer as ArrayBuffer)
     send({ ids }, buffers)
   } catch (error) {
-    send({ error: (error as Error).message }, [])
+    const { code, message } = toMorError(error)
+    send({ error: message, code }, [])
   }
 })
 

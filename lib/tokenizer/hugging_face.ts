@@ -1,63 +1,77 @@
 // A tokenizer of Hugging Face's library behind this package's interface.
-import { copyFile, stat } from 'node:fs/promises'
-import { dirname, join, resolve } from 'node:path'
+import { dirname } from 'node:path'
 import type { Tokenizer as Implementation } from '@huggingface/tokenizers'
-import { throwIfAborted } from '../errors.js'
+import { show } from '../check.js'
+import { MorError, throwIfAborted } from '../errors.js'
 import { WindowDetokenizer } from './detokenizer.js'
 import { EncodeThread } from './encode_thread.js'
+import { copyTokenizerFiles } from './files.js'
 import type { Detokenizer, EncodeBatchOptions, Tokenizer } from './interface.js'
+import { makeLibraryTokenizer } from './library.js'
+import type { SpecialTokens } from './special_tokens.js'
 import { checkTokenId } from './token_id.js'
 
 /** What a tokenizer is made of: plain data, of which another thread can make the same one. */
-export interface HuggingFaceSource {
+export interface HuggingFaceSource extends SpecialTokens {
   path: string
   fingerprint: string
   /** The content of `tokenizer.json`. */
   json: string
-  bosTokenId: number | null
-  eosTokenId: number | null
 }
 
 /** Texts of together more characters than these are encoded on another thread: on this one they would take some 10 ms. */
 const SHORT_CHARACTERS = 1024
 
-/** The library's tokenizer for the object in a `tokenizer.json`; throws what the library throws. */
-export async function implementationOf(json: object): Promise<Implementation> {
-  const { Tokenizer } = await import('@huggingface/tokenizers')
-  return new Tokenizer(json, {})
-}
-
 export class HuggingFaceTokenizer implements Tokenizer {
   readonly name: string
   readonly fingerprint: string
   readonly vocabSize: number
+  readonly minVocabSize: number
   readonly bosTokenId: number | null
   readonly eosTokenId: number | null
   readonly #implementation: Implementation
   readonly #special: Set<number>
+  /** The ids before and after a text that is encoded with special tokens. */
+  readonly #around: { before: number[]; after: number[] }
   readonly #thread: EncodeThread
 
-  /** @param implementation that of `source.json` */
+  /**
+   * @param implementation that of `source.json`
+   * @throws {MorError} CHECKPOINT_INVALID for a special token that the vocabulary lacks
+   */
   constructor(source: HuggingFaceSource, implementation: Implementation) {
-    this.name = source.path
-    this.fingerprint = source.fingerprint
-    this.bosTokenId = source.bosTokenId
-    this.eosTokenId = source.eosTokenId
+    const { path, fingerprint, bosTokenId, eosTokenId } = source
+    this.name = path
+    this.fingerprint = fingerprint
+    this.bosTokenId = bosTokenId
+    this.eosTokenId = eosTokenId
     this.#implementation = implementation
     this.#thread = new EncodeThread(source)
-    let largest = -1
-    for (const id of implementation.get_vocab(true).values()) largest = Math.max(largest, id)
-    this.vocabSize = largest + 1
-    this.#special = new Set()
-    for (const [id, token] of implementation.get_added_tokens_decoder()) if (token.special) this.#special.add(id)
+    this.vocabSize = 1 + largest(implementation.get_vocab(true).values())
+    const added = implementation.get_added_tokens_decoder()
+    this.#special = new Set([...added.values()].filter((token) => token.special).map((token) => token.id))
+    this.#around = idsAround(source, implementation)
+    const used = [...implementation.get_vocab(true).values()].filter((id) => !added.has(id))
+    const ends = [bosTokenId, eosTokenId].filter((id) => id !== null)
+    this.minVocabSize = 1 + largest([...used, ...ends, ...this.#around.before, ...this.#around.after])
   }
 
   static async make(source: HuggingFaceSource): Promise<HuggingFaceTokenizer> {
-    return new HuggingFaceTokenizer(source, await implementationOf(JSON.parse(source.json)))
+    return new HuggingFaceTokenizer(source, await makeLibraryTokenizer(JSON.parse(source.json)))
   }
 
   encode(text: string, { addSpecialTokens = true }: { addSpecialTokens?: boolean } = {}): Int32Array {
-    return Int32Array.from(this.#implementation.encode(text, { add_special_tokens: addSpecialTokens }).ids)
+    const { ids, tokens } = this.#implementation.encode(text, { add_special_tokens: false })
+    const unknown = (ids as (number | undefined)[]).indexOf(undefined)
+    if (unknown !== -1) {
+      const token = show(tokens[unknown])
+      throw new MorError(
+        'INVALID_ARGUMENT',
+        `the tokenizer ${this.name} has no token for ${token}, and none for unknown text`,
+      )
+    }
+    const { before, after } = this.#around
+    return Int32Array.from(addSpecialTokens ? [...before, ...ids, ...after] : ids)
   }
 
   async encodeBatch(
@@ -74,7 +88,7 @@ export class HuggingFaceTokenizer implements Tokenizer {
     const kept: number[] = []
     for (let i = 0; i < ids.length; i++) {
       const id = checkTokenId(ids[i]!, i)
-      if (id < this.vocabSize && !(skipSpecialTokens && this.#special.has(id))) kept.push(id)
+      if (this.#hasToken(id) && !(skipSpecialTokens && this.#special.has(id))) kept.push(id)
     }
     return this.#decodeKept(kept)
   }
@@ -82,23 +96,54 @@ export class HuggingFaceTokenizer implements Tokenizer {
   detokenizer(prompt?: ArrayLike<number>): Detokenizer {
     const leftOut = (id: number) => {
       if (this.#special.has(id)) return this.#decodeKept([id])
-      return id < this.vocabSize ? null : ''
+      return this.#hasToken(id) ? null : ''
     }
     return new WindowDetokenizer({ decode: (ids) => this.#decodeKept(ids), leftOut }, prompt)
   }
 
-  async save(folder: string): Promise<void> {
-    for (const file of ['tokenizer.json', 'tokenizer_config.json']) {
-      const from = file === 'tokenizer.json' ? this.name : join(dirname(this.name), file)
-      const to = join(folder, file)
-      if (resolve(from) === resolve(to)) continue
-      if (file === 'tokenizer.json' || (await stat(from).catch(() => null))) await copyFile(from, to)
-    }
+  save(folder: string): Promise<void> {
+    return copyTokenizerFiles(this.name, dirname(this.name), folder)
+  }
+
+  /** False for padding: ids at or above `vocabSize`, and those that the vocabulary leaves out. */
+  #hasToken(id: number): boolean {
+    return this.#implementation.id_to_token(id) !== undefined
   }
 
   #decodeKept(ids: number[]): string {
     // The library's clean-up would remove spaces before punctuation, also those that were in the text.
     const options = { skip_special_tokens: false, clean_up_tokenization_spaces: false }
     return ids.length === 0 ? '' : this.#implementation.decode(ids, options)
+  }
+}
+
+/** The largest of `ids`, or -1. There may be more of them than a call can have arguments. */
+function largest(ids: Iterable<number>): number {
+  let most = -1
+  for (const id of ids) most = Math.max(most, id)
+  return most
+}
+
+/** What the post-processor puts around a text, with the begin and end tokens that the checkpoint adds or leaves out. */
+function idsAround(source: HuggingFaceSource, implementation: Implementation): { before: number[]; after: number[] } {
+  const text = '\0'
+  const tokens = implementation.post_processor?.post_process([text], null, true).tokens ?? [text]
+  const ids = tokens.map((token: string) => {
+    const id = token === text ? null : implementation.token_to_id(token)
+    if (id === undefined) {
+      throw new MorError(
+        'CHECKPOINT_INVALID',
+        `${source.path}: the post_processor adds ${show(token)}, which is not in the vocabulary`,
+      )
+    }
+    return id
+  })
+  const [before, after] = [ids.slice(0, ids.indexOf(null)), ids.slice(ids.indexOf(null) + 1)] as [number[], number[]]
+  const { bosTokenId, eosTokenId, addBosToken, addEosToken } = source
+  if (addBosToken === true && !before.includes(bosTokenId!)) before.unshift(bosTokenId!)
+  if (addEosToken === true && !after.includes(eosTokenId!)) after.push(eosTokenId!)
+  return {
+    before: addBosToken === false ? before.filter((id) => id !== bosTokenId) : before,
+    after: addEosToken === false ? after.filter((id) => id !== eosTokenId) : after,
   }
 }

@@ -12,8 +12,13 @@ export interface Tokenizer {
   readonly name: string
   /** SHA-256 (hex) of its `tokenizer.json`. Equal fingerprints mean equal ids for every text; token shards record it. */
   readonly fingerprint: string
-  /** Largest token id + 1. A model's `vocab_size` may be larger (padding), never smaller. */
+  /** Largest token id + 1. A model's `vocab_size` may be larger (padding). */
   readonly vocabSize: number
+  /**
+   * The least `vocab_size` of a model for it: enough for every text in which no added token is written, and for begin and end
+   * tokens. It is smaller than `vocabSize` where other added tokens have the largest ids, such as a padding token.
+   */
+  readonly minVocabSize: number
   /** Begin-of-sequence id, null where the tokenizer has none. */
   readonly bosTokenId: number | null
   /** End-of-text id: separates documents in a dataset and ends a generation. Null where the tokenizer has none. */
@@ -21,6 +26,7 @@ export interface Tokenizer {
   /**
    * The ids of `text`. `addSpecialTokens` (default true) adds the tokens that the tokenizer puts around a prompt, such as a
    * begin token; the byte-level tokenizer has none. Lone surrogates become U+FFFD.
+   * @throws {MorError} INVALID_ARGUMENT for text without a token, where there is none for unknown text either
    */
   encode(text: string, options?: { addSpecialTokens?: boolean }): Int32Array
   /**
@@ -31,7 +37,7 @@ export interface Tokenizer {
   encodeBatch(texts: readonly string[], options?: EncodeBatchOptions): Promise<Int32Array[]>
   /**
    * The text of `ids`; bytes that are not UTF-8 become U+FFFD. `skipSpecialTokens` (default true) leaves out begin and end
-   * tokens. Ids at or above `vocabSize` (padding of a model's vocabulary) give no text.
+   * tokens. Ids without a token, such as padding of a model's vocabulary, give no text.
    * @throws {MorError} TOKEN_OUT_OF_RANGE for an id that is not an integer from 0
    */
   decode(ids: ArrayLike<number>, options?: { skipSpecialTokens?: boolean }): string
@@ -41,7 +47,11 @@ export interface Tokenizer {
    * one between prompt and stream.
    */
   detokenizer(prompt?: ArrayLike<number>): Detokenizer
-  /** Writes `tokenizer.json`, and `tokenizer_config.json` if there was one, from which `Tokenizer.load(folder)` makes the same. */
+  /**
+   * Writes `tokenizer.json`, and what lay beside it where it was loaded (`tokenizer_config.json`, a chat template), from which
+   * `Tokenizer.load(folder)` makes the same. Such files of another tokenizer are removed.
+   * @throws {MorError} IO_ERROR
+   */
   save(folder: string): Promise<void>
 }
 

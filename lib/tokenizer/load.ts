@@ -1,34 +1,30 @@
 // Reads a tokenizer.json and makes the tokenizer that it describes.
 import { createHash } from 'node:crypto'
-import { readFile, stat } from 'node:fs/promises'
+import { existsSync } from 'node:fs'
+import { stat } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import { MorError, toMorError } from '../errors.js'
+import { MorError } from '../errors.js'
+import { parseJson, readTextFile } from '../json_file.js'
 import { byteLevelTokenizer } from './byte_level.js'
-import { HuggingFaceTokenizer, implementationOf } from './hugging_face.js'
+import { HuggingFaceTokenizer } from './hugging_face.js'
 import type { Tokenizer } from './interface.js'
+import { makeLibraryTokenizer, type TokenizerJson } from './library.js'
 import { findSpecialTokens } from './special_tokens.js'
 
 export async function loadTokenizer(folderOrFile: string): Promise<Tokenizer> {
   const path = await tokenizerPath(folderOrFile)
-  const bytes = await readFile(path).catch((error: unknown) => {
-    throw toMorError(error)
-  })
-  const fingerprint = createHash('sha256').update(bytes).digest('hex')
+  const text = await readTextFile(path)
+  if (text === undefined) throw missing(path)
+  const fingerprint = createHash('sha256').update(text).digest('hex')
   const builtIn = byteLevelTokenizer()
   if (fingerprint === builtIn.fingerprint) return builtIn
 
-  const text = bytes.toString('utf8')
-  let json: unknown
-  try {
-    json = JSON.parse(text)
-  } catch (error) {
-    throw new MorError('CHECKPOINT_INVALID', `${path} is not JSON: ${(error as Error).message}`)
-  }
-  if (typeof (json as { model?: { vocab?: unknown } } | null)?.model?.vocab !== 'object') {
+  const json = parseJson(text, path) as TokenizerJson | null
+  if (typeof json?.model?.vocab !== 'object') {
     throw new MorError('CHECKPOINT_INVALID', `${path} is not a tokenizer: it has no model.vocab`)
   }
   try {
-    const implementation = await implementationOf(json as object)
+    const implementation = await makeLibraryTokenizer(json)
     const special = await findSpecialTokens(dirname(path), implementation.get_vocab(true))
     return new HuggingFaceTokenizer({ path, fingerprint, json: text, ...special }, implementation)
   } catch (error) {
@@ -41,8 +37,15 @@ async function tokenizerPath(folderOrFile: string): Promise<string> {
   const kind = await stat(folderOrFile).catch(() => null)
   const path = kind?.isDirectory() ? join(folderOrFile, 'tokenizer.json') : folderOrFile
   if (kind?.isFile() || (await stat(path).catch(() => null))?.isFile()) return path
-  throw new MorError(
-    'CHECKPOINT_MISSING',
-    `there is no tokenizer at ${path}: give a tokenizer.json, a folder that holds one, or use the byte-level tokenizer`,
-  )
+  throw missing(path)
+}
+
+/** Says how a model without a tokenizer gets one: most were made without, or with one of another kind of file. */
+function missing(path: string): MorError {
+  const sentencePiece = join(dirname(path), 'tokenizer.model')
+  const other = existsSync(sentencePiece)
+    ? `${sentencePiece} is not read: make a tokenizer.json of it with Hugging Face's AutoTokenizer and save_pretrained`
+    : "save the model's tokenizer there (Model.create with the option tokenizer, or tokenizer.save), or name one: a tokenizer.json, " +
+      'a folder that holds one, or byte-level'
+  return new MorError('CHECKPOINT_MISSING', `there is no tokenizer at ${path}: ${other}`)
 }

@@ -1,57 +1,60 @@
-// Finds the begin and end ids of a tokenizer.json, which does not name them itself.
-import { readFile } from 'node:fs/promises'
+// Finds the begin and end tokens of a tokenizer.json, and whether texts get them: the file itself does not say all of it.
 import { join } from 'node:path'
-import { MorError, toMorError } from '../errors.js'
+import { Checker, type JsonObject } from '../check.js'
+import { readOptionalJsonFile } from '../json_file.js'
 
-const BEGIN_NAMES = ['<s>', '<|begin_of_text|>', '<bos>', '<|im_start|>']
+const BEGIN_NAMES = ['<s>', '<|begin_of_text|>', '<bos>']
 const END_NAMES = ['<|endoftext|>', '</s>', '<|end_of_text|>', '<eos>']
 
 export interface SpecialTokens {
   bosTokenId: number | null
   eosTokenId: number | null
+  /** Whether a begin token comes before a text; null: as the post-processor of tokenizer.json has it. */
+  addBosToken: boolean | null
+  /** Whether an end token comes after a text; null: as the post-processor of tokenizer.json has it. */
+  addEosToken: boolean | null
 }
 
 /**
- * Looks them up in this order: `tokenizer_config.json` beside the file (`bos_token`, `eos_token`: a name, or an object with
- * `content`), `config.json` (`bos_token_id`, `eos_token_id`: an id, or a list whose first counts), the usual names.
- * Throws `CHECKPOINT_INVALID` where one of the two files names a token that the vocabulary lacks.
+ * Looks the tokens up in this order: `tokenizer_config.json` beside the file (`bos_token`, `eos_token`: a name, or an object
+ * with `content`), `generation_config.json` and `config.json` (`bos_token_id`, `eos_token_id`: an id, or a list whose first
+ * counts), the usual names. `add_bos_token` and `add_eos_token` are in `tokenizer_config.json`.
+ * @throws {MorError} CHECKPOINT_INVALID for a file that is not JSON, for a name that the vocabulary lacks, and for a token that
+ * is to be added and that no file names
  */
 export async function findSpecialTokens(folder: string, vocabulary: Map<string, number>): Promise<SpecialTokens> {
-  const tokenizerConfig = await readJson(join(folder, 'tokenizer_config.json'))
-  const modelConfig = await readJson(join(folder, 'config.json'))
+  const read = async (name: string): Promise<Checker> => {
+    const path = join(folder, name)
+    return Checker.of((await readOptionalJsonFile(path)) ?? {}, path, 'CHECKPOINT_INVALID')
+  }
+  const tokenizerConfig = await read('tokenizer_config.json')
+  const modelConfigs = [await read('generation_config.json'), await read('config.json')]
 
   const find = (kind: 'bos' | 'eos', usualNames: string[]): number | null => {
-    const named = tokenizerConfig?.[`${kind}_token`]
-    const name = typeof named === 'object' && named !== null ? (named as { content?: unknown }).content : named
+    const named = tokenizerConfig.object[`${kind}_token`]
+    const name = typeof named === 'object' && named !== null ? (named as JsonObject).content : named
     if (typeof name === 'string') {
       const id = vocabulary.get(name)
       if (id !== undefined) return id
-      throw new MorError(
-        'CHECKPOINT_INVALID',
-        `${join(folder, 'tokenizer_config.json')}: ${kind}_token is ${JSON.stringify(name)}, which tokenizer.json does not hold`,
-      )
+      tokenizerConfig.fail(`${kind}_token is ${JSON.stringify(name)}, which tokenizer.json does not hold`)
     }
-    const listed = modelConfig?.[`${kind}_token_id`]
-    const id = Array.isArray(listed) ? listed[0] : listed
-    if (typeof id === 'number') return id
+    for (const { object } of modelConfigs) {
+      const listed = object[`${kind}_token_id`]
+      const id = Array.isArray(listed) ? listed[0] : listed
+      if (typeof id === 'number') return id
+    }
     return usualNames.map((usual) => vocabulary.get(usual)).find((found) => found !== undefined) ?? null
   }
-
-  return { bosTokenId: find('bos', BEGIN_NAMES), eosTokenId: find('eos', END_NAMES) }
-}
-
-/** The object in a JSON file, or null where there is no such file. */
-async function readJson(path: string): Promise<Record<string, unknown> | null> {
-  let text: string
-  try {
-    text = await readFile(path, 'utf8')
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null
-    throw toMorError(error)
+  const adds = (kind: 'bos' | 'eos', id: number | null): boolean | null => {
+    const key = `add_${kind}_token`
+    if (!tokenizerConfig.has(key)) return null
+    const add = tokenizerConfig.boolean(key, false)
+    if (add && id === null)
+      tokenizerConfig.fail(`${key} is true, but no file names a ${kind}_token: name it, or set ${key} to false`)
+    return add
   }
-  try {
-    return JSON.parse(text)
-  } catch (error) {
-    throw new MorError('CHECKPOINT_INVALID', `${path} is not JSON: ${(error as Error).message}`)
-  }
+
+  const bosTokenId = find('bos', BEGIN_NAMES)
+  const eosTokenId = find('eos', END_NAMES)
+  return { bosTokenId, eosTokenId, addBosToken: adds('bos', bosTokenId), addEosToken: adds('eos', eosTokenId) }
 }

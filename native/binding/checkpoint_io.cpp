@@ -165,6 +165,7 @@ void save_files(Ops& ops, const std::string& folder, const std::vector<SavedFile
       write_tensor(ops, *found->second, dtype, scratch, output, check);
     }
     output.sync();
+    if (!file.replaces.empty()) update.replaces(file.replaces);
   }
   update.commit();
 }

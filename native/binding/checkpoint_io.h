@@ -41,6 +41,7 @@ struct SavedFile {
     FileDType dtype;
   };
   std::vector<Part> tensors;
+  std::string replaces;  ///< an index that it takes the place of (FolderUpdate::replaces); empty: of none
 };
 
 /// Writes files into a folder, all or none (FolderUpdate). table: tensors that may be named. Throws IO_ERROR with the

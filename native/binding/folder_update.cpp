@@ -5,7 +5,10 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <fstream>
+#include <iterator>
 #include <mutex>
 #include <system_error>
 
@@ -55,6 +58,10 @@ std::string FolderUpdate::path(const std::string& name) {
   return staging_ / name;
 }
 
+void FolderUpdate::replaces(const std::string& index) {
+  replaced_indexes_.push_back(index);
+}
+
 void FolderUpdate::commit() {
   static std::mutex one_at_a_time;
   {
@@ -66,8 +73,32 @@ void FolderUpdate::commit() {
       if (error) fail_io("cannot replace " + target.string(), error.value());
       made_folder_ = false;
     }
+    for (const std::string& index : replaced_indexes_) remove_indexed(index);
   }
   sync_folder(folder_);
+}
+
+/// The index goes last: if the process ends before, the next save still finds in it what is to be removed.
+void FolderUpdate::remove_indexed(const std::string& index) const {
+  const fs::path path = folder_ / index;
+  std::ifstream file(path, std::ios::binary);
+  if (!file) return;
+  const std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+  const auto is_shard = [&](const fs::path& found) {
+    const std::string name = found.filename();
+    const bool is_new = std::find(names_.begin(), names_.end(), name) != names_.end();
+    return !is_new && found.extension() == ".safetensors" && text.find('"' + name + '"') != std::string::npos;
+  };
+  try {
+    std::vector<fs::path> shards;
+    for (const fs::directory_entry& entry : fs::directory_iterator(folder_))
+      if (is_shard(entry.path())) shards.push_back(entry.path());
+    for (const fs::path& shard : shards) fs::remove(shard);
+    fs::remove(path);
+  } catch (const fs::filesystem_error& error) {
+    fail_io("the save is complete, but cannot remove what it replaces: " + error.path1().string(),
+            error.code().value());
+  }
 }
 
 }  // namespace mor::binding

@@ -19,7 +19,10 @@ class FolderUpdate {
 
   /// Where to write the file that is to have this name.
   std::string path(const std::string& name);
-  /// Puts the files into place. Two updates of one folder do not mix: the renames of one happen without a pause.
+  /// Has `commit` remove the file of this name, an index of shards, and the .safetensors files that it names.
+  void replaces(const std::string& index);
+  /// Puts the files into place and then removes what they replace. Two updates of one folder do not mix: the renames of
+  /// one happen without a pause.
   void commit();
 
  private:
@@ -27,6 +30,9 @@ class FolderUpdate {
   bool made_folder_;
   std::filesystem::path staging_;
   std::vector<std::string> names_;
+  std::vector<std::string> replaced_indexes_;
+
+  void remove_indexed(const std::string& index) const;
 };
 
 }  // namespace mor::binding

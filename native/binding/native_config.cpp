@@ -184,6 +184,8 @@ std::vector<SavedFile> saved_files(const Input& input) {
       file.tensors.push_back(
           {tensor.field("name").string(),
            tensor.field("dtype").choice<FileDType>({{"F32", FileDType::F32}, {"BF16", FileDType::BF16}})});
+    const Input replaces = item.field("replaces");
+    if (!replaces.undefined()) file.replaces = replaces.string();
     files.push_back(file);
   }
   return files;

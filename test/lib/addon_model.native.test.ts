@@ -188,6 +188,46 @@ describe('saving', () => {
     expect(readdirSync(target).sort()).toEqual(['a', 'b', 'weights'])
   })
 
+  it('removes the shards that the new weights replace, and their index', async () => {
+    const model = await newModel(nativeConfig('vanilla'))
+    const target = join(folder, 'sharded')
+    const names = ['m-1.safetensors', 'm-2.safetensors', 'adapter.safetensors', 'm.json', 'm.safetensors']
+    mkdirSync(target)
+    for (const name of names) writeFileSync(join(target, name), 'before')
+    const weight_map = {
+      a: 'm-1.safetensors',
+      b: 'm-2.safetensors',
+      c: 'gone.safetensors',
+      d: 'm.json',
+      e: 'm.safetensors',
+    }
+    writeFileSync(join(target, 'index.json'), JSON.stringify({ weight_map }))
+    const save = (last: string) =>
+      model.save(target, [{ ...fileOf('m.safetensors', 'after'), replaces: 'index.json' }, fileOf(last, 'after')])
+    await expect(save('/dev/full')).rejects.toMatchObject({ code: 'IO_ERROR' })
+    expect(readdirSync(target).sort()).toEqual([...names, 'index.json'].sort())
+    await save('a')
+    expect(readdirSync(target).sort()).toEqual(['a', 'adapter.safetensors', 'm.json', 'm.safetensors'])
+    expect(readFileSync(join(target, 'm.safetensors'), 'utf8')).toBe('after')
+    await save('a')
+  })
+
+  it('says so where what is replaced cannot be removed, and keeps the index', async () => {
+    const model = await newModel(nativeConfig('vanilla'))
+    const target = join(folder, 'stuck')
+    mkdirSync(join(target, 'shard.safetensors', 'sub'), { recursive: true })
+    writeFileSync(join(target, 'index.json'), '"shard.safetensors"')
+    await expect(
+      model.save(target, [{ ...fileOf('m.safetensors', 'after'), replaces: 'index.json' }]),
+    ).rejects.toMatchObject({
+      code: 'IO_ERROR',
+      message: expect.stringMatching(
+        /the save is complete, but cannot remove .*shard.safetensors: Directory not empty/,
+      ),
+    })
+    expect(readdirSync(target).sort()).toEqual(['index.json', 'm.safetensors', 'shard.safetensors'])
+  })
+
   it('leaves other files of the folder alone', async () => {
     const model = await newModel(nativeConfig('vanilla'))
     const target = join(folder, 'others')

@@ -1,13 +1,16 @@
 // Model folders both ways: ours, plain Hugging Face Llama, sharded, broken; and saves that fail half-way.
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import type { ModelConfig } from '../../lib/config.js'
 import { Model } from '../../lib/model.js'
 import { buildSafetensorsHeader, readSafetensorsFile, type TensorInfo } from '../../lib/safetensors.js'
+import { Tokenizer } from '../../lib/tokenizer.js'
+import { Trainer } from '../../lib/trainer.js'
 import { FakeAddon } from './fake_addon.js'
 import { nativeError } from './fake_tensors.js'
+import { tokenizerFolder } from './tokenizer/families.js'
 
 let addon: FakeAddon
 vi.mock('../../lib/native_loader.js', () => ({ loadNative: () => addon }))
@@ -106,6 +109,80 @@ describe('save and load', () => {
   })
 })
 
+describe('generation_config.json', () => {
+  const path = () => join(folder, 'generation_config.json')
+  const content = () => JSON.parse(readFileSync(path(), 'utf8'))
+
+  it('says the end tokens of the model that is saved, whatever was there', async () => {
+    writeFileSync(path(), JSON.stringify({ eos_token_id: 3, temperature: 0.1 }))
+    await (await Model.create({ ...mor, eos_token_id: [4, 5] })).save(folder)
+    expect(content()).toEqual({ bos_token_id: null, eos_token_id: [4, 5] })
+    expect((await Model.load(folder)).config.eos_token_id).toEqual([4, 5])
+  })
+
+  it('comes along with its other values, from a model and from a trainer', async () => {
+    await (await Model.create({ ...vanilla, eos_token_id: 4 })).save(folder)
+    writeFileSync(path(), JSON.stringify({ eos_token_id: [4, 6], temperature: 0.6 }))
+    const model = await Model.load(folder)
+    expect(model.config.eos_token_id).toEqual([4, 6])
+    rmSync(path())
+    await model.save(folder)
+    const expected = { bos_token_id: null, eos_token_id: [4, 6], temperature: 0.6 }
+    expect(content()).toEqual(expected)
+    rmSync(path())
+    await new Trainer(model, { learningRate: 0 }).save(folder)
+    expect(content()).toEqual(expected)
+    expect(JSON.parse(readFileSync(configPath(), 'utf8')).eos_token_id).toEqual([4, 6])
+  })
+})
+
+describe('a tokenizer', () => {
+  const fingerprint = async () => (await Tokenizer.load(folder)).fingerprint
+
+  it('that the model was created with is saved beside it, and gives begin and end tokens', async () => {
+    const tokenizer = Tokenizer.byteLevel()
+    const bytes = { ...vanilla, vocab_size: 300 }
+    const model = await Model.create(bytes, { tokenizer })
+    expect(model.config).toMatchObject({ bos_token_id: null, eos_token_id: 256 })
+    await model.save(folder)
+    expect(await Tokenizer.load(folder)).toBe(tokenizer)
+    expect((await Model.create({ ...bytes, eos_token_id: null }, { tokenizer })).config.eos_token_id).toBeNull()
+  })
+
+  it('comes along where a model is loaded and saved elsewhere, and with a trainer', async () => {
+    const llama = await Tokenizer.load(
+      tokenizerFolder('llama', {}, { 'tokenizer_config.json': { add_bos_token: false } }),
+    )
+    const model = await Model.create({ ...vanilla, vocab_size: 400 }, { tokenizer: llama })
+    await new Trainer(model, { learningRate: 0 }).save(folder)
+    expect(await fingerprint()).toBe(llama.fingerprint)
+    const source = folder
+    folder = join(source, 'elsewhere')
+    await (await Model.load(source)).save(folder)
+    expect(await fingerprint()).toBe(llama.fingerprint)
+    expect(existsSync(join(folder, 'tokenizer_config.json'))).toBe(true)
+    folder = source
+  })
+
+  it('in the folder stays where the model has none', async () => {
+    await Tokenizer.byteLevel().save(folder)
+    await (await Model.create(vanilla)).save(folder)
+    expect(await fingerprint()).toBe(Tokenizer.byteLevel().fingerprint)
+  })
+
+  it('must fit the model', async () => {
+    await expect(Model.create(vanilla, { tokenizer: Tokenizer.byteLevel() })).rejects.toMatchObject({
+      code: 'INVALID_CONFIG',
+      message: expect.stringMatching(/the tokenizer byte-level has 257 ids, but vocab_size of the model is 16/),
+    })
+    await expect(Model.create(vanilla, { tokenizer: 'byte-level' as never })).rejects.toMatchObject({
+      code: 'INVALID_ARGUMENT',
+      message: expect.stringMatching(/tokenizer is "byte-level"; give Tokenizer.byteLevel\(\)/),
+    })
+    expect(addon.models).toHaveLength(0)
+  })
+})
+
 describe('plain Hugging Face Llama folders', () => {
   beforeEach(() => {
     writeFileSync(
@@ -173,6 +250,22 @@ describe('plain Hugging Face Llama folders', () => {
     })
   })
 
+  it('are replaced whole where they were in shards', async () => {
+    const shards = ['model-00001-of-00002.safetensors', 'model-00002-of-00002.safetensors']
+    for (const save of [(model: Model) => model, (model: Model) => new Trainer(model, { learningRate: 0 })]) {
+      const table = await tableOf(vanilla)
+      for (const [i, part] of [table.slice(0, 7), table.slice(7)].entries()) writeZeros(join(folder, shards[i]!), part)
+      const weight_map = Object.fromEntries(table.map(({ name }, i) => [name, shards[i < 7 ? 0 : 1]]))
+      writeFileSync(`${weightsPath()}.index.json`, JSON.stringify({ weight_map }))
+      writeFileSync(join(folder, 'adapter.safetensors'), 'mine')
+      rmSync(weightsPath(), { force: true })
+      await save(await Model.load(folder)).save(folder)
+      const left = readdirSync(folder).filter((name) => name.includes('safetensors') && !name.startsWith('trainer'))
+      expect(left.sort()).toEqual(['adapter.safetensors', 'model.safetensors'])
+      await expect(Model.load(folder)).resolves.toBeInstanceOf(Model)
+    }
+  })
+
   it('refuse an index that points outside the folder or disagrees with its shards', async () => {
     const table = await tableOf(vanilla)
     writeZeros(join(folder, 'one.safetensors'), table)
@@ -227,6 +320,57 @@ describe('plain Hugging Face Llama folders', () => {
       message: expect.stringMatching(message),
     })
     expect(addon.models[0]!.disposed).toBe(true)
+  })
+})
+
+describe('files with a byte order mark', () => {
+  it('are read like those without', async () => {
+    const model = await Model.create({ ...vanilla, eos_token_id: 3 })
+    await new Trainer(model, { learningRate: 0.25 }).save(folder)
+    const table = (await readSafetensorsFile(weightsPath())).tensors.map(({ name }) => [name, 'one.safetensors'])
+    cpSync(weightsPath(), join(folder, 'one.safetensors'))
+    rmSync(weightsPath())
+    writeFileSync(`${weightsPath()}.index.json`, JSON.stringify({ weight_map: Object.fromEntries(table) }))
+    const files = readdirSync(folder).filter((name) => name.endsWith('.json'))
+    expect(files.sort()).toEqual([
+      'config.json',
+      'generation_config.json',
+      'model.safetensors.index.json',
+      'trainer.json',
+    ])
+    for (const name of files) {
+      const path = join(folder, name)
+      writeFileSync(path, `\ufeff${readFileSync(path, 'utf8')}`)
+    }
+    expect((await Model.load(folder)).config).toEqual(model.config)
+    expect((await Trainer.resume(folder)).options.learningRate).toBe(0.25)
+  })
+})
+
+describe('a file in place of a folder', () => {
+  it.each<[string, string | Uint8Array, RegExp]>([
+    [
+      'model.gguf',
+      'GGUF\u0003\u0000\u0000\u0000',
+      /model.gguf is a GGUF file, which is not read: give the Hugging Face folder/,
+    ],
+    ['model.safetensors', buildSafetensorsHeader([]), /is a safetensors file: give the folder that holds it and its/],
+    ['config.json', '{}', /config.json is a file: give the folder of the checkpoint, .* perhaps/],
+  ])('%s', async (name, content, message) => {
+    const path = join(folder, name)
+    writeFileSync(path, content)
+    const expected = { code: 'CHECKPOINT_INVALID', message: expect.stringMatching(message) }
+    await expect(Model.load(path)).rejects.toMatchObject(expected)
+    await expect(Trainer.resume(path)).rejects.toMatchObject(expected)
+  })
+
+  it('is told where the file stands in for weights', async () => {
+    await (await Model.create(vanilla)).save(folder)
+    writeFileSync(weightsPath(), 'version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1000\n')
+    await expect(Model.load(folder)).rejects.toMatchObject({
+      code: 'CHECKPOINT_INVALID',
+      message: expect.stringMatching(/model.safetensors is a pointer of Git LFS.*git lfs pull/),
+    })
   })
 })
 

@@ -81,8 +81,14 @@ describe('keys left out mean what they mean there', () => {
     num_attention_heads: 32,
   }
   it.each([
-    ['llama', { num_key_value_heads: 32, head_dim: 2, max_position_embeddings: 2048 }],
-    ['qwen2', { num_key_value_heads: 32, head_dim: 2, max_position_embeddings: 32768 }],
+    [
+      'llama',
+      { num_key_value_heads: 32, head_dim: 2, max_position_embeddings: 2048, bos_token_id: 1, eos_token_id: 2 },
+    ],
+    [
+      'qwen2',
+      { num_key_value_heads: 32, head_dim: 2, max_position_embeddings: 32768, bos_token_id: null, eos_token_id: null },
+    ],
     ['qwen3', { num_key_value_heads: 32, head_dim: 128, max_position_embeddings: 32768 }],
   ])('%s', (model_type, expected) => {
     const defaults = { rms_norm_eps: 1e-6, tie_word_embeddings: false, rope_theta: 10000, rope_scaling: null }
@@ -93,6 +99,7 @@ describe('keys left out mean what they mean there', () => {
     const mistral = { ...sizes, model_type: 'mistral' }
     expect(messageOf(mistral)).toMatch(/sliding_window is 4096/)
     const config = resolveConfigFile({ ...mistral, sliding_window: null }, 'config.json')
+    expect(config).toMatchObject({ bos_token_id: 1, eos_token_id: 2 })
     expect(config).toMatchObject({ num_key_value_heads: 8, max_position_embeddings: 131072, rms_norm_eps: 1e-6 })
   })
 })

@@ -1,9 +1,11 @@
 // The tensors of the stand-in addon: which there are, and real files to read and write them.
 import {
   closeSync,
+  existsSync,
   mkdirSync,
   mkdtempSync,
   openSync,
+  readFileSync,
   readSync,
   renameSync,
   rmdirSync,
@@ -120,11 +122,22 @@ export function saveFiles(folder: string, files: NativeSavedFile[], writing: Wri
     for (const file of files) writeFile(join(staging, file.name), file, writing)
     for (const { name } of files) renameSync(join(staging, name), join(folder, name))
     rmdirSync(staging)
+    for (const { replaces } of files) if (replaces !== undefined) removeIndexed(folder, replaces, files)
   } catch (error) {
     rmSync(staging, { recursive: true })
     if (made) rmdirSync(folder)
     throw error
   }
+}
+
+/** Removes an index of shards and the shards. */
+function removeIndexed(folder: string, index: string, files: NativeSavedFile[]): void {
+  const path = join(folder, index)
+  if (!existsSync(path)) return
+  const { weight_map } = JSON.parse(readFileSync(path, 'utf8')) as { weight_map: Record<string, string> }
+  const shards = new Set(Object.values(weight_map).filter((shard) => files.every(({ name }) => name !== shard)))
+  for (const shard of shards) rmSync(join(folder, shard), { force: true })
+  rmSync(path)
 }
 
 /** Writes half of the tensors before a failure, as a disk that fills up does. */

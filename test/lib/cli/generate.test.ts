@@ -1,5 +1,5 @@
 // The generate command on a stand-in addon that counts upwards: options reach the engine, output is as promised.
-import { mkdtempSync } from 'node:fs'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { stripVTControlCharacters } from 'node:util'
@@ -81,6 +81,39 @@ describe('generate', () => {
     const { stream } = await run({ prompt: 'there', maxTokens: 3 })
     expect(stream.records.map((record) => record.text)).toEqual([' w', ' wa', ' was', ' w wa was'])
     expect((await run({ prompt: 'there', maxTokens: 3 }, { terminal: true })).stream.text).toMatch(/there w wa was\n/)
+  })
+
+  it('stops at every end token of generation_config.json', async () => {
+    writeFileSync(join(folder, 'generation_config.json'), JSON.stringify({ eos_token_id: [256, 69] }))
+    expect((await run({ prompt: 'A', maxTokens: 20 })).reason).toBe('stop')
+    expect((await run({ prompt: 'A', maxTokens: 20 })).stream.records.at(-1)).toMatchObject({ text: 'BCD' })
+  })
+
+  it('takes a tokenizer by the rule of the server', async () => {
+    await Model.create({ ...config, vocab_size: 256, eos_token_id: 2 }).then((model) => model.save(folder))
+    await expect(run()).rejects.toMatchObject({
+      code: 'INVALID_ARGUMENT',
+      message: expect.stringMatching(/the tokenizer byte-level has 257 ids, but vocab_size of the model is 256/),
+    })
+  })
+
+  it('says what a file is that is no folder', async () => {
+    folder = join(folder, 'model.gguf')
+    writeFileSync(folder, 'GGUF\u0003')
+    const expected = { code: 'CHECKPOINT_INVALID', message: expect.stringContaining('is a GGUF file') }
+    await expect(run()).rejects.toMatchObject(expected)
+    await expect(run({ tokenizer: 'byte-level' })).rejects.toMatchObject(expected)
+  })
+
+  it('says how a model gets a tokenizer', async () => {
+    rmSync(join(folder, 'tokenizer.json'))
+    await expect(run()).rejects.toMatchObject({
+      code: 'CHECKPOINT_MISSING',
+      message: expect.stringMatching(/there is no tokenizer at .*: save the model's tokenizer there .*, or byte-level/),
+    })
+    expect((await run({ tokenizer: 'byte-level' })).reason).toBe('length')
+    writeFileSync(join(folder, 'tokenizer.model'), '')
+    await expect(run()).rejects.toMatchObject({ message: expect.stringMatching(/tokenizer.model is not read: make a/) })
   })
 
   it('hands its options to the engine', async () => {

@@ -37,7 +37,12 @@ describe('resolveServerOptions', () => {
   })
 
   it('refuses a tokenizer larger than the model', () => {
-    const tokenizer = { ...Tokenizer.byteLevel(), name: 'big', vocabSize: 321 }
+    const tokenizer = { ...Tokenizer.byteLevel(), name: 'big', minVocabSize: 321 }
     expect(() => resolveServerOptions({ ...needed, tokenizer: tokenizer as Tokenizer })).toThrow(/big has 321.*320/)
+  })
+
+  it('takes a tokenizer with added tokens that the model does not have', () => {
+    const tokenizer = { ...Tokenizer.byteLevel(), vocabSize: 321 } as Tokenizer
+    expect(resolveServerOptions({ ...needed, tokenizer }).tokenizer).toBe(tokenizer)
   })
 })

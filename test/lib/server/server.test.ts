@@ -3,10 +3,10 @@ import OpenAI from 'openai'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { Engine } from '../../../lib/engine.js'
 import { Model } from '../../../lib/model.js'
-import { createServer } from '../../../lib/server/index.js'
+import { createServer, type ErrorBody } from '../../../lib/server/index.js'
 import { Tokenizer } from '../../../lib/tokenizer.js'
 import { sharedData } from '../shared_data.js'
-import { loadFamily } from '../tokenizer/families.js'
+import { families, loadFamily } from '../tokenizer/families.js'
 import { answerText, ScriptedEngine } from './scripted_engine.js'
 import { listen, post, type TestServer } from './tiny_model.js'
 
@@ -242,6 +242,32 @@ describe('a tokenizer that writes no space at the start of a text', async () => 
       finish_reason: 'stop',
     })
     expect((await completions.create({ ...ask, prompt: '' })).choices[0]!.text).toBe('there was a')
+  })
+})
+
+describe('a tokenizer with a padding token that the model does not have', async () => {
+  const pad = { id: 320, content: '<pad>', single_word: false, lstrip: false, rstrip: false, special: true }
+  const tokenizer = await loadFamily('llama', { added_tokens: [...families.llama.added_tokens, pad] })
+
+  it('is served, and a prompt in which the token is written is refused', async () => {
+    expect(tokenizer.vocabSize).toBe(321)
+    const engine = new ScriptedEngine(answerText('x'))
+    await using own = await listen({ engine, tokenizer })
+    expect((await post(own.url, { model: 'tiny', prompt: 'a time' })).status).toBe(200)
+    const refused = await post(own.url, { model: 'tiny', prompt: 'a <pad> time' })
+    expect(refused.status).toBe(400)
+    expect(((await refused.json()) as ErrorBody).error).toMatchObject({
+      param: 'prompt',
+      message: expect.stringContaining('320'),
+    })
+  })
+
+  it('starts from the begin token where the prompt is empty, though a template adds none', async () => {
+    const bare = await loadFamily('llama', { post_processor: null })
+    const engine = new ScriptedEngine(answerText('x'))
+    await using own = await listen({ engine, tokenizer: bare })
+    await post(own.url, { model: 'tiny', prompt: ['', 'a'] })
+    expect(engine.requests.map(({ prompt }) => prompt)).toEqual([[1], [...bare.encode('a')]])
   })
 })
 

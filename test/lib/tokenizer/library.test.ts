@@ -1,0 +1,143 @@
+// Where the library's tokenizers differ from Hugging Face's own: added tokens in words, U+FEFF, letters beyond ASCII, unknown text.
+import { describe, expect, it } from 'vitest'
+import { Tokenizer } from '../../../lib/tokenizer.js'
+import { type Family, families, loadFamily, tokenizerFolder } from './families.js'
+
+const added = (id: number, content: string, changes: object = {}) => ({
+  id,
+  content,
+  single_word: false,
+  lstrip: false,
+  rstrip: false,
+  normalized: false,
+  special: false,
+  ...changes,
+})
+
+describe('an added token that must be a single word', () => {
+  const withToken = (changes: object) =>
+    loadFamily('byteLevel', { added_tokens: [added(256, '<|endoftext|>'), added(900, 'cat', changes)] })
+  const found = (tokenizer: Tokenizer, text: string) => tokenizer.encode(text).filter((id) => id === 900).length
+
+  it.each([
+    ['cat', 1],
+    ['a cat, a cat.', 2],
+    ['"cat"', 1],
+    ['concatenate', 0],
+    ['cats', 0],
+    ['tomcat', 0],
+    ['cat_', 0],
+    ['9cat', 0],
+    ['écat', 0],
+    ['cat\u0301', 0],
+    ['𝐚cat cat𝐚', 0],
+    ['catcat', 0],
+    ['<|endoftext|>cat<|endoftext|>', 1],
+    ['cats and cat and cats', 1],
+    ['🐈cat🐈', 1],
+  ])('is found in %j %i times', async (text, times) => {
+    for (const normalized of [false, true]) {
+      const tokenizer = await withToken({ single_word: true, normalized })
+      expect(found(tokenizer, text)).toBe(times)
+      expect(tokenizer.decode(tokenizer.encode(text), { skipSpecialTokens: false })).toBe(text)
+    }
+  })
+
+  it('is found everywhere where it need not be', async () => {
+    expect(found(await withToken({}), 'concatenate cats, catcat')).toBe(4)
+  })
+})
+
+describe('U+FEFF', () => {
+  it.each<[Family, object?]>([['llama'], ['metaspace'], ['byteLevel'], ['llama', { model: unigram(true) }]])(
+    'is text like any other to the family %s',
+    async (family, changes) => {
+      const tokenizer = await loadFamily(family, changes)
+      for (const text of ['\ufeffa time', 'a\ufeff time', '\ufeff', 'a\ufeff\ufeff']) {
+        const ids = tokenizer.encode(text)
+        expect(tokenizer.decode(ids)).toBe(text)
+        const detokenizer = tokenizer.detokenizer()
+        expect([...ids].map((id) => detokenizer.push(id)).join('') + detokenizer.flush()).toBe(text)
+      }
+    },
+  )
+
+  it('is no space between words', async () => {
+    const tokenizer = await loadWords({ type: 'WhitespaceSplit' }, ['\ufeffsea', 'sea', 'whale'])
+    expect([...tokenizer.encode('\ufeffsea\u0085whale')]).toEqual([1, 3])
+  })
+})
+
+describe('words', () => {
+  it('have letters beyond ASCII', async () => {
+    const tokenizer = await loadWords({ type: 'Whitespace' }, ['naïve', 'café', '!?', 'é', 'caf'])
+    expect([...tokenizer.encode('naïve café!?')]).toEqual([1, 2, 3])
+  })
+
+  it('that are unknown are the unknown token, or else an error', async () => {
+    const split = { type: 'Sequence', pretokenizers: [{ type: 'WhitespaceSplit' }] }
+    expect([...(await loadWords(split, ['sea'])).encode('sea ship')]).toEqual([1, 0])
+    const strict = await loadWords(split, ['sea'], null)
+    expect(() => strict.encode('sea ship')).toThrow(
+      expect.objectContaining({ code: 'INVALID_ARGUMENT', message: expect.stringMatching(/no token for "ship"/) }),
+    )
+  })
+
+  it('get no space first where there is to be none', async () => {
+    const metaspace = { type: 'Metaspace', replacement: '▁', add_prefix_space: false }
+    const tokenizer = await loadFamily('metaspace', { pre_tokenizer: metaspace })
+    const begins = await loadFamily('metaspace')
+    const bare = { addSpecialTokens: false }
+    expect([...tokenizer.encode(' a', bare)]).toEqual([...begins.encode('a', bare)])
+    expect([...tokenizer.encode('a', bare)]).not.toEqual([...begins.encode('a', bare)])
+  })
+})
+
+describe('a Unigram model', () => {
+  it('falls back to bytes only where it says so', async () => {
+    const bytes = Buffer.from('é')
+    const [with_, without] = [
+      await loadFamily('llama', { model: unigram(true) }),
+      await loadFamily('llama', { model: unigram(false) }),
+    ]
+    const bare = { addSpecialTokens: false }
+    expect([...with_.encode('aé', bare)].slice(-2)).toEqual([...bytes].map((byte) => byte + 3))
+    expect(without.encode('aé', bare).at(-1)).toBe(0)
+  })
+})
+
+describe('ids without a token', () => {
+  it('have no text, in a vocabulary with holes too', async () => {
+    const { vocab } = families.llama.model
+    const holes = { ...families.llama.model, vocab: { ...vocab, '▁far': 400 } }
+    for (const changes of [{ model: holes }, { model: { ...holes, unk_token: null } }]) {
+      const tokenizer = await loadFamily('llama', changes)
+      const [there] = [vocab['▁there']!]
+      expect(tokenizer.vocabSize).toBe(401)
+      expect(tokenizer.decode([there, 350, 400])).toBe('there far')
+      const detokenizer = tokenizer.detokenizer([there, 351])
+      expect([350, 400].map((id) => detokenizer.push(id))).toEqual(['', ' far'])
+      expect(detokenizer.peek(350)).toBe('')
+    }
+  })
+})
+
+it('parts that a tokenizer.json leaves out are none', async () => {
+  const { model } = families.byteLevel
+  const tokenizer = await Tokenizer.load(tokenizerFolder('byteLevel', {}, { 'tokenizer.json': { model } }))
+  expect([...tokenizer.encode('ab')]).toEqual([97, 98])
+})
+
+/** The vocabulary of the family llama, all pieces equally likely. */
+function unigram(byte_fallback: boolean) {
+  const vocab = Object.keys(families.llama.model.vocab).map((token) => [token, -10])
+  return { type: 'Unigram', unk_id: 0, vocab, byte_fallback }
+}
+
+/** A tokenizer of whole words, which get ids from 1. */
+function loadWords(pre_tokenizer: object, words: string[], unknown: string | null = '[UNK]'): Promise<Tokenizer> {
+  const vocab = Object.fromEntries([unknown ?? '[PAD]', ...words].map((word, id) => [word, id]))
+  const model = { type: 'WordLevel', vocab, unk_token: unknown }
+  const parts = { added_tokens: [], normalizer: null, post_processor: null, decoder: null }
+  return Tokenizer.load(tokenizerFolder('byteLevel', {}, { 'tokenizer.json': { ...parts, pre_tokenizer, model } }))
+}
