@@ -219,10 +219,12 @@ describe('generate', () => {
     [[1], { maxTokens: 1, topP: 0 }, 'INVALID_ARGUMENT', /topP is 0; it must be a finite number > 0 and <= 1/],
     [[1], { maxTokens: 1, topP: 1.1 }, 'INVALID_ARGUMENT', /topP is 1.1; it must be a finite number > 0 and <= 1/],
     [[1], { maxTokens: 1, temperature: Number.NaN }, 'INVALID_ARGUMENT', /temperature is NaN/],
-    ...[-0.1, 1.1, Number.NaN].map(
-      (routerThreshold) =>
-        [[1], { maxTokens: 1, routerThreshold }, 'INVALID_ARGUMENT', /routerThreshold is (-0.1|1.1|NaN)/] as const,
-    ),
+    ...[-0.1, 1.1, Number.NaN].map((routerThreshold): [unknown, object, string, RegExp] => [
+      [1],
+      { maxTokens: 1, routerThreshold },
+      'INVALID_ARGUMENT',
+      /routerThreshold is (-0.1|1.1|NaN)/,
+    ]),
     [[1], { maxTokens: 1, topP: 1e-300 }, 'INVALID_ARGUMENT', /topP is 1e-300, which in float32 becomes 0/],
     [[1], { maxTokens: 1, topK: -2 }, 'INVALID_ARGUMENT', /topK is -2/],
     [[1], { maxTokens: 1, seed: -1 }, 'INVALID_ARGUMENT', /seed is -1/],

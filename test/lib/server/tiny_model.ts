@@ -24,7 +24,8 @@ const config: ModelConfig = {
 }
 
 export function makeTinyModel(): Promise<Model> {
-  return Model.create(config, { device: 'cpu', dtype: 'float32', threads: 1, seed: 5 })
+  const tokenizer = Tokenizer.byteLevel()
+  return Model.create(config, { device: 'cpu', dtype: 'float32', threads: 1, seed: 5, tokenizer })
 }
 
 /** Saves its checkpoint in a temporary folder, which `remove` deletes. */
@@ -32,7 +33,6 @@ export async function saveTinyModel(): Promise<{ folder: string; remove: () => P
   const folder = await mkdtemp(join(tmpdir(), 'mor-server-'))
   await using model = await makeTinyModel()
   await model.save(folder)
-  await Tokenizer.byteLevel().save(folder)
   return { folder, remove: () => rm(folder, { recursive: true }) }
 }
 
