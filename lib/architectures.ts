@@ -21,7 +21,7 @@ const sentencePiece = { ...common, bos_token_id: 1, eos_token_id: 2 }
 const plain: LayerTraits = { qkv_bias: false, qk_norm: false }
 
 /** By `model_type`. A model that several can describe is saved as the first of them. */
-const table = {
+export const architectures = {
   llama: { className: 'LlamaForCausalLM', layer: plain, defaults: sentencePiece },
   mistral: {
     className: 'MistralForCausalLM',
@@ -41,12 +41,12 @@ const table = {
 } satisfies Record<string, Architecture>
 
 /** "mor" is a model of this package that no architecture of Hugging Face describes. */
-export type ModelType = keyof typeof table | 'mor'
-export const modelTypes = [...Object.keys(table), 'mor'] as ModelType[]
+export type ModelType = keyof typeof architectures | 'mor'
+export const modelTypes = [...Object.keys(architectures), 'mor'] as ModelType[]
 
 /** Null for "mor", and for what is no model type. */
 export function architectureOf(modelType: unknown): Architecture | null {
-  return Object.hasOwn(table, String(modelType)) ? table[modelType as keyof typeof table] : null
+  return Object.hasOwn(architectures, String(modelType)) ? architectures[modelType as keyof typeof architectures] : null
 }
 
 /** The model types that describe such a model, at least one; the first is the one that it is saved as. */

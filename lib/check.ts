@@ -25,6 +25,17 @@ export class Checker {
     return Checker.of(this.object[key], `${this.where}: ${key}`, this.code)
   }
 
+  /** Without the keys whose values are `unwanted`. */
+  without(unwanted: (value: unknown) => boolean): Checker {
+    const kept = Object.entries(this.object).filter(([, value]) => !unwanted(value))
+    return new Checker(Object.fromEntries(kept), this.where, this.code)
+  }
+
+  /** Warns of two values that disagree and says which counts. */
+  warn(message: string): void {
+    process.emitWarning(`${this.where}: ${message}`, { code: 'MOR_CONFIG_CONFLICT' })
+  }
+
   fail(message: string): never {
     throw new MorError(this.code, `${this.where}: ${message}`)
   }

@@ -7,6 +7,8 @@ import { MorError, throwIfAborted, wrapNativeAsync } from './errors.js'
 import { generationConfigFileName } from './generation_config.js'
 import type { DType, NativeModel, NativeReadFile, NativeSavedFile, SafetensorsFloat } from './native.js'
 import { buildSafetensorsHeader, type SafetensorsFile, type TensorEntry } from './safetensors.js'
+import { explainByConfig } from './tensor_keys.js'
+import { checkTiedWeights, outputProjectionName } from './tied_weights.js'
 
 /** What is saved of a model. */
 export interface SavedModel {
@@ -35,7 +37,11 @@ export async function loadWeights(
   folder: string,
   signal?: AbortSignal,
 ): Promise<void> {
-  const reads = locateTensors(model.parameters(), files, folder, (name) => isDerived(name, config))
+  const reads = locateTensors(model.parameters(), files, folder, {
+    ignored: (name) => isDerived(name, config),
+    explain: (names) => explainByConfig(names, config),
+  })
+  if (config.tie_word_embeddings) await checkTiedWeights(files, folder, signal)
   for (const read of reads) {
     throwIfAborted(signal, `loading ${folder}`)
     await wrapNativeAsync(() => model.read([read], signal))
@@ -61,9 +67,15 @@ export function configFiles({ config, generation }: SavedModel, dtype: DType): N
   ]
 }
 
+export interface LocateOptions {
+  /** Tells tensors that may be there and are not read. Default: none. */
+  ignored?: (name: string) => boolean
+  /** What to say of the tensors that do not fit, at the end of the message. */
+  explain?: (names: readonly string[]) => string
+}
+
 /**
  * Where each expected tensor lies, grouped by file.
- * @param ignored tells tensors that may be there and are not read.
  * @throws {MorError} CHECKPOINT_INVALID that lists what is missing, unexpected, of another shape or of a dtype that
  * cannot be read.
  */
@@ -71,12 +83,13 @@ export function locateTensors(
   expected: readonly ExpectedTensor[],
   files: readonly SafetensorsFile[],
   where: string,
-  ignored: (name: string) => boolean = () => false,
+  { ignored = () => false, explain = () => '' }: LocateOptions = {},
 ): NativeReadFile[] {
   const wanted = new Map(expected.map((tensor) => [tensor.name, tensor]))
   const found = new Set<string>()
   const unexpected: string[] = []
   const misshapen: string[] = []
+  const misshapenNames: string[] = []
   const reads: NativeReadFile[] = []
   for (const file of files) {
     const tensors: NativeReadFile['tensors'] = []
@@ -89,20 +102,27 @@ export function locateTensors(
       if (found.has(entry.name)) misshapen.push(`"${entry.name}" is in more than one file`)
       found.add(entry.name)
       const problem = describeMismatch(entry, tensor)
-      if (problem !== null) misshapen.push(problem)
+      if (problem !== null) {
+        misshapen.push(problem)
+        misshapenNames.push(entry.name)
+      }
       const { dtype, offset, bytes } = entry
       tensors.push({ name: tensor.nativeName ?? tensor.name, dtype: dtype as SafetensorsFloat, offset, bytes })
     }
     if (tensors.length > 0) reads.push({ path: file.path, tensors })
   }
   const missing = expected.filter(({ name }) => !found.has(name)).map(({ name }) => name)
-  throwProblems(where, { missing, unexpected, misshapen })
+  const explanation = explain([...missing, ...unexpected, ...misshapenNames])
+  throwProblems(where, { missing, unexpected, misshapen }, explanation)
   return reads
 }
 
-/** Tensors of Llama files that repeat what is known: the tied output projection and rotary frequencies. */
+/**
+ * Tensors of Llama files that repeat what is known: the tied output projection, and rotary frequencies, which Hugging Face's
+ * library computes from `rope_theta` too.
+ */
 function isDerived(name: string, config: ResolvedConfig): boolean {
-  return (config.tie_word_embeddings && name === 'lm_head.weight') || name.endsWith('.rotary_emb.inv_freq')
+  return (config.tie_word_embeddings && name === outputProjectionName) || name.endsWith('.rotary_emb.inv_freq')
 }
 
 function describeMismatch(entry: TensorEntry, tensor: ExpectedTensor): string | null {
@@ -117,6 +137,7 @@ function describeMismatch(entry: TensorEntry, tensor: ExpectedTensor): string | 
 function throwProblems(
   where: string,
   { missing, unexpected, misshapen }: { missing: string[]; unexpected: string[]; misshapen: string[] },
+  explanation: string,
 ): void {
   const problems: string[] = []
   if (missing.length > 0) problems.push(`${missing.length} missing (${firstFew(missing)})`)
@@ -128,7 +149,7 @@ function throwProblems(
     : ''
   throw new MorError(
     'CHECKPOINT_INVALID',
-    `${where}: the tensors do not fit the configuration: ${problems.join(', ')}${biases}`,
+    `${where}: the tensors do not fit the configuration: ${problems.join(', ')}${biases}${explanation}`,
   )
 }
 

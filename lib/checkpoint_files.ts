@@ -1,7 +1,7 @@
 // The files of a checkpoint folder: finds the weights, whole or sharded, and makes JSON files.
 import { existsSync } from 'node:fs'
 import { basename, join } from 'node:path'
-import { Checker, show } from './check.js'
+import { Checker, type JsonObject, show } from './check.js'
 import { MorError } from './errors.js'
 import { readJsonFile } from './json_file.js'
 import type { NativeSavedFile } from './native.js'
@@ -17,8 +17,11 @@ const indexFileName = 'model.safetensors.index.json'
  */
 export async function readWeightFiles(folder: string): Promise<SafetensorsFile[]> {
   const single = join(folder, weightsFileName)
-  if (existsSync(single)) return [await readSafetensorsFile(single)]
   const index = join(folder, indexFileName)
+  if (existsSync(single)) {
+    if (existsSync(index)) await warnOfShards(folder, index)
+    return [await readSafetensorsFile(single)]
+  }
   if (existsSync(index)) return readShards(folder, index)
   const pickled = existsSync(join(folder, 'pytorch_model.bin'))
     ? '; pytorch_model.bin is not read: save the model as safetensors first'
@@ -26,9 +29,23 @@ export async function readWeightFiles(folder: string): Promise<SafetensorsFile[]
   throw new MorError('CHECKPOINT_MISSING', `no weights: neither ${single} nor ${indexFileName} is there${pickled}`)
 }
 
-async function readShards(folder: string, indexPath: string): Promise<SafetensorsFile[]> {
+/** Other programs may read the shards of an index beside model.safetensors. */
+async function warnOfShards(folder: string, indexPath: string): Promise<void> {
+  const shards = Object.values(await readWeightMap(indexPath)).filter((shard) => shard !== weightsFileName)
+  if (shards.length === 0) return
+  const check = new Checker({}, folder)
+  check.warn(
+    `it holds ${weightsFileName}, which counts, and ${indexFileName}, which names ${show(shards[0])}: remove one of them`,
+  )
+}
+
+async function readWeightMap(indexPath: string): Promise<JsonObject> {
   const check = Checker.of(await readJsonFile(indexPath), indexPath, 'CHECKPOINT_INVALID')
-  const weightMap = Checker.of(check.object.weight_map, `${indexPath}: weight_map`, 'CHECKPOINT_INVALID').object
+  return Checker.of(check.object.weight_map, `${indexPath}: weight_map`, 'CHECKPOINT_INVALID').object
+}
+
+async function readShards(folder: string, indexPath: string): Promise<SafetensorsFile[]> {
+  const weightMap = await readWeightMap(indexPath)
   const tensorsOfShard = new Map<string, Set<string>>()
   for (const [tensor, shard] of Object.entries(weightMap)) {
     if (!isFileName(shard)) {

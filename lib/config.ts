@@ -1,7 +1,7 @@
 // What a model is: the keys of config.json, their defaults, and every rule that binds them together.
-import { architectureOf, type ModelType, modelTypes, modelTypesOf } from './architectures.js'
+import { architectureOf, architectures, type ModelType, modelTypes, modelTypesOf } from './architectures.js'
 import { Checker, show } from './check.js'
-import { checkSupported, checkWindow, knownKeys } from './config_keys.js'
+import { checkContext, checkSupported, checkWindow, knownKeys } from './config_keys.js'
 import { type RopeScaling, resolveRope } from './config_rope.js'
 import { type ResolvedRouterConfig, type RouterConfig, resolveRouter } from './config_router.js'
 
@@ -131,9 +131,11 @@ export function resolveConfig(config: unknown, where = 'config'): ResolvedConfig
     router,
   }
   checkWindow(check, resolved.max_position_embeddings)
+  checkContext(check, resolved.max_position_embeddings)
   checkDepth(check, resolved)
   checkCombinations(check, resolved)
   if (modelType !== null) checkModelType(check, resolved, modelType)
+  checkArchitectures(check, resolved)
   return resolved
 }
 
@@ -219,6 +221,19 @@ function checkCombinations(check: Checker, config: ResolvedConfig): void {
   }
   if (router !== null && !recurs) {
     check.fail(`a router needs sharing "cycle" or "middle_cycle", and it is "${sharing}"`)
+  }
+}
+
+/** A class of Hugging Face's in `architectures` must not have other layers than the rest says. */
+function checkArchitectures(check: Checker, config: ResolvedConfig): void {
+  const named = [check.object.architectures].flat()
+  for (const [type, { className, layer }] of Object.entries(architectures)) {
+    if (!named.includes(className)) continue
+    if (layer.qkv_bias === config.qkv_bias && layer.qk_norm === config.qk_norm) continue
+    check.fail(
+      `architectures holds "${className}", whose model_type is "${type}", but model_type is ${show(check.object.model_type)}, ` +
+        `qkv_bias is ${config.qkv_bias} and qk_norm is ${config.qk_norm}: correct the one that is wrong`,
+    )
   }
 }
 

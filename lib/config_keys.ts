@@ -26,6 +26,8 @@ const unsupportedKeys = words(`
 /** Keys of which one value is supported: that of a model of this family. */
 const fixedKeys: Record<string, unknown> = {
   hidden_act: 'silu',
+  hidden_activation: 'silu',
+  activation_function: 'silu',
   is_causal: true,
   attention_bias: false,
   mlp_bias: false,
@@ -43,15 +45,21 @@ const fixedKeys: Record<string, unknown> = {
 /** Keys of attention that sees a part of the context; see `checkWindow`. */
 const windowKeys = words('sliding_window use_sliding_window max_window_layers layer_types')
 
+/** Keys with which other programs name the context, beside `max_position_embeddings`; see `checkContext`. */
+const contextKeys = words(
+  'max_sequence_length max_seq_length max_seq_len seq_length n_ctx n_positions model_max_length',
+)
+
 /** Keys that change nothing here: they say where a model comes from, or how other programs run it or sample from it. */
 const meaninglessKeys = words(`
   architectures auto_map _name_or_path _commit_hash transformers_version transformers.js_config is_llama_config
   unsloth_version unsloth_fixed torch_dtype dtype use_bfloat16 torchscript attn_implementation _attn_implementation
-  _attn_implementation_autoset use_flash_attn use_cache pretraining_tp chunk_size_feed_forward return_dict tf_legacy_loss
-  is_decoder cross_attention_hidden_size tie_encoder_decoder output_attentions output_hidden_states output_scores
+  _attn_implementation_autoset _attn_implementation_internal _flash_attn_2_enabled use_flash_attn use_cache pretraining_tp
+  chunk_size_feed_forward return_dict tf_legacy_loss is_decoder cross_attention_hidden_size tie_encoder_decoder output_attentions output_hidden_states output_scores
   return_dict_in_generate gradient_checkpointing attention_dropout attn_pdrop embd_pdrop resid_pdrop hidden_dropout
-  tokenizer_class prefix pad_token_id unk_token_id sep_token_id decoder_start_token_id finetuning_task problem_type
-  task_specific_params id2label label2id max_length min_length max_new_tokens model_max_length do_sample early_stopping
+  tokenizer_class bos_token eos_token pad_token unk_token padding_side prefix pad_token_id unk_token_id sep_token_id
+  decoder_start_token_id finetuning_task problem_type
+  task_specific_params id2label label2id max_length min_length max_new_tokens do_sample early_stopping
   num_beams num_beam_groups num_return_sequences diversity_penalty temperature top_k top_p typical_p length_penalty
   repetition_penalty exponential_decay_length_penalty no_repeat_ngram_size encoder_no_repeat_ngram_size bad_words_ids
   suppress_tokens begin_suppress_tokens forced_bos_token_id forced_eos_token_id remove_invalid_values
@@ -62,6 +70,7 @@ export const knownKeys: ReadonlySet<string> = new Set([
   ...unsupportedKeys,
   ...Object.keys(fixedKeys),
   ...windowKeys,
+  ...contextKeys,
   ...meaninglessKeys,
 ])
 
@@ -98,6 +107,14 @@ export function checkWindow(check: Checker, length: number): void {
         'is not supported: shorten the context, or set sliding_window to null if the model was trained without it',
     )
   }
+}
+
+/** Warns where a key of another program names another context than `max_position_embeddings`, which counts. */
+export function checkContext(check: Checker, length: number): void {
+  const others = contextKeys.filter((key) => typeof check.object[key] === 'number' && check.object[key] !== length)
+  if (others.length === 0) return
+  const said = others.map((key) => `${key} is ${show(check.object[key])}`).join(', ')
+  check.warn(`${said}, but max_position_embeddings is ${length}, which counts`)
 }
 
 const warnedOf = new Set<string>()

@@ -1,5 +1,6 @@
 // The rotary embedding's part of a configuration: base and scaling, in Hugging Face's older and newer form.
-import type { Checker } from './check.js'
+import { isDeepStrictEqual } from 'node:util'
+import { type Checker, show } from './check.js'
 import { checkSupported } from './config_keys.js'
 
 /** How the frequencies of rotary embedding differ from rope_theta^(-2i / head_dim), so that a longer context fits. */
@@ -27,36 +28,69 @@ export type RopeScaling =
     }
 
 const scalingKeys = {
-  default: [],
+  default: ['factor'],
   linear: ['factor'],
   llama3: ['factor', 'low_freq_factor', 'high_freq_factor', 'original_max_position_embeddings'],
 } as const
 
-/** Reads `rope_theta` and `rope_scaling`, or `rope_parameters`, which holds both. */
+/** One of the keys that may say how rotary embedding is scaled, and what it says. */
+interface RopeSource {
+  key: 'rope_scaling' | 'rope_parameters'
+  scaling: RopeScaling | null
+  theta: number | null
+}
+
+/**
+ * Reads `rope_theta` and `rope_scaling`, the older form, and `rope_parameters`, which holds both in newer files. What is said
+ * twice must be the same.
+ */
 export function resolveRope(check: Checker): { rope_theta: number; rope_scaling: Readonly<RopeScaling> | null } {
-  const scaling = check.has('rope_scaling') ? resolveScaling(check.child('rope_scaling')) : null
-  if (!check.has('rope_parameters')) return { rope_theta: ropeTheta(check), rope_scaling: scaling }
-  const parameters = check.child('rope_parameters')
-  const rope_scaling = resolveScaling(parameters)
-  if (scaling !== null && rope_scaling !== null)
-    check.fail('rope_scaling and rope_parameters both scale: leave one out')
-  const rope_theta = ropeTheta(parameters.has('rope_theta') ? parameters : check)
-  if (check.has('rope_theta') && ropeTheta(check) !== rope_theta) {
-    check.fail(`rope_theta is ${ropeTheta(check)} and rope_parameters.rope_theta is ${rope_theta}; make them equal`)
+  const sources = (['rope_scaling', 'rope_parameters'] as const).filter((key) => check.has(key)).map(readSource)
+  let theta = check.has('rope_theta') ? { key: 'rope_theta', value: ropeTheta(check) } : null
+  for (const { key, theta: value } of sources) {
+    if (value === null) continue
+    if (theta !== null && theta.value !== value) {
+      check.fail(`${theta.key} is ${theta.value} and ${key}.rope_theta is ${value}; make them equal`)
+    }
+    theta = { key: `${key}.rope_theta`, value }
   }
-  return { rope_theta, rope_scaling: scaling ?? rope_scaling }
+  const [first, second] = sources
+  if (second !== undefined && !isDeepStrictEqual(first!.scaling, second.scaling)) {
+    const [one, other] = [show(first!.scaling), show(second.scaling)]
+    check.fail(`${first!.key} scales by ${one} and ${second.key} by ${other}; make them equal, or leave one out`)
+  }
+  return { rope_theta: theta?.value ?? 10000, rope_scaling: first?.scaling ?? null }
+
+  function readSource(key: RopeSource['key']): RopeSource {
+    const child = check.child(key)
+    return { key, scaling: resolveScaling(child), theta: child.has('rope_theta') ? ropeTheta(child) : null }
+  }
 }
 
 function ropeTheta(check: Checker): number {
-  return check.number('rope_theta', { above: 0, fallback: 10000 })
+  return check.number('rope_theta', { above: 0 })
 }
 
-function resolveScaling(check: Checker): RopeScaling | null {
+function resolveScaling(said: Checker): RopeScaling | null {
+  // A value of null asks for nothing.
+  const check = said.without((value) => value === null)
   const kinds = Object.keys(scalingKeys) as (keyof typeof scalingKeys)[]
   const rope_type = check.choice(check.has('rope_type') ? 'rope_type' : 'type', kinds, 'default')
+  if (check.has('type') && check.object.type !== rope_type) {
+    check.fail(
+      `rope_type is ${show(rope_type)} and type is ${show(check.object.type)}; make them equal, or leave type out`,
+    )
+  }
   check.onlyKeys(['rope_type', 'type', 'rope_theta', 'partial_rotary_factor', ...scalingKeys[rope_type]])
   checkSupported(check)
-  if (rope_type === 'default') return null
+  if (rope_type === 'default') {
+    if (check.has('factor') && check.object.factor !== 1) {
+      check.fail(
+        `"factor" is ${show(check.object.factor)}, but rope_type "default" does not scale: leave one of them out`,
+      )
+    }
+    return null
+  }
   const factor = check.number('factor', { min: 1 })
   if (rope_type === 'linear') return { rope_type, factor }
   const low_freq_factor = check.number('low_freq_factor', { above: 0 })

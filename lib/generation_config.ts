@@ -33,11 +33,7 @@ export function withGenerationConfig(
     const isAmong = [chosen[key]].flat()
     const left = [file[key] ?? []].flat().filter((id) => !isAmong.includes(id as number))
     if (left.length === 0) continue
-    process.emitWarning(
-      `${folder}: ${key} is ${show(file[key])} in config.json and ${show(chosen[key])} in ${generationConfigFileName}, which counts: ` +
-        'make them equal',
-      { code: 'MOR_CONFIG_CONFLICT' },
-    )
+    check.warn(`${key} is ${show(chosen[key])}, which counts, and ${show(file[key])} in config.json: make them equal`)
   }
   return { ...config, ...chosen }
 }

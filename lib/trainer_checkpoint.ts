@@ -89,12 +89,14 @@ export async function readTrainerCheckpoint(folder: string): Promise<TrainerChec
       )
     }
   }
-  check.integer('step', { min: 0 })
+  const step = check.integer('step', { min: 0, max: Number.MAX_SAFE_INTEGER })
+  const stepsDone = stepOfState(stateText as string, path)
+  if (step !== stepsDone) check.fail(`step is ${step} and state.step is ${stepsDone}; they must be equal`)
   return {
     folder,
     dtype: check.choice('dtype', ['bfloat16', 'float32']),
     options: resolveTrainerOptions(options),
-    stepsDone: stepOfState(stateText as string, path),
+    stepsDone,
     weights,
     state,
   }
@@ -120,7 +122,7 @@ export function restoreTrainerState(model: Model, trainer: NativeTrainer, saved:
   const known = new Set(model.native.parameters().map(({ name }) => name))
   const files = [
     ...locateTensors(others, [saved.state], saved.folder),
-    ...locateTensors(masters, saved.weights, saved.folder, (name) => known.has(name)),
+    ...locateTensors(masters, saved.weights, saved.folder, { ignored: (name) => known.has(name) }),
   ]
   return trainer.read(files, saved.stepsDone)
 }

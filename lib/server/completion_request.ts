@@ -39,7 +39,7 @@ const inert: Record<string, (value: unknown, n: number) => boolean> = {
   frequency_penalty: (value) => value === 0,
   logit_bias: (value) => typeof value === 'object' && Object.keys(value as object).length === 0,
   presence_penalty: (value) => value === 0,
-  suffix: () => false,
+  suffix: (value) => value === '',
   user: (value) => typeof value === 'string',
 }
 

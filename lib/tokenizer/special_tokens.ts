@@ -1,6 +1,6 @@
 // Finds the begin and end tokens of a tokenizer.json, and whether texts get them: the file itself does not say all of it.
 import { join } from 'node:path'
-import { Checker, type JsonObject } from '../check.js'
+import { Checker, type JsonObject, show } from '../check.js'
 import { readOptionalJsonFile } from '../json_file.js'
 
 const BEGIN_NAMES = ['<s>', '<|begin_of_text|>', '<bos>']
@@ -35,7 +35,10 @@ export async function findSpecialTokens(folder: string, vocabulary: Map<string, 
     const name = typeof named === 'object' && named !== null ? (named as JsonObject).content : named
     if (typeof name === 'string') {
       const id = vocabulary.get(name)
-      if (id !== undefined) return id
+      if (id !== undefined) {
+        warnOfOther(kind, name, id, modelConfigs)
+        return id
+      }
       tokenizerConfig.fail(`${kind}_token is ${JSON.stringify(name)}, which tokenizer.json does not hold`)
     }
     for (const { object } of modelConfigs) {
@@ -57,4 +60,15 @@ export async function findSpecialTokens(folder: string, vocabulary: Map<string, 
   const bosTokenId = find('bos', BEGIN_NAMES)
   const eosTokenId = find('eos', END_NAMES)
   return { bosTokenId, eosTokenId, addBosToken: adds('bos', bosTokenId), addEosToken: adds('eos', eosTokenId) }
+}
+
+/** Warns where the first of the configurations that names a token names another than the tokenizer's. */
+function warnOfOther(kind: 'bos' | 'eos', name: string, id: number, configs: readonly Checker[]): void {
+  const key = `${kind}_token_id`
+  const config = configs.find((candidate) => candidate.has(key))
+  if (config === undefined || [config.object[key]].flat().includes(id)) return
+  const use = kind === 'bos' ? 'an empty prompt starts from the latter' : 'generation stops at the former'
+  config.warn(
+    `${key} is ${show(config.object[key])}, but tokenizer_config.json has ${kind}_token ${show(name)}, which is ${id}: ${use}`,
+  )
 }

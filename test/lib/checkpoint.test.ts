@@ -207,6 +207,75 @@ describe('plain Hugging Face Llama folders', () => {
     await expect(Model.load(folder)).resolves.toBeInstanceOf(Model)
   })
 
+  it('are refused where the stored output projection is not the embedding, by the names of both', async () => {
+    const table = await tableOf(vanilla)
+    const projection: TensorInfo = { name: 'lm_head.weight', shape: [16, 8], dtype: 'F32' }
+    const message =
+      /tie_word_embeddings is true, but lm_head.weight differs from model.embed_tokens.weight: set tie_word_embed/
+    const refused = { code: 'CHECKPOINT_INVALID', message: expect.stringMatching(message) }
+    writeZeros(weightsPath(), [...table, projection])
+    const bytes = readFileSync(weightsPath())
+    bytes[bytes.length - 1] = 1
+    writeFileSync(weightsPath(), bytes)
+    await expect(Model.load(folder)).rejects.toMatchObject(refused)
+    for (const other of [{ shape: [15, 8] }, { dtype: 'BF16' as const }]) {
+      writeZeros(weightsPath(), [...table, { ...projection, ...other }])
+      await expect(Model.load(folder)).rejects.toMatchObject(refused)
+    }
+    const controller = new AbortController()
+    writeZeros(weightsPath(), [...table, projection])
+    const loading = Model.load(folder, { signal: controller.signal })
+    controller.abort()
+    await expect(loading).rejects.toMatchObject({ code: 'ABORTED' })
+    expect(addon.models.every((model) => model.disposed)).toBe(true)
+  })
+
+  it.each<[string, object, RegExp]>([
+    [
+      'another vocabulary',
+      { vocab_size: 17 },
+      /is \[16,8\] and must be \[17,8\]\); by its config.json vocab_size is 17, hidden_/,
+    ],
+    ['more layers', { num_hidden_layers: 3 }, /9 missing .*; by its config.json num_hidden_layers is 3/],
+    ['fewer layers', { num_hidden_layers: 1 }, /9 unexpected .*; by its config.json num_hidden_layers is 1/],
+    [
+      'an output projection',
+      { tie_word_embeddings: false },
+      /1 missing .*; by its config.json tie_word_embeddings is false/,
+    ],
+    ['other heads', { head_dim: 6 }, /unfit .*; by its config.json .*num_attention_heads is 2, head_dim is 6/],
+    ['norms of heads', { model_type: 'qwen3', head_dim: 4 }, /4 missing .*; by its config.json .*qk_norm is true/],
+  ])('say which value of config.json the tensors contradict: %s', async (_, change, message) => {
+    writeZeros(weightsPath(), await tableOf(vanilla))
+    const file = JSON.parse(readFileSync(configPath(), 'utf8'))
+    writeFileSync(configPath(), JSON.stringify({ ...file, ...change }))
+    await expect(Model.load(folder)).rejects.toMatchObject({
+      code: 'CHECKPOINT_INVALID',
+      message: expect.stringMatching(message),
+    })
+  })
+
+  it('warn of shards beside model.safetensors, which counts', async () => {
+    const warn = vi.spyOn(process, 'emitWarning').mockImplementation(() => {})
+    writeZeros(weightsPath(), await tableOf(vanilla))
+    const index = (shard: string) =>
+      writeFileSync(`${weightsPath()}.index.json`, JSON.stringify({ weight_map: { 'model.norm.weight': shard } }))
+    index('model.safetensors')
+    await expect(Model.load(folder)).resolves.toBeInstanceOf(Model)
+    expect(warn).not.toHaveBeenCalled()
+    index('other.safetensors')
+    await expect(Model.load(folder)).resolves.toBeInstanceOf(Model)
+    expect(warn.mock.calls).toEqual([
+      [
+        expect.stringMatching(
+          /holds model.safetensors, which counts, and model.safetensors.index.json, which names "other/,
+        ),
+        { code: 'MOR_CONFIG_CONFLICT' },
+      ],
+    ])
+    warn.mockRestore()
+  })
+
   it('load whatever else config.json says of tokenizer, training and tools', async () => {
     const file = JSON.parse(readFileSync(configPath(), 'utf8'))
     const others = { tokenizer_class: 'LlamaTokenizer', sliding_window: null, unsloth_version: '2025.1', auto_map: {} }

@@ -125,6 +125,41 @@ describe('keys that change nothing', () => {
     expect(warn).not.toHaveBeenCalled()
   })
 
+  it.each([
+    { unsloth_version: '2025.1' },
+    { tokenizer_class: 'LlamaTokenizer' },
+    { id2label: { 0: 'LABEL_0' }, label2id: { LABEL_0: 0 } },
+    { max_sequence_length: 8192 },
+    { _attn_implementation: 'eager', _attn_implementation_internal: 'eager', _flash_attn_2_enabled: true },
+    { auto_map: { AutoModelForCausalLM: 'modeling_x.X' } },
+    { torch_dtype: 'float32', dtype: 'bfloat16' },
+    { rope_scaling: { rope_type: 'default' } },
+    { rope_scaling: { rope_type: 'default', factor: 1, original_max_position_embeddings: null } },
+    { rope_parameters: { rope_type: 'default', rope_theta: 100000 }, rope_scaling: {} },
+    { bos_token: '<s>', eos_token: '</s>', padding_side: 'left' },
+    { hidden_activation: 'silu', activation_function: null },
+  ])('%j, in files of any kind', (keys) => {
+    const { model_type: _, ...nameless } = llama
+    const ours = { ...nameless, model_type: 'mor', num_hidden_layers: 32, num_recursions: 3 }
+    for (const file of [llama, nameless, ours]) {
+      expect(resolveConfigFile({ ...file, ...keys }, 'config.json')).toEqual(resolveConfigFile(file, 'config.json'))
+    }
+    expect(warn).not.toHaveBeenCalled()
+  })
+
+  it('warns where another key names another context', () => {
+    const file = { ...llama, max_sequence_length: 2048, n_ctx: 8192, seq_length: 16 }
+    expect(resolveConfigFile(file, 'config.json').max_position_embeddings).toBe(8192)
+    expect(warn.mock.calls).toEqual([
+      [
+        expect.stringMatching(
+          /max_sequence_length is 2048, seq_length is 16, but max_position_embeddings is 8192, which/,
+        ),
+        { code: 'MOR_CONFIG_CONFLICT' },
+      ],
+    ])
+  })
+
   it('warns once of keys that it does not know', () => {
     const expected = resolveConfigFile(llama, 'config.json')
     const file = { ...llama, num_recursion: 3, fancy: 1 }
@@ -175,6 +210,16 @@ describe('refusals by name', () => {
       /model_type is "llama" but num_recursions is 3/,
     ],
     [
+      'another activation in Gemma’s words',
+      { hidden_activation: 'gelu_pytorch_tanh' },
+      /hidden_activation is "gelu_pyt/,
+    ],
+    [
+      'a class with other layers',
+      { architectures: ['Qwen2ForCausalLM'] },
+      /architectures holds "Qwen2ForCausalLM", whose model_type is "qwen2", but model_type is "llama", qkv_bias is false/,
+    ],
+    [
       'another family',
       { model_type: 'gemma2', attn_logit_softcapping: 50, cache_implementation: 'hybrid' },
       /model_type is "gemma2"; it must be "llama" or "mistral" or "qwen2"/,
@@ -205,6 +250,21 @@ describe('rotary scaling', () => {
     expect(scalingOf({ rope_parameters: { rope_theta: 1e6, rope_type: 'default' }, rope_scaling: null })).toBeNull()
   })
 
+  it('may be said twice if it is the same', () => {
+    const linear = { rope_type: 'linear', factor: 2 }
+    const twice = {
+      rope_scaling: { ...linear, rope_theta: 7 },
+      rope_parameters: { ...linear, rope_theta: 7 },
+      rope_theta: 7,
+    }
+    const { rope_scaling, rope_theta } = resolveConfigFile({ ...plain, ...twice }, 'config.json')
+    expect([rope_scaling, rope_theta]).toEqual([linear, 7])
+    expect(resolveConfigFile({ ...plain, rope_scaling: { ...linear, rope_theta: 7 } }, 'config.json').rope_theta).toBe(
+      7,
+    )
+    expect(scalingOf({ rope_scaling: { ...linear, high_freq_factor: null } })).toEqual(linear)
+  })
+
   it.each<[string, object, RegExp]>([
     [
       'another kind',
@@ -233,6 +293,27 @@ describe('rotary scaling', () => {
       'frequencies the wrong way round',
       { rope_scaling: { ...llama3, low_freq_factor: 4, high_freq_factor: 1 } },
       /high_freq_factor is 1; .* > 4/,
+    ],
+    [
+      'a base in the scaling',
+      { rope_theta: 1, rope_scaling: { ...llama3, rope_theta: 2 } },
+      /1 .*rope_scaling.rope_theta is 2/,
+    ],
+    [
+      'bases in both',
+      { rope_scaling: { rope_type: 'default', rope_theta: 3 }, rope_parameters: { rope_theta: 2 } },
+      /rope_scaling.rope_theta is 3 and rope_parameters.rope_theta is 2/,
+    ],
+    ['two kinds', { rope_scaling: { ...llama3, type: 'linear' } }, /rope_type is "llama3" and type is "linear"/],
+    [
+      'a scaling in one of two',
+      { rope_scaling: { type: 'linear', factor: 2 }, rope_parameters: { rope_type: 'default' } },
+      /rope_scaling scales by .*"factor":2.* and rope_parameters by null; make them equal/,
+    ],
+    [
+      'a factor of no scaling',
+      { rope_scaling: { rope_type: 'default', factor: 4 } },
+      /"factor" is 4, but rope_type "default"/,
     ],
     ['two bases', { rope_theta: 1, rope_parameters: { rope_theta: 2 } }, /rope_theta is 1 .*rope_parameters.* 2/],
     [

@@ -267,6 +267,8 @@ describe('save and resume', () => {
     await failsWith('CHECKPOINT_INVALID', /state is not JSON/)
     writeFileSync(jsonPath, JSON.stringify({ ...json, state: '{"step":-1}' }))
     await failsWith('CHECKPOINT_INVALID', /state: step is -1; it must be an integer/)
+    writeFileSync(jsonPath, JSON.stringify({ ...json, step: 5 }))
+    await failsWith('CHECKPOINT_INVALID', /step is 5 and state.step is 0; they must be equal/)
     writeFileSync(jsonPath, JSON.stringify({ ...json, save_id: 'other' }))
     await failsWith(
       'CHECKPOINT_INVALID',

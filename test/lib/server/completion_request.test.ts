@@ -52,6 +52,7 @@ describe('readCompletionRequest', () => {
       user: 'someone',
     }
     expect(read({ ...neutral, stop: null, seed: null, stream_options: null })).toEqual({ ...read({}), n: 2 })
+    expect(read({ suffix: '' })).toEqual(read({}))
   })
 
   it('takes every form of prompt and of stop', () => {

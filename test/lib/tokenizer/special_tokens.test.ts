@@ -1,5 +1,5 @@
 // Begin and end tokens: where their ids come from, whether a text gets them, and what an empty prompt starts from.
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 import { startOf } from '../../../lib/tokenizer/start.js'
 import { Tokenizer } from '../../../lib/tokenizer.js'
 import { type Family, families, tokenizerFolder } from './families.js'
@@ -16,6 +16,31 @@ describe('the ids', () => {
     expect(await load('llama', {}, files)).toMatchObject({ bosTokenId: 5, eosTokenId: 6 })
     const named = { ...files, 'tokenizer_config.json': { bos_token: '</s>' } }
     expect(await load('llama', {}, named)).toMatchObject({ bosTokenId: 2, eosTokenId: 6 })
+  })
+
+  it('that tokenizer and model name differently are warned of', async () => {
+    const warn = vi.spyOn(process, 'emitWarning').mockImplementation(() => {})
+    const named = { bos_token: '<s>', eos_token: '</s>' }
+    const files = (config: object, generation: object) => ({
+      'tokenizer_config.json': named,
+      'config.json': config,
+      'generation_config.json': generation,
+    })
+    expect(await load('llama', {}, files({ eos_token_id: 7 }, { eos_token_id: [5, 2] }))).toMatchObject({
+      eosTokenId: 2,
+    })
+    await load('llama', {}, files({ bos_token_id: 1 }, { bos_token_id: null }))
+    expect(warn).not.toHaveBeenCalled()
+    await load('llama', {}, files({ bos_token_id: 3, eos_token_id: [5, 6] }, {}))
+    expect(warn.mock.calls.map(([message]) => message)).toEqual([
+      expect.stringMatching(
+        /config.json: bos_token_id is 3, but tokenizer_config.json has bos_token "<s>", which is 1: an empty/,
+      ),
+      expect.stringMatching(
+        /config.json: eos_token_id is \[5,6\], but .* eos_token "<\/s>", which is 2: generation stops at/,
+      ),
+    ])
+    warn.mockRestore()
   })
 
   it('are no guess where a marker of a chat could be the begin token', async () => {
