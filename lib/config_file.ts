@@ -1,5 +1,5 @@
 // Reads and writes config.json of a checkpoint folder, this package's and Hugging Face's.
-import { stat } from 'node:fs/promises'
+import { readdir, stat } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { architectureOf, modelTypesOf } from './architectures.js'
 import type { JsonObject } from './check.js'
@@ -8,7 +8,7 @@ import { withoutUnknownKeys } from './config_keys.js'
 import { MorError } from './errors.js'
 import { describeFileFormat } from './file_format.js'
 import { readGenerationConfig, withGenerationConfig } from './generation_config.js'
-import { readJsonFile } from './json_file.js'
+import { readOptionalJsonFile } from './json_file.js'
 import type { DType } from './native.js'
 
 export const configFileName = 'config.json'
@@ -28,7 +28,7 @@ export interface CheckpointConfig {
 export async function readCheckpointConfig(folder: string): Promise<CheckpointConfig> {
   await checkFolder(folder)
   const path = join(folder, configFileName)
-  const file = await readJsonFile(path)
+  const file = (await readOptionalJsonFile(path)) ?? (await failForFolder(folder))
   const config = resolveConfigFile(file, path)
   const generation = await readGenerationConfig(folder)
   return { config: withGenerationConfig(config, file as JsonObject, generation, folder), generation }
@@ -37,6 +37,28 @@ export async function readCheckpointConfig(folder: string): Promise<CheckpointCo
 /** As `readCheckpointConfig`, without the rest. */
 export async function readConfigFile(folder: string): Promise<ResolvedConfig> {
   return (await readCheckpointConfig(folder)).config
+}
+
+/** What a folder without a config.json may hold instead, and what to do about it. */
+const otherContents: [RegExp, (name: string) => string][] = [
+  [
+    /\.gguf$/i,
+    (name) => `the folder holds ${name}, which is not read: give the Hugging Face folder that it was made from`,
+  ],
+  [
+    /^adapter_config\.json$/,
+    () => 'the folder holds an adapter, which is no whole model: merge it into its base model',
+  ],
+  [/^snapshots$/, () => 'the folder holds a cache of Hugging Face: give one of the folders in its snapshots'],
+]
+
+async function failForFolder(folder: string): Promise<never> {
+  const names = await readdir(folder).catch((): string[] => [])
+  const reasons = otherContents.flatMap(([pattern, describe]) =>
+    names.filter((name) => pattern.test(name)).map(describe),
+  )
+  const reason = reasons[0] ?? 'is this the folder of a checkpoint?'
+  throw new MorError('CHECKPOINT_MISSING', `${join(folder, configFileName)} is missing: ${reason}`)
 }
 
 /**

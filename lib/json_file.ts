@@ -47,6 +47,11 @@ export async function readTextFile(path: string): Promise<string | undefined> {
   }
 }
 
+/** A JSON text as it is read by `readFile`, without a byte order mark. */
+export function withoutByteOrderMark(text: string): string {
+  return text.replace(/^\ufeff/, '')
+}
+
 /** @throws {MorError} CHECKPOINT_INVALID */
 export function parseJson(text: string, path: string): unknown {
   try {

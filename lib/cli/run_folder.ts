@@ -3,6 +3,7 @@ import { appendFile, readFile, rename, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { DatasetState } from '../dataset.js'
 import { MorError, toMorError } from '../errors.js'
+import { withoutByteOrderMark } from '../json_file.js'
 
 /** The options of a run that the trainer does not save itself; a resumed run has the same. */
 export interface RunSettings {
@@ -40,7 +41,7 @@ export async function readRunRecord(folder: string): Promise<RunRecord> {
     throw new MorError('CHECKPOINT_MISSING', `there is no run to resume in ${folder}: ${path} is missing`)
   })
   try {
-    const record: RunRecord = JSON.parse(text)
+    const record: RunRecord = JSON.parse(withoutByteOrderMark(text))
     if (typeof record.settings !== 'object' || !Array.isArray(record.positions))
       throw new Error('it has no settings or positions')
     return record

@@ -2,6 +2,7 @@
 import { readFile, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { MorError, toMorError } from '../errors.js'
+import { withoutByteOrderMark } from '../json_file.js'
 
 export const INFO_FILE = 'dataset.json'
 const FORMAT = 'mor-token-dataset'
@@ -72,7 +73,7 @@ function parseInfo(text: string, path: string): DatasetInfo {
   }
   let info: DatasetInfo
   try {
-    info = JSON.parse(text)
+    info = JSON.parse(withoutByteOrderMark(text))
   } catch (error) {
     return refuse(`is not JSON (${(error as Error).message})`)
   }

@@ -1,5 +1,5 @@
 // Model folders both ways: ours, plain Hugging Face Llama, sharded, broken; and saves that fail half-way.
-import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
@@ -452,6 +452,24 @@ describe('folders that are not there or not whole', () => {
       /config.json is missing: is this the folder/,
     ],
     ['no config', () => undefined, 'CHECKPOINT_MISSING', /config.json is missing/],
+    [
+      'a GGUF file alone',
+      () => writeFileSync(join(folder, 'model-Q8_0.gguf'), ''),
+      'CHECKPOINT_MISSING',
+      /config.json is missing: the folder holds model-Q8_0.gguf, which is not read: give the Hugging Face/,
+    ],
+    [
+      'an adapter',
+      () => writeFileSync(join(folder, 'adapter_config.json'), '{}'),
+      'CHECKPOINT_MISSING',
+      /the folder holds an adapter, which is no whole model/,
+    ],
+    [
+      'a cache',
+      () => mkdirSync(join(folder, 'snapshots')),
+      'CHECKPOINT_MISSING',
+      /a cache of Hugging Face: give one of the folders/,
+    ],
     ['a broken config', () => writeFileSync(configPath(), '{'), 'CHECKPOINT_INVALID', /config.json is not JSON/],
     [
       'a wrong config',

@@ -77,6 +77,8 @@ describe('run.json', () => {
     })
     await writeRunRecord(folder, { settings, positions: [] })
     expect(await readRunRecord(folder)).toEqual({ settings, positions: [] })
+    writeFileSync(join(folder, 'run.json'), `\ufeff${readFileSync(join(folder, 'run.json'), 'utf8')}`)
+    expect(await readRunRecord(folder)).toEqual({ settings, positions: [] })
   })
 })
 

@@ -1,5 +1,5 @@
 // Reading datasets: rows are windows of the stream, every epoch visits all of them, the order resumes, damage is found.
-import { appendFileSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
+import { appendFileSync, cpSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { beforeAll, describe, expect, it } from 'vitest'
@@ -100,6 +100,15 @@ describe('state', () => {
     }
     expect(dataset.state()).toEqual(state)
   })
+})
+
+it('a dataset.json with a byte order mark is read like one without', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'mor-dataset-'))
+  cpSync(out, folder, { recursive: true })
+  const path = join(folder, 'dataset.json')
+  writeFileSync(path, `\ufeff${readFileSync(path, 'utf8')}`)
+  await using dataset = await Dataset.open(folder, { length: 8 })
+  expect(dataset.length).toBe(8)
 })
 
 describe('bad datasets', () => {

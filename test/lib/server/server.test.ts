@@ -262,6 +262,16 @@ describe('a tokenizer with a padding token that the model does not have', async 
     })
   })
 
+  it('refuses text that has no token', async () => {
+    const { model } = families.endOfWord
+    const strict = await loadFamily('endOfWord', { model: { type: 'WordLevel', vocab: model.vocab, unk_token: null } })
+    await using own = await listen({ engine: new ScriptedEngine(answerText('x')), tokenizer: strict })
+    expect((await post(own.url, { model: 'tiny', prompt: 'a b' })).status).toBe(200)
+    const refused = await post(own.url, { model: 'tiny', prompt: 'a bird' })
+    expect(refused.status).toBe(400)
+    expect(((await refused.json()) as ErrorBody).error.message).toMatch(/no token for "bird"/)
+  })
+
   it('starts from the begin token where the prompt is empty, though a template adds none', async () => {
     const bare = await loadFamily('llama', { post_processor: null })
     const engine = new ScriptedEngine(answerText('x'))

@@ -78,9 +78,10 @@ describe('words', () => {
     const split = { type: 'Sequence', pretokenizers: [{ type: 'WhitespaceSplit' }] }
     expect([...(await loadWords(split, ['sea'])).encode('sea ship')]).toEqual([1, 0])
     const strict = await loadWords(split, ['sea'], null)
-    expect(() => strict.encode('sea ship')).toThrow(
-      expect.objectContaining({ code: 'INVALID_ARGUMENT', message: expect.stringMatching(/no token for "ship"/) }),
-    )
+    const refused = { code: 'INVALID_ARGUMENT', message: expect.stringMatching(/no token for "ship"/) }
+    expect(() => strict.encode('sea ship')).toThrow(expect.objectContaining(refused))
+    for (const times of [1, 1000])
+      await expect(strict.encodeBatch(['sea '.repeat(times), 'sea ship'])).rejects.toMatchObject(refused)
   })
 
   it('get no space first where there is to be none', async () => {

@@ -88,6 +88,23 @@ describe('special tokens', () => {
   })
 })
 
+it('files with a byte order mark are read like those without', async () => {
+  const mark = (content: object) => `\ufeff${JSON.stringify(content)}`
+  const plain = folderWith({})
+  const json = JSON.parse(readFileSync(join(plain, 'tokenizer.json'), 'utf8'))
+  const folder = folderWith({
+    'tokenizer.json': mark(json),
+    'tokenizer_config.json': mark({ bos_token: '[BEGIN]' }),
+    'generation_config.json': mark({}),
+    'config.json': mark({ eos_token_id: 3 }),
+  })
+  expect(await Tokenizer.load(folder)).toMatchObject({ bosTokenId: 2, eosTokenId: 3 })
+  await Tokenizer.byteLevel().save(folder)
+  const path = join(folder, 'tokenizer.json')
+  writeFileSync(path, `\ufeff${readFileSync(path, 'utf8')}`)
+  expect(await Tokenizer.load(folder)).toBe(Tokenizer.byteLevel())
+})
+
 describe('bad files', () => {
   it.each([
     ['no such folder', () => '/nowhere/tokenizer.json', 'CHECKPOINT_MISSING', '/nowhere/tokenizer.json'],
