@@ -23,7 +23,7 @@ const unsupportedKeys = words(`
   quantization_config compression_config
 `)
 
-/** Keys of which one value is supported: that of a model of this family. */
+/** Keys of which one value is supported: that of a model of this family. "swish" is another name of "silu". */
 const fixedKeys: Record<string, unknown> = {
   hidden_act: 'silu',
   hidden_activation: 'silu',
@@ -80,7 +80,9 @@ export function checkSupported(check: Checker): void {
     if (!asksForNothing(check.object[key])) refuse(check, key, null)
   }
   for (const [key, value] of Object.entries(fixedKeys)) {
-    if (check.has(key) && check.object[key] !== value) refuse(check, key, value)
+    const found = check.object[key] === 'swish' ? 'silu' : check.object[key]
+    const same = found === value || (value === false && asksForNothing(found))
+    if (check.has(key) && !same) refuse(check, key, value)
   }
 }
 
@@ -111,7 +113,11 @@ export function checkWindow(check: Checker, length: number): void {
 
 /** Warns where a key of another program names another context than `max_position_embeddings`, which counts. */
 export function checkContext(check: Checker, length: number): void {
-  const others = contextKeys.filter((key) => typeof check.object[key] === 'number' && check.object[key] !== length)
+  const others = contextKeys.filter((key) => {
+    const said = check.object[key]
+    // A tokenizer without a limit says 1e30.
+    return typeof said === 'number' && said < 2 ** 31 && said !== length
+  })
   if (others.length === 0) return
   const said = others.map((key) => `${key} is ${show(check.object[key])}`).join(', ')
   check.warn(`${said}, but max_position_embeddings is ${length}, which counts`)
@@ -119,10 +125,14 @@ export function checkContext(check: Checker, length: number): void {
 
 const warnedOf = new Set<string>()
 
-/** Returns `file` without its unknown keys, and warns of those whose value asks for something, of each once in a process. */
+/**
+ * Returns `file` without its unknown keys, and warns of those whose value asks for something, of each once in a process. A value
+ * of false or 0 asks for something where the key may be meant for a known one.
+ */
 export function withoutUnknownKeys(file: JsonObject, where: string): JsonObject {
   const unknown = Object.keys(file).filter((key) => !knownKeys.has(key))
-  const news = unknown.filter((key) => !asksForNothing(file[key]) && !warnedOf.has(key))
+  const asks = (key: string) => !asksForNothing(file[key]) || (file[key] !== null && suggestion(key, modelKeys) !== '')
+  const news = unknown.filter((key) => asks(key) && !warnedOf.has(key))
   for (const key of news) warnedOf.add(key)
   if (news.length > 0) {
     const names = news.map((key) => `"${key}"${suggestion(key, modelKeys)}`).join(', ')

@@ -8,7 +8,7 @@ import { checkVocabulary } from '../tokenizer/vocabulary.js'
 import type { Tokenizer } from '../tokenizer.js'
 import { showGeneration } from './generation_view.js'
 import type { OutputStream } from './output.js'
-import { findTokenizer } from './tokenizer_source.js'
+import { findCheckpointTokenizer } from './tokenizer_source.js'
 
 export interface GenerateCommandOptions extends Pick<LoadOptions, 'device' | 'dtype' | 'threads'> {
   prompt: string
@@ -31,7 +31,7 @@ export async function generate(
   signal: AbortSignal,
 ): Promise<string> {
   const { device, dtype, threads, prompt, tokenizer: source, depths, ...sampling } = options
-  const tokenizer = await findTokenizer(source ?? checkpoint)
+  const tokenizer = await findCheckpointTokenizer(checkpoint, source)
   const ids = await promptIds(tokenizer, prompt, signal)
   await using model = await Model.load(checkpoint, { device, dtype, threads, signal })
   checkVocabulary(tokenizer, model.config.vocab_size, checkpoint)

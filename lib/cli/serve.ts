@@ -5,7 +5,7 @@ import { type LoadOptions, Model } from '../model.js'
 import { createServer, type ServerOptions } from '../server/index.js'
 import { listen } from './listen.js'
 import type { Output } from './output.js'
-import { findTokenizer } from './tokenizer_source.js'
+import { findCheckpointTokenizer } from './tokenizer_source.js'
 
 export interface ServeCommandOptions
   extends Pick<LoadOptions, 'device' | 'dtype' | 'threads'>,
@@ -30,7 +30,7 @@ export async function serve(options: ServeCommandOptions, output: Output, signal
   const { model: folder, device, dtype, threads, host, port, maxBatchSize, kvCacheBytes } = options
   const { apiKey, bodyLimitBytes, maxPromptTokens, maxCompletions } = options
   const modelName = options.modelName ?? basename(resolve(folder))
-  const tokenizer = await findTokenizer(options.tokenizer ?? folder)
+  const tokenizer = await findCheckpointTokenizer(folder, options.tokenizer)
   await using model = await Model.load(folder, { device, dtype, threads, signal })
   await using engine = new Engine(model, { maxBatchSize, kvCacheBytes })
   const app = createServer({

@@ -1,7 +1,14 @@
-// Finds the tokenizer that an option names.
+// Finds the tokenizer that an option names, or that a checkpoint has.
+import { checkFolder } from '../config_file.js'
 import { Tokenizer } from '../tokenizer.js'
 
 /** `byte-level`, or a tokenizer.json or its folder. Throws what `Tokenizer.load` throws. */
 export async function findTokenizer(source: string): Promise<Tokenizer> {
   return source === Tokenizer.byteLevel().name ? Tokenizer.byteLevel() : Tokenizer.load(source)
+}
+
+/** What the option names, or else the checkpoint's own. Throws what `Tokenizer.load` throws, and CHECKPOINT_INVALID for no folder. */
+export async function findCheckpointTokenizer(folder: string, source: string | undefined): Promise<Tokenizer> {
+  await checkFolder(folder)
+  return findTokenizer(source ?? folder)
 }

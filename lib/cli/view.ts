@@ -6,7 +6,7 @@ import { createServer, type ServerOptions } from '../server/index.js'
 import { viewPlugin } from '../view/plugin.js'
 import { listen } from './listen.js'
 import type { Output } from './output.js'
-import { findTokenizer } from './tokenizer_source.js'
+import { findCheckpointTokenizer } from './tokenizer_source.js'
 
 export interface ViewCommandOptions
   extends Pick<LoadOptions, 'device' | 'dtype' | 'threads'>,
@@ -24,7 +24,7 @@ export interface ViewCommandOptions
 export async function view(options: ViewCommandOptions, output: Output, signal: AbortSignal): Promise<void> {
   const { model: folder, device, dtype, threads, host, port, apiKey } = options
   const modelName = basename(resolve(folder))
-  const tokenizer = await findTokenizer(options.tokenizer ?? folder)
+  const tokenizer = await findCheckpointTokenizer(folder, options.tokenizer)
   await using model = await Model.load(folder, { device, dtype, threads, signal })
   await using engine = new Engine(model)
   const logger = { level: 'error', stream: process.stderr }

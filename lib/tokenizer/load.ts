@@ -35,8 +35,11 @@ export async function loadTokenizer(folderOrFile: string): Promise<Tokenizer> {
 
 async function tokenizerPath(folderOrFile: string): Promise<string> {
   const kind = await stat(folderOrFile).catch(() => null)
-  const path = kind?.isDirectory() ? join(folderOrFile, 'tokenizer.json') : folderOrFile
-  if (kind?.isFile() || (await stat(path).catch(() => null))?.isFile()) return path
+  if (kind === null) {
+    throw new MorError('CHECKPOINT_MISSING', `there is no tokenizer at ${folderOrFile}: no such file or folder`)
+  }
+  const path = kind.isDirectory() ? join(folderOrFile, 'tokenizer.json') : folderOrFile
+  if (kind.isFile() || (await stat(path).catch(() => null))?.isFile()) return path
   throw missing(path)
 }
 

@@ -137,7 +137,9 @@ describe('keys that change nothing', () => {
     { rope_scaling: { rope_type: 'default', factor: 1, original_max_position_embeddings: null } },
     { rope_parameters: { rope_type: 'default', rope_theta: 100000 }, rope_scaling: {} },
     { bos_token: '<s>', eos_token: '</s>', padding_side: 'left' },
-    { hidden_activation: 'silu', activation_function: null },
+    { hidden_act: 'swish', hidden_activation: 'silu', activation_function: null },
+    { mlp_bias: 0, attention_bias: null },
+    { model_max_length: 1e30 },
   ])('%j, in files of any kind', (keys) => {
     const { model_type: _, ...nameless } = llama
     const ours = { ...nameless, model_type: 'mor', num_hidden_layers: 32, num_recursions: 3 }
@@ -170,6 +172,15 @@ describe('keys that change nothing', () => {
       expect.stringMatching(/^b\/config.json: .*"fancier"/),
     ])
     expect(warn.mock.calls[1]![0]).not.toContain('"fancy"')
+  })
+
+  it('warns of a value of false whose key may be meant for another', () => {
+    expect(resolveConfigFile({ ...llama, tied_word_embeddings: false, tie_word_embedding: null }, 'c')).toEqual(
+      resolveConfigFile(llama, 'c'),
+    )
+    expect(warn.mock.calls.map(([message]) => message)).toEqual([
+      expect.stringMatching(/"tied_word_embeddings" \(did you mean "tie_word_embeddings"\?\)$/),
+    ])
   })
 
   it('is as strict as ever with models of our own and with files that do not say whose they are', () => {

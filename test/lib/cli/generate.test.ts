@@ -98,6 +98,18 @@ describe('generate', () => {
   })
 
   it('says what a file is that is no folder', async () => {
+    const configFile = join(folder, 'config.json')
+    const message = expect.stringMatching(/config.json is a file: give the folder of the checkpoint/)
+    const [checkpoint, controller] = [folder, new AbortController()]
+    await expect(generate(configFile, defaults, new RecordingStream(false), controller.signal)).rejects.toMatchObject({
+      code: 'CHECKPOINT_INVALID',
+      message,
+    })
+    folder = join(checkpoint, 'nowhere')
+    await expect(run()).rejects.toMatchObject({
+      message: expect.stringMatching(/nowhere: no such file or folder/),
+    })
+    folder = checkpoint
     folder = join(folder, 'model.gguf')
     writeFileSync(folder, 'GGUF\u0003')
     const expected = { code: 'CHECKPOINT_INVALID', message: expect.stringContaining('is a GGUF file') }
