@@ -33,7 +33,7 @@ export async function findSpecialTokens(folder: string, vocabulary: Map<string, 
   const find = (kind: 'bos' | 'eos', usualNames: string[]): number | null => {
     const named = tokenizerConfig.object[`${kind}_token`]
     const name = typeof named === 'object' && named !== null ? (named as JsonObject).content : named
-    if (typeof name === 'string') {
+    if (typeof name === 'string' && name !== '') {
       const id = vocabulary.get(name)
       if (id !== undefined) {
         warnOfOther(kind, name, id, modelConfigs)

@@ -43,6 +43,14 @@ describe('an added token that must be a single word', () => {
     }
   })
 
+  it('is found by its normalized text too', async () => {
+    const tokenizer = await loadFamily('byteLevel', {
+      normalizer: { type: 'Lowercase' },
+      added_tokens: [added(900, 'CAT', { single_word: true, normalized: true })],
+    })
+    expect([...tokenizer.encode('concat Cat')].filter((id) => id === 900)).toHaveLength(1)
+  })
+
   it('is found everywhere where it need not be', async () => {
     expect(found(await withToken({}), 'concatenate cats, catcat')).toBe(4)
   })

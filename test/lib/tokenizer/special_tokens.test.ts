@@ -43,6 +43,14 @@ describe('the ids', () => {
     warn.mockRestore()
   })
 
+  it('are not named by an empty text', async () => {
+    const files = {
+      'tokenizer_config.json': { bos_token: '', eos_token: { content: '' } },
+      'config.json': { eos_token_id: 7 },
+    }
+    expect(await load('wordPiece', {}, files)).toMatchObject({ bosTokenId: null, eosTokenId: 7 })
+  })
+
   it('are no guess where a marker of a chat could be the begin token', async () => {
     const chat = ['<|endoftext|>', '<|im_start|>'].map((content, i) => ({ id: 256 + i, content, special: true }))
     expect(await load('byteLevel', { added_tokens: chat }, {})).toMatchObject({ bosTokenId: null, eosTokenId: 256 })
