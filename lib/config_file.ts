@@ -28,7 +28,8 @@ export interface CheckpointConfig {
 export async function readCheckpointConfig(folder: string): Promise<CheckpointConfig> {
   await checkFolder(folder)
   const path = join(folder, configFileName)
-  const file = (await readOptionalJsonFile(path)) ?? (await failForFolder(folder))
+  const file = await readOptionalJsonFile(path)
+  if (file === undefined) return failForFolder(folder)
   const config = resolveConfigFile(file, path)
   const generation = await readGenerationConfig(folder)
   return { config: withGenerationConfig(config, file as JsonObject, generation, folder), generation }

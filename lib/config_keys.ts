@@ -55,7 +55,8 @@ const meaninglessKeys = words(`
   architectures auto_map _name_or_path _commit_hash transformers_version transformers.js_config is_llama_config
   unsloth_version unsloth_fixed torch_dtype dtype use_bfloat16 torchscript attn_implementation _attn_implementation
   _attn_implementation_autoset _attn_implementation_internal _flash_attn_2_enabled use_flash_attn use_cache pretraining_tp
-  chunk_size_feed_forward return_dict tf_legacy_loss is_decoder cross_attention_hidden_size tie_encoder_decoder output_attentions output_hidden_states output_scores
+  chunk_size_feed_forward return_dict tf_legacy_loss is_decoder cross_attention_hidden_size tie_encoder_decoder
+  output_attentions output_hidden_states output_scores
   return_dict_in_generate gradient_checkpointing attention_dropout attn_pdrop embd_pdrop resid_pdrop hidden_dropout
   tokenizer_class bos_token eos_token pad_token unk_token padding_side prefix pad_token_id unk_token_id sep_token_id
   decoder_start_token_id finetuning_task problem_type

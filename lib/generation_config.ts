@@ -2,14 +2,13 @@
 import { join } from 'node:path'
 import { Checker, type JsonObject, show } from './check.js'
 import { endTokenIds, type ResolvedConfig, tokenId } from './config.js'
-import { readOptionalJsonFile } from './json_file.js'
+import { readOptionalJsonObject } from './json_file.js'
 
 export const generationConfigFileName = 'generation_config.json'
 
 /** The content of the folder's generation_config.json; {} where there is none. */
-export async function readGenerationConfig(folder: string): Promise<JsonObject> {
-  const path = join(folder, generationConfigFileName)
-  return Checker.of((await readOptionalJsonFile(path)) ?? {}, path, 'CHECKPOINT_INVALID').object
+export function readGenerationConfig(folder: string): Promise<JsonObject> {
+  return readOptionalJsonObject(join(folder, generationConfigFileName))
 }
 
 /**

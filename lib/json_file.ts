@@ -1,5 +1,6 @@
 // Reads JSON files, with or without a byte order mark, and says what a file is that is not JSON.
 import { readFile } from 'node:fs/promises'
+import { Checker, type JsonObject } from './check.js'
 import { MorError, toMorError } from './errors.js'
 import { describeFileFormat } from './file_format.js'
 import { repeatedKey } from './json_keys.js'
@@ -23,6 +24,15 @@ export async function readOptionalJsonFile(path: string): Promise<unknown> {
   const repeated = repeatedKey(text)
   if (repeated === null) return content
   throw new MorError('CHECKPOINT_INVALID', `${path} holds the key "${repeated}" twice in one object: leave one out`)
+}
+
+/**
+ * The object in a JSON file of a checkpoint that need not be there; {} where it is not.
+ * @throws {MorError} CHECKPOINT_INVALID
+ */
+export async function readOptionalJsonObject(path: string): Promise<JsonObject> {
+  const content = await readOptionalJsonFile(path)
+  return content === undefined ? {} : Checker.of(content, path, 'CHECKPOINT_INVALID').object
 }
 
 /**

@@ -138,7 +138,11 @@ function idsAround(source: HuggingFaceSource, implementation: Implementation): {
     }
     return id
   })
-  const [before, after] = [ids.slice(0, ids.indexOf(null)), ids.slice(ids.indexOf(null) + 1)] as [number[], number[]]
+  const place = ids.indexOf(null)
+  if (place === -1) {
+    throw new MorError('CHECKPOINT_INVALID', `${source.path}: the post_processor leaves out the text itself`)
+  }
+  const [before, after] = [ids.slice(0, place), ids.slice(place + 1)] as [number[], number[]]
   const { bosTokenId, eosTokenId, addBosToken, addEosToken } = source
   if (addBosToken === true && !before.includes(bosTokenId!)) before.unshift(bosTokenId!)
   if (addEosToken === true && !after.includes(eosTokenId!)) after.push(eosTokenId!)

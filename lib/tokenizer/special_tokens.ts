@@ -1,7 +1,7 @@
 // Finds the begin and end tokens of a tokenizer.json, and whether texts get them: the file itself does not say all of it.
 import { join } from 'node:path'
 import { Checker, type JsonObject, show } from '../check.js'
-import { readOptionalJsonFile } from '../json_file.js'
+import { readOptionalJsonObject } from '../json_file.js'
 
 const BEGIN_NAMES = ['<s>', '<|begin_of_text|>', '<bos>']
 const END_NAMES = ['<|endoftext|>', '</s>', '<|end_of_text|>', '<eos>']
@@ -25,7 +25,7 @@ export interface SpecialTokens {
 export async function findSpecialTokens(folder: string, vocabulary: Map<string, number>): Promise<SpecialTokens> {
   const read = async (name: string): Promise<Checker> => {
     const path = join(folder, name)
-    return Checker.of((await readOptionalJsonFile(path)) ?? {}, path, 'CHECKPOINT_INVALID')
+    return new Checker(await readOptionalJsonObject(path), path, 'CHECKPOINT_INVALID')
   }
   const tokenizerConfig = await read('tokenizer_config.json')
   const modelConfigs = [await read('generation_config.json'), await read('config.json')]

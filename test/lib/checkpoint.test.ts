@@ -470,6 +470,12 @@ describe('folders that are not there or not whole', () => {
       'CHECKPOINT_MISSING',
       /a cache of Hugging Face: give one of the folders/,
     ],
+    [
+      'nothing',
+      () => writeFileSync(configPath(), 'null'),
+      'INVALID_CONFIG',
+      /config.json is null; it must be an object/,
+    ],
     ['a broken config', () => writeFileSync(configPath(), '{'), 'CHECKPOINT_INVALID', /config.json is not JSON/],
     [
       'a wrong config',

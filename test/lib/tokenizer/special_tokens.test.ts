@@ -99,6 +99,14 @@ describe('what a text gets', () => {
     })
   })
 
+  it('cannot be all that there is', async () => {
+    const only = { ...template, single: template.single.slice(0, 1) }
+    await expect(load('llama', { post_processor: only }, {})).rejects.toMatchObject({
+      code: 'CHECKPOINT_INVALID',
+      message: expect.stringMatching(/post_processor leaves out the text itself/),
+    })
+  })
+
   it('cannot be a token that is not there', async () => {
     const ghost = { ...template, single: [{ SpecialToken: { id: '<ghost>', type_id: 0 } }, ...template.single] }
     await expect(load('llama', { post_processor: ghost }, {})).rejects.toMatchObject({
