@@ -1,13 +1,20 @@
 # The CUDA device: nvcc compiles cuda/**/*.cu to machine code for sm_80 (Ampere, Ada) and sm_90a (Hopper), and to PTX for
-# later GPUs. The CUDA runtime is linked statically and looks for the driver when it is first called. Without nvcc,
-# without_cuda.cpp is built instead. MOR_CUDA_ARCHITECTURES=90a-real builds one architecture only, for development.
-option(MOR_CUDA "Build the CUDA device if nvcc is found" ON)
+# later GPUs. The CUDA runtime is linked statically and looks for the driver when it is first called. This takes minutes:
+# where neither MOR_CUDA=ON nor a driver asks for it, without_cuda.cpp is built instead. MOR_CUDA_ARCHITECTURES=90a-real
+# builds one architecture only, for development.
+find_program(MOR_NVCC nvcc HINTS /usr/local/cuda/bin DOC "The CUDA compiler")
+set(cuda_default OFF)
+if(MOR_NVCC AND EXISTS /proc/driver/nvidia/version)
+  set(cuda_default ON)
+endif()
+option(MOR_CUDA "Build the CUDA device; unless given, where an NVIDIA driver and nvcc are" ${cuda_default})
 set(MOR_CUDA_ARCHITECTURES "80-real;90a-real;90-virtual" CACHE STRING "What nvcc compiles for, as CMake names it")
 
 if(MOR_CUDA)
-  find_program(MOR_NVCC nvcc HINTS /usr/local/cuda/bin DOC "The CUDA compiler")
-endif()
-if(MOR_CUDA AND MOR_NVCC)
+  if(NOT MOR_NVCC)
+    message(FATAL_ERROR "MOR_CUDA is ON, and nvcc was found neither on the PATH nor in /usr/local/cuda/bin. "
+                        "Install the CUDA toolkit, or set MOR_CUDA=OFF")
+  endif()
   set(CMAKE_CUDA_COMPILER ${MOR_NVCC})
   set(CMAKE_CUDA_ARCHITECTURES ${MOR_CUDA_ARCHITECTURES})
   set(CMAKE_CUDA_RUNTIME_LIBRARY Static)

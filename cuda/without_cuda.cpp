@@ -1,12 +1,12 @@
-// cuda_device.h for a build without nvcc: it lists no GPU and says why.
+// cuda_device.h for a build without the CUDA device: it lists no GPU and says why.
 #include "cuda/cuda_device.h"
 
 namespace mor {
 
 namespace {
 constexpr const char* kReason =
-    "this build has no CUDA device, because nvcc was not found when it was made; install the CUDA toolkit and build "
-    "again, or use device: 'cpu'";
+    "this build has no CUDA device, because it was made without MOR_CUDA=ON; install the CUDA toolkit and build again "
+    "with: npm run build:native -- --CDMOR_CUDA=ON, or use device: 'cpu'";
 }
 
 std::vector<CudaInfo> cuda_devices() {

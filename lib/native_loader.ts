@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { MorError, wrapNative } from './errors.js'
 import type { NativeAddon } from './native.js'
 import { checkNativeFile } from './native_file.js'
-import { buildAdvice, buildCommand, supported, unsupportedReason } from './native_platform.js'
+import { buildAdvice, buildCommand, nodeTooOld, supported, unsupportedReason } from './native_platform.js'
 
 const requireFrom = createRequire(__filename)
 export const packageRoot = join(__dirname, '..')
@@ -58,6 +58,11 @@ export interface NativeBinary {
  * @throws {MorError} PLATFORM_UNSUPPORTED, NATIVE_MISSING
  */
 export function findNative(root: string): NativeBinary {
+  if (nodeTooOld())
+    throw new MorError(
+      'PLATFORM_UNSUPPORTED',
+      `this is Node ${process.versions.node}; supported is ${supported}. Install a newer Node`,
+    )
   const nodeGypBuild = requireFrom('node-gyp-build') as { path(root: string): string }
   const platform = `${process.platform}-${process.arch}`
   const forced = process.env.MIXTURE_OF_RECURSIONS_PREBUILD

@@ -6,6 +6,11 @@ export const supported =
   'Linux on x64 with glibc 2.31 or newer (Debian 11, Ubuntu 20.04, RHEL 9 and later), and Node 20 or newer'
 const oldestNode = 20
 
+/** Whether this Node is too old for the package, whose code and dependencies need a newer one. */
+export function nodeTooOld(): boolean {
+  return Number(process.versions.node.split('.')[0]) < oldestNode
+}
+
 /** The version of glibc, or undefined where the C library is another one, such as musl. */
 export function glibcVersion(): string | undefined {
   const report = process.report as NodeJS.ProcessReport & { excludeNetwork?: boolean }
@@ -26,10 +31,8 @@ export function buildAdvice(root: string): string {
   return `Build it from source with g++ 12 or newer and CMake 3.25 or newer (${join(root, 'README.md')} says how): ${buildCommand(root)}`
 }
 
-/** Why no prebuilt binary runs here, or undefined where one does. */
+/** Why this system has no prebuilt binary, or undefined where it has one. */
 export function unsupportedReason(): string | undefined {
-  if (Number(process.versions.node.split('.')[0]) < oldestNode)
-    return `this is Node ${process.versions.node}, and Node ${oldestNode} or newer is needed`
   if (process.platform !== 'linux') return `this is ${process.platform}`
   if (process.arch !== 'x64') return `this is ${process.platform} on ${process.arch}`
   if (glibcVersion() === undefined) return 'the C library of this Linux is not glibc'

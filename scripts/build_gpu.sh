@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 cmake --preset cuda
 cmake --build --preset cuda
 git rev-parse HEAD > build/cuda/commit
-npm run build:native
+npm run build:native -- --CDMOR_CUDA=ON
 rm -rf build/js
 npx tsc --noEmit false --outDir build/js --rootDir .
 mkdir -p build/js/build/Release

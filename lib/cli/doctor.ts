@@ -125,11 +125,8 @@ function formatReport({ version, usable, binary, devices, machine, problems }: D
   return rows.map(([name, text]) => `${name!.padEnd(10)} ${text}`).join('\n')
 }
 
-function formatDevice({ id, name, usable, reason, features, computeCapability }: DeviceInfo): string {
+function formatDevice({ id, name, usable, reason, instructionSet, computeCapability }: DeviceInfo): string {
   if (!usable) return `${id}: not usable: ${reason}`
-  return [
-    `${id}: ${name}`,
-    ...features,
-    ...(computeCapability ? [`compute capability ${computeCapability}`] : []),
-  ].join(', ')
+  const kind = instructionSet ?? (computeCapability && `compute capability ${computeCapability}`)
+  return kind === undefined ? `${id}: ${name}` : `${id}: ${name}, ${kind}`
 }

@@ -9,6 +9,8 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { MorError } from '../../lib/errors.js'
 import { findNative, loadNativeFrom } from '../../lib/native_loader.js'
 
+const nodeGypBuild = createRequire(import.meta.url)('node-gyp-build') as { path(root: string): string }
+const built = nodeGypBuild.path(resolve('.'))
 const platform = `${process.platform}-${process.arch}`
 
 let root: string
@@ -60,7 +62,7 @@ it('prefers what was built here to what came with the package, and says so', () 
   expect(findNative(root)).toEqual({ path: built, why: expect.stringContaining('built here') })
 })
 
-describe('a system without a binary', () => {
+describe('a system without a binary', { timeout: 60000 }, () => {
   /** Runs the loader in a Node that says it is another one. */
   function refusal(disguise: string): { code: string; message: string } {
     const source = `${disguise}
@@ -79,7 +81,6 @@ describe('a system without a binary', () => {
     ['Windows', set('process', 'platform', 'win32'), 'this is win32', 'WSL'],
     ['musl', withoutGlibc, 'not glibc', 'npm run build:native'],
     ['another processor', set('process', 'arch', 'ppc64'), 'this is linux on ppc64', 'npm run build:native'],
-    ['an old Node', set('process.versions', 'node', '18.20.0'), 'Node 18.20.0, and Node 20', 'npm run build:native'],
   ])('%s', (_name, disguise, reason, advice) => {
     const { code, message } = refusal(disguise)
     expect(code).toBe('PLATFORM_UNSUPPORTED')
@@ -87,11 +88,20 @@ describe('a system without a binary', () => {
     expect(message).toContain('supported is Linux on x64 with glibc 2.31 or newer')
     expect(message).toContain(advice)
   })
+
+  it('an old Node, whether there is a binary or not', () => {
+    const disguise = set('process.versions', 'node', '18.20.0')
+    const without = refusal(disguise)
+    place('build/Release', readFileSync(built))
+    expect(refusal(disguise)).toEqual(without)
+    expect(without.code).toBe('PLATFORM_UNSUPPORTED')
+    expect(without.message).toContain('this is Node 18.20.0')
+    expect(without.message).toContain('Node 20 or newer')
+  })
 })
 
-describe('a real binary', () => {
-  const nodeGypBuild = createRequire(import.meta.url)('node-gyp-build') as { path(root: string): string }
-  const whole = readFileSync(nodeGypBuild.path(resolve('.')))
+describe('a real binary', { timeout: 60000 }, () => {
+  const whole = readFileSync(built)
 
   /** Loads what lies in `root` in a process of its own. */
   function loadElsewhere(): { code: string; message: string } {
