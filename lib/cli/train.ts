@@ -126,7 +126,7 @@ async function startRun(options: TrainOptions, output: Output, signal: AbortSign
     )
   }
   const dataset = await prepareData(
-    { data, tokenizer, textField, validationFraction },
+    { data, tokenizer, textField, validationFraction, length },
     runFiles(folder).dataset,
     output,
     signal,

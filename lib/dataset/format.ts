@@ -29,6 +29,8 @@ export interface DatasetInfo {
   dtype: 'uint16' | 'uint32'
   tokenizer: { name: string; fingerprint: string; vocab_size: number; end_token_id: number }
   validation_fraction: number
+  /** T of the rows of T + 1 tokens of which both splits were to have one; null: it was not given. */
+  length: number | null
   /** Key of the text in JSONL lines. */
   text_field: string
   /** The files it was built from; `modified` is their modification time in milliseconds since 1970. */

@@ -1,8 +1,8 @@
 // Reads text and JSONL files of any size in segments, without holding more than one segment in memory.
 import { createReadStream } from 'node:fs'
-import { extname } from 'node:path'
 import { TextDecoder } from 'node:util'
 import { MorError, toMorError } from '../errors.js'
+import { checkBeginning, checkNoZero, type TextKind, textKind } from './file_kind.js'
 
 /** A segment of text. A document is one or more consecutive segments; the last one has `endsDocument`. */
 export interface Segment {
@@ -10,18 +10,21 @@ export interface Segment {
   endsDocument: boolean
 }
 
-/** A plain text file is cut after a line end into segments of about this many characters. */
+/** Bytes read at once. The lines in them are parsed in one turn of the event loop. */
+const READ_BYTES = 1 << 16
+
+/** Text is cut after a line end into segments of about this many characters. */
 const SEGMENT_CHARACTERS = 16 * 1024
 
 /**
- * The documents of a file: a `.jsonl` or `.ndjson` file holds one per line, as the string under `textField`; any other file is
- * one document of plain text. Blank lines and empty documents are skipped.
- * Throws `INVALID_ARGUMENT` for an empty file, text that is not UTF-8, and a line that is not such an object (naming its number).
+ * The documents of a file: a `.jsonl`, `.ndjson` or `.jsonlines` file holds one per line, as the string under `textField`; any
+ * other file is one document of plain text. Blank lines and empty documents are skipped.
+ * Throws `INVALID_ARGUMENT` for an empty file, a file of another kind (file_kind.ts), text that is not UTF-8, and a line that
+ * is not such an object (naming its number); `IO_ERROR` for what cannot be read.
  */
 export async function* readSegments(path: string, textField: string): AsyncGenerator<Segment> {
-  const isJsonLines = ['.jsonl', '.ndjson'].includes(extname(path).toLowerCase())
   let empty = true
-  for await (const segment of isJsonLines ? jsonLines(path, textField) : plainText(path)) {
+  for await (const segment of textKind(path) === 'json-lines' ? jsonLines(path, textField) : plainText(path)) {
     if (segment.text === '') continue
     empty = false
     yield segment
@@ -34,7 +37,13 @@ async function* jsonLines(path: string, textField: string): AsyncGenerator<Segme
   for await (const line of lines(path)) {
     number++
     const json = decodeUtf8(line, () => `${path}, line ${number}`)
-    if (json.trim() !== '') yield { text: textOfLine(json, textField, `${path}, line ${number}`), endsDocument: true }
+    if (json.trim() === '') continue
+    let text = textOfLine(json, textField, `${path}, line ${number}`)
+    for (let cut = cutPoint(text); cut < text.length; cut = cutPoint(text)) {
+      yield { text: text.slice(0, cut), endsDocument: false }
+      text = text.slice(cut)
+    }
+    yield { text, endsDocument: true }
   }
 }
 
@@ -47,18 +56,22 @@ function textOfLine(json: string, textField: string, where: string): string {
   }
   const text = (value as Record<string, unknown> | null)?.[textField]
   if (typeof text === 'string') return text
-  const found =
-    typeof value === 'object' && value !== null
-      ? `its keys are ${Object.keys(value).join(', ')}`
-      : `it is ${json.trim().slice(0, 40)}`
-  throw new MorError('INVALID_ARGUMENT', `${where} has no string under "${textField}": ${found}`)
+  throw new MorError('INVALID_ARGUMENT', `${where} has no string under "${textField}": ${describeLine(value, json)}`)
+}
+
+function describeLine(value: unknown, json: string): string {
+  if (Array.isArray(value)) return 'it is an array; each line must be an object'
+  if (typeof value !== 'object' || value === null) return `it is ${json.trim().slice(0, 40)}`
+  const keys = Object.keys(value)
+  const shown = keys.slice(0, 20).join(', ')
+  return `its keys are ${shown}${keys.length > 20 ? ', …' : ''}; name the one that holds the text (--text-field, textField)`
 }
 
 async function* plainText(path: string): AsyncGenerator<Segment> {
   const decoder = new TextDecoder('utf-8', { fatal: true })
   let text = ''
   let offset = 0
-  for await (const chunk of bytesOf(path)) {
+  for await (const chunk of bytesOf(path, 'text')) {
     text += decodeWith(decoder, chunk, `${path}, near byte ${offset}`)
     offset += chunk.length
     // One segment is held back, so that the last one can be marked as the end of the document.
@@ -84,7 +97,7 @@ function cutPoint(text: string): number {
 /** The lines of a file as bytes, without their line ends. Only "\n" ends a line: JSON strings may hold the Unicode line separators. */
 async function* lines(path: string): AsyncGenerator<Buffer> {
   let parts: Buffer[] = []
-  for await (const chunk of bytesOf(path)) {
+  for await (const chunk of bytesOf(path, 'json-lines')) {
     let start = 0
     for (let end = chunk.indexOf(10); end >= 0; end = chunk.indexOf(10, start)) {
       parts.push(chunk.subarray(start, end))
@@ -97,9 +110,15 @@ async function* lines(path: string): AsyncGenerator<Buffer> {
   if (parts.length > 0) yield Buffer.concat(parts)
 }
 
-async function* bytesOf(path: string): AsyncGenerator<Buffer> {
+async function* bytesOf(path: string, kind: TextKind): AsyncGenerator<Buffer> {
+  let offset = 0
   try {
-    yield* createReadStream(path, { highWaterMark: 1 << 18 })
+    for await (const chunk of createReadStream(path, { highWaterMark: READ_BYTES }) as AsyncIterable<Buffer>) {
+      if (offset === 0) checkBeginning(chunk, path, kind)
+      checkNoZero(chunk, path, offset)
+      yield chunk
+      offset += chunk.length
+    }
   } catch (error) {
     throw toMorError(error)
   }

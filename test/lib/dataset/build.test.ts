@@ -2,9 +2,11 @@
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { gzipSync } from 'node:zlib'
 import { beforeEach, describe, expect, it } from 'vitest'
 import { buildDataset, Dataset, type DatasetInfo, type SplitName } from '../../../lib/dataset.js'
 import { Tokenizer } from '../../../lib/tokenizer.js'
+import { longestBlock, randomLetters, savePairTokenizer } from '../tokenizer/pair_tokenizer.js'
 
 const tokenizer = Tokenizer.byteLevel()
 let folder: string
@@ -94,12 +96,27 @@ describe('what is written', () => {
       ...tokenizer,
       vocabSize: 70000,
       eosTokenId: 69999,
-      encode: () => Int32Array.of(0, 65536),
+      encodeBatch: async (texts) => texts.map(() => Int32Array.of(0, 65536)),
     }
     const source = file('a.ndjson', '{"body": "x"}\n')
     const info = await buildDataset([source], join(folder, 'out'), { tokenizer: large, textField: 'body' })
     expect(info.dtype).toBe('uint32')
     expect(idsOf(join(folder, 'out'), info, 'train')).toEqual([0, 65536, 69999])
+  })
+
+  it('without blocking the event loop, and not to the end if aborted', { timeout: 120_000 }, async () => {
+    const pairs = await Tokenizer.load(await savePairTokenizer())
+    const text = randomLetters(20_000)
+    const source = file('a.txt', `${text}\n`.repeat(10))
+    const build = (signal?: AbortSignal) =>
+      buildDataset([source], join(folder, 'out'), { tokenizer: pairs, validationFraction: 0.1, signal })
+    await build()
+    const began = performance.now()
+    const blocked = await longestBlock(build())
+    expect(blocked).toBeLessThan((performance.now() - began) / 3)
+    const controller = new AbortController()
+    setTimeout(() => controller.abort(), 20)
+    await expect(build(controller.signal)).rejects.toMatchObject({ code: 'ABORTED' })
   })
 
   it('progress that ends at the totals', async () => {
@@ -138,6 +155,82 @@ describe('the validation split', () => {
     for (const piece of pieces) expect(piece.endsWith('\n')).toBe(true)
   })
 
+  const shareOf = ({ splits: { train, validation } }: DatasetInfo) =>
+    validation.tokens / (train.tokens + validation.tokens)
+  const lines = (bytes: number) =>
+    Array.from({ length: bytes / 10 }, (_, i) => `${String(i).padStart(9, '-')}\n`).join('')
+
+  it.each([
+    ['8.6 KB, of which a row is more than the share', lines(8600), 0.05, 513 / 8601],
+    ['20 KB', lines(20_000), 0.05, 0.05],
+    ['50 KB in halves', lines(50_000), 0.5, 0.5],
+    ['100 KB', lines(100_000), 0.05, 0.05],
+    ['one line of 184 KB', lines(184_000).replaceAll('\n', ' '), 0.05, 0.05],
+    ['a hundred thousand characters without a space', '漢字'.repeat(50_000), 0.1, 0.1],
+  ])('has its share of the tokens within 10%, and a row: %s', async (_, text, validationFraction, expected) => {
+    const options = { tokenizer, validationFraction, length: 512 }
+    const info = await buildDataset([file('a.txt', text)], join(folder, 'out'), options)
+    expect(Math.abs(shareOf(info) / expected - 1)).toBeLessThan(0.1)
+    for (const split of ['train', 'validation'] as const)
+      await (await Dataset.open(join(folder, 'out'), { length: 512, split })).close()
+    const pieces = (['train', 'validation'] as const).flatMap((split) =>
+      documentsOf(idsOf(join(folder, 'out'), info, split)),
+    )
+    expect(pieces.join('').length).toBe(text.length)
+    if (!text.includes('漢')) expect(pieces.toSorted((a, b) => text.indexOf(a) - text.indexOf(b)).join('')).toBe(text)
+    const bytes = info.splits.train.bytes + info.splits.validation.bytes
+    expect(bytes).toBe(Buffer.byteLength(text))
+  })
+
+  it('has its share of the tokens of documents long and short, also where a tokenizer gives them unequal numbers', async () => {
+    const pairs = await Tokenizer.load(await savePairTokenizer())
+    const texts = Array.from({ length: 60 }, (_, i) => (i % 3 === 0 ? randomLetters(3000) : '0123456789'.repeat(i)))
+    const source = file('a.jsonl', texts.map((text) => JSON.stringify({ text })).join('\n'))
+    const build = (out: string) =>
+      buildDataset([source], join(folder, out), { tokenizer: pairs, validationFraction: 0.2, length: 64 })
+    const info = await build('out')
+    expect(Math.abs(shareOf(info) / 0.2 - 1)).toBeLessThan(0.1)
+    const decoded = idsOf(join(folder, 'out'), info, 'validation').filter((id) => id !== 256)
+    expect(info.splits.validation.bytes).toBe(Buffer.byteLength(pairs.decode(decoded)))
+    expect((await build('again')).splits).toEqual(info.splits)
+    for (const split of ['train', 'validation'] as const)
+      expect(idsOf(join(folder, 'again'), info, split)).toEqual(idsOf(join(folder, 'out'), info, split))
+  })
+
+  it('exists in any text of two rows, and is refused in less, with what to do', async () => {
+    const length = 20
+    for (const text of [lines(50).slice(0, 41), 'x'.repeat(41)]) {
+      await buildDataset([file('a.txt', text)], join(folder, 'out'), { tokenizer, validationFraction: 0.05, length })
+      for (const split of ['train', 'validation'] as const)
+        await (await Dataset.open(join(folder, 'out'), { length, split })).close()
+    }
+    const options = { tokenizer, validationFraction: 0.05, length }
+    const build = buildDataset([file('a.txt', 'x'.repeat(40))], join(folder, 'out'), options)
+    await expect(build).rejects.toMatchObject({
+      code: 'INVALID_ARGUMENT',
+      message: expect.stringMatching(
+        /^41 tokens .* too few to hold out 0\.05 .* length \+ 1 = 21.*a length of at most 19, or 0/,
+      ),
+    })
+    await buildDataset([file('a.txt', 'x'.repeat(40))], join(folder, 'out'), { ...options, length: 19 })
+  })
+
+  it('is taken of every part of a dataset that is divided in several blocks', { timeout: 120_000 }, async () => {
+    const text = lines(5_000_000)
+    const options = { tokenizer, validationFraction: 0.01, length: 128 }
+    const info = await buildDataset([file('a.txt', text)], join(folder, 'out'), options)
+    expect(Math.abs(shareOf(info) / 0.01 - 1)).toBeLessThan(0.02)
+    const linesOf = (split: SplitName) => {
+      const bytes = readFileSync(join(folder, 'out', info.splits[split].shards[0]!.file)).filter((_, i) => i % 2 === 0)
+      return Buffer.from(bytes).toString().replaceAll('\0', '').trimEnd().split('\n')
+    }
+    const [train, validation] = [linesOf('train'), linesOf('validation')]
+    expect([...train, ...validation].toSorted()).toEqual(text.trimEnd().split('\n'))
+    const places = validation.map((line) => Number(line.replaceAll('-', '')))
+    for (const end of [1e5, 2e5, 3e5, 4e5, 5e5])
+      expect(places.filter((place) => place >= end - 1e5 && place < end).length).toBeGreaterThan(500)
+  })
+
   it('is refused where the text is too short to give one', async () => {
     const build = buildDataset([file('a.txt', 'short')], join(folder, 'out'), { tokenizer, validationFraction: 0.1 })
     await expect(build).rejects.toMatchObject({
@@ -162,6 +255,35 @@ describe('bad input', () => {
     ],
     ['a field of another type', 'a.jsonl', `{"text":5}`, 'line 1 has no string under "text"'],
     ['a line that is no object', 'a.jsonl', `${line}17`, 'line 2 has no string under "text": it is 17'],
+    ['an array as a line', 'a.jsonl', '[{"text":"x"}]', 'line 1 has no string under "text": it is an array'],
+    [
+      'many keys',
+      'a.jsonl',
+      JSON.stringify(Object.fromEntries(Array.from({ length: 50 }, (_, i) => [`k${i}`, i]))),
+      'k19, …;',
+    ],
+    ['an array in a JSON file', 'a.json', '[{"text":"x"}]', 'a.json is a JSON file'],
+    ['an array in a file of another name', 'a.txt', '\ufeff\n[\n  { "text": "x" }\n]', 'a.txt begins like JSON'],
+    [
+      'JSON lines in a file of another name',
+      'a',
+      `${line}${line}`,
+      'a begins like JSON, but its name does not end in .jsonl',
+    ],
+    ['a gzip file', 'a.jsonl', gzipSync(line), 'a.jsonl is compressed with gzip, not UTF-8 text: unpack it'],
+    ['a zip file', 'a.txt', Buffer.from('PK\x03\x04\x14\0'), 'a.txt is a zip archive'],
+    ['a Parquet file', 'a.parquet', Buffer.from('PAR1\x15\x04'), 'a.parquet is a Parquet file'],
+    ['a zstd file', 'a.zst', Uint8Array.of(0x28, 0xb5, 0x2f, 0xfd, 4), 'compressed with zstd'],
+    ['an xz file', 'a.xz', Uint8Array.of(0xfd, 0x37, 0x7a, 0x58, 0x5a, 0), 'compressed with xz'],
+    ['UTF-16 with a byte-order mark', 'a.txt', Buffer.from('\ufeffhello', 'utf16le'), 'a.txt is text in UTF-16'],
+    ['UTF-16 without one', 'a.txt', Buffer.from('hello', 'utf16le'), 'a.txt: byte 1 is zero'],
+    ['JSON lines in UTF-16', 'a.jsonl', Buffer.from(line, 'utf16le'), 'a.jsonl: byte 1 is zero'],
+    [
+      'a zero byte far inside',
+      'a.txt',
+      Buffer.concat([Buffer.alloc(300_000, 120), Uint8Array.of(0)]),
+      'byte 300000 is zero',
+    ],
     ['a null line', 'a.jsonl', 'null', 'line 1 has no string under "text": it is null'],
     ['text that is not UTF-8', 'a.txt', Uint8Array.of(65, 0xff, 66), 'a.txt, near byte 0: the text is not UTF-8'],
     [
@@ -194,12 +316,29 @@ describe('bad input', () => {
       code: 'IO_ERROR',
       message: expect.stringContaining('none.txt'),
     })
-    await expect(buildDataset([folder], join(folder, 'out'), { tokenizer })).rejects.toMatchObject({ code: 'IO_ERROR' })
+    await expect(buildDataset([folder], join(folder, 'out'), { tokenizer })).rejects.toMatchObject({
+      code: 'IO_ERROR',
+      message: expect.stringContaining(`${folder} is a folder: name the text files in it`),
+    })
+    const dataset = join(folder, 'dataset')
+    await buildDataset([file('a.txt', 'text')], dataset, { tokenizer })
+    await expect(
+      buildDataset([dataset, join(folder, 'a.txt')], join(folder, 'out'), { tokenizer }),
+    ).rejects.toMatchObject({
+      code: 'IO_ERROR',
+      message: expect.stringContaining(`${dataset} is a dataset: give it alone`),
+    })
   })
 
   it('options out of range, a tokenizer without end token', async () => {
     const source = file('a.txt', 'text')
-    for (const wrong of [{ validationFraction: 0.7 }, { validationFraction: Number.NaN }, { shardTokens: 0 }]) {
+    for (const wrong of [
+      { validationFraction: 0.7 },
+      { validationFraction: Number.NaN },
+      { shardTokens: 0 },
+      { length: 0 },
+      { length: 1.5 },
+    ]) {
       await expect(buildDataset([source], join(folder, 'out'), { tokenizer, ...wrong })).rejects.toMatchObject({
         code: 'INVALID_ARGUMENT',
       })
