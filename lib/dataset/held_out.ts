@@ -18,6 +18,8 @@ export interface Share {
 /** The result comes in about this many pieces, where that does not make them shorter than a row or longer than PIECE_TOKENS. */
 const PIECES = 32
 const PIECE_TOKENS = 8192
+/** A piece that is cut out of a document has at least these, unless it is the last: each costs an end token and breaks a context. */
+const LEAST_CUT_TOKENS = 1024
 /** How far from the wanted place a cut inside a document may be, to fall on the end of a line or of a word; at most half a piece. */
 const CUT_TOKENS = 256
 
@@ -35,27 +37,20 @@ export async function chooseHeldOut(block: Block, share: Share, tokenizer: Token
   const tolerance = Math.max(share.tolerance, Math.min(4 * pieceTokens, stretch / 2))
   const ranges: Range[] = []
   let held = 0
-  let low = 0
   for (let i = 1; i < count; i++) {
+    const low = ranges.at(-1)?.to ?? 0
     const end = Math.round(stretch * i)
     const high = block.gapNear(end, end - stretch / 4, end + stretch / 4) ?? end
     const wanted = Math.round((share.wanted * i) / count) - held
     const gaps = block.gapsWithin(low, high)
+    const waits = wanted < LEAST_CUT_TOKENS || (gaps.length < 2 && shortDocuments && wanted <= tolerance)
     const range =
-      gaps.length < 2 && shortDocuments && wanted <= tolerance
+      lastDocuments(gaps, wanted, tolerance, share.wanted + share.tolerance - held) ??
+      (waits
         ? { from: high, to: high }
-        : (lastDocuments(gaps, wanted, tolerance, share.wanted + share.tolerance - held) ??
-          (await cutDocuments(
-            block,
-            { from: low, to: high },
-            wanted,
-            reach,
-            { least: 0, most: high - low },
-            tokenizer,
-          )))
+        : await cutDocuments(block, { from: low, to: high }, wanted, reach, { least: 0, most: high - low }, tokenizer))
     if (range.to > range.from) ranges.push(range)
     held += range.to - range.from
-    low = high
   }
   const rest = { from: ranges.at(-1)?.to ?? 0, to: block.tokens }
   // A single piece must keep to the limits; several are far from them.
