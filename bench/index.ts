@@ -6,6 +6,7 @@ import { parseArgs } from 'node:util'
 import { benchGenerate } from './generate/index.js'
 import type { Report } from './lib/report.js'
 import { benchOps } from './ops/index.js'
+import { benchSampling } from './sampling/index.js'
 import { benchServe } from './serve/index.js'
 import { benchTrain } from './train/index.js'
 
@@ -13,6 +14,7 @@ import { benchTrain } from './train/index.js'
 const benches: Record<string, { run: (rounds: number, device: string) => Promise<Report>; rounds: number }> = {
   train: { run: benchTrain, rounds: 5 },
   generate: { run: benchGenerate, rounds: 5 },
+  sampling: { run: benchSampling, rounds: 5 },
   serve: { run: benchServe, rounds: 2 },
   ops: { run: benchOps, rounds: 5 },
 }

@@ -235,8 +235,16 @@ export interface NativeGenerateParams {
   /** 0 = all tokens. */
   topK: number
   topP: number
+  minP: number
   seed: number
+  /** [n] each. */
+  logitBias: { tokens: Int32Array; values: Float32Array }
+  repetitionPenalty: number
+  presencePenalty: number
+  frequencyPenalty: number
+  /** Ids beyond the vocabulary have no effect. */
   stop: Int32Array
+  minTokens: number
   routerThreshold: number
   /** 0 = all recursions. */
   maxRecursions: number

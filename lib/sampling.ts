@@ -1,6 +1,7 @@
 // The options of a generation: how the next token is chosen and when it stops; defaults and checks.
-import { Checker } from './check.js'
+import { Checker, show } from './check.js'
 import { blockRecurs, type ResolvedConfig } from './config.js'
+import { MorError } from './errors.js'
 import { mostTopLogprobs, type NativeGenerateParams } from './native.js'
 import { copyTokens } from './tokens.js'
 
@@ -13,10 +14,27 @@ export interface GenerateOptions {
   topK?: number
   /** Keep the most likely tokens that together reach this probability, in (0, 1]. Default 1. */
   topP?: number
+  /** Keep the tokens that have at least this share of the most likely one's probability, from 0 (all, the default) to 1. */
+  minP?: number
   /** Same seed, same tokens, whatever else runs. Default: a random one. */
   seed?: number
-  /** Tokens that end generation and are not part of the result. Default: the config's eos_token_id. */
-  stop?: number | ArrayLike<number>
+  /** Is added to the logits of these tokens: by token id, each from -100 to 100. */
+  logitBias?: Record<number, number>
+  /**
+   * Divides the positive logits of tokens that are in the prompt or the output so far, and multiplies the others; from 0.01
+   * to 100. Default 1: none.
+   */
+  repetitionPenalty?: number
+  /** Is subtracted from the logits of tokens that are in the output so far; from -2 to 2. Default 0. */
+  presencePenalty?: number
+  /** Is subtracted for each time that a token is in the output so far; from -2 to 2. Default 0. */
+  frequencyPenalty?: number
+  /** Tokens that end generation, beside the config's eos_token_id, and are not part of the result. */
+  stopTokenIds?: ArrayLike<number>
+  /** Whether the config's eos_token_id is a token like any other. Default false. */
+  ignoreEos?: boolean
+  /** Generate at least so many tokens before a token that ends generation; at most maxTokens. Default 0. */
+  minTokens?: number
   /** Least router probability with which a token runs another recursion (expert-choice), in [0, 1]. Default 0.5. */
   routerThreshold?: number
   /**
@@ -26,7 +44,7 @@ export interface GenerateOptions {
   maxRecursions?: number
   /**
    * How many of the most likely tokens to report at the position of each generated one, with their log-probabilities over
-   * the whole vocabulary at temperature 1, whatever temperature, topK and topP are. From 0 (none, the default) to 20.
+   * the whole vocabulary at temperature 1, whatever temperature, filters, penalties and biases are. From 0 (none, the default) to 20.
    */
   topLogprobs?: number
   /**
@@ -43,8 +61,15 @@ const optionKeys = [
   'temperature',
   'topK',
   'topP',
+  'minP',
   'seed',
-  'stop',
+  'logitBias',
+  'repetitionPenalty',
+  'presencePenalty',
+  'frequencyPenalty',
+  'stopTokenIds',
+  'ignoreEos',
+  'minTokens',
   'routerThreshold',
   'maxRecursions',
   'topLogprobs',
@@ -63,13 +88,20 @@ export function resolveGenerateOptions(
 ): NativeGenerateParams {
   const check = Checker.of(options, 'generate')
   check.onlyKeys(optionKeys)
+  const maxTokens = check.integer('maxTokens', { min: 1 })
   return {
-    maxTokens: Math.min(check.integer('maxTokens', { min: 1 }), config.max_position_embeddings - promptLength),
+    maxTokens: Math.min(maxTokens, config.max_position_embeddings - promptLength),
     temperature: float32(check, 'temperature', check.number('temperature', { min: 0, fallback: 1 })),
     topK: check.integer('topK', { min: 0, fallback: 0 }),
     topP: float32(check, 'topP', check.number('topP', { above: 0, max: 1, fallback: 1 })),
+    minP: check.number('minP', { min: 0, max: 1, fallback: 0 }),
     seed: check.integer('seed', { min: 0, max: Number.MAX_SAFE_INTEGER, fallback: randomSeed() }),
-    stop: stopTokens(options.stop ?? config.eos_token_id ?? [], config.vocab_size),
+    logitBias: packLogitBias(check, config.vocab_size),
+    repetitionPenalty: check.number('repetitionPenalty', { min: 0.01, max: 100, fallback: 1 }),
+    presencePenalty: check.number('presencePenalty', { min: -2, max: 2, fallback: 0 }),
+    frequencyPenalty: check.number('frequencyPenalty', { min: -2, max: 2, fallback: 0 }),
+    stop: stopTokens(check, options, config),
+    minTokens: check.integer('minTokens', { min: 0, max: maxTokens, fallback: 0 }),
     ...resolveRouting(check, config),
     logprobs: true,
     topLogprobs: check.integer('topLogprobs', { min: 0, max: mostTopLogprobs, fallback: 0 }),
@@ -113,9 +145,30 @@ function float32(check: Checker, key: string, value: number): number {
   return value
 }
 
-function stopTokens(stop: number | ArrayLike<number>, vocabSize: number): Int32Array {
-  const ids = typeof stop === 'number' ? [stop] : stop
-  return copyTokens(ids, new Int32Array(ids.length), 0, vocabSize, 'stop')
+function stopTokens(
+  check: Checker,
+  { stopTokenIds = [] }: GenerateOptions,
+  { eos_token_id, vocab_size }: ResolvedConfig,
+): Int32Array {
+  const ids = copyTokens(stopTokenIds, new Int32Array(stopTokenIds.length), 0, vocab_size, 'stopTokenIds')
+  const end = check.boolean('ignoreEos', false) ? [] : (eos_token_id ?? [])
+  return Int32Array.of(...(typeof end === 'number' ? [end] : end), ...ids)
+}
+
+function packLogitBias(check: Checker, vocabSize: number): NativeGenerateParams['logitBias'] {
+  const biases = check.has('logitBias') ? check.child('logitBias') : null
+  const ids = Object.keys(biases?.object ?? {})
+  for (const id of ids) {
+    if (/^\d+$/.test(id) && Number(id) < vocabSize) continue
+    throw new MorError(
+      'TOKEN_OUT_OF_RANGE',
+      `logitBias names the token ${show(id)}; the vocabulary has ids 0 to ${vocabSize - 1}`,
+    )
+  }
+  return {
+    tokens: Int32Array.from(ids, Number),
+    values: Float32Array.from(ids, (id) => biases!.number(id, { min: -100, max: 100 })),
+  }
 }
 
 function randomSeed(): number {

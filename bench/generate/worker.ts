@@ -33,7 +33,7 @@ async function generate(request: {
   }
   let depths = 0
   const stream = async function* (prompt: number[]): AsyncGenerator<number> {
-    const options = { maxTokens: request.tokens, temperature: 0, stop: [], ...routing }
+    const options = { maxTokens: request.tokens, temperature: 0, ignoreEos: true, ...routing }
     for await (const { token, depth } of engine.generate(prompt, options)) {
       depths += depth
       yield token

@@ -80,11 +80,18 @@ void add_sample(const Shape& s, Ops& ops, std::vector<Case>& cases) {
   c.op = "sample";
   c.waits = true;
   c.bytes = 4 * static_cast<double>(kRows * s.vocabulary);
-  const auto with = [&](const char* variant, SamplingParams params) {
+  const auto with = [&](const char* variant, SamplingParams params, int64_t edits = 0) {
     c.variant = variant;
     c.make = [=, &ops](Buffers& b) -> Run {
       const Tensor logits = b.masters(kRows, s.vocabulary);
+      const auto list = std::make_shared<std::vector<LogitEdit>>();
+      for (int32_t i = 0; i < std::min(edits, s.vocabulary / 2); ++i)
+        list->push_back({.token = 2 * i, .repetition = 1.1f, .penalty = 0.5f});
       std::vector<SamplingParams> all(kRows, params);
+      for (SamplingParams& p : all) {
+        p.edits = list->data();
+        p.edit_count = static_cast<int32_t>(list->size());
+      }
       std::vector<int32_t> token(kRows);
       return [=, &ops]() mutable { ops.sample(logits, all.data(), token.data(), nullptr, nullptr); };
     };
@@ -96,6 +103,7 @@ void add_sample(const Shape& s, Ops& ops, std::vector<Case>& cases) {
   params.top_k = 50;
   params.top_p = 0.95f;
   with("top_k_top_p", params);
+  with("edits_top_k_top_p", params, 500);
 }
 
 }  // namespace

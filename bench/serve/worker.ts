@@ -50,7 +50,7 @@ async function serve(request: {
     if (kvBytesUsed > most.kvBytesUsed) most = { kvBytesUsed, kvBytesVanilla }
   }, sampleInterval)
   const load = await putLoad(request.requests, ({ prompt, maxTokens }) =>
-    engine.generate(prompt, { maxTokens, temperature, seed: maxTokens, stop: [] }),
+    engine.generate(prompt, { maxTokens, temperature, seed: maxTokens, ignoreEos: true }),
   ).finally(() => clearInterval(timer))
   // The last token arrives before its step has been counted.
   while (engine.stats().running > 0) await setTimeout(1)

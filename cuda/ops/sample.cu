@@ -1,6 +1,7 @@
 // sample on the GPU: one block for each row, a few passes over its logits, and no sort. Weights are fixed-point
 // integers, so that every sum is exact and the same on every GPU.
 #include <algorithm>
+#include <utility>
 
 #include "core/rng.h"
 #include "cuda/cuda_ops.h"
@@ -20,7 +21,7 @@ struct Drawn {
 
 /// The logits of one row. Those that are not finite are never drawn.
 struct Logits {
-  const float* data;
+  float* data;
   __device__ bool finite(int64_t i) const { return (__float_as_uint(data[i]) & 0x7f800000u) != 0x7f800000u; }
   __device__ float operator[](int64_t i) const { return finite(i) ? data[i] : -INFINITY; }
   __device__ uint32_t key(int64_t i) const { return ordered_key((*this)[i]); }
@@ -71,63 +72,123 @@ __device__ void list_top(int64_t vocabulary, const Logits& logit, int count, int
   }
 }
 
-__global__ void __launch_bounds__(kMostSelectThreads)
-    sample_kernel(int64_t vocabulary, const float* logits /*[R,V]*/, int64_t logits_stride,
-                  const SamplingParams* params /*[R]*/, Drawn* drawn /*[R]*/,
-                  TokenLogprob* top /*[R,kMostTopLogprobs], or null*/) {
-  const Logits logit{logits + blockIdx.x * logits_stride};
-  const SamplingParams p = params[blockIdx.x];
+struct Peak {
+  float most;     ///< the largest logit; -infinity: none is finite
+  int64_t token;  ///< the first one that has it
+  int finite;     ///< how many logits are
+  double sum;     ///< of exp(logit - most)
+};
+
+/// All threads of the block must call it, like the functions below.
+__device__ Peak find_peak(int64_t vocabulary, const Logits& logit) {
   float most = -INFINITY;
   for (int64_t i = threadIdx.x; i < vocabulary; i += blockDim.x) most = logit[i] > most ? logit[i] : most;
   most = block_reduce(most, Max{}, -INFINITY);
-  if (most == -INFINITY) {
+  if (most == -INFINITY) return {most, vocabulary, 0, 0};
+  int64_t token = vocabulary;
+  int finite = 0;
+  double sum = 0;
+  for (int64_t i = threadIdx.x; i < vocabulary; i += blockDim.x) {
+    if (logit[i] == most && i < token) token = i;
+    finite += logit.finite(i) ? 1 : 0;
+    sum += static_cast<double>(expf(logit[i] - most));
+  }
+  token = block_reduce(token, Min{}, vocabulary);
+  finite = block_sum(finite);
+  return {most, token, finite, block_sum(sum)};
+}
+
+/// The token of a row whose peak is finite.
+__device__ int64_t draw(int64_t vocabulary, const Logits& logit, const Peak& peak, const SamplingParams& p) {
+  if (p.temperature <= 0) return peak.token;
+  // The inverse of a tiny temperature must stay finite, so that 0 times it is 0.
+  const float inverse = fminf(1.0f / p.temperature, 3.402823466e38f);
+  Kept kept = {0, vocabulary};
+  const auto weight = [&](int64_t i) {
+    const float relative = kept.holds(logit, i) ? expf((logit[i] - peak.most) * inverse) : 0.0f;
+    return relative >= p.min_p ? static_cast<Weight>(relative * kOne) : Weight{0};
+  };
+  const auto key = [&](int64_t i) { return logit.key(i); };
+  const auto total = [&] {
+    Weight own = 0;
+    for (int64_t i = threadIdx.x; i < vocabulary; i += blockDim.x) own += weight(i);
+    return block_sum(own);
+  };
+  if (p.top_k > 0 && p.top_k < peak.finite) kept = first_k(vocabulary, logit, static_cast<Weight>(p.top_k));
+  if (p.top_p < 1) {
+    const Weight mass = static_cast<Weight>(ceil(static_cast<double>(p.top_p) * static_cast<double>(total())));
+    const Weight target = mass > 0 ? mass : 1;
+    const Cut cut = find_cut(vocabulary, key, weight, target);
+    const auto tie = [&](int64_t i) { return key(i) == cut.key ? weight(i) : Weight{0}; };
+    kept = {cut.key, find_in_order(vocabulary, tie, target - cut.above)};
+  }
+  const Weight mass = total();
+  const float uniform = uniform_from_bits(philox(p.seed, 0, p.counter).v[0]);
+  const Weight point = static_cast<Weight>(static_cast<double>(uniform) * static_cast<double>(mass));
+  return find_in_order(vocabulary, weight, (point < mass ? point : mass - 1) + 1);
+}
+
+/// Puts the edited logits into the row and the row's own into `own` [edit_count].
+__device__ void apply_edits(const Logits& logit, const SamplingParams& p, float* own) {
+  __syncthreads();  // all threads have read the row's own logits
+  for (int j = static_cast<int>(threadIdx.x); j < p.edit_count; j += static_cast<int>(blockDim.x)) {
+    const LogitEdit edit = p.edits[j];
+    own[j] = logit.data[edit.token];
+    logit.data[edit.token] = edited_logit(own[j], edit);
+  }
+  __syncthreads();
+}
+
+__device__ void revert_edits(const Logits& logit, const SamplingParams& p, const float* own) {
+  __syncthreads();  // all threads have read the edited logits
+  for (int j = static_cast<int>(threadIdx.x); j < p.edit_count; j += static_cast<int>(blockDim.x))
+    logit.data[p.edits[j].token] = own[j];
+  __syncthreads();
+}
+
+__global__ void __launch_bounds__(kMostSelectThreads)
+    sample_kernel(int64_t vocabulary, float* logits /*[R,V]*/, int64_t logits_stride,
+                  const SamplingParams* params /*[R]*/, const LogitEdit* edits /*of all rows*/, float* own /*[edits]*/,
+                  Drawn* drawn /*[R]*/, TokenLogprob* top /*[R,kMostTopLogprobs], or null*/) {
+  const Logits logit{logits + blockIdx.x * logits_stride};
+  const SamplingParams p = params[blockIdx.x];
+  const Peak peak = find_peak(vocabulary, logit);
+  int64_t token = peak.most > -INFINITY ? p.given : -1;
+  if (peak.most > -INFINITY && p.given < 0) {
+    if (p.edit_count > 0) {
+      own += p.edits - edits;
+      apply_edits(logit, p, own);
+      const Peak edited = find_peak(vocabulary, logit);
+      if (edited.most > -INFINITY) token = draw(vocabulary, logit, edited, p);
+      revert_edits(logit, p, own);
+    } else {
+      token = draw(vocabulary, logit, peak, p);
+    }
+  }
+  if (token < 0) {
     if (threadIdx.x == 0) drawn[blockIdx.x] = {-1, 0.0f};
     return;
   }
-  int64_t token = vocabulary;
-  double sum = 0;
-  int finite = 0;
-  for (int64_t i = threadIdx.x; i < vocabulary; i += blockDim.x) {
-    if (logit[i] == most && i < token) token = i;
-    sum += static_cast<double>(expf(logit[i] - most));
-    finite += logit.finite(i) ? 1 : 0;
-  }
-  token = block_reduce(token, Min{}, vocabulary);
-  sum = block_sum(sum);
-  finite = block_sum(finite);
-  if (p.temperature > 0) {
-    // The inverse of a tiny temperature must stay finite, so that 0 times it is 0.
-    const float inverse = fminf(1.0f / p.temperature, 3.402823466e38f);
-    Kept kept = {0, vocabulary};
-    const auto weight = [&](int64_t i) {
-      return kept.holds(logit, i) ? static_cast<Weight>(expf((logit[i] - most) * inverse) * kOne) : Weight{0};
-    };
-    const auto key = [&](int64_t i) { return logit.key(i); };
-    const auto total = [&] {
-      Weight own = 0;
-      for (int64_t i = threadIdx.x; i < vocabulary; i += blockDim.x) own += weight(i);
-      return block_sum(own);
-    };
-    if (p.top_k > 0 && p.top_k < finite) kept = first_k(vocabulary, logit, static_cast<Weight>(p.top_k));
-    if (p.top_p < 1) {
-      const Weight mass = static_cast<Weight>(ceil(static_cast<double>(p.top_p) * static_cast<double>(total())));
-      const Weight target = mass > 0 ? mass : 1;
-      const Cut cut = find_cut(vocabulary, key, weight, target);
-      const auto tie = [&](int64_t i) { return key(i) == cut.key ? weight(i) : Weight{0}; };
-      kept = {cut.key, find_in_order(vocabulary, tie, target - cut.above)};
-    }
-    const Weight mass = total();
-    const float uniform = uniform_from_bits(philox(p.seed, 0, p.counter).v[0]);
-    const Weight point = static_cast<Weight>(static_cast<double>(uniform) * static_cast<double>(mass));
-    token = find_in_order(vocabulary, weight, (point < mass ? point : mass - 1) + 1);
-  }
   const auto logprob_of = [&](int64_t i) {
-    return static_cast<float>(static_cast<double>(logit[i]) - static_cast<double>(most) - log(sum));
+    return static_cast<float>(static_cast<double>(logit[i]) - static_cast<double>(peak.most) - log(peak.sum));
   };
   if (threadIdx.x == 0) drawn[blockIdx.x] = {static_cast<int32_t>(token), logprob_of(token)};
   if (top != nullptr && p.top_logprobs > 0)
-    list_top(vocabulary, logit, p.top_logprobs < finite ? p.top_logprobs : finite, p.top_logprobs, logprob_of,
+    list_top(vocabulary, logit, p.top_logprobs < peak.finite ? p.top_logprobs : peak.finite, p.top_logprobs, logprob_of,
              top + blockIdx.x * kMostTopLogprobs);
+}
+
+/// Copies the edits of all rows to `arena`, one row's behind another's, and lets the params point there. Null if there
+/// are none.
+LogitEdit* upload_edits(Ops& ops, Arena& arena, std::vector<SamplingParams>& params) {
+  std::vector<LogitEdit> edits;
+  for (const SamplingParams& p : params) edits.insert(edits.end(), p.edits, p.edits + p.edit_count);
+  if (edits.empty()) return nullptr;
+  auto* device = static_cast<LogitEdit*>(arena.allocate(edits.size() * sizeof(LogitEdit)));
+  ops.copy_to_device(device, edits.data(), edits.size() * sizeof(LogitEdit));
+  const LogitEdit* next = device;
+  for (SamplingParams& p : params) p.edits = std::exchange(next, next + p.edit_count);
+  return device;
 }
 
 }  // namespace
@@ -138,6 +199,12 @@ void CudaOps::sample(const Tensor& logits, const SamplingParams* params, int32_t
   const size_t rows = static_cast<size_t>(logits.rows());
   if (rows == 0) return;
   const ArenaScope scope(scratch_);
+  std::vector<SamplingParams> all(params, params + rows);
+  const LogitEdit* edits = upload_edits(*this, scratch_, all);
+  float* own = nullptr;
+  if (edits != nullptr)
+    own = static_cast<float*>(
+        scratch_.allocate(static_cast<size_t>(all.back().edits + all.back().edit_count - edits) * sizeof(float)));
   auto* device_params = static_cast<SamplingParams*>(scratch_.allocate(rows * sizeof(SamplingParams)));
   auto* device_drawn = static_cast<Drawn*>(scratch_.allocate(rows * sizeof(Drawn)));
   const bool listed =
@@ -145,9 +212,10 @@ void CudaOps::sample(const Tensor& logits, const SamplingParams* params, int32_t
   std::vector<TokenLogprob> lists(listed ? rows * kMostTopLogprobs : 0);
   TokenLogprob* device_lists = nullptr;
   if (listed) device_lists = static_cast<TokenLogprob*>(scratch_.allocate(lists.size() * sizeof(TokenLogprob)));
-  copy_to_device(device_params, params, rows * sizeof(SamplingParams));
+  copy_to_device(device_params, all.data(), rows * sizeof(SamplingParams));
   launch(sample_kernel, dim3(blocks_for(logits.rows(), 1)), dim3(select_threads(logits.columns())), 0, stream_,
-         logits.columns(), logits.as<float>(), logits.row_stride, device_params, device_drawn, device_lists);
+         logits.columns(), logits.as<float>(), logits.row_stride, device_params, edits, own, device_drawn,
+         device_lists);
   std::vector<Drawn> drawn(rows);
   copy_to_host(drawn.data(), device_drawn, rows * sizeof(Drawn));
   if (listed) copy_to_host(lists.data(), device_lists, lists.size() * sizeof(TokenLogprob));

@@ -82,6 +82,13 @@ std::vector<int32_t> Input::int32_array() const {
   return {array.Data(), array.Data() + array.ElementLength()};
 }
 
+std::vector<float> Input::float32_array() const {
+  if (!value_.IsTypedArray() || value_.As<Napi::TypedArray>().TypedArrayType() != napi_float32_array)
+    fail("a Float32Array");
+  const auto array = value_.As<Napi::Float32Array>();
+  return {array.Data(), array.Data() + array.ElementLength()};
+}
+
 std::string Input::bytes() const {
   if (!value_.IsTypedArray() || value_.As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array)
     fail("a Uint8Array");

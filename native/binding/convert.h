@@ -33,6 +33,8 @@ class Input {
   Napi::Function function() const;
   /// A copy of an Int32Array.
   std::vector<int32_t> int32_array() const;
+  /// A copy of a Float32Array.
+  std::vector<float> float32_array() const;
   /// A copy of a Uint8Array.
   std::string bytes() const;
   std::vector<Input> items() const;

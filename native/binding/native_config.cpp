@@ -56,6 +56,15 @@ RouterConfig router_config(const Input& input) {
   return router;
 }
 
+std::vector<TokenBias> logit_bias(const Input& input) {
+  const std::vector<int32_t> tokens = input.field("tokens").int32_array();
+  const std::vector<float> values = input.field("values").float32_array();
+  if (values.size() != tokens.size()) input.fail("as many values as tokens");
+  std::vector<TokenBias> biases;
+  for (size_t i = 0; i < tokens.size(); ++i) biases.push_back({tokens[i], values[i]});
+  return biases;
+}
+
 }  // namespace
 
 ModelConfig model_config(const Input& input) {
@@ -145,13 +154,19 @@ GenerateParams generate_params(const Input& input) {
   params.temperature = input.field("temperature").number(0, DBL_MAX);
   params.top_k = static_cast<int32_t>(std::min<int64_t>(input.field("topK").integer(0, kLargestInteger), INT32_MAX));
   params.top_p = input.field("topP").number(0, 1);
+  params.min_p = input.field("minP").number(0, 1);
   params.seed = static_cast<uint64_t>(input.field("seed").integer(0, kLargestInteger));
-  params.priority = input.field("priority").int32(INT32_MIN, INT32_MAX);
+  params.logit_bias = logit_bias(input.field("logitBias"));
+  params.repetition_penalty = input.field("repetitionPenalty").number(0, DBL_MAX);
+  params.presence_penalty = finite(input.field("presencePenalty"));
+  params.frequency_penalty = finite(input.field("frequencyPenalty"));
   params.stop = input.field("stop").int32_array();
+  params.min_tokens = count(input.field("minTokens"));
   params.router_threshold = input.field("routerThreshold").number(0, 1);
   params.max_recursions = count(input.field("maxRecursions"));
   params.logprobs = input.field("logprobs").boolean();
   params.top_logprobs = input.field("topLogprobs").int32(0, kMostTopLogprobs);
+  params.priority = input.field("priority").int32(INT32_MIN, INT32_MAX);
   return params;
 }
 

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "binding/convert.h"
-#include "engine/sequence.h"
+#include "engine/request.h"
 
 namespace mor::binding {
 

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <limits>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "core/rng.h"
@@ -114,11 +115,14 @@ class Weights {
   double total() const { return total_; }
   Row row() const { return {data_.get(), count_}; }
 
-  /// Sets the weights to exp((logit - most) / temperature). The inverse of a tiny temperature is kept finite, so that 0
-  /// times it is 0.
-  void set(const Row& row, float most, float temperature) {
+  /// Sets the weights to exp((logit - most) / temperature), or to zero where that is below `least`. The inverse of a
+  /// tiny temperature is kept finite, so that 0 times it is 0.
+  void set(const Row& row, float most, float temperature, float least = 0) {
     const float inverse = std::min(1 / temperature, std::numeric_limits<float>::max());
-    update(row, [&](Vec logit, Vec, VecI) { return exp((logit - most) * inverse); });
+    update(row, [&](Vec logit, Vec, VecI) {
+      const Vec weight = exp((logit - most) * inverse);
+      return select(weight >= splat(least), weight, Vec{});
+    });
   }
   /// Sets the weight of everything after `last` in falling order to zero.
   void keep_until(const Row& row, Candidate last) {
@@ -227,16 +231,50 @@ void list_top(const Row& row, int32_t n, const LogprobOf& logprob_of, TokenLogpr
     top[i] = i < found ? TokenLogprob{best[i].id, logprob_of(best[i].logit)} : TokenLogprob{};
 }
 
+int32_t draw(const Row& row, Candidate best, const SamplingParams& params, Weights& weights) {
+  if (params.temperature <= 0 || best.id < 0) return best.id;
+  weights.set(row, best.logit, params.temperature, params.min_p);
+  filter(row, params, weights);
+  return weights.draw(uniform_from_bits(philox(params.seed, 0, params.counter).v[0]));
+}
+
+/// Edits the logits of a row as long as it lives.
+class Editing {
+ public:
+  Editing(float* data, const SamplingParams& params)
+      : data_(data), params_(params), own_(static_cast<size_t>(params.edit_count)) {
+    for (size_t j = 0; j < own_.size(); ++j) {
+      const LogitEdit& edit = params.edits[j];
+      own_[j] = std::exchange(data[edit.token], edited_logit(data[edit.token], edit));
+    }
+  }
+  Editing(const Editing&) = delete;
+  Editing& operator=(const Editing&) = delete;
+  ~Editing() {
+    for (size_t j = 0; j < own_.size(); ++j) data_[params_.edits[j].token] = own_[j];
+  }
+
+ private:
+  float* data_;
+  const SamplingParams& params_;
+  std::vector<float> own_;
+};
+
+/// The token of one row, which may be edited.
+int32_t draw_edited(float* data, const Row& row, Candidate best, const SamplingParams& params, Weights& weights) {
+  if (params.edit_count == 0) return draw(row, best, params, weights);
+  const Editing editing(data, params);
+  return draw(row, best_of(row), params, weights);
+}
+
 /// The token of one row, or -1 where no logit is finite.
-int32_t sample_row(const Row& row, const SamplingParams& params, Weights& weights, float* logprob, TokenLogprob* top) {
+int32_t sample_row(float* data, int64_t count, const SamplingParams& params, Weights& weights, float* logprob,
+                   TokenLogprob* top) {
+  const Row row{data, count};
   const Candidate best = best_of(row);
   if (best.id < 0) return -1;
-  int32_t token = best.id;
-  if (params.temperature > 0) {
-    weights.set(row, best.logit, params.temperature);
-    filter(row, params, weights);
-    token = weights.draw(uniform_from_bits(philox(params.seed, 0, params.counter).v[0]));
-  }
+  const int32_t token = params.given >= 0 ? params.given : draw_edited(data, row, best, params, weights);
+  if (token < 0) return -1;
   const int32_t listed = top == nullptr ? 0 : params.top_logprobs;
   if (logprob != nullptr || listed > 0) {
     weights.set(row, best.logit, 1);
@@ -255,12 +293,12 @@ int32_t sample_row(const Row& row, const SamplingParams& params, Weights& weight
 void CpuOps::sample(const Tensor& logits, const SamplingParams* params, int32_t* token, float* logprob,
                     TokenLogprob* top) {
   check_sample(logits, params);
-  const float* data = logits.as<float>();
+  float* data = logits.as<float>();
   parallel(logits.rows(), logits.columns() / 2, [&](int64_t begin, int64_t end) {
     Weights weights(logits.columns());
     for (int64_t i = begin; i < end; ++i)
       token[i] =
-          sample_row({data + i * logits.row_stride, logits.columns()}, params[i], weights,
+          sample_row(data + i * logits.row_stride, logits.columns(), params[i], weights,
                      logprob == nullptr ? nullptr : logprob + i, top == nullptr ? nullptr : top + i * kMostTopLogprobs);
   });
   for (int64_t i = 0; i < logits.rows(); ++i) check_finite_logits(token[i] >= 0, i);

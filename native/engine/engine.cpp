@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <new>
+#include <set>
 
 #include "engine/runner.h"
 #include "engine/scheduler.h"
@@ -36,10 +37,18 @@ void check_params(const GenerateParams& p) {
   const auto check = [](const char* name, double value, bool good) {
     MOR_CHECK(good, INVALID_ARGUMENT, "a request cannot have ", name, " ", value);
   };
+  const auto finite = [](double value) { return std::isfinite(static_cast<float>(value)); };
   check("maxTokens", p.max_tokens, p.max_tokens >= 1);
-  check("temperature", p.temperature, p.temperature >= 0 && std::isfinite(static_cast<float>(p.temperature)));
+  check("temperature", p.temperature, p.temperature >= 0 && finite(p.temperature));
   check("topK", p.top_k, p.top_k >= 0);
   check("topP", p.top_p, static_cast<float>(p.top_p) > 0 && p.top_p <= 1);
+  check("minP", p.min_p, p.min_p >= 0 && p.min_p <= 1);
+  check("minTokens", p.min_tokens, p.min_tokens >= 0);
+  check("repetitionPenalty", p.repetition_penalty,
+        finite(p.repetition_penalty) && static_cast<float>(p.repetition_penalty) > 0);
+  check("presencePenalty", p.presence_penalty, finite(p.presence_penalty));
+  check("frequencyPenalty", p.frequency_penalty, finite(p.frequency_penalty));
+  for (const TokenBias& bias : p.logit_bias) check("a logitBias of", bias.bias, finite(bias.bias));
   check("routerThreshold", p.router_threshold, p.router_threshold >= 0 && p.router_threshold <= 1);
   check("maxRecursions", p.max_recursions, p.max_recursions >= 0);
   check("topLogprobs", p.top_logprobs, p.top_logprobs >= 0 && p.top_logprobs <= kMostTopLogprobs);
@@ -96,9 +105,12 @@ void Engine::submit(uint64_t request, std::vector<int32_t> prompt, const Generat
   MOR_CHECK(!prompt.empty(), INVALID_ARGUMENT, "the prompt is empty; it must hold at least one token");
   MOR_CHECK(length < context, CONTEXT_OVERFLOW, "the prompt has ", length, " tokens and the context holds ", context,
             ", which leaves no room to generate");
-  for (const int32_t token : prompt)
-    MOR_CHECK(token >= 0 && token < config.vocab_size, TOKEN_OUT_OF_RANGE, "the prompt holds token ", token,
+  const auto check_token = [&](const char* what, int32_t token) {
+    MOR_CHECK(token >= 0 && token < config.vocab_size, TOKEN_OUT_OF_RANGE, what, " token ", token,
               "; the vocabulary has ids 0 to ", config.vocab_size - 1);
+  };
+  for (const int32_t token : prompt) check_token("the prompt holds", token);
+  for (const TokenBias& bias : params.logit_bias) check_token("logitBias names", bias.token);
   check_params(params);
 
   Request r;
@@ -106,15 +118,26 @@ void Engine::submit(uint64_t request, std::vector<int32_t> prompt, const Generat
   r.prompt = std::move(prompt);
   r.max_tokens = std::min(params.max_tokens, context - length);
   r.priority = params.priority;
-  r.stop = params.stop;
+  for (const int32_t token : params.stop)
+    if (token >= 0 && token < config.vocab_size) r.stop.push_back(token);
   r.score_threshold = score_threshold(params.router_threshold);
   r.max_recursions = routing_rules(config).passes(params.max_recursions);
   r.temperature = static_cast<float>(params.temperature);
   r.top_k = params.top_k;
   r.top_p = static_cast<float>(params.top_p);
+  r.min_p = static_cast<float>(params.min_p);
   r.seed = params.seed;
+  r.min_tokens = params.min_tokens;
+  r.logit_bias = params.logit_bias;
+  r.repetition_penalty = static_cast<float>(params.repetition_penalty);
+  r.presence_penalty = static_cast<float>(params.presence_penalty);
+  r.frequency_penalty = static_cast<float>(params.frequency_penalty);
   r.logprobs = params.logprobs;
   r.top_logprobs = params.top_logprobs;
+  MOR_CHECK(r.min_tokens == 0 ||
+                std::set<int32_t>(r.stop.begin(), r.stop.end()).size() < static_cast<size_t>(config.vocab_size),
+            INVALID_ARGUMENT, "a request cannot have minTokens ", r.min_tokens, " and stop at all ", config.vocab_size,
+            " tokens of the vocabulary, because then no token may come first");
   state_->scheduler.submit(std::move(r));
 }
 

@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "engine/request.h"
 #include "engine/scheduler_stats.h"
-#include "engine/sequence.h"
 #include "model/model.h"
 
 namespace mor {
@@ -27,9 +27,16 @@ struct GenerateParams {
   double temperature = 0;  ///< 0: greedy
   int32_t top_k = 0;       ///< 0: off
   double top_p = 1;        ///< 1: off
+  double min_p = 0;        ///< least probability of a token, relative to that of the most likely one; 0: off
   uint64_t seed = 0;
+  // What changes logits before the draw, in this order.
+  std::vector<TokenBias> logit_bias;  ///< finite; biases of one token add up
+  double repetition_penalty = 1;      ///< divides positive logits of tokens in prompt or output, and multiplies others
+  double presence_penalty = 0;        ///< is subtracted for tokens in the output
+  double frequency_penalty = 0;       ///< is subtracted for each time that a token is in the output
   int32_t priority = 0;           ///< higher is served first and may displace lower ones; equals in order of arrival
   std::vector<int32_t> stop;      ///< ids that end the sequence; the id itself is not reported
+  int32_t min_tokens = 0;         ///< before it, no id of `stop` is drawn
   double router_threshold = 0.5;  ///< docs/model.md section 3
   int32_t max_recursions = 0;     ///< 0: all
   bool logprobs = false;

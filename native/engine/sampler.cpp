@@ -10,7 +10,16 @@ void Sampler::begin(Arena& arena, int64_t rows, const std::vector<Sequence*>& se
   logprobs_ = top_logprobs_ = false;
   for (const Sequence* s : sequences) {
     const Request& r = s->request;
-    params_.push_back({r.temperature, r.top_k, r.top_p, r.seed, static_cast<uint64_t>(s->generated()), r.top_logprobs});
+    const std::vector<LogitEdit>& edits = s->logit_edits.list();
+    params_.push_back({.temperature = r.temperature,
+                       .top_k = r.top_k,
+                       .top_p = r.top_p,
+                       .min_p = r.min_p,
+                       .seed = r.seed,
+                       .counter = static_cast<uint64_t>(s->generated()),
+                       .top_logprobs = r.top_logprobs,
+                       .edits = edits.data(),
+                       .edit_count = static_cast<int32_t>(edits.size())});
     logprobs_ = logprobs_ || r.logprobs;
     top_logprobs_ = top_logprobs_ || r.top_logprobs > 0;
   }

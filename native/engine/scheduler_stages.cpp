@@ -120,6 +120,7 @@ void Scheduler::commit_exit(const StageOutcome& outcome, std::vector<RequestEven
                         .logprob = logprob,
                         .top_logprobs = listed(outcome, next, s->request.top_logprobs)});
       s->tokens.push_back(token);
+      s->logit_edits.add(token);
       ++stats_.tokens_generated;
       if (s->generated() == s->request.max_tokens) finish(*s, {.reason = FinishReason::length}, events);
     }

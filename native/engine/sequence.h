@@ -3,45 +3,13 @@
 
 #include <cstdint>
 #include <optional>
-#include <string>
 #include <vector>
 
-#include "core/check.h"
-#include "core/token_logprob.h"
+#include "engine/logit_edits.h"
 #include "engine/prefix_cache.h"
+#include "engine/request.h"
 
 namespace mor {
-
-enum class FinishReason : uint8_t { stop, length, abort, error };
-
-struct RequestEvent {
-  enum class Kind : uint8_t { token, finish } kind = Kind::token;
-  uint64_t request = 0;
-  int32_t token = 0;
-  int32_t depth = 0;  ///< RoutingRules::depth of the token that this one follows
-  float logprob = 0;  ///< log-probability at temperature 1; 0 if not asked for
-  /// The most likely tokens in its place (Ops::sample): as many as asked for, or fewer if the vocabulary has no more.
-  std::vector<TokenLogprob> top_logprobs{};
-  FinishReason reason = FinishReason::stop;  ///< finish only
-  ErrorCode code = ErrorCode::INTERNAL;      ///< finish with error only
-  std::string message{};                     ///< finish with error only
-};
-
-/// A request, checked and with every default resolved.
-struct Request {
-  uint64_t id = 0;
-  std::vector<int32_t> prompt;
-  int32_t max_tokens = 0;
-  int32_t priority = 0;        ///< higher goes first; equals in order of arrival
-  std::vector<int32_t> stop;   ///< ids that end the sequence
-  double score_threshold = 0;  ///< for expert choice (RoutingRules::least_score)
-  int32_t max_recursions = 0;  ///< RoutingRules::passes
-  float temperature = 0, top_p = 1;
-  int32_t top_k = 0;
-  uint64_t seed = 0;
-  bool logprobs = false;
-  int32_t top_logprobs = 0;
-};
 
 /// One list of keys: those of the layers outside the block, or those of the block at one recursion.
 struct KeyList {
@@ -80,12 +48,14 @@ struct Sequence {
       : request(std::move(r)),
         arrival(arrived),
         tokens(request.prompt),
+        logit_edits(request),
         keys(static_cast<size_t>(recursions) + 1),
         prefix_keys(keys.size()) {}
 
   Request request;
   uint64_t arrival;             ///< number of the request in the order of arrival
   std::vector<int32_t> tokens;  ///< prompt, then what was generated
+  LogitEdits logit_edits;       ///< of the next token
   int32_t entered = 0;          ///< tokens that have been in flight, or are
   int32_t counted = 0;          ///< tokens in the statistics, where a recomputed token counts once
   Phase phase = Phase::waiting;

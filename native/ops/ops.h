@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/arena.h"
+#include "core/logit_edit.h"
 #include "core/tensor.h"
 #include "core/token_logprob.h"
 #include "ops/rows.h"
@@ -45,9 +46,14 @@ struct SamplingParams {
   float temperature = 0;  ///< 0: greedy, ties to the smaller id
   int32_t top_k = 0;      ///< 0: off
   float top_p = 1;        ///< 1: off
+  float min_p = 0;        ///< least probability of a token, relative to that of the most likely one; 0: off
   uint64_t seed = 0;
   uint64_t counter = 0;      ///< index of the token in its request
   int32_t top_logprobs = 0;  ///< most likely tokens to list, at most kMostTopLogprobs
+  /// [edit_count] what changes the logits that the draw is made from, in rising order of tokens; host memory.
+  const LogitEdit* edits = nullptr;
+  int32_t edit_count = 0;
+  int32_t given = -1;  ///< the token to take instead of a drawn one; -1: none
 };
 
 /// The parameters of qkv as weights (compute dtype) or as their gradients (master dtype). All but `weight` may be

@@ -41,7 +41,7 @@ describe.each(cases)('N = $recursions in $dtype', ({ recursions, dtype }) => {
     await using model = await create()
     await using engine = new Engine(model, { maxBatchSize: 8 })
     const prompts = everyToken.slice(0, 32).map((token) => [token])
-    const options = { maxTokens: 200, temperature: 1, stop: [] }
+    const options = { maxTokens: 200, temperature: 1, ignoreEos: true }
     const results = await Promise.all(
       prompts.map((prompt, seed) => engine.generate(prompt, { ...options, seed }).result),
     )

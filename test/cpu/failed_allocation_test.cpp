@@ -142,7 +142,12 @@ TEST(FailedAllocation, Sample) {
     constexpr int64_t kRows = 16, kVocabulary = 3000;
     const Filled logits(ops, kRows, kVocabulary, 1, true);
     std::vector<SamplingParams> params(kRows);
+    const std::vector<LogitEdit> edits = {{.token = 3, .bias = 6}, {.token = 2000, .repetition = 3, .penalty = 1}};
     for (size_t i = 0; i < kRows; ++i) {
+      if (i % 3 == 0) {
+        params[i].edits = edits.data();
+        params[i].edit_count = static_cast<int32_t>(edits.size());
+      }
       params[i].temperature = 1;
       params[i].top_k = i % 2 == 0 ? 20 : 0;
       params[i].top_p = 0.7f;

@@ -123,6 +123,9 @@ std::vector<Wanted> alike_requests(const ModelConfig& config, const Model& model
     w.params.top_logprobs = static_cast<int32_t>(wanted.size()) % 4;
     w.params.seed = wanted.size();
     w.params.temperature = wanted.size() % 2 == 0 ? 0 : 1.5;
+    // Of a beginning that is found and not computed, the tokens count all the same.
+    w.params.repetition_penalty = wanted.size() % 3 == 1 ? 1.4 : 1;
+    w.params.frequency_penalty = wanted.size() % 3 == 2 ? 0.7 : 0;
     wanted.push_back(w);
     return wanted.back();
   };

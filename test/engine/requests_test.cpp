@@ -46,6 +46,48 @@ TEST_F(Requests, StopsAtAStopTokenWithoutReportingIt) {
   }
 }
 
+TEST_F(Requests, StopsNotBeforeItsLeastNumberOfTokens) {
+  Wanted w = greedy(4, 20);
+  w.params.temperature = 3;
+  w.params.seed = 9;
+  w.params.logprobs = true;
+  w.params.stop = {2, 99, 3, 2, 4, 5};
+  w.params.logit_bias = {{3, 1.5f}, {0, -1}};
+  int stopped = 0;
+  for (const int32_t least : {0, 1, 4, 7, 20}) {
+    SCOPED_TRACE(concat("at least ", least));
+    w.params.min_tokens = least;
+    Engine engine(model, {});
+    const Generated g = run_engine(engine, {w}).at(0);
+    EXPECT_GE(g.tokens.size(), static_cast<size_t>(least));
+    for (const int32_t token : g.tokens) EXPECT_TRUE(token < 2 || token > 5) << token;
+    if (!g.tokens.empty()) expect_full_forward_agrees(model, w, g, 1e-5);
+    stopped += g.reason == FinishReason::stop ? 1 : 0;
+  }
+  EXPECT_GE(stopped, 2);
+}
+
+TEST_F(Requests, PenaltiesCountPromptAndOutputAsTheyAreDefined) {
+  std::vector<Wanted> wanted;
+  for (int i = 0; i < 4; ++i) {
+    wanted.push_back(greedy(12, 18));
+    wanted.back().params.logprobs = true;
+    wanted.back().params.temperature = i % 2 == 0 ? 0 : 1.2;
+  }
+  wanted[0].params.presence_penalty = 1.5;
+  wanted[1].params.frequency_penalty = 0.5;
+  wanted[2].params.repetition_penalty = 3;
+  wanted[3].params.logit_bias = {{7, 3}, {2, -2}};
+  Engine engine(model, {});
+  const auto results = run_engine(engine, wanted);
+  const Generated plain = run_engine(engine, {greedy(12, 18)}).at(0);
+  for (size_t i = 0; i < wanted.size(); ++i) {
+    SCOPED_TRACE(concat("request ", i));
+    EXPECT_NE(results.at(i).tokens, plain.tokens);
+    expect_full_forward_agrees(model, wanted[i], results.at(i), 1e-5);
+  }
+}
+
 TEST_F(Requests, EndsWhereTheContextEnds) {
   Engine engine(model, {});
   const Generated g = run_engine(engine, {greedy(30, 1000)}).at(0);
@@ -236,6 +278,27 @@ TEST_F(Requests, RefusesBadInputAndGoesOn) {
     w.params.router_threshold = bad;
     EXPECT_EQ(code_of(w), "INVALID_ARGUMENT") << "routerThreshold " << bad;
   }
+  const auto refused = [&](const char* what, const auto& spoil) {
+    w = greedy(3, 5);
+    spoil(w.params);
+    EXPECT_EQ(code_of(w), "INVALID_ARGUMENT") << what;
+  };
+  for (const double bad : {-0.1, 1.1, nan}) refused("minP", [&](auto& p) { p.min_p = bad; });
+  for (const double bad : {0.0, -1.0, nan, 1e300, 1e-300})
+    refused("repetitionPenalty", [&](auto& p) { p.repetition_penalty = bad; });
+  for (const double bad : {nan, 1e300, -1e300}) {
+    refused("presencePenalty", [&](auto& p) { p.presence_penalty = bad; });
+    refused("frequencyPenalty", [&](auto& p) { p.frequency_penalty = bad; });
+    refused("logitBias", [&](auto& p) { p.logit_bias = {{1, static_cast<float>(bad)}}; });
+  }
+  refused("minTokens", [&](auto& p) { p.min_tokens = -1; });
+  refused("stop at all tokens", [&](auto& p) {
+    p.min_tokens = 1;
+    for (int32_t token = 0; token < 11; ++token) p.stop.push_back(token);
+  });
+  w = greedy(3, 5);
+  w.params.logit_bias = {{11, 1}};
+  EXPECT_EQ(code_of(w), "TOKEN_OUT_OF_RANGE");
   w = greedy(3, 5);
   w.params.top_k = -1;
   EXPECT_EQ(code_of(w), "INVALID_ARGUMENT");

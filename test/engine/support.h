@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
+#include <limits>
 #include <map>
 
 #include "engine/engine.h"
@@ -70,6 +71,27 @@ inline std::map<uint64_t, Generated> run_engine(Engine& engine, const std::vecto
   return results;
 }
 
+/// What a request makes of the logits before `generated` tokens are followed by the next one, from its definition: for
+/// every token of the vocabulary, whether it is in the prompt and how often it is in the output.
+inline std::vector<float> penalised(const Wanted& wanted, const std::vector<int32_t>& generated,
+                                    std::vector<float> logits) {
+  const GenerateParams& p = wanted.params;
+  for (size_t id = 0; id < logits.size(); ++id) {
+    const auto token = static_cast<int32_t>(id);
+    double l = double{logits[id]};
+    for (const TokenBias& bias : p.logit_bias)
+      if (bias.token == token) l += double{bias.bias};
+    const auto count = std::count(generated.begin(), generated.end(), token);
+    if (count > 0 || std::count(wanted.prompt.begin(), wanted.prompt.end(), token) > 0)
+      l = l > 0 ? l / p.repetition_penalty : l * p.repetition_penalty;
+    l -= p.frequency_penalty * static_cast<double>(count) + (count > 0 ? p.presence_penalty : 0);
+    const bool stops = std::count(p.stop.begin(), p.stop.end(), token) > 0;
+    if (stops && static_cast<int32_t>(generated.size()) < p.min_tokens) l = -std::numeric_limits<double>::infinity();
+    logits[id] = static_cast<float>(l);
+  }
+  return logits;
+}
+
 /// Expects at every position what a full forward over prompt and generated tokens gives (threshold routing, no cache):
 /// the token that the request's sampling draws from its logits, the depth, the log-probability, and the most likely
 /// tokens with theirs (of two that are nearly equal either may come first).
@@ -99,17 +121,30 @@ inline void expect_full_forward_agrees(const Model& model, const Wanted& wanted,
   for (size_t t = 0; t < generated.tokens.size(); ++t) {
     SCOPED_TRACE(concat("token ", t));
     const size_t position = wanted.prompt.size() - 1 + t;
-    upload(ops, logits.data() + position * vocab, row);
+    const std::vector<float> own(logits.begin() + static_cast<int64_t>(position * vocab),
+                                 logits.begin() + static_cast<int64_t>((position + 1) * vocab));
+    const std::vector<int32_t> before(generated.tokens.begin(), generated.tokens.begin() + static_cast<int64_t>(t));
     const GenerateParams& p = wanted.params;
-    const SamplingParams sampling{
-        static_cast<float>(p.temperature), p.top_k, static_cast<float>(p.top_p), p.seed, t, p.top_logprobs};
+    const SamplingParams sampling{.temperature = static_cast<float>(p.temperature),
+                                  .top_k = p.top_k,
+                                  .top_p = static_cast<float>(p.top_p),
+                                  .min_p = static_cast<float>(p.min_p),
+                                  .seed = p.seed,
+                                  .counter = t,
+                                  .top_logprobs = p.top_logprobs};
     int32_t token = -1;
-    float logprob = 0;
-    TokenLogprob top[kMostTopLogprobs];
-    ops.sample(row, &sampling, &token, &logprob, top);
+    upload(ops, penalised(wanted, before, own).data(), row);
+    ops.sample(row, &sampling, &token, nullptr, nullptr);
     EXPECT_EQ(generated.tokens[t], token);
     EXPECT_EQ(generated.depths[t], depths[position]);
-    EXPECT_NEAR(generated.logprobs[t], logprob, tolerance);
+    TokenLogprob top[kMostTopLogprobs];
+    upload(ops, own.data(), row);
+    ops.sample(row, &sampling, &token, nullptr, top);
+    double most = double{own[0]}, sum = 0;
+    for (const float logit : own) most = std::max(most, double{logit});
+    for (const float logit : own) sum += std::exp(double{logit} - most);
+    const double logprob = double{own[static_cast<size_t>(generated.tokens[t])]} - most - std::log(sum);
+    EXPECT_NEAR(double{generated.logprobs[t]}, logprob, tolerance);
     const std::vector<TokenLogprob>& listed = generated.top_logprobs[t];
     ASSERT_EQ(listed.size(), std::min(static_cast<size_t>(p.top_logprobs), vocab));
     for (size_t i = 0; i < listed.size(); ++i) {
@@ -154,7 +189,15 @@ inline std::vector<Wanted> mixed_requests(const ModelConfig& config, int32_t cou
       w.params.temperature = 1 + 0.5 * i;
       w.params.top_k = i % 3 == 0 ? 20 : 0;
       w.params.top_p = i % 4 == 0 ? 0.9 : 1;
+      w.params.min_p = i % 8 == 6 ? 0.02 : 0;
     }
+    if (i % 5 < 2) {
+      w.params.presence_penalty = i % 2 == 0 ? 0.8 : 0;
+      w.params.frequency_penalty = i % 5 == 0 ? 0.6 : -0.1;
+      w.params.repetition_penalty = i % 3 == 0 ? 1 : 1.25;
+    }
+    if (i % 4 == 1)
+      w.params.logit_bias = {{i % config.vocab_size, 2.5f}, {w.prompt[0], -3}, {(i + 1) % config.vocab_size, 1}};
     wanted.push_back(w);
   }
   return wanted;

@@ -104,8 +104,14 @@ export const generateParams: NativeGenerateParams = {
   temperature: 0,
   topK: 0,
   topP: 1,
+  minP: 0,
   seed: 0,
+  logitBias: { tokens: new Int32Array(), values: new Float32Array() },
+  repetitionPenalty: 1,
+  presencePenalty: 0,
+  frequencyPenalty: 0,
   stop: new Int32Array(),
+  minTokens: 0,
   routerThreshold: 0.5,
   maxRecursions: 0,
   logprobs: true,
@@ -213,8 +219,10 @@ export function programSource(body: string): string {
   }
   function generate(engine, maxTokens) {
     engine.submit(1, Int32Array.of(1, 2), {
-      maxTokens, temperature: 0, topK: 0, topP: 1, seed: 0, stop: new Int32Array(0), routerThreshold: 0.5, maxRecursions: 0,
-      logprobs: false, topLogprobs: 0, priority: 0,
+      maxTokens, temperature: 0, topK: 0, topP: 1, minP: 0, seed: 0,
+      logitBias: { tokens: new Int32Array(0), values: new Float32Array(0) },
+      repetitionPenalty: 1, presencePenalty: 0, frequencyPenalty: 0, stop: new Int32Array(0), minTokens: 0,
+      routerThreshold: 0.5, maxRecursions: 0, logprobs: false, topLogprobs: 0, priority: 0,
     })
   }
   ;(async () => {${body}

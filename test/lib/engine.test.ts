@@ -110,15 +110,15 @@ describe('generate', () => {
 
   it('stops at the end token of the config, or at those asked for', async () => {
     expect(await engine.generate([6], { maxTokens: 9 }).result).toMatchObject({ tokens: [7, 8], finishReason: 'stop' })
-    expect(await engine.generate([6], { maxTokens: 3, stop: [] }).result).toMatchObject({
+    expect(await engine.generate([6], { maxTokens: 3, ignoreEos: true }).result).toMatchObject({
       tokens: [7, 8, 9],
       finishReason: 'length',
     })
-    expect(await engine.generate([6], { maxTokens: 9, stop: 8 }).result).toMatchObject({
+    expect(await engine.generate([6], { maxTokens: 9, stopTokenIds: [8] }).result).toMatchObject({
       tokens: [7],
       finishReason: 'stop',
     })
-    expect(await engine.generate([6], { maxTokens: 9, stop: Int32Array.of(20, 7) }).result).toMatchObject({
+    expect(await engine.generate([6], { maxTokens: 9, stopTokenIds: Int32Array.of(20, 7) }).result).toMatchObject({
       tokens: [],
     })
   })
@@ -162,7 +162,14 @@ describe('generate', () => {
       temperature: 0,
       topK: 5,
       topP: 0.9,
+      minP: 0.05,
       seed: 7,
+      logitBias: { 30: -100, 4: 2.5 },
+      repetitionPenalty: 1.2,
+      presencePenalty: -2,
+      frequencyPenalty: 0.5,
+      stopTokenIds: [3],
+      minTokens: 1,
       routerThreshold: 0.4,
       maxRecursions: 2,
       topLogprobs: 20,
@@ -173,8 +180,14 @@ describe('generate', () => {
       temperature: 0,
       topK: 5,
       topP: 0.9,
+      minP: 0.05,
       seed: 7,
-      stop: Int32Array.of(9),
+      logitBias: { tokens: Int32Array.of(4, 30), values: Float32Array.of(2.5, -100) },
+      repetitionPenalty: 1.2,
+      presencePenalty: -2,
+      frequencyPenalty: 0.5,
+      stop: Int32Array.of(9, 3),
+      minTokens: 1,
       routerThreshold: 0.4,
       maxRecursions: 2,
       logprobs: true,
@@ -188,6 +201,13 @@ describe('generate', () => {
       temperature: 1,
       topK: 0,
       topP: 1,
+      minP: 0,
+      logitBias: { tokens: new Int32Array(), values: new Float32Array() },
+      repetitionPenalty: 1,
+      presencePenalty: 0,
+      frequencyPenalty: 0,
+      stop: Int32Array.of(9),
+      minTokens: 0,
       routerThreshold: 0.5,
       maxRecursions: 0,
       topLogprobs: 0,
@@ -228,7 +248,7 @@ describe('generate', () => {
     [[1], { maxTokens: 1, topP: 1e-300 }, 'INVALID_ARGUMENT', /topP is 1e-300, which in float32 becomes 0/],
     [[1], { maxTokens: 1, topK: -2 }, 'INVALID_ARGUMENT', /topK is -2/],
     [[1], { maxTokens: 1, seed: -1 }, 'INVALID_ARGUMENT', /seed is -1/],
-    [[1], { maxTokens: 1, stop: [40] }, 'TOKEN_OUT_OF_RANGE', /stop: the token at index 0 is 40/],
+    [[1], { maxTokens: 1, stopTokenIds: [40] }, 'TOKEN_OUT_OF_RANGE', /stopTokenIds: the token at index 0 is 40/],
     [
       [1],
       { maxTokens: 1, maxRecursions: 0 },
@@ -253,6 +273,19 @@ describe('generate', () => {
       'INVALID_ARGUMENT',
       /topLogprobs is -1; it must be an integer from 0 to 20/,
     ],
+    [[1], { maxTokens: 1, minP: 1.5 }, 'INVALID_ARGUMENT', /minP is 1.5; it must be a finite number >= 0 and <= 1/],
+    [[1], { maxTokens: 1, logitBias: { 32: 1 } }, 'TOKEN_OUT_OF_RANGE', /logitBias names the token "32"/],
+    [[1], { maxTokens: 1, logitBias: { '': 1 } }, 'TOKEN_OUT_OF_RANGE', /logitBias names the token ""; .* ids 0 to 31/],
+    [[1], { maxTokens: 1, logitBias: { '-1': 1 } }, 'TOKEN_OUT_OF_RANGE', /logitBias names the token "-1"/],
+    [[1], { maxTokens: 1, logitBias: { 3: 101 } }, 'INVALID_ARGUMENT', /logitBias: 3 is 101; it must be .* <= 100/],
+    [[1], { maxTokens: 1, logitBias: { 3: NaN } }, 'INVALID_ARGUMENT', /logitBias: 3 is NaN/],
+    [[1], { maxTokens: 1, logitBias: [1] }, 'INVALID_ARGUMENT', /logitBias is \[1\]; it must be an object/],
+    [[1], { maxTokens: 1, repetitionPenalty: 0 }, 'INVALID_ARGUMENT', /repetitionPenalty is 0; it must be .* >= 0.01/],
+    [[1], { maxTokens: 1, presencePenalty: 2.5 }, 'INVALID_ARGUMENT', /presencePenalty is 2.5; it must be .* <= 2/],
+    [[1], { maxTokens: 1, frequencyPenalty: -3 }, 'INVALID_ARGUMENT', /frequencyPenalty is -3; it must be .* >= -2/],
+    [[1], { maxTokens: 5, minTokens: 6 }, 'INVALID_ARGUMENT', /minTokens is 6; it must be an integer from 0 to 5/],
+    [[1], { maxTokens: 1, ignoreEos: 1 }, 'INVALID_ARGUMENT', /ignoreEos is 1; it must be true or false/],
+    [[1], { maxTokens: 1, stop: [4] }, 'INVALID_ARGUMENT', /unknown key "stop"/],
     [[1], { maxTokens: 1, top_k: 4 }, 'INVALID_ARGUMENT', /unknown key "top_k" \(did you mean "topK"/],
   ])('refuses %j with %j at once', (prompt, options, code, message) => {
     expect(() => engine.generate(prompt as number[], options as GenerateOptions)).toThrow(

@@ -179,6 +179,78 @@ TEST(Sample, NonFiniteLogitsAreOutOfTheDraw) {
   });
 }
 
+/// The logit that an edit makes of another, by the definitions of OpenAI (bias, penalties) and of vLLM.
+double edited(double logit, const LogitEdit& edit) {
+  double l = logit + double{edit.bias};
+  if (l > 0) {
+    l /= double{edit.repetition};
+  } else {
+    l *= double{edit.repetition};
+  }
+  return l - double{edit.penalty};
+}
+
+/// About one token in `apart` gets an edit.
+std::vector<LogitEdit> random_edits(int64_t vocabulary, int32_t apart, std::mt19937& generator) {
+  std::vector<LogitEdit> edits;
+  std::uniform_real_distribution<float> uniform(-2, 2);
+  for (int32_t token = 0; token < vocabulary; ++token) {
+    if (static_cast<int32_t>(generator()) % apart != 0) continue;
+    LogitEdit edit;
+    edit.token = token;
+    if (generator() % 2 == 0)
+      edit.bias = generator() % 4 == 0 ? -std::numeric_limits<float>::infinity() : uniform(generator);
+    if (generator() % 2 == 0) edit.repetition = 1 + uniform(generator) / 4;
+    if (generator() % 2 == 0) edit.penalty = uniform(generator);
+    edits.push_back(edit);
+  }
+  return edits;
+}
+
+SamplingParams edited_by(SamplingParams params, const std::vector<LogitEdit>& edits) {
+  params.edits = edits.data();
+  params.edit_count = static_cast<int32_t>(edits.size());
+  return params;
+}
+
+TEST(Sample, AGivenTokenIsNotDrawn) {
+  for_each_ops([](Ops& ops) {
+    const int64_t rows = 7, vocabulary = 300;
+    Array logits = rounded(random_array(rows, vocabulary, 12, 3), DType::float32);
+    logits(4, 9) = kNan;
+    logits(5, 9) = kInfinity;
+    const std::vector<LogitEdit> bias = {{.token = 8, .bias = 100}};
+    std::vector<SamplingParams> params(static_cast<size_t>(rows), edited_by(with(1, 3, 0.5f), bias));
+    for (SamplingParams& p : params) p.top_logprobs = 4;
+    for (const size_t i : {0, 1, 2, 4, 5}) params[i].given = i < 3 ? static_cast<int32_t>(i * 149) : 9;
+    const Drawn drawn = sample(ops, logits, params);
+    EXPECT_EQ(drawn.token, std::vector<int32_t>({0, 149, 298, 8, 9, 9, 8}));
+    for (int64_t i = 0; i < rows; ++i) {
+      double sum = 0;
+      for (int64_t j = 0; j < vocabulary; ++j)
+        if (std::isfinite(logits(i, j))) sum += std::exp(logits(i, j));
+      const float logprob = drawn.logprob[static_cast<size_t>(i)];
+      if (i == 4 || i == 5) {
+        EXPECT_EQ(logprob, -kInfinity);
+      } else {
+        EXPECT_NEAR(logprob, logits(i, drawn.token[static_cast<size_t>(i)]) - std::log(sum), 4e-6);
+      }
+      expect_top(drawn, logits, i, 4);
+    }
+    const Drawn none = [&] {
+      try {
+        SamplingParams p = with(0, 0, 1);
+        p.given = 1;
+        return sample(ops, row({kNan, kNan}), {p});
+      } catch (const Error& error) {
+        EXPECT_EQ(error.code(), ErrorCode::NON_FINITE);
+        return Drawn{};
+      }
+    }();
+    EXPECT_TRUE(none.token.empty());
+  });
+}
+
 TEST(Sample, NothingFiniteIsAnError) {
   for_each_ops([](Ops& ops) {
     Array logits(2, 40, kNan);
@@ -218,6 +290,149 @@ TEST(Sample, FiltersKeepExactlyTheirTokens) {
   });
 }
 
+/// Compares counts with expected probabilities: chi-square with k - 1 degrees of freedom has mean k - 1 and variance
+/// 2 (k - 1). The limit is five standard deviations above the mean; seeds are fixed.
+void expect_distribution(Ops& ops, const std::vector<double>& logits, const SamplingParams& params,
+                         const std::vector<double>& probabilities) {
+  const int draws = 20000;
+  std::vector<int> counts(logits.size());
+  for (int32_t token : draw_many(ops, logits, params, draws)) ++counts[static_cast<size_t>(token)];
+  double chi_square = 0, degrees = -1;
+  for (size_t i = 0; i < counts.size(); ++i) {
+    const double expected = probabilities[i] * draws;
+    if (expected == 0) {
+      EXPECT_EQ(counts[i], 0) << i;
+      continue;
+    }
+    chi_square += (counts[i] - expected) * (counts[i] - expected) / expected;
+    degrees += 1;
+  }
+  EXPECT_LT(chi_square, degrees + 5 * std::sqrt(2 * degrees));
+}
+
+TEST(Sample, MinPKeepsTokensOfAtLeastThisShareOfTheBest) {
+  const std::vector<double> p = {0.05, 0.4, 0.2, 0.2, 0.15};
+  std::vector<double> logits;
+  for (double x : p) logits.push_back(std::log(x) - 2);
+  const auto filtered = [](float min_p, int32_t top_k, float top_p, float temperature, uint64_t seed) {
+    SamplingParams params = with(temperature, top_k, top_p, seed);
+    params.min_p = min_p;
+    return params;
+  };
+  for_each_ops([&](Ops& ops) {
+    expect_distribution(ops, logits, filtered(0.3f, 0, 1, 1, 21), {0, 0.4 / 0.95, 0.2 / 0.95, 0.2 / 0.95, 0.15 / 0.95});
+    expect_distribution(ops, logits, filtered(0.45f, 0, 1, 1, 22), {0, 0.5, 0.25, 0.25, 0});
+    expect_distribution(ops, logits, filtered(0.45f, 2, 1, 1, 23), {0, 2 / 3.0, 1 / 3.0, 0, 0});
+    expect_distribution(ops, logits, filtered(0.45f, 0, 0.7f, 1, 25), {0, 2 / 3.0, 1 / 3.0, 0, 0});
+    // Of the 0.8 that min_p leaves, 0.4 are one half; at temperature 2 the share of 0.2 in 0.4 is the square root of
+    // one half, 0.71.
+    for (const SamplingParams& params :
+         {filtered(0.45f, 0, 0.49f, 1, 24), filtered(0.72f, 0, 1, 2, 26), filtered(1, 0, 1, 1, 27)})
+      for (int32_t token : draw_many(ops, logits, params, 500)) EXPECT_EQ(token, 1);
+    for (int32_t token : draw_many(ops, {3, 1, 3}, filtered(1, 0, 1, 1, 28), 50)) EXPECT_TRUE(token == 0 || token == 2);
+  });
+}
+
+TEST(Sample, EditsChangeTheDrawAndNoLogprob) {
+  for_each_ops([](Ops& ops) {
+    const Array logits = row({1, 4, 2, -1, 3});
+    const auto greedy = [&](const std::vector<LogitEdit>& edits) {
+      return sample(ops, logits, {edited_by(with(0, 0, 1), edits)});
+    };
+    EXPECT_EQ(greedy({{.token = 0, .bias = 3.5f}}).token[0], 0);
+    EXPECT_EQ(greedy({{.token = 1, .bias = -1.5f}}).token[0], 4);
+    EXPECT_EQ(greedy({{.token = 1, .bias = -std::numeric_limits<float>::infinity()}}).token[0], 4);
+    EXPECT_EQ(greedy({{.token = 1, .repetition = 1.3f}}).token[0], 1);
+    EXPECT_EQ(greedy({{.token = 1, .repetition = 1.4f}}).token[0], 4);
+    EXPECT_EQ(greedy({{.token = 1, .penalty = 1.5f}, {.token = 4, .penalty = 1.5f}}).token[0], 1);
+    // The bias comes first: 4 - 3 = 1, times 2 and not 4 / 0.5 - 3 = 5.
+    EXPECT_EQ(greedy({{.token = 1, .bias = -3, .repetition = 0.5f}}).token[0], 4);
+    // A negative logit is multiplied: -1 / 0.1 would be less than all others, and -1 * 0.1 is more than those here.
+    std::vector<LogitEdit> low;
+    for (int32_t token : {0, 1, 2, 4}) low.push_back({.token = token, .penalty = 10});
+    low.insert(low.begin() + 3, {.token = 3, .repetition = 0.1f});
+    EXPECT_EQ(greedy(low).token[0], 3);
+
+    double sum = 0;
+    for (double l : logits.values) sum += std::exp(l);
+    SamplingParams params = with(0, 0, 1);
+    params.top_logprobs = 2;
+    const std::vector<LogitEdit> bias = {{.token = 3, .bias = 100}};
+    const Drawn drawn = sample(ops, logits, {edited_by(params, bias)});
+    EXPECT_EQ(drawn.token[0], 3);
+    EXPECT_NEAR(drawn.logprob[0], -1 - std::log(sum), 2e-6);
+    EXPECT_EQ(drawn.top[0].token, 1);
+    EXPECT_NEAR(drawn.top[0].logprob, 4 - std::log(sum), 2e-6);
+    EXPECT_EQ(drawn.top[1].token, 4);
+  });
+}
+
+/// Edits of some tokens are the same as logits that are edited before.
+TEST(Sample, EditsAreEditedLogits) {
+  for_each_ops([](Ops& ops) {
+    std::mt19937 generator(31);
+    for (const int64_t vocabulary : {1, 2, 33, 64, 1000, 5003}) {
+      const int64_t rows = 24;
+      const Array logits = rounded(random_array(rows, vocabulary, 8, 3), DType::float32);
+      Array before = logits;
+      std::vector<std::vector<LogitEdit>> edits;
+      std::vector<SamplingParams> params, plain;
+      for (int64_t i = 0; i < rows; ++i) {
+        edits.push_back(random_edits(vocabulary, i % 3 == 0 ? 2 : 20, generator));
+        if (!edits.back().empty()) edits.back()[0].bias = 0.5f;  // so that one token is left
+        SamplingParams p =
+            with(i % 4 == 0 ? 0.0f : 0.7f, i % 3 == 1 ? 5 : 0, i % 5 == 0 ? 0.8f : 1.0f, static_cast<uint64_t>(i), 3);
+        p.min_p = i % 6 == 1 ? 0.05f : 0.0f;
+        plain.push_back(p);
+        if (i % 8 == 7) continue;
+        for (const LogitEdit& edit : edits.back()) before(i, edit.token) = edited(logits(i, edit.token), edit);
+      }
+      for (size_t i = 0; i < plain.size(); ++i) params.push_back(i % 8 == 7 ? plain[i] : edited_by(plain[i], edits[i]));
+      Buffer l(ops, ops.master_dtype(), rows, vocabulary, "logits", apart(vocabulary, 1));
+      l.set(logits);
+      std::vector<int32_t> token(params.size());
+      ops.sample(l.tensor(), params.data(), token.data(), nullptr, nullptr);
+      EXPECT_EQ(l.get().values, logits.values) << "the logits are what they were";
+      const Drawn expected = sample(ops, rounded(before, DType::float32), plain);
+      int different = 0;
+      for (size_t i = 0; i < token.size(); ++i) different += token[i] != expected.token[i] ? 1 : 0;
+      EXPECT_LE(different, 1) << vocabulary << " tokens";  // where a rounding moves a border beyond the draw
+    }
+  });
+}
+
+TEST(Sample, EditsOfNonFiniteLogitsAreOutOfTheDraw) {
+  for_each_ops([](Ops& ops) {
+    const std::vector<LogitEdit> edits = {{.token = 0, .bias = 5},
+                                          {.token = 1, .bias = 1},
+                                          {.token = 2, .penalty = 3},
+                                          {.token = 3, .bias = 2, .repetition = 0.5f},
+                                          {.token = 4, .bias = -std::numeric_limits<float>::infinity()}};
+    for (float temperature : {0.0f, 1.0f})
+      EXPECT_EQ(
+          sample(ops, row({kNan, 2, kInfinity, -kInfinity, 9}), {edited_by(with(temperature, 0, 1), edits)}).token[0],
+          1);
+  });
+}
+
+TEST(Sample, NothingLeftToDrawIsAnErrorAndLeavesTheLogits) {
+  for_each_ops([](Ops& ops) {
+    const std::vector<LogitEdit> none = {{.token = 0, .bias = -std::numeric_limits<float>::infinity()},
+                                         {.token = 1, .bias = -std::numeric_limits<float>::infinity()}};
+    Buffer logits(ops, ops.master_dtype(), 1, 2, "logits");
+    logits.set(row({1, 2}));
+    const SamplingParams params = edited_by(with(1, 0, 1), none);
+    int32_t token = -7;
+    try {
+      ops.sample(logits.tensor(), &params, &token, nullptr, nullptr);
+      FAIL() << "no error";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::NON_FINITE);
+    }
+    EXPECT_EQ(logits.get().values, std::vector<double>({1, 2}));
+  });
+}
+
 TEST(Sample, ExtremeTemperatures) {
   for_each_ops([](Ops& ops) {
     const std::vector<double> logits = {1, 1.001, -3, 1};
@@ -240,7 +455,14 @@ TEST(Sample, NeighboursDoNotMatter) {
     for (int64_t i = 0; i < rows; ++i)
       params.push_back(with(i % 4 == 0 ? 0.0f : 0.8f, i % 3 == 0 ? 40 : 0, i % 2 == 0 ? 0.9f : 1.0f,
                             static_cast<uint64_t>(i / 7), static_cast<uint64_t>(i)));
-    for (int64_t i = 0; i < rows; ++i) params[static_cast<size_t>(i)].top_logprobs = static_cast<int32_t>(i * 5 % 21);
+    std::mt19937 generator(6);
+    std::vector<std::vector<LogitEdit>> edits;
+    for (int64_t i = 0; i < rows; ++i) {
+      SamplingParams& p = params[static_cast<size_t>(i)];
+      p.top_logprobs = static_cast<int32_t>(i * 5 % 21);
+      edits.push_back(random_edits(vocabulary, 10 + static_cast<int32_t>(i), generator));
+      if (i % 3 != 2) p = edited_by(p, edits.back());
+    }
     const Drawn together = sample(ops, logits, params);
     for (int64_t i = 0; i < rows; ++i) {
       Array alone(1, vocabulary);
@@ -255,26 +477,6 @@ TEST(Sample, NeighboursDoNotMatter) {
       }
     }
   });
-}
-
-/// Compares counts with expected probabilities: chi-square with k - 1 degrees of freedom has mean k - 1 and variance
-/// 2 (k - 1). The limit is five standard deviations above the mean; seeds are fixed.
-void expect_distribution(Ops& ops, const std::vector<double>& logits, const SamplingParams& params,
-                         const std::vector<double>& probabilities) {
-  const int draws = 20000;
-  std::vector<int> counts(logits.size());
-  for (int32_t token : draw_many(ops, logits, params, draws)) ++counts[static_cast<size_t>(token)];
-  double chi_square = 0, degrees = -1;
-  for (size_t i = 0; i < counts.size(); ++i) {
-    const double expected = probabilities[i] * draws;
-    if (expected == 0) {
-      EXPECT_EQ(counts[i], 0) << i;
-      continue;
-    }
-    chi_square += (counts[i] - expected) * (counts[i] - expected) / expected;
-    degrees += 1;
-  }
-  EXPECT_LT(chi_square, degrees + 5 * std::sqrt(2 * degrees));
 }
 
 TEST(Sample, DrawsFollowTheDistribution) {
@@ -304,6 +506,7 @@ TEST(Sample, DrawsAreTheReferences) {
     const int32_t top_k = i % 3 == 0 ? 1 + static_cast<int32_t>(generator() % 1200) : 0;
     const float top_p = i % 2 == 0 ? 1.0f : 0.01f + 0.98f * static_cast<float>(generator() % 1000) / 1000;
     params.push_back(with(0.1f + static_cast<float>(generator() % 30) / 10, top_k, top_p, generator(), generator()));
+    if (i % 4 == 1) params.back().min_p = static_cast<float>(generator() % 1000) / 2000;
     if (i % 5 == 0)
       for (int64_t j = 0; j < 1000; ++j) logits(i, j) = std::round(logits(i, j));  // many tokens have equal logits
   }
@@ -325,6 +528,27 @@ TEST(Sample, WrongParametersAreNamed) {
   expect_invalid(call(with(1, 0, 0)), "sample: top_p of row 0 is 0, but it must be above 0 and at most 1 (1: off)");
   expect_invalid(call(with(1, 0, std::numeric_limits<float>::quiet_NaN())),
                  "sample: top_p of row 0 is nan, but it must be above 0 and at most 1 (1: off)");
+  for (const float min_p : {-0.5f, 1.5f}) {
+    SamplingParams params = with(0, 0, 1);
+    params.min_p = min_p;
+    expect_invalid(call(params),
+                   concat("sample: min_p of row 0 is ", min_p, ", but it must be from 0 (off) to 1").c_str());
+  }
+  const auto edit = [&](const std::vector<LogitEdit>& edits, const char* message) {
+    expect_invalid(call(edited_by(with(0, 0, 1), edits)), message);
+  };
+  edit({{.token = 2}}, "sample: edit 0 of row 0 is of token 2, but it must be from 0 (above the edit before) to 1");
+  edit({{.token = -1}}, "sample: edit 0 of row 0 is of token -1, but it must be from 0 (above the edit before) to 1");
+  edit({{.token = 1}, {.token = 1}},
+       "sample: edit 1 of row 0 is of token 1, but it must be from 2 (above the edit before) to 1");
+  edit({{.token = 1, .repetition = 0}}, "sample: repetition of edit 0 of row 0 is 0, but it must be above 0 (1: off)");
+  for (const int32_t given : {-2, 2}) {
+    SamplingParams params = with(0, 0, 1);
+    params.given = given;
+    expect_invalid(
+        call(params),
+        concat("sample: the given token of row 0 is ", given, ", but it must be from -1 (none) to 1").c_str());
+  }
   for (const int32_t listed : {-1, 21}) {
     SamplingParams params = with(0, 0, 1);
     params.top_logprobs = listed;
