@@ -71,7 +71,10 @@ export class Engine {
     const tokens = packPrompt(prompt, this.model.config)
     const params = resolveGenerateOptions(options, this.model.config, tokens.length)
     const id = this.#nextId++
-    const generation = new Generation(tokens, () => this.#native.abort(id), params.topLogprobs > 0)
+    const generation = new Generation(tokens, () => this.#native.abort(id), {
+      topLogprobs: params.topLogprobs > 0,
+      promptTokens: params.promptLogprobs >= 0,
+    })
     const { signal } = options
     if (signal?.aborted) {
       generation.finish('abort')
@@ -133,9 +136,11 @@ function deliver(events: Float64Array, messages: string[], requests: Map<number,
       topLogprobs.push({ token, logprob: events[i + 4]! })
       continue
     }
-    if (kind === eventKind.token) {
+    if (kind === eventKind.token || kind === eventKind.prompt) {
       const listed = topLogprobs.length > 0
-      generation.push({ token, depth: events[i + 3]!, logprob: events[i + 4]!, ...(listed && { topLogprobs }) })
+      const reported = { token, depth: events[i + 3]!, logprob: events[i + 4]!, ...(listed && { topLogprobs }) }
+      if (kind === eventKind.token) generation.push(reported)
+      else generation.pushPrompt(reported)
       if (listed) topLogprobs = []
       continue
     }

@@ -22,6 +22,9 @@ export interface GeneratedToken {
   topLogprobs?: TokenLogprob[]
 }
 
+/** A token of a prompt, as GeneratedToken says it of a generated one. Null for the first, before which there is none. */
+export type PromptToken = GeneratedToken | null
+
 /** A stop token was generated; maxTokens or the end of the context was reached; it was aborted; or see `error`. */
 export type FinishReason = 'stop' | 'length' | 'abort' | 'error'
 
@@ -32,9 +35,19 @@ export interface GenerationResult {
   logprobs: number[]
   /** For each token as in GeneratedToken. Present exactly when asked for. */
   topLogprobs?: TokenLogprob[][]
+  /** Of the prompt; of its beginning where the generation ended within it. Present exactly when asked for. */
+  promptTokens?: PromptToken[]
   finishReason: FinishReason
   /** Present exactly when finishReason is 'error'. */
   error?: MorError
+}
+
+/** What is reported beside the tokens. */
+export interface GenerationLists {
+  /** Whether every token comes with its `topLogprobs`. */
+  topLogprobs?: boolean
+  /** Whether the tokens of the prompt are reported. */
+  promptTokens?: boolean
 }
 
 /**
@@ -47,7 +60,8 @@ export class Generation implements AsyncIterable<GeneratedToken> {
   readonly #tokens: GeneratedToken[] = []
   readonly #prompt: ArrayLike<number>
   readonly #abort: () => void
-  readonly #listsTop: boolean
+  readonly #lists: GenerationLists
+  readonly #promptTokens: PromptToken[] = [null]
   #finished: GenerationResult | undefined
   #resolveResult!: (result: GenerationResult) => void
   #wake!: () => void
@@ -56,12 +70,11 @@ export class Generation implements AsyncIterable<GeneratedToken> {
   /**
    * @internal
    * @param prompt the tokens that it goes on from
-   * @param listsTop whether every token comes with its `topLogprobs`
    */
-  constructor(prompt: ArrayLike<number>, abort: () => void, listsTop = false) {
+  constructor(prompt: ArrayLike<number>, abort: () => void, lists: GenerationLists = {}) {
     this.#prompt = prompt
     this.#abort = abort
-    this.#listsTop = listsTop
+    this.#lists = lists
     this.result = new Promise((resolve) => {
       this.#resolveResult = resolve
     })
@@ -88,6 +101,16 @@ export class Generation implements AsyncIterable<GeneratedToken> {
   }
 
   /**
+   * The tokens of the prompt with their log-probabilities, all of them before the first generated token comes; those of its
+   * beginning where the generation ends within it, and none where `promptLogprobs` was not asked for. It never rejects.
+   */
+  async promptTokens(): Promise<PromptToken[]> {
+    if (!this.#lists.promptTokens) return []
+    while (this.#promptTokens.length < this.#prompt.length && this.#finished === undefined) await this.#changed
+    return this.#promptTokens.map((token) => token && copyOf(token))
+  }
+
+  /**
    * The text as it comes, in pieces that never end inside a character: that of prompt and tokens together, less that of the
    * prompt. Otherwise like iterating the tokens.
    */
@@ -99,6 +122,12 @@ export class Generation implements AsyncIterable<GeneratedToken> {
     }
     const rest = detokenizer.flush()
     if (rest !== '') yield rest
+  }
+
+  /** @internal The next token of the prompt, from the second on. */
+  pushPrompt(token: GeneratedToken): void {
+    this.#promptTokens.push(token)
+    if (this.#promptTokens.length === this.#prompt.length) this.#notify()
   }
 
   /** @internal */
@@ -114,7 +143,8 @@ export class Generation implements AsyncIterable<GeneratedToken> {
       tokens: this.#tokens.map(({ token }) => token),
       depths: this.#tokens.map(({ depth }) => depth),
       logprobs: this.#tokens.map(({ logprob }) => logprob),
-      ...(this.#listsTop && { topLogprobs: this.#tokens.map((token) => copyOf(token).topLogprobs!) }),
+      ...(this.#lists.topLogprobs && { topLogprobs: this.#tokens.map((token) => copyOf(token).topLogprobs!) }),
+      ...(this.#lists.promptTokens && { promptTokens: this.#promptTokens.map((token) => token && copyOf(token)) }),
       finishReason,
       ...(error && { error }),
     }

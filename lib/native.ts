@@ -251,6 +251,8 @@ export interface NativeGenerateParams {
   logprobs: boolean
   /** From 0 to `mostTopLogprobs`. */
   topLogprobs: number
+  /** How many of the most likely tokens beside each token of the prompt, as `topLogprobs`; -1: the prompt is not reported. */
+  promptLogprobs: number
   /** Higher is served first. */
   priority: number
 }
@@ -261,7 +263,7 @@ export const mostTopLogprobs = 20
 /** Events arrive in one array, each as `eventStride` numbers: [request id, kind, token, depth, logprob]. */
 export const eventStride = 5
 
-/** `kind` of an event. After any kind but `token` and `top` no more events of that request arrive. */
+/** `kind` of an event. After any kind but `token`, `top` and `prompt` no more events of that request arrive. */
 export const eventKind = {
   /** One generated token with its depth and log-probability. */
   token: 0,
@@ -273,10 +275,13 @@ export const eventKind = {
   /** `token` is the index of the code in `errorCodes`; the message comes beside the events. */
   error: 4,
   /**
-   * One of the most likely tokens at the position of the request's next `token` event. These events come directly before
-   * it, the most likely token first, each with its log-probability and depth 0. None where `topLogprobs` is 0.
+   * One of the most likely tokens at the position of the request's next `token` or `prompt` event. These events come
+   * directly before it, the most likely token first, each with its log-probability and depth 0. None where `topLogprobs` or
+   * `promptLogprobs` is 0.
    */
   top: 5,
+  /** The next token of the prompt, from the second on, with depth and log-probability as of a generated one. */
+  prompt: 6,
 } as const
 
 /** Counts since the engine was made, and the state at this moment. */

@@ -6,7 +6,7 @@ import { mostTopLogprobs, type NativeGenerateParams } from './native.js'
 import { copyTokens } from './tokens.js'
 
 export interface GenerateOptions {
-  /** Most tokens to generate; fewer where the context ends first. */
+  /** Most tokens to generate; fewer where the context ends first. 0 only with `promptLogprobs`. */
   maxTokens: number
   /** 0 = greedy. Default 1. */
   temperature?: number
@@ -48,6 +48,11 @@ export interface GenerateOptions {
    */
   topLogprobs?: number
   /**
+   * Reports the log-probability of each token of the prompt, and as many of the most likely tokens in its place, from 0 to 20.
+   * Default: the prompt is not reported. Then its beginning may come from the prefix cache; reported tokens are computed.
+   */
+  promptLogprobs?: number
+  /**
    * Requests of a higher priority are served first. Those of a lower one that are under way may be interrupted for them,
    * and go on later with the same tokens. Equal ones are served in the order in which they came. Default 0.
    */
@@ -73,6 +78,7 @@ const optionKeys = [
   'routerThreshold',
   'maxRecursions',
   'topLogprobs',
+  'promptLogprobs',
   'priority',
   'signal',
 ]
@@ -88,7 +94,7 @@ export function resolveGenerateOptions(
 ): NativeGenerateParams {
   const check = Checker.of(options, 'generate')
   check.onlyKeys(optionKeys)
-  const maxTokens = check.integer('maxTokens', { min: 1 })
+  const maxTokens = check.integer('maxTokens', { min: check.has('promptLogprobs') ? 0 : 1 })
   return {
     maxTokens: Math.min(maxTokens, config.max_position_embeddings - promptLength),
     temperature: float32(check, 'temperature', check.number('temperature', { min: 0, fallback: 1 })),
@@ -100,11 +106,14 @@ export function resolveGenerateOptions(
     repetitionPenalty: check.number('repetitionPenalty', { min: 0.01, max: 100, fallback: 1 }),
     presencePenalty: check.number('presencePenalty', { min: -2, max: 2, fallback: 0 }),
     frequencyPenalty: check.number('frequencyPenalty', { min: -2, max: 2, fallback: 0 }),
-    stop: stopTokens(check, options, config),
+    stop: stopTokens(check, config),
     minTokens: check.integer('minTokens', { min: 0, max: maxTokens, fallback: 0 }),
     ...resolveRouting(check, config),
     logprobs: true,
     topLogprobs: check.integer('topLogprobs', { min: 0, max: mostTopLogprobs, fallback: 0 }),
+    promptLogprobs: check.has('promptLogprobs')
+      ? check.integer('promptLogprobs', { min: 0, max: mostTopLogprobs })
+      : -1,
     priority: check.integer('priority', { min: -(2 ** 31), fallback: 0 }),
   }
 }
@@ -136,8 +145,8 @@ export function readMaxRecursions(
   return most
 }
 
-/** The value, which the sampler rounds to float32: it must not become infinite or, unless it is 0, 0. */
-function float32(check: Checker, key: string, value: number): number {
+/** Checks a value that the sampler rounds to float32: it must not become infinite or, unless it is 0, 0. */
+export function float32(check: Checker, key: string, value: number): number {
   const rounded = Math.fround(value)
   if (!Number.isFinite(rounded) || (rounded === 0 && value !== 0)) {
     check.fail(`${key} is ${value}, which in float32 becomes ${rounded}; it must be between 1e-45 and 3.4e38`)
@@ -145,30 +154,36 @@ function float32(check: Checker, key: string, value: number): number {
   return value
 }
 
-function stopTokens(
-  check: Checker,
-  { stopTokenIds = [] }: GenerateOptions,
-  { eos_token_id, vocab_size }: ResolvedConfig,
-): Int32Array {
-  const ids = copyTokens(stopTokenIds, new Int32Array(stopTokenIds.length), 0, vocab_size, 'stopTokenIds')
-  const end = check.boolean('ignoreEos', false) ? [] : (eos_token_id ?? [])
-  return Int32Array.of(...(typeof end === 'number' ? [end] : end), ...ids)
+function stopTokens(check: Checker, { eos_token_id: end, vocab_size }: ResolvedConfig): Int32Array {
+  const ids = check.has('stopTokenIds') ? readTokenIds(check, 'stopTokenIds', vocab_size) : []
+  const ends = check.boolean('ignoreEos', false) ? [] : (end ?? [])
+  return Int32Array.of(...(typeof ends === 'number' ? [ends] : ends), ...ids)
+}
+
+/** The token ids under `key`. */
+export function readTokenIds(check: Checker, key: string, vocabSize: number): Int32Array {
+  const ids = check.object[key] as ArrayLike<number>
+  if (!Array.isArray(ids) && !ArrayBuffer.isView(ids))
+    check.fail(`${key} is ${show(ids)}; it must be a list of token ids`)
+  return copyTokens(ids, new Int32Array(ids.length), 0, vocabSize, key)
+}
+
+/** The biases under `key`, by token id. */
+export function readLogitBias(check: Checker, key: string, vocabSize: number): Record<number, number> {
+  const biases = check.child(key)
+  for (const id of Object.keys(biases.object)) {
+    if (!/^\d+$/.test(id) || Number(id) >= vocabSize) {
+      const text = `${key} names the token ${show(id)}; the vocabulary has ids 0 to ${vocabSize - 1}`
+      throw new MorError('TOKEN_OUT_OF_RANGE', text)
+    }
+    biases.number(id, { min: -100, max: 100 })
+  }
+  return biases.object as Record<number, number>
 }
 
 function packLogitBias(check: Checker, vocabSize: number): NativeGenerateParams['logitBias'] {
-  const biases = check.has('logitBias') ? check.child('logitBias') : null
-  const ids = Object.keys(biases?.object ?? {})
-  for (const id of ids) {
-    if (/^\d+$/.test(id) && Number(id) < vocabSize) continue
-    throw new MorError(
-      'TOKEN_OUT_OF_RANGE',
-      `logitBias names the token ${show(id)}; the vocabulary has ids 0 to ${vocabSize - 1}`,
-    )
-  }
-  return {
-    tokens: Int32Array.from(ids, Number),
-    values: Float32Array.from(ids, (id) => biases!.number(id, { min: -100, max: 100 })),
-  }
+  const biases = check.has('logitBias') ? readLogitBias(check, 'logitBias', vocabSize) : {}
+  return { tokens: Int32Array.from(Object.keys(biases), Number), values: Float32Array.from(Object.values(biases)) }
 }
 
 function randomSeed(): number {

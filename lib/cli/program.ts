@@ -124,6 +124,7 @@ function addServe(program: Command): void {
     .option('--max-completions <count>', 'most completions under way at once; more are refused', integer(1), 1024)
     .option('--max-prompt-tokens <count>', 'most tokens of a prompt; default: one less than the context', integer(1))
     .option('--body-limit-bytes <bytes>', 'most bytes of a request', integer(1), 2 ** 20)
+    .option('--strict', 'refuse requests with unknown fields, which are ignored otherwise')
     .option('--drain-timeout <seconds>', 'time that completions get to finish when the server stops', number(0), 30)
     .addOption(deviceOption())
     .addOption(dtypeOption())

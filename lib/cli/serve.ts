@@ -9,7 +9,7 @@ import { findCheckpointTokenizer } from './tokenizer_source.js'
 
 export interface ServeCommandOptions
   extends Pick<LoadOptions, 'device' | 'dtype' | 'threads'>,
-    Pick<ServerOptions, 'apiKey' | 'bodyLimitBytes' | 'maxPromptTokens' | 'maxCompletions'> {
+    Pick<ServerOptions, 'apiKey' | 'bodyLimitBytes' | 'maxPromptTokens' | 'maxCompletions' | 'strict'> {
   /** Checkpoint folder. */
   model: string
   /** Default: the folder's name. */
@@ -28,7 +28,7 @@ export interface ServeCommandOptions
  */
 export async function serve(options: ServeCommandOptions, output: Output, signal: AbortSignal): Promise<void> {
   const { model: folder, device, dtype, threads, host, port, maxBatchSize, kvCacheBytes } = options
-  const { apiKey, bodyLimitBytes, maxPromptTokens, maxCompletions } = options
+  const { apiKey, bodyLimitBytes, maxPromptTokens, maxCompletions, strict } = options
   const modelName = options.modelName ?? basename(resolve(folder))
   const tokenizer = await findCheckpointTokenizer(folder, options.tokenizer)
   await using model = await Model.load(folder, { device, dtype, threads, signal })
@@ -41,6 +41,7 @@ export async function serve(options: ServeCommandOptions, output: Output, signal
     bodyLimitBytes,
     maxPromptTokens,
     maxCompletions,
+    strict,
     drainTimeoutMs: Math.round(options.drainTimeout * 1000),
     logger: { level: 'error', stream: process.stderr },
   })

@@ -43,10 +43,10 @@ const refusals: Partial<Record<ErrorCode, string>> = {
 }
 
 /** The response to what `engine.generate` throws: it checks the prompt, everything else was checked before. */
-export function refusalOf(error: unknown): ApiError {
+export function refusalOf(error: unknown, field = 'prompt'): ApiError {
   const failure = toMorError(error)
   const code = refusals[failure.code]
-  return code === undefined ? failureOf(failure) : invalidField('prompt', failure.message, code)
+  return code === undefined ? failureOf(failure) : invalidField(field, failure.message, code)
 }
 
 /** The response to a failure that is not the client's: 503 if the engine is closed, else 500 without internal details. */

@@ -2,16 +2,18 @@
 import type { GeneratedToken } from '../generation.js'
 import type { Detokenizer } from '../tokenizer.js'
 import { StopStrings } from './stop_strings.js'
-import { topLogprobs } from './top_logprobs.js'
+import type { PlacedToken } from './top_logprobs.js'
 
 /** A token in the text of its choice. Its text is empty if a later token completes its character. */
 export interface TextToken {
+  token: number
   text: string
   /** UTF-16 units of the text before the token. */
   offset: number
-  logprob: number
-  /** Log-probabilities by name of the most likely tokens in its place and of the token itself; null if not asked for. */
-  topLogprobs: Record<string, number> | null
+  /** Null for the first token of a prompt. */
+  logprob: number | null
+  /** The most likely tokens in its place; null if not asked for. */
+  topLogprobs: PlacedToken[] | null
 }
 
 /** Text that may be sent now, and the tokens that it comes from. */
@@ -41,10 +43,9 @@ export class ChoiceText {
   }
 
   push({ token, logprob, topLogprobs: top }: GeneratedToken): TextPiece {
-    const peeked = top?.map((other) => ({ ...other, text: this.#detokenizer.peek(other.token) }))
+    const topLogprobs = top?.map((other) => ({ ...other, text: this.#detokenizer.peek(other.token) })) ?? null
     const text = this.#detokenizer.push(token)
-    const named = peeked === undefined ? null : topLogprobs(peeked, { token, logprob, text })
-    this.#tokens.push({ text, offset: this.#end, logprob, topLogprobs: named })
+    this.#tokens.push({ token, text, offset: this.#end, logprob, topLogprobs })
     return this.#add(text, this.#stop.push(text))
   }
 

@@ -1,109 +1,77 @@
 // Reads the body of POST /v1/completions: checks every field and fills in defaults.
 import type { JsonObject } from '../check.js'
-import type { ResolvedConfig } from '../config.js'
-import { readMaxRecursions } from '../sampling.js'
-import { suggestion } from '../suggest.js'
 import { ApiError, invalidField } from './api_error.js'
 import { describe, FieldReader } from './field_reader.js'
+import { type FieldLimits, readSampling, type SamplingFields, samplingFields } from './sampling_fields.js'
+import { readStream, type StreamFields, streamFields } from './stream_fields.js'
 
 /** A text, or the ids of its tokens. */
 export type Prompt = string | readonly number[]
 
-export interface CompletionRequest {
+export interface CompletionRequest extends SamplingFields, StreamFields {
   model: string
   /** At least one. */
   prompts: Prompt[]
-  /** Completions of each prompt. */
+  /** Completions of each prompt in the answer. */
   n: number
+  /** Completions of each prompt that are generated; the answer has the n most likely ones. */
+  bestOf: number
+  /** 0 is allowed with `echo`. */
   maxTokens: number
-  temperature: number
-  topP: number
-  topK: number
-  /** Seed of the first choice; choice i has seed + i. Null: each choice has a random seed. */
-  seed: number | null
-  /** Up to four strings, none of them empty. */
-  stop: string[]
-  stream: boolean
-  includeUsage: boolean
   /** How many of the most likely tokens the answer lists at each position. Null: no log-probabilities. */
   logprobs: number | null
-  routerThreshold: number | null
-  maxRecursions: number | null
-  priority: number | null
+  /** Whether the prompt stands before each completion. */
+  echo: boolean
 }
 
-/** Fields of OpenAI's API that are not supported, each with a test for the values that change nothing and are accepted. */
-const inert: Record<string, (value: unknown, n: number) => boolean> = {
-  best_of: (value, n) => value === n,
-  echo: (value) => value === false,
-  frequency_penalty: (value) => value === 0,
-  logit_bias: (value) => typeof value === 'object' && Object.keys(value as object).length === 0,
-  presence_penalty: (value) => value === 0,
-  suffix: (value) => value === '',
-  user: (value) => typeof value === 'string',
-}
+/** Most completions of a prompt. */
+const MOST_CHOICES = 128
 
-const fields = new Set([
+export const completionFields: ReadonlySet<string> = new Set([
   'model',
   'prompt',
   'n',
+  'best_of',
   'max_tokens',
-  'temperature',
-  'top_p',
-  'top_k',
-  'seed',
-  'stop',
-  'stream',
-  'stream_options',
   'logprobs',
-  'router_threshold',
-  'max_recursions',
-  'priority',
-  ...Object.keys(inert),
+  'echo',
+  'suffix',
+  'user',
+  ...samplingFields,
+  ...streamFields,
 ])
 
-/** With it, seeds stay exact integers when the index of the choice is added. */
-const maxSeed = 2 ** 52
-
 /** @throws {ApiError} 400 naming the first field at fault, with its value and what is allowed */
-export function readCompletionRequest(
-  body: unknown,
-  model: Pick<ResolvedConfig, 'num_recursions' | 'sharing'>,
-): CompletionRequest {
-  if (typeof body !== 'object' || body === null || Array.isArray(body)) {
-    throw new ApiError(400, `the body is ${describe(body)}; it must be a JSON object`, 'invalid_type')
-  }
-  for (const key of Object.keys(body)) {
-    if (!fields.has(key)) throw invalidField(key, `unknown field "${key}"${suggestion(key, fields)}`, 'unknown_field')
-  }
-  const reader = new FieldReader(body as JsonObject)
-  const n = reader.integer('n', { min: 1, max: 128, fallback: 1 })
-  const stream = reader.boolean('stream')
-  for (const [key, asksNothing] of Object.entries(inert)) {
-    const value = reader.value(key)
-    if (value !== null && !asksNothing(value, n)) {
-      throw invalidField(key, `${key} is ${describe(value)}; this server does not support it`, 'unsupported_field')
-    }
-  }
+export function readCompletionRequest(body: unknown, limits: FieldLimits): CompletionRequest {
+  const reader = new FieldReader(checkBody(body), 'completions')
+  const echo = reader.boolean('echo')
+  const n = reader.integer('n', { min: 1, max: MOST_CHOICES, fallback: 1 })
+  const stream = readStream(reader)
+  const maxTokens = reader.integer('max_tokens', { min: echo ? 0 : 1, fallback: 16 })
+  const user = reader.value('user')
+  if (user !== null && typeof user !== 'string') throw unsupported('user', user)
+  if (reader.has('suffix') && reader.value('suffix') !== '') throw unsupported('suffix', reader.value('suffix'))
   return {
     model: reader.text('model'),
     prompts: readPrompts(reader.value('prompt')),
     n,
-    maxTokens: reader.integer('max_tokens', { min: 1, fallback: 16 }),
-    temperature: reader.number('temperature', { min: 0, max: 2, fallback: 1 }),
-    topP: reader.number('top_p', { above: 0, max: 1, fallback: 1 }),
-    topK: reader.integer('top_k', { min: 0, fallback: 0 }),
-    seed: reader.optional('seed', () => reader.integer('seed', { min: 0, max: maxSeed })),
-    stop: readStop(reader.value('stop')),
-    stream,
-    includeUsage: readIncludeUsage(reader, stream),
+    bestOf: readBestOf(reader, n, stream.stream),
+    maxTokens,
+    ...readSampling(reader, maxTokens, limits),
+    ...stream,
     logprobs: reader.optional('logprobs', () => reader.integer('logprobs', { min: 0, max: 5 })),
-    routerThreshold: reader.optional('router_threshold', () => reader.number('router_threshold', { min: 0, max: 1 })),
-    maxRecursions: reader.optional('max_recursions', () =>
-      reader.read('max_recursions', (check) => readMaxRecursions(check, 'max_recursions', model)),
-    ),
-    priority: reader.optional('priority', () => reader.integer('priority', { min: -(2 ** 31), max: 2 ** 31 - 1 })),
+    echo,
   }
+}
+
+/** @throws {ApiError} 400 for a body that is no object */
+export function checkBody(body: unknown): JsonObject {
+  if (typeof body === 'object' && body !== null && !Array.isArray(body)) return body as JsonObject
+  throw new ApiError(400, `the body is ${describe(body)}; it must be a JSON object`, 'invalid_type')
+}
+
+export function unsupported(key: string, value: unknown): ApiError {
+  return invalidField(key, `${key} is ${describe(value)}; this server does not support it`, 'unsupported_field')
 }
 
 function readPrompts(value: unknown): Prompt[] {
@@ -123,27 +91,12 @@ function isTokens(value: unknown): value is number[] {
   return Array.isArray(value) && value.length > 0 && value.every((item) => typeof item === 'number')
 }
 
-function readStop(value: unknown): string[] {
-  const strings = typeof value === 'string' ? [value] : (value ?? [])
-  if (Array.isArray(strings) && strings.length <= 4) {
-    if (strings.every((item) => typeof item === 'string' && item !== '')) return strings
-  }
+function readBestOf(reader: FieldReader, n: number, stream: boolean): number {
+  const bestOf = reader.integer('best_of', { min: n, max: MOST_CHOICES, fallback: n })
+  if (bestOf === n || !stream) return bestOf
   throw invalidField(
-    'stop',
-    `stop is ${describe(value)}; it must be a text or up to four, none of them empty`,
-    'invalid_value',
-  )
-}
-
-function readIncludeUsage(reader: FieldReader, stream: boolean): boolean {
-  const options = reader.value('stream_options')
-  if (options === null) return false
-  if (!stream) throw invalidField('stream_options', 'stream_options is only allowed where stream is true')
-  const { include_usage = false, ...others } = typeof options === 'object' ? (options as JsonObject) : { options }
-  if (typeof include_usage === 'boolean' && Object.keys(others).length === 0) return include_usage
-  throw invalidField(
-    'stream_options',
-    `stream_options is ${describe(options)}; it may hold include_usage, true or false, and nothing else`,
+    'best_of',
+    `best_of is ${bestOf} and n is ${n}; a stream cannot choose the best of more completions than it sends`,
     'invalid_value',
   )
 }

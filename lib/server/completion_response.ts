@@ -2,20 +2,15 @@
 import { randomBytes } from 'node:crypto'
 import type { FinishReason } from '../generation.js'
 import type { TextPiece, TextToken } from './choice_text.js'
-
-export interface Usage {
-  /** Tokens of the prompts; each prompt counts once for every n. */
-  prompt_tokens: number
-  /** All generated tokens, those of stop strings included. */
-  completion_tokens: number
-  total_tokens: number
-}
+import { topLogprobs } from './top_logprobs.js'
+import type { Usage } from './usage.js'
 
 export interface Logprobs {
   tokens: string[]
-  token_logprobs: number[]
+  /** Null for the first token of an echoed prompt. */
+  token_logprobs: (number | null)[]
   /** For each token the most likely tokens in its place and the token itself. Null if 0 were asked for. */
-  top_logprobs: Record<string, number>[] | null
+  top_logprobs: (Record<string, number> | null)[] | null
   text_offset: number[]
 }
 
@@ -44,14 +39,6 @@ export function completionHead(model: string): Omit<Completion, 'choices' | 'usa
   return { id, object: 'text_completion', created: Math.floor(Date.now() / 1000), model }
 }
 
-export function usageOf(promptTokens: number, completionTokens: number): Usage {
-  return {
-    prompt_tokens: promptTokens,
-    completion_tokens: completionTokens,
-    total_tokens: promptTokens + completionTokens,
-  }
-}
-
 /** @param logprobs of the request; null: none are sent */
 export function choiceOf(
   index: number,
@@ -66,7 +53,11 @@ function logprobsOf(tokens: TextToken[], count: number): Logprobs {
   return {
     tokens: tokens.map(({ text }) => text),
     token_logprobs: tokens.map(({ logprob }) => logprob),
-    top_logprobs: count === 0 ? null : tokens.map(({ topLogprobs }) => topLogprobs!),
+    top_logprobs: count === 0 ? null : tokens.map(topByName),
     text_offset: tokens.map(({ offset }) => offset),
   }
+}
+
+function topByName({ topLogprobs: top, logprob, ...token }: TextToken): Record<string, number> | null {
+  return top === null || logprob === null ? null : topLogprobs(top, { ...token, logprob })
 }

@@ -1,22 +1,31 @@
 // Reads the fields of a request's body with the package's checks; errors name the field.
 import { Checker, type JsonObject, show } from '../check.js'
 import { toMorError } from '../errors.js'
+import { float32 } from '../sampling.js'
 import { invalidField } from './api_error.js'
 
 /** A field that is null counts as left out. Every read throws ApiError 400 if the field is wrong. */
 export class FieldReader {
   readonly #check: Checker
 
-  constructor(readonly body: JsonObject) {
-    this.#check = new Checker(body, 'completions')
+  /** @param where what the messages begin with */
+  constructor(
+    readonly body: JsonObject,
+    where: string,
+  ) {
+    this.#check = new Checker(body, where)
   }
 
   value(key: string): unknown {
     return this.body[key] ?? null
   }
 
+  has(key: string): boolean {
+    return this.#check.has(key)
+  }
+
   optional<T>(key: string, read: () => T): T | null {
-    return this.#check.has(key) ? read() : null
+    return this.has(key) ? read() : null
   }
 
   integer(key: string, range: Parameters<Checker['integer']>[1]): number {
@@ -27,8 +36,13 @@ export class FieldReader {
     return this.read(key, (check) => check.number(key, range))
   }
 
-  boolean(key: string): boolean {
-    return this.read(key, (check) => check.boolean(key, false))
+  /** A number that does not become infinite or 0 when the engine rounds it. */
+  float32(key: string, range: Parameters<Checker['number']>[1]): number {
+    return this.read(key, (check) => float32(check, key, check.number(key, range)))
+  }
+
+  boolean(key: string, fallback = false): boolean {
+    return this.read(key, (check) => check.boolean(key, fallback))
   }
 
   text(key: string): string {

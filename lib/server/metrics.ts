@@ -3,6 +3,7 @@ import { Counter, Gauge, Histogram, Registry } from 'prom-client'
 import type { FinishReason, GeneratedToken } from '../generation.js'
 import type { EngineStats } from '../native.js'
 import type { ServedEngine } from './options.js'
+import type { FieldClass } from './unknown_fields.js'
 
 /** Follows one completion from the arrival of its request. */
 export interface CompletionObserver {
@@ -62,6 +63,7 @@ export class ServerMetrics {
   readonly #gauges: { gauge: Gauge; read: EngineReading }[]
   readonly #counters: { counter: Counter; read: EngineReading }[]
   readonly #tokensByDepth: Counter<'depth'>
+  readonly #ignoredFields: Counter<'class'>
   readonly #success: Counter<'finished_reason'>
   readonly #timeToFirstToken: Histogram
   readonly #interTokenLatency: Histogram
@@ -94,6 +96,12 @@ export class ServerMetrics {
       name: 'vllm:request_success_total',
       help: 'Completions that ended, by reason.',
       labelNames: ['finished_reason'],
+      registers,
+    })
+    this.#ignoredFields = new Counter({
+      name: 'mor_ignored_fields_total',
+      help: 'Fields of requests that the server does not act on, by the API that they belong to.',
+      labelNames: ['class'],
       registers,
     })
     this.#timeToFirstToken = histogram(
@@ -141,6 +149,10 @@ export class ServerMetrics {
       this.#tokensByDepth.inc({ depth: String(r + 1) }, tokens)
     })
     return this.#registry.metrics()
+  }
+
+  ignoredField(fieldClass: FieldClass): void {
+    this.#ignoredFields.inc({ class: fieldClass })
   }
 
   /** @param arrived `performance.now()` when the request came */

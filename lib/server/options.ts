@@ -33,6 +33,8 @@ export interface ServerOptions {
   stallTimeoutMs?: number
   /** Milliseconds that `close()` lets completions go on before it aborts them. Default 30,000. */
   drainTimeoutMs?: number
+  /** Whether fields that the server does not know are refused with status 400. Default: they are ignored and counted. */
+  strict?: boolean
   /** Logger of the HTTP framework. Default: none. */
   logger?: FastifyServerOptions['logger']
 }
@@ -53,6 +55,7 @@ const keys: readonly (keyof ServerOptions)[] = [
   'maxCompletions',
   'stallTimeoutMs',
   'drainTimeoutMs',
+  'strict',
   'logger',
 ]
 
@@ -76,5 +79,6 @@ export function resolveServerOptions(options: ServerOptions): ResolvedServerOpti
     maxCompletions: check.integer('maxCompletions', { min: 1, fallback: 1024 }),
     stallTimeoutMs: check.integer('stallTimeoutMs', { min: 1, fallback: 30_000 }),
     drainTimeoutMs: check.integer('drainTimeoutMs', { min: 0, max: MAX_TIMER_MS - LAST_WORDS_MS, fallback: 30_000 }),
+    strict: check.boolean('strict', false),
   }
 }

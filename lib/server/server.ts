@@ -9,6 +9,7 @@ import { completionsHandler } from './completions.js'
 import { drainOnClose } from './drain.js'
 import { ServerMetrics } from './metrics.js'
 import { resolveServerOptions, type ServerOptions } from './options.js'
+import { detokenizeHandler, tokenizeHandler } from './tokenization.js'
 
 declare module 'fastify' {
   interface FastifyContextConfig {
@@ -21,7 +22,8 @@ declare module 'fastify' {
 const REQUEST_TIMEOUT_MS = 60_000
 
 /**
- * A server with OpenAI's completions API over one engine: `/v1/completions`, `/v1/models`, `/health`, `/metrics`. It is a
+ * A server with OpenAI's completions API over one engine: `/v1/completions`, `/v1/models`, and beside them `/tokenize`,
+ * `/detokenize`, `/health`, `/metrics`. It is a
  * Fastify instance: add routes and plugins, then `listen`, or mount `app.routing` in another server. Every route needs the
  * API key, except those with `config: { public: true }`. `close()` drains: it accepts no more requests, lets completions
  * finish for up to `drainTimeoutMs`, then aborts them. Engine and model stay open.
@@ -73,6 +75,8 @@ export function createServer(options: ServerOptions): FastifyInstance {
     max_model_len: engine.model.config.max_position_embeddings,
   }
   app.post('/v1/completions', completionsHandler(resolved, admission, metrics))
+  app.post('/tokenize', tokenizeHandler(resolved, metrics))
+  app.post('/detokenize', detokenizeHandler(resolved, metrics))
   app.get('/v1/models', () => ({ object: 'list', data: [model] }))
   app.get<{ Params: { '*': string } }>('/v1/models/*', ({ params: { '*': id } }) => {
     if (id === modelName) return model

@@ -8,20 +8,27 @@ export interface PlacedToken extends TokenLogprob {
   text: string
 }
 
+export interface NamedToken extends PlacedToken {
+  name: string
+}
+
 /**
- * Log-probabilities by name: those of `top` in their order, then that of `chosen` if it is not among them. The name of a
- * token is its text. If that is empty, no whole character, or already the name of another token, the name is `token_id:` and
- * the id, so that no entry is lost. The chosen token always has its text for a name.
+ * The tokens of `top`, each with its text as name. If that is empty, no whole character, or already the name of another token,
+ * the name is `token_id:` and the id, so that no entry is lost. The chosen token always has its text for a name.
  */
-export function topLogprobs(top: readonly PlacedToken[], chosen: PlacedToken): Record<string, number> {
+export function nameTokens(top: readonly PlacedToken[], chosen: Omit<PlacedToken, 'logprob'>): NamedToken[] {
   const names = new Set([chosen.text])
-  const nameOf = ({ token, text }: PlacedToken): string => {
+  return top.map((placed) => {
+    if (placed.token === chosen.token) return { ...placed, text: chosen.text, name: chosen.text }
+    const { token, text } = placed
     const name = text === '' || text.includes(REPLACEMENT) || names.has(text) ? `token_id:${token}` : text
     names.add(name)
-    return name
-  }
-  const entries = top.map((placed): [string, number] => {
-    return [placed.token === chosen.token ? chosen.text : nameOf(placed), placed.logprob]
+    return { ...placed, name }
   })
+}
+
+/** Log-probabilities by name: those of `top` in their order, then that of `chosen` if it is not among them. */
+export function topLogprobs(top: readonly PlacedToken[], chosen: PlacedToken): Record<string, number> {
+  const entries = nameTokens(top, chosen).map(({ name, logprob }): [string, number] => [name, logprob])
   return Object.fromEntries([...entries, [chosen.text, chosen.logprob]])
 }

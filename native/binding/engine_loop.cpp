@@ -85,7 +85,7 @@ void EngineLoop::step(PackedEvents& events) {
   std::vector<RequestEvent> happened;
   engine_->step(happened);
   for (const RequestEvent& event : happened) {
-    if (event.kind == RequestEvent::Kind::token) {
+    if (event.kind != RequestEvent::Kind::finish) {
       events.token(event);
       continue;
     }

@@ -150,7 +150,7 @@ EngineOptions engine_options(const Input& input) {
 
 GenerateParams generate_params(const Input& input) {
   GenerateParams params;
-  params.max_tokens = input.field("maxTokens").int32(1, INT32_MAX);
+  params.max_tokens = count(input.field("maxTokens"));
   params.temperature = input.field("temperature").number(0, DBL_MAX);
   params.top_k = static_cast<int32_t>(std::min<int64_t>(input.field("topK").integer(0, kLargestInteger), INT32_MAX));
   params.top_p = input.field("topP").number(0, 1);
@@ -166,6 +166,7 @@ GenerateParams generate_params(const Input& input) {
   params.max_recursions = count(input.field("maxRecursions"));
   params.logprobs = input.field("logprobs").boolean();
   params.top_logprobs = input.field("topLogprobs").int32(0, kMostTopLogprobs);
+  params.prompt_logprobs = input.field("promptLogprobs").int32(-1, kMostTopLogprobs);
   params.priority = input.field("priority").int32(INT32_MIN, INT32_MAX);
   return params;
 }

@@ -11,7 +11,8 @@ void PackedEvents::add(uint64_t request, EventKind kind, int64_t token, int32_t 
 
 void PackedEvents::token(const RequestEvent& event) {
   for (const TokenLogprob& top : event.top_logprobs) add(event.request, EventKind::top, top.token, 0, top.logprob);
-  add(event.request, EventKind::token, event.token, event.depth, event.logprob);
+  const bool prompt = event.kind == RequestEvent::Kind::prompt;
+  add(event.request, prompt ? EventKind::prompt : EventKind::token, event.token, event.depth, event.logprob);
 }
 
 void PackedEvents::finish(uint64_t request, FinishReason reason) {

@@ -38,7 +38,7 @@ void check_params(const GenerateParams& p) {
     MOR_CHECK(good, INVALID_ARGUMENT, "a request cannot have ", name, " ", value);
   };
   const auto finite = [](double value) { return std::isfinite(static_cast<float>(value)); };
-  check("maxTokens", p.max_tokens, p.max_tokens >= 1);
+  check("maxTokens", p.max_tokens, p.max_tokens >= (p.prompt_logprobs < 0 ? 1 : 0));
   check("temperature", p.temperature, p.temperature >= 0 && finite(p.temperature));
   check("topK", p.top_k, p.top_k >= 0);
   check("topP", p.top_p, static_cast<float>(p.top_p) > 0 && p.top_p <= 1);
@@ -52,6 +52,7 @@ void check_params(const GenerateParams& p) {
   check("routerThreshold", p.router_threshold, p.router_threshold >= 0 && p.router_threshold <= 1);
   check("maxRecursions", p.max_recursions, p.max_recursions >= 0);
   check("topLogprobs", p.top_logprobs, p.top_logprobs >= 0 && p.top_logprobs <= kMostTopLogprobs);
+  check("promptLogprobs", p.prompt_logprobs, p.prompt_logprobs >= -1 && p.prompt_logprobs <= kMostTopLogprobs);
 }
 
 SchedulerConfig scheduler_config(const Model& model, const KvCache& cache, const EngineOptions& options) {
@@ -134,6 +135,7 @@ void Engine::submit(uint64_t request, std::vector<int32_t> prompt, const Generat
   r.frequency_penalty = static_cast<float>(params.frequency_penalty);
   r.logprobs = params.logprobs;
   r.top_logprobs = params.top_logprobs;
+  r.prompt_logprobs = params.prompt_logprobs;
   MOR_CHECK(r.min_tokens == 0 ||
                 std::set<int32_t>(r.stop.begin(), r.stop.end()).size() < static_cast<size_t>(config.vocab_size),
             INVALID_ARGUMENT, "a request cannot have minTokens ", r.min_tokens, " and stop at all ", config.vocab_size,

@@ -23,11 +23,11 @@ struct EngineOptions {
 };
 
 struct GenerateParams {
-  int32_t max_tokens = 16;
-  double temperature = 0;  ///< 0: greedy
-  int32_t top_k = 0;       ///< 0: off
-  double top_p = 1;        ///< 1: off
-  double min_p = 0;        ///< least probability of a token, relative to that of the most likely one; 0: off
+  int32_t max_tokens = 16;  ///< 0 only with prompt_logprobs
+  double temperature = 0;   ///< 0: greedy
+  int32_t top_k = 0;        ///< 0: off
+  double top_p = 1;         ///< 1: off
+  double min_p = 0;         ///< least probability of a token, relative to that of the most likely one; 0: off
   uint64_t seed = 0;
   // What changes logits before the draw, in this order.
   std::vector<TokenBias> logit_bias;  ///< finite; biases of one token add up
@@ -41,6 +41,9 @@ struct GenerateParams {
   int32_t max_recursions = 0;     ///< 0: all
   bool logprobs = false;
   int32_t top_logprobs = 0;  ///< how many of the most likely tokens to report for each token, at most kMostTopLogprobs
+  /// As top_logprobs, for each token of the prompt; -1: the prompt is not reported, and its beginning may be found in
+  /// the prefix cache.
+  int32_t prompt_logprobs = -1;
 };
 
 struct EngineStats : SchedulerStats {

@@ -13,7 +13,8 @@ namespace mor {
 enum class FinishReason : uint8_t { stop, length, abort, error };
 
 struct RequestEvent {
-  enum class Kind : uint8_t { token, finish } kind = Kind::token;
+  /// prompt: the next token of the prompt, from the second on; all of them come before the first generated one.
+  enum class Kind : uint8_t { token, prompt, finish } kind = Kind::token;
   uint64_t request = 0;
   int32_t token = 0;
   int32_t depth = 0;  ///< RoutingRules::depth of the token that this one follows
@@ -35,7 +36,7 @@ struct TokenBias {
 struct Request {
   uint64_t id = 0;
   std::vector<int32_t> prompt;
-  int32_t max_tokens = 0;
+  int32_t max_tokens = 0;      ///< 0: only the prompt runs
   int32_t priority = 0;        ///< higher goes first; equals in order of arrival
   std::vector<int32_t> stop;   ///< ids that end the sequence
   double score_threshold = 0;  ///< for expert choice (RoutingRules::least_score)
@@ -50,6 +51,10 @@ struct Request {
   float frequency_penalty = 0;        ///< for each time that a token is in the output
   bool logprobs = false;
   int32_t top_logprobs = 0;
+  int32_t prompt_logprobs = -1;  ///< as top_logprobs, for each token of the prompt; -1: the prompt is not reported
+
+  /// Rows of the prompt from whose logits a token of the prompt is reported: all but the last.
+  int32_t scored_rows() const { return prompt_logprobs < 0 ? 0 : static_cast<int32_t>(prompt.size()) - 1; }
 };
 
 }  // namespace mor

@@ -56,7 +56,7 @@ DevicePlan Runner::begin_stage(const StagePlan& plan, bool layers) {
   arena_.reset();
   scores_ = {};
   choice_ = {};
-  sampling_ = false;
+  sampled_ = {};
   return upload_(plan, extent_of(plan, ops_.records(), layers), arena_);
 }
 
@@ -100,12 +100,16 @@ void Runner::launch_exit(const StagePlan& plan) {
       layers ? arena_.tensor(ops_.compute_dtype(), device.extent.rows, config_.hidden_size, "leaving") : entered_;
   Rows rows = device.rows;
   rows.source = device.slot;
-  sampling_ = !plan.sampled.empty();
-  if (sampling_) sampler_.begin(arena_, device.last_count, plan.sampled);
-  if (!sampling_ && !layers) return;
-  run(sampling_ ? Stage::exit : Stage::exit_without_token, device, x, [&] {
+  const bool sampling = !plan.last.empty();
+  if (sampling) {
+    sampled_ = x;
+    sampled_rows_ = layers ? device.last : device.last_slot;
+    sampler_.begin(arena_, device.last_count, device.extent.recorded, plan);
+  }
+  if (!sampling && !layers) return;
+  run(sampling ? Stage::exit : Stage::exit_without_token, device, x, [&] {
     run_layers(context_, model_.tensors(), after_, rows, entered_, x);
-    if (sampling_) sampler_.launch(x, layers ? device.last : device.last_slot);
+    if (sampling) sampler_.launch(sampled_, sampled_rows_);
   });
 }
 
@@ -116,7 +120,7 @@ const StageOutcome& Runner::collect() {
     ops_.copy_to_host(outcome_.depth.data(), choice_.depth, outcome_.depth.size() * sizeof(int32_t));
     read_master(choice_.gate, outcome_.gate);
   }
-  if (sampling_) sampler_.collect(outcome_);
+  if (sampled_) sampler_.collect(sampled_, sampled_rows_, outcome_);
   return outcome_;
 }
 

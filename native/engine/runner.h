@@ -62,7 +62,8 @@ class Runner {
   Tensor scores_;                  ///< [DevicePlan::scores]
   std::vector<int32_t> score_of_;  ///< [rows] where each row's score is among them; empty: identity
   TokenChoice choice_;             ///< of the rows that entered; empty gate: there is none
-  bool sampling_ = false;
+  Tensor sampled_;                 ///< rows of the stream that the sampler reads; empty: it has none
+  const int32_t* sampled_rows_ = nullptr;
   StageOutcome outcome_;
   std::vector<float> floats_;  ///< the values of `upload_master` and `read_master` as float32
 };

@@ -33,7 +33,7 @@ Scheduler::Scheduler(SchedulerConfig config)
 void Scheduler::submit(Request request) {
   MOR_CHECK(sequences_.count(request.id) == 0, INVALID_ARGUMENT, "request ", request.id, " is under way already");
   // The last token is only reported, it does not run.
-  const int64_t tokens = static_cast<int64_t>(request.prompt.size()) + request.max_tokens - 1;
+  const int64_t tokens = static_cast<int64_t>(request.prompt.size()) + std::max(request.max_tokens - 1, 0);
   const int64_t needed = blocks_for(request, tokens);
   MOR_CHECK(needed <= pool_.total(), OUT_OF_MEMORY, "the request may need ", needed, " KV blocks (", tokens,
             " tokens), but the cache has ", pool_.total(), "; lower maxTokens or raise kvCacheBytes");

@@ -138,6 +138,7 @@ class Scheduler {
   // Stages: scheduler_stages.cpp.
   bool boundary_due();
   void enter(Sequence& s);
+  void add_scored_rows();
   void settle();
   void place(Sequence& s);
   void add_group(Sequence& s, const std::vector<int32_t>& table);

@@ -35,9 +35,11 @@ struct StagePlan {
   bool queries_only = false;             ///< whether all rows are (RoutingRules::queries_only)
 
   // Exit.
-  std::vector<int32_t> last;       ///< rows from whose logits a token is sampled
+  std::vector<int32_t> last;       ///< rows whose logits are needed: first those from which a token is sampled
   std::vector<int32_t> last_slot;  ///< their rows of the stream buffer
-  std::vector<Sequence*> sampled;  ///< their sequences
+  std::vector<Sequence*> sampled;  ///< the sequences of the first ones
+  std::vector<Sequence*> scored;   ///< the sequences of the others, whose next token is one of the prompt
+  std::vector<Sequence*> done;     ///< sequences that end here without a token
 
   int32_t rows() const { return static_cast<int32_t>(slot.size()); }
   /// Number of keys that group g sees.
@@ -54,7 +56,7 @@ struct StageOutcome {
   std::vector<int32_t> depth;  ///< [rows] chosen depths
   std::vector<double> gate;    ///< [rows] gates of the exit
 
-  // Exit, one for each of StagePlan::last.
+  // Exit, one for each of StagePlan::last; the token is that of the prompt where there is one.
   std::vector<int32_t> token;             ///< -1: no logit was finite
   std::vector<float> logprob;             ///< empty if no sequence asks for it
   std::vector<TokenLogprob> top_logprob;  ///< kMostTopLogprobs each, as of Ops::sample; empty if no sequence asks

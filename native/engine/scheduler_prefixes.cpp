@@ -29,13 +29,14 @@ void Scheduler::PrefixMatch::clear(size_t lists) {
   for (std::vector<int32_t>& list : blocks) list.clear();
 }
 
-/// Fills `match_` with the longest prefix of `s` that the cache has, but never its last token: that must run, since its
-/// row gives the next token.
+/// Fills `match_` with the longest prefix of `s` that the cache has, but never its last token, nor a token of the
+/// prompt whose row still gives a log-probability: these must run.
 void Scheduler::match_prefix(Sequence& s) {
   if (match_.arrival == s.arrival && match_.version == prefixes_.version()) return;
   const size_t lists = s.keys.size();
   match_.clear(lists);
-  const int32_t chunks = config_.prefix_cache ? (s.length() - 1) / config_.block_size : 0;
+  const int32_t most = s.scored < s.request.scored_rows() ? s.scored : s.length() - 1;
+  const int32_t chunks = config_.prefix_cache ? most / config_.block_size : 0;
   const PrefixRouting routing = routing_of(s.request);
   for (int32_t chunk = 0; chunk < chunks; ++chunk) {
     PrefixNode* const node = prefixes_.find(chunk_hash(s, static_cast<size_t>(chunk)), match_.node, routing,

@@ -16,6 +16,8 @@ void StagePlan::clear() {
   copies.clear();
   gate.clear();
   sampled.clear();
+  scored.clear();
+  done.clear();
   queries_only = false;
 }
 
@@ -58,13 +60,31 @@ const StagePlan* Scheduler::plan_exit() {
     add_group(*s, s->keys[0].blocks);
     for (const InFlight& row : s->rows) add_row(row, row.position + 1, row.outside_slot);
     if (!s->reaches_end()) continue;
+    if (s->request.max_tokens == 0) {
+      plan_.done.push_back(s);
+      continue;
+    }
     plan_.last.push_back(plan_.rows() - 1);
     plan_.last_slot.push_back(s->rows.back().slot);
     plan_.sampled.push_back(s);
   }
+  add_scored_rows();
   finish_plan(true, config_.outside_block_size);
   unsettled_ = !plan_.groups.empty();
   return unsettled_ ? &plan_ : nullptr;
+}
+
+void Scheduler::add_scored_rows() {
+  for (size_t g = 0; g < plan_.groups.size(); ++g) {
+    Sequence* const s = plan_.groups[g];
+    for (size_t i = 0; i < s->rows.size(); ++i) {
+      const InFlight& row = s->rows[i];
+      if (row.position < s->scored || row.position >= s->request.scored_rows()) continue;
+      plan_.last.push_back(plan_.start[g] + static_cast<int32_t>(i));
+      plan_.last_slot.push_back(row.slot);
+      plan_.scored.push_back(s);
+    }
+  }
 }
 
 /// Counts the tokens of the exit stage, which have been through the model whatever is sampled, and frees their rows.
@@ -99,18 +119,41 @@ std::vector<TokenLogprob> listed(const StageOutcome& outcome, size_t i, int32_t 
 
 void Scheduler::commit_exit(const StageOutcome& outcome, std::vector<RequestEvent>& events) {
   if (unsettled_) settle();
+  const auto fail = [&](Sequence& s, const std::string& which) {
+    finish(s,
+           {.reason = FinishReason::error,
+            .code = ErrorCode::NON_FINITE,
+            .message = concat("no logit of ", which, " is finite; the model's weights or activations have overflowed")},
+           events);
+  };
+  for (size_t i = 0; i < plan_.scored.size(); ++i) {
+    Sequence* const s = plan_.scored[i];
+    if (s == nullptr) continue;
+    const size_t at = plan_.sampled.size() + i;
+    const int32_t position = s->scored++;
+    if (outcome.token[at] >= 0) {
+      events.push_back({.kind = RequestEvent::Kind::prompt,
+                        .request = s->request.id,
+                        .token = outcome.token[at],
+                        .depth = s->depths[static_cast<size_t>(position)],
+                        .logprob = outcome.logprob[at],
+                        .top_logprobs = listed(outcome, at, s->request.prompt_logprobs)});
+      continue;
+    }
+    fail(*s, concat("token ", position + 1, " of the prompt"));
+    for (std::vector<Sequence*>* sequences : {&plan_.sampled, &plan_.scored, &plan_.done})
+      std::replace(sequences->begin(), sequences->end(), s, static_cast<Sequence*>(nullptr));
+  }
+  for (Sequence* s : plan_.done)
+    if (s != nullptr) finish(*s, {.reason = FinishReason::length}, events);
   for (size_t next = 0; next < plan_.sampled.size(); ++next) {
     Sequence* const s = plan_.sampled[next];
+    if (s == nullptr) continue;
     const int32_t token = outcome.token[next];
     const float logprob = s->request.logprobs ? outcome.logprob[next] : 0;
     const std::vector<int32_t>& stop = s->request.stop;
     if (token < 0) {
-      finish(*s,
-             {.reason = FinishReason::error,
-              .code = ErrorCode::NON_FINITE,
-              .message = concat("no logit of token ", s->generated(),
-                                " is finite; the model's weights or activations have overflowed")},
-             events);
+      fail(*s, concat("token ", s->generated()));
     } else if (std::find(stop.begin(), stop.end(), token) != stop.end()) {
       finish(*s, {.reason = FinishReason::stop}, events);
     } else {

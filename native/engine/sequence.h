@@ -57,6 +57,7 @@ struct Sequence {
   std::vector<int32_t> tokens;  ///< prompt, then what was generated
   LogitEdits logit_edits;       ///< of the next token
   int32_t entered = 0;          ///< tokens that have been in flight, or are
+  int32_t scored = 0;           ///< rows of the prompt whose tokens were reported (Request::scored_rows)
   int32_t counted = 0;          ///< tokens in the statistics, where a recomputed token counts once
   Phase phase = Phase::waiting;
   std::optional<FinishReason> ending;  ///< abort or error, if it is to end before the next stage

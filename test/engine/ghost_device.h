@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <map>
 #include <set>
 #include <tuple>
@@ -98,6 +99,19 @@ class GhostDevice {
       outcome.token.push_back(token(s.request, s.generated()));
       outcome.logprob.push_back(-1);
     }
+    for (size_t i = 0; i < plan.scored.size(); ++i) {
+      const Sequence& s = *plan.scored[i];
+      const size_t at = plan.sampled.size() + i;
+      const auto row = static_cast<size_t>(plan.last[at]);
+      EXPECT_EQ(plan.slot[row], plan.last_slot[at]);
+      EXPECT_TRUE(row >= static_cast<size_t>(plan.start[group_of(plan, s)]));
+      EXPECT_TRUE(row < static_cast<size_t>(plan.start[group_of(plan, s) + 1]));
+      const auto next = static_cast<size_t>(plan.position[row]) + 1;
+      EXPECT_LT(next, s.request.prompt.size());
+      outcome.token.push_back(s.request.prompt[next]);
+      outcome.logprob.push_back(-2);
+    }
+    EXPECT_EQ(plan.last.size(), outcome.token.size());
     return outcome;
   }
 
@@ -137,6 +151,10 @@ class GhostDevice {
 
   int32_t chosen(const Request& request, int32_t position) const {
     return 1 + static_cast<int32_t>(random(request, position, 10) * config_.rules.num_recursions);
+  }
+
+  static size_t group_of(const StagePlan& plan, const Sequence& s) {
+    return static_cast<size_t>(std::find(plan.groups.begin(), plan.groups.end(), &s) - plan.groups.begin());
   }
 
   template <class Body>

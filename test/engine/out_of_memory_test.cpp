@@ -153,6 +153,7 @@ class Traffic {
         EXPECT_EQ(event.token, device_.token(request, tokens[event.request]++));
         continue;
       }
+      if (event.kind == RequestEvent::Kind::prompt) continue;
       ended.insert(event.request);
       if (event.reason == FinishReason::length) {
         EXPECT_EQ(tokens[event.request], request.max_tokens);

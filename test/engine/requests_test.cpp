@@ -88,6 +88,41 @@ TEST_F(Requests, PenaltiesCountPromptAndOutputAsTheyAreDefined) {
   }
 }
 
+/// More rows than are computed at a time, beside requests that are only sampled from.
+TEST_F(Requests, ReportsTheTokensOfThePrompt) {
+  std::vector<Wanted> wanted;
+  for (int32_t i = 0; i < 8; ++i) {
+    wanted.push_back(greedy(28 - i % 3, i % 4));
+    wanted.back().params.logprobs = true;
+    wanted.back().params.prompt_logprobs = i % 5;
+  }
+  wanted.push_back(greedy(1, 0));
+  wanted.back().params.prompt_logprobs = 0;
+  wanted.push_back(greedy(30, 2));
+  wanted.back().params.logprobs = true;
+  const bool prefixes[] = {true, false};
+  for (const bool prefix_cache : prefixes) {
+    EngineOptions options;
+    options.prefix_cache = prefix_cache;
+    options.kv_cache_bytes = 1 << 20;
+    Engine engine(model, options);
+    for (int round = 0; round < 3; ++round) {
+      SCOPED_TRACE(concat("round ", round));
+      const int64_t hits = engine.stats().prefix_hit_tokens;
+      const auto results = run_engine(engine, wanted);
+      for (size_t i = 0; i < wanted.size(); ++i) {
+        SCOPED_TRACE(concat("request ", i));
+        EXPECT_EQ(results.at(i).reason, FinishReason::length) << results.at(i).message;
+        EXPECT_EQ(results.at(i).tokens.size(), static_cast<size_t>(wanted[i].params.max_tokens));
+        expect_full_forward_agrees(model, wanted[i], results.at(i), 1e-5);
+      }
+      // Only the last request may find its beginning.
+      EXPECT_EQ(engine.stats().prefix_hit_tokens - hits, prefix_cache && round > 0 ? 24 : 0);
+    }
+    EXPECT_EQ(engine.stats().kv_blocks_used, 0);
+  }
+}
+
 TEST_F(Requests, EndsWhereTheContextEnds) {
   Engine engine(model, {});
   const Generated g = run_engine(engine, {greedy(30, 1000)}).at(0);
@@ -263,6 +298,11 @@ TEST_F(Requests, RefusesBadInputAndGoesOn) {
   w.prompt[1] = -1;
   EXPECT_EQ(code_of(w), "TOKEN_OUT_OF_RANGE");
   EXPECT_EQ(code_of(greedy(3, 0)), "INVALID_ARGUMENT");
+  for (const int32_t bad : {-2, kMostTopLogprobs + 1}) {
+    w = greedy(3, 5);
+    w.params.prompt_logprobs = bad;
+    EXPECT_EQ(code_of(w), "INVALID_ARGUMENT") << "promptLogprobs " << bad;
+  }
   for (const double bad : {-1.0, nan, std::numeric_limits<double>::infinity(), 1e300}) {
     w = greedy(3, 5);
     w.params.temperature = bad;
@@ -353,6 +393,20 @@ TEST_F(Requests, ARequestWhoseLogitsAreNotFiniteEndsAlone) {
   EXPECT_EQ(results.at(0).tokens, results.at(2).tokens);
   EXPECT_EQ(results.at(1).reason, FinishReason::error);
   EXPECT_NE(results.at(1).message.find("finite"), std::string::npos) << results.at(1).message;
+
+  Wanted scored = good, bad_scored = bad;
+  bad_scored.prompt = {1, 2, 10, 3, 4};
+  scored.params.prompt_logprobs = bad_scored.params.prompt_logprobs = 2;
+  const auto again = run_engine(engine, {scored, bad_scored, good});
+  EXPECT_EQ(again.at(0).reason, FinishReason::length);
+  EXPECT_EQ(again.at(0).prompt.size(), 2u);
+  EXPECT_EQ(again.at(0).tokens, results.at(0).tokens);
+  EXPECT_EQ(again.at(2).tokens, results.at(0).tokens);
+  EXPECT_EQ(again.at(1).reason, FinishReason::error);
+  EXPECT_EQ(again.at(1).prompt.size(), 2u);
+  EXPECT_EQ(again.at(1).prompt[1].logprob, -std::numeric_limits<float>::infinity()) << "its own logit is not finite";
+  EXPECT_EQ(again.at(1).message,
+            "no logit of token 3 of the prompt is finite; the model's weights or activations have overflowed");
 }
 
 }  // namespace

@@ -39,6 +39,10 @@ inline Request random_request(uint64_t id, std::mt19937& random, int32_t recursi
   r.score_threshold = 0.4;
   r.max_recursions = recursions - (recursions > 1 && random() % 4 == 0 ? 1 : 0);
   r.logprobs = true;
+  if (id % 4 == 3) {
+    r.prompt_logprobs = 0;
+    if (id % 8 == 7) r.max_tokens = 0;
+  }
   return r;
 }
 
@@ -88,9 +92,20 @@ struct Simulation {
     SCOPED_TRACE(concat("request ", request.id));
     const std::vector<RequestEvent>& all = events[request.id];
     ASSERT_FALSE(all.empty());
-    const int32_t tokens = static_cast<int32_t>(all.size()) - 1;
+    int32_t scored = 0;
+    for (; all[static_cast<size_t>(scored)].kind == RequestEvent::Kind::prompt; ++scored) {
+      const RequestEvent& event = all[static_cast<size_t>(scored)];
+      ASSERT_LT(scored, request.scored_rows());
+      EXPECT_EQ(event.token, request.prompt[static_cast<size_t>(scored) + 1]);
+      EXPECT_EQ(event.depth, device.depth(request, scored));
+      EXPECT_EQ(event.logprob, -2);
+    }
+    const int32_t tokens = static_cast<int32_t>(all.size()) - 1 - scored;
+    if (tokens > 0) {
+      EXPECT_EQ(scored, request.scored_rows());
+    }
     for (int32_t i = 0; i < tokens; ++i) {
-      const RequestEvent& event = all[static_cast<size_t>(i)];
+      const RequestEvent& event = all[static_cast<size_t>(scored + i)];
       ASSERT_EQ(event.kind, RequestEvent::Kind::token);
       EXPECT_EQ(event.token, device.token(request, i));
       EXPECT_EQ(event.depth, device.depth(request, static_cast<int32_t>(request.prompt.size()) - 1 + i));
@@ -101,6 +116,7 @@ struct Simulation {
     } else {
       EXPECT_EQ(all.back().reason, FinishReason::length);
       EXPECT_EQ(tokens, request.max_tokens);
+      EXPECT_EQ(scored, request.scored_rows());
     }
   }
 };

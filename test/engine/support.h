@@ -16,6 +16,7 @@ struct Generated {
   std::vector<int32_t> tokens, depths;
   std::vector<float> logprobs;
   std::vector<std::vector<TokenLogprob>> top_logprobs;
+  std::vector<RequestEvent> prompt;  ///< of kind prompt
   bool finished = false;
   FinishReason reason = FinishReason::error;
   ErrorCode code = ErrorCode::INTERNAL;  ///< of an error
@@ -43,6 +44,11 @@ inline void collect(const std::vector<RequestEvent>& events, std::map<uint64_t, 
       g.reason = event.reason;
       g.code = event.code;
       g.message = event.message;
+      continue;
+    }
+    if (event.kind == RequestEvent::Kind::prompt) {
+      EXPECT_TRUE(g.tokens.empty()) << "a token of the prompt after a generated one";
+      g.prompt.push_back(event);
       continue;
     }
     g.tokens.push_back(event.token);
@@ -92,14 +98,31 @@ inline std::vector<float> penalised(const Wanted& wanted, const std::vector<int3
   return logits;
 }
 
+/// Expects of a token of the prompt, or a generated one, its log-probability and that its list holds the most likely
+/// tokens (of two that are nearly equal either may come first), computed from the logits in double.
+inline void expect_logprobs(const std::vector<float>& logits, int32_t token, float logprob,
+                            const std::vector<TokenLogprob>& listed, int32_t wanted, double tolerance) {
+  double most = double{logits[0]}, sum = 0;
+  for (const float logit : logits) most = std::max(most, double{logit});
+  for (const float logit : logits) sum += std::exp(double{logit} - most);
+  const auto logprob_of = [&](int32_t id) { return double{logits[static_cast<size_t>(id)]} - most - std::log(sum); };
+  EXPECT_NEAR(double{logprob}, logprob_of(token), tolerance);
+  std::vector<float> falling = logits;
+  std::sort(falling.begin(), falling.end(), std::greater<>());
+  ASSERT_EQ(listed.size(), std::min(static_cast<size_t>(wanted), logits.size()));
+  for (size_t i = 0; i < listed.size(); ++i) {
+    EXPECT_NEAR(double{listed[i].logprob}, logprob_of(listed[i].token), tolerance);
+    EXPECT_NEAR(logits[static_cast<size_t>(listed[i].token)], falling[i], tolerance);
+  }
+}
+
 /// Expects at every position what a full forward over prompt and generated tokens gives (threshold routing, no cache):
 /// the token that the request's sampling draws from its logits, the depth, the log-probability, and the most likely
-/// tokens with theirs (of two that are nearly equal either may come first).
+/// tokens with theirs; and the same of every token of the prompt where it is reported.
 inline void expect_full_forward_agrees(const Model& model, const Wanted& wanted, const Generated& generated,
                                        double tolerance) {
-  ASSERT_FALSE(generated.tokens.empty());
   std::vector<int32_t> tokens = wanted.prompt;
-  tokens.insert(tokens.end(), generated.tokens.begin(), generated.tokens.end() - 1);
+  tokens.insert(tokens.end(), generated.tokens.begin(), generated.tokens.end());
   Ops& ops = model.ops();
   Arena arena(ops), inputs(ops);
   int32_t* device = allocate_integers(inputs, static_cast<int64_t>(tokens.size()));
@@ -117,41 +140,37 @@ inline void expect_full_forward_agrees(const Model& model, const Wanted& wanted,
   std::vector<uint8_t> depths(tokens.size());
   logits_pass(model, arena, batch, options, logits.data(), depths.data());
 
+  const auto logits_at = [&](size_t position) {
+    const auto begin = logits.begin() + static_cast<int64_t>(position * vocab);
+    return std::vector<float>(begin, begin + static_cast<int64_t>(vocab));
+  };
+  const GenerateParams& p = wanted.params;
+  ASSERT_EQ(generated.prompt.size(), p.prompt_logprobs < 0 ? 0 : wanted.prompt.size() - 1);
+  for (size_t i = 0; i < generated.prompt.size(); ++i) {
+    SCOPED_TRACE(concat("token ", i + 1, " of the prompt"));
+    const RequestEvent& event = generated.prompt[i];
+    EXPECT_EQ(event.token, wanted.prompt[i + 1]);
+    EXPECT_EQ(event.depth, depths[i]);
+    expect_logprobs(logits_at(i), event.token, event.logprob, event.top_logprobs, p.prompt_logprobs, tolerance);
+  }
   const Tensor row = inputs.tensor(ops.master_dtype(), 1, static_cast<int64_t>(vocab), "logits");
   for (size_t t = 0; t < generated.tokens.size(); ++t) {
     SCOPED_TRACE(concat("token ", t));
     const size_t position = wanted.prompt.size() - 1 + t;
-    const std::vector<float> own(logits.begin() + static_cast<int64_t>(position * vocab),
-                                 logits.begin() + static_cast<int64_t>((position + 1) * vocab));
+    const std::vector<float> own = logits_at(position);
     const std::vector<int32_t> before(generated.tokens.begin(), generated.tokens.begin() + static_cast<int64_t>(t));
-    const GenerateParams& p = wanted.params;
     const SamplingParams sampling{.temperature = static_cast<float>(p.temperature),
                                   .top_k = p.top_k,
                                   .top_p = static_cast<float>(p.top_p),
                                   .min_p = static_cast<float>(p.min_p),
                                   .seed = p.seed,
-                                  .counter = t,
-                                  .top_logprobs = p.top_logprobs};
+                                  .counter = t};
     int32_t token = -1;
     upload(ops, penalised(wanted, before, own).data(), row);
     ops.sample(row, &sampling, &token, nullptr, nullptr);
     EXPECT_EQ(generated.tokens[t], token);
     EXPECT_EQ(generated.depths[t], depths[position]);
-    TokenLogprob top[kMostTopLogprobs];
-    upload(ops, own.data(), row);
-    ops.sample(row, &sampling, &token, nullptr, top);
-    double most = double{own[0]}, sum = 0;
-    for (const float logit : own) most = std::max(most, double{logit});
-    for (const float logit : own) sum += std::exp(double{logit} - most);
-    const double logprob = double{own[static_cast<size_t>(generated.tokens[t])]} - most - std::log(sum);
-    EXPECT_NEAR(double{generated.logprobs[t]}, logprob, tolerance);
-    const std::vector<TokenLogprob>& listed = generated.top_logprobs[t];
-    ASSERT_EQ(listed.size(), std::min(static_cast<size_t>(p.top_logprobs), vocab));
-    for (size_t i = 0; i < listed.size(); ++i) {
-      EXPECT_NEAR(listed[i].logprob, top[i].logprob, tolerance);
-      const float* logit = logits.data() + position * vocab;
-      EXPECT_NEAR(logit[listed[i].token], logit[top[i].token], tolerance);
-    }
+    expect_logprobs(own, token, generated.logprobs[t], generated.top_logprobs[t], p.top_logprobs, tolerance);
   }
 }
 
@@ -170,6 +189,13 @@ inline void expect_same_bits(const Generated& actual, const Generated& expected)
   EXPECT_EQ(actual.depths, expected.depths);
   EXPECT_EQ(actual.logprobs, expected.logprobs);
   EXPECT_EQ(plain(actual.top_logprobs), plain(expected.top_logprobs));
+  ASSERT_EQ(actual.prompt.size(), expected.prompt.size());
+  for (size_t i = 0; i < actual.prompt.size(); ++i) {
+    EXPECT_EQ(actual.prompt[i].token, expected.prompt[i].token);
+    EXPECT_EQ(actual.prompt[i].depth, expected.prompt[i].depth);
+    EXPECT_EQ(actual.prompt[i].logprob, expected.prompt[i].logprob);
+    EXPECT_EQ(plain({actual.prompt[i].top_logprobs}), plain({expected.prompt[i].top_logprobs}));
+  }
 }
 
 /// Prompts of different lengths, some with fewer recursions or another threshold, greedy and sampled in turn, and from
@@ -182,6 +208,7 @@ inline std::vector<Wanted> mixed_requests(const ModelConfig& config, int32_t cou
     w.params.max_tokens = 3 + i * 5 % 11;
     w.params.logprobs = true;
     w.params.top_logprobs = i * 5 % (kMostTopLogprobs + 1);
+    w.params.prompt_logprobs = i % 3 == 1 ? i % 7 : -1;
     w.params.router_threshold = i % 4 == 3 ? 0.45 : 0.5;
     w.params.max_recursions = i % 3 == 2 ? std::max(1, config.num_recursions - 1) : 0;
     w.params.seed = static_cast<uint64_t>(i) * 77 + 5;

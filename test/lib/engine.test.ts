@@ -108,6 +108,51 @@ describe('generate', () => {
     expect(await gone!.result).toMatchObject({ tokens: [], topLogprobs: [] })
   })
 
+  it('reports the tokens of the prompt where asked for, before the first generated one', async () => {
+    const generation = engine.generate([10, 12, 11], { maxTokens: 2, promptLogprobs: 1 })
+    const expected = [
+      null,
+      { token: 12, depth: 1, logprob: -0.25, topLogprobs: [{ token: 12, logprob: -0.25 }] },
+      { token: 11, depth: 3, logprob: -0.25, topLogprobs: [{ token: 11, logprob: -0.25 }] },
+    ]
+    let first = true
+    for await (const { token } of generation) {
+      if (first) expect(await generation.promptTokens()).toEqual(expected)
+      first = false
+      expect([12, 13]).toContain(token)
+    }
+    const result = await generation.result
+    expect(result).toMatchObject({ tokens: [12, 13], promptTokens: expected })
+    result.promptTokens![1]!.topLogprobs![0]!.token = -1
+    expect(await generation.promptTokens()).toEqual(expected)
+
+    const bare = engine.generate([10, 12], { maxTokens: 0, promptLogprobs: 0 })
+    const tokens = [null, { token: 12, depth: 1, logprob: -0.25 }]
+    expect(await bare.result).toEqual({
+      tokens: [],
+      depths: [],
+      logprobs: [],
+      promptTokens: tokens,
+      finishReason: 'length',
+    })
+    const one = engine.generate([10], { maxTokens: 0, promptLogprobs: 5 })
+    expect(await one.promptTokens()).toEqual([null])
+    const without = engine.generate([10, 12], { maxTokens: 1 })
+    expect(await without.promptTokens()).toEqual([])
+    expect(await without.result).not.toHaveProperty('promptTokens')
+  })
+
+  it('gives what it knows of the prompt where the generation ends within it', async () => {
+    addon.engines[0]!.submit = () => {}
+    const generation = engine.generate([10, 11, 12], { maxTokens: 2, promptLogprobs: 0 })
+    const asked = generation.promptTokens()
+    addon.engines[0]!.emit(1, eventKind.prompt, 11, 2, -3)
+    generation.abort()
+    addon.engines[0]!.emit(1, eventKind.abort)
+    expect(await asked).toEqual([null, { token: 11, depth: 2, logprob: -3 }])
+    expect(await generation.result).toMatchObject({ finishReason: 'abort', promptTokens: await asked })
+  })
+
   it('stops at the end token of the config, or at those asked for', async () => {
     expect(await engine.generate([6], { maxTokens: 9 }).result).toMatchObject({ tokens: [7, 8], finishReason: 'stop' })
     expect(await engine.generate([6], { maxTokens: 3, ignoreEos: true }).result).toMatchObject({
@@ -173,6 +218,7 @@ describe('generate', () => {
       routerThreshold: 0.4,
       maxRecursions: 2,
       topLogprobs: 20,
+      promptLogprobs: 3,
       priority: -3,
     })
     expect(submit).toHaveBeenCalledWith(1, Int32Array.of(1), {
@@ -192,6 +238,7 @@ describe('generate', () => {
       maxRecursions: 2,
       logprobs: true,
       topLogprobs: 20,
+      promptLogprobs: 3,
       priority: -3,
     })
     engine.generate([1], { maxTokens: 2 })
@@ -211,6 +258,7 @@ describe('generate', () => {
       routerThreshold: 0.5,
       maxRecursions: 0,
       topLogprobs: 0,
+      promptLogprobs: -1,
       priority: 0,
     })
     expect(defaults!.seed).not.toBe(others!.seed)
@@ -273,6 +321,9 @@ describe('generate', () => {
       'INVALID_ARGUMENT',
       /topLogprobs is -1; it must be an integer from 0 to 20/,
     ],
+    [[1], { maxTokens: 1, promptLogprobs: -1 }, 'INVALID_ARGUMENT', /promptLogprobs is -1; .* from 0 to 20/],
+    [[1], { maxTokens: 1, promptLogprobs: 21 }, 'INVALID_ARGUMENT', /promptLogprobs is 21; .* from 0 to 20/],
+    [[1], { maxTokens: -1, promptLogprobs: 0 }, 'INVALID_ARGUMENT', /maxTokens is -1/],
     [[1], { maxTokens: 1, minP: 1.5 }, 'INVALID_ARGUMENT', /minP is 1.5; it must be a finite number >= 0 and <= 1/],
     [[1], { maxTokens: 1, logitBias: { 32: 1 } }, 'TOKEN_OUT_OF_RANGE', /logitBias names the token "32"/],
     [[1], { maxTokens: 1, logitBias: { '': 1 } }, 'TOKEN_OUT_OF_RANGE', /logitBias names the token ""; .* ids 0 to 31/],

@@ -373,7 +373,7 @@ export class FakeTrainer implements NativeTrainer {
 
 /** Generates last + 1, last + 2, … (modulo the vocabulary), one request after another, one token per turn. */
 export class FakeEngine implements NativeEngine {
-  readonly queue: { id: number; last: number; left: number; params: NativeGenerateParams }[] = []
+  readonly queue: { id: number; prompt: Int32Array; last: number; left: number; params: NativeGenerateParams }[] = []
   #running = false
   #closed = false
 
@@ -384,7 +384,7 @@ export class FakeEngine implements NativeEngine {
 
   submit = (id: number, prompt: Int32Array, params: NativeGenerateParams) => {
     if (this.model.disposed) throw nativeError('DISPOSED', 'the model is disposed')
-    this.queue.push({ id, last: prompt.at(-1)!, left: params.maxTokens, params })
+    this.queue.push({ id, prompt, last: prompt.at(-1)!, left: params.maxTokens, params })
     if (!this.#running) setImmediate(this.#tick)
     this.#running = true
   }
@@ -434,6 +434,15 @@ export class FakeEngine implements NativeEngine {
     this.onEvents(Float64Array.from([...top, token].flat()), [])
   }
 
+  /** Of every token but the first: the most likely ones where asked for, itself and the next ids, then the token. */
+  #reportPrompt({ id, prompt, params: { promptLogprobs } }: (typeof this.queue)[number]): void {
+    const events = Array.from(prompt.subarray(1), (token) => [
+      ...Array.from({ length: promptLogprobs }, (_, i) => [id, eventKind.top, token + i, 0, -0.25 - i]),
+      [id, eventKind.prompt, token, (token % this.model.config.numRecursions) + 1, -0.25],
+    ])
+    this.onEvents(Float64Array.from(events.flat(2)), [])
+  }
+
   /** Ends several requests with errors in one batch of events. */
   fail(failures: { id: number; code: ErrorCode; message: string }[]): void {
     const events = failures.flatMap(({ id, code }) => [id, eventKind.error, errorCodes.indexOf(code), 0, 0])
@@ -447,8 +456,12 @@ export class FakeEngine implements NativeEngine {
     const request = this.queue[0]
     this.#running = request !== undefined && !this.#closed
     if (request === undefined || this.#closed) return
+    if (request.params.promptLogprobs >= 0 && request.left === request.params.maxTokens) this.#reportPrompt(request)
     request.last = (request.last + 1) % this.model.config.vocabSize
-    if (request.params.stop.includes(request.last)) {
+    if (request.left === 0) {
+      this.queue.shift()
+      this.emit(request.id, eventKind.length)
+    } else if (request.params.stop.includes(request.last)) {
       this.queue.shift()
       this.emit(request.id, eventKind.stop)
     } else {

@@ -86,8 +86,8 @@ describe('while another stream goes on', () => {
   })
 
   it('a field that is not supported', async () => {
-    const response = await post(server.url, { ...good, echo: true })
-    await expectError(response, 400, { code: 'unsupported_field', param: 'echo' })
+    const response = await post(server.url, { ...good, suffix: 'the end' })
+    await expectError(response, 400, { code: 'unsupported_field', param: 'suffix' })
   })
 
   it('a prompt over the limit, as text and as tokens', async () => {

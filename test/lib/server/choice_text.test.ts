@@ -1,11 +1,17 @@
 // Text of a choice: stop strings across tokens, characters across tokens, and the tokens that belong to what is sent.
 import { describe, expect, it } from 'vitest'
-import { ChoiceText, type TextPiece } from '../../../lib/server/choice_text.js'
+import { ChoiceText, type TextPiece, type TextToken } from '../../../lib/server/choice_text.js'
+import { topLogprobs } from '../../../lib/server/top_logprobs.js'
 import { Tokenizer } from '../../../lib/tokenizer.js'
 import { loadFamily } from '../tokenizer/families.js'
 
 function push(text: ChoiceText, bytes: Iterable<number>): TextPiece[] {
   return Array.from(bytes, (token) => text.push({ token, depth: 1, logprob: -token }))
+}
+
+/** The names and log-probabilities of the most likely tokens, as the answer has them. */
+function topByName(token: TextToken): Record<string, number> {
+  return topLogprobs(token.topLogprobs!, { ...token, logprob: token.logprob! })
 }
 
 function make(stop: string[] = []): ChoiceText {
@@ -16,8 +22,8 @@ describe('ChoiceText', () => {
   it('sends every token at once where nothing can stop it', () => {
     const pieces = push(make(), Buffer.from('ab'))
     expect(pieces).toEqual([
-      { text: 'a', tokens: [{ text: 'a', offset: 0, logprob: -97, topLogprobs: null }] },
-      { text: 'b', tokens: [{ text: 'b', offset: 1, logprob: -98, topLogprobs: null }] },
+      { text: 'a', tokens: [{ token: 97, text: 'a', offset: 0, logprob: -97, topLogprobs: null }] },
+      { text: 'b', tokens: [{ token: 98, text: 'b', offset: 1, logprob: -98, topLogprobs: null }] },
     ])
   })
 
@@ -76,7 +82,7 @@ describe('ChoiceText', () => {
     const pieces = push(text, [1, 2])
     expect(pieces.map((piece) => piece.text)).toEqual(['Hello ', ''])
     expect(pieces.flatMap((piece) => piece.tokens)).toEqual([
-      { text: 'Hello wor', offset: 0, logprob: -1, topLogprobs: null },
+      { token: 1, text: 'Hello wor', offset: 0, logprob: -1, topLogprobs: null },
     ])
     expect(text.stopped).toBe(true)
   })
@@ -88,7 +94,7 @@ describe('ChoiceText', () => {
     const names = bytes.map((token) => {
       const topLogprobs = others.map((other, i) => ({ token: other, logprob: -1 - i }))
       const { tokens } = text.push({ token, depth: 1, logprob: -9, topLogprobs })
-      return tokens[0]!.topLogprobs
+      return topByName(tokens[0]!)
     })
     const noCharacter = { 'token_id:195': -2, 'token_id:131': -3, 'token_id:173': -4 }
     const after = { b: -1, ...noCharacter, '<|endoftext|>': -5 }
@@ -116,7 +122,7 @@ describe('ChoiceText', () => {
       const text = start([])
       const pieces = [text.push(token(there!, [was!, 2])), text.push(token(was!, [little!]))]
       expect(pieces.map((piece) => piece.text)).toEqual([' there', ' was'])
-      expect(pieces.flatMap(({ tokens }) => tokens.map(({ offset, topLogprobs }) => [offset, topLogprobs]))).toEqual([
+      expect(pieces.flatMap(({ tokens }) => tokens.map((token) => [token.offset, topByName(token)]))).toEqual([
         [0, { ' there': -1, ' was': -2, '</s>': -3 }],
         [6, { ' was': -1, ' little': -2 }],
       ])

@@ -4,7 +4,7 @@ import { ApiError } from '../../../lib/server/api_error.js'
 import { readCompletionRequest } from '../../../lib/server/completion_request.js'
 
 const recursions = 3
-const model = { num_recursions: recursions, sharing: 'middle_cycle' } as const
+const model = { num_recursions: recursions, sharing: 'middle_cycle', vocab_size: 100 } as const
 
 function read(fields: object) {
   return readCompletionRequest({ model: 'm', prompt: 'p', ...fields }, model)
@@ -26,32 +26,89 @@ describe('readCompletionRequest', () => {
       model: 'm',
       prompts: ['p'],
       n: 1,
+      bestOf: 1,
       maxTokens: 16,
-      temperature: 1,
-      topP: 1,
-      topK: 0,
+      sampling: { temperature: 1, topP: 1, topK: 0 },
       seed: null,
       stop: [],
       stream: false,
       includeUsage: false,
       logprobs: null,
-      routerThreshold: null,
-      maxRecursions: null,
-      priority: null,
+      echo: false,
     })
+  })
+
+  it('reads every field', () => {
+    const sampling = {
+      temperature: 0,
+      top_p: 0.5,
+      top_k: 3,
+      min_p: 0.1,
+      presence_penalty: 2,
+      frequency_penalty: -2,
+      repetition_penalty: 1.5,
+      logit_bias: { 5: -100, 99: 100 },
+      ignore_eos: true,
+      stop_token_ids: [7, 0],
+      min_tokens: 4,
+      router_threshold: 0.25,
+      max_recursions: 2,
+      priority: -7,
+    }
+    const others = { n: 2, best_of: 4, max_tokens: 9, logprobs: 5, echo: true, seed: 3, stop: 'x', user: 'me' }
+    expect(read({ ...sampling, ...others, prompt: [[1], [2]] })).toEqual({
+      model: 'm',
+      prompts: [[1], [2]],
+      n: 2,
+      bestOf: 4,
+      maxTokens: 9,
+      sampling: {
+        temperature: 0,
+        topP: 0.5,
+        topK: 3,
+        minP: 0.1,
+        presencePenalty: 2,
+        frequencyPenalty: -2,
+        repetitionPenalty: 1.5,
+        logitBias: { 5: -100, 99: 100 },
+        ignoreEos: true,
+        stopTokenIds: Int32Array.of(7, 0),
+        minTokens: 4,
+        routerThreshold: 0.25,
+        maxRecursions: 2,
+        priority: -7,
+      },
+      seed: 3,
+      stop: ['x'],
+      stream: false,
+      includeUsage: false,
+      logprobs: 5,
+      echo: true,
+    })
+    expect(read({ stream: true, stream_options: { include_usage: true, include_obfuscation: false } })).toMatchObject({
+      stream: true,
+      includeUsage: true,
+    })
+    expect(read({ stream: true, stream_options: { include_obfuscation: true } }).includeUsage).toBe(false)
+    expect(read({ max_tokens: 0, echo: true }).maxTokens).toBe(0)
+    expect(read({ stream: true, best_of: 3, n: 3 }).bestOf).toBe(3)
   })
 
   it('takes null for a field left out, and fields that ask for nothing', () => {
     const neutral = {
       echo: false,
-      suffix: null,
+      suffix: '',
       best_of: 2,
       n: 2,
       presence_penalty: 0,
       logit_bias: {},
       user: 'someone',
     }
-    expect(read({ ...neutral, stop: null, seed: null, stream_options: null })).toEqual({ ...read({}), n: 2 })
+    expect(read({ ...neutral, stop: null, seed: null, stream_options: null })).toEqual({
+      ...read({ logit_bias: {}, presence_penalty: 0 }),
+      n: 2,
+      bestOf: 2,
+    })
     expect(read({ suffix: '' })).toEqual(read({}))
   })
 
@@ -107,16 +164,37 @@ describe('readCompletionRequest', () => {
     ['max_recursions', { max_recursions: recursions + 1 }],
     ['max_recursions', { max_recursions: 0 }],
     ['priority', { priority: 0.5 }],
-    ['echo', { echo: true }],
-    ['best_of', { best_of: 3 }],
+    ['max_tokens', { max_tokens: -1, echo: true }],
+    ['echo', { echo: 1 }],
+    ['best_of', { best_of: 1, n: 2 }],
+    ['best_of', { best_of: 129 }],
+    ['best_of', { best_of: 3, stream: true }],
     ['suffix', { suffix: 'end' }],
-    ['presence_penalty', { presence_penalty: 1 }],
-    ['frequency_penalty', { frequency_penalty: 0.1 }],
+    ['temperature', { temperature: 1e-300 }],
+    ['temperature', { temperature: 2.1 }],
+    ['top_p', { top_p: 1e-300 }],
+    ['min_p', { min_p: -0.1 }],
+    ['min_p', { min_p: 1.1 }],
+    ['presence_penalty', { presence_penalty: 2.1 }],
+    ['frequency_penalty', { frequency_penalty: -2.1 }],
+    ['frequency_penalty', { frequency_penalty: '0' }],
+    ['repetition_penalty', { repetition_penalty: 0 }],
     ['logit_bias', { logit_bias: { 50256: -100 } }],
+    ['logit_bias', { logit_bias: { 100: 1 } }],
+    ['logit_bias', { logit_bias: { '-1': 1 } }],
+    ['logit_bias', { logit_bias: { the: 1 } }],
+    ['logit_bias', { logit_bias: { 5: 101 } }],
+    ['logit_bias', { logit_bias: { 5: null } }],
+    ['logit_bias', { logit_bias: JSON.parse('{ "__proto__": 5 }') }],
+    ['logit_bias', { logit_bias: [5] }],
     ['logit_bias', { logit_bias: 'none' }],
+    ['stop_token_ids', { stop_token_ids: [100] }],
+    ['stop_token_ids', { stop_token_ids: ['5'] }],
+    ['stop_token_ids', { stop_token_ids: 5 }],
+    ['min_tokens', { min_tokens: 17 }],
+    ['min_tokens', { min_tokens: -1 }],
+    ['ignore_eos', { ignore_eos: 'no' }],
     ['user', { user: 1 }],
-    ['temprature', { temprature: 1 }],
-    ['__proto__', JSON.parse('{ "__proto__": { "n": 5 } }')],
   ])('refuses a wrong %s: %j', (param, fields) => {
     const body = Object.assign(Object.create(null), { model: 'm', prompt: 'p' })
     for (const [key, value] of Object.entries(fields)) Object.defineProperty(body, key, { value, enumerable: true })
@@ -137,7 +215,6 @@ describe('readCompletionRequest', () => {
   })
 
   it('says what it found, and what is near', () => {
-    expect(errorOf({ model: 'm', prompt: 'p', max_token: 5 }).message).toContain('max_tokens')
     expect(errorOf({ model: 'm', prompt: 'p', max_tokens: -3 }).message).toContain('-3')
     expect(errorOf({ prompt: 'p' }).message).toContain('model')
   })

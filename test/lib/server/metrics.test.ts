@@ -54,3 +54,24 @@ it('keeps the counts of two servers apart, and of one between scrapes', async ()
   expect((await scrape(first.url)).get('vllm:prompt_tokens_total{model_name="tiny"}')).toBe(30)
   expect((await scrape(second.url)).get(name)).toBeUndefined()
 })
+
+it('counts ignored fields by the API that they belong to', async () => {
+  await using server = await listen({ engine: new ScriptedEngine(answerText('x')) })
+  const body = { model: 'tiny', prompt: 'a', temprature: 1, verbosity: 'low', bad_words: [], best: 1, store: true }
+  expect((await post(server.url, body)).status).toBe(200)
+  const metrics = await scrape(server.url)
+  const counted = ['openai', 'vllm', 'unknown'].map((name) =>
+    metrics.get(`mor_ignored_fields_total{class="${name}",model_name="tiny"}`),
+  )
+  expect(counted).toEqual([1, 1, 2])
+})
+
+it('refuses them where the server is strict', async () => {
+  await using server = await listen({ engine: new ScriptedEngine(answerText('x')), strict: true })
+  const refused = await post(server.url, { model: 'tiny', prompt: 'a', temprature: 1 })
+  expect(refused.status).toBe(400)
+  expect(await refused.json()).toMatchObject({
+    error: { param: 'temprature', message: expect.stringContaining('did you mean "temperature"') },
+  })
+  expect((await post(server.url, { model: 'tiny', prompt: 'a', store: true, user: 'me' })).status).toBe(200)
+})

@@ -1,7 +1,7 @@
 // An engine that generates what a test says, when the test says so.
 import { type ModelConfig, resolveConfig } from '../../../lib/config.js'
 import { MorError } from '../../../lib/errors.js'
-import { Generation } from '../../../lib/generation.js'
+import { type GeneratedToken, Generation } from '../../../lib/generation.js'
 import type { EngineStats } from '../../../lib/native.js'
 import type { GenerateOptions } from '../../../lib/sampling.js'
 import type { ServedEngine } from '../../../lib/server/index.js'
@@ -45,7 +45,7 @@ export class ScriptedEngine implements ServedEngine {
         request.aborted = true
         setImmediate(() => generation.finish('abort'))
       },
-      (options.topLogprobs ?? 0) > 0,
+      { topLogprobs: (options.topLogprobs ?? 0) > 0, promptTokens: options.promptLogprobs !== undefined },
     )
     const request: ScriptedRequest = { prompt: Array.from(prompt), options, generation, aborted: false }
     this.requests.push(request)
@@ -78,14 +78,19 @@ const counts: EngineStats = {
   depthHistogram: [3, 2, 1],
 }
 
-/** Generates the bytes of `text` and ends with `reason`; each is the most likely one, followed by the next bytes. */
+/** A token that is the most likely one, followed by the next ids. */
+function scripted(token: number, listed: number): GeneratedToken {
+  const logprob = -token / 128
+  const topLogprobs = Array.from({ length: listed }, (_, i) => ({ token: token + i, logprob: logprob - i }))
+  return { token, depth: 2, logprob, ...(listed > 0 && { topLogprobs }) }
+}
+
+/** Reports the prompt where asked for, generates the bytes of `text`, and ends with `reason`. */
 export function answerText(text: string, reason: 'stop' | 'length' = 'stop') {
-  return ({ generation, options: { topLogprobs: listed = 0 } }: ScriptedRequest) => {
-    for (const token of Buffer.from(text)) {
-      const logprob = -token / 128
-      const topLogprobs = Array.from({ length: listed }, (_, i) => ({ token: token + i, logprob: logprob - i }))
-      generation.push({ token, depth: 2, logprob, ...(listed > 0 && { topLogprobs }) })
-    }
+  return ({ generation, prompt, options: { topLogprobs = 0, promptLogprobs } }: ScriptedRequest) => {
+    if (promptLogprobs !== undefined)
+      for (const token of prompt.slice(1)) generation.pushPrompt(scripted(token, promptLogprobs))
+    for (const token of Buffer.from(text)) generation.push(scripted(token, topLogprobs))
     generation.finish(reason)
   }
 }

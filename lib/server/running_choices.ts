@@ -1,0 +1,141 @@
+// The completions of a request while they run: starts them, turns their tokens into text, and ends them together.
+import type { FinishReason, Generation } from '../generation.js'
+import type { GenerateOptions } from '../sampling.js'
+import { refusalOf, shuttingDown } from './api_error.js'
+import { ChoiceText, type TextPiece } from './choice_text.js'
+import type { CompletionObserver } from './metrics.js'
+import type { ResolvedServerOptions } from './options.js'
+
+/** One completion while it runs. */
+export interface RunningChoice {
+  index: number
+  prompt: ArrayLike<number>
+  maxTokens: number
+  generation: Generation
+  text: ChoiceText
+  observer: CompletionObserver
+  /** What the text begins with, before anything generated. Null: nothing. */
+  opening: Promise<TextPiece> | null
+}
+
+/** What to start. */
+export interface WantedChoices {
+  prompts: readonly ArrayLike<number>[]
+  /** Completions of each prompt. */
+  perPrompt: number
+  maxTokens: number
+  stop: readonly string[]
+  /** The engine's options for the choice of this index. */
+  optionsOf(index: number): GenerateOptions
+  observe(): CompletionObserver
+}
+
+/** Starts every completion, or none; all of them end when `signal` aborts. Choice i belongs to prompt ⌊i / perPrompt⌋. */
+export function startChoices(
+  { engine, tokenizer }: Pick<ResolvedServerOptions, 'engine' | 'tokenizer'>,
+  { prompts, perPrompt, maxTokens, stop, optionsOf, observe }: WantedChoices,
+  signal: AbortSignal,
+): RunningChoice[] {
+  if (signal.aborted) throw shuttingDown()
+  const choices: RunningChoice[] = []
+  const abort = () => abortAll(choices)
+  try {
+    for (const prompt of prompts) {
+      for (let i = 0; i < perPrompt; i++) {
+        const index = choices.length
+        const generation = engine.generate(prompt, optionsOf(index))
+        const text = new ChoiceText(tokenizer.detokenizer(prompt), stop)
+        choices.push({ index, prompt, maxTokens, generation, text, observer: observe(), opening: null })
+      }
+    }
+  } catch (error) {
+    abort()
+    throw refusalOf(error)
+  }
+  // One listener serves all choices: Node warns of a leak where one signal has many.
+  signal.addEventListener('abort', abort, { once: true })
+  return choices
+}
+
+export type Send = (choice: RunningChoice, piece: TextPiece, finishReason: FinishReason | null) => Promise<void> | void
+
+/** Runs every completion to its end and returns how many tokens they generated. If one fails, all end and it throws. */
+export async function runChoices(choices: readonly RunningChoice[], send: Send): Promise<number> {
+  let failure: unknown = null
+  const run = async (choice: RunningChoice) => {
+    try {
+      return await runChoice(choice, send)
+    } catch (error) {
+      failure ??= error
+      abortAll(choices)
+      return 0
+    }
+  }
+  const counts = await Promise.all(choices.map(run))
+  if (failure !== null) throw failure
+  return counts.reduce((sum, count) => sum + count, 0)
+}
+
+/** Sends the text of a completion in pieces, the last with the reason why it ended. Returns how many tokens it generated. */
+async function runChoice(choice: RunningChoice, send: Send): Promise<number> {
+  const { generation, text, observer, prompt, maxTokens } = choice
+  let tokens = 0
+  let start = 0
+  let last: TextPiece | null = null
+  let reason: FinishReason = 'error'
+  try {
+    if (choice.opening !== null) {
+      const opening = await choice.opening
+      await send(choice, opening, null)
+      start = opening.text.length
+    }
+    for await (const token of generation) {
+      tokens++
+      observer.token(token)
+      const piece = text.push(token)
+      if (text.stopped) {
+        last = piece
+        break
+      }
+      if (piece.text !== '' || piece.tokens.length > 0) await send(choice, shifted(piece, start), null)
+    }
+    last ??= text.finish()
+    reason = text.stopped ? 'stop' : (await generation.result).finishReason
+  } finally {
+    observer.finished(reason, prompt.length, maxTokens)
+  }
+  await send(choice, shifted(last, start), reason)
+  return tokens
+}
+
+/** The piece in a text that has `start` units before it. */
+function shifted({ text, tokens }: TextPiece, start: number): TextPiece {
+  return { text, tokens: start === 0 ? tokens : tokens.map((token) => ({ ...token, offset: token.offset + start })) }
+}
+
+/** A completion that has ended. */
+export interface FinishedChoice extends TextPiece {
+  finishReason: FinishReason
+}
+
+/**
+ * Runs every completion to its end and returns them, and how many tokens they generated.
+ * @throws {ApiError} 503 if one was aborted: a client that has disconnected reads no answer, any other learns of it
+ */
+export async function collectChoices(
+  choices: readonly RunningChoice[],
+): Promise<{ finished: FinishedChoice[]; tokens: number }> {
+  const finished = choices.map((): FinishedChoice => ({ text: '', tokens: [], finishReason: 'error' }))
+  const tokens = await runChoices(choices, ({ index }, piece, finishReason) => {
+    const choice = finished[index]!
+    choice.text += piece.text
+    choice.tokens.push(...piece.tokens)
+    if (finishReason !== null) choice.finishReason = finishReason
+  })
+  if (finished.some(({ finishReason }) => finishReason === 'abort')) throw shuttingDown()
+  return { finished, tokens }
+}
+
+function abortAll(choices: readonly RunningChoice[]): void {
+  for (const { generation } of choices) generation.abort()
+}

@@ -1,0 +1,73 @@
+// Reads the fields that choose tokens and end a text, which completions and chat have in common.
+import type { ResolvedConfig } from '../config.js'
+import { type GenerateOptions, readLogitBias, readMaxRecursions, readTokenIds } from '../sampling.js'
+import { invalidField } from './api_error.js'
+import { describe, type FieldReader } from './field_reader.js'
+
+/** The part of a model's config that fields are checked with. */
+export type FieldLimits = Pick<ResolvedConfig, 'num_recursions' | 'sharing' | 'vocab_size'>
+
+export type SamplingOptions = Omit<GenerateOptions, 'maxTokens' | 'seed' | 'signal' | 'topLogprobs' | 'promptLogprobs'>
+
+export interface SamplingFields {
+  /** Options of the engine: those that the body gives, and defaults. */
+  sampling: SamplingOptions
+  /** Seed of the first choice; choice i has seed + i. Null: each choice has a random seed. */
+  seed: number | null
+  /** Up to four strings, none of them empty. */
+  stop: string[]
+}
+
+const defaults = { temperature: 1, topP: 1, topK: 0 }
+
+/** Every field is the engine's option of that name in camel case. */
+const readers: Record<string, (reader: FieldReader, key: string, limits: FieldLimits) => unknown> = {
+  temperature: (reader, key) => reader.float32(key, { min: 0, max: 2 }),
+  top_p: (reader, key) => reader.float32(key, { above: 0, max: 1 }),
+  top_k: (reader, key) => reader.integer(key, { min: 0 }),
+  min_p: (reader, key) => reader.number(key, { min: 0, max: 1 }),
+  presence_penalty: (reader, key) => reader.number(key, { min: -2, max: 2 }),
+  frequency_penalty: (reader, key) => reader.number(key, { min: -2, max: 2 }),
+  repetition_penalty: (reader, key) => reader.number(key, { min: 0.01, max: 100 }),
+  logit_bias: (reader, key, { vocab_size }) => reader.read(key, (check) => readLogitBias(check, key, vocab_size)),
+  ignore_eos: (reader, key) => reader.boolean(key),
+  stop_token_ids: (reader, key, { vocab_size }) => reader.read(key, (check) => readTokenIds(check, key, vocab_size)),
+  router_threshold: (reader, key) => reader.number(key, { min: 0, max: 1 }),
+  max_recursions: (reader, key, limits) => reader.read(key, (check) => readMaxRecursions(check, key, limits)),
+  priority: (reader, key) => reader.integer(key, { min: -(2 ** 31), max: 2 ** 31 - 1 }),
+}
+
+export const samplingFields = [...Object.keys(readers), 'min_tokens', 'seed', 'stop']
+
+/** With it, seeds stay exact integers when the index of the choice is added. */
+const maxSeed = 2 ** 52
+
+/** @throws {ApiError} 400 naming the first field at fault, with its value and what is allowed */
+export function readSampling(reader: FieldReader, maxTokens: number, limits: FieldLimits): SamplingFields {
+  const sampling: Record<string, unknown> = { ...defaults }
+  for (const [key, read] of Object.entries(readers)) {
+    if (reader.has(key)) sampling[camelCase(key)] = read(reader, key, limits)
+  }
+  if (reader.has('min_tokens')) sampling.minTokens = reader.integer('min_tokens', { min: 0, max: maxTokens })
+  return {
+    sampling,
+    seed: reader.optional('seed', () => reader.integer('seed', { min: 0, max: maxSeed })),
+    stop: readStop(reader.value('stop')),
+  }
+}
+
+function readStop(value: unknown): string[] {
+  const strings = typeof value === 'string' ? [value] : (value ?? [])
+  if (Array.isArray(strings) && strings.length <= 4) {
+    if (strings.every((item) => typeof item === 'string' && item !== '')) return strings
+  }
+  throw invalidField(
+    'stop',
+    `stop is ${describe(value)}; it must be a text or up to four, none of them empty`,
+    'invalid_value',
+  )
+}
+
+function camelCase(key: string): string {
+  return key.replace(/_[a-z]/g, (match) => match[1]!.toUpperCase())
+}

@@ -1,0 +1,71 @@
+// The handlers of POST /tokenize and /detokenize, in the form of vLLM's API.
+import type { FastifyReply, FastifyRequest } from 'fastify'
+import { readTokenIds } from '../sampling.js'
+import { invalidField } from './api_error.js'
+import { checkBody } from './completion_request.js'
+import { whenClosed } from './connection.js'
+import { describe, FieldReader } from './field_reader.js'
+import type { ServerMetrics } from './metrics.js'
+import type { ResolvedServerOptions } from './options.js'
+import { checkLength, encodeTexts } from './prompt_tokens.js'
+import { checkModel } from './request_checks.js'
+import { checkFields } from './unknown_fields.js'
+
+export interface Tokenization {
+  count: number
+  /** Tokens that the context holds. */
+  max_model_len: number
+  tokens: number[]
+  /** The text of each token alone, special tokens by name; null if not asked for. */
+  token_strs: string[] | null
+}
+
+const tokenizeFields = new Set(['model', 'prompt', 'add_special_tokens', 'return_token_strs'])
+const detokenizeFields = new Set(['model', 'tokens'])
+
+export function tokenizeHandler(options: ResolvedServerOptions, metrics: ServerMetrics) {
+  const { tokenizer, maxPromptTokens } = options
+  const { max_position_embeddings: max_model_len } = options.engine.model.config
+
+  return async (request: FastifyRequest, reply: FastifyReply): Promise<Tokenization> => {
+    const reader = readerOf(request, 'tokenize', tokenizeFields, options, metrics)
+    const prompt = reader.value('prompt')
+    if (typeof prompt !== 'string') {
+      throw invalidField('prompt', `prompt is ${describe(prompt)}; it must be a text`, 'invalid_type')
+    }
+    const encoding = { addSpecialTokens: reader.boolean('add_special_tokens', true), field: 'prompt' }
+    const named = reader.boolean('return_token_strs')
+    const gone = new AbortController()
+    whenClosed(request.raw, reply.raw, () => gone.abort())
+    const [encoded] = await encodeTexts([prompt], options, gone.signal, encoding)
+    const tokens = Array.from(encoded!)
+    if (named) checkLength(tokens.length, maxPromptTokens, 'tokens', encoding) // naming them takes long
+    const nameOf = (token: number) => tokenizer.decode([token], { skipSpecialTokens: false })
+    return { count: tokens.length, max_model_len, tokens, token_strs: named ? tokens.map(nameOf) : null }
+  }
+}
+
+export function detokenizeHandler(options: ResolvedServerOptions, metrics: ServerMetrics) {
+  const { vocab_size, max_position_embeddings } = options.engine.model.config
+  return async (request: FastifyRequest): Promise<{ prompt: string }> => {
+    const reader = readerOf(request, 'detokenize', detokenizeFields, options, metrics)
+    const tokens = reader.read('tokens', (check) => readTokenIds(check, 'tokens', vocab_size))
+    checkLength(tokens.length, max_position_embeddings, 'tokens', { field: 'tokens' })
+    return { prompt: options.tokenizer.decode(tokens, { skipSpecialTokens: false }) }
+  }
+}
+
+/** Of a body that may name the model. */
+function readerOf(
+  { body }: FastifyRequest,
+  where: string,
+  known: ReadonlySet<string>,
+  { strict, modelName }: ResolvedServerOptions,
+  metrics: ServerMetrics,
+): FieldReader {
+  const object = checkBody(body)
+  checkFields(object, known, strict, (name) => metrics.ignoredField(name))
+  const reader = new FieldReader(object, where)
+  if (reader.has('model')) checkModel(reader.text('model'), modelName)
+  return reader
+}
