@@ -64,47 +64,58 @@ function plan(entry: TensorEntry): PlannedTensor {
 
 /** The part of the file before the data: magic, version, counts, metadata, tensor directory, padding. */
 function header(config: ResolvedConfig, tensors: PlannedTensor[]): Buffer {
-  const bytes = new Bytes()
-  bytes.raw(Buffer.from('GGUF')).uint32(3).uint64(tensors.length)
-
   const vocabulary = syntheticVocabulary(config.vocab_size)
-  const metadata: [key: string, write: (bytes: Bytes) => void][] = [
-    ['general.architecture', (out) => out.uint32(type.string).string('llama')],
-    ['general.alignment', (out) => out.uint32(type.uint32).uint32(alignment)],
-    ['llama.vocab_size', (out) => out.uint32(type.uint32).uint32(config.vocab_size)],
-    ['llama.context_length', (out) => out.uint32(type.uint32).uint32(config.max_position_embeddings)],
-    ['llama.embedding_length', (out) => out.uint32(type.uint32).uint32(config.hidden_size)],
-    ['llama.block_count', (out) => out.uint32(type.uint32).uint32(config.num_hidden_layers)],
-    ['llama.feed_forward_length', (out) => out.uint32(type.uint32).uint32(config.intermediate_size)],
-    ['llama.attention.head_count', (out) => out.uint32(type.uint32).uint32(config.num_attention_heads)],
-    ['llama.attention.head_count_kv', (out) => out.uint32(type.uint32).uint32(config.num_key_value_heads)],
-    ['llama.attention.key_length', (out) => out.uint32(type.uint32).uint32(config.head_dim)],
-    ['llama.attention.value_length', (out) => out.uint32(type.uint32).uint32(config.head_dim)],
-    ['llama.attention.layer_norm_rms_epsilon', (out) => out.uint32(type.float32).float32(config.rms_norm_eps)],
-    ['llama.rope.dimension_count', (out) => out.uint32(type.uint32).uint32(config.head_dim)],
-    ['llama.rope.freq_base', (out) => out.uint32(type.float32).float32(config.rope_theta)],
-    ['tokenizer.ggml.model', (out) => out.uint32(type.string).string('llama')],
-    ['tokenizer.ggml.tokens', (out) => out.array(type.string, vocabulary, ({ text }) => out.string(text))],
-    ['tokenizer.ggml.scores', (out) => out.array(type.float32, vocabulary, (_, id) => out.float32(-id))],
-    ['tokenizer.ggml.token_type', (out) => out.array(type.int32, vocabulary, ({ kind }) => out.uint32(kind))],
-    ['tokenizer.ggml.unknown_token_id', (out) => out.uint32(type.uint32).uint32(0)],
-    ['tokenizer.ggml.bos_token_id', (out) => out.uint32(type.uint32).uint32(1)],
-    ['tokenizer.ggml.eos_token_id', (out) => out.uint32(type.uint32).uint32(2)],
+  const metadata: [key: string, value: Buffer][] = [
+    ['general.architecture', typed(type.string, string('llama'))],
+    ['general.alignment', integer(alignment)],
+    ['llama.vocab_size', integer(config.vocab_size)],
+    ['llama.context_length', integer(config.max_position_embeddings)],
+    ['llama.embedding_length', integer(config.hidden_size)],
+    ['llama.block_count', integer(config.num_hidden_layers)],
+    ['llama.feed_forward_length', integer(config.intermediate_size)],
+    ['llama.attention.head_count', integer(config.num_attention_heads)],
+    ['llama.attention.head_count_kv', integer(config.num_key_value_heads)],
+    ['llama.attention.key_length', integer(config.head_dim)],
+    ['llama.attention.value_length', integer(config.head_dim)],
+    ['llama.attention.layer_norm_rms_epsilon', typed(type.float32, float32(config.rms_norm_eps))],
+    ['llama.rope.dimension_count', integer(config.head_dim)],
+    ['llama.rope.freq_base', typed(type.float32, float32(config.rope_theta))],
+    ['tokenizer.ggml.model', typed(type.string, string('llama'))],
+    [
+      'tokenizer.ggml.tokens',
+      array(
+        type.string,
+        vocabulary.map(({ text }) => string(text)),
+      ),
+    ],
+    [
+      'tokenizer.ggml.scores',
+      array(
+        type.float32,
+        vocabulary.map((_, id) => float32(-id)),
+      ),
+    ],
+    [
+      'tokenizer.ggml.token_type',
+      array(
+        type.int32,
+        vocabulary.map(({ kind }) => uint32(kind)),
+      ),
+    ],
+    ['tokenizer.ggml.unknown_token_id', integer(0)],
+    ['tokenizer.ggml.bos_token_id', integer(1)],
+    ['tokenizer.ggml.eos_token_id', integer(2)],
   ]
-  bytes.uint64(metadata.length)
-  for (const [key, write] of metadata) {
-    bytes.string(key)
-    write(bytes)
-  }
-
   let offset = 0
-  for (const { entry, name, type } of tensors) {
-    bytes.string(name).uint32(entry.shape.length)
-    for (const extent of [...entry.shape].reverse()) bytes.uint64(extent) // GGUF names the contiguous extent first
-    bytes.uint32(tensorType[type]).uint64(offset)
+  const directory = tensors.flatMap(({ entry, name, type }) => {
+    const extents = [...entry.shape].reverse().map(uint64) // GGUF names the contiguous extent first
+    const lines = [string(name), uint32(extents.length), ...extents, uint32(tensorType[type]), uint64(offset)]
     offset += Math.ceil(dataBytes(entry, type) / alignment) * alignment
-  }
-  return padded(bytes.toBuffer())
+    return lines
+  })
+  const counts = [uint32(3), uint64(tensors.length), uint64(metadata.length)]
+  const pairs = metadata.flatMap(([key, value]) => [string(key), value])
+  return padded(Buffer.concat([Buffer.from('GGUF'), ...counts, ...pairs, ...directory]))
 }
 
 /** A vocabulary that llama.cpp loads as SentencePiece's: <unk>, <s>, </s>, the 256 bytes, then made-up pieces. */
@@ -161,45 +172,12 @@ function padded(data: Buffer): Buffer {
   return total === data.length ? data : Buffer.concat([data, Buffer.alloc(total - data.length)])
 }
 
-/** Collects little-endian values in the order in which they are written. */
-class Bytes {
-  private readonly pieces: Buffer[] = []
-
-  raw(piece: Buffer): this {
-    this.pieces.push(piece)
-    return this
-  }
-
-  uint32(value: number): this {
-    const piece = Buffer.alloc(4)
-    piece.writeUInt32LE(value)
-    return this.raw(piece)
-  }
-
-  uint64(value: number): this {
-    const piece = Buffer.alloc(8)
-    piece.writeBigUInt64LE(BigInt(value))
-    return this.raw(piece)
-  }
-
-  float32(value: number): this {
-    const piece = Buffer.alloc(4)
-    piece.writeFloatLE(value)
-    return this.raw(piece)
-  }
-
-  string(value: string): this {
-    const piece = Buffer.from(value)
-    return this.uint64(piece.length).raw(piece)
-  }
-
-  array<Item>(elementType: number, items: readonly Item[], write: (item: Item, index: number) => void): this {
-    this.uint32(type.array).uint32(elementType).uint64(items.length)
-    items.forEach(write)
-    return this
-  }
-
-  toBuffer(): Buffer {
-    return Buffer.concat(this.pieces)
-  }
-}
+// The bytes of GGUF's values, little-endian as those of every machine that llama.cpp's binaries here run on.
+const uint32 = (value: number): Buffer => Buffer.from(Uint32Array.of(value).buffer)
+const uint64 = (value: number): Buffer => Buffer.from(BigUint64Array.of(BigInt(value)).buffer)
+const float32 = (value: number): Buffer => Buffer.from(Float32Array.of(value).buffer)
+const string = (text: string): Buffer => Buffer.concat([uint64(Buffer.byteLength(text)), Buffer.from(text)])
+const typed = (kind: number, value: Buffer): Buffer => Buffer.concat([uint32(kind), value])
+const integer = (value: number): Buffer => typed(type.uint32, uint32(value))
+const array = (kind: number, items: readonly Buffer[]): Buffer =>
+  typed(type.array, Buffer.concat([uint32(kind), uint64(items.length), ...items]))

@@ -1,13 +1,12 @@
 // The machine's two ceilings, measured: oneDNN's fastest square bf16 product and the read bandwidth of all threads.
 // It uses none of the project's own code, so that the ceilings do not depend on it.
 //
-//   onednn_peak matmul|bandwidth [--threads N] [--seconds S]       prints one JSON object a line:
-//   {"kind":"matmul","size":1024,"median":…,"min":…,"max":…,"repeats":…,"unit":"GFLOP/s"}       one per size
-//   {"kind":"matmul_peak","size":…,"median":…,"min":…,"max":…,"unit":"GFLOP/s","threads":…,"onednn":"2.6.3","implementation":…}
+//   onednn_peak matmul|bandwidth [threads]       prints one JSON object a line:
+//   {"kind":"matmul","size":1024,"median":…,"min":…,"max":…,"unit":"GFLOP/s","threads":…,"onednn":"2.6.3","implementation":…}
 //   {"kind":"read_bandwidth","bytes":536870912,"median":…,"min":…,"max":…,"unit":"GB/s","threads":…,"walks":…}
 //
 // 2·n³ floating point operations a product; inputs are random normal; GB = 10⁹ bytes. Two warm-up products, then at
-// least five repeats and at least S seconds (default 2) per size.
+// least five repeats and at least two seconds per size.
 #include <immintrin.h>
 #include <omp.h>
 #include <sys/mman.h>
@@ -35,6 +34,7 @@ constexpr std::size_t kPage =
     2u << 20;  // one huge page, so that the ceiling has no TLB misses that a good program avoids
 constexpr std::size_t kBandwidthBytes = 512u << 20;
 constexpr int kLeastRepeats = 5;
+constexpr double kLeastSeconds = 2;
 
 struct Free {
   void operator()(void* pointer) const { std::free(pointer); }
@@ -88,7 +88,7 @@ void fill_normal_bf16(void* data, std::size_t count, unsigned seed) {
 
 // C [n, n] f32 or bf16 = A [n, n] bf16 · B [n, n] bf16, B in the layout that oneDNN itself prefers (packed once,
 // untimed).
-Summary matmul(dnnl::memory::dim n, dnnl::memory::data_type output, double seconds, std::string& implementation) {
+Summary matmul(dnnl::memory::dim n, dnnl::memory::data_type output, std::string& implementation) {
   using dnnl::memory;
   const dnnl::engine engine(dnnl::engine::kind::cpu, 0);
   dnnl::stream stream(engine);
@@ -113,10 +113,11 @@ Summary matmul(dnnl::memory::dim n, dnnl::memory::data_type output, double secon
   dnnl::reorder(b_source, b).execute(stream, b_source, b);
   stream.wait();
   const dnnl::matmul product(description);
-  return rates(2.0 * static_cast<double>(n) * static_cast<double>(n) * static_cast<double>(n) * 1e-9, seconds, [&] {
-    product.execute(stream, {{DNNL_ARG_SRC, a}, {DNNL_ARG_WEIGHTS, b}, {DNNL_ARG_DST, c}});
-    stream.wait();
-  });
+  return rates(2.0 * static_cast<double>(n) * static_cast<double>(n) * static_cast<double>(n) * 1e-9, kLeastSeconds,
+               [&] {
+                 product.execute(stream, {{DNNL_ARG_SRC, a}, {DNNL_ARG_WEIGHTS, b}, {DNNL_ARG_DST, c}});
+                 stream.wait();
+               });
 }
 
 // Every thread reads its share as `walks` streams in turn, 512 bytes at a time in all, and prefetches lines `ahead`
@@ -158,47 +159,37 @@ std::uint64_t read_all(const void* data, std::size_t bytes) {
   return folded;
 }
 
-double option(int argc, char** argv, const char* name, double otherwise) {
-  for (int i = 1; i + 1 < argc; ++i)
-    if (std::strcmp(argv[i], name) == 0) return std::atof(argv[i + 1]);
-  return otherwise;
-}
-
 void print(const char* kind, const std::string& extra, const Summary& s, const char* unit) {
   std::printf("{\"kind\":\"%s\",%s\"median\":%.3f,\"min\":%.3f,\"max\":%.3f,\"repeats\":%zu,\"unit\":\"%s\"}\n", kind,
               extra.c_str(), s.median, s.min, s.max, s.repeats, unit);
   std::fflush(stdout);
 }
 
-void measure_matmul(int threads, double seconds) {
+void measure_matmul(int threads) {
   const dnnl_version_t* version = dnnl_version();
-  Summary best{};
-  std::string best_extra;
   for (const dnnl::memory::dim size : {1024, 1536, 2048, 3072, 4096}) {
     for (const auto output : {dnnl::memory::data_type::bf16, dnnl::memory::data_type::f32}) {
       std::string implementation;
-      const Summary summary = matmul(size, output, seconds, implementation);
+      const Summary summary = matmul(size, output, implementation);
       const char* type = output == dnnl::memory::data_type::bf16 ? "bfloat16" : "float32";
       const std::string extra = "\"size\":" + std::to_string(size) + ",\"output\":\"" + type +
                                 "\",\"threads\":" + std::to_string(threads) + ",\"onednn\":\"" +
                                 std::to_string(version->major) + "." + std::to_string(version->minor) + "." +
                                 std::to_string(version->patch) + "\",\"implementation\":\"" + implementation + "\",";
       print("matmul", extra, summary, "GFLOP/s");
-      if (summary.median > best.median) best = summary, best_extra = extra;
     }
   }
-  print("matmul_peak", best_extra, best, "GFLOP/s");
 }
 
 // Takes the best of several ways to read, since it depends on the processor which one that is.
-void measure_bandwidth(int threads, double seconds) {
+void measure_bandwidth(int threads) {
   const Buffer data = allocate(kBandwidthBytes);
   std::iota(static_cast<std::uint64_t*>(data.get()), static_cast<std::uint64_t*>(data.get()) + kBandwidthBytes / 8, 1);
   volatile std::uint64_t sink = 0;
   Summary best{};
   std::string best_walk;
   const auto measure = [&](const char* walk, const auto& read) {
-    const Summary summary = rates(static_cast<double>(kBandwidthBytes) * 1e-9, seconds / 4,
+    const Summary summary = rates(static_cast<double>(kBandwidthBytes) * 1e-9, kLeastSeconds / 4,
                                   [&] { sink = read(data.get(), kBandwidthBytes); });
     if (summary.median > best.median) best = summary, best_walk = walk;
   };
@@ -215,13 +206,12 @@ void measure_bandwidth(int threads, double seconds) {
 }  // namespace
 
 int main(int argc, char** argv) try {
-  const double seconds = option(argc, argv, "--seconds", 2.0);
-  const int threads = static_cast<int>(option(argc, argv, "--threads", omp_get_num_procs()));
   const std::string what = argc > 1 ? argv[1] : "";
+  const int threads = argc > 2 ? std::atoi(argv[2]) : omp_get_num_procs();
   if (what != "matmul" && what != "bandwidth")
     throw std::runtime_error("the first argument must be matmul or bandwidth, not '" + what + "'");
   omp_set_num_threads(threads);
-  what == "matmul" ? measure_matmul(threads, seconds) : measure_bandwidth(threads, seconds);
+  what == "matmul" ? measure_matmul(threads) : measure_bandwidth(threads);
   return 0;
 } catch (const std::exception& error) {
   std::fprintf(stderr, "onednn_peak: %s\n", error.what());

@@ -1,4 +1,4 @@
-"""The Llama that both PyTorch baselines train, and their line protocol.
+"""The Llama that both PyTorch baselines train, their timed steps and their line protocol.
 
 `ops` are the operations that are fastest on a device:
   rms_norm(x, weight, eps)
@@ -7,6 +7,7 @@
 """
 import json
 import sys
+import time
 
 import torch
 import torch.nn.functional as F
@@ -67,6 +68,19 @@ class Llama(torch.nn.Module):
         """x [B, T, d] after the last layer -> [B*T, vocabulary]."""
         x = self.ops.rms_norm(x, self.norm, self.shape["rmsNormEps"])
         return F.linear(x.reshape(-1, x.shape[-1]), self.embedding)
+
+
+def time_steps(step, vocabulary, request, count, device="cpu"):
+    """Seconds of each of `count` steps over random rows, and the last loss. `step` takes rows [B, T + 1] of ids."""
+    generator = torch.Generator().manual_seed(request["seed"])
+    size = (request["batch"], request["length"] + 1)
+    seconds = []
+    for _ in range(count):
+        rows = torch.randint(vocabulary, size, generator=generator).to(device)
+        before = time.perf_counter()
+        loss = step(rows)
+        seconds.append(time.perf_counter() - before)
+    return seconds, loss
 
 
 def serve(commands):

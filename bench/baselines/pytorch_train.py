@@ -13,11 +13,9 @@ the optimiser is a few long loops; gather before each recursion, so that tokens 
   autocast  float32 weights, torch.autocast to bfloat16
   bfloat16  bfloat16 weights, gradients and activations, float32 master weights and moments
 """
-import time
-
 import torch
 import torch.nn.functional as F
-from pytorch_llama import Llama, rotary_table, serve
+from pytorch_llama import Llama, rotary_table, serve, time_steps
 
 
 def resident_bytes(field):
@@ -249,14 +247,7 @@ def main():
 
     def step(request):
         job = jobs[request["name"]]
-        generator = torch.Generator().manual_seed(request["seed"])
-        size = (request["batch"], request["length"] + 1)
-        seconds = []
-        for _ in range(request["steps"]):
-            rows = torch.randint(job.model.shape["vocabulary"], size, generator=generator)
-            before = time.perf_counter()
-            loss = job.step(rows)
-            seconds.append(time.perf_counter() - before)
+        seconds, loss = time_steps(job.step, job.model.shape["vocabulary"], request, request["steps"])
         return {"seconds": seconds, "loss": loss}
 
     def memory(_):

@@ -11,11 +11,10 @@ the optimiser, copies between precisions in one launch for all tensors, TF32 now
 on the CPU, so that it can be tried there.
 """
 import contextlib
-import time
 
 import torch
 import torch.nn.functional as F
-from pytorch_llama import Llama, rotary_table, serve
+from pytorch_llama import Llama, rotary_table, serve, time_steps
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -94,14 +93,8 @@ def train(request):
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
     job = Job(request["shape"], request["length"], request["compiled"])
-    generator = torch.Generator().manual_seed(request["seed"])
-    size = (request["batch"], request["length"] + 1)
-    seconds = []
-    for _ in range(request["warmUp"] + request["steps"]):
-        rows = torch.randint(request["shape"]["vocabulary"], size, generator=generator).to(DEVICE)
-        before = time.perf_counter()
-        loss = job.step(rows)
-        seconds.append(time.perf_counter() - before)
+    count = request["warmUp"] + request["steps"]
+    seconds, loss = time_steps(job.step, request["shape"]["vocabulary"], request, count, DEVICE)
     peak = torch.cuda.max_memory_allocated() if DEVICE == "cuda" else 0
     return {"seconds": seconds[request["warmUp"] :], "loss": loss, "memoryBytes": peak}
 

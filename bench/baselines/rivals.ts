@@ -1,9 +1,12 @@
-// Installs node-llama-cpp outside of what git tracks, once and only when the bench needs it: the npm package and its
+// node-llama-cpp as a rival: started on the weights of a contender of ours, and installed outside of what git tracks, once and only when the bench needs it: the npm package and its
 // linux-x64 binary, without other platforms and without running an install script.
 import { execFileSync } from 'node:child_process'
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
+import { Contender } from '../lib/contender.js'
+import { threads } from '../lib/machine.js'
+import { writeGguf } from './gguf.js'
 
 const version = '3.22.1' // a fixed version, so that figures of different days can be compared
 const folder = join(__dirname, '.rivals')
@@ -20,4 +23,18 @@ export function installNodeLlamaCpp(): string {
     execFileSync('npm', ['install', ...options, ...packages], { cwd: folder, stdio: ['ignore', 2, 2] })
   }
   return pathToFileURL(entry).href
+}
+
+/** Starts it with the model of `ours`, a vanilla one, whose files go to `folder`. @param contextSize of one sequence. */
+export async function startNodeLlamaCpp(
+  ours: Contender,
+  folder: string,
+  { sequences, contextSize }: { sequences: number; contextSize: number },
+): Promise<Contender> {
+  await ours.ask('save', { folder })
+  const path = join(folder, 'vanilla.gguf')
+  await writeGguf(folder, path)
+  const rival = await Contender.startTypeScript(join(__dirname, 'node_llama_cpp.ts'))
+  await rival.ask('load', { path, threads, sequences, contextSize })
+  return rival
 }

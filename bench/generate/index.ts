@@ -3,8 +3,7 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { writeGguf } from '../baselines/gguf.js'
-import { installNodeLlamaCpp } from '../baselines/rivals.js'
+import { installNodeLlamaCpp, startNodeLlamaCpp } from '../baselines/rivals.js'
 import { buildCeilings, measureReadBandwidth } from '../lib/ceilings.js'
 import { Contender } from '../lib/contender.js'
 import { machine, threads } from '../lib/machine.js'
@@ -28,7 +27,7 @@ const routings = {
 
 interface Series {
   contender: Contender
-  request: { name?: string; prompts: number[][]; tokens: number }
+  request: { prompts: number[][]; tokens: number; routing: object }
   tokensPerSecond: number[]
   eventLoopDelays: number[]
   meanDepth: number
@@ -43,15 +42,12 @@ export async function benchGenerate(rounds: number): Promise<Report> {
     installNodeLlamaCpp()
     const { ours, oursMor, rival } = await startContenders(folder)
     const series = {
-      vanilla: newSeries(ours, 1, { name: 'vanilla' }),
+      vanilla: newSeries(ours, 1),
       node_llama_cpp: newSeries(rival, 1),
-      vanilla_8: newSeries(ours, many, { name: 'vanilla' }),
+      vanilla_8: newSeries(ours, many),
       node_llama_cpp_8: newSeries(rival, many),
       ...Object.fromEntries(
-        Object.entries(routings).map(([name, routing]) => [
-          `mor_${name}`,
-          newSeries(oursMor, 1, { name: 'mor', ...routing }),
-        ]),
+        Object.entries(routings).map(([name, routing]) => [`mor_${name}`, newSeries(oursMor, 1, routing)]),
       ),
     } as Record<string, Series>
     for (const one of Object.values(series)) await runRound(one)
@@ -75,22 +71,17 @@ export async function benchGenerate(rounds: number): Promise<Report> {
 /** Each model runs in a process of its own, so that none inherits heap, caches or compute threads from another. */
 async function startContenders(folder: string): Promise<{ ours: Contender; oursMor: Contender; rival: Contender }> {
   const [ours, oursMor] = (await Promise.all(
-    Object.entries({ vanilla, mor }).map(async ([name, config]) => {
+    [vanilla, mor].map(async (config) => {
       const contender = await Contender.startTypeScript(join(__dirname, 'worker.ts'))
-      await contender.ask('build', { name, config, threads, sequences: many })
+      await contender.ask('build', { config, threads, sequences: many })
       return contender
     }),
   )) as [Contender, Contender]
-  await ours.ask('save', { name: 'vanilla', folder })
-  const path = join(folder, 'vanilla.gguf')
-  await writeGguf(folder, path)
-  const rival = await Contender.startTypeScript(join(__dirname, '..', 'baselines', 'node_llama_cpp.ts'))
-  await rival.ask('load', { path, threads, sequences: many, contextSize })
-  return { ours, oursMor, rival }
+  return { ours, oursMor, rival: await startNodeLlamaCpp(ours, folder, { sequences: many, contextSize }) }
 }
 
-function newSeries(contender: Contender, sequences: number, options: { name?: string } = {}): Series {
-  const request = { prompts: prompts.slice(0, sequences), tokens: generatedTokens, ...options }
+function newSeries(contender: Contender, sequences: number, routing: object = {}): Series {
+  const request = { prompts: prompts.slice(0, sequences), tokens: generatedTokens, routing }
   return { contender, request, tokensPerSecond: [], eventLoopDelays: [], meanDepth: 1, tokens: [] }
 }
 

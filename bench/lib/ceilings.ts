@@ -1,10 +1,6 @@
-// The machine's ceilings: oneDNN's largest bf16 product and the read bandwidth. Builds and runs baselines/onednn_peak.
-import { execFileSync } from 'node:child_process'
-import { join } from 'node:path'
+// The machine's ceilings: oneDNN's largest bf16 product and the read bandwidth, measured by baselines/onednn_peak.
 import { threads } from './machine.js'
-
-const root = join(__dirname, '..', '..')
-const build = join(root, 'build', 'bench')
+import { buildProgram, programPath, runProgram } from './native_programs.js'
 
 export interface Matmul {
   /** GFLOP/s; normal random inputs. */
@@ -18,34 +14,24 @@ export interface Matmul {
 export interface ReadBandwidth {
   /** GB/s of all threads together. */
   median: number
-  bytes: number
 }
 
 /** The fastest of several square products, and each of them; call it before and after the rounds, so that drift shows. */
 export function measureMatmul(): { peak: Matmul; sizes: Matmul[] } {
-  const lines = run<Matmul & { kind: string }>('matmul')
-  return { peak: lines.at(-1)!, sizes: lines.filter(({ kind }) => kind === 'matmul') }
+  const sizes = run<Matmul>('matmul')
+  return { peak: sizes.reduce((a, b) => (b.median > a.median ? b : a)), sizes }
 }
 
 /** As `measureMatmul`, for reading. */
 export function measureReadBandwidth(): ReadBandwidth {
-  return run<ReadBandwidth>('bandwidth').at(-1)!
+  return run<ReadBandwidth>('bandwidth')[0]!
 }
 
 function run<Line>(what: 'matmul' | 'bandwidth'): Line[] {
-  const program = join(build, 'bench', 'baselines', 'onednn_peak')
-  const lines = execFileSync(program, [what, '--threads', `${threads}`], { encoding: 'utf8' })
-  return lines
-    .trim()
-    .split('\n')
-    .map((line) => JSON.parse(line) as Line)
+  return runProgram(programPath('baselines', 'onednn_peak'), [what, `${threads}`])
 }
 
-/** Configures and builds the one program; nothing else of the project is compiled. */
+/** To be called before the first measurement. */
 export function buildCeilings(): void {
-  const cmake = (...arguments_: string[]): void => {
-    execFileSync('cmake', arguments_, { cwd: root, stdio: ['ignore', 'ignore', 'inherit'] })
-  }
-  cmake('-S', root, '-B', build, '-DCMAKE_BUILD_TYPE=Release', '-DMOR_BUILD_BENCH=ON', '-DMOR_CUDA=OFF')
-  cmake('--build', build, '--target', 'onednn_peak')
+  buildProgram('baselines', 'onednn_peak')
 }

@@ -1,9 +1,8 @@
 // The op bench: compares every op of a device, over the shapes of the presets, with the machine's ceilings and cuBLASLt.
-import { execFileSync } from 'node:child_process'
-import { join } from 'node:path'
 import { type PresetSize, presetSizes, presets } from '../../lib/presets.js'
 import { buildCeilings, measureMatmul } from '../lib/ceilings.js'
 import { machine } from '../lib/machine.js'
+import { buildProgram, runProgram } from '../lib/native_programs.js'
 import { Report } from '../lib/report.js'
 import { median } from '../lib/statistics.js'
 
@@ -40,7 +39,11 @@ const densePeaks: [gpu: RegExp, flops: number][] = [
 ]
 
 /** @param program a built bench_ops; without one it is built. */
-export async function benchOps(rounds: number, device: string, program = buildProgram()): Promise<Report> {
+export async function benchOps(
+  rounds: number,
+  device: string,
+  program = buildProgram('ops', 'bench_ops'),
+): Promise<Report> {
   const onCpu = device === 'cpu'
   const lines = new Map<PresetSize, Line[]>()
   for (const size of presetSizes) lines.set(size, run(program, size, device, rounds))
@@ -127,24 +130,5 @@ function run(program: string, size: PresetSize, device: string, samples: number)
     vocabulary: config.vocab_size,
   }
   const words = Object.entries(options).flatMap(([key, value]) => [`--${key}`, `${value}`])
-  const text = execFileSync(program, words, {
-    encoding: 'utf8',
-    stdio: ['ignore', 'pipe', 'inherit'],
-    timeout: timeLimit,
-  })
-  return text
-    .trim()
-    .split('\n')
-    .map((line) => JSON.parse(line) as Line)
-}
-
-function buildProgram(): string {
-  const root = join(__dirname, '..', '..')
-  const build = join(root, 'build', 'bench')
-  const cmake = (...words: string[]): void => {
-    execFileSync('cmake', words, { cwd: root, stdio: ['ignore', 'ignore', 'inherit'] })
-  }
-  cmake('-S', root, '-B', build, '-DCMAKE_BUILD_TYPE=Release', '-DMOR_BUILD_BENCH=ON')
-  cmake('--build', build, '--target', 'bench_ops', '--parallel')
-  return join(build, 'bench', 'ops', 'bench_ops')
+  return runProgram(program, words, timeLimit)
 }

@@ -3,8 +3,7 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { writeGguf } from '../baselines/gguf.js'
-import { installNodeLlamaCpp } from '../baselines/rivals.js'
+import { installNodeLlamaCpp, startNodeLlamaCpp } from '../baselines/rivals.js'
 import { Contender } from '../lib/contender.js'
 import { machine, threads } from '../lib/machine.js'
 import { Report } from '../lib/report.js'
@@ -35,7 +34,8 @@ export async function benchServe(rounds: number): Promise<Report> {
     installNodeLlamaCpp()
     const [sweep, equalMemory, rivals] = [newSweep(), newEqualMemory(), newRivals()]
     const ours = await startOurs()
-    const rival = await startRival(ours.vanilla, folder, Math.max(...rivals.map(({ concurrency }) => concurrency)))
+    const sequences = Math.max(...rivals.map(({ concurrency }) => concurrency))
+    const rival = await startNodeLlamaCpp(ours.vanilla, folder, { sequences, contextSize })
     for (const name of modelNames) await warmUp(ours[name])
     await rival.ask('serve', { requests: warmUpRequests, concurrency: warmUpRequests.length })
     for (let round = 0; round < rounds; round++) {
@@ -63,15 +63,6 @@ async function startOurs(): Promise<Ours> {
     await contenders[name].ask('build', { config: models[name], threads })
   }
   return contenders
-}
-
-async function startRival(vanilla: Contender, folder: string, sequences: number): Promise<Contender> {
-  await vanilla.ask('save', { folder })
-  const path = join(folder, 'vanilla.gguf')
-  await writeGguf(folder, path)
-  const rival = await Contender.startTypeScript(join(__dirname, '..', 'baselines', 'node_llama_cpp.ts'))
-  await rival.ask('load', { path, threads, sequences, contextSize })
-  return rival
 }
 
 async function warmUp(ours: Contender): Promise<void> {
