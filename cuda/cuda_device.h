@@ -5,25 +5,28 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "core/device_info.h"
 #include "ops/ops.h"
 
 namespace mor {
 
-struct CudaInfo {
-  int index = 0;  ///< CUDA's number, after CUDA_VISIBLE_DEVICES; -1: no GPU can be listed, and `reason` says why
-  std::string name;
-  size_t memory_bytes = 0;
-  std::string compute_capability;  ///< "9.0"
-  bool usable = true;
-  ErrorCode code = ErrorCode::INTERNAL;  ///< of the error that using an unusable GPU throws
-  std::string reason;                    ///< why an unusable GPU cannot be used, and what to do
-};
+/// Every GPU that the driver shows, usable or not, under the indices that CUDA_VISIBLE_DEVICES leaves. If it shows none
+/// (no driver, a driver that is too old, no GPU), there is one unusable entry "cuda".
+std::vector<DeviceInfo> cuda_devices();
 
-/// Every GPU that the driver shows, usable or not. If it shows none (no driver, a driver that is too old, no GPU),
-/// there is one unusable entry with index -1.
-std::vector<CudaInfo> cuda_devices();
+inline DeviceInfo unusable_gpu(std::string id, ErrorCode code, std::string reason) {
+  DeviceInfo info;
+  info.id = std::move(id);
+  info.type = "cuda";
+  info.name = "NVIDIA GPU";
+  info.usable = false;
+  info.code = code;
+  info.reason = std::move(reason);
+  return info;
+}
 
 /// compute: float32 or bfloat16. Throws DRIVER_MISSING, DRIVER_TOO_OLD, DEVICE_NOT_FOUND (no such index),
 /// DEVICE_TOO_OLD (compute capability below 8.0) or DEVICE_UNAVAILABLE (the driver refuses), each with what was looked

@@ -1,8 +1,6 @@
 // CudaOps: the Ops of one NVIDIA GPU; ops/ has one file for each op.
 #pragma once
 
-#include <vector>
-
 #include "cuda/fault.h"
 #include "cuda/launch.h"
 #include "cuda/tile/bf16.cuh"

@@ -52,12 +52,12 @@ void GraphRecording::forget() noexcept {
 }
 
 void GraphRecording::run(const RecordingKey& key, const std::function<void()>& work) {
-  if (!met_ || key != key_) {
+  if (!has_key_ || key != key_) {
     forget();
-    met_ = too_large_ = false;
+    has_key_ = too_large_ = false;
     work();
     key_ = key;
-    met_ = true;
+    has_key_ = true;
     return;
   }
   if (graph_ == nullptr && !too_large_) {

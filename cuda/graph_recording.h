@@ -29,7 +29,7 @@ class GraphRecording final : public Recording {
 
   Stream& stream_;
   RecordingKey key_;        ///< of the last run
-  bool met_ = false;        ///< whether there was a run with key_
+  bool has_key_ = false;    ///< whether a run has set key_
   bool too_large_ = false;  ///< whether the graph of that key did not fit into the device's memory
   cudaGraphExec_t graph_ = nullptr;
 };

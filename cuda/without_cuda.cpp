@@ -9,14 +9,8 @@ constexpr const char* kReason =
     "with: npm run build:native -- --CDMOR_CUDA=ON, or use device: 'cpu'";
 }
 
-std::vector<CudaInfo> cuda_devices() {
-  CudaInfo none;
-  none.index = -1;
-  none.name = "NVIDIA GPU";
-  none.usable = false;
-  none.code = ErrorCode::DEVICE_UNAVAILABLE;
-  none.reason = kReason;
-  return {none};
+std::vector<DeviceInfo> cuda_devices() {
+  return {unusable_gpu("cuda", ErrorCode::DEVICE_UNAVAILABLE, kReason)};
 }
 
 std::unique_ptr<Ops> make_cuda_ops(int index, DType) {

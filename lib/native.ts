@@ -188,14 +188,10 @@ export interface NativeStepStats {
   step: number
 }
 
-export interface NativeEvaluateStats {
-  loss: number
-  lmLoss: number
-  tokens: number
-  depthHistogram: number[]
-  routingAccuracy: number | null
-  seconds: number
-}
+export type NativeEvaluateStats = Pick<
+  NativeStepStats,
+  'loss' | 'lmLoss' | 'tokens' | 'depthHistogram' | 'routingAccuracy' | 'seconds'
+>
 
 export interface NativeTrainer {
   /**

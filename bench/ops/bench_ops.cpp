@@ -65,7 +65,7 @@ std::vector<double> time_calls(Ops& ops, const std::vector<Run>& calls, bool wai
   size_t next = 0;
   const auto seconds = [&](int64_t count) {
     return device_seconds(ops, [&] {
-      for (int64_t i = 0; i < count; ++i) calls[next++ % calls.size()]();
+      for (int64_t i = 0; i < count; ++i) calls[next++ % calls.size()](ops);
     });
   };
   seconds(round);  // uses every set once, since first uses are slow
@@ -80,7 +80,7 @@ std::vector<double> time_calls(Ops& ops, const std::vector<Run>& calls, bool wai
   std::unique_ptr<Recording> recording;
   const auto replay = [&] {
     ops.replay(recording, {}, [&] {
-      for (int64_t i = 0; i < count; ++i) calls[static_cast<size_t>(i % round)]();
+      for (int64_t i = 0; i < count; ++i) calls[static_cast<size_t>(i % round)](ops);
     });
   };
   for (int meeting = 0; meeting < 2; ++meeting) replay();  // the second one records
@@ -102,7 +102,7 @@ void bench_copy(Ops& ops, const Normals& normals, int64_t samples) {
   Buffers buffers(ops, normals);
   const int64_t columns = int64_t{1} << 20, rows = static_cast<int64_t>(kRotatedBytes / 4) / columns;
   const Tensor from = buffers.masters(rows, columns), to = buffers.masters(rows, columns);
-  const std::vector<Run> calls{[&] { ops.copy(to.data, from.data, kRotatedBytes); }};
+  const std::vector<Run> calls{[&](Ops&) { ops.copy(to.data, from.data, kRotatedBytes); }};
   const std::string seconds = json(time_calls(ops, calls, false, samples));
   std::printf("{\"kind\":\"copy\",\"bytes\":%zu,\"seconds\":%s}\n", 2 * kRotatedBytes, seconds.c_str());
 }
@@ -143,16 +143,14 @@ void run(const Options& options) {
   const std::unique_ptr<CublasLt> rival =
       dtype == DType::bfloat16 && device_stream(*ops) != nullptr ? CublasLt::open(device_stream(*ops), *ops) : nullptr;
   const Normals normals;
-  std::vector<Case> cases;
-  add_product_cases(s, *ops, cases);
-  add_attention_cases(s, *ops, cases);
-  add_row_cases(s, *ops, cases);
-  add_routing_cases(s, *ops, cases);
-  add_optimizer_cases(s, *ops, cases);
+  s.size = static_cast<double>(dtype_size(dtype));
+  Cases cases;
+  for (const auto add : {add_product_cases, add_attention_cases, add_row_cases, add_routing_cases, add_optimizer_cases})
+    add(s, cases);
   for (const DeviceInfo& info : list_devices())
     if (info.id == text(options, "--device")) std::printf("{\"kind\":\"device\",\"name\":\"%s\"}\n", info.name.c_str());
   bench_copy(*ops, normals, samples);
-  for (const Case& c : cases) bench_case(*ops, normals, c, rival.get(), samples);
+  for (const Case& c : cases.list()) bench_case(*ops, normals, c, rival.get(), samples);
 }
 
 }  // namespace

@@ -51,12 +51,17 @@ class Buffers {
     return as_vector(t);
   }
   int32_t* integers(const std::vector<int32_t>& values) { return copied(values); }
-  uint8_t* bytes(const std::vector<uint8_t>& values) { return copied(values); }
   template <class T>
   T* copied(const std::vector<T>& values) {
-    auto* device = static_cast<T*>(arena_.allocate(values.size() * sizeof(T)));
+    T* device = arena_.array<T>(static_cast<int64_t>(values.size()));
     ops_.copy_to_device(device, values.data(), values.size() * sizeof(T));
     return device;
+  }
+  /// first, first + step, …
+  int32_t* counting(int64_t count, int32_t first = 0, int32_t step = 1) {
+    std::vector<int32_t> values;
+    for (int64_t i = 0; i < count; ++i, first += step) values.push_back(first);
+    return integers(values);
   }
   /// A number below `bound` for each of `count` places.
   int32_t* random_integers(int64_t count, int64_t bound) {
@@ -66,6 +71,7 @@ class Buffers {
     return integers(values);
   }
 
+  Ops& ops() { return ops_; }
   /// Bytes that were handed out.
   size_t used() const { return arena_.peak(); }
 

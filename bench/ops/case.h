@@ -15,6 +15,7 @@ namespace mor::bench {
 struct Shape {
   int64_t rows = 0, batch_rows = 0, hidden = 0, intermediate = 0, heads = 0, key_value_heads = 0, head_dim = 0,
           vocabulary = 0;
+  double size = 0;  ///< bytes of an element of the compute dtype
   int64_t query_size() const { return heads * head_dim; }
   int64_t key_value_size() const { return key_value_heads * head_dim; }
 };
@@ -27,27 +28,39 @@ struct Product {
   bool accumulate = false;  ///< C is float32 and +=, else bf16 and =
 };
 
-using Run = std::function<void()>;
+using Run = std::function<void(Ops& ops)>;
 
 struct Case {
-  std::string op;                     ///< as in ops/op_list.h
-  std::string variant;                ///< which of the model's uses, where there are several; else empty
-  double flops = 0;                   ///< multiplications and additions of matrix products; 0 for ops bound by memory
-  double bytes = 0;                   ///< of every input read once and every output written once (+=: read and written)
-  bool waits = false;                 ///< whether a call waits for its result on the host
-  std::function<Run(Buffers&)> make;  ///< allocates inputs and outputs of its own, and returns the call
-  std::optional<Product> product;     ///< the same as a bare matrix product
+  std::string op{};                  ///< as in ops/op_list.h
+  std::string variant{};             ///< which of the model's uses, where there are several; else empty
+  double flops = 0;                  ///< multiplications and additions of matrix products; 0 for ops bound by memory
+  double bytes = 0;                  ///< of every input read once and every output written once (+=: read and written)
+  bool waits = false;                ///< whether a call waits for its result on the host
+  std::optional<Product> product{};  ///< the same as a bare matrix product
+  std::function<Run(Buffers&)> make{};  ///< allocates inputs and outputs of its own, and returns the call
+};
+
+class Cases {
+ public:
+  void add(Case c, std::function<Run(Buffers&)> make) {
+    c.make = std::move(make);
+    list_.push_back(std::move(c));
+  }
+  const std::vector<Case>& list() const { return list_; }
+
+ private:
+  std::vector<Case> list_;
 };
 
 /// Matrix products: linear, cross_entropy.
-void add_product_cases(const Shape& shape, Ops& ops, std::vector<Case>& cases);
+void add_product_cases(const Shape& shape, Cases& cases);
 /// attention over one sequence, and over paged caches for decoding.
-void add_attention_cases(const Shape& shape, Ops& ops, std::vector<Case>& cases);
+void add_attention_cases(const Shape& shape, Cases& cases);
 /// Ops over rows of activations, bound by memory.
-void add_row_cases(const Shape& shape, Ops& ops, std::vector<Case>& cases);
+void add_row_cases(const Shape& shape, Cases& cases);
 /// Routers, selection, losses, sampling.
-void add_routing_cases(const Shape& shape, Ops& ops, std::vector<Case>& cases);
+void add_routing_cases(const Shape& shape, Cases& cases);
 /// global_norm and adamw.
-void add_optimizer_cases(const Shape& shape, Ops& ops, std::vector<Case>& cases);
+void add_optimizer_cases(const Shape& shape, Cases& cases);
 
 }  // namespace mor::bench

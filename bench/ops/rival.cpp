@@ -102,7 +102,7 @@ Run CublasLt::make(const Product& p, Buffers& buffers) {
         "cublasLtMatmulAlgoGetHeuristic");
   MOR_CHECK(found == 1, INTERNAL, "cuBLASLt has no algorithm for ", p.m, " x ", p.n, " x ", p.k);
   const float alpha = 1, beta = p.accumulate ? 1 : 0;
-  return [=, &lt, workspace = workspace_, stream = stream_] {
+  return [=, &lt, workspace = workspace_, stream = stream_](Ops&) {
     check(lt.matmul(lt.handle, desc, &alpha, b.data, first, a.data, second, &beta, c.data, result, c.data, result,
                     best.algorithm, workspace, kWorkspaceBytes, stream),
           "cublasLtMatmul");

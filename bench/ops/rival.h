@@ -12,8 +12,6 @@ class CublasLt {
   /// Null if no libcublasLt is found. stream: a cudaStream_t.
   static std::unique_ptr<CublasLt> open(void* stream, Ops& ops);
   ~CublasLt();
-  CublasLt(const CublasLt&) = delete;
-  CublasLt& operator=(const CublasLt&) = delete;
 
   /// Computes the product with the first algorithm that its heuristic suggests, on operands of its own.
   Run make(const Product& product, Buffers& buffers);

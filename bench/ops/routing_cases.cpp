@@ -7,82 +7,58 @@ namespace {
 
 constexpr int32_t kRecursions = 3;
 
-void add_scores(const Shape& s, Ops& ops, std::vector<Case>& cases) {
-  const double size = static_cast<double>(dtype_size(ops.compute_dtype()));
+void add_scores(const Shape& s, Cases& cases) {
   const double elements = static_cast<double>(s.batch_rows * s.hidden), rows = static_cast<double>(s.batch_rows);
-  Case c;
-  c.op = "router_scores_forward";
-  c.bytes = size * elements + 4 * rows;
-  c.make = [=, &ops](Buffers& b) -> Run {
+  cases.add({.op = "router_scores_forward", .bytes = s.size * elements + 4 * rows}, [=](Buffers& b) -> Run {
     const Tensor x = b.activations(s.batch_rows, s.hidden), w = b.activations(1, s.hidden),
                  scores = b.masters(s.batch_rows, 1);
-    return [=, &ops] { ops.router_scores_forward(x, nullptr, w, scores); };
-  };
-  cases.push_back(c);
-  c.op = "router_scores_backward";
-  c.bytes = 3 * size * elements + 4 * rows;
-  c.make = [=, &ops](Buffers& b) -> Run {
+    return [=](Ops& ops) { ops.router_scores_forward(x, nullptr, w, scores); };
+  });
+  cases.add({.op = "router_scores_backward", .bytes = 3 * s.size * elements + 4 * rows}, [=](Buffers& b) -> Run {
     const Tensor x = b.activations(s.batch_rows, s.hidden), w = b.activations(1, s.hidden);
     const Tensor d_scores = b.masters(s.batch_rows, 1), d_x = b.activations(s.batch_rows, s.hidden),
                  d_w = b.masters(1, s.hidden);
-    return [=, &ops] { ops.router_scores_backward(d_scores, x, nullptr, w, d_x, d_w); };
-  };
-  cases.push_back(c);
-  c.op = "router_gate_forward";
-  c.bytes = 8 * rows;
-  c.make = [=, &ops](Buffers& b) -> Run {
+    return [=](Ops& ops) { ops.router_scores_backward(d_scores, x, nullptr, w, d_x, d_w); };
+  });
+  cases.add({.op = "router_gate_forward", .bytes = 8 * rows}, [=](Buffers& b) -> Run {
     const Tensor scores = b.master_vector(s.batch_rows), gate = b.master_vector(s.batch_rows);
-    return [=, &ops] { ops.router_gate_forward(scores, nullptr, Activation::sigmoid, 0.1, gate); };
-  };
-  cases.push_back(c);
+    return [=](Ops& ops) { ops.router_gate_forward(scores, nullptr, Activation::sigmoid, 0.1, gate); };
+  });
 }
 
-void add_choices(const Shape& s, Ops& ops, std::vector<Case>& cases) {
+void add_choices(const Shape& s, Cases& cases) {
   const double rows = static_cast<double>(s.rows);
-  Case c;
-  c.op = "select_topk";
-  c.bytes = rows * (4 + 2 + 1);  // scores, half of the indices, one byte a row
-  c.make = [=, &ops](Buffers& b) -> Run {
+  // scores, half of the indices, one byte a row
+  cases.add({.op = "select_topk", .bytes = rows * (4 + 2 + 1)}, [=](Buffers& b) -> Run {
     const Tensor scores = b.master_vector(s.rows);
     const int32_t* parent = b.integers({0, static_cast<int32_t>(s.rows)});
     int32_t *index = b.random_integers(s.rows, 1), *start = b.random_integers(2, 1);
-    uint8_t* selected = b.bytes(std::vector<uint8_t>(static_cast<size_t>(s.rows)));
+    uint8_t* selected = b.copied(std::vector<uint8_t>(static_cast<size_t>(s.rows)));
     const auto k = static_cast<int32_t>((s.rows + 1) / 2);
-    return [=, &ops] { ops.select_topk(scores, parent, 1, k, index, start, selected); };
-  };
-  cases.push_back(c);
-  c.op = "expert_choice_loss";
-  c.bytes = rows * (4 + 1 + 8);
-  c.make = [=, &ops](Buffers& b) -> Run {
+    return [=](Ops& ops) { ops.select_topk(scores, parent, 1, k, index, start, selected); };
+  });
+  cases.add({.op = "expert_choice_loss", .bytes = rows * (4 + 1 + 8)}, [=](Buffers& b) -> Run {
     const Tensor scores = b.master_vector(s.rows), sums = b.master_vector(3), d_scores = b.master_vector(s.rows);
-    const uint8_t* selected = b.bytes(std::vector<uint8_t>(static_cast<size_t>(s.rows), 1));
-    return [=, &ops] { ops.expert_choice_loss(scores, selected, 0, 1e-3, 1e-3, sums, d_scores); };
-  };
-  cases.push_back(c);
-  c.op = "token_choice_forward";
-  c.bytes = rows * (8 * kRecursions + 8);
-  c.make = [=, &ops](Buffers& b) -> Run {
+    const uint8_t* selected = b.copied(std::vector<uint8_t>(static_cast<size_t>(s.rows), 1));
+    return [=](Ops& ops) { ops.expert_choice_loss(scores, selected, 0, 1e-3, 1e-3, sums, d_scores); };
+  });
+  cases.add({.op = "token_choice_forward", .bytes = rows * (8 * kRecursions + 8)}, [=](Buffers& b) -> Run {
     const Tensor logits = b.masters(s.rows, kRecursions), probabilities = b.masters(s.rows, kRecursions);
     const Tensor bias = b.master_vector(kRecursions), gate = b.master_vector(s.rows);
     const Tensor load = b.master_vector(kRecursions), p_sum = b.master_vector(kRecursions), z = b.master_vector(1);
     int32_t* depth = b.random_integers(s.rows, 1);
-    return [=, &ops] {
+    return [=](Ops& ops) {
       ops.token_choice_forward(logits, bias, Activation::softmax, 1, probabilities, depth, gate, load, p_sum, z);
     };
-  };
-  cases.push_back(c);
+  });
 }
 
 /// The rows whose tokens one decoding step samples.
-void add_sample(const Shape& s, Ops& ops, std::vector<Case>& cases) {
+void add_sample(const Shape& s, Cases& cases) {
   constexpr int64_t kRows = 64;
-  Case c;
-  c.op = "sample";
-  c.waits = true;
-  c.bytes = 4 * static_cast<double>(kRows * s.vocabulary);
+  const double bytes = 4 * static_cast<double>(kRows * s.vocabulary);
   const auto with = [&](const char* variant, SamplingParams params, int64_t edits = 0) {
-    c.variant = variant;
-    c.make = [=, &ops](Buffers& b) -> Run {
+    cases.add({.op = "sample", .variant = variant, .bytes = bytes, .waits = true}, [=](Buffers& b) -> Run {
       const Tensor logits = b.masters(kRows, s.vocabulary);
       const auto list = std::make_shared<std::vector<LogitEdit>>();
       for (int32_t i = 0; i < std::min(edits, s.vocabulary / 2); ++i)
@@ -93,25 +69,21 @@ void add_sample(const Shape& s, Ops& ops, std::vector<Case>& cases) {
         p.edit_count = static_cast<int32_t>(list->size());
       }
       std::vector<int32_t> token(kRows);
-      return [=, &ops]() mutable { ops.sample(logits, all.data(), token.data(), nullptr, nullptr); };
-    };
-    cases.push_back(c);
+      return [logits, list, all, token](Ops& ops) mutable { ops.sample(logits, all.data(), token.data(), nullptr, nullptr); };
+    });
   };
   with("greedy", {});
-  SamplingParams params;
-  params.temperature = 0.8f;
-  params.top_k = 50;
-  params.top_p = 0.95f;
-  with("top_k_top_p", params);
-  with("edits_top_k_top_p", params, 500);
+  const SamplingParams draw = {.temperature = 0.8f, .top_k = 50, .top_p = 0.95f};
+  with("top_k_top_p", draw);
+  with("edits_top_k_top_p", draw, 500);
 }
 
 }  // namespace
 
-void add_routing_cases(const Shape& shape, Ops& ops, std::vector<Case>& cases) {
-  add_scores(shape, ops, cases);
-  add_choices(shape, ops, cases);
-  add_sample(shape, ops, cases);
+void add_routing_cases(const Shape& shape, Cases& cases) {
+  add_scores(shape, cases);
+  add_choices(shape, cases);
+  add_sample(shape, cases);
 }
 
 }  // namespace mor::bench

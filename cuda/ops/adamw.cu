@@ -5,6 +5,7 @@
 #include "cuda/cuda_ops.h"
 #include "cuda/tile/for_each.cuh"
 #include "cuda/tile/reduce.cuh"
+#include "cuda/tile/search.cuh"
 #include "cuda/tile/vec.cuh"
 #include "ops/adamw_step.h"
 #include "ops/checks/adamw.h"
@@ -130,14 +131,9 @@ __global__ void __launch_bounds__(kThreads)
   if (!(fabs(all) <= 1.7976931348623157e308)) return;  // a non-finite norm changes nothing
   const double scale = u.gradient_clip > 0 ? fmin(1.0, u.gradient_clip / (all + 1e-6)) : 1.0;
   const int64_t begin = blockIdx.x * kStretch, end = begin + kStretch < n ? begin + kStretch : n;
-  int32_t first = 0, high = segment_count;  // first: the first segment that ends behind `begin`
-  while (first < high) {
-    const int32_t middle = first + (high - first) / 2;
-    if (segments[middle].offset + segments[middle].count <= begin)
-      first = middle + 1;
-    else
-      high = middle;
-  }
+  // The first segment that ends behind `begin`.
+  const int32_t first =
+      first_where(0, segment_count, [&](int32_t s) { return segments[s].offset + segments[s].count > begin; });
   for (int32_t s = first; s < segment_count && segments[s].offset < end; ++s) {
     const ParameterSegment segment = segments[s];
     const double lr = step->learning_rate * static_cast<double>(segment.learning_rate_scale);
@@ -175,7 +171,7 @@ void CudaOps::global_norm(const Tensor& gradient, const Tensor& norm) {
   with_width<float>(n, {&gradient}, [&](auto width) {
     constexpr int N = width();
     const int64_t blocks = std::min<int64_t>(blocks_for(n, kThreads * N), kMostNormBlocks);
-    auto* partial = static_cast<double*>(scratch_.allocate(static_cast<size_t>(blocks) * sizeof(double)));
+    auto* partial = scratch_.array<double>(blocks);
     launch(squares_kernel<N>, dim3(static_cast<unsigned>(blocks)), dim3(kThreads), 0, stream_, n, gradient.as<float>(),
            partial);
     launch(norm_kernel, dim3(1), dim3(kThreads), 0, stream_, blocks, partial, norm.as<float>());

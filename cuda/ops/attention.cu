@@ -63,15 +63,13 @@ void CudaOps::attention_forward(const Tensor& q, const Tensor& k, const Tensor& 
   check_head_dim("attention_forward", q);
   if (rows.count == 0) return;
   const float scale = 1.0f / sqrtf(static_cast<float>(q.shape[2]));
-  float* to_lse = lse ? lse.as<float>() : nullptr;
   if (compute_ == DType::bfloat16 && q.shape[2] <= kMostTileHeadDim) {
     AttentionForward in = {};
     in.q = heads_of<const bf16>(q);
     in.k = heads_of<const bf16>(k);
     in.v = heads_of<const bf16>(v);
     in.out = heads_of<bf16>(out);
-    in.lse = to_lse;
-    in.lse_stride = lse.row_stride;
+    in.lse = matrix_of<float>(lse);
     in.rows = rows;
     in.scale = scale;
     in.pairs = heads_in_pairs(out);
@@ -83,7 +81,7 @@ void CudaOps::attention_forward(const Tensor& q, const Tensor& k, const Tensor& 
     with_width<T>(q.shape[2], {&q, &k}, [&](auto width) {
       launch(attention_forward_warp_kernel<width(), T>, dim3(blocks_for(units, kWarpsPerBlock)),
              dim3(32 * kWarpsPerBlock), 0, stream_, heads_of<const T>(q), heads_of<const T>(k), heads_of<const T>(v),
-             rows, scale, heads_of<T>(out), to_lse, lse.row_stride);
+             rows, scale, heads_of<T>(out), matrix_of<float>(lse));
     });
   });
 }

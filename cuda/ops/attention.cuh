@@ -1,8 +1,9 @@
 // What all kernels of attention share: where keys lie, and which sequence a row belongs to.
 #pragma once
 
-#include "cuda/tile/heads.cuh"
+#include "cuda/tile/search.cuh"
 #include "cuda/tile/vec.cuh"
+#include "cuda/tile/views.cuh"
 #include "ops/rows.h"
 
 namespace mor::cuda {
@@ -10,18 +11,13 @@ namespace mor::cuda {
 /// The slot of key j of sequence s (ops/rows.h).
 __device__ __forceinline__ int64_t key_slot(const Rows& rows, int64_t s, int j) {
   if (rows.block_size == 0) return static_cast<int64_t>(rows.key_start[s]) + j;
-  return static_cast<int64_t>(rows.block_table[s * rows.blocks_per_sequence + j / rows.block_size]) * rows.block_size +
+  return static_cast<int64_t>(rows.block_table[s * rows.blocks_per_list + j / rows.block_size]) * rows.block_size +
          j % rows.block_size;
 }
 
 /// The sequence that row i belongs to: the last one that starts at or before it.
 __device__ __forceinline__ int sequence_of(const Rows& rows, int i) {
-  int low = 0, high = rows.key_lists;
-  while (high - low > 1) {
-    const int middle = low + (high - low) / 2;
-    (rows.start[middle] <= i ? low : high) = middle;
-  }
-  return low;
+  return first_where(1, rows.key_lists, [&](int s) { return rows.start[s] > i; }) - 1;
 }
 
 /// <a, b> over head_dim elements, summed in their order.

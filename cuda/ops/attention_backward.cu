@@ -45,8 +45,7 @@ void CudaOps::attention_backward(const Tensor& d_out, const Tensor& q, const Ten
     in.q = heads_of<const bf16>(q);
     in.k = heads_of<const bf16>(k);
     in.v = heads_of<const bf16>(v);
-    in.lse = lse.as<float>();
-    in.lse_stride = lse.row_stride;
+    in.lse = matrix_of<const float>(lse);
     in.delta = delta;
     in.d_q = heads_of<bf16>(d_q);
     in.d_k = heads_of<bf16>(d_k);
@@ -67,8 +66,7 @@ void CudaOps::attention_backward(const Tensor& d_out, const Tensor& q, const Ten
                          heads_of<const T>(q),
                          heads_of<const T>(k),
                          heads_of<const T>(v),
-                         lse.as<float>(),
-                         lse.row_stride,
+                         matrix_of<const float>(lse),
                          delta,
                          scale};
       launch(attention_d_q_warp_kernel<width(), T>, dim3(blocks_for(units, kWarpsPerBlock)), dim3(32 * kWarpsPerBlock),

@@ -11,9 +11,8 @@ namespace mor::cuda {
 /// sqrt(hd), d_k = d_s^T q / sqrt(hd).
 struct AttentionBackward {
   Heads<const bf16> d_out, q /*[R,h,hd]*/, k, v /*[slots,kv,hd]*/;
-  const float* lse;  ///< [R,h]
-  int64_t lse_stride;
-  const float* delta;  ///< [R,h]
+  Matrix<const float> lse;  ///< [R,h]
+  const float* delta;       ///< [R,h]
   Heads<bf16> d_q, d_k, d_v;
   Rows rows;
   float scale;
@@ -32,7 +31,7 @@ struct LaneValues {
 __device__ __forceinline__ LaneValues lane_values(const AttentionBackward& in, const Lanes& lanes, int lane) {
   if (lane >= lanes.count) return {0, 0, 0};
   const int64_t row = lanes.row(lane), head = lanes.head(lane);
-  return {in.lse[row * in.lse_stride + head] * kLog2E, in.delta[row * in.q.heads + head], in.rows.visible[row]};
+  return {*in.lse.at(row, head) * kLog2E, in.delta[row * in.q.heads + head], in.rows.visible[row]};
 }
 
 template <int kThreads, bool aligned, class Tile>
@@ -91,14 +90,8 @@ __global__ void __launch_bounds__(Shape::threads, Shape::resident)
   const Lanes lanes(in.rows, s, key_head, in.group());
   const int keys = visible_of(in.rows, lanes, lanes.count - 1);
   if (lanes.count == 0 || first_key >= keys) return;
-  int first_lane = 0;  // the first lane that sees any of these keys
-  for (int none = lanes.count; first_lane < none;) {
-    const int middle = first_lane + (none - first_lane) / 2;
-    if (visible_of(in.rows, lanes, middle) > first_key)
-      none = middle;
-    else
-      first_lane = middle + 1;
-  }
+  const int first_lane =  // the first lane that sees any of these keys
+      first_where(0, lanes.count, [&](int lane) { return visible_of(in.rows, lanes, lane) > first_key; });
   const int64_t first_slot = in.rows.key_start[s];
   load_keys<Shape::threads, aligned>(k_tile, in.k, first_slot, key_head, first_key, keys);
   load_keys<Shape::threads, aligned>(v_tile, in.v, first_slot, key_head, first_key, keys);
@@ -147,9 +140,13 @@ __global__ void __launch_bounds__(Shape::threads, Shape::resident)
     bf16 *k_to = in.d_k.at(first_slot + key, key_head), *v_to = in.d_v.at(first_slot + key, key_head);
 #pragma unroll
     for (int n = 0; n < kHeadDim / 8; ++n) {
-      add_pair(k_to, 8 * n + pair, in.k.head_dim, in.pairs, d_k[n][2 * half] * in.scale,
-               d_k[n][2 * half + 1] * in.scale);
-      add_pair(v_to, 8 * n + pair, in.k.head_dim, in.pairs, d_v[n][2 * half], d_v[n][2 * half + 1]);
+      const auto add = [&](bf16* to, float first, float second) {
+        float value[2];
+        load_pair(value, to, 8 * n + pair, in.k.head_dim, in.pairs);
+        store_pair(to, 8 * n + pair, in.k.head_dim, in.pairs, {value[0] + first, value[1] + second});
+      };
+      add(k_to, d_k[n][2 * half] * in.scale, d_k[n][2 * half + 1] * in.scale);
+      add(v_to, d_v[n][2 * half], d_v[n][2 * half + 1]);
     }
   }
 }
@@ -216,8 +213,8 @@ __global__ void __launch_bounds__(Shape::threads, Shape::resident)
     bf16* to = in.d_q.at(lanes.row(lane), lanes.head(lane));
 #pragma unroll
     for (int n = 0; n < kHeadDim / 8; ++n)
-      store_pair(to, 8 * n + pair, in.q.head_dim, in.pairs, d_q[n][2 * half] * in.scale,
-                 d_q[n][2 * half + 1] * in.scale);
+      store_pair(to, 8 * n + pair, in.q.head_dim, in.pairs,
+                 {d_q[n][2 * half] * in.scale, d_q[n][2 * half + 1] * in.scale});
   }
 }
 

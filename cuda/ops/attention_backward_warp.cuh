@@ -12,9 +12,8 @@ namespace mor::cuda {
 template <class T>
 struct Inputs {
   Heads<const T> d_out, q, k, v;
-  const float* lse;  ///< [R,h]
-  int64_t lse_stride;
-  float* delta;  ///< [R,h], written by the first kernel
+  Matrix<const float> lse;  ///< [R,h]
+  float* delta;             ///< [R,h], written by the first kernel
   float scale;
 };
 
@@ -27,7 +26,7 @@ template <int N, class T>
 __device__ Pair pair_of(const Inputs<T>& in, int row, int head, int64_t slot, int key_head, float delta) {
   const float score = dot<N>(in.q.at(row, head), in.k.at(slot, key_head), in.q.head_dim) * in.scale;
   const float d_p = dot<N>(in.d_out.at(row, head), in.v.at(slot, key_head), in.q.head_dim);
-  const float p = expf(score - in.lse[row * in.lse_stride + head]);
+  const float p = expf(score - *in.lse.at(row, head));
   return {p, p * (d_p - delta) * in.scale};
 }
 
@@ -75,14 +74,7 @@ __global__ void __launch_bounds__(32 * kWarpsPerBlock)
   if (s >= rows.key_lists) return;
   const int j = static_cast<int>(key % rows.max_keys), last = rows.start[s + 1];
   // A later row sees no fewer keys, so the rows that see this key are the last ones of the sequence.
-  int begin = rows.start[s], none = last;
-  while (begin < none) {
-    const int middle = begin + (none - begin) / 2;
-    if (rows.visible[middle] > j)
-      none = middle;
-    else
-      begin = middle + 1;
-  }
+  const int begin = first_where(rows.start[s], last, [&](int row) { return rows.visible[row] > j; });
   if (begin == last) return;
   const int64_t slot = key_slot(rows, s, j);
   const int group = in.q.heads / in.k.heads, head_dim = in.q.head_dim;

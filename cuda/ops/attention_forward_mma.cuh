@@ -9,9 +9,8 @@ namespace mor::cuda {
 
 struct AttentionForward {
   Heads<const bf16> q /*[R,h,hd]*/, k /*[slots,kv,hd]*/, v;
-  Heads<bf16> out;  ///< [R,h,hd]
-  float* lse;       ///< [R,h], or null
-  int64_t lse_stride;
+  Heads<bf16> out;    ///< [R,h,hd]
+  Matrix<float> lse;  ///< [R,h], or null
   Rows rows;
   float scale;
   bool pairs;  ///< whether the rows of out begin at multiples of 4 bytes
@@ -239,10 +238,10 @@ __global__ void __launch_bounds__(Shape::threads, Shape::resident)
       bf16* to = in.out.at(row, head);
 #pragma unroll
       for (int n = 0; n < kHeadDim / 8; ++n)
-        store_pair(to, 8 * n + pair, in.q.head_dim, in.pairs, softmax.sum[m][n][2 * half] * inverse,
-                   softmax.sum[m][n][2 * half + 1] * inverse);
-      if (in.lse != nullptr && pair == 0)
-        in.lse[row * in.lse_stride + head] = total == 0 ? -INFINITY : most * kLn2 + logf(total);
+        store_pair(to, 8 * n + pair, in.q.head_dim, in.pairs,
+                   {softmax.sum[m][n][2 * half] * inverse, softmax.sum[m][n][2 * half + 1] * inverse});
+      if (in.lse.data != nullptr && pair == 0)
+        *in.lse.at(row, head) = total == 0 ? -INFINITY : most * kLn2 + logf(total);
     }
 }
 
@@ -272,8 +271,7 @@ __global__ void __launch_bounds__(128) attention_combine_kernel(const AttentionF
 #pragma unroll
   for (int e = 0; e < kMostTileHeadDim / 32; ++e)
     if (column + 32 * e < head_dim) in.out.at(row, head)[column + 32 * e] = from_float<bf16>(sum[e] * inverse);
-  if (in.lse != nullptr && column == 0)
-    in.lse[row * in.lse_stride + head] = total == 0 ? -INFINITY : most * kLn2 + logf(total);
+  if (in.lse.data != nullptr && column == 0) *in.lse.at(row, head) = total == 0 ? -INFINITY : most * kLn2 + logf(total);
 }
 
 }  // namespace mor::cuda

@@ -11,7 +11,7 @@ template <int N, class T>
 __global__ void __launch_bounds__(32 * kWarpsPerBlock)
     attention_forward_warp_kernel(const Heads<const T> q /*[R,h,hd]*/, const Heads<const T> k /*[slots,kv,hd]*/,
                                   const Heads<const T> v, const Rows rows, float scale, const Heads<T> out /*[R,h,hd]*/,
-                                  float* lse /*[R,h] or null*/, int64_t lse_stride) {
+                                  Matrix<float> lse /*[R,h] or null*/) {
   __shared__ float weights[kWarpsPerBlock][32];
   const int warp = static_cast<int>(threadIdx.x / 32), lane = static_cast<int>(threadIdx.x % 32);
   const int64_t unit = static_cast<int64_t>(blockIdx.x) * kWarpsPerBlock + warp;
@@ -46,7 +46,7 @@ __global__ void __launch_bounds__(32 * kWarpsPerBlock)
 #pragma unroll
   for (int e = 0; e < kElementsPerLane; ++e)
     if (lane + 32 * e < head_dim) out.at(row, head)[lane + 32 * e] = from_float<T>(sum[e] * inverse);
-  if (lse != nullptr && lane == 0) lse[row * lse_stride + head] = visible == 0 ? -INFINITY : most + logf(total);
+  if (lse.data != nullptr && lane == 0) *lse.at(row, head) = visible == 0 ? -INFINITY : most + logf(total);
 }
 
 }  // namespace mor::cuda

@@ -142,29 +142,7 @@ void with_tiles(int64_t head_dim, bool aligned, const Body& body) {
     with_head_dim(std::integral_constant<int, 128>{});
 }
 
-/// Writes two neighbouring elements of a head, or only those that lie in it. pairs: heads begin at multiples of 4
-/// bytes.
-__device__ __forceinline__ void store_pair(bf16* head, int column, int head_dim, bool pairs, float first,
-                                           float second) {
-  if (pairs && column + 1 < head_dim) {
-    const float value[2] = {first, second};
-    store(head + column, value);
-  } else {
-    if (column < head_dim) head[column] = from_float<bf16>(first);
-    if (column + 1 < head_dim) head[column + 1] = from_float<bf16>(second);
-  }
-}
-/// Adds two values to such elements.
-__device__ __forceinline__ void add_pair(bf16* head, int column, int head_dim, bool pairs, float first, float second) {
-  float value[2] = {0, 0};
-  if (pairs && column + 1 < head_dim) {
-    load(value, head + column);
-  } else {
-    if (column < head_dim) value[0] = to_float(head[column]);
-    if (column + 1 < head_dim) value[1] = to_float(head[column + 1]);
-  }
-  store_pair(head, column, head_dim, pairs, value[0] + first, value[1] + second);
-}
+/// Whether two neighbouring elements of a head can be read and written at once.
 inline bool heads_in_pairs(const Tensor& tensor) {
   return pairs_aligned(tensor) && tensor.shape[2] % 2 == 0;
 }

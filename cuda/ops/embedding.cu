@@ -5,7 +5,10 @@
 #include <cub/device/device_radix_sort.cuh>
 
 #include "cuda/cuda_ops.h"
-#include "cuda/tile/copy_rows.cuh"
+#include "cuda/tile/for_each.cuh"
+#include "cuda/tile/search.cuh"
+#include "cuda/tile/vec.cuh"
+#include "cuda/tile/views.cuh"
 #include "ops/checks/embedding.h"
 
 namespace mor::cuda {
@@ -25,25 +28,18 @@ struct Count {
 template <int N, class T>
 __global__ void __launch_bounds__(kThreads)
     embedding_backward_kernel(int64_t rows, int64_t d, const int32_t* token /*[R], sorted*/, const int32_t* row /*[R]*/,
-                              const T* d_out /*[R,d]*/, int64_t d_out_stride, float* d_weight /*[V,d]*/,
-                              int64_t d_weight_stride) {
+                              Matrix<const T> d_out /*[R,d]*/, Matrix<float> d_weight /*[V,d]*/) {
   const int64_t first = blockIdx.x, column = (static_cast<int64_t>(blockIdx.y) * kThreads + threadIdx.x) * N;
   const int32_t mine = token[first];
   if (column >= d || (first > 0 && token[first - 1] == mine)) return;
-  int64_t end = first + 1;  // where the rows of this token end
-  for (int64_t other = rows; end < other;) {
-    const int64_t middle = end + (other - end) / 2;
-    if (token[middle] == mine)
-      end = middle + 1;
-    else
-      other = middle;
-  }
+  // Where the rows of this token end.
+  const int64_t end = first_where(first + 1, rows, [&](int64_t i) { return token[i] != mine; });
   float sum[N] = {}, value[N];
   for (int64_t i = first; i < end; i += kAtOnce) {
     Vec<T, N> part[kAtOnce];
 #pragma unroll
     for (int j = 0; j < kAtOnce; ++j)
-      if (i + j < end) part[j] = *reinterpret_cast<const Vec<T, N>*>(d_out + row[i + j] * d_out_stride + column);
+      if (i + j < end) part[j] = *reinterpret_cast<const Vec<T, N>*>(d_out.at(row[i + j], column));
 #pragma unroll
     for (int j = 0; j < kAtOnce; ++j)
       if (i + j < end) {
@@ -52,7 +48,7 @@ __global__ void __launch_bounds__(kThreads)
         for (int c = 0; c < N; ++c) sum[c] += value[c];
       }
   }
-  accumulate(d_weight + mine * d_weight_stride + column, sum);
+  accumulate(d_weight.at(mine, column), sum);
 }
 
 /// How many low bits distinguish the numbers below n.
@@ -66,10 +62,7 @@ int bits_below(int64_t n) {
 
 void CudaOps::embedding_forward(const int32_t* tokens, const Tensor& weight, const Tensor& out) {
   check_embedding_forward(weight, out);
-  with_type(compute_, [&](auto type) {
-    using T = decltype(type);
-    copy_rows<T, T>(stream_, out.rows(), weight, tokens, out, nullptr);
-  });
+  gather_rows(weight, tokens, out);
 }
 
 void CudaOps::embedding_backward(const int32_t* tokens, const Tensor& d_out, const Tensor& d_weight) {
@@ -78,10 +71,8 @@ void CudaOps::embedding_backward(const int32_t* tokens, const Tensor& d_out, con
   if (rows == 0) return;
   const int n = static_cast<int>(rows), bits = bits_below(d_weight.rows());
   const ArenaScope scope(scratch_);
-  const auto integers = [&] {
-    return static_cast<int32_t*>(scratch_.allocate(static_cast<size_t>(rows) * sizeof(int32_t)));
-  };
-  int32_t *counted = integers(), *token = integers(), *row = integers();
+  int32_t* counted = scratch_.array<int32_t>(rows);
+  int32_t *token = scratch_.array<int32_t>(rows), *row = scratch_.array<int32_t>(rows);
   for_each<1>(stream_, 1, rows, Count{counted});
   const cudaStream_t stream = stream_.handle();
   size_t bytes = 0;
@@ -95,7 +86,7 @@ void CudaOps::embedding_backward(const int32_t* tokens, const Tensor& d_out, con
     with_width<T>(d, {&d_out, &d_weight}, [&](auto width) {
       constexpr int N = width();
       launch(embedding_backward_kernel<N, T>, dim3(blocks_for(rows, 1), blocks_for(d, kThreads * N)), dim3(kThreads), 0,
-             stream_, rows, d, token, row, d_out.as<T>(), d_out.row_stride, d_weight.as<float>(), d_weight.row_stride);
+             stream_, rows, d, token, row, matrix_of<const T>(d_out), matrix_of<float>(d_weight));
     });
   });
 }

@@ -43,7 +43,7 @@ void CudaOps::expert_choice_loss(const Tensor& scores, const uint8_t* selected, 
   check_expert_choice_loss(scores, sums, d_scores);
   const int64_t rows = scores.count(), blocks = std::min((rows + kThreads - 1) / int64_t{kThreads}, kMostBlocks);
   const ArenaScope scope(scratch_);
-  auto* partial = static_cast<double*>(scratch_.allocate(static_cast<size_t>(blocks) * 3 * sizeof(double)));
+  auto* partial = scratch_.array<double>(3 * blocks);
   launch(expert_choice_loss_kernel, dim3(static_cast<unsigned>(blocks)), dim3(kThreads), 0, stream_, rows,
          scores.as<float>(), selected, threshold, static_cast<float>(bce_scale), static_cast<float>(z_scale), partial,
          d_scores ? d_scores.as<float>() : nullptr);

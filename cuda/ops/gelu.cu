@@ -3,6 +3,7 @@
 #include "cuda/cuda_ops.h"
 #include "cuda/tile/for_each.cuh"
 #include "cuda/tile/vec.cuh"
+#include "cuda/tile/views.cuh"
 #include "ops/checks/gelu.h"
 
 namespace mor::cuda {
@@ -16,39 +17,33 @@ __device__ __forceinline__ float cumulative(float x) {
 
 template <int N, class T>
 struct Gelu {
-  const T* x;  ///< [R,n]
-  int64_t x_stride;
-  T* y;  ///< [R,n]
-  int64_t y_stride;
+  Matrix<const T> x /*[R,n]*/;
+  Matrix<T> y /*[R,n]*/;
 
   __device__ void operator()(int64_t row, int64_t column) const {
     float value[N];
-    load(value, x + row * x_stride + column);
+    load(value, x.at(row, column));
 #pragma unroll
     for (int i = 0; i < N; ++i) value[i] *= cumulative(value[i]);
-    store(y + row * y_stride + column, value);
+    store(y.at(row, column), value);
   }
 };
 
 template <int N, class T>
 struct GeluBackward {
-  const T* d_y;  ///< [R,n]
-  int64_t d_y_stride;
-  const T* x;  ///< [R,n]
-  int64_t x_stride;
-  T* d_x;  ///< [R,n]
-  int64_t d_x_stride;
+  Matrix<const T> d_y, x /*[R,n]*/;
+  Matrix<T> d_x /*[R,n]*/;
 
   __device__ void operator()(int64_t row, int64_t column) const {
     float d[N], value[N];
-    load(d, d_y + row * d_y_stride + column);
-    load(value, x + row * x_stride + column);
+    load(d, d_y.at(row, column));
+    load(value, x.at(row, column));
 #pragma unroll
     for (int i = 0; i < N; ++i) {
       const float density = 0.39894228040143268f * expf(-0.5f * value[i] * value[i]);
       d[i] *= cumulative(value[i]) + value[i] * density;
     }
-    store(d_x + row * d_x_stride + column, d);
+    store(d_x.at(row, column), d);
   }
 };
 
@@ -60,7 +55,7 @@ void CudaOps::gelu_forward(const Tensor& x, const Tensor& y) {
     using T = decltype(type);
     with_width<T>(y.columns(), {&x, &y}, [&](auto width) {
       constexpr int N = width();
-      for_each<N>(stream_, y.rows(), y.columns(), Gelu<N, T>{x.as<T>(), x.row_stride, y.as<T>(), y.row_stride});
+      for_each<N>(stream_, y.rows(), y.columns(), Gelu<N, T>{matrix_of<const T>(x), matrix_of<T>(y)});
     });
   });
 }
@@ -71,9 +66,8 @@ void CudaOps::gelu_backward(const Tensor& d_y, const Tensor& x, const Tensor& d_
     using T = decltype(type);
     with_width<T>(d_x.columns(), {&d_y, &x, &d_x}, [&](auto width) {
       constexpr int N = width();
-      for_each<N>(
-          stream_, d_x.rows(), d_x.columns(),
-          GeluBackward<N, T>{d_y.as<T>(), d_y.row_stride, x.as<T>(), x.row_stride, d_x.as<T>(), d_x.row_stride});
+      for_each<N>(stream_, d_x.rows(), d_x.columns(),
+                  GeluBackward<N, T>{matrix_of<const T>(d_y), matrix_of<const T>(x), matrix_of<T>(d_x)});
     });
   });
 }

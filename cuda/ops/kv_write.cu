@@ -10,17 +10,15 @@ namespace {
 
 template <int N, class T>
 struct KvWriteBackward {
-  T* d_cache;  ///< [slots, n]
-  int64_t d_cache_stride;
+  Matrix<T> d_cache;    ///< [slots, n]
   const int32_t* slot;  ///< [R]
-  T* d_x;               ///< [R, n]
-  int64_t d_x_stride;
+  Matrix<T> d_x;        ///< [R, n]
 
   __device__ void operator()(int64_t row, int64_t column) const {
-    T* cached = d_cache + row_of(slot, row) * d_cache_stride + column;
+    T* cached = d_cache.at(row_of(slot, row), column);
     float d[N];
     load(d, cached);
-    store(d_x + row * d_x_stride + column, d);
+    store(d_x.at(row, column), d);
     const float nothing[N] = {};
     store(cached, nothing);
   }
@@ -43,7 +41,7 @@ void CudaOps::kv_write_backward(const Tensor& d_cache, const int32_t* slot, cons
     with_width<T>(d_x.columns(), {&d_cache, &d_x}, [&](auto width) {
       constexpr int N = width();
       for_each<N>(stream_, d_x.rows(), d_x.columns(),
-                  KvWriteBackward<N, T>{d_cache.as<T>(), d_cache.row_stride, slot, d_x.as<T>(), d_x.row_stride});
+                  KvWriteBackward<N, T>{matrix_of<T>(d_cache), slot, matrix_of<T>(d_x)});
     });
   });
 }

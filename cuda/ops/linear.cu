@@ -6,6 +6,7 @@
 #include "cuda/cuda_ops.h"
 #include "cuda/ops/linear_launch.cuh"
 #include "cuda/tile/for_each.cuh"
+#include "cuda/tile/views.cuh"
 #include "ops/checks/linear.h"
 
 namespace mor::cuda {
@@ -15,35 +16,26 @@ namespace {
 /// out = product (+ residual).
 template <class T, class Out>
 struct Store {
-  Out* out;  ///< [rows, columns]
-  int64_t out_stride;
-  const T* residual;  ///< or null
-  int64_t residual_stride;
+  Matrix<Out> out;           ///< [rows, columns]
+  Matrix<const T> residual;  ///< or null
   int64_t columns;
   bool pairs;
 
   __device__ void operator()(int64_t row, int64_t column, float value) const {
-    if (residual != nullptr) value += to_float(residual[row * residual_stride + column]);
-    out[row * out_stride + column] = from_float<Out>(value);
+    if (residual.data != nullptr) value += to_float(*residual.at(row, column));
+    *out.at(row, column) = from_float<Out>(value);
   }
   __device__ void operator()(unsigned, int64_t row, int64_t column, float first, float second) const {
-    if (pairs && column + 1 < columns) {
-      float value[2] = {0, 0};
-      if (residual != nullptr) load(value, residual + row * residual_stride + column);
-      value[0] += first;
-      value[1] += second;
-      store(out + row * out_stride + column, value);
-    } else {
-      (*this)(row, column, first);
-      if (column + 1 < columns) (*this)(row, column + 1, second);
-    }
+    float value[2] = {0, 0};
+    if (residual.data != nullptr) load_pair(value, residual.at(row), column, columns, pairs);
+    store_pair(out.at(row), column, columns, pairs, {value[0] + first, value[1] + second});
   }
 };
 
 template <class T, class Out>
 Store<T, Out> store_to(const Tensor& out, const Tensor& residual) {
-  return {out.as<Out>(),       out.row_stride, residual ? residual.as<T>() : nullptr,
-          residual.row_stride, out.columns(),  pairs_aligned(out) && (!residual || pairs_aligned(residual))};
+  return {matrix_of<Out>(out), matrix_of<const T>(residual), out.columns(),
+          pairs_aligned(out) && pairs_aligned(residual)};
 }
 
 /// out += product; if the inner extent is split, each split's product becomes one partial sum.
@@ -57,17 +49,9 @@ struct Gradient {
     out[row * out_stride + column] += value;
   }
   __device__ void operator()(unsigned split, int64_t row, int64_t column, float first, float second) const {
-    float* to = out + split * split_stride + row * out_stride + column;
-    if (pairs && column + 1 < columns) {
-      float value[2] = {0, 0};
-      if (add) load(value, to);
-      value[0] += first;
-      value[1] += second;
-      store(to, value);
-    } else {
-      to[0] = add ? to[0] + first : first;
-      if (column + 1 < columns) to[1] = add ? to[1] + second : second;
-    }
+    float *to = out + split * split_stride + row * out_stride, value[2] = {0, 0};
+    if (add) load_pair(value, to, column, columns, pairs);
+    store_pair(to, column, columns, pairs, {value[0] + first, value[1] + second});
   }
 };
 
@@ -76,8 +60,7 @@ template <int N>
 struct AddSplits {
   const float* partial;  ///< [splits, rows, columns]
   int64_t splits, split_stride, columns;
-  float* out;
-  int64_t out_stride;
+  Matrix<float> out;
 
   __device__ void operator()(int64_t row, int64_t column) const {
     float sum[N], part[N];
@@ -87,7 +70,7 @@ struct AddSplits {
 #pragma unroll
       for (int i = 0; i < N; ++i) sum[i] += part[i];
     }
-    accumulate(out + row * out_stride + column, sum);
+    accumulate(out.at(row, column), sum);
   }
 };
 
@@ -132,7 +115,7 @@ void CudaOps::linear_backward_weight(const Tensor& d_y, const Tensor& x, const T
   const ArenaScope scope(scratch_);
   Gradient gradient{d_weight.as<float>(), 0, d_weight.row_stride, columns, pairs_aligned(d_weight), true};
   if (splits > 1) {
-    auto* partial = static_cast<float*>(scratch_.allocate(static_cast<size_t>(splits * rows * columns) * 4));
+    auto* partial = scratch_.array<float>(splits * rows * columns);
     gradient = {partial, rows * columns, columns, columns, columns % 2 == 0, false};
   }
   const MmaFactor left = mma_factor(d_y, true), right = mma_factor(x, true);
@@ -146,7 +129,7 @@ void CudaOps::linear_backward_weight(const Tensor& d_y, const Tensor& x, const T
   with_width<float>(columns, {&d_weight}, [&](auto width) {
     constexpr int N = width();
     for_each<N>(stream_, rows, columns,
-                AddSplits<N>{gradient.out, splits, rows * columns, columns, d_weight.as<float>(), d_weight.row_stride});
+                AddSplits<N>{gradient.out, splits, rows * columns, columns, matrix_of<float>(d_weight)});
   });
 }
 

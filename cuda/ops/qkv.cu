@@ -8,7 +8,7 @@
 #include "cuda/ops/qkv_epilogue.cuh"
 #include "cuda/tile/for_each.cuh"
 #include "cuda/tile/head_lanes.cuh"
-#include "cuda/tile/heads.cuh"
+#include "cuda/tile/views.cuh"
 #include "ops/checks/qkv.h"
 
 namespace mor::cuda {

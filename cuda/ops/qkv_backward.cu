@@ -8,9 +8,9 @@
 #include "cuda/cuda_ops.h"
 #include "cuda/tile/head_lanes.cuh"
 #include "cuda/tile/head_pairs.cuh"
-#include "cuda/tile/heads.cuh"
 #include "cuda/tile/partials.cuh"
 #include "cuda/tile/shared.cuh"
+#include "cuda/tile/views.cuh"
 #include "ops/checks/qkv.h"
 
 namespace mor::cuda {
@@ -30,8 +30,7 @@ struct QkvBackward {
   const T *q_norm, *k_norm;  ///< [hd], or null
   float epsilon;
   const int32_t* position;
-  const float* table;
-  int64_t table_stride;
+  Matrix<const float> table;
   float* bias_sums;                  ///< [gridDim.x, heads, hd]; null without a bias
   float *q_norm_sums, *k_norm_sums;  ///< [gridDim.x * gridDim.y, hd]; null without norms
 };
@@ -56,7 +55,7 @@ __global__ void __launch_bounds__(kMostThreads, 2) qkv_backward_kernel(const Qkv
     lanes.load_pairs<vectors>(d, d_head, pair);
     if (norm != nullptr) lanes.load_pairs<vectors>(x, p.projected.at(row, head), pair);
     if (rotates) {
-      lanes.load_pairs<vectors>(factor, p.table + p.position[row] * p.table_stride, pair);
+      lanes.load_pairs<vectors>(factor, p.table.at(p.position[row]), pair);
 #pragma unroll
       for (int i = 0; i < kWidth; ++i) rotate(d[i], d[kWidth + i], factor[i], -factor[kWidth + i]);
     }
@@ -127,8 +126,7 @@ void CudaOps::qkv_backward(const Tensor& d_q, const Tensor& d_k, const Tensor& d
     p.key_heads = static_cast<uint32_t>(p.d_q.heads + p.d_k.heads);
     p.heads = weights.bias ? static_cast<uint32_t>(p.d_q.heads + 2 * p.d_k.heads) : p.key_heads;
     p.position = position;
-    p.table = table.as<float>();
-    p.table_stride = table.row_stride;
+    p.table = matrix_of<const float>(table);
 
     const unsigned threads = std::min((p.heads * p.lanes.count + 31) / 32 * 32, kMostThreads);
     const unsigned groups = threads / p.lanes.count, stretches = (p.heads + groups - 1) / groups;

@@ -4,6 +4,7 @@
 #include "cuda/tile/bf16.cuh"
 #include "cuda/tile/head_pairs.cuh"
 #include "cuda/tile/vec.cuh"
+#include "cuda/tile/views.cuh"
 #include "ops/ops.h"
 
 namespace mor::cuda {
@@ -94,10 +95,8 @@ struct QkvEpilogue {
   uint32_t query_heads, key_heads;
   bool vectors;  ///< whether pairs 2i and 2i + 1 lie in one head, and can be read and written together
   const int32_t *position, *slot;
-  const float* table;
-  int64_t table_stride;
-  T *q, *k, *v;
-  int64_t q_stride, k_stride, v_stride;
+  Matrix<const float> table;
+  Matrix<T> q, k, v;
   const T* bias;
 
   __device__ __forceinline__ QkvRow<T, has_bias> row(int64_t i) const {
@@ -106,10 +105,10 @@ struct QkvEpilogue {
             query_heads,
             key_heads,
             vectors,
-            table + __ldg(position + i) * table_stride,
-            q + i * q_stride,
-            to < 0 ? nullptr : k + to * k_stride,
-            to < 0 ? nullptr : v + to * v_stride,
+            table.at(__ldg(position + i)),
+            q.at(i),
+            to < 0 ? nullptr : k.at(to),
+            to < 0 ? nullptr : v.at(to),
             bias};
   }
 };
@@ -127,16 +126,10 @@ QkvEpilogue<T, has_bias> qkv_epilogue(const Tensor& bias, const int32_t* positio
                      pairs_aligned(table) && pairs_aligned(bias);
   epilogue.position = position;
   epilogue.slot = slot;
-  epilogue.table = table.as<float>();
-  epilogue.table_stride = table.row_stride;
-  epilogue.q = q.as<T>();
-  epilogue.q_stride = q.row_stride;
-  if (k) {
-    epilogue.k = k.as<T>();
-    epilogue.v = v.as<T>();
-    epilogue.k_stride = k.row_stride;
-    epilogue.v_stride = v.row_stride;
-  }
+  epilogue.table = matrix_of<const float>(table);
+  epilogue.q = matrix_of<T>(q);
+  epilogue.k = matrix_of<T>(k);
+  epilogue.v = matrix_of<T>(v);
   if constexpr (has_bias) epilogue.bias = bias.as<T>();
   return epilogue;
 }

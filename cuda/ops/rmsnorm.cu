@@ -30,14 +30,13 @@ unsigned threads_for(int64_t d, int width) {
 /// behind them are read twice.
 template <int N, int kKept, class T>
 __global__ void __launch_bounds__(32 * kForwardWarps)
-    rmsnorm_forward_kernel(int64_t rows, int64_t d, const T* x /*[M,d]*/, int64_t x_stride,
-                           const int32_t* source /*[R]*/, const T* weight /*[d]*/, float epsilon,
-                           T* packed /*[R,d] or null*/, int64_t packed_stride, T* y /*[R,d]*/, int64_t y_stride,
-                           float* rstd /*[R] or null*/) {
+    rmsnorm_forward_kernel(int64_t rows, int64_t d, Matrix<const T> x /*[M,d]*/, const int32_t* source /*[R]*/,
+                           const T* weight /*[d]*/, float epsilon, Matrix<T> packed /*[R,d] or null*/,
+                           Matrix<T> y /*[R,d]*/, float* rstd /*[R] or null*/) {
   const int64_t row = static_cast<int64_t>(blockIdx.x) * kForwardWarps + threadIdx.x / 32;
   const int64_t first = threadIdx.x % 32 * N, kept_end = first + int64_t{32} * N * kKept;
   if (row >= rows) return;
-  const T* x_row = x + row_of(source, row) * x_stride;
+  const T* x_row = x.at(row_of(source, row));
   Vec<T, N> kept[kKept];
 #pragma unroll
   for (int v = 0; v < kKept; ++v)
@@ -61,10 +60,10 @@ __global__ void __launch_bounds__(32 * kForwardWarps)
   const auto put = [&](int64_t column) {
     float w[N];
     load(w, weight + column);
-    if (packed != nullptr) store(packed + row * packed_stride + column, value);
+    if (packed.data != nullptr) store(packed.at(row, column), value);
 #pragma unroll
     for (int i = 0; i < N; ++i) value[i] *= r * w[i];
-    store(y + row * y_stride + column, value);
+    store(y.at(row, column), value);
   };
 #pragma unroll
   for (int v = 0; v < kKept; ++v)
@@ -83,9 +82,8 @@ __global__ void __launch_bounds__(32 * kForwardWarps)
 /// columns. A thread's first vector of a row stays in registers; the columns of longer rows are read twice.
 template <int N, class T>
 __global__ void __launch_bounds__(kMostThreads)
-    rmsnorm_backward_kernel(int64_t rows, int64_t d, const T* d_y /*[R,d]*/, int64_t d_y_stride,
-                            const T* packed /*[R,d]*/, int64_t packed_stride, const T* weight /*[d]*/,
-                            const float* rstd /*[R]*/, T* d_packed /*[R,d] +=*/, int64_t d_packed_stride,
+    rmsnorm_backward_kernel(int64_t rows, int64_t d, Matrix<const T> d_y /*[R,d]*/, Matrix<const T> packed /*[R,d]*/,
+                            const T* weight /*[d]*/, const float* rstd /*[R]*/, Matrix<T> d_packed /*[R,d] +=*/,
                             float* partial /*[blocks,d]*/) {
   float* d_weight = dynamic_shared<float>();  // [d]
   const int64_t first = threadIdx.x * N, step = blockDim.x * N;
@@ -95,8 +93,8 @@ __global__ void __launch_bounds__(kMostThreads)
   const bool any = first < d;
   float dy[N], x[N], dx[N], w[N];
   for (int64_t row = blockIdx.x; row < rows; row += gridDim.x) {
-    const T *d_y_row = d_y + row * d_y_stride, *x_row = packed + row * packed_stride;
-    T* d_x_row = d_packed + row * d_packed_stride;
+    const T *d_y_row = d_y.at(row), *x_row = packed.at(row);
+    T* d_x_row = d_packed.at(row);
     Vec<T, N> dy_kept, x_kept, dx_kept;
     if (any) {
       dy_kept = *reinterpret_cast<const Vec<T, N>*>(d_y_row + first);
@@ -163,9 +161,8 @@ void CudaOps::rmsnorm_forward(const Tensor& x, const int32_t* source, const Tens
       constexpr int N = width();
       const auto start = [&](auto kept) {
         launch(rmsnorm_forward_kernel<N, kept(), T>, dim3(blocks_for(y.rows(), kForwardWarps)),
-               dim3(32 * kForwardWarps), 0, stream_, y.rows(), d, x.as<T>(), x.row_stride, source, weight.as<T>(),
-               static_cast<float>(epsilon), packed ? packed.as<T>() : nullptr, packed.row_stride, y.as<T>(),
-               y.row_stride, rstd ? rstd.as<float>() : nullptr);
+               dim3(32 * kForwardWarps), 0, stream_, y.rows(), d, matrix_of<const T>(x), source, weight.as<T>(),
+               static_cast<float>(epsilon), matrix_of<T>(packed), matrix_of<T>(y), rstd ? rstd.as<float>() : nullptr);
       };
       if (d <= 32 * N * 4)
         start(std::integral_constant<int, 4>{});
@@ -187,8 +184,8 @@ void CudaOps::rmsnorm_backward(const Tensor& d_y, const Tensor& packed, const Te
     with_width<T>(d, {&d_y, &packed, &weight, &d_packed}, [&](auto width) {
       constexpr int N = width();
       launch(rmsnorm_backward_kernel<N, T>, dim3(blocks_for(blocks, 1)), dim3(threads_for(d, N)),
-             static_cast<size_t>(d) * sizeof(float), stream_, rows, d, d_y.as<T>(), d_y.row_stride, packed.as<T>(),
-             packed.row_stride, weight.as<T>(), rstd.as<float>(), d_packed.as<T>(), d_packed.row_stride, partial);
+             static_cast<size_t>(d) * sizeof(float), stream_, rows, d, matrix_of<const T>(d_y),
+             matrix_of<const T>(packed), weight.as<T>(), rstd.as<float>(), matrix_of<T>(d_packed), partial);
     });
   });
   add_partials(stream_, partial, blocks, d, d_weight.as<float>(), d, d);

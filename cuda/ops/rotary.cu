@@ -4,6 +4,7 @@
 #include "cuda/tile/for_each.cuh"
 #include "cuda/tile/head_pairs.cuh"
 #include "cuda/tile/vec.cuh"
+#include "cuda/tile/views.cuh"
 #include "ops/checks/rotary.h"
 
 namespace mor::cuda {
@@ -13,18 +14,16 @@ namespace {
 /// A column stands for a pair: column c is pair c % half of head c / half.
 template <int N, class T>
 struct Rotary {
-  T* x;  ///< [R, heads, 2 half]
-  int64_t x_stride;
-  const int32_t* position;  ///< [R]
-  const float* table;       ///< [positions, 2 half]: cosines, then sines
-  int64_t table_stride;
+  Matrix<T> x;                ///< [R, heads, 2 half]
+  const int32_t* position;    ///< [R]
+  Matrix<const float> table;  ///< [positions, 2 half]: cosines, then sines
   int half;
   float direction;
 
   __device__ void operator()(int64_t row, int64_t column) const {
     const int pair = static_cast<int>(column) % half;
-    T* first = x + row * x_stride + (column - pair) * 2 + pair;
-    const float* angles = table + position[row] * table_stride + pair;
+    T* first = x.at(row, (column - pair) * 2 + pair);
+    const float* angles = table.at(position[row], pair);
     float a[N], b[N], cosine[N], sine[N];
     load(a, first);
     load(b, first + half);
@@ -47,8 +46,8 @@ void CudaOps::rotary(const Tensor& x, const int32_t* position, const Tensor& tab
     with_width<T>(half, {&x, &table}, [&](auto width) {
       constexpr int N = width();
       for_each<N>(stream_, x.rows(), x.columns() / 2,
-                  Rotary<N, T>{x.as<T>(), x.row_stride, position, table.as<float>(), table.row_stride,
-                               static_cast<int>(half), static_cast<float>(direction)});
+                  Rotary<N, T>{matrix_of<T>(x), position, matrix_of<const float>(table), static_cast<int>(half),
+                               static_cast<float>(direction)});
     });
   });
 }

@@ -20,12 +20,12 @@ constexpr int64_t kRowsPerPart = 8, kMostParts = 512;
 /// One warp for each row.
 template <int N, class T>
 __global__ void __launch_bounds__(32 * kWarpsPerBlock)
-    router_scores_kernel(int64_t rows, int64_t d, int outputs, const T* x /*[M,d]*/, int64_t x_stride,
-                         const int32_t* source /*[R]*/, const T* weight /*[n,d]*/, int64_t weight_stride,
-                         float* scores /*[R,n]*/, int64_t scores_stride) {
+    router_scores_kernel(int64_t rows, int64_t d, int outputs, Matrix<const T> x /*[M,d]*/,
+                         const int32_t* source /*[R]*/, Matrix<const T> weight /*[n,d]*/,
+                         Matrix<float> scores /*[R,n]*/) {
   const int64_t row = static_cast<int64_t>(blockIdx.x) * kWarpsPerBlock + threadIdx.x / 32;
   if (row >= rows) return;
-  const T* x_row = x + row_of(source, row) * x_stride;
+  const T* x_row = x.at(row_of(source, row));
   const unsigned lane = threadIdx.x % 32;
   for (int first = 0; first < outputs; first += kOutputs) {
     float dot[kOutputs] = {};
@@ -35,7 +35,7 @@ __global__ void __launch_bounds__(32 * kWarpsPerBlock)
 #pragma unroll
       for (int o = 0; o < kOutputs; ++o)
         if (first + o < outputs) {
-          load(w, weight + (first + o) * weight_stride + column);
+          load(w, weight.at(first + o, column));
 #pragma unroll
           for (int i = 0; i < N; ++i) dot[o] += value[i] * w[i];
         }
@@ -43,7 +43,7 @@ __global__ void __launch_bounds__(32 * kWarpsPerBlock)
 #pragma unroll
     for (int o = 0; o < kOutputs; ++o) {
       const float sum = warp_sum(dot[o]);
-      if (lane == 0 && first + o < outputs) scores[row * scores_stride + first + o] = sum;
+      if (lane == 0 && first + o < outputs) *scores.at(row, first + o) = sum;
     }
   }
 }
@@ -51,23 +51,20 @@ __global__ void __launch_bounds__(32 * kWarpsPerBlock)
 template <int N, class T>
 struct AddInputGradient {
   int outputs;
-  const float* d_scores;  ///< [R,n]
-  int64_t d_scores_stride;
-  const T* weight;  ///< [n,d]
-  int64_t weight_stride;
-  const int32_t* source;  ///< [R], distinct
-  T* d_x;                 ///< [M,d]
-  int64_t d_x_stride;
+  Matrix<const float> d_scores;  ///< [R,n]
+  Matrix<const T> weight;        ///< [n,d]
+  const int32_t* source;         ///< [R], distinct
+  Matrix<T> d_x;                 ///< [M,d]
 
   __device__ void operator()(int64_t row, int64_t column) const {
     float sum[N] = {}, w[N];
     for (int o = 0; o < outputs; ++o) {
-      const float d = d_scores[row * d_scores_stride + o];
-      load(w, weight + o * weight_stride + column);
+      const float d = *d_scores.at(row, o);
+      load(w, weight.at(o, column));
 #pragma unroll
       for (int i = 0; i < N; ++i) sum[i] += d * w[i];
     }
-    T* target = d_x + row_of(source, row) * d_x_stride + column;
+    T* target = d_x.at(row_of(source, row), column);
     load(w, target);
 #pragma unroll
     for (int i = 0; i < N; ++i) sum[i] += w[i];
@@ -78,19 +75,19 @@ struct AddInputGradient {
 /// Block (column block, part, output group) sums its columns over every gridDim.y-th row.
 template <int N, class T>
 __global__ void __launch_bounds__(kColumnThreads)
-    router_scores_weight_kernel(int64_t rows, int64_t d, int outputs, const float* d_scores /*[R,n]*/,
-                                int64_t d_scores_stride, const T* x /*[M,d]*/, int64_t x_stride,
-                                const int32_t* source /*[R]*/, float* partial /*[parts,n,d]*/) {
+    router_scores_weight_kernel(int64_t rows, int64_t d, int outputs, Matrix<const float> d_scores /*[R,n]*/,
+                                Matrix<const T> x /*[M,d]*/, const int32_t* source /*[R]*/,
+                                float* partial /*[parts,n,d]*/) {
   const int64_t column = (static_cast<int64_t>(blockIdx.x) * kColumnThreads + threadIdx.x) * N;
   const int first = static_cast<int>(blockIdx.z) * kOutputs;
   if (column >= d) return;
   float sum[kOutputs][N] = {};
   for (int64_t row = blockIdx.y; row < rows; row += gridDim.y) {
     float value[N];
-    load(value, x + row_of(source, row) * x_stride + column);
+    load(value, x.at(row_of(source, row), column));
 #pragma unroll
     for (int o = 0; o < kOutputs; ++o) {
-      const float score = first + o < outputs ? d_scores[row * d_scores_stride + first + o] : 0.0f;
+      const float score = first + o < outputs ? *d_scores.at(row, first + o) : 0.0f;
 #pragma unroll
       for (int i = 0; i < N; ++i) sum[o][i] += score * value[i];
     }
@@ -112,8 +109,8 @@ void CudaOps::router_scores_forward(const Tensor& x, const int32_t* source, cons
     with_width<T>(x.columns(), {&x, &weight}, [&](auto width) {
       constexpr int N = width();
       launch(router_scores_kernel<N, T>, dim3(blocks_for(scores.rows(), kWarpsPerBlock)), dim3(32 * kWarpsPerBlock), 0,
-             stream_, scores.rows(), x.columns(), outputs, x.as<T>(), x.row_stride, source, weight.as<T>(),
-             weight.row_stride, scores.as<float>(), scores.row_stride);
+             stream_, scores.rows(), x.columns(), outputs, matrix_of<const T>(x), source, matrix_of<const T>(weight),
+             matrix_of<float>(scores));
     });
   });
 }
@@ -133,11 +130,11 @@ void CudaOps::router_scores_backward(const Tensor& d_scores, const Tensor& x, co
       const dim3 grid(blocks_for(d, kColumnThreads * N), static_cast<unsigned>(parts),
                       static_cast<unsigned>((outputs + kOutputs - 1) / kOutputs));
       launch(router_scores_weight_kernel<N, T>, grid, dim3(kColumnThreads), 0, stream_, rows, d, outputs,
-             d_scores.as<float>(), d_scores.row_stride, x.as<T>(), x.row_stride, source, partial);
+             matrix_of<const float>(d_scores), matrix_of<const T>(x), source, partial);
       if (!d_x) return;
       for_each<N>(stream_, rows, d,
-                  AddInputGradient<N, T>{outputs, d_scores.as<float>(), d_scores.row_stride, weight.as<T>(),
-                                         weight.row_stride, source, d_x.as<T>(), d_x.row_stride});
+                  AddInputGradient<N, T>{outputs, matrix_of<const float>(d_scores), matrix_of<const T>(weight), source,
+                                         matrix_of<T>(d_x)});
     });
   });
   add_partials(stream_, partial, parts, outputs * d, d_weight.as<float>(), d, d_weight.row_stride);

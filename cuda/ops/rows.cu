@@ -9,40 +9,20 @@ namespace mor::cuda {
 
 namespace {
 
+/// y[to[i]] += gate[i] * x[from[i]].
 template <int N, class T>
 struct AddRows {
-  const T* x;  ///< [R,d]
-  int64_t x_stride;
-  const int32_t* source;  ///< [R]
-  T* y;                   ///< [M,d]
-  int64_t y_stride;
+  Matrix<const T> x;    ///< [R,d]
+  const int32_t* from;  ///< [n]; null: identity
+  const float* gate;    ///< [n]; null: ones
+  const int32_t* to;    ///< [n]; null: identity
+  Matrix<T> y;          ///< [M,d]
 
   __device__ void operator()(int64_t row, int64_t column) const {
-    T* to = y + row_of(source, row) * y_stride + column;
+    T* target = y.at(row_of(to, row), column);
+    const float g = gate == nullptr ? 1.0f : gate[row];
     float a[N], b[N];
-    load(a, x + row * x_stride + column);
-    load(b, to);
-#pragma unroll
-    for (int i = 0; i < N; ++i) b[i] += a[i];
-    store(to, b);
-  }
-};
-
-template <int N, class T>
-struct ScatterGated {
-  const T* x;  ///< [R,d]
-  int64_t x_stride;
-  const int32_t* from;  ///< [n]
-  const float* gate;    ///< [n]
-  const int32_t* to;    ///< [n]
-  T* stream;            ///< [M,d]
-  int64_t stream_stride;
-
-  __device__ void operator()(int64_t row, int64_t column) const {
-    T* target = stream + to[row] * stream_stride + column;
-    const float g = gate[row];
-    float a[N], b[N];
-    load(a, x + row_of(from, row) * x_stride + column);
+    load(a, x.at(row_of(from, row), column));
     load(b, target);
 #pragma unroll
     for (int i = 0; i < N; ++i) b[i] += g * a[i];
@@ -56,14 +36,14 @@ constexpr unsigned kWarpsPerBlock = 8;
 /// is bound by memory.
 template <int N, class T>
 __global__ void __launch_bounds__(32 * kWarpsPerBlock)
-    scatter_gated_backward_kernel(int64_t gates, int64_t columns, const T* d_stream /*[M,d]*/, int64_t d_stream_stride,
-                                  const int32_t* to, const T* x /*[R,d]*/, int64_t x_stride, const int32_t* from,
-                                  const float* gate, T* d_x /*[R,d]*/, int64_t d_x_stride, float* d_gate) {
+    scatter_gated_backward_kernel(int64_t gates, int64_t columns, Matrix<const T> d_stream /*[M,d]*/, const int32_t* to,
+                                  Matrix<const T> x /*[R,d]*/, const int32_t* from, const float* gate,
+                                  Matrix<T> d_x /*[R,d]*/, float* d_gate) {
   const int64_t i = static_cast<int64_t>(blockIdx.x) * kWarpsPerBlock + threadIdx.x / 32;
   if (i >= gates) return;
   const int64_t row = row_of(from, i);
-  const T *d_row = d_stream + to[i] * d_stream_stride, *x_row = x + row * x_stride;
-  T* d_x_row = d_x + row * d_x_stride;
+  const T *d_row = d_stream.at(to[i]), *x_row = x.at(row);
+  T* d_x_row = d_x.at(row);
   const float g = gate[i];
   const unsigned lane = threadIdx.x % 32;
   double dot = 0;
@@ -85,8 +65,7 @@ __global__ void __launch_bounds__(32 * kWarpsPerBlock)
 }  // namespace
 
 void CudaOps::cast(const Tensor& from, const Tensor& to) {
-  MOR_CHECK(from.rows() == to.rows() && from.columns() == to.columns(), INVALID_ARGUMENT, "cast: ", from.name, " is ",
-            from.rows(), " x ", from.columns(), ", ", to.name, " is ", to.rows(), " x ", to.columns());
+  check_cast(from, to);
   with_type(from.dtype, [&](auto from_type) {
     with_type(to.dtype, [&](auto to_type) {
       copy_rows<decltype(from_type), decltype(to_type)>(stream_, to.rows(), from, nullptr, to, nullptr);
@@ -109,7 +88,7 @@ void CudaOps::add_rows(const Tensor& x, const int32_t* source, const Tensor& y) 
     with_width<T>(x.columns(), {&x, &y}, [&](auto width) {
       constexpr int N = width();
       for_each<N>(stream_, x.rows(), x.columns(),
-                  AddRows<N, T>{x.as<T>(), x.row_stride, source, y.as<T>(), y.row_stride});
+                  AddRows<N, T>{matrix_of<const T>(x), nullptr, nullptr, source, matrix_of<T>(y)});
     });
   });
 }
@@ -121,9 +100,8 @@ void CudaOps::scatter_gated_forward(const Tensor& x, const int32_t* from, const 
     using T = decltype(type);
     with_width<T>(x.columns(), {&x, &stream}, [&](auto width) {
       constexpr int N = width();
-      for_each<N>(
-          stream_, gate.count(), x.columns(),
-          ScatterGated<N, T>{x.as<T>(), x.row_stride, from, gate.as<float>(), to, stream.as<T>(), stream.row_stride});
+      for_each<N>(stream_, gate.count(), x.columns(),
+                  AddRows<N, T>{matrix_of<const T>(x), from, gate.as<float>(), to, matrix_of<T>(stream)});
     });
   });
 }
@@ -136,8 +114,8 @@ void CudaOps::scatter_gated_backward(const Tensor& d_stream, const int32_t* to, 
     with_width<T>(x.columns(), {&d_stream, &x, &d_x}, [&](auto width) {
       constexpr int N = width();
       launch(scatter_gated_backward_kernel<N, T>, dim3(blocks_for(gate.count(), kWarpsPerBlock)),
-             dim3(32 * kWarpsPerBlock), 0, stream_, gate.count(), x.columns(), d_stream.as<T>(), d_stream.row_stride,
-             to, x.as<T>(), x.row_stride, from, gate.as<float>(), d_x.as<T>(), d_x.row_stride, d_gate.as<float>());
+             dim3(32 * kWarpsPerBlock), 0, stream_, gate.count(), x.columns(), matrix_of<const T>(d_stream), to,
+             matrix_of<const T>(x), from, gate.as<float>(), matrix_of<T>(d_x), d_gate.as<float>());
     });
   });
 }

@@ -201,17 +201,13 @@ void CudaOps::sample(const Tensor& logits, const SamplingParams* params, int32_t
   const ArenaScope scope(scratch_);
   std::vector<SamplingParams> all(params, params + rows);
   const LogitEdit* edits = upload_edits(*this, scratch_, all);
-  float* own = nullptr;
-  if (edits != nullptr)
-    own = static_cast<float*>(
-        scratch_.allocate(static_cast<size_t>(all.back().edits + all.back().edit_count - edits) * sizeof(float)));
-  auto* device_params = static_cast<SamplingParams*>(scratch_.allocate(rows * sizeof(SamplingParams)));
-  auto* device_drawn = static_cast<Drawn*>(scratch_.allocate(rows * sizeof(Drawn)));
+  float* own = edits == nullptr ? nullptr : scratch_.array<float>(all.back().edits + all.back().edit_count - edits);
+  auto* device_params = scratch_.array<SamplingParams>(logits.rows());
+  auto* device_drawn = scratch_.array<Drawn>(logits.rows());
   const bool listed =
       top != nullptr && std::any_of(params, params + rows, [](const auto& p) { return p.top_logprobs > 0; });
   std::vector<TokenLogprob> lists(listed ? rows * kMostTopLogprobs : 0);
-  TokenLogprob* device_lists = nullptr;
-  if (listed) device_lists = static_cast<TokenLogprob*>(scratch_.allocate(lists.size() * sizeof(TokenLogprob)));
+  auto* device_lists = listed ? scratch_.array<TokenLogprob>(logits.rows() * kMostTopLogprobs) : nullptr;
   copy_to_device(device_params, all.data(), rows * sizeof(SamplingParams));
   launch(sample_kernel, dim3(blocks_for(logits.rows(), 1)), dim3(select_threads(logits.columns())), 0, stream_,
          logits.columns(), logits.as<float>(), logits.row_stride, device_params, edits, own, device_drawn,

@@ -1,6 +1,7 @@
 // select on the GPU, without a sort: one block for each sequence (topk), or one for all rows (threshold, between).
 #include "cuda/cuda_ops.h"
 #include "cuda/tile/for_each.cuh"
+#include "cuda/tile/search.cuh"
 #include "cuda/tile/select.cuh"
 #include "ops/checks/select.h"
 
@@ -61,17 +62,8 @@ __global__ void __launch_bounds__(kMostSelectThreads)
                                          [&](int64_t i, int64_t at) { index[at] = static_cast<int32_t>(i); });
   __syncthreads();  // all threads see the whole index
   // A sequence's selection starts behind all selected rows of earlier sequences.
-  for (int32_t s = static_cast<int32_t>(threadIdx.x); s <= sequences; s += static_cast<int32_t>(blockDim.x)) {
-    int32_t low = 0, high = static_cast<int32_t>(count);
-    while (low < high) {
-      const int32_t middle = low + (high - low) / 2;
-      if (index[middle] < parent_start[s])
-        low = middle + 1;
-      else
-        high = middle;
-    }
-    start[s] = low;
-  }
+  for (int32_t s = static_cast<int32_t>(threadIdx.x); s <= sequences; s += static_cast<int32_t>(blockDim.x))
+    start[s] = first_where(0, static_cast<int32_t>(count), [&](int32_t i) { return index[i] >= parent_start[s]; });
 }
 
 struct GatherIndices {
@@ -87,12 +79,9 @@ struct VisibleCausal {
   int32_t* visible;
   __device__ void operator()(int64_t, int64_t i) const {
     if (i < start[0] || i >= start[sequences]) return;
-    int32_t low = 0, high = sequences;  // the last sequence that starts at or before i
-    while (high - low > 1) {
-      const int32_t middle = low + (high - low) / 2;
-      (start[middle] <= i ? low : high) = middle;
-    }
-    visible[i] = static_cast<int32_t>(i) - start[low] + 1;
+    // The last sequence that starts at or before i.
+    const int32_t s = first_where(1, sequences, [&](int32_t other) { return start[other] > i; }) - 1;
+    visible[i] = static_cast<int32_t>(i) - start[s] + 1;
   }
 };
 

@@ -1,10 +1,9 @@
 // token_choice on the GPU: one thread for each row, which has few logits; the sums of blocks are added in order.
-#include <algorithm>
 
 #include "cuda/cuda_ops.h"
 #include "cuda/tile/for_each.cuh"
-#include "cuda/tile/partials.cuh"
 #include "cuda/tile/reduce.cuh"
+#include "cuda/tile/views.cuh"
 #include "ops/checks/token_choice.h"
 
 namespace mor::cuda {
@@ -22,14 +21,13 @@ __device__ float logsumexp(const float* logits, int n) {
 
 /// A block's partial sums are n loads, n sums of p, and the sum of lse^2.
 __global__ void __launch_bounds__(kThreads)
-    token_choice_kernel(int64_t rows, int n, const float* logits /*[R,N]*/, int64_t logits_stride,
-                        const float* bias /*[N]*/, Activation activation, float alpha, float* probabilities /*[R,N]*/,
-                        int64_t probabilities_stride, int32_t* depth /*[R]*/, float* gate /*[R]*/,
-                        double* partial /*[blocks, 2N + 1]*/) {
+    token_choice_kernel(int64_t rows, int n, Matrix<const float> logits /*[R,N]*/, const float* bias /*[N]*/,
+                        Activation activation, float alpha, Matrix<float> probabilities /*[R,N]*/,
+                        int32_t* depth /*[R]*/, float* gate /*[R]*/, double* partial /*[blocks, 2N + 1]*/) {
   const int64_t row = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   const bool mine = row < rows;
-  const float* l = logits + row * logits_stride;
-  float* p = probabilities + row * probabilities_stride;
+  const float* l = logits.at(row);
+  float* p = probabilities.at(row);
   int best = 0;
   float lse = 0;
   if (mine) {
@@ -64,22 +62,18 @@ __global__ void __launch_bounds__(kThreads)
 
 struct TokenChoiceBackward {
   int n;
-  const float* d_gate;  ///< [R]
-  const float* logits;  ///< [R,N]
-  int64_t logits_stride;
-  const float* probabilities;  ///< [R,N]
-  int64_t probabilities_stride;
-  const int32_t* depth;  ///< [R]
+  const float* d_gate;                        ///< [R]
+  Matrix<const float> logits, probabilities;  ///< [R,N]
+  const int32_t* depth;                       ///< [R]
   Activation activation;
   float inverse_alpha;
   const float* p_scale;  ///< [N]
   float z_scale;
-  float* d_logits;  ///< [R,N]
-  int64_t d_logits_stride;
+  Matrix<float> d_logits;  ///< [R,N]
 
   __device__ void operator()(int64_t, int64_t i) const {
-    const float *l = logits + i * logits_stride, *p = probabilities + i * probabilities_stride;
-    float* dl = d_logits + i * d_logits_stride;
+    const float *l = logits.at(i), *p = probabilities.at(i);
+    float* dl = d_logits.at(i);
     const float lse = logsumexp(l, n), d = d_gate[i];
     const int chosen = depth[i] - 1;
     const auto d_p = [&](int j) { return p_scale[j] + (j == chosen ? d : 0.0f); };
@@ -102,11 +96,10 @@ void CudaOps::token_choice_forward(const Tensor& logits, const Tensor& bias, Act
   const int n = static_cast<int>(logits.columns());
   const unsigned blocks = blocks_for(logits.rows(), kThreads);
   const ArenaScope scope(scratch_);
-  auto* partial = static_cast<double*>(
-      scratch_.allocate(static_cast<size_t>(blocks) * static_cast<size_t>(2 * n + 1) * sizeof(double)));
-  launch(token_choice_kernel, dim3(blocks), dim3(kThreads), 0, stream_, logits.rows(), n, logits.as<float>(),
-         logits.row_stride, bias.as<float>(), activation, static_cast<float>(alpha), probabilities.as<float>(),
-         probabilities.row_stride, depth, gate.as<float>(), partial);
+  auto* partial = scratch_.array<double>(int64_t{blocks} * (2 * n + 1));
+  launch(token_choice_kernel, dim3(blocks), dim3(kThreads), 0, stream_, logits.rows(), n,
+         matrix_of<const float>(logits), bias.as<float>(), activation, static_cast<float>(alpha),
+         matrix_of<float>(probabilities), depth, gate.as<float>(), partial);
   if (blocks > 0)
     launch(token_choice_sums_kernel, dim3(1), dim3(kThreads), 0, stream_, static_cast<int64_t>(blocks), n, partial,
            load.as<float>(), p_sum.as<float>(), z_sum.as<float>());
@@ -116,11 +109,11 @@ void CudaOps::token_choice_backward(const Tensor& d_gate, const Tensor& logits, 
                                     const int32_t* depth, Activation activation, double alpha, const Tensor& p_scale,
                                     double z_scale, const Tensor& d_logits) {
   check_token_choice_backward(d_gate, logits, probabilities, activation, alpha, p_scale, d_logits);
-  for_each<1>(stream_, 1, logits.rows(),
-              TokenChoiceBackward{static_cast<int>(logits.columns()), d_gate.as<float>(), logits.as<float>(),
-                                  logits.row_stride, probabilities.as<float>(), probabilities.row_stride, depth,
-                                  activation, static_cast<float>(1 / alpha), p_scale.as<float>(),
-                                  static_cast<float>(z_scale), d_logits.as<float>(), d_logits.row_stride});
+  for_each<1>(
+      stream_, 1, logits.rows(),
+      TokenChoiceBackward{static_cast<int>(logits.columns()), d_gate.as<float>(), matrix_of<const float>(logits),
+                          matrix_of<const float>(probabilities), depth, activation, static_cast<float>(1 / alpha),
+                          p_scale.as<float>(), static_cast<float>(z_scale), matrix_of<float>(d_logits)});
 }
 
 }  // namespace mor::cuda

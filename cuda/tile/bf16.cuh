@@ -9,11 +9,8 @@ namespace mor {
 
 /// bfloat16 for kernels: it has no constructors, so it may lie in shared memory. Arithmetic happens in float.
 struct bf16 {
+  static constexpr DType dtype = DType::bfloat16;
   uint16_t bits;
-};
-template <>
-struct dtype_of<bf16> {
-  static constexpr DType value = DType::bfloat16;
 };
 
 namespace cuda {

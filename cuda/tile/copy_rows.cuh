@@ -1,9 +1,9 @@
 // Copies rows from one tensor to another, with an index on either side: gather, scatter and cast.
 #pragma once
 
-#include "core/tensor.h"
 #include "cuda/tile/for_each.cuh"
 #include "cuda/tile/vec.cuh"
+#include "cuda/tile/views.cuh"
 
 namespace mor::cuda {
 
@@ -13,17 +13,15 @@ __device__ __forceinline__ int64_t row_of(const int32_t* index, int64_t row) {
 
 template <int N, class From, class To>
 struct CopyRows {
-  const From* from;
-  int64_t from_stride;
+  Matrix<const From> from;
   const int32_t* from_row;  ///< null: identity
-  To* to;
-  int64_t to_stride;
+  Matrix<To> to;
   const int32_t* to_row;  ///< null: identity
 
   __device__ void operator()(int64_t row, int64_t column) const {
     float x[N];
-    load(x, from + row_of(from_row, row) * from_stride + column);
-    store(to + row_of(to_row, row) * to_stride + column, x);
+    load(x, from.at(row_of(from_row, row), column));
+    store(to.at(row_of(to_row, row), column), x);
   }
 };
 
@@ -35,7 +33,7 @@ void copy_rows(Stream& stream, int64_t rows, const Tensor& from, const int32_t* 
   with_width<Narrower>(to.columns(), {&from, &to}, [&](auto width) {
     constexpr int N = width();
     for_each<N>(stream, rows, to.columns(),
-                CopyRows<N, From, To>{from.as<From>(), from.row_stride, from_row, to.as<To>(), to.row_stride, to_row});
+                CopyRows<N, From, To>{matrix_of<const From>(from), from_row, matrix_of<To>(to), to_row});
   });
 }
 

@@ -51,6 +51,21 @@ __device__ __forceinline__ void store(bf16* to, const float (&from)[N]) {
   }
 }
 
+/// Reads or writes columns `column` and column + 1 of a row, those that the row has. pairs: whether such two can be
+/// read and written at once (pairs_aligned).
+template <class T, class Column>
+__device__ __forceinline__ void load_pair(float (&to)[2], const T* row, Column column, Column columns, bool pairs) {
+  if (pairs && column + 1 < columns) return load(to, row + column);
+  to[0] = column < columns ? to_float(row[column]) : 0.0f;
+  to[1] = column + 1 < columns ? to_float(row[column + 1]) : 0.0f;
+}
+template <class T, class Column>
+__device__ __forceinline__ void store_pair(T* row, Column column, Column columns, bool pairs, const float (&from)[2]) {
+  if (pairs && column + 1 < columns) return store(row + column, from);
+  if (column < columns) row[column] = from_float<T>(from[0]);
+  if (column + 1 < columns) row[column + 1] = from_float<T>(from[1]);
+}
+
 /// to += values.
 template <int N>
 __device__ __forceinline__ void accumulate(float* to, const float (&values)[N]) {

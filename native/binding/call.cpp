@@ -18,9 +18,9 @@ Call::Call(ModelThread& thread, const CallOptions& options)
 Napi::Promise Call::post(std::unique_ptr<Call> call, const CallOptions& options) {
   Call& self = *call;
   const Napi::Env env = self.env_;
-  if (options.signal.has_value() && !options.signal->undefined()) {
-    self.aborted_ = options.signal->field("aborted").boolean();
-    self.listener_.emplace(*options.signal, [&self] { self.on_abort(); });
+  if (const Input signal(options.signal, "signal"); !options.signal.IsEmpty() && !signal.undefined()) {
+    self.aborted_ = signal.field("aborted").boolean();
+    self.listener_.emplace(signal, [&self] { self.on_abort(); });
   }
   self.check_wanted();
   const Napi::Promise promise = self.deferred_.Promise();

@@ -27,7 +27,7 @@ struct CallOptions {
   Napi::Value object;  ///< whose method was called; it is not collected before the call has ended
   std::shared_ptr<const DisposedFlag> disposed;  ///< of the object; null: the call itself disposes it
   std::string what;                              ///< the work and its sizes, as in "a step of 1 x 4 x 512 tokens"
-  std::optional<Input> signal = std::nullopt;    ///< an AbortSignal or undefined
+  Napi::Value signal{};                          ///< an AbortSignal, undefined, or empty
   Abort abort = Abort::stops;
   Turn turn = Turn::in_order;
 };

@@ -27,6 +27,8 @@ class Input {
   /// A finite number in [minimum, maximum].
   double number(double minimum, double maximum) const;
   int64_t integer(int64_t minimum, int64_t maximum) const;
+  /// An integer from 0 to the largest that a JavaScript number holds exactly.
+  int64_t natural() const { return integer(0, (int64_t{1} << 53) - 1); }
   int32_t int32(int32_t minimum, int32_t maximum) const { return static_cast<int32_t>(integer(minimum, maximum)); }
   bool boolean() const;
   std::string string() const;

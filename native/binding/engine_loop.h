@@ -7,7 +7,6 @@
 #include <memory>
 #include <mutex>
 #include <unordered_set>
-#include <utility>
 #include <vector>
 
 #include "binding/model_thread.h"

@@ -1,7 +1,6 @@
 // Environment: how tasks come back to the event loop, and the end of an environment.
 #include "binding/environment.h"
 
-#include <algorithm>
 #include <utility>
 
 namespace mor::binding {

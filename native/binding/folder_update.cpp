@@ -13,6 +13,7 @@
 #include <system_error>
 
 #include "binding/output_file.h"
+#include "core/file_descriptor.h"
 
 namespace mor::binding {
 
@@ -29,10 +30,9 @@ bool make_folder(const fs::path& folder) {
 
 /// Makes renames durable.
 void sync_folder(const fs::path& folder) {
-  const int descriptor = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  const int reason = descriptor < 0 || ::fsync(descriptor) != 0 ? errno : 0;
-  if (descriptor >= 0) ::close(descriptor);
-  if (reason != 0 && reason != EINVAL) fail_io("cannot sync the folder " + folder.string(), reason);
+  const FileDescriptor file(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (file.number >= 0 && ::fsync(file.number) == 0) return;
+  if (errno != EINVAL) fail_io("cannot sync the folder " + folder.string(), errno);
 }
 
 }  // namespace

@@ -1,8 +1,6 @@
 // ModelThread: creation, work, figures of memory, release.
 #include "binding/model_thread.h"
 
-#include <algorithm>
-#include <cstdint>
 #include <new>
 #include <sstream>
 #include <utility>

@@ -34,8 +34,6 @@ class ModelThread {
   explicit ModelThread(TaskSink& sink) : worker_(sink) {}
   /// The thread must have been joined.
   ~ModelThread() { release(); }
-  ModelThread(const ModelThread&) = delete;
-  ModelThread& operator=(const ModelThread&) = delete;
 
   // ---- from any thread
   Worker& worker() { return worker_; }
@@ -54,8 +52,8 @@ class ModelThread {
   Arena& activations() { return *activations_; }
   /// Memory for token ids. A caller resets it before it fills it.
   Arena& tokens() { return *tokens_; }
-  /// Runs `work`. `check` is called before it and, in it, before every layer, tensor and chunk: what it throws ends the
-  /// work. A lack of memory is explained, as by rethrow_explained.
+  /// Runs `work`, and throws what it throws, by rethrow_explained. `check` is called before the work and, while it
+  /// runs, before every layer, tensor and chunk. If `check` throws, the work ends there.
   void run(const CancelCheck& check, const std::function<void()>& work);
   /// The `check` of the work that runs.
   const CancelCheck& check() const { return check_; }

@@ -9,7 +9,6 @@ namespace mor::binding {
 
 namespace {
 
-constexpr int64_t kLargestInteger = (int64_t{1} << 53) - 1;  ///< that a JavaScript number holds exactly
 constexpr double kBelowOne = 1 - DBL_EPSILON / 2;
 
 double finite(const Input& input) {
@@ -52,7 +51,7 @@ RouterConfig router_config(const Input& input) {
   router.balancing_loss_coefficient = finite(input.field("balancingLossCoefficient"));
   router.loss_free_balancing = input.field("balancing").choice<bool>({{"loss", false}, {"loss_free", true}});
   router.auxiliary_router = input.field("auxiliaryRouter").boolean();
-  router.capacity_warmup_steps = input.field("capacityWarmupSteps").integer(0, kLargestInteger);
+  router.capacity_warmup_steps = input.field("capacityWarmupSteps").natural();
   return router;
 }
 
@@ -126,9 +125,9 @@ TrainerOptions trainer_options(const Input& input) {
   const Input schedule = input.field("schedule");
   options.schedule.type = schedule.field("type").choice<ScheduleType>(
       {{"constant", ScheduleType::constant}, {"cosine", ScheduleType::cosine}, {"trapezoid", ScheduleType::trapezoid}});
-  options.schedule.warmup_steps = schedule.field("warmupSteps").integer(0, kLargestInteger);
-  options.schedule.total_steps = schedule.field("totalSteps").integer(0, kLargestInteger);
-  options.schedule.cooldown_steps = schedule.field("cooldownSteps").integer(0, kLargestInteger);
+  options.schedule.warmup_steps = schedule.field("warmupSteps").natural();
+  options.schedule.total_steps = schedule.field("totalSteps").natural();
+  options.schedule.cooldown_steps = schedule.field("cooldownSteps").natural();
   options.schedule.minimum_ratio = schedule.field("minimumRatio").number(0, 1);
   options.beta1 = input.field("beta1").number(0, kBelowOne);
   options.beta2 = input.field("beta2").number(0, kBelowOne);
@@ -143,7 +142,7 @@ EngineOptions engine_options(const Input& input) {
   EngineOptions options;
   options.max_batch_size = input.field("maxBatchSize").int32(1, INT32_MAX);
   options.prefill_chunk = input.field("prefillChunk").int32(1, INT32_MAX);
-  options.kv_cache_bytes = static_cast<size_t>(input.field("kvCacheBytes").integer(0, kLargestInteger));
+  options.kv_cache_bytes = static_cast<size_t>(input.field("kvCacheBytes").natural());
   options.prefix_cache = input.field("prefixCache").boolean();
   return options;
 }
@@ -152,10 +151,10 @@ GenerateParams generate_params(const Input& input) {
   GenerateParams params;
   params.max_tokens = count(input.field("maxTokens"));
   params.temperature = input.field("temperature").number(0, DBL_MAX);
-  params.top_k = static_cast<int32_t>(std::min<int64_t>(input.field("topK").integer(0, kLargestInteger), INT32_MAX));
+  params.top_k = static_cast<int32_t>(std::min<int64_t>(input.field("topK").natural(), INT32_MAX));
   params.top_p = input.field("topP").number(0, 1);
   params.min_p = input.field("minP").number(0, 1);
-  params.seed = static_cast<uint64_t>(input.field("seed").integer(0, kLargestInteger));
+  params.seed = static_cast<uint64_t>(input.field("seed").natural());
   params.logit_bias = logit_bias(input.field("logitBias"));
   params.repetition_penalty = input.field("repetitionPenalty").number(0, DBL_MAX);
   params.presence_penalty = finite(input.field("presencePenalty"));
@@ -181,8 +180,8 @@ std::vector<CheckpointFile> checkpoint_files(const Input& input) {
       location.name = entry.field("name").string();
       location.dtype = entry.field("dtype").choice<FileDType>(
           {{"F32", FileDType::F32}, {"BF16", FileDType::BF16}, {"F16", FileDType::F16}});
-      location.offset = entry.field("offset").integer(0, kLargestInteger);
-      location.bytes = entry.field("bytes").integer(0, kLargestInteger);
+      location.offset = entry.field("offset").natural();
+      location.bytes = entry.field("bytes").natural();
       file.tensors.push_back(location);
     }
     files.push_back(file);

@@ -15,8 +15,6 @@ namespace mor::binding {
 
 namespace {
 
-constexpr int64_t kLargestId = (int64_t{1} << 53) - 1;
-
 /// Events on their way to JavaScript's thread.
 struct EventsTask final : Task {
   EventsTask(std::shared_ptr<NativeEngine*> to, PackedEvents what) : receiver(std::move(to)), events(std::move(what)) {}
@@ -50,8 +48,8 @@ struct EngineParts {
 void NativeEngine::define(Napi::Env env) {
   Environment::of(env).engine_class = Napi::Persistent(
       DefineClass(env, "NativeEngine",
-                  {InstanceMethod<&NativeEngine::submit>("submit"), InstanceMethod<&NativeEngine::abort>("abort"),
-                   InstanceMethod<&NativeEngine::stats>("stats"), InstanceMethod<&NativeEngine::close>("close")}));
+                  {throwing_method<&NativeEngine::submit>("submit"), throwing_method<&NativeEngine::abort>("abort"),
+                   throwing_method<&NativeEngine::stats>("stats"), promise_method<&NativeEngine::close>("close")}));
 }
 
 Napi::Value NativeEngine::create(const Napi::CallbackInfo& info) {
@@ -94,50 +92,38 @@ NativeEngine::~NativeEngine() {
     thread_->worker().post(task_of([&thread = *thread_, loop = loop_] { thread.remove(*loop); }), Turn::alternating);
 }
 
-void NativeEngine::start_loop() {
-  post_turn(*thread_, loop_, disposed_);
-}
-
 Napi::Value NativeEngine::submit(const Napi::CallbackInfo& info) {
-  return throwing(info.Env(), "submit", [&]() -> Napi::Value {
-    disposed_->check();
-    const auto id = static_cast<uint64_t>(Input(info[0], "id").integer(0, kLargestId));
-    std::vector<int32_t> prompt = Input(info[1], "prompt").int32_array();
-    const GenerateParams params = generate_params(Input(info[2], "params"));
-    MOR_CHECK(active_.insert(id).second, INVALID_ARGUMENT, "request ", id, " is under way already");
-    Environment::of(info.Env()).begin_pending();
-    if (active_.size() == 1) Ref();
-    if (loop_->submit(id, std::move(prompt), params)) start_loop();
-    return info.Env().Undefined();
-  });
+  disposed_->check();
+  const auto id = static_cast<uint64_t>(Input(info[0], "id").natural());
+  std::vector<int32_t> prompt = Input(info[1], "prompt").int32_array();
+  const GenerateParams params = generate_params(Input(info[2], "params"));
+  MOR_CHECK(active_.insert(id).second, INVALID_ARGUMENT, "request ", id, " is under way already");
+  Environment::of(info.Env()).begin_pending();
+  if (active_.size() == 1) Ref();
+  if (loop_->submit(id, std::move(prompt), params)) post_turn(*thread_, loop_, disposed_);
+  return info.Env().Undefined();
 }
 
 Napi::Value NativeEngine::abort(const Napi::CallbackInfo& info) {
-  return throwing(info.Env(), "abort", [&]() -> Napi::Value {
-    const auto id = static_cast<uint64_t>(Input(info[0], "id").integer(0, kLargestId));
-    if (active_.contains(id) && !disposed_->is_set() && loop_->abort(id)) start_loop();
-    return info.Env().Undefined();
-  });
+  const auto id = static_cast<uint64_t>(Input(info[0], "id").natural());
+  if (active_.contains(id) && !disposed_->is_set() && loop_->abort(id)) post_turn(*thread_, loop_, disposed_);
+  return info.Env().Undefined();
 }
 
 Napi::Value NativeEngine::stats(const Napi::CallbackInfo& info) {
-  return throwing(info.Env(), "stats", [&]() -> Napi::Value {
-    disposed_->check();
-    return engine_stats(info.Env(), loop_->stats());
-  });
+  disposed_->check();
+  return engine_stats(info.Env(), loop_->stats());
 }
 
 Napi::Value NativeEngine::close(const Napi::CallbackInfo& info) {
-  return rejecting(info.Env(), "close", [&]() -> Napi::Value {
-    disposed_->set();
-    if (thread_->disposed()->is_set()) return resolved(info.Env());
-    return post_call(
-        *thread_, {.object = info.This(), .disposed = nullptr, .what = "closing the engine", .turn = Turn::alternating},
-        [loop = loop_](ModelThread& thread) {
-          loop->abort_all();
-          thread.remove(*loop);
-        });
-  });
+  disposed_->set();
+  if (thread_->disposed()->is_set()) return resolved(info.Env());
+  return post_call(
+      *thread_, {.object = info.This(), .disposed = nullptr, .what = "closing the engine", .turn = Turn::alternating},
+      [loop = loop_](ModelThread& thread) {
+        loop->abort_all();
+        thread.remove(*loop);
+      });
 }
 
 void NativeEngine::receive(const PackedEvents& events) {

@@ -7,10 +7,11 @@
 #include <unordered_set>
 
 #include "binding/engine_loop.h"
+#include "binding/object_wrap.h"
 
 namespace mor::binding {
 
-class NativeEngine final : public Napi::ObjectWrap<NativeEngine> {
+class NativeEngine final : public ObjectWrap<NativeEngine> {
  public:
   static void define(Napi::Env env);
   /// createEngine(model, options, onEvents): NativeEngine. The KV cache is allocated on the model's thread; if it
@@ -28,7 +29,6 @@ class NativeEngine final : public Napi::ObjectWrap<NativeEngine> {
   Napi::Value abort(const Napi::CallbackInfo& info);
   Napi::Value stats(const Napi::CallbackInfo& info);
   Napi::Value close(const Napi::CallbackInfo& info);
-  void start_loop();
 
   std::shared_ptr<ModelThread> thread_;
   std::shared_ptr<DisposedFlag> disposed_;

@@ -1,7 +1,6 @@
 // NativeModel: arguments in, calls on the model's thread, results out.
 #include "binding/native_model.h"
 
-#include <algorithm>
 #include <cstdint>
 #include <utility>
 
@@ -30,7 +29,7 @@ void run_forward(ModelThread& thread, const ForwardTask& task) {
   Ops& ops = thread.model().ops();
   const auto count = static_cast<int64_t>(task.tokens.size());
   thread.tokens().reset();
-  int32_t* tokens = allocate_integers(thread.tokens(), count);
+  int32_t* tokens = thread.tokens().array<int32_t>(count);
   ops.copy_to_device(tokens, task.tokens.data(), task.tokens.size() * sizeof(int32_t));
   const Batch batch{task.sequences, task.length, tokens, nullptr};
   logits_pass(thread.model(), thread.activations(), batch, task.options, task.logits, task.depths);
@@ -41,10 +40,10 @@ void run_forward(ModelThread& thread, const ForwardTask& task) {
 void NativeModel::define(Napi::Env env) {
   Environment::of(env).model_class = Napi::Persistent(
       DefineClass(env, "NativeModel",
-                  {InstanceMethod<&NativeModel::parameters>("parameters"), InstanceMethod<&NativeModel::init>("init"),
-                   InstanceMethod<&NativeModel::read>("read"), InstanceMethod<&NativeModel::save>("save"),
-                   InstanceMethod<&NativeModel::forward>("forward"), InstanceMethod<&NativeModel::memory>("memory"),
-                   InstanceMethod<&NativeModel::dispose>("dispose")}));
+                  {throwing_method<&NativeModel::parameters>("parameters"), promise_method<&NativeModel::init>("init"),
+                   promise_method<&NativeModel::read>("read"), promise_method<&NativeModel::save>("save"),
+                   promise_method<&NativeModel::forward>("forward"), throwing_method<&NativeModel::memory>("memory"),
+                   promise_method<&NativeModel::dispose>("dispose")}));
 }
 
 Napi::Value NativeModel::create(const Napi::CallbackInfo& info) {
@@ -97,102 +96,86 @@ NativeModel& NativeModel::of(const Input& input) {
   return model;
 }
 
-CallOptions NativeModel::options(const Napi::CallbackInfo& info, std::string what) const {
-  return {.object = info.This(), .disposed = thread_->disposed(), .what = std::move(what)};
+CallOptions NativeModel::options(const Napi::CallbackInfo& info, std::string what, const Napi::Value& signal) const {
+  return {.object = info.This(), .disposed = thread_->disposed(), .what = std::move(what), .signal = signal};
 }
 
 Napi::Value NativeModel::parameters(const Napi::CallbackInfo& info) {
-  return throwing(info.Env(), "parameters", [&]() -> Napi::Value {
-    thread_->disposed()->check();
-    return parameter_list(info.Env(), thread_->model().parameters());
-  });
+  thread_->disposed()->check();
+  return parameter_list(info.Env(), thread_->model().parameters());
 }
 
 Napi::Value NativeModel::init(const Napi::CallbackInfo& info) {
-  return rejecting(info.Env(), "init", [&]() -> Napi::Value {
-    const auto seed = static_cast<uint64_t>(Input(info[0], "seed").integer(0, (int64_t{1} << 53) - 1));
-    CallOptions call = options(info, "initialising the weights");
-    call.signal = Input(info[1], "signal");
-    return post_call(*thread_, call, [seed](ModelThread& thread) { thread.model().init(seed); });
-  });
+  const auto seed = static_cast<uint64_t>(Input(info[0], "seed").natural());
+  CallOptions call = options(info, "initialising the weights", info[1]);
+  return post_call(*thread_, call, [seed](ModelThread& thread) { thread.model().init(seed); });
 }
 
 Napi::Value NativeModel::read(const Napi::CallbackInfo& info) {
-  return rejecting(info.Env(), "read", [&]() -> Napi::Value {
-    const std::vector<CheckpointFile> files = checkpoint_files(Input(info[0], "files"));
-    CallOptions call = options(info, "reading weights");
-    call.signal = Input(info[1], "signal");
-    return post_call(*thread_, call, [files](ModelThread& thread) {
-      thread.model().weights_changed();
-      read_tensors(thread.model().ops(), files, thread.model().checkpoint_tensors(), thread.check());
-    });
+  const std::vector<CheckpointFile> files = checkpoint_files(Input(info[0], "files"));
+  CallOptions call = options(info, "reading weights", info[1]);
+  return post_call(*thread_, call, [files](ModelThread& thread) {
+    thread.model().weights_changed();
+    read_tensors(thread.model().ops(), files, thread.model().checkpoint_tensors(), thread.check());
   });
 }
 
 Napi::Value NativeModel::save(const Napi::CallbackInfo& info) {
-  return rejecting(info.Env(), "save", [&]() -> Napi::Value {
-    const std::string folder = Input(info[0], "folder").string();
-    const std::vector<SavedFile> files = saved_files(Input(info[1], "files"));
-    return post_call(*thread_, options(info, "saving " + folder), [folder, files](ModelThread& thread) {
-      save_files(thread.model().ops(), folder, files, thread.model().checkpoint_tensors(), 0, thread.check());
-    });
+  const std::string folder = Input(info[0], "folder").string();
+  const std::vector<SavedFile> files = saved_files(Input(info[1], "files"));
+  return post_call(*thread_, options(info, "saving " + folder), [folder, files](ModelThread& thread) {
+    save_files(thread.model().ops(), folder, files, thread.model().checkpoint_tensors(), 0, thread.check());
   });
 }
 
 Napi::Value NativeModel::forward(const Napi::CallbackInfo& info) {
-  return rejecting(info.Env(), "forward", [&]() -> Napi::Value {
-    thread_->disposed()->check();
-    ForwardTask task;
-    task.tokens = Input(info[0], "tokens").int32_array();
-    task.sequences = Input(info[1], "batch").int32(1, INT32_MAX);
-    task.length = Input(info[2], "length").int32(1, INT32_MAX);
-    task.options = forward_options(Input(info[3], "options"));
-    const int64_t count = int64_t{task.sequences} * task.length;
-    MOR_CHECK(static_cast<int64_t>(task.tokens.size()) == count && count <= INT32_MAX, INVALID_ARGUMENT, "tokens has ",
-              task.tokens.size(), " ids, but ", task.sequences, " rows of ", task.length, " are ", count, " (at most ",
-              INT32_MAX, ")");
-    const int64_t vocab = thread_->config().vocab_size;
-    constexpr int64_t kMostElements = int64_t{1} << 30;  // 4 GiB, the largest array of Node 20
-    MOR_CHECK(count <= kMostElements / vocab, INVALID_ARGUMENT, "logits of ", count, " tokens over a vocabulary of ",
-              vocab, " are ", static_cast<double>(count) * static_cast<double>(vocab), " numbers; at most ",
-              kMostElements, " fit one array. Split the batch");
-    auto logits =
-        new_typed_array(info.Env(), "Float32Array", static_cast<size_t>(count * vocab)).As<Napi::Float32Array>();
-    auto depths = new_typed_array(info.Env(), "Uint8Array", static_cast<size_t>(count)).As<Napi::Uint8Array>();
-    task.logits = logits.Data();
-    task.depths = depths.Data();
-    auto result = std::make_shared<Napi::ObjectReference>(Napi::Persistent(Napi::Object::New(info.Env())));
-    result->Set("logits", logits);
-    result->Set("depths", depths);
-    CallOptions call = options(info, concat("a forward pass of ", task.sequences, " x ", task.length, " tokens"));
-    call.signal = Input(info[4], "signal");
-    return post_call(
-        *thread_, call,
-        [task = std::move(task)](ModelThread& thread) {
-          run_forward(thread, task);
-          return true;
-        },
-        [result](Napi::Env, bool) -> Napi::Value { return result->Value(); });
-  });
+  thread_->disposed()->check();
+  ForwardTask task;
+  task.tokens = Input(info[0], "tokens").int32_array();
+  task.sequences = Input(info[1], "batch").int32(1, INT32_MAX);
+  task.length = Input(info[2], "length").int32(1, INT32_MAX);
+  task.options = forward_options(Input(info[3], "options"));
+  const int64_t count = int64_t{task.sequences} * task.length;
+  MOR_CHECK(static_cast<int64_t>(task.tokens.size()) == count && count <= INT32_MAX, INVALID_ARGUMENT, "tokens has ",
+            task.tokens.size(), " ids, but ", task.sequences, " rows of ", task.length, " are ", count, " (at most ",
+            INT32_MAX, ")");
+  const int64_t vocab = thread_->config().vocab_size;
+  constexpr int64_t kMostElements = int64_t{1} << 30;  // 4 GiB, the largest array of Node 20
+  MOR_CHECK(count <= kMostElements / vocab, INVALID_ARGUMENT, "logits of ", count, " tokens over a vocabulary of ",
+            vocab, " are ", static_cast<double>(count) * static_cast<double>(vocab), " numbers; at most ",
+            kMostElements, " fit one array. Split the batch");
+  auto logits =
+      new_typed_array(info.Env(), "Float32Array", static_cast<size_t>(count * vocab)).As<Napi::Float32Array>();
+  auto depths = new_typed_array(info.Env(), "Uint8Array", static_cast<size_t>(count)).As<Napi::Uint8Array>();
+  task.logits = logits.Data();
+  task.depths = depths.Data();
+  auto result = std::make_shared<Napi::ObjectReference>(Napi::Persistent(Napi::Object::New(info.Env())));
+  result->Set("logits", logits);
+  result->Set("depths", depths);
+  CallOptions call =
+      options(info, concat("a forward pass of ", task.sequences, " x ", task.length, " tokens"), info[4]);
+  return post_call(
+      *thread_, call,
+      [task = std::move(task)](ModelThread& thread) {
+        run_forward(thread, task);
+        return true;
+      },
+      [result](Napi::Env, bool) -> Napi::Value { return result->Value(); });
 }
 
 Napi::Value NativeModel::memory(const Napi::CallbackInfo& info) {
-  return throwing(info.Env(), "memory", [&]() -> Napi::Value {
-    thread_->disposed()->check();
-    const Napi::Object object = Napi::Object::New(info.Env());
-    for (const auto& [purpose, bytes] : thread_->memory()) object.Set(purpose, static_cast<double>(bytes));
-    return object;
-  });
+  thread_->disposed()->check();
+  const Napi::Object object = Napi::Object::New(info.Env());
+  for (const auto& [purpose, bytes] : thread_->memory()) object.Set(purpose, static_cast<double>(bytes));
+  return object;
 }
 
 Napi::Value NativeModel::dispose(const Napi::CallbackInfo& info) {
-  return rejecting(info.Env(), "dispose", [&]() -> Napi::Value {
-    external_memory_.set(0);
-    if (!thread_->disposed()->set()) return resolved(info.Env());
-    return post_call(*thread_,
-                     {.object = info.This(), .disposed = nullptr, .what = "disposing the model", .turn = Turn::last},
-                     [](ModelThread& thread) { thread.release(); });
-  });
+  external_memory_.set(0);
+  if (!thread_->disposed()->set()) return resolved(info.Env());
+  return post_call(*thread_,
+                   {.object = info.This(), .disposed = nullptr, .what = "disposing the model", .turn = Turn::last},
+                   [](ModelThread& thread) { thread.release(); });
 }
 
 }  // namespace mor::binding

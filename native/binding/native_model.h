@@ -8,13 +8,14 @@
 #include "binding/call.h"
 #include "binding/convert.h"
 #include "binding/external_memory.h"
+#include "binding/object_wrap.h"
 
 namespace mor::binding {
 
 class ModelTrainer;
 
 /// Its thread ends when it is disposed or collected. Trainers and engines keep their model from being collected.
-class NativeModel final : public Napi::ObjectWrap<NativeModel> {
+class NativeModel final : public ObjectWrap<NativeModel> {
  public:
   static void define(Napi::Env env);
   /// createModel(config, options): Promise<NativeModel>.
@@ -38,7 +39,7 @@ class NativeModel final : public Napi::ObjectWrap<NativeModel> {
   Napi::Value memory(const Napi::CallbackInfo& info);
   Napi::Value dispose(const Napi::CallbackInfo& info);
 
-  CallOptions options(const Napi::CallbackInfo& info, std::string what) const;
+  CallOptions options(const Napi::CallbackInfo& info, std::string what, const Napi::Value& signal = {}) const;
 
   std::shared_ptr<ModelThread> thread_;
   ExternalMemory external_memory_;

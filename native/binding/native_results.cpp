@@ -14,13 +14,7 @@ double number(int64_t value) {
   return static_cast<double>(value);
 }
 
-Napi::Array shape_array(Napi::Env env, const std::vector<int64_t>& shape) {
-  const Napi::Array array = Napi::Array::New(env, shape.size());
-  for (uint32_t i = 0; i < shape.size(); ++i) array.Set(i, number(shape[i]));
-  return array;
-}
-
-Napi::Array counts(Napi::Env env, const std::vector<int64_t>& values) {
+Napi::Array numbers(Napi::Env env, const std::vector<int64_t>& values) {
   const Napi::Array array = Napi::Array::New(env, values.size());
   for (uint32_t i = 0; i < values.size(); ++i) array.Set(i, number(values[i]));
   return array;
@@ -58,7 +52,7 @@ Napi::Value parameter_list(Napi::Env env, const Parameters& parameters) {
   for (const Parameter& p : parameters.list()) {
     const Napi::Object object = Napi::Object::New(env);
     object.Set("name", p.name);
-    object.Set("shape", shape_array(env, p.shape));
+    object.Set("shape", numbers(env, p.shape));
     object.Set("role", role_name(p.role));
     object.Set("layer", p.layer < 0 ? env.Null() : Napi::Number::New(env, p.layer));
     object.Set("dtype", p.storage == DType::bfloat16 ? "BF16" : "F32");
@@ -76,43 +70,37 @@ Napi::Value trainer_tensor_list(Napi::Env env, const Model& model) {
       if (!p.trained) continue;
       const Napi::Object object = Napi::Object::New(env);
       object.Set("name", prefix + p.name);
-      object.Set("shape", shape_array(env, p.shape));
+      object.Set("shape", numbers(env, p.shape));
       list.Set(list.Length(), object);
     }
   return list;
 }
 
-Napi::Value step_stats(Napi::Env env, const StepResult& result) {
+Napi::Object evaluate_stats(Napi::Env env, const StepResult& result) {
   const Napi::Object object = Napi::Object::New(env);
   object.Set("loss", result.loss);
   object.Set("lmLoss", result.lm_loss);
+  object.Set("tokens", number(result.tokens));
+  object.Set("depthHistogram", numbers(env, result.depth_histogram));
+  object.Set("routingAccuracy", or_null(env, result.routing_accuracy));
+  object.Set("seconds", result.seconds);
+  return object;
+}
+
+Napi::Object step_stats(Napi::Env env, const StepResult& result) {
+  const Napi::Object object = evaluate_stats(env, result);
   object.Set("auxiliaryLoss", result.auxiliary_loss);
   object.Set("zLoss", result.z_loss);
   object.Set("balancingLoss", result.balancing_loss);
   object.Set("gradientNorm", result.gradient_norm);
   object.Set("learningRate", result.learning_rate);
-  object.Set("tokens", number(result.tokens));
-  object.Set("seconds", result.seconds);
   object.Set("flops", result.flops);
   object.Set("vanillaFlops", result.vanilla_flops);
-  object.Set("depthHistogram", counts(env, result.depth_histogram));
-  object.Set("routingAccuracy", or_null(env, result.routing_accuracy));
   object.Set("deadTokenRatio", or_null(env, result.dead_token_ratio));
   object.Set("maxVio", or_null(env, result.max_vio));
   object.Set("loadEntropy", or_null(env, result.load_entropy));
   object.Set("memoryBytes", static_cast<double>(result.memory_bytes));
   object.Set("step", number(result.step));
-  return object;
-}
-
-Napi::Value evaluate_stats(Napi::Env env, const StepResult& result) {
-  const Napi::Object object = Napi::Object::New(env);
-  object.Set("loss", result.loss);
-  object.Set("lmLoss", result.lm_loss);
-  object.Set("tokens", number(result.tokens));
-  object.Set("depthHistogram", counts(env, result.depth_histogram));
-  object.Set("routingAccuracy", or_null(env, result.routing_accuracy));
-  object.Set("seconds", result.seconds);
   return object;
 }
 
@@ -133,7 +121,7 @@ Napi::Value engine_stats(Napi::Env env, const EngineStats& stats) {
   object.Set("kvBytesTotal", static_cast<double>(stats.kv_bytes_total));
   object.Set("kvBytesUsed", static_cast<double>(stats.kv_bytes_used));
   object.Set("kvBytesVanilla", static_cast<double>(stats.kv_bytes_vanilla));
-  object.Set("depthHistogram", counts(env, stats.depth_histogram));
+  object.Set("depthHistogram", numbers(env, stats.depth_histogram));
   return object;
 }
 

@@ -19,9 +19,9 @@ Napi::Value trainer_tensor_list(Napi::Env env, const Model& model);
 /// NativeParameter[].
 Napi::Value parameter_list(Napi::Env env, const Parameters& parameters);
 /// NativeStepStats.
-Napi::Value step_stats(Napi::Env env, const StepResult& result);
+Napi::Object step_stats(Napi::Env env, const StepResult& result);
 /// NativeEvaluateStats.
-Napi::Value evaluate_stats(Napi::Env env, const StepResult& result);
+Napi::Object evaluate_stats(Napi::Env env, const StepResult& result);
 /// EngineStats.
 Napi::Value engine_stats(Napi::Env env, const EngineStats& stats);
 

@@ -44,10 +44,10 @@ std::string sizes(const TokenRows& rows) {
 void NativeTrainer::define(Napi::Env env) {
   Environment::of(env).trainer_class = Napi::Persistent(DefineClass(
       env, "NativeTrainer",
-      {InstanceMethod<&NativeTrainer::step>("step"), InstanceMethod<&NativeTrainer::evaluate>("evaluate"),
-       InstanceMethod<&NativeTrainer::tensors>("tensors"), InstanceMethod<&NativeTrainer::steps_done>("stepsDone"),
-       InstanceMethod<&NativeTrainer::save>("save"), InstanceMethod<&NativeTrainer::read>("read"),
-       InstanceMethod<&NativeTrainer::dispose>("dispose")}));
+      {promise_method<&NativeTrainer::step>("step"), promise_method<&NativeTrainer::evaluate>("evaluate"),
+       throwing_method<&NativeTrainer::tensors>("tensors"), throwing_method<&NativeTrainer::steps_done>("stepsDone"),
+       promise_method<&NativeTrainer::save>("save"), promise_method<&NativeTrainer::read>("read"),
+       promise_method<&NativeTrainer::dispose>("dispose")}));
 }
 
 Napi::Value NativeTrainer::create(const Napi::CallbackInfo& info) {
@@ -88,8 +88,8 @@ NativeTrainer::~NativeTrainer() {
     thread_->worker().post(task_of([&thread = *thread_, trainer = trainer_] { thread.remove(*trainer); }));
 }
 
-CallOptions NativeTrainer::options(const Napi::CallbackInfo& info, std::string what) const {
-  return {.object = info.This(), .disposed = trainer_->disposed, .what = std::move(what)};
+CallOptions NativeTrainer::options(const Napi::CallbackInfo& info, std::string what, const Napi::Value& signal) const {
+  return {.object = info.This(), .disposed = trainer_->disposed, .what = std::move(what), .signal = signal};
 }
 
 template <class Work, class ToJs>
@@ -108,49 +108,41 @@ Napi::Promise NativeTrainer::run(const CallOptions& options, Work work, ToJs to_
 }
 
 Napi::Value NativeTrainer::step(const Napi::CallbackInfo& info) {
-  return rejecting(info.Env(), "step", [&]() -> Napi::Value {
-    TokenRows rows;
-    rows.tokens = Input(info[0], "tokens").int32_array();
-    rows.micro_batches = Input(info[1], "microBatches").int32(1, INT32_MAX);
-    rows.sequences = Input(info[2], "batch").int32(1, INT32_MAX);
-    rows.length = Input(info[3], "length").int32(1, INT32_MAX);
-    check_rows(rows);
-    CallOptions call = options(info, "a step of " + sizes(rows));
-    call.signal = Input(info[4], "signal");
-    call.abort = Abort::ignored;
-    return run(
-        call,
-        [rows = std::move(rows)](ModelThread&, ModelTrainer& trainer) {
-          return trainer.trainer().step(rows.tokens.data(), rows.micro_batches, rows.sequences, rows.length);
-        },
-        [](Napi::Env env, const StepResult& result) { return step_stats(env, result); });
-  });
+  TokenRows rows;
+  rows.tokens = Input(info[0], "tokens").int32_array();
+  rows.micro_batches = Input(info[1], "microBatches").int32(1, INT32_MAX);
+  rows.sequences = Input(info[2], "batch").int32(1, INT32_MAX);
+  rows.length = Input(info[3], "length").int32(1, INT32_MAX);
+  check_rows(rows);
+  CallOptions call = options(info, "a step of " + sizes(rows), info[4]);
+  call.abort = Abort::ignored;
+  return run(
+      call,
+      [rows = std::move(rows)](ModelThread&, ModelTrainer& trainer) {
+        return trainer.trainer().step(rows.tokens.data(), rows.micro_batches, rows.sequences, rows.length);
+      },
+      step_stats);
 }
 
 Napi::Value NativeTrainer::evaluate(const Napi::CallbackInfo& info) {
-  return rejecting(info.Env(), "evaluate", [&]() -> Napi::Value {
-    TokenRows rows;
-    rows.tokens = Input(info[0], "tokens").int32_array();
-    rows.sequences = Input(info[1], "batch").int32(1, INT32_MAX);
-    rows.length = Input(info[2], "length").int32(1, INT32_MAX);
-    check_rows(rows);
-    const Routing by = routing(Input(info[3], "routing"));
-    CallOptions call = options(info, "an evaluation of " + sizes(rows));
-    call.signal = Input(info[4], "signal");
-    return run(
-        call,
-        [rows = std::move(rows), by](ModelThread&, ModelTrainer& trainer) {
-          return trainer.trainer().evaluate(rows.tokens.data(), rows.sequences, rows.length, by);
-        },
-        [](Napi::Env env, const StepResult& result) { return evaluate_stats(env, result); });
-  });
+  TokenRows rows;
+  rows.tokens = Input(info[0], "tokens").int32_array();
+  rows.sequences = Input(info[1], "batch").int32(1, INT32_MAX);
+  rows.length = Input(info[2], "length").int32(1, INT32_MAX);
+  check_rows(rows);
+  const Routing by = routing(Input(info[3], "routing"));
+  CallOptions call = options(info, "an evaluation of " + sizes(rows), info[4]);
+  return run(
+      call,
+      [rows = std::move(rows), by](ModelThread&, ModelTrainer& trainer) {
+        return trainer.trainer().evaluate(rows.tokens.data(), rows.sequences, rows.length, by);
+      },
+      evaluate_stats);
 }
 
 Napi::Value NativeTrainer::tensors(const Napi::CallbackInfo& info) {
-  return throwing(info.Env(), "tensors", [&]() -> Napi::Value {
-    trainer_->disposed->check();
-    return trainer_tensor_list(info.Env(), thread_->model());
-  });
+  trainer_->disposed->check();
+  return trainer_tensor_list(info.Env(), thread_->model());
 }
 
 Napi::Value NativeTrainer::steps_done(const Napi::CallbackInfo& info) {
@@ -158,45 +150,39 @@ Napi::Value NativeTrainer::steps_done(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value NativeTrainer::save(const Napi::CallbackInfo& info) {
-  return rejecting(info.Env(), "save", [&]() -> Napi::Value {
-    const std::string folder = Input(info[0], "folder").string();
-    const std::vector<SavedFile> files = saved_files(Input(info[1], "files"));
-    return run(
-        options(info, "saving " + folder),
-        [folder, files](ModelThread& thread, ModelTrainer& trainer) {
-          const Trainer& from = trainer.trainer();
-          std::vector<NamedTensor> table = thread.model().checkpoint_tensors();
-          table.insert(table.end(), from.state().begin(), from.state().end());
-          save_files(thread.model().ops(), folder, files, table, from.steps_done(), thread.check());
-          return true;
-        },
-        [](Napi::Env env, bool) { return env.Undefined(); });
-  });
+  const std::string folder = Input(info[0], "folder").string();
+  const std::vector<SavedFile> files = saved_files(Input(info[1], "files"));
+  return run(
+      options(info, "saving " + folder),
+      [folder, files](ModelThread& thread, ModelTrainer& trainer) {
+        const Trainer& from = trainer.trainer();
+        std::vector<NamedTensor> table = thread.model().checkpoint_tensors();
+        table.insert(table.end(), from.state().begin(), from.state().end());
+        save_files(thread.model().ops(), folder, files, table, from.steps_done(), thread.check());
+        return true;
+      },
+      [](Napi::Env env, bool) { return env.Undefined(); });
 }
 
 Napi::Value NativeTrainer::read(const Napi::CallbackInfo& info) {
-  return rejecting(info.Env(), "read", [&]() -> Napi::Value {
-    const std::vector<CheckpointFile> files = checkpoint_files(Input(info[0], "files"));
-    const int64_t steps_done = Input(info[1], "stepsDone").integer(0, (int64_t{1} << 53) - 1);
-    return run(
-        options(info, "reading the optimizer state"),
-        [files, steps_done](ModelThread& thread, ModelTrainer& trainer) {
-          Trainer& into = trainer.trainer();
-          read_tensors(thread.model().ops(), files, into.state(), thread.check());
-          into.set_steps_done(steps_done);
-          return true;
-        },
-        [](Napi::Env env, bool) { return env.Undefined(); });
-  });
+  const std::vector<CheckpointFile> files = checkpoint_files(Input(info[0], "files"));
+  const int64_t steps_done = Input(info[1], "stepsDone").natural();
+  return run(
+      options(info, "reading the optimizer state"),
+      [files, steps_done](ModelThread& thread, ModelTrainer& trainer) {
+        Trainer& into = trainer.trainer();
+        read_tensors(thread.model().ops(), files, into.state(), thread.check());
+        into.set_steps_done(steps_done);
+        return true;
+      },
+      [](Napi::Env env, bool) { return env.Undefined(); });
 }
 
 Napi::Value NativeTrainer::dispose(const Napi::CallbackInfo& info) {
-  return rejecting(info.Env(), "dispose", [&]() -> Napi::Value {
-    external_memory_.set(0);
-    if (!trainer_->disposed->set() || thread_->disposed()->is_set()) return resolved(info.Env());
-    return post_call(*thread_, {.object = info.This(), .disposed = nullptr, .what = "disposing the trainer"},
-                     [trainer = trainer_](ModelThread& thread) { thread.remove(*trainer); });
-  });
+  external_memory_.set(0);
+  if (!trainer_->disposed->set() || thread_->disposed()->is_set()) return resolved(info.Env());
+  return post_call(*thread_, {.object = info.This(), .disposed = nullptr, .what = "disposing the trainer"},
+                   [trainer = trainer_](ModelThread& thread) { thread.remove(*trainer); });
 }
 
 }  // namespace mor::binding

@@ -9,10 +9,11 @@
 #include "binding/call.h"
 #include "binding/external_memory.h"
 #include "binding/model_trainer.h"
+#include "binding/object_wrap.h"
 
 namespace mor::binding {
 
-class NativeTrainer final : public Napi::ObjectWrap<NativeTrainer> {
+class NativeTrainer final : public ObjectWrap<NativeTrainer> {
  public:
   static void define(Napi::Env env);
   /// createTrainer(model, options): NativeTrainer. Its memory is allocated on the model's thread; if it cannot be,
@@ -31,7 +32,7 @@ class NativeTrainer final : public Napi::ObjectWrap<NativeTrainer> {
   Napi::Value read(const Napi::CallbackInfo& info);
   Napi::Value dispose(const Napi::CallbackInfo& info);
 
-  CallOptions options(const Napi::CallbackInfo& info, std::string what) const;
+  CallOptions options(const Napi::CallbackInfo& info, std::string what, const Napi::Value& signal = {}) const;
   /// Posts a call that runs `work(thread, trainer)`; see post_call.
   template <class Work, class ToJs>
   Napi::Promise run(const CallOptions& options, Work work, ToJs to_js);

@@ -21,17 +21,13 @@ void fail_io(const std::string& what, int reason) {
 }
 
 OutputFile::OutputFile(const std::string& path)
-    : path_(path), descriptor_(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666)) {
-  if (descriptor_ < 0) fail_io("cannot create " + path_, errno);
-}
-
-OutputFile::~OutputFile() {
-  ::close(descriptor_);
+    : path_(path), file_(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666)) {
+  if (file_.number < 0) fail_io("cannot create " + path_, errno);
 }
 
 void OutputFile::write(std::string_view bytes) {
   while (!bytes.empty()) {
-    const ssize_t n = ::write(descriptor_, bytes.data(), bytes.size());
+    const ssize_t n = ::write(file_.number, bytes.data(), bytes.size());
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) fail_io(concat("cannot write ", path_, " after ", written_, " bytes"), errno);
     bytes.remove_prefix(static_cast<size_t>(n));
@@ -41,7 +37,7 @@ void OutputFile::write(std::string_view bytes) {
 
 void OutputFile::sync() {
   // Some devices cannot sync; some disks report a failed write only here.
-  if (::fsync(descriptor_) != 0 && errno != EINVAL) fail_io("cannot sync " + path_, errno);
+  if (::fsync(file_.number) != 0 && errno != EINVAL) fail_io("cannot sync " + path_, errno);
 }
 
 }  // namespace mor::binding

@@ -5,6 +5,8 @@
 #include <string>
 #include <string_view>
 
+#include "core/file_descriptor.h"
+
 namespace mor::binding {
 
 /// Throws IO_ERROR: `what`, the reason of an `errno`, and what to do where that is known.
@@ -14,9 +16,6 @@ class OutputFile {
  public:
   /// Creates or empties the file. Every method throws IO_ERROR.
   explicit OutputFile(const std::string& path);
-  ~OutputFile();
-  OutputFile(const OutputFile&) = delete;
-  OutputFile& operator=(const OutputFile&) = delete;
 
   void write(std::string_view bytes);
   /// Waits until everything is on the disk.
@@ -24,7 +23,7 @@ class OutputFile {
 
  private:
   const std::string path_;
-  const int descriptor_;
+  const FileDescriptor file_;
   uint64_t written_ = 0;
 };
 

@@ -29,8 +29,6 @@ void block_signals() {
 
 Worker::Worker(TaskSink& sink) : sink_(sink), thread_([this] { loop(); }) {}
 
-Worker::~Worker() = default;
-
 bool Worker::post(std::unique_ptr<Task> task, Turn turn) {
   {
     const std::lock_guard<std::mutex> lock(mutex_);

@@ -50,14 +50,11 @@ class TaskSink {
   virtual void ended(Worker& worker) noexcept = 0;
 };
 
+/// Its thread must have been joined before it is destroyed.
 class Worker {
  public:
   /// Starts the thread. The sink must outlive it.
   explicit Worker(TaskSink& sink);
-  /// The thread must have been joined.
-  ~Worker();
-  Worker(const Worker&) = delete;
-  Worker& operator=(const Worker&) = delete;
 
   /// From any thread. Returns false once the worker stops or has been given its last task: then the task will not run.
   bool post(std::unique_ptr<Task> task, Turn turn = Turn::in_order);

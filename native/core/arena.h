@@ -31,6 +31,11 @@ class Arena {
   void reserve(size_t bytes);
   /// Uninitialised memory, 64-byte aligned, valid until the end of the ArenaScope in which it was allocated, or reset.
   void* allocate(size_t bytes);
+  /// Room for n elements of T, likewise.
+  template <class T>
+  T* array(int64_t n) {
+    return static_cast<T*>(allocate(static_cast<size_t>(n) * sizeof(T)));
+  }
   Tensor tensor(DType dtype, int64_t rows, int64_t columns, const char* name);
   Tensor vector(DType dtype, int64_t n, const char* name);
 

@@ -1,50 +1,33 @@
 // The names of the error codes.
 #include "core/check.h"
 
+#include <iterator>
+
 namespace mor {
 
 const char* error_code_name(ErrorCode code) {
-  switch (code) {
-    case ErrorCode::INVALID_CONFIG:
-      return "INVALID_CONFIG";
-    case ErrorCode::INVALID_ARGUMENT:
-      return "INVALID_ARGUMENT";
-    case ErrorCode::TOKEN_OUT_OF_RANGE:
-      return "TOKEN_OUT_OF_RANGE";
-    case ErrorCode::CONTEXT_OVERFLOW:
-      return "CONTEXT_OVERFLOW";
-    case ErrorCode::CHECKPOINT_INVALID:
-      return "CHECKPOINT_INVALID";
-    case ErrorCode::CHECKPOINT_MISSING:
-      return "CHECKPOINT_MISSING";
-    case ErrorCode::IO_ERROR:
-      return "IO_ERROR";
-    case ErrorCode::OUT_OF_MEMORY:
-      return "OUT_OF_MEMORY";
-    case ErrorCode::NON_FINITE:
-      return "NON_FINITE";
-    case ErrorCode::DISPOSED:
-      return "DISPOSED";
-    case ErrorCode::ABORTED:
-      return "ABORTED";
-    case ErrorCode::DEVICE_UNAVAILABLE:
-      return "DEVICE_UNAVAILABLE";
-    case ErrorCode::DEVICE_NOT_FOUND:
-      return "DEVICE_NOT_FOUND";
-    case ErrorCode::DEVICE_TOO_OLD:
-      return "DEVICE_TOO_OLD";
-    case ErrorCode::INSTRUCTION_SET_UNAVAILABLE:
-      return "INSTRUCTION_SET_UNAVAILABLE";
-    case ErrorCode::DRIVER_MISSING:
-      return "DRIVER_MISSING";
-    case ErrorCode::DRIVER_TOO_OLD:
-      return "DRIVER_TOO_OLD";
-    case ErrorCode::DEVICE_LOST:
-      return "DEVICE_LOST";
-    case ErrorCode::INTERNAL:
-      return "INTERNAL";
-  }
-  return "INTERNAL";
+  // In the order of the enum.
+  constexpr const char* kNames[] = {"INVALID_CONFIG",
+                                    "INVALID_ARGUMENT",
+                                    "TOKEN_OUT_OF_RANGE",
+                                    "CONTEXT_OVERFLOW",
+                                    "CHECKPOINT_INVALID",
+                                    "CHECKPOINT_MISSING",
+                                    "IO_ERROR",
+                                    "OUT_OF_MEMORY",
+                                    "NON_FINITE",
+                                    "DISPOSED",
+                                    "ABORTED",
+                                    "DEVICE_UNAVAILABLE",
+                                    "DEVICE_NOT_FOUND",
+                                    "DEVICE_TOO_OLD",
+                                    "INSTRUCTION_SET_UNAVAILABLE",
+                                    "DRIVER_MISSING",
+                                    "DRIVER_TOO_OLD",
+                                    "DEVICE_LOST",
+                                    "INTERNAL"};
+  static_assert(std::size(kNames) == static_cast<size_t>(ErrorCode::INTERNAL) + 1);
+  return kNames[static_cast<size_t>(code)];
 }
 
 }  // namespace mor

@@ -10,44 +10,20 @@ namespace mor {
 
 enum class DType : uint8_t { float32, bfloat16, float64, complex128, int32, uint8 };
 
-constexpr size_t dtype_size(DType dtype) {
-  switch (dtype) {
-    case DType::float32:
-      return 4;
-    case DType::bfloat16:
-      return 2;
-    case DType::float64:
-      return 8;
-    case DType::complex128:
-      return 16;
-    case DType::int32:
-      return 4;
-    case DType::uint8:
-      return 1;
-  }
-  return 0;
-}
+/// In the order of DType.
+constexpr size_t kDTypeSizes[] = {4, 2, 8, 16, 4, 1};
+constexpr const char* kDTypeNames[] = {"float32", "bfloat16", "float64", "complex128", "int32", "uint8"};
 
+constexpr size_t dtype_size(DType dtype) {
+  return kDTypeSizes[static_cast<size_t>(dtype)];
+}
 constexpr const char* dtype_name(DType dtype) {
-  switch (dtype) {
-    case DType::float32:
-      return "float32";
-    case DType::bfloat16:
-      return "bfloat16";
-    case DType::float64:
-      return "float64";
-    case DType::complex128:
-      return "complex128";
-    case DType::int32:
-      return "int32";
-    case DType::uint8:
-      return "uint8";
-  }
-  return "?";
+  return kDTypeNames[static_cast<size_t>(dtype)];
 }
 
 /// The upper half of a float32. Storage only: arithmetic happens in float.
 struct bfloat16 {
+  static constexpr DType dtype = DType::bfloat16;
   uint16_t bits = 0;
   bfloat16() = default;
   /// Round to nearest even; NaN stays NaN.
@@ -68,31 +44,18 @@ struct bfloat16 {
   }
 };
 
+/// The dtype of a C++ type; a class says its own.
 template <class T>
-struct dtype_of;
+inline constexpr DType dtype_of = T::dtype;
 template <>
-struct dtype_of<float> {
-  static constexpr DType value = DType::float32;
-};
+inline constexpr DType dtype_of<float> = DType::float32;
 template <>
-struct dtype_of<bfloat16> {
-  static constexpr DType value = DType::bfloat16;
-};
+inline constexpr DType dtype_of<double> = DType::float64;
 template <>
-struct dtype_of<double> {
-  static constexpr DType value = DType::float64;
-};
+inline constexpr DType dtype_of<std::complex<double>> = DType::complex128;
 template <>
-struct dtype_of<std::complex<double>> {
-  static constexpr DType value = DType::complex128;
-};
+inline constexpr DType dtype_of<int32_t> = DType::int32;
 template <>
-struct dtype_of<int32_t> {
-  static constexpr DType value = DType::int32;
-};
-template <>
-struct dtype_of<uint8_t> {
-  static constexpr DType value = DType::uint8;
-};
+inline constexpr DType dtype_of<uint8_t> = DType::uint8;
 
 }  // namespace mor

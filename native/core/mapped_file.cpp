@@ -4,35 +4,26 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
 
 #include "core/check.h"
+#include "core/file_descriptor.h"
 
 namespace mor {
 
 MappedFile::MappedFile(const std::string& path) : path_(path) {
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  MOR_CHECK(fd >= 0 || errno != ENOENT, CHECKPOINT_MISSING, path, " does not exist");
-  MOR_CHECK(fd >= 0, IO_ERROR, "cannot open ", path, ": ", std::strerror(errno));
+  const FileDescriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  MOR_CHECK(file.number >= 0 || errno != ENOENT, CHECKPOINT_MISSING, path, " does not exist");
+  MOR_CHECK(file.number >= 0, IO_ERROR, "cannot open ", path, ": ", std::strerror(errno));
   struct stat status {};
-  if (::fstat(fd, &status) != 0) {
-    const int reason = errno;
-    ::close(fd);
-    MOR_FAIL(IO_ERROR, "cannot read the size of ", path, ": ", std::strerror(reason));
-  }
+  MOR_CHECK(::fstat(file.number, &status) == 0, IO_ERROR, "cannot read the size of ", path, ": ", std::strerror(errno));
   size_ = static_cast<size_t>(status.st_size);
-  if (size_ > 0) {
-    void* mapped = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, fd, 0);
-    const int reason = errno;
-    ::close(fd);
-    MOR_CHECK(mapped != MAP_FAILED, IO_ERROR, "cannot map ", path, ": ", std::strerror(reason));
-    data_ = mapped;
-  } else {
-    ::close(fd);
-  }
+  if (size_ == 0) return;
+  void* mapped = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, file.number, 0);
+  MOR_CHECK(mapped != MAP_FAILED, IO_ERROR, "cannot map ", path, ": ", std::strerror(errno));
+  data_ = mapped;
 }
 
 MappedFile::~MappedFile() {

@@ -15,8 +15,6 @@ class MappedFile {
   MappedFile(const MappedFile&) = delete;
   MappedFile& operator=(const MappedFile&) = delete;
 
-  const std::string& path() const { return path_; }
-  size_t size() const { return size_; }
   /// Bytes [offset, offset + bytes); throws CHECKPOINT_INVALID if the file ends before.
   const uint8_t* at(size_t offset, size_t bytes) const;
 

@@ -32,8 +32,8 @@ struct Tensor {
 
   template <class T>
   T* as() const {
-    MOR_CHECK(dtype == dtype_of<T>::value, INTERNAL, name, " holds ", dtype_name(dtype), ", but ",
-              dtype_name(dtype_of<T>::value), " was asked for");
+    MOR_CHECK(dtype == dtype_of<T>, INTERNAL, name, " holds ", dtype_name(dtype), ", but ", dtype_name(dtype_of<T>),
+              " was asked for");
     return static_cast<T*>(data);
   }
 

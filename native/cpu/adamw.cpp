@@ -5,7 +5,7 @@
 #include <limits>
 
 #include "cpu/cpu_ops.h"
-#include "cpu/simd.h"
+#include "cpu/lanes.h"
 #include "ops/adamw_step.h"
 
 namespace mor::MOR_CPU_ISA {
@@ -13,10 +13,6 @@ namespace mor::MOR_CPU_ISA {
 namespace {
 
 constexpr int64_t kStretch = 16384;  // elements: whole cache lines, and few enough for even shares of the threads
-
-int64_t stretches_of(int64_t n) {
-  return (n + kStretch - 1) / kStretch;
-}
 
 /// The sum of the squares of n floats. It is computed in double, where 1e20 squared is finite and many small squares
 /// lose no bits. Each lane has a sum of its own, so that the compiler can use vectors without changing the order.
@@ -49,44 +45,30 @@ struct Elements {
   T* weights;  ///< may be the masters themselves
 };
 
-/// Updates element i and those after it, as many as load_lanes and store_lanes access: at most one vector.
-template <class T, class Load, class Store>
-void update(const Elements<T>& e, int64_t i, const Update& u, const Load& load_lanes, const Store& store_lanes) {
-  const Vec g = load_lanes(e.gradient + i) * u.gradient_scale;
-  const Vec m = u.beta1 * load_lanes(e.exp_avg + i) + u.rest1 * g;
-  const Vec v = u.beta2 * load_lanes(e.exp_avg_sq + i) + u.rest2 * g * g;
-  const Vec w = u.keep * load_lanes(e.master + i) - u.rate * m / (sqrt(v * u.correction2) + u.epsilon);
-  store_lanes(e.exp_avg + i, m);
-  store_lanes(e.exp_avg_sq + i, v);
-  store_lanes(e.master + i, w);
-  store_lanes(e.weights + i, w);
-}
-
 template <class T>
-void update_all(const Elements<T>& e, int64_t n, const Update& u) {
-  int64_t i = 0;
-  for (; i + kLanes <= n; i += kLanes)
-    update(
-        e, i, u, [](const float* p) { return load(p); }, [](auto* p, Vec x) { store(p, x); });
-  if (i < n)
-    update(
-        e, i, u, [&](const float* p) { return load_first(p, n - i); },
-        [&](auto* p, Vec x) { store_first(p, x, n - i); });
+void update(const Elements<T>& e, int64_t n, const Update& u) {
+  for_lanes(n, [&](int64_t i, auto part) {
+    const Vec g = part.load(e.gradient + i) * u.gradient_scale;
+    const Vec m = u.beta1 * part.load(e.exp_avg + i) + u.rest1 * g;
+    const Vec v = u.beta2 * part.load(e.exp_avg_sq + i) + u.rest2 * g * g;
+    const Vec w = u.keep * part.load(e.master + i) - u.rate * m / (sqrt(v * u.correction2) + u.epsilon);
+    part.store(e.exp_avg + i, m);
+    part.store(e.exp_avg_sq + i, v);
+    part.store(e.master + i, w);
+    part.store(e.weights + i, w);
+  });
 }
 
 }  // namespace
 
 void CpuOps::global_norm(const Tensor& gradient, const Tensor& norm) {
   check_global_norm(gradient, norm);
-  const int64_t n = gradient.count(), stretches = stretches_of(n);
+  const int64_t n = gradient.count(), stretches = stretches_of(n, kStretch);
   const ArenaScope scope(scratch_);
-  double* partial = static_cast<double*>(scratch_.allocate(static_cast<size_t>(stretches) * sizeof(double)));
+  double* partial = scratch_.array<double>(stretches);
   const float* g = gradient.as<float>();
-  parallel(stretches, kStretch / 4, [&](int64_t begin, int64_t end) {
-    for (int64_t stretch = begin; stretch < end; ++stretch) {
-      const int64_t first = stretch * kStretch;
-      partial[stretch] = sum_of_squares(g + first, std::min(kStretch, n - first));
-    }
+  parallel_stretches(n, kStretch, kStretch / 4, [&](int64_t stretch, int64_t begin, int64_t end) {
+    partial[stretch] = sum_of_squares(g + begin, end - begin);
   });
   double sum = 0;
   for (int64_t stretch = 0; stretch < stretches; ++stretch) sum += partial[stretch];
@@ -109,7 +91,7 @@ void CpuOps::adamw(const Tensor& master, void* weights, const Tensor& gradient, 
   if (!std::isfinite(all)) return;
   float *masters = master.as<float>(), *exp_avgs = exp_avg.as<float>(), *exp_avg_sqs = exp_avg_sq.as<float>();
   const float* gradients = gradient.as<float>();
-  parallel(stretches_of(master.count()), kStretch / 2, [&](int64_t begin, int64_t end) {
+  parallel(stretches_of(master.count(), kStretch), kStretch / 2, [&](int64_t begin, int64_t end) {
     for (int32_t s = 0; s < segment_count; ++s) {
       const ParameterSegment& segment = segments[s];
       const int64_t first = std::max(begin * kStretch, segment.offset);
@@ -128,8 +110,7 @@ void CpuOps::adamw(const Tensor& master, void* weights, const Tensor& gradient, 
       with_type(segment.storage, [&](auto type) {
         using T = decltype(type);
         T* own = reinterpret_cast<T*>(static_cast<char*>(weights) + segment.weight_offset) + (first - segment.offset);
-        update_all<T>({masters + first, exp_avgs + first, exp_avg_sqs + first, gradients + first, own}, last - first,
-                      u);
+        update<T>({masters + first, exp_avgs + first, exp_avg_sqs + first, gradients + first, own}, last - first, u);
       });
     }
   });

@@ -116,19 +116,12 @@ void add_key_gradient(const AttentionCall& call, const AttentionTask* tasks, int
     T* row[kTileKeys];
     find_keys(call, gradient, tasks[0].sequence, tasks[0].key_head, first, n, row);
     for (int64_t j = 0; j < n; ++j)
-      for (int64_t c = 0; c < call.head_dim; c += kLanes) {
-        const int64_t left = call.head_dim - c;
-        Vec total = left < kLanes ? load_first(row[j] + c, left) : load(row[j] + c);
+      for_lanes(call.head_dim, [&](int64_t c, auto lanes) {
         Vec sums = {};
         for (int64_t part = 0; part < parts; ++part)
           if (first + j < tasks[part].key_end) sums += load(found[part] + (first + j) * dims + c);
-        total += sums;
-        if (left < kLanes) {
-          store_first(row[j] + c, total, left);
-        } else {
-          store(row[j] + c, total);
-        }
-      }
+        lanes.store(row[j] + c, lanes.load(row[j] + c) + sums);
+      });
   }
 }
 

@@ -7,8 +7,8 @@
 
 #include <optional>
 
+#include "cpu/attention_amx_tiles.h"
 #include "cpu/attention_tasks.h"
-#include "cpu/linear_amx.h"
 
 namespace mor::MOR_CPU_ISA {
 
@@ -25,7 +25,6 @@ class AmxForward {
  private:
   static constexpr int64_t kBlockKeys = 64, kBlockLanes = 32;
 
-  void pack_keys(const AttentionTask& task);
   void load_lanes(const AttentionTask& task, int64_t first, int64_t count);
   void multiply_keys(int64_t first, int64_t n, float* scores) const;
   void softmax(int64_t first, int64_t n, float* scores);
@@ -34,7 +33,7 @@ class AmxForward {
 
   const AttentionCall& call_;
   int64_t depth_;  ///< padded_dim / 32
-  int64_t sequence_ = -1, key_head_ = -1, packed_ = 0;
+  PackedKeys packed_;
   bfloat16 *keys_, *values_transposed_, *q_columns_, *weights_, *staged_;
   float* scores_[2];
   float* sum_;  ///< [padded_dim, lanes]
@@ -58,7 +57,6 @@ class AmxBackward {
   static constexpr int64_t kBlockKeys = 64, kBlockLanes = 128;
   static constexpr int64_t kKeySteps = kBlockKeys / 32, kLaneSteps = kBlockLanes / 32;
 
-  void pack_keys(const AttentionTask& task);
   void load_lanes(const AttentionTask& task, int64_t first, int64_t count);
   void take_keys(int64_t first, float* d_keys, float* d_values);
   void multiply_scores(int64_t first, int64_t p, int64_t w, int64_t buffer) const;
@@ -67,7 +65,7 @@ class AmxBackward {
 
   const AttentionCall& call_;
   int64_t depth_;
-  int64_t sequence_ = -1, key_head_ = -1, packed_ = 0;
+  PackedKeys packed_;
   bfloat16 *keys_, *keys_transposed_, *values_;
   bfloat16 *q_columns_, *q_pairs_, *d_out_columns_, *d_out_pairs_, *staged_;
   bfloat16 *weights_, *d_scores_, *d_scores_pairs_;

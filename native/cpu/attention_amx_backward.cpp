@@ -3,8 +3,6 @@
 #include <cstring>
 
 #include "cpu/attention_amx.h"
-#include "cpu/attention_amx_tiles.h"
-#include "cpu/attention_tile.h"
 
 #if defined(__AMX_BF16__)
 
@@ -43,26 +41,6 @@ AmxBackward::AmxBackward(const AttentionCall& call, float* scratch, int64_t keys
   values_ = keys_transposed_ + keys * dims;
 }
 
-void AmxBackward::pack_keys(const AttentionTask& task) {
-  if (task.sequence != sequence_ || task.key_head != key_head_) packed_ = 0;
-  sequence_ = task.sequence;
-  key_head_ = task.key_head;
-  const int64_t dims = call_.padded_dim;
-  // The last group may be partial; it is packed again when a later task sees more of it.
-  for (int64_t first = packed_ / 32 * 32; first < task.key_end; first += 32) {
-    const int64_t n = std::min<int64_t>(32, task.key_end - first);
-    const bfloat16* row[32];
-    find_keys(call_, call_.k, task.sequence, task.key_head, first, n, row);
-    stage_rows(row, n, call_, staged_);
-    pack_as_rows(staged_, dims, keys_ + first * dims);
-    pack_transposed(staged_, dims, keys_transposed_ + first * dims);
-    find_keys(call_, call_.v, task.sequence, task.key_head, first, n, row);
-    stage_rows(row, n, call_, staged_);
-    pack_as_rows(staged_, dims, values_ + first * dims);
-  }
-  packed_ = std::max(packed_, task.key_end);
-}
-
 void AmxBackward::load_lanes(const AttentionTask& task, int64_t first, int64_t count) {
   const Lanes lanes(call_, task.sequence, task.key_head);
   const int64_t dims = call_.padded_dim;
@@ -80,11 +58,8 @@ void AmxBackward::load_lanes(const AttentionTask& task, int64_t first, int64_t c
       if (lane_.visible[x] == 0) continue;
       const bfloat16* out = lanes.at<const bfloat16>(call_.out, first + x);
       Vec products = {};
-      for (int64_t c = 0; c < call_.head_dim; c += kLanes) {
-        const int64_t left = call_.head_dim - c;
-        products += left < kLanes ? load_first(d_out[i] + c, left) * load_first(out + c, left)
-                                  : load(d_out[i] + c) * load(out + c);
-      }
+      for_lanes(call_.head_dim,
+                [&](int64_t c, auto part) { products += part.load(d_out[i] + c) * part.load(out + c); });
       lane_.delta[x] = sum(products);
       lane_.lse[x] = *lanes.at<const float>(call_.lse, first + x) * kLog2e;
     }
@@ -210,8 +185,14 @@ void AmxBackward::write(const AttentionTask& task, int64_t first, int64_t count)
 
 void AmxBackward::run(const AttentionTask& task, float* d_keys, float* d_values) {
   if (!tiles_) tiles_.emplace();
-  pack_keys(task);
-  const int64_t size = (task.key_end + 31) / 32 * 32 * call_.padded_dim;
+  const int64_t dims = call_.padded_dim, size = (task.key_end + 31) / 32 * 32 * dims;
+  packed_.take(
+      call_, task, staged_,
+      [&](int64_t first) {
+        pack_as_rows(staged_, dims, keys_ + first * dims);
+        pack_transposed(staged_, dims, keys_transposed_ + first * dims);
+      },
+      [&](int64_t first) { pack_as_rows(staged_, dims, values_ + first * dims); });
   std::memset(d_keys, 0, static_cast<size_t>(size) * sizeof(float));
   std::memset(d_values, 0, static_cast<size_t>(size) * sizeof(float));
   for (int64_t first_lane = task.lane_begin; first_lane < task.lane_end; first_lane += kBlockLanes) {

@@ -5,8 +5,6 @@
 #include <limits>
 
 #include "cpu/attention_amx.h"
-#include "cpu/attention_amx_tiles.h"
-#include "cpu/attention_tile.h"
 
 #if defined(__AMX_BF16__)
 
@@ -36,24 +34,6 @@ AmxForward::AmxForward(const AttentionCall& call, float* scratch, int64_t keys)
   staged_ = q_columns_ + kBlockLanes * call.padded_dim;
   keys_ = staged_ + 32 * call.padded_dim;
   values_transposed_ = keys_ + keys * call.padded_dim;
-}
-
-void AmxForward::pack_keys(const AttentionTask& task) {
-  if (task.sequence != sequence_ || task.key_head != key_head_) packed_ = 0;
-  sequence_ = task.sequence;
-  key_head_ = task.key_head;
-  // The last group may be partial; it is packed again when a later task sees more of it.
-  for (int64_t first = packed_ / 32 * 32; first < task.key_end; first += 32) {
-    const int64_t n = std::min<int64_t>(32, task.key_end - first);
-    const bfloat16* row[32];
-    find_keys(call_, call_.k, task.sequence, task.key_head, first, n, row);
-    stage_rows(row, n, call_, staged_);
-    pack_as_rows(staged_, call_.padded_dim, keys_ + first * call_.padded_dim);
-    find_keys(call_, call_.v, task.sequence, task.key_head, first, n, row);
-    stage_rows(row, n, call_, staged_);
-    pack_transposed(staged_, call_.padded_dim, values_transposed_ + first * call_.padded_dim);
-  }
-  packed_ = std::max(packed_, task.key_end);
 }
 
 void AmxForward::load_lanes(const AttentionTask& task, int64_t first, int64_t count) {
@@ -161,7 +141,10 @@ void AmxForward::write(const AttentionTask& task, int64_t first, int64_t count) 
 
 void AmxForward::run(const AttentionTask& task) {
   if (!tiles_) tiles_.emplace();
-  pack_keys(task);
+  const int64_t dims = call_.padded_dim;
+  packed_.take(
+      call_, task, staged_, [&](int64_t first) { pack_as_rows(staged_, dims, keys_ + first * dims); },
+      [&](int64_t first) { pack_transposed(staged_, dims, values_transposed_ + first * dims); });
   for (int64_t first_lane = task.lane_begin; first_lane < task.lane_end; first_lane += kBlockLanes) {
     const int64_t count = std::min(kBlockLanes, task.lane_end - first_lane);
     load_lanes(task, first_lane, count);

@@ -6,7 +6,7 @@
 // packed group has 32 * padded_dim elements in every layout.
 #pragma once
 
-#include "cpu/attention_tasks.h"
+#include "cpu/attention_tile.h"
 #include "cpu/linear_amx.h"
 
 #if defined(__AMX_BF16__)
@@ -77,6 +77,35 @@ inline void pack_transposed(const bfloat16* staged, int64_t dims, bfloat16* to) 
     for (int64_t p = 0; p < 16; ++p) _mm512_storeu_si512(to + p * 32, v[p]);
   }
 }
+
+/// Which keys of which (sequence, key head) a thread has packed.
+class PackedKeys {
+ public:
+  /// Packs the keys of a task that are not packed yet, in groups of 32 from `first` on: pack_keys(first) when the keys
+  /// of a group are in `staged`, and pack_values(first) when its values are.
+  template <class PackKeys, class PackValues>
+  void take(const AttentionCall& call, const AttentionTask& task, bfloat16* staged, const PackKeys& pack_keys,
+            const PackValues& pack_values) {
+    if (task.sequence != sequence_ || task.key_head != key_head_) packed_ = 0;
+    sequence_ = task.sequence;
+    key_head_ = task.key_head;
+    // The last group may be partial; it is packed again when a later task sees more of it.
+    for (int64_t first = packed_ / 32 * 32; first < task.key_end; first += 32) {
+      const int64_t n = std::min<int64_t>(32, task.key_end - first);
+      const bfloat16* row[32];
+      find_keys(call, call.k, task.sequence, task.key_head, first, n, row);
+      stage_rows(row, n, call, staged);
+      pack_keys(first);
+      find_keys(call, call.v, task.sequence, task.key_head, first, n, row);
+      stage_rows(row, n, call, staged);
+      pack_values(first);
+    }
+    packed_ = std::max(packed_, task.key_end);
+  }
+
+ private:
+  int64_t sequence_ = -1, key_head_ = -1, packed_ = 0;
+};
 
 /// The accumulators: tiles 0 1 / 2 3 are a block of 32 x 32 floats.
 inline void zero_block() {

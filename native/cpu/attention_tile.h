@@ -7,7 +7,7 @@
 #include <cstring>
 
 #include "cpu/attention_tasks.h"
-#include "cpu/simd.h"
+#include "cpu/lanes.h"
 
 namespace mor::MOR_CPU_ISA {
 
@@ -60,7 +60,7 @@ void find_keys(const AttentionCall& call, const Tensor& tensor, int64_t sequence
     for (int64_t j = 0; j < n; ++j, at += stride) found[j] = at;
     return;
   }
-  const int32_t* table = rows.block_table + sequence * rows.blocks_per_sequence;
+  const int32_t* table = rows.block_table + sequence * rows.blocks_per_list;
   int64_t block = first / rows.block_size, within = first % rows.block_size;
   for (int64_t j = 0; j < n; ++block, within = 0) {
     const int64_t end = std::min(n, j + rows.block_size - within);
@@ -191,14 +191,7 @@ void load_lane(const T* x, const AttentionCall& call, float scale, float* to) {
 /// to[c] = x[c] * scale for the head_dim elements of a lane.
 template <class T>
 void store_lane(const float* x, const AttentionCall& call, float scale, T* to) {
-  for (int64_t c = 0; c < call.head_dim; c += kLanes) {
-    const int64_t left = call.head_dim - c;
-    if (left >= kLanes) {
-      store(to + c, load(x + c) * scale);
-    } else {
-      store_first(to + c, load(x + c) * scale, left);
-    }
-  }
+  for_lanes(call.head_dim, [&](int64_t c, auto part) { part.store(to + c, load(x + c) * scale); });
 }
 
 }  // namespace mor::MOR_CPU_ISA

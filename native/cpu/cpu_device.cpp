@@ -45,8 +45,9 @@ std::string joined(const std::vector<std::string>& sets) {
 
 }  // namespace
 
-CpuInfo cpu_info() {
-  CpuInfo info;
+DeviceInfo cpu_info() {
+  DeviceInfo info;
+  info.id = info.type = "cpu";
   std::ifstream file("/proc/cpuinfo");
   for (std::string line; std::getline(file, line) && info.name.empty();) {
     const size_t colon = line.find(": ");

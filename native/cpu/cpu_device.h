@@ -5,17 +5,12 @@
 #include <string>
 #include <vector>
 
+#include "core/device_info.h"
 #include "ops/ops.h"
 
 namespace mor {
 
-struct CpuInfo {
-  std::string name;                   ///< the name that the processor reports
-  std::vector<std::string> features;  ///< those that kernels use: avx2 avx512 avx512_bf16 amx_bf16
-  int threads = 1;                    ///< processors this process may run on
-  size_t memory_bytes = 0;
-};
-CpuInfo cpu_info();
+DeviceInfo cpu_info();
 
 /// The instruction sets that kernels are written for and that this machine can run, best last, out of avx2, avx512,
 /// avx512_bf16 and amx. Throws DEVICE_TOO_OLD if there is none.

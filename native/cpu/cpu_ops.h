@@ -44,6 +44,27 @@ class __attribute__((visibility("hidden"))) CpuOps final : public Ops {
   }
   static constexpr int64_t kWorthATeam = 8000;
 
+  /// Likewise body(i) for every i in [0, n).
+  template <class Body>
+  void parallel_for(int64_t n, int64_t cost, const Body& body) const {
+    parallel(n, cost, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) body(i);
+    });
+  }
+
+  /// Likewise body(stretch, begin, end) for every stretch of `length` numbers below n; the last one may be shorter.
+  /// cost: of a stretch. The cut does not depend on the number of threads, and so sums over stretches that are added
+  /// up in their order do not either.
+  template <class Body>
+  void parallel_stretches(int64_t n, int64_t length, int64_t cost, const Body& body) const {
+    parallel_for(stretches_of(n, length), cost, [&](int64_t stretch) {
+      body(stretch, stretch * length, n < (stretch + 1) * length ? n : (stretch + 1) * length);
+    });
+  }
+  static int64_t stretches_of(int64_t n, int64_t length) {
+    return (n + length - 1) / length;
+  }
+
   /// Calls body(first row, logits [rows, V] float32) for each chunk of rows of x, one after another.
   template <class Body>
   void cross_entropy_chunks(const Tensor& x, const Tensor& weight, const Body& body);
@@ -65,6 +86,16 @@ void with_type(DType dtype, const Body& body) {
               dtype_name(dtype));
     body(float{});
   }
+}
+
+/// Row i of a tensor, or row index[i] if there is an index.
+template <class T>
+T* row_of(const Tensor& tensor, int64_t i) {
+  return tensor.as<T>() + i * tensor.row_stride;
+}
+template <class T>
+T* row_of(const Tensor& tensor, const int32_t* index, int64_t i) {
+  return row_of<T>(tensor, index == nullptr ? i : index[i]);
 }
 
 }  // namespace mor::MOR_CPU_ISA

@@ -8,7 +8,7 @@
 #include <limits>
 
 #include "cpu/cpu_ops.h"
-#include "cpu/simd.h"
+#include "cpu/lanes.h"
 
 namespace mor::MOR_CPU_ISA {
 
@@ -48,9 +48,8 @@ template <class T>
 void write_gradient(const float* logits, int64_t n, int64_t target, const Softmax& softmax, float scale, T* gradient) {
   const float factor = scale / softmax.sum;
   const float at_target = factor * std::exp(logits[target] - softmax.most) - scale;
-  int64_t j = 0;
-  for (; j + kLanes <= n; j += kLanes) store(gradient + j, exp(load(logits + j) - softmax.most) * factor);
-  if (j < n) store_first(gradient + j, exp(load_first(logits + j, n - j) - softmax.most) * factor, n - j);
+  for_lanes(
+      n, [&](int64_t j, auto part) { part.store(gradient + j, exp(part.load(logits + j) - softmax.most) * factor); });
   gradient[target] = T(at_target);
 }
 
@@ -80,12 +79,10 @@ void CpuOps::cross_entropy_forward(const Tensor& x, const Tensor& weight, const 
   check_targets(target, x.rows(), weight.rows());
   const int64_t n = weight.rows();
   cross_entropy_chunks(x, weight, [&](int64_t first, const Tensor& logits) {
-    parallel(logits.rows(), n / 8 + 1, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
-        const float* row = logits.as<float>() + i * logits.row_stride;
-        const int32_t wanted = target[first + i];
-        losses.as<float>()[first + i] = wanted < 0 ? 0 : Softmax(row, n).loss(row[wanted]);
-      }
+    parallel_for(logits.rows(), n / 8 + 1, [&](int64_t i) {
+      const float* row = row_of<float>(logits, i);
+      const int32_t wanted = target[first + i];
+      losses.as<float>()[first + i] = wanted < 0 ? 0 : Softmax(row, n).loss(row[wanted]);
     });
   });
 }
@@ -101,20 +98,18 @@ void CpuOps::cross_entropy_backward(const Tensor& x, const Tensor& weight, const
     gradient.row_stride = logits.row_stride * static_cast<int64_t>(sizeof(float) / dtype_size(compute_));
     with_type(compute_, [&](auto type) {
       using T = decltype(type);
-      parallel(logits.rows(), n / 4 + 1, [&](int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; ++i) {
-          const float* row = logits.as<float>() + i * logits.row_stride;
-          T* d_row = gradient.as<T>() + i * gradient.row_stride;
-          const int32_t wanted = target[first + i];
-          if (wanted < 0) {
-            losses.as<float>()[first + i] = 0;
-            std::memset(static_cast<void*>(d_row), 0, static_cast<size_t>(n) * sizeof(T));
-            continue;
-          }
-          const Softmax softmax(row, n);
-          losses.as<float>()[first + i] = softmax.loss(row[wanted]);
-          write_gradient(row, n, wanted, softmax, static_cast<float>(scale), d_row);
+      parallel_for(logits.rows(), n / 4 + 1, [&](int64_t i) {
+        const float* row = row_of<float>(logits, i);
+        T* d_row = row_of<T>(gradient, i);
+        const int32_t wanted = target[first + i];
+        if (wanted < 0) {
+          losses.as<float>()[first + i] = 0;
+          std::memset(static_cast<void*>(d_row), 0, static_cast<size_t>(n) * sizeof(T));
+          return;
         }
+        const Softmax softmax(row, n);
+        losses.as<float>()[first + i] = softmax.loss(row[wanted]);
+        write_gradient(row, n, wanted, softmax, static_cast<float>(scale), d_row);
       });
     });
     linear_backward_input(gradient, weight, d_x.slice(first, logits.rows()));

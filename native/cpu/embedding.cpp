@@ -10,13 +10,7 @@ namespace mor::MOR_CPU_ISA {
 
 void CpuOps::embedding_forward(const int32_t* tokens, const Tensor& weight, const Tensor& out) {
   check_embedding_forward(weight, out);
-  with_type(compute_, [&](auto type) {
-    using T = decltype(type);
-    parallel(out.rows(), out.columns() / 8 + 1, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i)
-        std::copy_n(weight.as<T>() + tokens[i] * weight.row_stride, out.columns(), out.as<T>() + i * out.row_stride);
-    });
-  });
+  gather_rows(weight, tokens, out);
 }
 
 void CpuOps::embedding_backward(const int32_t* tokens, const Tensor& d_out, const Tensor& d_weight) {
@@ -29,8 +23,8 @@ void CpuOps::embedding_backward(const int32_t* tokens, const Tensor& d_out, cons
     parallel(strips, rows * 4 + 1, [&](int64_t begin, int64_t end) {
       const int64_t first = begin * kLanes, n = std::min(d, end * kLanes) - first;
       for (int64_t i = 0; i < rows; ++i) {
-        const T* from = d_out.as<T>() + i * d_out.row_stride + first;
-        float* to = d_weight.as<float>() + tokens[i] * d_weight.row_stride + first;
+        const T* from = row_of<T>(d_out, i) + first;
+        float* to = row_of<float>(d_weight, tokens[i]) + first;
         for_lanes(n, [&](int64_t j, auto part) { part.store(to + j, part.load(to + j) + part.load(from + j)); });
       }
     });

@@ -21,25 +21,23 @@ struct Sums {
 void CpuOps::expert_choice_loss(const Tensor& scores, const uint8_t* selected, double threshold, double bce_scale,
                                 double z_scale, const Tensor& sums, const Tensor& d_scores) {
   check_expert_choice_loss(scores, sums, d_scores);
-  const int64_t rows = scores.count(), stretches = (rows + kRowsPerPartial - 1) / kRowsPerPartial;
+  const int64_t rows = scores.count(), stretches = stretches_of(rows, kRowsPerPartial);
   const float* s = scores.as<float>();
   float* ds = d_scores ? d_scores.as<float>() : nullptr;
   const float bce = static_cast<float>(bce_scale), z = static_cast<float>(2 * z_scale);
   const ArenaScope scope(scratch_);
-  Sums* partial = static_cast<Sums*>(scratch_.allocate(static_cast<size_t>(stretches) * sizeof(Sums)));
-  parallel(stretches, kRowsPerPartial * kNanosecondsPerRow, [&](int64_t begin, int64_t end) {
-    for (int64_t stretch = begin; stretch < end; ++stretch) {
-      Sums local;
-      const int64_t last = std::min(rows, (stretch + 1) * kRowsPerPartial);
-      for (int64_t i = stretch * kRowsPerPartial; i < last; ++i) {
-        const float y = selected[i] != 0 ? 1.0f : 0.0f, e = std::exp(-std::fabs(s[i]));
-        local.cross_entropy += std::max(s[i], 0.0f) - s[i] * y + std::log1p(e);
-        local.squares += double{s[i]} * s[i];
-        local.agreements += (double{s[i]} >= threshold) == (selected[i] != 0) ? 1 : 0;
-        if (ds != nullptr) ds[i] += bce * ((s[i] >= 0 ? 1 : e) / (1 + e) - y) + z * s[i];
-      }
-      partial[stretch] = local;
+  Sums* partial = scratch_.array<Sums>(stretches);
+  constexpr int64_t kCost = kRowsPerPartial * kNanosecondsPerRow;
+  parallel_stretches(rows, kRowsPerPartial, kCost, [&](int64_t stretch, int64_t begin, int64_t end) {
+    Sums local;
+    for (int64_t i = begin; i < end; ++i) {
+      const float y = selected[i] != 0 ? 1.0f : 0.0f, e = std::exp(-std::fabs(s[i]));
+      local.cross_entropy += std::max(s[i], 0.0f) - s[i] * y + std::log1p(e);
+      local.squares += double{s[i]} * s[i];
+      local.agreements += (double{s[i]} >= threshold) == (selected[i] != 0) ? 1 : 0;
+      if (ds != nullptr) ds[i] += bce * ((s[i] >= 0 ? 1 : e) / (1 + e) - y) + z * s[i];
     }
+    partial[stretch] = local;
   });
   Sums total;
   for (int64_t stretch = 0; stretch < stretches; ++stretch) {

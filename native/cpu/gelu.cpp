@@ -34,15 +34,13 @@ void CpuOps::gelu_forward(const Tensor& x, const Tensor& y) {
   check_gelu_forward(x, y);
   with_type(compute_, [&](auto type) {
     using T = decltype(type);
-    parallel(y.rows(), y.columns() / 4 + 1, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
-        const T* from = x.as<T>() + i * x.row_stride;
-        T* to = y.as<T>() + i * y.row_stride;
-        for_lanes(y.columns(), [&](int64_t j, auto part) {
-          const Vec value = part.load(from + j);
-          part.store(to + j, value * normal(value).cumulative);
-        });
-      }
+    parallel_for(y.rows(), y.columns() / 4 + 1, [&](int64_t i) {
+      const T* from = row_of<T>(x, i);
+      T* to = row_of<T>(y, i);
+      for_lanes(y.columns(), [&](int64_t j, auto part) {
+        const Vec value = part.load(from + j);
+        part.store(to + j, value * normal(value).cumulative);
+      });
     });
   });
 }
@@ -51,17 +49,15 @@ void CpuOps::gelu_backward(const Tensor& d_y, const Tensor& x, const Tensor& d_x
   check_gelu_backward(d_y, x, d_x);
   with_type(compute_, [&](auto type) {
     using T = decltype(type);
-    parallel(d_x.rows(), d_x.columns() / 4 + 1, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
-        const T* d = d_y.as<T>() + i * d_y.row_stride;
-        const T* from = x.as<T>() + i * x.row_stride;
-        T* to = d_x.as<T>() + i * d_x.row_stride;
-        for_lanes(d_x.columns(), [&](int64_t j, auto part) {
-          const Vec value = part.load(from + j);
-          const Normal n = normal(value);
-          part.store(to + j, part.load(d + j) * (n.cumulative + value * n.density));
-        });
-      }
+    parallel_for(d_x.rows(), d_x.columns() / 4 + 1, [&](int64_t i) {
+      const T* d = row_of<T>(d_y, i);
+      const T* from = row_of<T>(x, i);
+      T* to = row_of<T>(d_x, i);
+      for_lanes(d_x.columns(), [&](int64_t j, auto part) {
+        const Vec value = part.load(from + j);
+        const Normal n = normal(value);
+        part.store(to + j, part.load(d + j) * (n.cumulative + value * n.density));
+      });
     });
   });
 }

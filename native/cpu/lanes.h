@@ -28,6 +28,15 @@ struct FirstLanes {
   }
 };
 
+/// Calls body(part), where `part` accesses the first n <= kLanes elements.
+template <class Body>
+inline void with_lanes(int64_t n, const Body& body) {
+  if (n == kLanes)
+    body(WholeVector{});
+  else
+    body(FirstLanes{n});
+}
+
 /// Calls body(j, part) for j = 0, kLanes, … below n; part.load(x + j) and part.store(y + j, v) access elements below n
 /// only.
 template <class Body>

@@ -38,28 +38,18 @@ class Tiles {
   void forward(const Tensor& x, const Tensor& weight, const LinearOutput<bfloat16, Y>& output) {
     const int64_t rows = x.rows(), n = weight.rows();
     by_depth(x.columns(), rows <= kStreamedRows ? x.columns() : kDepth, rows, n, output,
-             [&](int64_t begin, int64_t depth, auto&& write) {
+             [&](int64_t begin, int64_t depth, const auto& write) {
                if (rows < kManyRows || rows < n / 4)
-                 rows_by_rows<true>(weight, x, begin, depth,
-                                    [&](int64_t i, int64_t j, const float* c, int64_t m, int64_t l) {
-                                      put_turned(c, m, l, [&](int64_t row, int64_t column, Vec values, int64_t count) {
-                                        write(j + row, i + column, values, count);
-                                      });
-                                    });
+                 rows_by_rows<true>(weight, x, begin, depth, write);
                else
-                 rows_by_rows<false>(
-                     x, weight, begin, depth, [&](int64_t i, int64_t j, const float* c, int64_t m, int64_t l) {
-                       put_straight(c, m, l, [&](int64_t row, int64_t column, Vec values, int64_t count) {
-                         write(i + row, j + column, values, count);
-                       });
-                     });
+                 rows_by_rows<false>(x, weight, begin, depth, write);
              });
   }
 
   void backward_input(const Tensor& d_y, const Tensor& weight, const LinearOutput<bfloat16, bfloat16>& output) {
     const int64_t k = weight.columns(), stride = weight.row_stride;
     const bfloat16 *d_data = d_y.as<bfloat16>(), *w_data = weight.as<bfloat16>();
-    by_depth(d_y.columns(), kDepth, d_y.rows(), k, output, [&](int64_t begin, int64_t depth, auto&& write) {
+    by_depth(d_y.columns(), kDepth, d_y.rows(), k, output, [&](int64_t begin, int64_t depth, const auto& write) {
       const int64_t run_elements = steps_of(depth) * kTileElements;
       bfloat16* b = packed(k, depth);
       TileProduct product;
@@ -68,18 +58,14 @@ class Tiles {
       product.n = k;
       product.depth = depth;
       product.b = b;
-      run(
+      run<false>(
           product, steps_of(depth),
           [=](int64_t step) {
             const int64_t first = step * kTileDepth;
             pack_columns<false>(w_data + (begin + first) * stride, stride, std::min(kTileDepth, depth - first), k,
                                 b + step * kTileElements, run_elements);
           },
-          [&](int64_t i, int64_t j, const float* c, int64_t m, int64_t l) {
-            put_straight(c, m, l, [&](int64_t row, int64_t column, Vec values, int64_t count) {
-              write(i + row, j + column, values, count);
-            });
-          });
+          write);
     });
   }
 
@@ -96,9 +82,7 @@ class Tiles {
   // kStreamedRows rows they fit anyway.
   static constexpr int64_t kDepth = 2048, kStreamedRows = 64, kManyRows = 256;
 
-  bfloat16* packed(int64_t n, int64_t depth) {
-    return static_cast<bfloat16*>(scratch_.allocate(static_cast<size_t>(packed_elements(n, depth)) * sizeof(bfloat16)));
-  }
+  bfloat16* packed(int64_t n, int64_t depth) { return scratch_.array<bfloat16>(packed_elements(n, depth)); }
 
   /// Calls body(begin, depth, write) for stretches of the depth no longer than `longest`. write(row, column, values, n)
   /// adds to float32 sums, and at the last stretch writes the output.
@@ -106,27 +90,24 @@ class Tiles {
   void by_depth(int64_t depth, int64_t longest, int64_t rows, int64_t columns, const Output& output, const Body& body) {
     const int64_t stretches = std::max<int64_t>(1, (depth + longest - 1) / longest);
     const int64_t stretch = (steps_of(depth) + stretches - 1) / stretches * kTileDepth;
-    float* sums =
-        stretches == 1 ? nullptr : static_cast<float*>(scratch_.allocate(static_cast<size_t>(rows * columns) * 4));
+    float* sums = stretches == 1 ? nullptr : scratch_.array<float>(rows * columns);
     for (int64_t begin = 0; begin < depth; begin += stretch) {
       const ArenaScope scope(scratch_);
       const bool first = begin == 0, last = begin + stretch >= depth;
       body(begin, std::min(stretch, depth - begin), [&](int64_t row, int64_t column, Vec values, int64_t n) {
-        float* sum = sums + row * columns + column;
-        if (!first) values += n == kLanes ? load(sum) : load_first(sum, n);
-        if (last)
-          output.put(row, column, values, n);
-        else if (n == kLanes)
-          store(sum, values);
-        else
-          store_first(sum, values, n);
+        with_lanes(n, [&](auto part) {
+          float* sum = sums + row * columns + column;
+          if (!first) values += part.load(sum);
+          if (!last) part.store(sum, values);
+        });
+        if (last) output.put(row, column, values, n);
       });
     }
   }
 
-  /// Gives `put` the blocks of a b^T over columns [begin, begin + depth) of both; packs b. turned: the output is b a^T.
-  template <bool turned, class Put>
-  void rows_by_rows(const Tensor& a, const Tensor& b, int64_t begin, int64_t depth, const Put& put) {
+  /// Gives `write` a b^T over columns [begin, begin + depth) of both, or, turned, b a^T; packs b.
+  template <bool turned, class Write>
+  void rows_by_rows(const Tensor& a, const Tensor& b, int64_t begin, int64_t depth, const Write& write) {
     const int64_t n = b.rows(), stride = b.row_stride, run_elements = steps_of(depth) * kTileElements;
     const bfloat16* b_data = b.as<bfloat16>() + begin;
     bfloat16* b_packed = packed(n, depth);
@@ -136,15 +117,14 @@ class Tiles {
     product.n = n;
     product.depth = depth;
     product.b = b_packed;
-    product.columns_outermost = turned;
-    run(
+    run<turned>(
         product, tiles_of(n),
         [=](int64_t tile) {
           const int64_t first = tile * kTileRows;
           pack_rows_as_pairs(b_data + first * stride, stride, std::min(kTileRows, n - first), depth,
                              b_packed + tile * run_elements);
         },
-        put);
+        write);
   }
 
   /// d_weight += a^T b, or its transpose; a, b [R, …].
@@ -155,10 +135,7 @@ class Tiles {
     float* sums = d_weight.as<float>();
     const auto add = [=](int64_t row, int64_t column, Vec values, int64_t count) {
       float* sum = sums + row * stride + column;
-      if (count == kLanes)
-        store(sum, load(sum) + values);
-      else
-        store_first(sum, load_first(sum, count) + values, count);
+      with_lanes(count, [&](auto part) { part.store(sum, part.load(sum) + values); });
     };
     for (int64_t begin = 0; begin < rows; begin += kDepth) {
       const ArenaScope scope(scratch_);
@@ -171,8 +148,7 @@ class Tiles {
       product.n = n;
       product.depth = depth;
       product.b = b_packed;
-      product.columns_outermost = transposed;
-      run(
+      run<transposed>(
           product, steps,
           [=, &a, &b](int64_t step) {
             const int64_t first = begin + step * kTileDepth, count = std::min(kTileDepth, rows - first);
@@ -181,24 +157,13 @@ class Tiles {
             pack_columns<false>(b_data + first * b.row_stride, b.row_stride, count, n, b_packed + step * kTileElements,
                                 steps * kTileElements);
           },
-          [&](int64_t i, int64_t j, const float* c, int64_t c_rows, int64_t c_columns) {
-            const auto line = [&](int64_t row, int64_t column, Vec values, int64_t count) {
-              if (transposed)
-                add(j + row, i + column, values, count);
-              else
-                add(i + row, j + column, values, count);
-            };
-            if (transposed)
-              put_turned(c, c_rows, c_columns, line);
-            else
-              put_straight(c, c_rows, c_columns, line);
-          });
+          add);
     }
   }
 
   /// The team calls pack(i) for every i < packs, and then computes the product.
-  template <class Pack, class Put>
-  void run(TileProduct& product, int64_t packs, const Pack& pack, const Put& put) {
+  template <bool turned, class Pack, class Write>
+  void run(TileProduct& product, int64_t packs, const Pack& pack, const Write& write) {
     constexpr int64_t kWorthATeam = 4 << 20;  // multiplications that take about 4 microseconds
     const int64_t work = product.m * product.depth * std::max(product.n, kBlock);
     const int team = work < kWorthATeam ? 1 : threads_;
@@ -208,7 +173,7 @@ class Tiles {
     members.run(packs, team, [&](int64_t i, int) { pack(i); });
     members.run(product.tasks(), team, [&](int64_t task, int thread) {
       const TileScope tiles;
-      product.run(task, staging + packed_elements(kBlock * thread, product.depth), put);
+      product.run<turned>(task, staging + packed_elements(kBlock * thread, product.depth), write);
     });
   }
 

@@ -7,7 +7,6 @@
 #if defined(__AMX_BF16__)
 
 #include <algorithm>
-#include <cstring>
 
 #include "cpu/simd.h"
 
@@ -139,25 +138,24 @@ void multiply_block(const TileRows& a, const bfloat16* b, int64_t steps, const b
   }
 }
 
-/// Transposes c [32, 32], of which [rows, columns] are wanted: put(j, i, values, n) gets n <= 16 values c[i …, j] at a
-/// time.
-template <class Put>
-void put_turned(const float* c, int64_t rows, int64_t columns, const Put& put) {
-  for (int64_t i = 0; i < rows; i += kTileRows)
-    for (int64_t j = 0; j < columns; j += kTileRows) {
-      __m512i v[16];
-      for (int64_t r = 0; r < 16; ++r) v[r] = _mm512_loadu_si512(c + (i + r) * kBlock + j);
-      transpose(v);
-      for (int64_t r = 0; r < std::min(kTileRows, columns - j); ++r)
-        put(j + r, i, reinterpret_cast<Vec>(v[r]), std::min(kTileRows, rows - i));
-    }
-}
-/// Gives put(i, j, values, n) n <= 16 values c[i, j …] at a time.
-template <class Put>
-void put_straight(const float* c, int64_t rows, int64_t columns, const Put& put) {
-  for (int64_t i = 0; i < rows; ++i)
-    for (int64_t j = 0; j < columns; j += kTileRows)
-      put(i, j, load(c + i * kBlock + j), std::min(kTileRows, columns - j));
+/// Gives the elements of c [rows, columns], rows of 32 floats, to write(row, column, values, n), n <= 16 neighbours at
+/// a time; c is the block of the product that begins at (i, j). turned: of the transposed product.
+template <bool turned, class Write>
+void write_block(int64_t i, int64_t j, const float* c, int64_t rows, int64_t columns, const Write& write) {
+  if constexpr (turned) {
+    for (int64_t row = 0; row < rows; row += kTileRows)
+      for (int64_t column = 0; column < columns; column += kTileRows) {
+        __m512i v[16];
+        for (int64_t r = 0; r < 16; ++r) v[r] = _mm512_loadu_si512(c + (row + r) * kBlock + column);
+        transpose(v);
+        for (int64_t r = 0; r < std::min(kTileRows, columns - column); ++r)
+          write(j + column + r, i + row, reinterpret_cast<Vec>(v[r]), std::min(kTileRows, rows - row));
+      }
+  } else {
+    for (int64_t row = 0; row < rows; ++row)
+      for (int64_t column = 0; column < columns; column += kTileRows)
+        write(i + row, j + column, load(c + row * kBlock + column), std::min(kTileRows, columns - column));
+  }
 }
 
 /// One product: a [m, depth] times packed b [depth, n].
@@ -166,7 +164,6 @@ struct TileProduct {
   bool a_packed = false;
   int64_t m = 0, n = 0, depth = 0;
   const bfloat16* b = nullptr;
-  bool columns_outermost = false;  ///< for a transposed output, so that it is written along its rows too
 
   // A task has about half a second-level cache of operands: a_blocks blocks of a stay in the cache while b_blocks
   // blocks of b pass. Tasks go through the blocks of a in the outer loop, so that a large a is read from memory once.
@@ -195,10 +192,10 @@ struct TileProduct {
     return best;
   }
 
-  /// Computes one task: put(i, j, c, rows, columns) gets the block of c that begins at (i, j). staging: memory for one
-  /// packed block.
-  template <class Put>
-  void run(int64_t task, bfloat16* staging, const Put& put) const {
+  /// Computes one task, whose elements `write` gets (write_block). staging: memory for one packed block. The blocks of
+  /// a turned product are taken columns first, so that it is written along its rows too.
+  template <bool turned, class Write>
+  void run(int64_t task, bfloat16* staging, const Write& write) const {
     alignas(64) float c[kBlock * kBlock];
     const int64_t steps = steps_of(depth), block_elements = 2 * steps * kTileElements;
     const int64_t i_begin = task / b_tasks() * a_blocks, i_end = std::min(blocks_of(m), i_begin + a_blocks);
@@ -216,9 +213,9 @@ struct TileProduct {
         multiply_block<2>(from, b + j * block_elements, steps, next, c);
       else
         multiply_block<1>(from, b + j * block_elements, steps, next, c);
-      put(i * kBlock, j * kBlock, c, rows, columns);
+      write_block<turned>(i * kBlock, j * kBlock, c, rows, columns, write);
     };
-    if (columns_outermost)
+    if constexpr (turned)
       for (int64_t j = j_begin; j < j_end; ++j)
         for (int64_t i = i_begin; i < i_end; ++i) block(i, j);
     else

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <type_traits>
 
-#include "cpu/simd.h"
+#include "cpu/lanes.h"
 
 namespace mor::MOR_CPU_ISA {
 
@@ -21,15 +21,10 @@ struct LinearOutput {
     y[row * y_stride + column] = static_cast<Y>(value);
   }
   void put(int64_t row, int64_t column, Vec values, int64_t n) const {
-    if (residual != nullptr) {
-      const T* from = residual + row * residual_stride + column;
-      values += n == kLanes ? load(from) : load_first(from, n);
-    }
-    Y* to = y + row * y_stride + column;
-    if (n == kLanes)
-      store(to, values);
-    else
-      store_first(to, values, n);
+    with_lanes(n, [&](auto part) {
+      if (residual != nullptr) values += part.load(residual + row * residual_stride + column);
+      part.store(y + row * y_stride + column, values);
+    });
   }
 };
 

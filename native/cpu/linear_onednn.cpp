@@ -7,8 +7,6 @@
 #include <list>
 #include <oneapi/dnnl/dnnl.hpp>
 #include <unordered_map>
-#include <utility>
-#include <vector>
 
 #include "core/check.h"
 #include "cpu/team.h"

@@ -15,7 +15,7 @@ namespace mor::MOR_CPU_ISA {
 namespace {
 
 /// Whether the columns of `right` follow those of `left` in the same buffer.
-bool beside(const Tensor& left, const Tensor& right) {
+bool are_neighbours(const Tensor& left, const Tensor& right) {
   const int64_t bytes = left.columns() * static_cast<int64_t>(dtype_size(left.dtype));
   return static_cast<char*>(left.data) + bytes == right.data && left.row_stride == right.row_stride;
 }
@@ -28,11 +28,6 @@ Tensor from_queries_on(const Tensor& q, int64_t columns) {
 }
 
 template <class T>
-T* row_of(const Tensor& tensor, int64_t i) {
-  return tensor.as<T>() + i * tensor.row_stride;
-}
-
-template <class T>
 T* data_or_null(const Tensor& tensor) {
   return tensor ? tensor.as<T>() : nullptr;
 }
@@ -40,8 +35,8 @@ T* data_or_null(const Tensor& tensor) {
 /// Writes the heads of `from`, normalised unless `norm` is null and then rotated, to `to`, which may be `from`. Each
 /// step rounds to T.
 template <class T>
-void put_heads(const T* from, T* to, int64_t columns, int64_t head_dim, const T* norm, double epsilon,
-               const float* angles) {
+void normalize_and_rotate(const T* from, T* to, int64_t columns, int64_t head_dim, const T* norm, double epsilon,
+                          const float* angles) {
   if (norm != nullptr) {
     for (int64_t head = 0; head < columns; head += head_dim)
       normalize_row<T>(from + head, norm, reciprocal_rms(from + head, head_dim, epsilon), head_dim, nullptr, to + head);
@@ -50,8 +45,9 @@ void put_heads(const T* from, T* to, int64_t columns, int64_t head_dim, const T*
   rotate_heads(from, to, columns, head_dim, angles, 1);
 }
 
-/// Turns d, the gradient of what put_heads writes, into the gradient of x, from which put_heads computes it. Adds to
-/// d_norm [head_dim] and d_bias [columns]. d_bias may be null, and so may norm, together with x and d_norm.
+/// Turns d, the gradient of what normalize_and_rotate writes, into the gradient of x, from which normalize_and_rotate
+/// computes it. Adds to d_norm [head_dim] and d_bias [columns]. d_bias may be null, and so may norm, together with x
+/// and d_norm.
 template <class T>
 void backward_heads(T* d, int64_t columns, int64_t head_dim, const float* angles, const T* x, const T* norm,
                     double epsilon, float* d_norm, float* d_bias) {
@@ -92,7 +88,7 @@ void CpuOps::qkv_forward(const Tensor& x, const QkvTensors& weights, double epsi
   check_qkv_forward(x, weights, table, q, k, v, slot, projected);
   const int64_t columns = weights.weight.rows(), head_dim = table.columns();
   const int64_t query = q.columns(), key_value = k ? k.columns() : 0;
-  const bool in_place = !projected && (!k || (slot == nullptr && beside(q, k) && beside(k, v)));
+  const bool in_place = !projected && (!k || (slot == nullptr && are_neighbours(q, k) && are_neighbours(k, v)));
   const ArenaScope scope(scratch_);
   const Tensor product = in_place    ? from_queries_on(q, columns)
                          : projected ? projected
@@ -101,16 +97,14 @@ void CpuOps::qkv_forward(const Tensor& x, const QkvTensors& weights, double epsi
   with_type(compute_, [&](auto type) {
     using T = decltype(type);
     const T *q_norm = data_or_null<T>(weights.q_norm), *k_norm = data_or_null<T>(weights.k_norm);
-    parallel(x.rows(), columns / (q_norm == nullptr ? 8 : 2) + 1, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
-        const T* row = row_of<T>(product, i);
-        const float* angles = row_of<float>(table, position[i]);
-        const int64_t to = slot == nullptr ? i : slot[i];
-        put_heads(row, row_of<T>(q, i), query, head_dim, q_norm, epsilon, angles);
-        if (!k || to < 0) continue;
-        put_heads(row + query, row_of<T>(k, to), key_value, head_dim, k_norm, epsilon, angles);
-        if (!in_place) std::copy_n(row + query + key_value, key_value, row_of<T>(v, to));
-      }
+    parallel_for(x.rows(), columns / (q_norm == nullptr ? 8 : 2) + 1, [&](int64_t i) {
+      const T* row = row_of<T>(product, i);
+      const float* angles = row_of<float>(table, position[i]);
+      const int64_t to = slot == nullptr ? i : slot[i];
+      normalize_and_rotate(row, row_of<T>(q, i), query, head_dim, q_norm, epsilon, angles);
+      if (!k || to < 0) return;
+      normalize_and_rotate(row + query, row_of<T>(k, to), key_value, head_dim, k_norm, epsilon, angles);
+      if (!in_place) std::copy_n(row + query + key_value, key_value, row_of<T>(v, to));
     });
   });
 }
@@ -128,35 +122,33 @@ void CpuOps::qkv_backward(const Tensor& d_q, const Tensor& d_k, const Tensor& d_
   const int64_t query = d_q.columns(), key_value = d_k ? d_k.columns() : 0;
   // One stretch has the sums of d_bias, then of d_q_norm and of d_k_norm.
   const int64_t bias = weights.bias ? query + 2 * key_value : 0, norm = weights.q_norm ? head_dim : 0;
-  const int64_t sums = bias + 2 * norm, stretches = (rows + kRowsPerPartial - 1) / kRowsPerPartial;
+  const int64_t sums = bias + 2 * norm, stretches = stretches_of(rows, kRowsPerPartial);
   const ArenaScope scope(scratch_);
   const Tensor partial = scratch_.tensor(DType::float32, stretches, sums, "partial gradients");
   with_type(compute_, [&](auto type) {
     using T = decltype(type);
     const T *q_norm = data_or_null<T>(weights.q_norm), *k_norm = data_or_null<T>(weights.k_norm);
-    parallel(stretches, kRowsPerPartial * ((query + key_value) / 2 + 1), [&](int64_t begin, int64_t end) {
-      for (int64_t stretch = begin; stretch < end; ++stretch) {
-        float* d_bias = row_of<float>(partial, stretch);
-        float *d_q_norm = d_bias + bias, *d_k_norm = d_q_norm + norm;
-        std::memset(d_bias, 0, static_cast<size_t>(sums) * sizeof(float));
-        const int64_t last = std::min(rows, (stretch + 1) * kRowsPerPartial);
-        for (int64_t i = stretch * kRowsPerPartial; i < last; ++i) {
-          const float* angles = row_of<float>(table, position[i]);
-          const auto heads_from = [&](int64_t first, const Tensor& d, const T* weight, float* d_weight) {
-            const T* x = weight == nullptr ? nullptr : row_of<T>(projected, i) + first;
-            backward_heads(row_of<T>(d, i), d.columns(), head_dim, angles, x, weight, epsilon, d_weight,
-                           bias == 0 ? nullptr : d_bias + first);
-          };
-          heads_from(0, d_q, q_norm, d_q_norm);
-          if (!d_k) continue;
-          heads_from(query, d_k, k_norm, d_k_norm);
-          if (bias == 0) continue;
-          const T* d_v_row = row_of<T>(d_v, i);
-          float* d_v_bias = d_bias + query + key_value;
-          for_lanes(key_value, [&](int64_t j, auto part) {
-            part.store(d_v_bias + j, part.load(d_v_bias + j) + part.load(d_v_row + j));
-          });
-        }
+    const int64_t cost = kRowsPerPartial * ((query + key_value) / 2 + 1);
+    parallel_stretches(rows, kRowsPerPartial, cost, [&](int64_t stretch, int64_t begin, int64_t end) {
+      float* d_bias = row_of<float>(partial, stretch);
+      float *d_q_norm = d_bias + bias, *d_k_norm = d_q_norm + norm;
+      std::memset(d_bias, 0, static_cast<size_t>(sums) * sizeof(float));
+      for (int64_t i = begin; i < end; ++i) {
+        const float* angles = row_of<float>(table, position[i]);
+        const auto heads_from = [&](int64_t first, const Tensor& d, const T* weight, float* d_weight) {
+          const T* x = weight == nullptr ? nullptr : row_of<T>(projected, i) + first;
+          backward_heads(row_of<T>(d, i), d.columns(), head_dim, angles, x, weight, epsilon, d_weight,
+                         bias == 0 ? nullptr : d_bias + first);
+        };
+        heads_from(0, d_q, q_norm, d_q_norm);
+        if (!d_k) continue;
+        heads_from(query, d_k, k_norm, d_k_norm);
+        if (bias == 0) continue;
+        const T* d_v_row = row_of<T>(d_v, i);
+        float* d_v_bias = d_bias + query + key_value;
+        for_lanes(key_value, [&](int64_t j, auto part) {
+          part.store(d_v_bias + j, part.load(d_v_bias + j) + part.load(d_v_row + j));
+        });
       }
     });
   });

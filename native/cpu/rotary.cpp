@@ -11,12 +11,10 @@ void CpuOps::rotary(const Tensor& x, const int32_t* position, const Tensor& tabl
   const int64_t columns = x.columns();
   with_type(compute_, [&](auto type) {
     using T = decltype(type);
-    parallel(x.rows(), columns / 8 + 1, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
-        T* row = x.as<T>() + i * x.row_stride;
-        rotate_heads(row, row, columns, table.columns(), table.as<float>() + position[i] * table.row_stride,
-                     static_cast<float>(direction));
-      }
+    parallel_for(x.rows(), columns / 8 + 1, [&](int64_t i) {
+      T* row = row_of<T>(x, i);
+      rotate_heads(row, row, columns, table.columns(), row_of<float>(table, position[i]),
+                   static_cast<float>(direction));
     });
   });
 }

@@ -20,9 +20,8 @@ void CpuOps::router_gate_forward(const Tensor& scores, const int32_t* index, Act
   check_router_gate(scores, index, activation, gate);
   const float *s = scores.as<float>(), scale = static_cast<float>(alpha);
   float* g = gate.as<float>();
-  parallel(gate.count(), kNanosecondsPerRow, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) g[i] = scale * activate(activation, s[index == nullptr ? i : index[i]]);
-  });
+  parallel_for(gate.count(), kNanosecondsPerRow,
+               [&](int64_t i) { g[i] = scale * activate(activation, s[index == nullptr ? i : index[i]]); });
 }
 
 void CpuOps::router_gate_backward(const Tensor& d_gate, const Tensor& scores, const int32_t* index,
@@ -30,12 +29,10 @@ void CpuOps::router_gate_backward(const Tensor& d_gate, const Tensor& scores, co
   check_router_gate_backward(d_gate, scores, index, activation, d_scores);
   const float *dg = d_gate.as<float>(), *s = scores.as<float>(), scale = static_cast<float>(alpha);
   float* ds = d_scores.as<float>();
-  parallel(d_gate.count(), kNanosecondsPerRow, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      const int64_t p = index == nullptr ? i : index[i];
-      const float a = activate(activation, s[p]);
-      ds[p] += dg[i] * scale * (activation == Activation::sigmoid ? a * (1 - a) : 1 - a * a);
-    }
+  parallel_for(d_gate.count(), kNanosecondsPerRow, [&](int64_t i) {
+    const int64_t p = index == nullptr ? i : index[i];
+    const float a = activate(activation, s[p]);
+    ds[p] += dg[i] * scale * (activation == Activation::sigmoid ? a * (1 - a) : 1 - a * a);
   });
 }
 

@@ -4,7 +4,7 @@
 #include <algorithm>
 
 #include "cpu/cpu_ops.h"
-#include "cpu/simd.h"
+#include "cpu/lanes.h"
 
 namespace mor::MOR_CPU_ISA {
 
@@ -30,16 +30,10 @@ float dot(const T* x, const T* weight, int64_t d) {
 /// d_x += d_score * weight, d_weight += d_score * x; d_x may be null, d_weight is a float scratch row.
 template <class T>
 void backward_row(float d_score, const T* x, const T* weight, int64_t d, T* d_x, float* d_weight) {
-  int64_t j = 0;
-  for (; j + kLanes <= d; j += kLanes) {
-    store(d_weight + j, load(d_weight + j) + d_score * load(x + j));
-    if (d_x != nullptr) store(d_x + j, load(d_x + j) + d_score * load(weight + j));
-  }
-  if (j < d) {
-    const int64_t n = d - j;
-    store_first(d_weight + j, load_first(d_weight + j, n) + d_score * load_first(x + j, n), n);
-    if (d_x != nullptr) store_first(d_x + j, load_first(d_x + j, n) + d_score * load_first(weight + j, n), n);
-  }
+  for_lanes(d, [&](int64_t j, auto part) {
+    part.store(d_weight + j, part.load(d_weight + j) + d_score * part.load(x + j));
+    if (d_x != nullptr) part.store(d_x + j, part.load(d_x + j) + d_score * part.load(weight + j));
+  });
 }
 
 }  // namespace
@@ -49,13 +43,10 @@ void CpuOps::router_scores_forward(const Tensor& x, const int32_t* source, const
   const int64_t d = x.columns(), outputs = weight.rows();
   with_type(compute_, [&](auto type) {
     using T = decltype(type);
-    const T *x_data = x.as<T>(), *w = weight.as<T>();
-    float* out = scores.as<float>();
-    parallel(scores.rows(), outputs * (d / 16 + 1), [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
-        const T* row = x_data + (source == nullptr ? i : source[i]) * x.row_stride;
-        for (int64_t o = 0; o < outputs; ++o) out[i * scores.row_stride + o] = dot(row, w + o * weight.row_stride, d);
-      }
+    parallel_for(scores.rows(), outputs * (d / 16 + 1), [&](int64_t i) {
+      const T* row = row_of<T>(x, source, i);
+      float* out = row_of<float>(scores, i);
+      for (int64_t o = 0; o < outputs; ++o) out[o] = dot(row, row_of<T>(weight, o), d);
     });
   });
 }
@@ -64,34 +55,27 @@ void CpuOps::router_scores_backward(const Tensor& d_scores, const Tensor& x, con
                                     const Tensor& weight, const Tensor& d_x, const Tensor& d_weight) {
   check_router_scores_backward(d_scores, x, source, weight, d_x, d_weight);
   const int64_t rows = d_scores.rows(), d = x.columns(), outputs = weight.rows();
-  const int64_t stretches = (rows + kRowsPerPartial - 1) / kRowsPerPartial;
+  const int64_t stretches = stretches_of(rows, kRowsPerPartial);
   const ArenaScope scope(scratch_);
   float* partial = scratch_.tensor(DType::float32, stretches, outputs * d, "partial d_weight").as<float>();
-  const float* ds = d_scores.as<float>();
-  float* dw = d_weight.as<float>();
   with_type(compute_, [&](auto type) {
     using T = decltype(type);
-    const T *x_data = x.as<T>(), *w = weight.as<T>();
-    T* dx = d_x ? d_x.as<T>() : nullptr;
-    parallel(stretches, kRowsPerPartial * outputs * (d / 8 + 1), [&](int64_t begin, int64_t end) {
-      for (int64_t stretch = begin; stretch < end; ++stretch) {
-        float* sums = partial + stretch * outputs * d;
-        std::memset(sums, 0, static_cast<size_t>(outputs * d) * sizeof(float));
-        const int64_t last = std::min(rows, (stretch + 1) * kRowsPerPartial);
-        for (int64_t i = stretch * kRowsPerPartial; i < last; ++i) {
-          const int64_t from = source == nullptr ? i : source[i];
-          T* dx_row = dx == nullptr ? nullptr : dx + from * d_x.row_stride;
-          for (int64_t o = 0; o < outputs; ++o)
-            backward_row(ds[i * d_scores.row_stride + o], x_data + from * x.row_stride, w + o * weight.row_stride, d,
-                         dx_row, sums + o * d);
-        }
+    const int64_t cost = kRowsPerPartial * outputs * (d / 8 + 1);
+    parallel_stretches(rows, kRowsPerPartial, cost, [&](int64_t stretch, int64_t begin, int64_t end) {
+      float* sums = partial + stretch * outputs * d;
+      std::memset(sums, 0, static_cast<size_t>(outputs * d) * sizeof(float));
+      for (int64_t i = begin; i < end; ++i) {
+        const T* row = row_of<T>(x, source, i);
+        T* d_row = d_x ? row_of<T>(d_x, source, i) : nullptr;
+        for (int64_t o = 0; o < outputs; ++o)
+          backward_row(row_of<float>(d_scores, i)[o], row, row_of<T>(weight, o), d, d_row, sums + o * d);
       }
     });
   });
-  parallel(outputs, stretches * (d / 8 + 1), [&](int64_t begin, int64_t end) {
-    for (int64_t o = begin; o < end; ++o)
-      for (int64_t stretch = 0; stretch < stretches; ++stretch)
-        for (int64_t j = 0; j < d; ++j) dw[o * d_weight.row_stride + j] += partial[(stretch * outputs + o) * d + j];
+  parallel_for(outputs, stretches * (d / 8 + 1), [&](int64_t o) {
+    float* to = row_of<float>(d_weight, o);
+    for (int64_t stretch = 0; stretch < stretches; ++stretch)
+      for (int64_t j = 0; j < d; ++j) to[j] += partial[(stretch * outputs + o) * d + j];
   });
 }
 

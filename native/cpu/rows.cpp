@@ -8,22 +8,12 @@
 
 namespace mor::MOR_CPU_ISA {
 
-namespace {
-
-template <class T>
-T* row_of(const Tensor& tensor, const int32_t* source, int64_t i) {
-  return tensor.as<T>() + (source == nullptr ? i : source[i]) * tensor.row_stride;
-}
-
-}  // namespace
-
 void CpuOps::gather_rows(const Tensor& x, const int32_t* source, const Tensor& y) {
   check_gather_rows(x, source, y);
   with_type(x.dtype, [&](auto type) {
     using T = decltype(type);
-    parallel(y.rows(), y.columns() / 8 + 1, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) std::copy_n(row_of<T>(x, source, i), y.columns(), row_of<T>(y, nullptr, i));
-    });
+    parallel_for(y.rows(), y.columns() / 8 + 1,
+                 [&](int64_t i) { std::copy_n(row_of<T>(x, source, i), y.columns(), row_of<T>(y, i)); });
   });
 }
 
@@ -31,13 +21,11 @@ void CpuOps::add_rows(const Tensor& x, const int32_t* source, const Tensor& y) {
   check_add_rows(x, source, y);
   with_type(x.dtype, [&](auto type) {
     using T = decltype(type);
-    parallel(x.rows(), x.columns() / 8 + 1, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
-        const T* from = row_of<T>(x, nullptr, i);
-        T* to = row_of<T>(y, source, i);
-        for_lanes(x.columns(),
-                  [&](int64_t j, auto part) { part.store(to + j, part.load(to + j) + part.load(from + j)); });
-      }
+    parallel_for(x.rows(), x.columns() / 8 + 1, [&](int64_t i) {
+      const T* from = row_of<T>(x, i);
+      T* to = row_of<T>(y, source, i);
+      for_lanes(x.columns(),
+                [&](int64_t j, auto part) { part.store(to + j, part.load(to + j) + part.load(from + j)); });
     });
   });
 }
@@ -47,15 +35,13 @@ void CpuOps::scatter_gated_forward(const Tensor& x, const int32_t* from, const T
   check_scatter_gated_forward(x, from, gate, stream);
   with_type(compute_, [&](auto type) {
     using T = decltype(type);
-    parallel(gate.count(), x.columns() / 8 + 1, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
-        const float g = gate.as<float>()[i];
-        const T* x_i = row_of<T>(x, from, i);
-        T* stream_i = row_of<T>(stream, to, i);
-        for_lanes(x.columns(), [&](int64_t j, auto part) {
-          part.store(stream_i + j, part.load(stream_i + j) + g * part.load(x_i + j));
-        });
-      }
+    parallel_for(gate.count(), x.columns() / 8 + 1, [&](int64_t i) {
+      const float g = gate.as<float>()[i];
+      const T* x_i = row_of<T>(x, from, i);
+      T* stream_i = row_of<T>(stream, to, i);
+      for_lanes(x.columns(), [&](int64_t j, auto part) {
+        part.store(stream_i + j, part.load(stream_i + j) + g * part.load(x_i + j));
+      });
     });
   });
 }
@@ -65,20 +51,18 @@ void CpuOps::scatter_gated_backward(const Tensor& d_stream, const int32_t* to, c
   check_scatter_gated_backward(d_stream, x, from, gate, d_x, d_gate);
   with_type(compute_, [&](auto type) {
     using T = decltype(type);
-    parallel(gate.count(), x.columns() / 4 + 1, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
-        const float g = gate.as<float>()[i];
-        const T* d_i = row_of<T>(d_stream, to, i);
-        const T* x_i = row_of<T>(x, from, i);
-        T* d_x_i = row_of<T>(d_x, from, i);
-        Vec dot[2] = {};  // two sums: they round less than one long sum, and do not wait for each other
-        for_lanes(x.columns(), [&](int64_t j, auto part) {
-          const Vec d = part.load(d_i + j);
-          dot[j / kLanes % 2] += d * part.load(x_i + j);
-          part.store(d_x_i + j, g * d);
-        });
-        d_gate.as<float>()[i] = sum(dot[0] + dot[1]);
-      }
+    parallel_for(gate.count(), x.columns() / 4 + 1, [&](int64_t i) {
+      const float g = gate.as<float>()[i];
+      const T* d_i = row_of<T>(d_stream, to, i);
+      const T* x_i = row_of<T>(x, from, i);
+      T* d_x_i = row_of<T>(d_x, from, i);
+      Vec dot[2] = {};  // two sums: they round less than one long sum, and do not wait for each other
+      for_lanes(x.columns(), [&](int64_t j, auto part) {
+        const Vec d = part.load(d_i + j);
+        dot[j / kLanes % 2] += d * part.load(x_i + j);
+        part.store(d_x_i + j, g * d);
+      });
+      d_gate.as<float>()[i] = sum(dot[0] + dot[1]);
     });
   });
 }

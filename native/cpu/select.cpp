@@ -66,10 +66,9 @@ void CpuOps::select_topk(const Tensor& scores, const int32_t* parent_start, int3
   float* sorted = scratch_.vector(DType::float32, scores.count(), "sorted scores").as<float>();
   const float* scores_data = scores.as<float>();
   const int64_t rows_per_sequence = scores.count() / std::max(sequences, 1);
-  parallel(sequences, rows_per_sequence * 8, [&](int64_t begin, int64_t end) {
-    for (int64_t s = begin; s < end; ++s)
-      select_sequence(scores_data, parent_start[s], parent_start[s + 1], k, sorted + parent_start[s], index + start[s],
-                      selected);
+  parallel_for(sequences, rows_per_sequence * 8, [&](int64_t s) {
+    select_sequence(scores_data, parent_start[s], parent_start[s + 1], k, sorted + parent_start[s], index + start[s],
+                    selected);
   });
 }
 
@@ -89,26 +88,22 @@ int32_t CpuOps::select_between(const int32_t* values, int32_t, const int32_t* pa
 }
 
 void CpuOps::gather_indices(const int32_t* from, const int32_t* index, int32_t n, int32_t* to) {
-  parallel(n, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) to[i] = from[index[i]];
-  });
+  parallel_for(n, 1, [&](int64_t i) { to[i] = from[index[i]]; });
 }
 
 void CpuOps::visible_causal(const int32_t* start, int32_t sequences, int32_t n, int32_t* visible) {
-  parallel(sequences, n / std::max(sequences, 1), [&](int64_t begin, int64_t end) {
-    for (int64_t s = begin; s < end; ++s)
-      for (int32_t i = start[s]; i < std::min(n, start[s + 1]); ++i) visible[i] = i - start[s] + 1;
+  parallel_for(sequences, n / std::max(sequences, 1), [&](int64_t s) {
+    for (int32_t i = start[s]; i < std::min(n, start[s + 1]); ++i) visible[i] = i - start[s] + 1;
   });
 }
 
 void CpuOps::equal_rows(int32_t sequences, int32_t length, int32_t* start, int32_t* position, int32_t* visible) {
   for (int32_t s = 0; s <= sequences; ++s) start[s] = s * length;
-  parallel(sequences, length, [&](int64_t begin, int64_t end) {
-    for (int64_t s = begin; s < end; ++s)
-      for (int32_t t = 0; t < length; ++t) {
-        position[s * length + t] = t;
-        visible[s * length + t] = t + 1;
-      }
+  parallel_for(sequences, length, [&](int64_t s) {
+    for (int32_t t = 0; t < length; ++t) {
+      position[s * length + t] = t;
+      visible[s * length + t] = t + 1;
+    }
   });
 }
 

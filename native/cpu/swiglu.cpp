@@ -11,15 +11,13 @@ void CpuOps::swiglu_forward(const Tensor& gate_up, const Tensor& out) {
   const int64_t f = out.columns();
   with_type(compute_, [&](auto type) {
     using T = decltype(type);
-    parallel(out.rows(), f / 4 + 1, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
-        const T* gate = gate_up.as<T>() + i * gate_up.row_stride;
-        T* to = out.as<T>() + i * out.row_stride;
-        for_lanes(f, [&](int64_t j, auto part) {
-          const Vec g = part.load(gate + j);
-          part.store(to + j, g * sigmoid(g) * part.load(gate + f + j));
-        });
-      }
+    parallel_for(out.rows(), f / 4 + 1, [&](int64_t i) {
+      const T* gate = row_of<T>(gate_up, i);
+      T* to = row_of<T>(out, i);
+      for_lanes(f, [&](int64_t j, auto part) {
+        const Vec g = part.load(gate + j);
+        part.store(to + j, g * sigmoid(g) * part.load(gate + f + j));
+      });
     });
   });
 }
@@ -29,17 +27,15 @@ void CpuOps::swiglu_backward(const Tensor& d_out, const Tensor& gate_up, const T
   const int64_t f = d_out.columns();
   with_type(compute_, [&](auto type) {
     using T = decltype(type);
-    parallel(d_out.rows(), f / 2 + 1, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
-        const T* d = d_out.as<T>() + i * d_out.row_stride;
-        const T* gate = gate_up.as<T>() + i * gate_up.row_stride;
-        T* d_gate = d_gate_up.as<T>() + i * d_gate_up.row_stride;
-        for_lanes(f, [&](int64_t j, auto part) {
-          const Vec g = part.load(gate + j), up = part.load(gate + f + j), d_j = part.load(d + j), s = sigmoid(g);
-          part.store(d_gate + j, d_j * up * s * (1.0f + g * (1.0f - s)));
-          part.store(d_gate + f + j, d_j * g * s);
-        });
-      }
+    parallel_for(d_out.rows(), f / 2 + 1, [&](int64_t i) {
+      const T* d = row_of<T>(d_out, i);
+      const T* gate = row_of<T>(gate_up, i);
+      T* d_gate = row_of<T>(d_gate_up, i);
+      for_lanes(f, [&](int64_t j, auto part) {
+        const Vec g = part.load(gate + j), up = part.load(gate + f + j), d_j = part.load(d + j), s = sigmoid(g);
+        part.store(d_gate + j, d_j * up * s * (1.0f + g * (1.0f - s)));
+        part.store(d_gate + f + j, d_j * g * s);
+      });
     });
   });
 }

@@ -31,33 +31,31 @@ void CpuOps::token_choice_forward(const Tensor& logits, const Tensor& bias, Acti
                                   const Tensor& p_sum, const Tensor& z_sum) {
   check_token_choice_forward(logits, bias, activation, probabilities, gate, load, p_sum, z_sum);
   const int64_t rows = logits.rows(), n = logits.columns();
-  const int64_t stretches = (rows + kRowsPerPartial - 1) / kRowsPerPartial, width = 2 * n + 1;
+  const int64_t stretches = stretches_of(rows, kRowsPerPartial), width = 2 * n + 1;
   const float *logits_data = logits.as<float>(), *b = bias.as<float>(), scale = static_cast<float>(alpha);
   float *p_data = probabilities.as<float>(), *g = gate.as<float>();
   float *load_data = load.as<float>(), *p_sum_data = p_sum.as<float>(), *z_data = z_sum.as<float>();
   const ArenaScope scope(scratch_);
   // For each stretch: n loads, n sums of p, and the sum of lse^2.
-  double* partial = static_cast<double*>(scratch_.allocate(static_cast<size_t>(stretches * width) * sizeof(double)));
-  parallel(stretches, kRowsPerPartial * n * kNanosecondsPerLogit, [&](int64_t begin, int64_t end) {
-    for (int64_t stretch = begin; stretch < end; ++stretch) {
-      double* sums = partial + stretch * width;
-      std::fill(sums, sums + width, 0.0);
-      const int64_t last = std::min(rows, (stretch + 1) * kRowsPerPartial);
-      for (int64_t i = stretch * kRowsPerPartial; i < last; ++i) {
-        const float* l = logits_data + i * logits.row_stride;
-        float* p = p_data + i * probabilities.row_stride;
-        const float lse = logsumexp(l, n);
-        int64_t best = 0;
-        for (int64_t j = 0; j < n; ++j) {
-          p[j] = scale * (activation == Activation::softmax ? std::exp(l[j] - lse) : sigmoid(l[j]));
-          if (p[j] + b[j] > p[best] + b[best]) best = j;
-          sums[n + j] += p[j];
-        }
-        depth[i] = static_cast<int32_t>(best) + 1;
-        g[i] = p[best];
-        sums[best] += 1;
-        sums[2 * n] += double{lse} * lse;
+  double* partial = scratch_.array<double>(stretches * width);
+  const int64_t cost = kRowsPerPartial * n * kNanosecondsPerLogit;
+  parallel_stretches(rows, kRowsPerPartial, cost, [&](int64_t stretch, int64_t begin, int64_t end) {
+    double* sums = partial + stretch * width;
+    std::fill(sums, sums + width, 0.0);
+    for (int64_t i = begin; i < end; ++i) {
+      const float* l = logits_data + i * logits.row_stride;
+      float* p = p_data + i * probabilities.row_stride;
+      const float lse = logsumexp(l, n);
+      int64_t best = 0;
+      for (int64_t j = 0; j < n; ++j) {
+        p[j] = scale * (activation == Activation::softmax ? std::exp(l[j] - lse) : sigmoid(l[j]));
+        if (p[j] + b[j] > p[best] + b[best]) best = j;
+        sums[n + j] += p[j];
       }
+      depth[i] = static_cast<int32_t>(best) + 1;
+      g[i] = p[best];
+      sums[best] += 1;
+      sums[2 * n] += double{lse} * lse;
     }
   });
   for (int64_t j = 0; j < width; ++j) {
@@ -77,20 +75,18 @@ void CpuOps::token_choice_backward(const Tensor& d_gate, const Tensor& logits, c
   const float* p_scale_data = p_scale.as<float>();
   float* dl_data = d_logits.as<float>();
   const float inverse = static_cast<float>(1 / alpha), z = static_cast<float>(2 * z_scale);
-  parallel(logits.rows(), n * kNanosecondsPerLogit, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      const float* l = logits_data + i * logits.row_stride;
-      const float* p = p_data + i * probabilities.row_stride;
-      float* dl = dl_data + i * d_logits.row_stride;
-      const float lse = logsumexp(l, n), dg = dg_data[i];
-      const auto d_p = [&](int64_t j) { return p_scale_data[j] + (j == depth[i] - 1 ? dg : 0); };
-      float mean = 0;
-      for (int64_t j = 0; j < n; ++j) mean += p[j] * inverse * d_p(j);
-      for (int64_t j = 0; j < n; ++j) {
-        const float slope =
-            activation == Activation::softmax ? p[j] * (d_p(j) - mean) : p[j] * (1 - p[j] * inverse) * d_p(j);
-        dl[j] = slope + z * lse * std::exp(l[j] - lse);
-      }
+  parallel_for(logits.rows(), n * kNanosecondsPerLogit, [&](int64_t i) {
+    const float* l = logits_data + i * logits.row_stride;
+    const float* p = p_data + i * probabilities.row_stride;
+    float* dl = dl_data + i * d_logits.row_stride;
+    const float lse = logsumexp(l, n), dg = dg_data[i];
+    const auto d_p = [&](int64_t j) { return p_scale_data[j] + (j == depth[i] - 1 ? dg : 0); };
+    float mean = 0;
+    for (int64_t j = 0; j < n; ++j) mean += p[j] * inverse * d_p(j);
+    for (int64_t j = 0; j < n; ++j) {
+      const float slope =
+          activation == Activation::softmax ? p[j] * (d_p(j) - mean) : p[j] * (1 - p[j] * inverse) * d_p(j);
+      dl[j] = slope + z * lse * std::exp(l[j] - lse);
     }
   });
 }

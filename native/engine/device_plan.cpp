@@ -3,8 +3,6 @@
 
 #include <algorithm>
 #include <bit>
-#include <numeric>
-#include <utility>
 
 namespace mor {
 
@@ -31,18 +29,14 @@ Extent extent_of(const StagePlan& plan, bool records, bool layers) {
   return {true, rounded_rows(plan.rows()), keys, (keys + plan.block_size - 1) / plan.block_size};
 }
 
-size_t PlanUpload::append(const std::vector<int32_t>& values) {
-  std::copy(values.begin(), values.end(), &integers_[used_]);
-  return std::exchange(used_, used_ + values.size());
+const int32_t* PlanUpload::append(const std::vector<int32_t>& values, size_t count, int32_t filler, int32_t step) {
+  const size_t at = used_, end = at + std::max(count, values.size());
+  std::copy(values.begin(), values.end(), &integers_[at]);
+  for (used_ += values.size(); used_ < end; ++used_, filler += step) integers_[used_] = filler;
+  return device_ + at;
 }
 
-size_t PlanUpload::append(const std::vector<int32_t>& values, size_t count, int32_t filler, int32_t step) {
-  const size_t at = append(values);
-  for (; used_ < at + count; ++used_, filler += step) integers_[used_] = filler;
-  return at;
-}
-
-size_t PlanUpload::append_tables(const StagePlan& plan, size_t tables, size_t columns) {
+const int32_t* PlanUpload::append_tables(const StagePlan& plan, size_t tables, size_t columns) {
   const size_t at = used_;
   for (size_t g = 0; g < std::min(tables, plan.table.size()); ++g, used_ += columns) {
     const size_t n = static_cast<size_t>(plan.blocks_of_group(g));
@@ -50,7 +44,7 @@ size_t PlanUpload::append_tables(const StagePlan& plan, size_t tables, size_t co
   }
   std::fill_n(&integers_[used_], at + tables * columns - used_, 0);
   used_ = at + tables * columns;
-  return at;
+  return device_ + at;
 }
 
 void PlanUpload::find_recursions(const StagePlan& plan, DevicePlan& device) {
@@ -85,44 +79,37 @@ DevicePlan PlanUpload::operator()(const StagePlan& plan, const Extent& extent, A
   const size_t most = 11 * rows + groups + 1 + tables * columns;
   if (integers_.size() < most) integers_.resize(most);
   used_ = 0;
-  const size_t slot = append(plan.slot, rows, spare_slot_, 1), position = append(plan.position, rows, 0, 0),
-               visible = append(plan.visible, rows, 0, 0), cache_slot = append(plan.cache_slot, rows, -1, 0),
-               start = append(plan.start, groups + 1, plan.rows() + 1, 1);
-  const size_t source = two_sources ? append(plan.slot, rows, spare_slot_, 1) : slot;
-  if (two_sources)
-    for (size_t i = static_cast<size_t>(plan.recursion_start[1]); i < rows; ++i) integers_[source + i] += stream_rows_;
-  const size_t table = append_tables(plan, tables, columns);
-  const size_t token = append(plan.token, tokens, 0, 0), last = append(plan.last, lasts, 0, 0),
-               last_slot = append(plan.last_slot, lasts, spare_slot_, 0), row_of_exit = append(plan.exits, exits, 0, 0),
-               exit_slot = used_;
-  for (const int32_t row : plan.exits) integers_[used_++] = plan.slot[static_cast<size_t>(row)];
-  std::iota(&integers_[used_], &integers_[exit_slot + exits], spare_slot_);
-  used_ = exit_slot + exits;
-  const size_t score_of = append(d.host_score_of, d.host_score_of.empty() ? 0 : rows, 0, 0);
-  int32_t* device = static_cast<int32_t*>(arena.allocate(most * sizeof(int32_t)));
-  ops_.copy_to_device(device, integers_.data(), used_ * sizeof(int32_t));
+  device_ = arena.array<int32_t>(static_cast<int64_t>(most));
 
   d.rows.count = extent.rows;
   d.rows.key_lists = static_cast<int32_t>(groups);
   d.rows.max_rows = plan.max_rows;
   d.rows.max_keys = extent.keys;
-  d.rows.start = device + start;
-  d.rows.position = device + position;
-  d.rows.visible = device + visible;
-  d.rows.block_table = device + table;
   d.rows.block_size = plan.block_size;
-  d.rows.blocks_per_sequence = extent.blocks;
-  d.rows.slot = device + cache_slot;
-  d.slot = device + slot;
-  d.source = device + source;
-  d.token = device + token;
-  d.exits = device + row_of_exit;
-  d.exit_slot = device + exit_slot;
+  d.rows.blocks_per_list = extent.blocks;
   d.exit_count = static_cast<int32_t>(exits);
-  d.last = device + last;
-  d.last_slot = device + last_slot;
   d.last_count = static_cast<int32_t>(lasts);
-  if (d.recursions.size() > 1 && extent.recorded) d.score_of = device + score_of;
+  d.slot = d.source = append(plan.slot, rows, spare_slot_, 1);
+  d.rows.position = append(plan.position, rows, 0, 0);
+  d.rows.visible = append(plan.visible, rows, 0, 0);
+  d.rows.slot = append(plan.cache_slot, rows, -1, 0);
+  d.rows.start = append(plan.start, groups + 1, plan.rows() + 1, 1);
+  if (two_sources) {
+    const size_t at = used_;
+    d.source = append(plan.slot, rows, spare_slot_, 1);
+    for (size_t i = static_cast<size_t>(plan.recursion_start[1]); i < rows; ++i) integers_[at + i] += stream_rows_;
+  }
+  d.rows.block_table = append_tables(plan, tables, columns);
+  d.token = append(plan.token, tokens, 0, 0);
+  d.last = append(plan.last, lasts, 0, 0);
+  d.last_slot = append(plan.last_slot, lasts, spare_slot_, 0);
+  d.exits = append(plan.exits, exits, 0, 0);
+  std::vector<int32_t> exit_slot;
+  for (const int32_t row : plan.exits) exit_slot.push_back(plan.slot[static_cast<size_t>(row)]);
+  d.exit_slot = append(exit_slot, exits, spare_slot_, 1);
+  const int32_t* score_of = append(d.host_score_of, d.host_score_of.empty() ? 0 : rows, 0, 0);
+  if (d.recursions.size() > 1 && extent.recorded) d.score_of = score_of;
+  ops_.copy_to_device(device_, integers_.data(), used_ * sizeof(int32_t));
   return d;
 }
 

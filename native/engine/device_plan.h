@@ -54,11 +54,10 @@ class PlanUpload {
   DevicePlan operator()(const StagePlan& plan, const Extent& extent, Arena& arena);
 
  private:
-  /// These append to integers_ and return where the appended values begin.
-  size_t append(const std::vector<int32_t>& values);
+  /// These append to integers_ and return where the appended values will be in device memory.
   /// Pads the values to `count` with filler, filler + step, …
-  size_t append(const std::vector<int32_t>& values, size_t count, int32_t filler, int32_t step);
-  size_t append_tables(const StagePlan& plan, size_t tables, size_t columns);
+  const int32_t* append(const std::vector<int32_t>& values, size_t count, int32_t filler, int32_t step);
+  const int32_t* append_tables(const StagePlan& plan, size_t tables, size_t columns);
   static void find_recursions(const StagePlan& plan, DevicePlan& device);
 
   Ops& ops_;
@@ -66,6 +65,7 @@ class PlanUpload {
   int32_t stream_rows_, spare_slot_;
   std::vector<int32_t> integers_;  ///< only grows
   size_t used_ = 0;
+  int32_t* device_ = nullptr;  ///< where they will be
 };
 
 }  // namespace mor

@@ -6,8 +6,6 @@
 #include <new>
 #include <set>
 
-#include "engine/runner.h"
-#include "engine/scheduler.h"
 #include "model/router.h"
 
 namespace mor {
@@ -80,28 +78,15 @@ SchedulerConfig scheduler_config(const Model& model, const KvCache& cache, const
 
 }  // namespace
 
-struct Engine::State {
-  const Model& model;
-  KvCache cache;
-  Scheduler scheduler;
-  Runner runner;
-  int64_t steps = 0;
-  uint64_t weights_version;
-
-  State(const Model& m, const EngineOptions& options)
-      : model(m),
-        cache(m, options.block_size, cache_bytes(m, options)),
-        scheduler(scheduler_config(m, cache, options)),
-        runner(m, cache, scheduler.stream_rows()),
-        weights_version(m.weights_version()) {}
-};
-
 Engine::Engine(const Model& model, const EngineOptions& options)
-    : state_(std::make_unique<State>(model, checked(options))) {}
-Engine::~Engine() = default;
+    : model_(model),
+      cache_(model, checked(options).block_size, cache_bytes(model, options)),
+      scheduler_(scheduler_config(model, cache_, options)),
+      runner_(model, cache_, scheduler_.stream_rows()),
+      weights_version_(model.weights_version()) {}
 
 void Engine::submit(uint64_t request, std::vector<int32_t> prompt, const GenerateParams& params) {
-  const ModelConfig& config = state_->model.config();
+  const ModelConfig& config = model_.config();
   const int32_t length = static_cast<int32_t>(prompt.size()), context = config.max_position_embeddings;
   MOR_CHECK(!prompt.empty(), INVALID_ARGUMENT, "the prompt is empty; it must hold at least one token");
   MOR_CHECK(length < context, CONTEXT_OVERFLOW, "the prompt has ", length, " tokens and the context holds ", context,
@@ -114,80 +99,59 @@ void Engine::submit(uint64_t request, std::vector<int32_t> prompt, const Generat
   for (const TokenBias& bias : params.logit_bias) check_token("logitBias names", bias.token);
   check_params(params);
 
-  Request r;
-  r.id = request;
-  r.prompt = std::move(prompt);
+  Request r{params, request, std::move(prompt), score_threshold(params.router_threshold)};
   r.max_tokens = std::min(params.max_tokens, context - length);
-  r.priority = params.priority;
-  for (const int32_t token : params.stop)
-    if (token >= 0 && token < config.vocab_size) r.stop.push_back(token);
-  r.score_threshold = score_threshold(params.router_threshold);
+  std::erase_if(r.stop, [&](int32_t token) { return token < 0 || token >= config.vocab_size; });
   r.max_recursions = routing_rules(config).passes(params.max_recursions);
-  r.temperature = static_cast<float>(params.temperature);
-  r.top_k = params.top_k;
-  r.top_p = static_cast<float>(params.top_p);
-  r.min_p = static_cast<float>(params.min_p);
-  r.seed = params.seed;
-  r.min_tokens = params.min_tokens;
-  r.logit_bias = params.logit_bias;
-  r.repetition_penalty = static_cast<float>(params.repetition_penalty);
-  r.presence_penalty = static_cast<float>(params.presence_penalty);
-  r.frequency_penalty = static_cast<float>(params.frequency_penalty);
-  r.logprobs = params.logprobs;
-  r.top_logprobs = params.top_logprobs;
-  r.prompt_logprobs = params.prompt_logprobs;
   MOR_CHECK(r.min_tokens == 0 ||
                 std::set<int32_t>(r.stop.begin(), r.stop.end()).size() < static_cast<size_t>(config.vocab_size),
             INVALID_ARGUMENT, "a request cannot have minTokens ", r.min_tokens, " and stop at all ", config.vocab_size,
             " tokens of the vocabulary, because then no token may come first");
-  state_->scheduler.submit(std::move(r));
+  scheduler_.submit(std::move(r));
 }
 
 void Engine::abort(uint64_t request) {
-  state_->scheduler.abort(request);
+  scheduler_.abort(request);
 }
 
 bool Engine::step(std::vector<RequestEvent>& events) {
-  Scheduler& scheduler = state_->scheduler;
-  Runner& runner = state_->runner;
   try {
-    scheduler.begin_step(events);
-    if (!scheduler.unfinished()) return false;
-    ++state_->steps;
-    if (const uint64_t version = state_->model.weights_version(); version != state_->weights_version) {
-      scheduler.forget_prefixes();
-      state_->weights_version = version;
+    scheduler_.begin_step(events);
+    if (!scheduler_.unfinished()) return false;
+    ++steps_;
+    if (const uint64_t version = model_.weights_version(); version != weights_version_) {
+      scheduler_.forget_prefixes();
+      weights_version_ = version;
     }
     // While the device works, the scheduler does what does not depend on the outcome.
     const auto run = [&](void (Runner::*launch)(const StagePlan&), const StagePlan& plan) -> const StageOutcome& {
-      (runner.*launch)(plan);
-      scheduler.prepare();
-      return runner.collect();
+      (runner_.*launch)(plan);
+      scheduler_.prepare();
+      return runner_.collect();
     };
-    if (const StagePlan* plan = scheduler.plan_entry()) scheduler.commit_entry(run(&Runner::launch_entry, *plan));
-    if (const StagePlan* plan = scheduler.plan_block()) scheduler.commit_block(run(&Runner::launch_block, *plan));
-    if (const StagePlan* plan = scheduler.plan_exit()) scheduler.commit_exit(run(&Runner::launch_exit, *plan), events);
+    if (const StagePlan* plan = scheduler_.plan_entry()) scheduler_.commit_rows(run(&Runner::launch_entry, *plan));
+    if (const StagePlan* plan = scheduler_.plan_block()) scheduler_.commit_rows(run(&Runner::launch_block, *plan));
+    if (const StagePlan* plan = scheduler_.plan_exit())
+      scheduler_.commit_exit(run(&Runner::launch_exit, *plan), events);
   } catch (const Error& error) {
-    scheduler.fail_running(error.code(), error.what());
+    scheduler_.fail_running(error.code(), error.what());
   } catch (const std::bad_alloc&) {
-    scheduler.fail_running(ErrorCode::OUT_OF_MEMORY, "the host has no memory left");
+    scheduler_.fail_running(ErrorCode::OUT_OF_MEMORY, "the host has no memory left");
   }
   try {
-    scheduler.begin_step(events);
+    scheduler_.begin_step(events);
   } catch (const std::bad_alloc&) {
     // The remaining ends are reported in a later step.
   }
-  return scheduler.unfinished();
+  return scheduler_.unfinished();
 }
 
 EngineStats Engine::stats() const {
-  EngineStats stats{state_->scheduler.stats()};
-  const KvCache& cache = state_->cache;
-  stats.steps = state_->steps;
-  stats.kv_bytes_total = static_cast<size_t>(stats.kv_blocks_total) * cache.block_bytes();
-  stats.kv_bytes_used = static_cast<size_t>(stats.kv_blocks_used) * cache.block_bytes();
-  stats.kv_bytes_vanilla =
-      KvCache::vanilla_bytes(state_->model.config(), state_->model.ops().compute_dtype(), stats.running_tokens);
+  EngineStats stats{scheduler_.stats()};
+  stats.steps = steps_;
+  stats.kv_bytes_total = static_cast<size_t>(stats.kv_blocks_total) * cache_.block_bytes();
+  stats.kv_bytes_used = static_cast<size_t>(stats.kv_blocks_used) * cache_.block_bytes();
+  stats.kv_bytes_vanilla = KvCache::vanilla_bytes(model_.config(), model_.ops().compute_dtype(), stats.running_tokens);
   return stats;
 }
 

@@ -1,13 +1,10 @@
 // Engine: many generation requests over one model, one step at a time. Its owner calls it from one thread.
 #pragma once
 
-#include <memory>
-#include <string>
 #include <vector>
 
-#include "engine/request.h"
-#include "engine/scheduler_stats.h"
-#include "model/model.h"
+#include "engine/runner.h"
+#include "engine/scheduler.h"
 
 namespace mor {
 
@@ -22,30 +19,6 @@ struct EngineOptions {
   bool prefix_cache = true;        ///< keep keys for later requests with the same beginning, until the room is needed
 };
 
-struct GenerateParams {
-  int32_t max_tokens = 16;  ///< 0 only with prompt_logprobs
-  double temperature = 0;   ///< 0: greedy
-  int32_t top_k = 0;        ///< 0: off
-  double top_p = 1;         ///< 1: off
-  double min_p = 0;         ///< least probability of a token, relative to that of the most likely one; 0: off
-  uint64_t seed = 0;
-  // What changes logits before the draw, in this order.
-  std::vector<TokenBias> logit_bias;  ///< finite; biases of one token add up
-  double repetition_penalty = 1;      ///< divides positive logits of tokens in prompt or output, and multiplies others
-  double presence_penalty = 0;        ///< is subtracted for tokens in the output
-  double frequency_penalty = 0;       ///< is subtracted for each time that a token is in the output
-  int32_t priority = 0;           ///< higher is served first and may displace lower ones; equals in order of arrival
-  std::vector<int32_t> stop;      ///< ids that end the sequence; the id itself is not reported
-  int32_t min_tokens = 0;         ///< before it, no id of `stop` is drawn
-  double router_threshold = 0.5;  ///< docs/model.md section 3
-  int32_t max_recursions = 0;     ///< 0: all
-  bool logprobs = false;
-  int32_t top_logprobs = 0;  ///< how many of the most likely tokens to report for each token, at most kMostTopLogprobs
-  /// As top_logprobs, for each token of the prompt; -1: the prompt is not reported, and its beginning may be found in
-  /// the prefix cache.
-  int32_t prompt_logprobs = -1;
-};
-
 struct EngineStats : SchedulerStats {
   int64_t steps = 0;
   size_t kv_bytes_total = 0;    ///< of all blocks
@@ -57,9 +30,6 @@ class Engine {
  public:
   /// The model must outlive the engine. Throws OUT_OF_MEMORY naming the KV bytes asked for.
   Engine(const Model& model, const EngineOptions& options);
-  ~Engine();
-  Engine(const Engine&) = delete;
-  Engine& operator=(const Engine&) = delete;
 
   /// Generates at most what fits into the context. Throws INVALID_ARGUMENT, TOKEN_OUT_OF_RANGE, CONTEXT_OVERFLOW or
   /// OUT_OF_MEMORY (the KV cache could never hold the request), with both values; other requests go on.
@@ -72,8 +42,12 @@ class Engine {
   EngineStats stats() const;
 
  private:
-  struct State;
-  std::unique_ptr<State> state_;
+  const Model& model_;
+  KvCache cache_;
+  Scheduler scheduler_;
+  Runner runner_;
+  int64_t steps_ = 0;
+  uint64_t weights_version_;
 };
 
 }  // namespace mor

@@ -13,7 +13,8 @@ KvCache::KvCache(const Model& model, int32_t block_size, size_t bytes)
       inside_tokens_(block_size),
       outside_tokens_(block_size),
       key_value_size_(model.config().key_value_size()),
-      head_dim_(model.config().head_dim) {
+      head_dim_(model.config().head_dim),
+      memory_(ops_) {
   // Both kinds of block have the same number of slots.
   if (inside_layers_ > 0 && outside_layers_ > 0) {
     while (inside_tokens_ * inside_layers_ % outside_layers_ != 0) ++inside_tokens_;
@@ -29,15 +30,12 @@ KvCache::KvCache(const Model& model, int32_t block_size, size_t bytes)
             block_bytes_);
   const size_t taken = static_cast<size_t>(blocks_) * block_bytes_;
   try {
-    pool_ = make_tensor(ops_.allocate(taken), compute, blocks_ * slots_per_block, key_value_size_, "kv cache");
+    memory_.reserve(taken);
   } catch (const Error& error) {
     if (error.code() != ErrorCode::OUT_OF_MEMORY) throw;
     MOR_FAIL(OUT_OF_MEMORY, "no room for a KV cache of ", taken, " bytes (", error.what(), "); lower kvCacheBytes");
   }
-}
-
-KvCache::~KvCache() {
-  ops_.release(pool_.data, static_cast<size_t>(blocks_) * block_bytes_);
+  pool_ = memory_.tensor(compute, blocks_ * slots_per_block, key_value_size_, "kv cache");
 }
 
 size_t KvCache::vanilla_bytes(const ModelConfig& config, DType compute, int64_t tokens) {

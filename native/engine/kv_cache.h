@@ -1,8 +1,6 @@
 // KvCache: the memory of keys and values, and where each layer's part of a block of it is.
 #pragma once
 
-#include <vector>
-
 #include "engine/scheduler.h"
 #include "model/model.h"
 
@@ -18,9 +16,6 @@ class KvCache {
  public:
   /// Allocates as many blocks as fit into `bytes`. Throws OUT_OF_MEMORY with the bytes.
   KvCache(const Model& model, int32_t block_size, size_t bytes);
-  ~KvCache();
-  KvCache(const KvCache&) = delete;
-  KvCache& operator=(const KvCache&) = delete;
 
   /// Bytes of `tokens` tokens if every layer pass of the unrolled model cached every token.
   static size_t vanilla_bytes(const ModelConfig& config, DType compute, int64_t tokens);
@@ -44,6 +39,7 @@ class KvCache {
   int64_t key_value_size_, head_dim_;
   int32_t blocks_ = 0;
   size_t block_bytes_ = 0;
+  Arena memory_;
   Tensor pool_;  ///< [slots, kv * head_dim]
 };
 

@@ -4,8 +4,6 @@
 #include <algorithm>
 #include <bit>
 
-#include "core/check.h"
-
 namespace mor {
 
 namespace {

@@ -14,9 +14,7 @@ namespace mor {
 struct PrefixRouting {
   double score_threshold = 0;
   int32_t max_recursions = 0;
-  bool operator==(const PrefixRouting& other) const {
-    return score_threshold == other.score_threshold && max_recursions == other.max_recursions;
-  }
+  bool operator==(const PrefixRouting&) const = default;
 };
 
 /// One chunk of tokens after all chunks before it. Chunks have equal length, and nodes form trees.

@@ -32,26 +32,36 @@ struct TokenBias {
   float bias = 0;
 };
 
-/// A request, checked and with every default resolved.
-struct Request {
+struct GenerateParams {
+  int32_t max_tokens = 16;  ///< 0 only with prompt_logprobs
+  double temperature = 0;   ///< 0: greedy
+  int32_t top_k = 0;        ///< 0: off
+  double top_p = 1;         ///< 1: off
+  double min_p = 0;         ///< least probability of a token, relative to that of the most likely one; 0: off
+  uint64_t seed = 0;
+  // What changes logits before the draw, in this order.
+  std::vector<TokenBias> logit_bias;  ///< finite; biases of one token add up
+  double repetition_penalty = 1;      ///< divides positive logits of tokens in prompt or output, and multiplies others
+  double presence_penalty = 0;        ///< is subtracted for tokens in the output
+  double frequency_penalty = 0;       ///< is subtracted for each time that a token is in the output
+  int32_t priority = 0;           ///< higher is served first and may displace lower ones; equals in order of arrival
+  std::vector<int32_t> stop;      ///< ids that end the sequence; the id itself is not reported
+  int32_t min_tokens = 0;         ///< before it, no id of `stop` is drawn
+  double router_threshold = 0.5;  ///< docs/model.md section 3
+  int32_t max_recursions = 0;     ///< 0: all
+  bool logprobs = false;
+  int32_t top_logprobs = 0;  ///< how many of the most likely tokens to report for each token, at most kMostTopLogprobs
+  /// As top_logprobs, for each token of the prompt; -1: the prompt is not reported, and its beginning may be found in
+  /// the prefix cache.
+  int32_t prompt_logprobs = -1;
+};
+
+/// A request that the engine has checked: max_tokens fit into the context, max_recursions is one of RoutingRules::passes,
+/// and the ids of `stop` are of the vocabulary.
+struct Request : GenerateParams {
   uint64_t id = 0;
   std::vector<int32_t> prompt;
-  int32_t max_tokens = 0;      ///< 0: only the prompt runs
-  int32_t priority = 0;        ///< higher goes first; equals in order of arrival
-  std::vector<int32_t> stop;   ///< ids that end the sequence
-  double score_threshold = 0;  ///< for expert choice (RoutingRules::least_score)
-  int32_t max_recursions = 0;  ///< RoutingRules::passes
-  float temperature = 0, top_p = 1, min_p = 0;
-  int32_t top_k = 0;
-  uint64_t seed = 0;
-  int32_t min_tokens = 0;             ///< before it, no token of `stop` is drawn
-  std::vector<TokenBias> logit_bias;  ///< biases of one token add up
-  float repetition_penalty = 1;       ///< of tokens in the prompt or the output
-  float presence_penalty = 0;         ///< of tokens in the output
-  float frequency_penalty = 0;        ///< for each time that a token is in the output
-  bool logprobs = false;
-  int32_t top_logprobs = 0;
-  int32_t prompt_logprobs = -1;  ///< as top_logprobs, for each token of the prompt; -1: the prompt is not reported
+  double score_threshold = 0;  ///< of router_threshold, for expert choice (RoutingRules::least_score)
 
   /// Rows of the prompt from whose logits a token of the prompt is reported: all but the last.
   int32_t scored_rows() const { return prompt_logprobs < 0 ? 0 : static_cast<int32_t>(prompt.size()) - 1; }

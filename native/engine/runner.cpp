@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "model/host_values.h"
+
 namespace mor {
 
 namespace {
@@ -116,9 +118,8 @@ void Runner::launch_exit(const StagePlan& plan) {
 const StageOutcome& Runner::collect() {
   if (scores_) read_scores();
   if (choice_.gate) {
-    outcome_.depth.resize(static_cast<size_t>(choice_.gate.count()));
-    ops_.copy_to_host(outcome_.depth.data(), choice_.depth, outcome_.depth.size() * sizeof(int32_t));
-    read_master(choice_.gate, outcome_.gate);
+    outcome_.depth = read_integers(ops_, choice_.depth, choice_.gate.count());
+    outcome_.gate = read_master(ops_, choice_.gate);
   }
   if (sampled_) sampler_.collect(sampled_, sampled_rows_, outcome_);
   return outcome_;
@@ -180,7 +181,7 @@ void Runner::score(const DevicePlan& device, const RecursionRows& at, const Rout
 /// A recorded stage has scores of all rows at every recursion that occurs; the plan's rows take their own.
 void Runner::read_scores() {
   std::vector<double>& score = outcome_.score;
-  read_master(scores_, score);
+  score = read_master(ops_, scores_);
   if (score_of_.empty()) return;
   for (size_t i = 0; i < score_of_.size(); ++i)
     score[i] = score[static_cast<size_t>(score_of_[i])];  // score_of_[i] >= i
@@ -191,25 +192,8 @@ void Runner::read_scores() {
 Tensor Runner::upload_master(std::vector<double> values, int32_t count, const char* name) {
   values.resize(static_cast<size_t>(count));
   const Tensor tensor = arena_.vector(ops_.master_dtype(), count, name);
-  const void* host = values.data();
-  if (tensor.dtype == DType::float32) {
-    floats_.assign(values.begin(), values.end());
-    host = floats_.data();
-  }
-  ops_.copy_to_device(tensor.data, host, values.size() * dtype_size(tensor.dtype));
+  upload(ops_, values.data(), tensor);
   return tensor;
-}
-
-void Runner::read_master(const Tensor& tensor, std::vector<double>& values) {
-  const size_t n = static_cast<size_t>(tensor.count());
-  values.resize(n);
-  if (tensor.dtype == DType::float64) {
-    ops_.copy_to_host(values.data(), tensor.data, n * sizeof(double));
-    return;
-  }
-  floats_.resize(n);
-  ops_.copy_to_host(floats_.data(), tensor.as<float>(), n * sizeof(float));
-  std::copy(floats_.begin(), floats_.end(), values.begin());
 }
 
 }  // namespace mor

@@ -41,7 +41,6 @@ class Runner {
   void score(const DevicePlan& device, const RecursionRows& at, const RouterTensors& router, const Tensor& all);
   void read_scores();
   Tensor upload_master(std::vector<double> values, int32_t count, const char* name);
-  void read_master(const Tensor& tensor, std::vector<double>& values);
 
   const Model& model_;
   const KvCache& cache_;
@@ -65,7 +64,6 @@ class Runner {
   Tensor sampled_;                 ///< rows of the stream that the sampler reads; empty: it has none
   const int32_t* sampled_rows_ = nullptr;
   StageOutcome outcome_;
-  std::vector<float> floats_;  ///< the values of `upload_master` and `read_master` as float32
 };
 
 }  // namespace mor

@@ -12,10 +12,10 @@ constexpr int64_t kPieceRows = 64;  // of logits beyond those that a token is sa
 SamplingParams draw_params(const Sequence& s) {
   const Request& r = s.request;
   const std::vector<LogitEdit>& edits = s.logit_edits.list();
-  return {.temperature = r.temperature,
+  return {.temperature = static_cast<float>(r.temperature),
           .top_k = r.top_k,
-          .top_p = r.top_p,
-          .min_p = r.min_p,
+          .top_p = static_cast<float>(r.top_p),
+          .min_p = static_cast<float>(r.min_p),
           .seed = r.seed,
           .counter = static_cast<uint64_t>(s.generated()),
           .top_logprobs = r.top_logprobs,

@@ -10,11 +10,6 @@ namespace {
 
 constexpr size_t kLongestMessage = 1000;  // of a failure; what is longer is cut off
 
-template <class Container>
-void remove(Container& container, const Sequence* s) {
-  container.erase(std::remove(container.begin(), container.end(), s), container.end());
-}
-
 }  // namespace
 
 Scheduler::Scheduler(SchedulerConfig config)
@@ -75,7 +70,7 @@ void Scheduler::fail_running(ErrorCode code, std::string_view message) {
   for (Sequence* s : running_)
     if (!s->ending) s->ending = FinishReason::error;
   any_ending_ = any_ending_ || !running_.empty();
-  unsettled_ = false;
+  exit_uncounted_ = false;
   forget_prefixes();
 }
 
@@ -216,7 +211,7 @@ void Scheduler::admit() {
 void Scheduler::preempt(Sequence& s) {
   waiting_.insert(&s);  // first, because it may throw
   release(s);
-  remove(running_, &s);
+  std::erase(running_, &s);
   s.phase = Phase::waiting;
   s.entered = 0;
   ++stats_.preemptions;
@@ -240,7 +235,7 @@ void Scheduler::give_back_rows(Sequence& s) {
 
 /// Gives back everything that `s` holds.
 void Scheduler::release(Sequence& s) {
-  if (s.phase == Phase::block) remove(ready_, &s);
+  if (s.phase == Phase::block) std::erase(ready_, &s);
   give_back_rows(s);
   for (size_t list = 0; list < s.keys.size(); ++list) {
     give_back_blocks(s.keys[list], list, 0);
@@ -264,7 +259,7 @@ void Scheduler::finish(Sequence& s, RequestEvent event, std::vector<RequestEvent
   if (s.phase == Phase::waiting) {
     waiting_.erase(&s);
   } else {
-    remove(running_, &s);
+    std::erase(running_, &s);
   }
   ++stats_.finished;
   sequences_.erase(s.request.id);

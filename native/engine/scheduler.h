@@ -66,9 +66,8 @@ class Scheduler {
   // its commit follows, and it is valid until the next plan. If the host runs out of memory, they throw std::bad_alloc,
   // and `fail_running` makes the scheduler's state consistent again.
   const StagePlan* plan_entry();
-  void commit_entry(const StageOutcome& outcome);
   const StagePlan* plan_block();
-  void commit_block(const StageOutcome& outcome);
+  void commit_rows(const StageOutcome& outcome);  ///< of entry and of block
   const StagePlan* plan_exit();
   void commit_exit(const StageOutcome& outcome, std::vector<RequestEvent>& events);
   /// To be called between a plan and its commit, while the device works: does in advance what does not depend on the
@@ -139,8 +138,8 @@ class Scheduler {
   bool boundary_due();
   void enter(Sequence& s);
   void add_scored_rows();
-  void settle();
-  void place(Sequence& s);
+  void count_exited();
+  void assign_cache_slots(Sequence& s);
   void add_group(Sequence& s, const std::vector<int32_t>& table);
   void add_row(const InFlight& row, int32_t visible, int32_t cache_slot);
   void add_block_group(Sequence& s);
@@ -165,9 +164,9 @@ class Scheduler {
   bool any_ending_ = false;
   ErrorCode failure_code_ = ErrorCode::INTERNAL;
   std::string failure_message_;
-  bool unsettled_ = false;   ///< an exit is planned, and `settle` has not been called
-  int32_t prompt_rows_ = 0;  ///< in flight
-  bool boundary_ = true;     ///< whether the boundary stages are due: exit ends a step, and entry begins the next
+  bool exit_uncounted_ = false;  ///< an exit is planned, and `count_exited` has not been called
+  int32_t prompt_rows_ = 0;      ///< in flight
+  bool boundary_ = true;         ///< whether the boundary stages are due: exit ends a step, and entry begins the next
   StagePlan plan_;
   /// Passes of the block since the boundary stages ran last, and the rows in those passes.
   double passes_ = 0, rows_passed_ = 0;

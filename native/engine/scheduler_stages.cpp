@@ -45,9 +45,9 @@ bool Scheduler::boundary_due() {
 
 /// Does what would otherwise be done after the stage in flight. No later plan differs by it.
 void Scheduler::prepare() {
-  if (unsettled_) settle();
+  if (exit_uncounted_) count_exited();
   for (Sequence* s : ready_)
-    if (!s->placed) place(*s);
+    if (!s->has_cache_slots) assign_cache_slots(*s);
   if (!waiting_.empty()) match_prefix(**waiting_.begin());
 }
 
@@ -70,8 +70,8 @@ const StagePlan* Scheduler::plan_exit() {
   }
   add_scored_rows();
   finish_plan(true, config_.outside_block_size);
-  unsettled_ = !plan_.groups.empty();
-  return unsettled_ ? &plan_ : nullptr;
+  exit_uncounted_ = !plan_.groups.empty();
+  return exit_uncounted_ ? &plan_ : nullptr;
 }
 
 void Scheduler::add_scored_rows() {
@@ -88,8 +88,8 @@ void Scheduler::add_scored_rows() {
 }
 
 /// Counts the tokens of the exit stage, which have been through the model whatever is sampled, and frees their rows.
-void Scheduler::settle() {
-  unsettled_ = false;
+void Scheduler::count_exited() {
+  exit_uncounted_ = false;
   for (Sequence* s : plan_.groups) {
     for (const InFlight& row : s->rows) {
       const int32_t depth = config_.rules.depth(row.depth);
@@ -118,7 +118,7 @@ std::vector<TokenLogprob> listed(const StageOutcome& outcome, size_t i, int32_t 
 }  // namespace
 
 void Scheduler::commit_exit(const StageOutcome& outcome, std::vector<RequestEvent>& events) {
-  if (unsettled_) settle();
+  if (exit_uncounted_) count_exited();
   const auto fail = [&](Sequence& s, const std::string& which) {
     finish(s,
            {.reason = FinishReason::error,
@@ -224,7 +224,7 @@ void Scheduler::enter(Sequence& s) {
   s.keys[0].count = s.entered;
 }
 
-void Scheduler::commit_entry(const StageOutcome& outcome) {
+void Scheduler::commit_rows(const StageOutcome& outcome) {
   for (size_t g = 0; g < plan_.groups.size(); ++g)
     advance(*plan_.groups[g], outcome, static_cast<size_t>(plan_.start[g]));
 }
@@ -257,11 +257,6 @@ const StagePlan* Scheduler::plan_block() {
   return &plan_;
 }
 
-void Scheduler::commit_block(const StageOutcome& outcome) {
-  for (size_t g = 0; g < plan_.groups.size(); ++g)
-    advance(*plan_.groups[g], outcome, static_cast<size_t>(plan_.start[g]));
-}
-
 /// Finds which of the active rows of `s`, rows first, first + 1, … of the plan, run the next recursion. If none does,
 /// all rows of `s` leave the block.
 void Scheduler::advance(Sequence& s, const StageOutcome& outcome, size_t first) {
@@ -284,7 +279,7 @@ void Scheduler::advance(Sequence& s, const StageOutcome& outcome, size_t first) 
   if (kept > 0) {
     s.phase = Phase::block;
     s.recursion = next;
-    s.placed = false;
+    s.has_cache_slots = false;
     ready_.push_back(&s);
     return;
   }
@@ -314,10 +309,10 @@ int32_t Scheduler::cache_slot(const Sequence& s, size_t list, int32_t index) con
 }
 
 /// Finds where the keys of the active rows are written, and how many keys each row sees.
-void Scheduler::place(Sequence& s) {
+void Scheduler::assign_cache_slots(Sequence& s) {
   const size_t r = static_cast<size_t>(s.recursion);
   KeyList& own = s.keys[r];
-  s.placed = true;
+  s.has_cache_slots = true;
   if (config_.rules.queries_only(s.recursion)) {
     for (const int32_t index : s.active) {
       InFlight& row = s.rows[static_cast<size_t>(index)];
@@ -346,7 +341,7 @@ void Scheduler::place(Sequence& s) {
 }
 
 void Scheduler::add_block_group(Sequence& s) {
-  if (!s.placed) place(s);
+  if (!s.has_cache_slots) assign_cache_slots(s);
   const RoutingRules& rules = config_.rules;
   KeyList& keys = s.keys[static_cast<size_t>(rules.key_seen(s.recursion, s.recursion))];
   if (!rules.queries_only(s.recursion)) keys.count += static_cast<int32_t>(s.active.size());

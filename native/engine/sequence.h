@@ -29,7 +29,7 @@ struct InFlight {
   int32_t rank = 0;            ///< place among the keys of recursion 1
   double gate = 0;             ///< token choice: of its exit
   int32_t outside_slot = 0;    ///< of its keys under the layers outside the block
-  // For the next pass of the block, once the sequence is `placed`.
+  // For the next pass of the block, once the sequence `has_cache_slots`.
   int32_t visible = 0;     ///< number of keys that it sees
   int32_t cache_slot = 0;  ///< of its own key; -1: it projects queries only
 };
@@ -65,7 +65,7 @@ struct Sequence {
   std::vector<InFlight> rows;          ///< tokens in flight, in position order
   std::vector<int32_t> active;         ///< indices of `rows`
   int32_t recursion = 0;
-  bool placed = false;  ///< phase block: whether the active rows have slots for their keys of `recursion`
+  bool has_cache_slots = false;  ///< phase block: whether the active rows have slots for their keys of `recursion`
 
   // For the prefix cache (prefix_cache.h), which knows tokens in chunks.
   std::vector<uint64_t> chunk_hashes;  ///< [chunks] of the tokens up to the end of each; grows when it is needed

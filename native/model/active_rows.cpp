@@ -3,15 +3,11 @@
 
 namespace mor {
 
-int32_t* allocate_integers(Arena& arena, int64_t n) {
-  return static_cast<int32_t*>(arena.allocate(static_cast<size_t>(n) * sizeof(int32_t)));
-}
-
 ActiveRows all_rows(const LayerContext& context, int32_t sequences, int32_t length) {
   const int32_t count = sequences * length;
-  int32_t* position = allocate_integers(context.arena, count);
-  int32_t* visible = allocate_integers(context.arena, count);
-  int32_t* start = allocate_integers(context.arena, sequences + 1);
+  int32_t* position = context.arena.array<int32_t>(count);
+  int32_t* visible = context.arena.array<int32_t>(count);
+  int32_t* start = context.arena.array<int32_t>(sequences + 1);
   context.ops.equal_rows(sequences, length, start, position, visible);
 
   ActiveRows all;
@@ -26,9 +22,9 @@ ActiveRows all_rows(const LayerContext& context, int32_t sequences, int32_t leng
 
 Selection allocate_selection(Arena& arena, const ActiveRows& parent) {
   Selection s;
-  s.index = allocate_integers(arena, parent.rows.count);
-  s.start = allocate_integers(arena, parent.rows.key_lists + 1);
-  s.selected = static_cast<uint8_t*>(arena.allocate(static_cast<size_t>(parent.rows.count)));
+  s.index = arena.array<int32_t>(parent.rows.count);
+  s.start = arena.array<int32_t>(parent.rows.key_lists + 1);
+  s.selected = arena.array<uint8_t>(parent.rows.count);
   return s;
 }
 
@@ -38,7 +34,7 @@ ActiveRows compact_rows(const LayerContext& context, const ActiveRows& parent, c
   const int32_t n = selection.count;
   const auto gathered = [&](const int32_t* from) -> const int32_t* {
     if (from == nullptr) return selection.index;
-    int32_t* to = allocate_integers(context.arena, n);
+    int32_t* to = context.arena.array<int32_t>(n);
     ops.gather_indices(from, selection.index, n, to);
     return to;
   };
@@ -48,7 +44,7 @@ ActiveRows compact_rows(const LayerContext& context, const ActiveRows& parent, c
   child.rows.start = selection.start;
   child.rows.source = gathered(parent.rows.source);
   child.rows.position = gathered(parent.rows.position);
-  int32_t* visible = allocate_integers(context.arena, n);
+  int32_t* visible = context.arena.array<int32_t>(n);
   if (first == nullptr) {
     ops.visible_causal(selection.start, parent.rows.key_lists, n, visible);
     child.rows.key_start = selection.start;

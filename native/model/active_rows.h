@@ -19,9 +19,6 @@ struct Selection {
   int32_t count = 0;
 };
 
-/// Uninitialised device integers.
-int32_t* allocate_integers(Arena& arena, int64_t n);
-
 /// Every row of `sequences` sequences of `length` tokens: row s * length + t is token t of sequence s.
 ActiveRows all_rows(const LayerContext& context, int32_t sequences, int32_t length);
 

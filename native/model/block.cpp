@@ -7,22 +7,6 @@ namespace mor {
 
 namespace {
 
-/// q, k and v as columns of one fused buffer; k and v are empty where it holds queries only.
-struct Projected {
-  Tensor q, k, v;
-};
-
-Projected split(const ModelConfig& config, const Tensor& qkv) {
-  const int64_t q = config.query_size(), kv = config.key_value_size();
-  Projected p;
-  p.q = qkv.column_range(0, q).heads(config.head_dim).named("q");
-  if (qkv.columns() > q) {
-    p.k = qkv.column_range(q, kv).heads(config.head_dim).named("k");
-    p.v = qkv.column_range(q + kv, kv).heads(config.head_dim).named("v");
-  }
-  return p;
-}
-
 /// The projections that a layer uses: of queries alone where keys and values are given.
 QkvTensors projections(const ModelConfig& config, const LayerTensors& tensors, const LayerKeys& keys) {
   return keys.source == KeySource::given ? tensors.qkv.queries_only(config.query_size()) : tensors.qkv;
@@ -65,7 +49,7 @@ void layer_forward(const LayerContext& context, const LayerTensors& weights, con
   } else {
     ops.rmsnorm_forward(x, nullptr, weights.input_layernorm, config.rms_norm_eps, {}, a.input_normed, a.input_rstd);
   }
-  const Projected p = split(config, a.qkv);
+  const QkvHeads p = qkv_heads(a.qkv, config.query_size(), config.head_dim);
   const Tensor k = own ? p.k : keys.k, v = own ? p.v : keys.v;
   ops.qkv_forward(a.input_normed, qkv, config.rms_norm_eps, rows.position, context.rotary_table, p.q,
                   queries_only ? Tensor{} : k, queries_only ? Tensor{} : v, own ? nullptr : rows.slot, a.projected);
@@ -112,7 +96,8 @@ void layer_backward(const LayerContext& context, const LayerTensors& weights, co
   const QkvTensors qkv = projections(config, weights, keys), d_weights = projections(config, gradients, keys);
   const Tensor d_qkv = arena.tensor(compute, n, qkv.weight.rows(), "d_qkv");
   if (own) zero(ops, d_qkv);
-  const Projected p = split(config, kept.qkv), dp = split(config, d_qkv);
+  const QkvHeads p = qkv_heads(kept.qkv, config.query_size(), config.head_dim);
+  const QkvHeads dp = qkv_heads(d_qkv, config.query_size(), config.head_dim);
   ops.attention_backward(d_attention.heads(config.head_dim), p.q, own ? p.k : keys.k, own ? p.v : keys.v,
                          kept.attention.heads(config.head_dim), kept.lse, rows, dp.q, own ? dp.k : keys.d_k,
                          own ? dp.v : keys.d_v);

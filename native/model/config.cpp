@@ -81,29 +81,14 @@ void check_router(const ModelConfig& c) {
 }  // namespace
 
 const char* sharing_name(Sharing sharing) {
-  switch (sharing) {
-    case Sharing::cycle:
-      return "cycle";
-    case Sharing::sequence:
-      return "sequence";
-    case Sharing::middle_cycle:
-      return "middle_cycle";
-    case Sharing::middle_sequence:
-      return "middle_sequence";
-  }
-  return "?";
+  constexpr const char* kNames[] = {"cycle", "sequence", "middle_cycle",
+                                    "middle_sequence"};  // in the order of the enum
+  return kNames[static_cast<size_t>(sharing)];
 }
 
 const char* kv_cache_name(KvCachePolicy policy) {
-  switch (policy) {
-    case KvCachePolicy::recursion_wise:
-      return "recursion_wise";
-    case KvCachePolicy::shared:
-      return "shared";
-    case KvCachePolicy::hybrid:
-      return "hybrid";
-  }
-  return "?";
+  constexpr const char* kNames[] = {"recursion_wise", "shared", "hybrid"};  // in the order of the enum
+  return kNames[static_cast<size_t>(policy)];
 }
 
 void ModelConfig::validate() const {

@@ -117,7 +117,7 @@ void expert_choice_report(Pass& pass, const BodyActivations& kept) {
   }
   if (kept.recursions.empty()) return;
   const Rows& last = kept.recursions.back().active.rows;
-  int32_t* position = allocate_integers(pass.report_arena, last.count);
+  int32_t* position = pass.report_arena.array<int32_t>(last.count);
   pass.ops().copy(position, last.position, static_cast<size_t>(last.count) * sizeof(int32_t));
   report.last_position = position;
 }

@@ -76,7 +76,7 @@ void layers_backward(Pass& pass, const Rows& rows, const LayerRun& run, const Te
 
 void report_layers(Pass& pass, const Rows& rows, int64_t layers, bool queries_only) {
   const ModelConfig& c = pass.model.config();
-  auto* keys = static_cast<int64_t*>(pass.report_arena.allocate(sizeof(int64_t)));
+  int64_t* keys = pass.report_arena.array<int64_t>(1);
   pass.ops().sum_integers(rows.visible, rows.count, keys);
   const double projected = queries_only ? c.query_size() : c.qkv_size();
   const double weights = static_cast<double>(c.hidden_size) * (projected + c.query_size() + 3.0 * c.intermediate_size);

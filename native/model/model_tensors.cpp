@@ -97,19 +97,8 @@ void describe_model(const ModelConfig& config, ModelTensors& t, const Visit& vis
 }
 
 const char* role_name(ParameterRole role) {
-  switch (role) {
-    case ParameterRole::embedding:
-      return "embedding";
-    case ParameterRole::projection:
-      return "projection";
-    case ParameterRole::norm:
-      return "norm";
-    case ParameterRole::bias:
-      return "bias";
-    case ParameterRole::router:
-      return "router";
-  }
-  return "?";
+  constexpr const char* kNames[] = {"embedding", "projection", "norm", "bias", "router"};  // in the order of the enum
+  return kNames[static_cast<size_t>(role)];
 }
 
 int64_t Parameter::count() const {

@@ -41,18 +41,6 @@ const ActiveRows* rows_of_first(const Pass& pass, const BodyActivations& kept) {
   return pass.rules.sees_tokens_that_left() && !kept.recursions.empty() ? &kept.recursions[0].active : nullptr;
 }
 
-std::vector<double> read_master(Ops& ops, const Tensor& tensor) {
-  std::vector<double> values(static_cast<size_t>(tensor.count()));
-  download(ops, tensor, values.data());
-  return values;
-}
-
-std::vector<int32_t> read_integers(Ops& ops, const int32_t* device, int64_t n) {
-  std::vector<int32_t> host(static_cast<size_t>(n));
-  ops.copy_to_host(host.data(), device, host.size() * sizeof(int32_t));
-  return host;
-}
-
 Tensor body_forward(Pass& pass, const ActiveRows& all, const Tensor& stream, BodyActivations& kept) {
   kept.all = all;
   switch (pass.model.config().router.type) {

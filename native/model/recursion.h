@@ -51,8 +51,4 @@ void token_choice_report(Pass& pass, const BodyActivations& kept);
 /// The rows of recursion 1 for compact_rows, if recursion 1 has run and RoutingRules::sees_tokens_that_left; else null.
 const ActiveRows* rows_of_first(const Pass& pass, const BodyActivations& kept);
 
-/// Host copies of small device arrays; these wait for the device.
-std::vector<double> read_master(Ops& ops, const Tensor& tensor);
-std::vector<int32_t> read_integers(Ops& ops, const int32_t* device, int64_t n);
-
 }  // namespace mor

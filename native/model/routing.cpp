@@ -21,7 +21,7 @@ Tensor add_gated(const LayerContext& context, const Tensor& out, const Tensor& s
 
 TokenChoice allocate_token_choice(const LayerContext& context, int64_t rows) {
   TokenChoice choice;
-  choice.depth = allocate_integers(context.arena, rows);
+  choice.depth = context.arena.array<int32_t>(rows);
   choice.gate = context.arena.tensor(context.ops.master_dtype(), rows, 1, "gate");
   return choice;
 }

@@ -48,7 +48,7 @@ Tensor token_choice_forward(Pass& pass, const Tensor& stream, BodyActivations& k
     recursion.exits = select(pass.rules.leaving_after(r, pass.recursions()));
     int32_t* to = recursion.exits.index;
     if (active.rows.source != nullptr) {
-      to = allocate_integers(arena, recursion.exits.count);
+      to = arena.array<int32_t>(recursion.exits.count);
       ops.gather_indices(active.rows.source, recursion.exits.index, recursion.exits.count, to);
     }
     recursion.exit_to = to;
@@ -63,7 +63,7 @@ Tensor token_choice_forward(Pass& pass, const Tensor& stream, BodyActivations& k
     if (last) break;
     const Selection& deeper = kept.recursions.back().selection;
     active = compact_rows(pass.context, active, deeper, rows_of_first(pass, kept));
-    int32_t* depth_of_deeper = allocate_integers(arena, deeper.count);
+    int32_t* depth_of_deeper = arena.array<int32_t>(deeper.count);
     ops.gather_indices(depth, deeper.index, deeper.count, depth_of_deeper);
     depth = depth_of_deeper;
   }

@@ -68,6 +68,20 @@ struct QkvTensors {
   }
 };
 
+/// q, k and v beside each other, in one buffer or its gradient.
+struct QkvHeads {
+  Tensor q, k, v;  ///< [R,h,hd], [R,kv,hd] twice; k and v are empty if the buffer holds queries only
+};
+/// qkv: [R, (h+2kv)*hd], or [R, h*hd] with queries only. query_size: h*hd.
+inline QkvHeads qkv_heads(const Tensor& qkv, int64_t query_size, int64_t head_dim) {
+  const int64_t key_value_size = (qkv.columns() - query_size) / 2;
+  QkvHeads heads{qkv.column_range(0, query_size).heads(head_dim).named("q"), {}, {}};
+  if (key_value_size == 0) return heads;
+  heads.k = qkv.column_range(query_size, key_value_size).heads(head_dim).named("k");
+  heads.v = qkv.column_range(query_size + key_value_size, key_value_size).heads(head_dim).named("v");
+  return heads;
+}
+
 /// Work that a device has recorded in order to run it again. Ops::replay makes it; it must be destroyed before that
 /// Ops.
 class Recording {

@@ -24,7 +24,7 @@ double vanilla_flops(const ModelConfig& c, double sequences, double length) {
 
 /// Runs `allocate`. If it throws OUT_OF_MEMORY, the message is made to begin with `what`: what the memory was for.
 template <class Allocate>
-void explained(const std::string& what, const Allocate& allocate) {
+void allocate_for(const std::string& what, const Allocate& allocate) {
   try {
     allocate();
   } catch (const Error& error) {
@@ -71,10 +71,6 @@ Trainer::Trainer(Model& model, const TrainerOptions& options)
       inputs_(model.ops()),
       activations_(model.ops()),
       readback_(model.ops()) {
-  adamw_.beta1 = options.beta1;
-  adamw_.beta2 = options.beta2;
-  adamw_.epsilon = options.epsilon;
-  adamw_.gradient_clip = options.gradient_clip;
   Ops& ops = model.ops();
   const Parameters& parameters = model.parameters();
   const bool rounded = !parameters.are_masters(ops.master_dtype());
@@ -89,14 +85,14 @@ Trainer::Trainer(Model& model, const TrainerOptions& options)
     gradient_ = flat(arena, "gradient");
     exp_avg_ = flat(arena, "exp_avg");
     exp_avg_sq_ = flat(arena, "exp_avg_sq");
-    adamw_step_ = static_cast<AdamWStep*>(arena.allocate(sizeof(AdamWStep)));
-    segments_ = static_cast<ParameterSegment*>(arena.allocate(segments.size() * sizeof(ParameterSegment)));
+    adamw_step_ = arena.array<AdamWStep>(1);
+    segments_ = arena.array<ParameterSegment>(segment_count_);
   };
   const size_t bytes =
       count_memory(ops, [&](const Workspace& counting) { allocate(counting.activations); }).activations;
-  explained(concat("a trainer takes ", planned_.parameters, " bytes of master weights, ", planned_.gradients,
-                   " of gradients and ", planned_.optimizer, " of optimizer state"),
-            [&] { buffers_.reserve(bytes); });
+  allocate_for(concat("a trainer takes ", planned_.parameters, " bytes of master weights, ", planned_.gradients,
+                      " of gradients and ", planned_.optimizer, " of optimizer state"),
+               [&] { buffers_.reserve(bytes); });
   allocate(buffers_);
 
   if (!rounded) master_ = make_vector(model.weights(), ops.master_dtype(), parameters.size(), "master");
@@ -112,8 +108,6 @@ Trainer::Trainer(Model& model, const TrainerOptions& options)
     for (const Parameter& p : parameters.list())
       if (p.trained) state_.push_back({prefixes[i] + p.name, p.in_flat(kept[i])});
 }
-
-Trainer::~Trainer() = default;
 
 Tensor Trainer::flat(Arena& arena, const char* name) const {
   return arena.vector(model_.ops().master_dtype(), model_.parameters().size(), name);
@@ -142,13 +136,13 @@ void Trainer::reserve(const RecordingKey& key, const Shape& shape,
   const PassMemory need = count_memory(model_.ops(), work);
   const size_t inputs = shape.ids() * sizeof(int32_t);
   planned_.activations = inputs + need.activations + need.report;
-  explained(concat(shape.micro_batches, " x ", shape.sequences, " rows of ", shape.length, " tokens take ",
-                   need.activations, " bytes of activations"),
-            [&] {
-              inputs_.reserve(inputs);
-              readback_.arena().reserve(need.report);
-              activations_.reserve(need.activations);
-            });
+  allocate_for(concat(shape.micro_batches, " x ", shape.sequences, " rows of ", shape.length, " tokens take ",
+                      need.activations, " bytes of activations"),
+               [&] {
+                 inputs_.reserve(inputs);
+                 readback_.arena().reserve(need.report);
+                 activations_.reserve(need.activations);
+               });
   planned_.activations = 0;
   reserved_for_ = key;
 }
@@ -164,7 +158,7 @@ std::vector<Batch> Trainer::upload(const int32_t* tokens, const Shape& shape) {
         host.insert(host.end(), row, row + shape.length);
       }
   inputs_.reset();
-  int32_t* device = allocate_integers(inputs_, static_cast<int64_t>(host.size()));
+  int32_t* device = inputs_.array<int32_t>(static_cast<int64_t>(host.size()));
   model_.ops().copy_to_device(device, host.data(), host.size() * sizeof(int32_t));
   std::vector<Batch> batches;
   for (int32_t m = 0; m < shape.micro_batches; ++m, device += 2 * count)
@@ -205,7 +199,7 @@ StepResult Trainer::step(const int32_t* tokens, int32_t micro_batches, int32_t s
   const std::vector<Batch> batches = upload(tokens, shape);
   StepResult result;
   result.learning_rate = options_.schedule.rate(options_.learning_rate, steps_done_);
-  const AdamWStep now = adamw_step(adamw_, result.learning_rate, steps_done_ + 1);
+  const AdamWStep now = adamw_step(options_, result.learning_rate, steps_done_ + 1);
   ops.copy_to_device(adamw_step_, &now, sizeof now);
   const auto work = [&] {
     zero(ops, gradient_);
@@ -214,7 +208,7 @@ StepResult Trainer::step(const int32_t* tokens, int32_t micro_batches, int32_t s
     ops.global_norm(gradient_, report_.norm);
     for (const PassReport& pass : report_.passes) ops.reject_non_finite(pass.values, report_.norm);
     ops.adamw(master_, model_.weights(), gradient_, exp_avg_, exp_avg_sq_, report_.norm, segments_, segment_count_,
-              adamw_, adamw_step_);
+              options_, adamw_step_);
   };
   model_.context(activations_).may_interrupt();
   model_.weights_changed();

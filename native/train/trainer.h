@@ -9,11 +9,9 @@
 
 namespace mor {
 
-struct TrainerOptions {
-  double learning_rate = 3e-3;
+struct TrainerOptions : AdamWParams {
+  double learning_rate = 3e-3, weight_decay = 0.1;
   Schedule schedule;
-  double beta1 = 0.9, beta2 = 0.95, epsilon = 1e-8, weight_decay = 0.1;
-  double gradient_clip = 1.0;  ///< 0: off
   bool recompute = false;
 };
 
@@ -40,9 +38,6 @@ class Trainer {
   /// The model must outlive the trainer. Masters start from the model's weights. Throws OUT_OF_MEMORY, naming the bytes
   /// that masters, gradients and optimiser state take, if the device has fewer.
   Trainer(Model& model, const TrainerOptions& options);
-  ~Trainer();
-  Trainer(const Trainer&) = delete;
-  Trainer& operator=(const Trainer&) = delete;
 
   /// One optimiser step over micro_batches * sequences host rows of length + 1 ids each.
   /// Throws NON_FINITE if a loss or gradient is not finite, and leaves weights and state as they were. Throws
@@ -93,7 +88,6 @@ class Trainer {
 
   Model& model_;
   const TrainerOptions options_;
-  AdamWParams adamw_;
   Arena buffers_, inputs_, activations_;
   Readback readback_;
   MemoryUse planned_;          ///< without the model's weights; activations: 0, or those of a batch that did not fit

@@ -1,8 +1,9 @@
-// The device list of the host run, in place of native/device/device.cpp: its one device runs the CUDA kernels on the
-// execution model, so that the same tests run on them.
+// The device list of the host run, in place of native/device/device.cpp and test/test_devices.cpp: its one device runs
+// the CUDA kernels on the execution model, so that the same tests run on them.
 #include "device/device.h"
 
 #include "cuda/cuda_device.h"
+#include "test/test_devices.h"
 
 namespace mor {
 

@@ -70,7 +70,7 @@ TEST_F(DevicePlanTest, IsFilledUpWithRowsThatNoTokenHas) {
   EXPECT_EQ(d.rows.count, 8);
   EXPECT_EQ(d.rows.key_lists, 8);
   EXPECT_EQ(d.rows.max_keys, 256);
-  EXPECT_EQ(d.rows.blocks_per_sequence, 64);
+  EXPECT_EQ(d.rows.blocks_per_list, 64);
   EXPECT_EQ(read(d.slot, 8), (Integers{31, 30, 12, 11, 10, 60, 61, 62}));
   EXPECT_EQ(read(d.rows.visible, 8), (Integers{5, 4, 3, 2, 1, 0, 0, 0}));
   EXPECT_EQ(read(d.rows.slot, 8), (Integers{54, 53, 52, 51, 50, -1, -1, -1}));

@@ -2,8 +2,8 @@
 // however its prompt is cut into chunks, and also if it is preempted and computed again.
 #include <limits>
 
-#include "device/device.h"
 #include "test/engine/support.h"
+#include "test/test_devices.h"
 
 namespace mor::test {
 namespace {

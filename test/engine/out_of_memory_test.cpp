@@ -127,8 +127,8 @@ class Traffic {
   void step_once(std::vector<RequestEvent>& events) {
     const bool stages = survives([&] {
       scheduler_.begin_step(events);
-      run(scheduler_.plan_entry(), &GhostDevice::run_entry, [&](const auto& o) { scheduler_.commit_entry(o); });
-      run(scheduler_.plan_block(), &GhostDevice::run_block, [&](const auto& o) { scheduler_.commit_block(o); });
+      run(scheduler_.plan_entry(), &GhostDevice::run_entry, [&](const auto& o) { scheduler_.commit_rows(o); });
+      run(scheduler_.plan_block(), &GhostDevice::run_block, [&](const auto& o) { scheduler_.commit_rows(o); });
       run(scheduler_.plan_exit(), &GhostDevice::run_exit, [&](const auto& o) { scheduler_.commit_exit(o, events); });
     });
     if (!stages) survives([&] { scheduler_.fail_running(ErrorCode::OUT_OF_MEMORY, "the host has no memory left"); });

@@ -75,13 +75,13 @@ SteadyLoad decode_at_steady_load(int32_t recursions, double block_cost, double b
           outcome.depth.push_back(1 + static_cast<int32_t>(u * recursions));
         }
       prepare();
-      timed([&] { return scheduler.commit_entry(outcome), 0; });
+      timed([&] { return scheduler.commit_rows(outcome), 0; });
     }
     if (timed([&] { return scheduler.plan_block(); }) != nullptr) {
       cost += counts * block_cost;
       passes += counts;
       prepare();
-      timed([&] { return scheduler.commit_block(outcome), 0; });
+      timed([&] { return scheduler.commit_rows(outcome), 0; });
     }
     if (const StagePlan* plan = timed([&] { return scheduler.plan_exit(); })) {
       const double rows = static_cast<double>(plan->sampled.size());

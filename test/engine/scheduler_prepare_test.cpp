@@ -76,19 +76,19 @@ TEST(Scheduler, PreparesWhatDoesNotDependOnTheOutcome) {
   for (int step = 0; step < 40; ++step) {
     if (const StagePlan* plan = scheduler.plan_entry()) {
       all.insert(plan->groups.begin(), plan->groups.end());
-      scheduler.commit_entry(device.run_entry(*plan));
+      scheduler.commit_rows(device.run_entry(*plan));
     }
     if (const StagePlan* plan = scheduler.plan_block()) {
       const StageOutcome outcome = device.run_block(*plan);
       std::set<const Sequence*> left = all;
       for (const Sequence* s : plan->groups) left.erase(s);
-      std::erase_if(left, [](const Sequence* s) { return s->phase != Phase::block || s->placed; });
+      std::erase_if(left, [](const Sequence* s) { return s->phase != Phase::block || s->has_cache_slots; });
       scheduler.prepare();
       for (const Sequence* s : left) {
-        EXPECT_TRUE(s->placed);
+        EXPECT_TRUE(s->has_cache_slots);
         ++placed;
       }
-      scheduler.commit_block(outcome);
+      scheduler.commit_rows(outcome);
     }
     if (const StagePlan* plan = scheduler.plan_exit()) {
       const StageOutcome outcome = device.run_exit(*plan);

@@ -80,8 +80,8 @@ struct Simulation {
       if (prepares) scheduler.prepare();
       commit(outcome);
     };
-    run(scheduler.plan_entry(), &GhostDevice::run_entry, [&](const auto& outcome) { scheduler.commit_entry(outcome); });
-    run(scheduler.plan_block(), &GhostDevice::run_block, [&](const auto& outcome) { scheduler.commit_block(outcome); });
+    run(scheduler.plan_entry(), &GhostDevice::run_entry, [&](const auto& outcome) { scheduler.commit_rows(outcome); });
+    run(scheduler.plan_block(), &GhostDevice::run_block, [&](const auto& outcome) { scheduler.commit_rows(outcome); });
     run(scheduler.plan_exit(), &GhostDevice::run_exit,
         [&](const auto& outcome) { scheduler.commit_exit(outcome, found); });
     for (RequestEvent& event : found) events[event.request].push_back(event);

@@ -210,9 +210,9 @@ TEST(Scheduler, KeysTakeTheShareOfTheDepths) {
         outcome.gate.assign(plan->slot.size(), 1);
         outcome.depth.clear();
         for (const int32_t position : plan->position) outcome.depth.push_back(1 + position % recursions);
-        scheduler.commit_entry(outcome);
+        scheduler.commit_rows(outcome);
       }
-      if (scheduler.plan_block() != nullptr) scheduler.commit_block(outcome);
+      if (scheduler.plan_block() != nullptr) scheduler.commit_rows(outcome);
       const StagePlan* const plan = scheduler.plan_exit();
       if (plan == nullptr) continue;  // tokens are in flight and hold blocks for every depth
       outcome.token.assign(plan->sampled.size(), 1);

@@ -6,8 +6,8 @@
 #include <sstream>
 
 #include "core/mapped_file.h"
-#include "device/device.h"
 #include "test/engine/support.h"
+#include "test/test_devices.h"
 
 namespace mor::test {
 namespace {

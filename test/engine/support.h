@@ -125,7 +125,7 @@ inline void expect_full_forward_agrees(const Model& model, const Wanted& wanted,
   tokens.insert(tokens.end(), generated.tokens.begin(), generated.tokens.end());
   Ops& ops = model.ops();
   Arena arena(ops), inputs(ops);
-  int32_t* device = allocate_integers(inputs, static_cast<int64_t>(tokens.size()));
+  int32_t* device = inputs.array<int32_t>(static_cast<int64_t>(tokens.size()));
   ops.copy_to_device(device, tokens.data(), tokens.size() * sizeof(int32_t));
   Batch batch;
   batch.sequences = 1;

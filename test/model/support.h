@@ -97,7 +97,7 @@ class DeviceBatch {
       host[static_cast<size_t>(i)] = rows[static_cast<size_t>(i / length * (length + 1) + i % length)];
       host[static_cast<size_t>(count + i)] = rows[static_cast<size_t>(i / length * (length + 1) + i % length + 1)];
     }
-    int32_t* device = allocate_integers(arena_, 2 * count);
+    int32_t* device = arena_.array<int32_t>(2 * count);
     ops.copy_to_device(device, host.data(), host.size() * sizeof(int32_t));
     batch_ = {sequences, length, device, device + count};
   }

@@ -15,7 +15,7 @@ struct Geometry {
   int64_t gap =
       1;  ///< rows lie a multiple of so many elements apart; with 8 every row begins at a multiple of 16 bytes
   std::vector<int32_t> start = {0}, visible, key_start;
-  int32_t block_size = 0, blocks_per_sequence = 0;
+  int32_t block_size = 0, blocks_per_list = 0;
   std::vector<int32_t> block_table;
 
   int64_t rows() const { return static_cast<int64_t>(visible.size()); }
@@ -55,7 +55,7 @@ class DeviceRows {
       rows_.key_start = key_start_.data();
     } else {
       rows_.block_table = table_.data();
-      rows_.blocks_per_sequence = g.blocks_per_sequence;
+      rows_.blocks_per_list = g.blocks_per_list;
     }
   }
   const Rows& get() const { return rows_; }
@@ -126,9 +126,9 @@ Arrays forward_inputs(const Geometry& g, uint32_t seed) {
   for (size_t s = 0; s + 1 < g.start.size(); ++s)
     for (int32_t i = g.start[s]; i < g.start[s + 1]; ++i)
       for (int32_t j = 0; j < g.visible[i]; ++j)
-        seen[g.block_size == 0 ? g.key_start[s] + j
-                               : g.block_table[s * g.blocks_per_sequence + j / g.block_size] * g.block_size +
-                                     j % g.block_size] = true;
+        seen[g.block_size == 0
+                 ? g.key_start[s] + j
+                 : g.block_table[s * g.blocks_per_list + j / g.block_size] * g.block_size + j % g.block_size] = true;
   for (int64_t slot = 0; slot < g.slots; ++slot)
     for (int64_t c = 0; c < in[1].columns && !seen[slot]; ++c)
       in[1](slot, c) = in[2](slot, c) = std::numeric_limits<double>::quiet_NaN();
@@ -348,8 +348,8 @@ TEST(Attention, BlocksGiveWhatOneRunGives) {
     // The same keys in blocks, which lie in falling order.
     Geometry blocks = run;
     blocks.block_size = block_size;
-    blocks.blocks_per_sequence = (1300 + block_size - 1) / block_size;
-    const int32_t count = blocks.blocks_per_sequence * 4;
+    blocks.blocks_per_list = (1300 + block_size - 1) / block_size;
+    const int32_t count = blocks.blocks_per_list * 4;
     blocks.slots = int64_t{count} * block_size;
     blocks.block_table.resize(static_cast<size_t>(count));
     for (int32_t i = 0; i < count; ++i) blocks.block_table[static_cast<size_t>(i)] = count - 1 - i;
@@ -360,7 +360,7 @@ TEST(Attention, BlocksGiveWhatOneRunGives) {
       for (int32_t j = 0; j < keys[s]; ++j)
         for (int64_t c = 0; c < 128; ++c)
           for (size_t i : {1, 2})
-            paged[i](int64_t{count - 1 - s * blocks.blocks_per_sequence - j / block_size} * block_size + j % block_size,
+            paged[i](int64_t{count - 1 - s * blocks.blocks_per_list - j / block_size} * block_size + j % block_size,
                      c) = in[i](run.key_start[static_cast<size_t>(s)] + j, c);
     for (const Subject& subject : subjects()) {
       SCOPED_TRACE(subject.name);
@@ -423,7 +423,7 @@ TEST(Attention, WrongShapesAreNamed) {
   g.add({1, 2}, 2, 0);
   Geometry blocks = g;
   blocks.block_size = 2;
-  blocks.blocks_per_sequence = 1;
+  blocks.blocks_per_list = 1;
   blocks.block_table = {0};
   for (const Subject& subject : subjects()) {
     SCOPED_TRACE(subject.name);

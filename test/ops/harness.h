@@ -16,6 +16,7 @@
 #include "device/device.h"
 #include "ops/ops.h"
 #include "ops/ref/ref_ops.h"
+#include "test/test_devices.h"
 
 namespace mor::test {
 

@@ -1,5 +1,6 @@
 // Compares training steps that a device replays from a recording with steps that it runs op by op, bit for bit, on
 // every device of the machine.
+#include "test/test_devices.h"
 #include "test/train/support.h"
 
 namespace mor::test {

@@ -1,9 +1,14 @@
-// gather_rows, add_rows, scatter_gated: the shapes they accept, for every device.
+// cast, gather_rows, add_rows, scatter_gated: the shapes they accept, for every device.
 #pragma once
 
 #include "ops/checks/shapes.h"
 
 namespace mor {
+
+inline void check_cast(const Tensor& from, const Tensor& to) {
+  MOR_CHECK(from.rows() == to.rows() && from.columns() == to.columns(), INVALID_ARGUMENT, "cast: ", from.name, " is ",
+            from.rows(), " x ", from.columns(), ", ", to.name, " is ", to.rows(), " x ", to.columns());
+}
 
 /// Row numbers lie in device memory: that they are in range (and distinct, where they are written to) is the caller's
 /// promise.

@@ -13,7 +13,7 @@ namespace mor::ref {
 /// Where key j of sequence s lies (rows.h).
 inline int64_t key_slot(const Rows& rows, int64_t s, int64_t j) {
   if (rows.block_size == 0) return rows.key_start[s] + j;
-  return int64_t{rows.block_table[s * rows.blocks_per_sequence + j / rows.block_size]} * rows.block_size +
+  return int64_t{rows.block_table[s * rows.blocks_per_list + j / rows.block_size]} * rows.block_size +
          j % rows.block_size;
 }
 

@@ -25,7 +25,7 @@ void RefOps<T>::qkv_forward(const Tensor& x, const QkvTensors& weights, double e
                             const Tensor& projected) {
   const int64_t columns = weights.weight.rows(), query = q.columns(), key_value = k ? k.columns() : 0;
   std::vector<T> memory(static_cast<size_t>(x.rows() * columns));
-  const Tensor product = make_tensor(memory.data(), dtype_of<T>::value, x.rows(), columns, "product");
+  const Tensor product = make_tensor(memory.data(), dtype_of<T>, x.rows(), columns, "product");
   const Tensor of_q = product.column_range(0, query), of_k = product.column_range(query, key_value);
   RefOps::linear_forward(x, weights.weight, weights.bias.repeated(x.rows()), product);
   if (projected) RefOps::kv_write(product, nullptr, projected);
@@ -58,10 +58,10 @@ void RefOps<T>::qkv_backward(const Tensor& d_q, const Tensor& d_k, const Tensor&
       const Tensor d_heads = heads_of(d, i, table.columns());
       const Tensor x = heads_of(projected.column_range(first, d.columns()), i, table.columns());
       std::vector<T> normed(static_cast<size_t>(d.columns())), d_x(normed), rstd(static_cast<size_t>(x.rows()));
-      const Tensor d_x_heads = make_tensor(d_x.data(), dtype_of<T>::value, x.rows(), x.columns(), "d_x");
-      const Tensor rstds = make_vector(rstd.data(), dtype_of<T>::value, x.rows(), "rstd");
+      const Tensor d_x_heads = make_tensor(d_x.data(), dtype_of<T>, x.rows(), x.columns(), "d_x");
+      const Tensor rstds = make_vector(rstd.data(), dtype_of<T>, x.rows(), "rstd");
       RefOps::rmsnorm_forward(x, nullptr, norm, epsilon, {},
-                              make_tensor(normed.data(), dtype_of<T>::value, x.rows(), x.columns(), "normed"), rstds);
+                              make_tensor(normed.data(), dtype_of<T>, x.rows(), x.columns(), "normed"), rstds);
       RefOps::rmsnorm_backward(d_heads, x, norm, rstds, d_x_heads, d_norm);
       RefOps::kv_write(d_x_heads, nullptr, d_heads);
     }

@@ -15,8 +15,8 @@ template <class T>
 class RefOps : public Ops {
  public:
   const char* name() const override { return "ref"; }
-  DType compute_dtype() const override { return dtype_of<T>::value; }
-  DType master_dtype() const override { return dtype_of<T>::value; }
+  DType compute_dtype() const override { return dtype_of<T>; }
+  DType master_dtype() const override { return dtype_of<T>; }
 
   void* allocate(size_t bytes) override {
     void* pointer = std::aligned_alloc(64, (bytes + 64) / 64 * 64);

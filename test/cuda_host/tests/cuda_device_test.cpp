@@ -34,7 +34,7 @@ void expect_error(ErrorCode code, const std::string& message, const std::functio
 }
 
 TEST_F(CudaDevice, AGoodOneIsListedAndMade) {
-  const std::vector<CudaInfo> devices = cuda_devices();
+  const std::vector<DeviceInfo> devices = cuda_devices();
   ASSERT_EQ(devices.size(), 1u);
   EXPECT_TRUE(devices[0].usable);
   EXPECT_EQ(devices[0].name, "host run");
@@ -46,9 +46,9 @@ TEST_F(CudaDevice, AGoodOneIsListedAndMade) {
 
 /// Expects a list that has only the reason, and that reason for every index.
 void expect_none(ErrorCode code, const std::string& reason) {
-  const std::vector<CudaInfo> devices = cuda_devices();
+  const std::vector<DeviceInfo> devices = cuda_devices();
   ASSERT_EQ(devices.size(), 1u);
-  EXPECT_EQ(devices[0].index, -1);
+  EXPECT_EQ(devices[0].id, "cuda");
   EXPECT_FALSE(devices[0].usable);
   EXPECT_STREQ(error_code_name(devices[0].code), error_code_name(code));
   EXPECT_EQ(devices[0].reason, reason);
@@ -84,7 +84,7 @@ TEST_F(CudaDevice, AnIndexThatIsNotThere) {
 
 TEST_F(CudaDevice, AnOldGpuIsListedWithItsReasonAndRefused) {
   machine().compute_capability_major = 7;
-  const std::vector<CudaInfo> devices = cuda_devices();
+  const std::vector<DeviceInfo> devices = cuda_devices();
   ASSERT_EQ(devices.size(), 1u);
   EXPECT_FALSE(devices[0].usable);
   EXPECT_EQ(devices[0].reason, "compute capability 7.0, but 8.0 (Ampere) or newer is needed; use device: 'cpu'");
