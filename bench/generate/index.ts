@@ -1,7 +1,5 @@
 // The generation bench: compares decoding with node-llama-cpp on the same weights and with the memory bandwidth, and MoR's
 // time with its depth.
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { installNodeLlamaCpp, startNodeLlamaCpp } from '../baselines/rivals.js'
 import { buildCeilings, measureReadBandwidth } from '../lib/ceilings.js'
@@ -10,6 +8,7 @@ import { machine, threads } from '../lib/machine.js'
 import { randomTokens } from '../lib/random_tokens.js'
 import { Report } from '../lib/report.js'
 import { median } from '../lib/statistics.js'
+import { temporaryFolder } from '../lib/temporary_folder.js'
 import type { Decoded } from './decode.js'
 import { bytesPerToken, generatedTokens, mor, promptTokens, vanilla } from './shapes.js'
 
@@ -36,36 +35,32 @@ interface Series {
 
 export async function benchGenerate(rounds: number): Promise<Report> {
   const report = new Report('generate', machine())
-  const folder = mkdtempSync(join(tmpdir(), 'mor-bench-'))
-  try {
-    buildCeilings()
-    installNodeLlamaCpp()
-    const { ours, oursMor, rival } = await startContenders(folder)
-    const series = {
-      vanilla: newSeries(ours, 1),
-      node_llama_cpp: newSeries(rival, 1),
-      vanilla_8: newSeries(ours, many),
-      node_llama_cpp_8: newSeries(rival, many),
-      ...Object.fromEntries(
-        Object.entries(routings).map(([name, routing]) => [`mor_${name}`, newSeries(oursMor, 1, routing)]),
-      ),
-    } as Record<string, Series>
-    for (const one of Object.values(series)) await runRound(one)
-    for (const one of Object.values(series)) {
-      one.tokensPerSecond.length = 0 // that was the warm-up
-      one.eventLoopDelays.length = 0
-    }
-    const bandwidths: number[] = []
-    for (let round = 0; round < rounds; round++) {
-      bandwidths.push(measureReadBandwidth().median) // memory of a shared machine is not equally fast at all times
-      for (const one of Object.values(series)) await runRound(one)
-    }
-    await Promise.all([ours.end(), oursMor.end(), rival.end()])
-    reportAll(report, series, bandwidths)
-    return report
-  } finally {
-    rmSync(folder, { recursive: true, force: true })
+  using folder = temporaryFolder('mor-bench-')
+  buildCeilings()
+  installNodeLlamaCpp()
+  const { ours, oursMor, rival } = await startContenders(folder.path)
+  const series = {
+    vanilla: newSeries(ours, 1),
+    node_llama_cpp: newSeries(rival, 1),
+    vanilla_8: newSeries(ours, many),
+    node_llama_cpp_8: newSeries(rival, many),
+    ...Object.fromEntries(
+      Object.entries(routings).map(([name, routing]) => [`mor_${name}`, newSeries(oursMor, 1, routing)]),
+    ),
+  } as Record<string, Series>
+  for (const one of Object.values(series)) await runRound(one)
+  for (const one of Object.values(series)) {
+    one.tokensPerSecond.length = 0 // that was the warm-up
+    one.eventLoopDelays.length = 0
   }
+  const bandwidths: number[] = []
+  for (let round = 0; round < rounds; round++) {
+    bandwidths.push(measureReadBandwidth().median) // memory of a shared machine is not equally fast at all times
+    for (const one of Object.values(series)) await runRound(one)
+  }
+  await Promise.all([ours.end(), oursMor.end(), rival.end()])
+  reportAll(report, series, bandwidths)
+  return report
 }
 
 /** Each model runs in a process of its own, so that none inherits heap, caches or compute threads from another. */

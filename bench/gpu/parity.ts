@@ -1,10 +1,8 @@
 // Compares whole models on a GPU with the CPU device: the same steps must give the same losses, and the same weights the
 // same tokens.
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { Engine, Model, type ModelConfig, Trainer } from '../../lib/index.js'
 import { randomTokens } from '../lib/random_tokens.js'
+import { temporaryFolder } from '../lib/temporary_folder.js'
 
 const vanilla: ModelConfig = {
   vocab_size: 512,
@@ -46,22 +44,18 @@ export async function compare(device: string): Promise<Record<string, Parity>> {
 }
 
 async function compareModel(config: ModelConfig, device: string): Promise<Parity> {
-  const folder = mkdtempSync(join(tmpdir(), 'mor-parity-'))
-  try {
-    const expected = await train(config, 'cpu', folder)
-    const losses = await train(config, device)
-    const [tokens, expectedTokens] = [await generate(folder, device), await generate(folder, 'cpu')]
-    const lossDifference = Math.max(...losses.map((loss, i) => Math.abs(loss - expected[i]!) / expected[i]!))
-    const equal = tokens.filter((token, i) => token === expectedTokens[i]).length / expectedTokens.length
-    return {
-      lossDifference,
-      firstLoss: losses[0]!,
-      lastLoss: losses.at(-1)!,
-      tokensEqual: equal,
-      ok: lossDifference < 0.02 && equal > 0.95,
-    }
-  } finally {
-    rmSync(folder, { recursive: true })
+  using folder = temporaryFolder('mor-parity-')
+  const expected = await train(config, 'cpu', folder.path)
+  const losses = await train(config, device)
+  const [tokens, expectedTokens] = [await generate(folder.path, device), await generate(folder.path, 'cpu')]
+  const lossDifference = Math.max(...losses.map((loss, i) => Math.abs(loss - expected[i]!) / expected[i]!))
+  const equal = tokens.filter((token, i) => token === expectedTokens[i]).length / expectedTokens.length
+  return {
+    lossDifference,
+    firstLoss: losses[0]!,
+    lastLoss: losses.at(-1)!,
+    tokensEqual: equal,
+    ok: lossDifference < 0.02 && equal > 0.95,
   }
 }
 

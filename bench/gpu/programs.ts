@@ -1,8 +1,8 @@
 // Runs the built op tests on this machine's devices, alone and under compute-sanitizer.
 import { spawnSync } from 'node:child_process'
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { temporaryFolder } from '../lib/temporary_folder.js'
 
 /** Longest time of a program in milliseconds: one that hangs is ended and counts as failed. */
 const timeout = 300_000
@@ -27,9 +27,9 @@ export function deviceTests(folder: string): string[] {
 
 export function runTests(folder: string, programs: readonly string[]): Outcome {
   const outcome: Outcome = { passed: 0, failed: 0, failures: {} }
-  const reports = mkdtempSync(join(tmpdir(), 'mor-gpu-'))
+  using reports = temporaryFolder('mor-gpu-')
   for (const program of programs) {
-    const file = join(reports, `${program}.json`)
+    const file = join(reports.path, `${program}.json`)
     const { status, signal } = spawnSync(join(folder, program), [`--gtest_output=json:${file}`, '--gtest_brief=1'], {
       stdio: ['ignore', 'ignore', 'inherit'],
       timeout,
@@ -38,7 +38,6 @@ export function runTests(folder: string, programs: readonly string[]): Outcome {
     if (existsSync(file)) addReport(outcome, JSON.parse(readFileSync(file, 'utf8')) as GoogleTestReport)
     if (status !== 0 && outcome.failed === before) fail(outcome, program, `ended with ${signal ?? `status ${status}`}`)
   }
-  rmSync(reports, { recursive: true })
   return outcome
 }
 

@@ -1,11 +1,11 @@
 // Writes routers for which a token's id decides how many recursions it runs, so that a bench knows the mean depth
 // beforehand.
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { weightsFileName } from '../../lib/checkpoint_files.js'
 import { type CreateOptions, Model, type ModelConfig } from '../../lib/index.js'
 import { readSafetensorsFile, type TensorEntry } from '../../lib/safetensors.js'
+import { temporaryFolder } from '../lib/temporary_folder.js'
 
 /** A magnitude similar to that of other elements of an embedding, and exact in bfloat16. */
 const codeElement = 2 ** -6
@@ -25,19 +25,15 @@ export function depthOf(token: number, recursions: number): number {
  * @throws {RangeError} for another router.
  */
 export async function createWithDepthsById(config: ModelConfig, { seed, ...load }: CreateOptions): Promise<Model> {
-  const folder = await mkdtemp(join(tmpdir(), 'mor-depths-'))
-  try {
-    await using fresh = await Model.create(config, { seed, ...load })
-    const { num_recursions: recursions, router } = fresh.config
-    const fits = router?.type === 'expert_choice' && router.architecture === 'linear' && !router.auxiliary_router
-    if (!fits || router.capacities !== null)
-      throw new RangeError(`no depths by id with the router ${JSON.stringify(router)}`)
-    await fresh.save(folder)
-    await writeDepthCode(join(folder, weightsFileName), recursions)
-    return await Model.load(folder, load)
-  } finally {
-    await rm(folder, { recursive: true, force: true })
-  }
+  using folder = temporaryFolder('mor-depths-')
+  await using fresh = await Model.create(config, { seed, ...load })
+  const { num_recursions: recursions, router } = fresh.config
+  const fits = router?.type === 'expert_choice' && router.architecture === 'linear' && !router.auxiliary_router
+  if (!fits || router.capacities !== null)
+    throw new RangeError(`no depths by id with the router ${JSON.stringify(router)}`)
+  await fresh.save(folder.path)
+  await writeDepthCode(join(folder.path, weightsFileName), recursions)
+  return await Model.load(folder.path, load)
 }
 
 async function writeDepthCode(path: string, recursions: number): Promise<void> {

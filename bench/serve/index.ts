@@ -1,12 +1,11 @@
 // The serve bench: many requests at once. It compares MoR with vanilla of the same shape in the same engine, and vanilla
 // with node-llama-cpp on the same weights.
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { installNodeLlamaCpp, startNodeLlamaCpp } from '../baselines/rivals.js'
 import { Contender } from '../lib/contender.js'
 import { machine, threads } from '../lib/machine.js'
 import { Report } from '../lib/report.js'
+import { temporaryFolder } from '../lib/temporary_folder.js'
 import { reportEqualBatch, reportEqualMemory, reportRivals, reportSweep } from './figures.js'
 import type { Load } from './load.js'
 import {
@@ -29,30 +28,26 @@ type Ours = Record<ModelName, Contender>
 
 export async function benchServe(rounds: number): Promise<Report> {
   const report = new Report('serve', machine())
-  const folder = mkdtempSync(join(tmpdir(), 'mor-bench-'))
-  try {
-    installNodeLlamaCpp()
-    const [sweep, equalMemory, rivals] = [newSweep(), newEqualMemory(), newRivals()]
-    const ours = await startOurs()
-    const sequences = Math.max(...rivals.map(({ concurrency }) => concurrency))
-    const rival = await startNodeLlamaCpp(ours.vanilla, folder, { sequences, contextSize })
-    for (const name of modelNames) await warmUp(ours[name])
-    await rival.ask('serve', { requests: warmUpRequests, concurrency: warmUpRequests.length })
-    for (let round = 0; round < rounds; round++) {
-      for (const series of round % 2 === 0 ? sweep : sweep.toReversed()) await runSeries(series, ours)
-      for (const size of equalMemory) for (let pair = 0; pair < size.pairs; pair++) await runPair(size, ours)
-      for (const [i, series] of rivals.entries())
-        await runRival(series, ours.vanilla, rival, 1 + round * rivals.length + i)
-    }
-    await Promise.all([...Object.values(ours), rival].map((contender) => contender.end()))
-    reportSweep(report, sweep)
-    reportEqualBatch(report, sweep)
-    reportEqualMemory(report, equalMemory)
-    reportRivals(report, rivals)
-    return report
-  } finally {
-    rmSync(folder, { recursive: true, force: true })
+  using folder = temporaryFolder('mor-bench-')
+  installNodeLlamaCpp()
+  const [sweep, equalMemory, rivals] = [newSweep(), newEqualMemory(), newRivals()]
+  const ours = await startOurs()
+  const sequences = Math.max(...rivals.map(({ concurrency }) => concurrency))
+  const rival = await startNodeLlamaCpp(ours.vanilla, folder.path, { sequences, contextSize })
+  for (const name of modelNames) await warmUp(ours[name])
+  await rival.ask('serve', { requests: warmUpRequests, concurrency: warmUpRequests.length })
+  for (let round = 0; round < rounds; round++) {
+    for (const series of round % 2 === 0 ? sweep : sweep.toReversed()) await runSeries(series, ours)
+    for (const size of equalMemory) for (let pair = 0; pair < size.pairs; pair++) await runPair(size, ours)
+    for (const [i, series] of rivals.entries())
+      await runRival(series, ours.vanilla, rival, 1 + round * rivals.length + i)
   }
+  await Promise.all([...Object.values(ours), rival].map((contender) => contender.end()))
+  reportSweep(report, sweep)
+  reportEqualBatch(report, sweep)
+  reportEqualMemory(report, equalMemory)
+  reportRivals(report, rivals)
+  return report
 }
 
 /** Each model runs in a process of its own, so that none inherits heap, caches or compute threads from another. */
