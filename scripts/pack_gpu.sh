@@ -16,7 +16,7 @@ cp -R build/js "$stage/build/js"
 cp -RL node_modules/node-gyp-build "$stage/node_modules/"
 addon=build/js/build/Release/mixture_of_recursions.node
 for file in "$addon" build/cuda/test/ops_linear_test; do
-  ldd "$file" | awk '/dnnl|gomp|tbb|OpenCL|gtest/ && $3 ~ /^\// { print $3 }'
+  ldd "$file" | awk '/gtest/ && $3 ~ /^\// { print $3 }'
 done | sort -u | while read -r library; do cp -L "$library" "$stage/lib/"; done
 strip "$stage/bin/node" "$stage/lib"/* "$stage/$addon" "$stage/build/cuda/test"/* "$stage/build/cuda/bench/ops/bench_ops"
 # Every test program holds the same kernels: a window wider than several of them keeps one copy.

@@ -13,7 +13,7 @@ as_root=
 if [ "$(id -u)" -ne 0 ]; then as_root=sudo; fi
 $as_root apt-get update
 $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
-  build-essential cmake libdnnl-dev
+  build-essential cmake
 
 npm ci
 npm run build

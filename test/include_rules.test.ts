@@ -32,8 +32,8 @@ const door: Record<string, string> = { cpu: 'cpu/cpu_device.h', cuda: 'cuda/cuda
 const onlyIn: [header: RegExp, where: RegExp][] = [
   [/^(napi|node_api|uv|v8|node)\.h$/, /^native\/binding\//],
   [/^(cu\w*\.h|cuda\/std|cub\/|nvtx|cooperative_groups|mma\.h)/, /^(cuda\/(?!cuda_device\.h)|test\/cuda_host\/)/],
-  [/^(oneapi\/|dnnl)/, /^(native\/cpu\/linear|bench\/baselines\/)/],
-  [/^omp\.h$/, /^(native\/cpu\/linear_onednn|bench\/baselines\/)/],
+  [/^(oneapi\/|dnnl)/, /^bench\/baselines\//],
+  [/^omp\.h$/, /^bench\/baselines\//],
 ]
 
 function sources(folder: string): string[] {

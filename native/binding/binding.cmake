@@ -10,6 +10,6 @@ target_compile_definitions(mixture_of_recursions PRIVATE NAPI_VERSION=8 NAPI_CPP
 target_link_libraries(mixture_of_recursions PRIVATE mor_train mor_engine mor_device ${CMAKE_JS_LIB})
 if(CMAKE_SYSTEM_NAME STREQUAL "Linux")
   # A worker thread of Node unloads the addon when it ends. The compute team's threads stay for the whole process
-  # (cpu/team.h) and still run its code; oneDNN's thread-local objects are not made to be unloaded either.
+  # (cpu/team.h) and still run its code.
   target_link_options(mixture_of_recursions PRIVATE -Wl,-z,nodelete)
 endif()

@@ -8,31 +8,13 @@
 
 #include "cpu/attention_tasks.h"
 #include "cpu/lanes.h"
+#include "cpu/transpose.h"
 
 namespace mor::MOR_CPU_ISA {
 
 constexpr int64_t kTileKeys = 64, kTileKeyGrain = 4;
 
-typedef float Vec8 __attribute__((vector_size(32)));
 typedef uint32_t Vec8U __attribute__((vector_size(32)));
-
-/// Element j of v[i] becomes element i of v[j].
-inline void transpose(Vec8 (&v)[8]) {
-  Vec8 t[8], u[8];
-  for (int i = 0; i < 8; i += 2) {
-    t[i] = __builtin_shufflevector(v[i], v[i + 1], 0, 8, 1, 9, 4, 12, 5, 13);
-    t[i + 1] = __builtin_shufflevector(v[i], v[i + 1], 2, 10, 3, 11, 6, 14, 7, 15);
-  }
-  for (int i = 0; i < 8; i += 4)
-    for (int j = 0; j < 2; ++j) {
-      u[i + 2 * j] = __builtin_shufflevector(t[i + j], t[i + 2 + j], 0, 1, 8, 9, 4, 5, 12, 13);
-      u[i + 2 * j + 1] = __builtin_shufflevector(t[i + j], t[i + 2 + j], 2, 3, 10, 11, 6, 7, 14, 15);
-    }
-  for (int j = 0; j < 4; ++j) {
-    v[j] = __builtin_shufflevector(u[j], u[4 + j], 0, 1, 2, 3, 8, 9, 10, 11);
-    v[4 + j] = __builtin_shufflevector(u[j], u[4 + j], 4, 5, 6, 7, 12, 13, 14, 15);
-  }
-}
 
 /// to[d * stride + i] = element d of the 32 bytes in v[i]: 8 floats, or 16 bfloat16, which are transposed in pairs.
 inline void store_transposed(Vec8 (&v)[8], float* to, int64_t stride, float) {

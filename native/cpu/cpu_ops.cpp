@@ -1,17 +1,14 @@
 // CpuOps: how one is made and destroyed.
 #include "cpu/cpu_ops.h"
 
-#include "cpu/linear_onednn.h"
-
 namespace mor::MOR_CPU_ISA {
 
 CpuOps::CpuOps(DType compute, int threads, bool tiles)
-    : compute_(compute), threads_(threads), tiles_(tiles), scratch_(*this), onednn_(std::make_unique<OnednnMatmul>()) {
+    : compute_(compute), threads_(threads), tiles_(tiles), scratch_(*this) {
   MOR_CHECK(compute == DType::float32 || compute == DType::bfloat16, INVALID_ARGUMENT,
             "the CPU device computes in float32 or bfloat16, not ", dtype_name(compute));
   MOR_CHECK(threads >= 1, INVALID_ARGUMENT, "threads must be at least 1, got ", threads);
 }
-CpuOps::~CpuOps() = default;
 
 }  // namespace mor::MOR_CPU_ISA
 

@@ -1,15 +1,11 @@
 // CpuOps: the Ops of the CPU, with one file beside this one for each op, compiled once for each instruction set
-// (cpu.cmake). Only linear_onednn.cpp may include oneDNN.
+// (cpu.cmake).
 #pragma once
-
-#include <memory>
 
 #include "cpu/team.h"
 #include "ops/ops.h"
 
 namespace mor::MOR_CPU_ISA {
-
-class OnednnMatmul;
 
 /// The class is hidden, so that the linker refuses a shared object too if an op has no definition.
 class __attribute__((visibility("hidden"))) CpuOps final : public Ops {
@@ -17,7 +13,6 @@ class __attribute__((visibility("hidden"))) CpuOps final : public Ops {
   /// compute: float32 or bfloat16. threads: how many threads of the team (team.h) an op may use, at least 1. tiles:
   /// whether bfloat16 products and attention may use AMX tiles.
   CpuOps(DType compute, int threads, bool tiles);
-  ~CpuOps() override;
 
   const char* name() const override { return "cpu"; }
   DType compute_dtype() const override { return compute_; }
@@ -73,7 +68,6 @@ class __attribute__((visibility("hidden"))) CpuOps final : public Ops {
   int threads_;
   [[maybe_unused]] bool tiles_;  ///< only copies with AMX instructions read it
   Arena scratch_;                ///< memory of the op that runs; released when it returns
-  std::unique_ptr<OnednnMatmul> onednn_;
 };
 
 /// Runs body with a value of the C++ type that holds a compute or master dtype: with_type(x.dtype, [&](auto t) {…}).

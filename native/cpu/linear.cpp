@@ -1,29 +1,25 @@
 // linear on the CPU: chooses the kernel of each product.
 //
-//                    float32                               bfloat16, AMX tiles   bfloat16, none   below AVX-512
-//   forward          dot products, in an order that does   tiles; dots for       oneDNN; dots     dots
-//                    not depend on the batch               one row or two        for few rows
-//   backward         oneDNN                                tiles                 oneDNN           oneDNN in float32
+//              float32                           bfloat16, AMX tiles             bfloat16, no tiles
+//   forward    blocked; a few rows streamed in   tiles; dot products for         blocked; dot products for
+//              the same order of sums            one row or two                  few rows
+//   backward   blocked                           tiles                           blocked
 #include "ops/checks/linear.h"
 
 #include "cpu/cpu_ops.h"
 #include "cpu/linear_amx.h"
 #include "cpu/linear_dot.h"
-#include "cpu/linear_onednn.h"
+#include "cpu/linear_stream.h"
+#include "cpu/product.h"
 #include "cpu/team.h"
 
 namespace mor::MOR_CPU_ISA {
 
 namespace {
 
-#if defined(__AVX512BF16__)
-constexpr bool kBfloat16Products = true;
-#else
-constexpr bool kBfloat16Products = false;  // oneDNN multiplies bfloat16 only with AVX-512
-#endif
 // Up to this many rows dot products are faster: they read the weights in one sequential pass, tiles read 32 rows at a
-// time.
-constexpr int64_t kDotsBeforeTiles = 2, kDotsBeforeOneDnn = 8;
+// time, and blocks are packed.
+constexpr int64_t kDotsBeforeTiles = 2, kDotsBeforeBlocks = 8;
 
 #if defined(__AMX_BF16__)
 
@@ -184,65 +180,14 @@ class Tiles {
 
 #endif
 
-/// Products by oneDNN. Where it cannot multiply bfloat16, operands are converted to float32.
-class Products {
- public:
-  Products(CpuOps& ops, Arena& scratch, OnednnMatmul& onednn, int threads)
-      : ops_(ops), scratch_(scratch), scope_(scratch), onednn_(onednn), threads_(threads) {}
-
-  /// y = x weight^T + residual.
-  void forward(const Tensor& x, const Tensor& weight, const Tensor& residual, const Tensor& y) {
-    Product p;
-    p.m = y.rows();
-    p.n = y.columns();
-    p.k = x.columns();
-    p.a_row = x.row_stride;
-    p.b_row = 1;
-    p.b_column = weight.row_stride;
-    p.c_row = y.row_stride;
-    p.input = x.dtype;
-    p.output = y.dtype;
-    if (residual) {
-      p.addend = residual.data == y.data ? Product::Addend::c : Product::Addend::matrix;
-      p.addend_row = residual.row_stride;
-    }
-    onednn_.multiply(p, x.data, weight.data, residual.data, y.data, threads_);
-  }
-
-  /// c = a b, or, transposed, c += a^T b.
-  void backward(const Tensor& a_given, bool transposed, const Tensor& b_given, const Tensor& c) {
-    const Tensor a = readable(a_given), b = readable(b_given);
-    const bool through_float = c.dtype == DType::bfloat16 && !kBfloat16Products;
-    const Tensor to = through_float ? scratch_.tensor(DType::float32, c.rows(), c.columns(), c.name) : c;
-    Product p;
-    p.m = c.rows();
-    p.n = c.columns();
-    p.k = b.rows();
-    p.a_row = transposed ? 1 : a.row_stride;
-    p.a_column = transposed ? a.row_stride : 1;
-    p.b_row = b.row_stride;
-    p.c_row = to.row_stride;
-    p.addend = transposed ? Product::Addend::c : Product::Addend::none;
-    p.input = a.dtype;
-    p.output = to.dtype;
-    onednn_.multiply(p, a.data, b.data, nullptr, to.data, threads_);
-    if (through_float) ops_.cast(to, c);
-  }
-
- private:
-  Tensor readable(const Tensor& t) {
-    if (t.dtype != DType::bfloat16 || kBfloat16Products) return t;
-    const Tensor wide = scratch_.tensor(DType::float32, t.rows(), t.columns(), t.name);
-    ops_.cast(t, wide);
-    return wide;
-  }
-
-  CpuOps& ops_;
-  Arena& scratch_;
-  ArenaScope scope_;
-  OnednnMatmul& onednn_;
-  int threads_;
-};
+template <class T>
+ProductOperand<T> along_depth(const Tensor& t) {
+  return {t.as<T>(), t.row_stride, true};
+}
+template <class T>
+ProductOperand<T> across_depth(const Tensor& t) {
+  return {t.as<T>(), t.row_stride, false};
+}
 
 template <class T, class Y>
 LinearOutput<T, Y> output_of(const Tensor& y, const Tensor& residual) {
@@ -265,22 +210,31 @@ void CpuOps::linear_forward(const Tensor& x, const Tensor& weight, const Tensor&
     return;
   }
 #endif
-  if (compute_ == DType::bfloat16 && kBfloat16Products && rows > kDotsBeforeOneDnn) {
-    Products(*this, scratch_, *onednn_, threads_).forward(x, weight, residual, y);
-    return;
-  }
   with_type(compute_, [&](auto compute) {
     with_type(y.dtype, [&](auto type) {
       using T = decltype(compute);
       const auto output = output_of<T, decltype(type)>(y, residual);
-      const DotOperands<T> operands{x.as<T>(), x.row_stride, weight.as<T>(), weight.row_stride, k};
-      const int64_t strips = (n + kDotColumns - 1) / kDotColumns;
-      // The cost of a strip is the time to read its weights, at some 16 bytes a nanosecond, plus that of the
+      if (rows > (compute_ == DType::float32 ? kMostStreamedRows : kDotsBeforeBlocks)) {
+        BlockedProduct(scratch_, threads_)
+            .run(along_depth<T>(x), along_depth<T>(weight), rows, n, k,
+                 [&](int64_t row, int64_t column, Vec values, int64_t count) {
+                   output.put(row, column, values, count);
+                 });
+        return;
+      }
+      // The cost of a column is the time to read its weights, at some 16 bytes a nanosecond, plus that of the
       // arithmetic.
-      const int64_t cost = k * kDotColumns * (4 * static_cast<int64_t>(sizeof(T)) + rows) / 64 + 1;
-      parallel(strips, cost, [&](int64_t begin, int64_t end) {
-        linear_dot(operands, rows, begin * kDotColumns, std::min(n, end * kDotColumns), output);
-      });
+      const auto by_columns = [&](int64_t grain, const auto& body) {
+        const int64_t cost = k * grain * (4 * static_cast<int64_t>(sizeof(T)) + rows) / 64 + 1;
+        parallel(parts_of(n, grain), cost,
+                 [&](int64_t begin, int64_t end) { body(begin * grain, std::min(n, end * grain)); });
+      };
+      if constexpr (std::is_same_v<T, float>) {
+        by_columns(kStreamedColumns, [&](int64_t begin, int64_t end) { linear_stream(x, weight, begin, end, output); });
+      } else {
+        const DotOperands operands{x.as<T>(), x.row_stride, weight.as<T>(), weight.row_stride, k};
+        by_columns(kDotColumns, [&](int64_t begin, int64_t end) { linear_dot(operands, rows, begin, end, output); });
+      }
     });
   });
 }
@@ -295,7 +249,13 @@ void CpuOps::linear_backward_input(const Tensor& d_y, const Tensor& weight, cons
     return;
   }
 #endif
-  Products(*this, scratch_, *onednn_, threads_).backward(d_y, false, weight, d_x);
+  with_type(compute_, [&](auto compute) {
+    using T = decltype(compute);
+    const auto output = output_of<T, T>(d_x, {});
+    BlockedProduct(scratch_, threads_)
+        .run(along_depth<T>(d_y), across_depth<T>(weight), d_x.rows(), d_x.columns(), d_y.columns(),
+             [&](int64_t row, int64_t column, Vec values, int64_t count) { output.put(row, column, values, count); });
+  });
 }
 
 void CpuOps::linear_backward_weight(const Tensor& d_y, const Tensor& x, const Tensor& d_weight) {
@@ -309,7 +269,14 @@ void CpuOps::linear_backward_weight(const Tensor& d_y, const Tensor& x, const Te
     return;
   }
 #endif
-  Products(*this, scratch_, *onednn_, threads_).backward(d_y, true, x, d_weight);
+  with_type(compute_, [&](auto compute) {
+    using T = decltype(compute);
+    const LinearOutput<float, float> sums{d_weight.as<float>(), d_weight.row_stride, d_weight.as<float>(),
+                                          d_weight.row_stride};
+    BlockedProduct(scratch_, threads_)
+        .run(across_depth<T>(d_y), across_depth<T>(x), d_weight.rows(), d_weight.columns(), d_y.rows(),
+             [&](int64_t row, int64_t column, Vec values, int64_t count) { sums.put(row, column, values, count); });
+  });
 }
 
 }  // namespace mor::MOR_CPU_ISA

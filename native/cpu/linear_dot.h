@@ -1,7 +1,8 @@
-// linear as dot products: for float32, and for bfloat16 where tiles and oneDNN are slower.
+// linear forward of a few bfloat16 rows as dot products, which read the weights in one sequential pass.
 #pragma once
 
 #include <algorithm>
+#include <cstring>
 #include <type_traits>
 
 #include "cpu/lanes.h"
@@ -28,29 +29,43 @@ struct LinearOutput {
   }
 };
 
-/// A register of operands, and how products of two of them are added to a register of sums.
-template <class T>
+/// A register of bfloat16 operands, and how products of two of them are added to registers of sums.
 struct DotOperand {
-  using Type = Vec;
-  static constexpr int64_t kWidth = kLanes;
-  static Vec read(const T* p) { return load(p); }
-  static Vec read_first(const T* p, int64_t n) { return load_first(p, n); }
-  static void add(Vec& sums, Vec a, Vec b) { sums += a * b; }
-};
-#if defined(__AVX512BF16__)
-template <>
-struct DotOperand<bfloat16> {  // twice as many operands as a register holds floats; products are added in pairs
-  using Type = __m512bh;
   static constexpr int64_t kWidth = 2 * kLanes;
-  static Type read(const bfloat16* p) { return reinterpret_cast<Type>(_mm512_loadu_si512(p)); }
+#if defined(__AVX512BF16__)
+  using Type = __m512bh;
+  static constexpr int64_t kMostSums = 1;
+  static Type read(const bfloat16* p) {
+    return reinterpret_cast<Type>(_mm512_loadu_si512(p));
+  }
   static Type read_first(const bfloat16* p, int64_t n) {
     return reinterpret_cast<Type>(_mm512_maskz_loadu_epi16((__mmask32{1} << n) - 1, p));
   }
-  static void add(Vec& sums, Type a, Type b) {
-    sums = reinterpret_cast<Vec>(_mm512_dpbf16_ps(reinterpret_cast<__m512>(sums), a, b));
+  static void add(Vec* sums, int64_t, Type a, Type b) {
+    *sums = reinterpret_cast<Vec>(_mm512_dpbf16_ps(reinterpret_cast<__m512>(*sums), a, b));
   }
-};
+#else
+  struct Type {
+    Vec even, odd;  ///< the operands of even and of odd index as floats: one instruction each
+  };
+  static constexpr int64_t kMostSums = 4;
+  static Type read(const bfloat16* p) {
+    VecU pairs;
+    std::memcpy(&pairs, p, sizeof pairs);
+    return {reinterpret_cast<Vec>(pairs << 16), reinterpret_cast<Vec>(pairs & 0xffff0000u)};
+  }
+  static Type read_first(const bfloat16* p, int64_t n) {
+    bfloat16 some[kWidth] = {};
+    std::memcpy(static_cast<void*>(some), p, static_cast<size_t>(n) * sizeof(bfloat16));
+    return read(some);
+  }
+  /// sums: `count` registers, which take turns, so that an addition need not wait for the one before.
+  static void add(Vec* sums, int64_t count, Type a, Type b) {
+    sums[0] += a.even * b.even;
+    sums[count > 1 ? 1 : 0] += a.odd * b.odd;
+  }
 #endif
+};
 
 // A tile's accumulators and one row of operands must fit the 32 or 16 registers.
 #if defined(__AVX512F__)
@@ -67,47 +82,60 @@ constexpr int64_t kWalks = M == 1 ? 1 : kDotColumns;
 template <int64_t M>
 constexpr int64_t kFetchAhead = M == 1 ? 6144 : 8192;
 
+/// How many registers sum one output. One row has only one output at a time.
+template <int64_t M>
+constexpr int64_t kSums = M == 1 ? DotOperand::kMostSums : 1;
+
 /// Both operands of the product.
-template <class T>
 struct DotOperands {
-  const T* x;
+  const bfloat16* x;
   int64_t x_stride;
-  const T* weight;
+  const bfloat16* weight;
   int64_t weight_stride;
   int64_t k;
 };
 
-/// M rows of x times N rows of weight. The order of every sum depends on k alone: not on M, N or the place in a tile.
-/// fetch: whether to prefetch the weights, because they are not in a cache.
-template <int64_t M, int64_t N, bool fetch, class T, class Y>
-void dot_tile(const DotOperands<T>& in, int64_t row, int64_t column, const LinearOutput<T, Y>& output) {
-  using Operand = DotOperand<T>;
-  Vec sums[M][N] = {};
+/// M rows of x times N rows of weight. The order of every sum depends on k and kSums<M>: not on N or the place in a
+/// tile. fetch: whether to prefetch the weights, because they are not in a cache.
+template <int64_t M, int64_t N, bool fetch, class Y>
+void dot_tile(const DotOperands& in, int64_t row, int64_t column, const LinearOutput<bfloat16, Y>& output) {
+  constexpr int64_t kCount = kSums<M>, kUnrolled = kCount == 4 ? 2 : 1, kWidth = DotOperand::kWidth;
+  Vec sums[M][N][kCount] = {};
   const int64_t k = in.k;
-  const T* a = in.x + row * in.x_stride;
-  const T* b = in.weight + column * in.weight_stride;
-  const auto step = [&](auto&& read) __attribute__((always_inline)) {
-    typename Operand::Type right[N];
+  const bfloat16* a = in.x + row * in.x_stride;
+  const bfloat16* b = in.weight + column * in.weight_stride;
+  const auto step = [&](int64_t first, auto&& read) __attribute__((always_inline)) {
+    DotOperand::Type right[N];
     for (int64_t j = 0; j < N; ++j) right[j] = read(b + j * in.weight_stride);
     for (int64_t i = 0; i < M; ++i) {
       const auto left = read(a + i * in.x_stride);
-      for (int64_t j = 0; j < N; ++j) Operand::add(sums[i][j], left, right[j]);
+      for (int64_t j = 0; j < N; ++j) DotOperand::add(&sums[i][j][first], kCount, left, right[j]);
     }
   };
   int64_t l = 0;
-  for (; l + Operand::kWidth <= k; l += Operand::kWidth) {
+  for (; l + kUnrolled * kWidth <= k; l += kUnrolled * kWidth) {
     if constexpr (fetch)
       for (int64_t j = 0; j < N; ++j)
         __builtin_prefetch(reinterpret_cast<const char*>(b + j * in.weight_stride + l) + kFetchAhead<M>);
-    step([l](const T* p) { return Operand::read(p + l); });
+    step(0, [l](const bfloat16* p) { return DotOperand::read(p + l); });
+    if constexpr (kUnrolled == 2) step(2, [l](const bfloat16* p) { return DotOperand::read(p + l + kWidth); });
   }
-  if (l < k) step([l, k](const T* p) { return Operand::read_first(p + l, k - l); });
+  if constexpr (kUnrolled == 2)
+    if (l + kWidth <= k) {
+      step(0, [l](const bfloat16* p) { return DotOperand::read(p + l); });
+      l += kWidth;
+    }
+  if (l < k) step(0, [l, k](const bfloat16* p) { return DotOperand::read_first(p + l, k - l); });
   for (int64_t i = 0; i < M; ++i)
-    for (int64_t j = 0; j < N; ++j) output.put(row + i, column + j, sum(sums[i][j]));
+    for (int64_t j = 0; j < N; ++j) {
+      Vec total = sums[i][j][0];
+      for (int64_t s = 1; s < kCount; ++s) total += sums[i][j][s];
+      output.put(row + i, column + j, sum(total));
+    }
 }
 
-template <int64_t M, bool fetch, class T, class Y>
-void dot_rows(const DotOperands<T>& in, int64_t row, int64_t begin, int64_t end, const LinearOutput<T, Y>& output) {
+template <int64_t M, bool fetch, class Y>
+void dot_rows(const DotOperands& in, int64_t row, int64_t begin, int64_t end, const LinearOutput<bfloat16, Y>& output) {
   int64_t j = begin;
   for (; j + kWalks<M> <= end; j += kWalks<M>) dot_tile<M, kWalks<M>, fetch>(in, row, j, output);
   for (; j < end; ++j) dot_tile<M, 1, fetch>(in, row, j, output);
@@ -115,10 +143,11 @@ void dot_rows(const DotOperands<T>& in, int64_t row, int64_t begin, int64_t end,
 
 /// Computes columns [begin, end) of all rows. Weights are read from memory once, in panels that stay in the
 /// second-level cache while all rows use them.
-template <class T, class Y>
-void linear_dot(const DotOperands<T>& in, int64_t rows, int64_t begin, int64_t end, const LinearOutput<T, Y>& output) {
+template <class Y>
+void linear_dot(const DotOperands& in, int64_t rows, int64_t begin, int64_t end,
+                const LinearOutput<bfloat16, Y>& output) {
   constexpr int64_t kPanelBytes = 256 << 10;
-  const int64_t row_bytes = std::max<int64_t>(1, in.k) * static_cast<int64_t>(sizeof(T));
+  const int64_t row_bytes = std::max<int64_t>(1, in.k) * static_cast<int64_t>(sizeof(bfloat16));
   const int64_t panel = std::max<int64_t>(1, kPanelBytes / (row_bytes * kDotColumns)) * kDotColumns;
   for (int64_t j = begin; j < end; j += panel) {
     const int64_t last = std::min(end, j + panel);

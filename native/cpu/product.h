@@ -1,0 +1,278 @@
+// c = a b by register tiles over packed operands, for every instruction set without a matrix unit. Operands are packed
+// as float32, so bfloat16 costs nothing more than float32 once it is packed.
+//
+// Packing: a is cut into panels of up to kTileRows rows, b into panels of kTileColumns columns. A panel is [depth,
+// width], so a tile reads both panels in rising addresses: one vector register pair of b and one number of each row of
+// a for each step of the depth.
+//
+// The order of every sum depends on the depth alone: kStretch products are added one after another, and the sums of
+// these stretches in turn. So a row gets the same bits alone and among others, in any tile and on any thread.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <utility>
+
+#include "core/arena.h"
+#include "cpu/team.h"
+#include "cpu/transpose.h"
+
+namespace mor::MOR_CPU_ISA {
+
+// The accumulators of a tile, a row of b and a number of a must fit the registers: 32 of AVX-512, 16 of AVX2.
+#if defined(__AVX512F__)
+constexpr int64_t kTileHeight = 14;
+constexpr int64_t kOwnBytes = 512 << 10, kBlockRows = 16 * kTileHeight, kBlockColumns = 256;
+#else
+constexpr int64_t kTileHeight = 6;
+constexpr int64_t kOwnBytes = 128 << 10, kBlockRows = 16 * kTileHeight, kBlockColumns = 128;
+#endif
+constexpr int64_t kTileWidth = 2 * kLanes;
+constexpr int64_t kStretch = 256;     // of the depth: a panel of b of this depth stays in the first-level cache
+constexpr int64_t kMostDepth = 2048;  // that is packed at a time
+
+/// One operand as it lies in memory: of a, rows [m] of the depth (along) or the depth in rows of m; of b, likewise with
+/// n.
+template <class T>
+struct ProductOperand {
+  const T* data;
+  int64_t stride;
+  bool along;  ///< whether a row in memory runs along the depth
+};
+
+// Packing writes whole vectors: the lanes after the width are overwritten by the next step, or lie after the panel.
+// What it writes for rows and columns that an operand does not have is never used.
+
+/// For `count` panels `piece` floats apart: panel[l, j] = x[l, j] for j < width, where the next panel has the columns
+/// after these. x [depth, columns]. It reads whole rows, because x may be far wider than a page.
+template <class T>
+void pack_across(const T* x, int64_t stride, int64_t depth, int64_t columns, int64_t width, int64_t count,
+                 int64_t piece, float* panels) {
+  for (int64_t l = 0; l < depth; ++l, x += stride)
+    for (int64_t p = 0; p < count; ++p) {
+      const T* from = x + p * width;
+      float* to = panels + p * piece + l * width;
+      const int64_t left = columns - p * width;
+      for (int64_t j = 0; j < width; j += kLanes) {
+        if (left - j >= kLanes)
+          store(to + j, load(from + j));
+        else if (left > j)
+          store(to + j, load_first(from + j, left - j));
+      }
+    }
+}
+
+/// panel[l, j] = x[j, l] for j < width. x [rows, depth].
+template <class T>
+void pack_along(const T* x, int64_t stride, int64_t depth, int64_t rows, int64_t width, float* panel) {
+  for (int64_t j = 0; j < std::min(width, rows); j += kLanes) {
+    const T* row[kLanes];
+    for (int64_t i = 0; i < kLanes; ++i) row[i] = x + std::min(j + i, rows - 1) * stride;
+    float* to = panel + j;
+    const auto turn = [&](int64_t l, int64_t count, const auto& read) __attribute__((always_inline)) {
+      Vec v[kLanes];
+#pragma GCC unroll 16
+      for (int64_t i = 0; i < kLanes; ++i) v[i] = read(row[i] + l);
+      transpose(v);
+      if (count == kLanes) {
+#pragma GCC unroll 16
+        for (int64_t i = 0; i < kLanes; ++i) store(to + (l + i) * width, v[i]);
+      } else {
+        for (int64_t i = 0; i < count; ++i) store(to + (l + i) * width, v[i]);
+      }
+    };
+    int64_t l = 0;
+    for (; l + kLanes <= depth; l += kLanes) turn(l, kLanes, [](const T* p) { return load(p); });
+    if (l < depth) turn(l, depth - l, [&](const T* p) { return load_first(p, depth - l); });
+  }
+}
+
+/// c [M, kTileWidth] = a b, or += if add, over `depth` steps of both panels.
+template <int64_t M>
+void multiply_panels(const float* a, const float* b, int64_t depth, float* c, int64_t c_stride, bool add) {
+  Vec sums[M][2] = {};
+  if (add)
+    for (int64_t i = 0; i < M; ++i) {
+      __builtin_prefetch(c + i * c_stride, 1);
+      __builtin_prefetch(c + i * c_stride + kTileWidth - 1, 1);
+    }
+  for (int64_t l = 0; l < depth; ++l, a += M, b += kTileWidth) {
+    const Vec left = load(b), right = load(b + kLanes);
+    for (int64_t i = 0; i < M; ++i) {
+      const Vec value = splat(a[i]);
+      sums[i][0] += value * left;
+      sums[i][1] += value * right;
+    }
+  }
+#pragma GCC unroll 16
+  for (int64_t i = 0; i < M; ++i) {
+    float* to = c + i * c_stride;
+    if (add) {
+      sums[i][0] += load(to);
+      sums[i][1] += load(to + kLanes);
+    }
+    store(to, sums[i][0]);
+    store(to + kLanes, sums[i][1]);
+  }
+}
+
+using MultiplyPanels = void (*)(const float*, const float*, int64_t, float*, int64_t, bool);
+/// The function for panels of a with `height` rows.
+inline MultiplyPanels multiply_panels_of(int64_t height) {
+  static constexpr auto functions = []<size_t... M>(std::index_sequence<M...>) {
+    return std::array<MultiplyPanels, sizeof...(M)>{multiply_panels<static_cast<int64_t>(M) + 1>...};
+  }
+  (std::make_index_sequence<kTileHeight>{});
+  return functions[static_cast<size_t>(height - 1)];
+}
+
+constexpr int64_t parts_of(int64_t n, int64_t part) {
+  return (n + part - 1) / part;
+}
+
+/// The panels of one operand over some depth. Packed, they lie stretch by stretch of the depth and in each of these
+/// panel by panel, so that tiles of neighbouring panels read rising addresses.
+struct Panels {
+  int64_t extent = 0, width = 0, depth = 0;  ///< rows of a or columns of b, those of a panel, the depth
+  int64_t count() const { return parts_of(extent, width); }
+  /// Floats of a panel in a stretch of l steps. Packing writes whole vectors, which may end after the panel.
+  int64_t piece(int64_t l) const { return l * width + (width % kLanes == 0 ? 0 : kLanes); }
+  /// Floats of `count` panels.
+  int64_t size(int64_t count) const { return count * (depth / kStretch * piece(kStretch) + piece(depth % kStretch)); }
+  /// Where the stretch that begins at l has panel `panel` of `count`.
+  int64_t at(int64_t l, int64_t panel, int64_t count) const {
+    return l / kStretch * count * piece(kStretch) + panel * piece(std::min(kStretch, depth - l));
+  }
+
+  /// Packs the stretch at l of panels [begin, end) as panels number, number + 1, … of `count` in `to`.
+  template <class T>
+  void pack(const ProductOperand<T>& operand, int64_t first_depth, int64_t l, int64_t begin, int64_t end, float* to,
+            int64_t number, int64_t count) const {
+    const int64_t steps = std::min(kStretch, depth - l), first = begin * width;
+    float* panels = to + at(l, number, count);
+    if (!operand.along)
+      return pack_across(operand.data + (first_depth + l) * operand.stride + first, operand.stride, steps,
+                         extent - first, width, end - begin, piece(steps), panels);
+    for (int64_t panel = begin; panel < end; ++panel, panels += piece(steps))
+      pack_along(operand.data + panel * width * operand.stride + first_depth + l, operand.stride, steps,
+                 extent - panel * width, width, panels);
+  }
+};
+
+/// Packed panels [first, first + count) of an operand.
+struct PackedPanels {
+  const float* data;
+  int64_t first, count;
+};
+
+/// Panels [begin, end) of a or of b.
+struct PanelRange {
+  int64_t begin, end;
+};
+
+/// Blocked products; their packed operands lie in `scratch`.
+class BlockedProduct {
+ public:
+  BlockedProduct(Arena& scratch, int threads) : scratch_(scratch), threads_(threads) {}
+
+  /// put(row, column, values, n) gets every n <= kLanes neighbouring values of c [m, n] = a b once.
+  template <class T, class Put>
+  void run(const ProductOperand<T>& a, const ProductOperand<T>& b, int64_t m, int64_t n, int64_t depth,
+           const Put& put) {
+    const ArenaScope scope(scratch_);
+    const int64_t height = parts_of(m, parts_of(m, kTileHeight));
+    Panels rows{m, height, depth}, columns{n, kTileWidth, depth};
+    float* sums = nullptr;
+    const int64_t sums_stride = columns.count() * kTileWidth;
+    if (depth > kMostDepth) sums = floats(rows.count() * height * sums_stride);
+    const int team = m * n * depth < kWorthATeam ? 1 : threads_;
+    for (int64_t begin = 0; begin < depth; begin += kMostDepth) {
+      rows.depth = columns.depth = std::min(kMostDepth, depth - begin);
+      const bool last = begin + kMostDepth >= depth;
+      const auto finish = [&](PanelRange i, PanelRange j, const float* c, int64_t stride) {
+        if (!last) return;
+        const int64_t i_end = std::min(m, i.end * height), j_end = std::min(n, j.end * kTileWidth);
+        for (int64_t row = i.begin * height; row < i_end; ++row, c += stride)
+          for (int64_t column = j.begin * kTileWidth, at = 0; column < j_end; column += kLanes, at += kLanes)
+            put(row, column, load(c + at), std::min(kLanes, j_end - column));
+      };
+      if (rows.count() * height <= sums_stride)
+        multiply<true>(a, b, rows, columns, begin, team, sums, sums_stride, finish);
+      else
+        multiply<false>(a, b, rows, columns, begin, team, sums, sums_stride, finish);
+    }
+  }
+
+ private:
+  static constexpr int64_t kWorthATeam = 1 << 20;  // multiplications
+  static constexpr int64_t kPackedTogether = 16;   // panels
+
+  float* floats(int64_t n) { return static_cast<float*>(scratch_.allocate(static_cast<size_t>(n) * sizeof(float))); }
+
+  /// Cuts the wider operand into tasks, each of which packs its own part; the other one is packed before.
+  template <bool own_columns, class T, class Finish>
+  void multiply(const ProductOperand<T>& a, const ProductOperand<T>& b, const Panels& rows, const Panels& columns,
+                int64_t first_depth, int team, float* sums, int64_t sums_stride, const Finish& finish) {
+    const ArenaScope scope(scratch_);
+    const Panels &own = own_columns ? columns : rows, &shared = own_columns ? rows : columns;
+    const ProductOperand<T>&own_operand = own_columns ? b : a, &shared_operand = own_columns ? a : b;
+    const int64_t fit = std::max<int64_t>(1, kOwnBytes / (own.size(1) * 4));
+    const int64_t own_count = std::clamp<int64_t>(own.count() / (4 * team), 1, fit);
+    const int64_t own_tasks = parts_of(own.count(), own_count);
+    const int64_t shared_tasks = team == 1 ? 1 : std::min(shared.count(), parts_of(2 * team, own_tasks));
+    float* shared_panels = floats(shared.size(shared.count()));
+    float* own_panels = floats(team * own.size(own_count));
+    float* blocks = sums == nullptr ? floats(team * kBlockFloats) : nullptr;
+    Team& members = Team::of_process();
+    const int64_t groups = parts_of(shared.count(), kPackedTogether), stretches = parts_of(shared.depth, kStretch);
+    members.run(groups * stretches, team, [&](int64_t part, int) {
+      const int64_t begin = part % groups * kPackedTogether, end = std::min(shared.count(), begin + kPackedTogether);
+      shared.pack(shared_operand, first_depth, part / groups * kStretch, begin, end, shared_panels, begin,
+                  shared.count());
+    });
+    members.run(own_tasks * shared_tasks, team, [&](int64_t task, int thread) {
+      const PanelRange mine{task / shared_tasks * own_count,
+                            std::min(own.count(), (task / shared_tasks + 1) * own_count)};
+      const int64_t part = task % shared_tasks;
+      const PanelRange theirs{shared.count() * part / shared_tasks, shared.count() * (part + 1) / shared_tasks};
+      float* packed = own_panels + thread * own.size(own_count);
+      for (int64_t l = 0; l < own.depth; l += kStretch)
+        own.pack(own_operand, first_depth, l, mine.begin, mine.end, packed, 0, mine.end - mine.begin);
+      const PanelRange i = own_columns ? theirs : mine, j = own_columns ? mine : theirs;
+      const PackedPanels owned{packed, mine.begin, mine.end - mine.begin}, common{shared_panels, 0, shared.count()};
+      by_blocks(rows, columns, i, j, own_columns ? common : owned, own_columns ? owned : common, first_depth > 0, sums,
+                sums_stride, blocks == nullptr ? nullptr : blocks + thread * kBlockFloats, finish);
+    });
+  }
+
+  static constexpr int64_t kBlockFloats = kBlockRows * kBlockColumns;
+
+  /// Computes the tiles of panels i and j, block by block. Sums go to `sums`, or, where there is none, to `block`.
+  template <class Finish>
+  static void by_blocks(const Panels& rows, const Panels& columns, PanelRange i, PanelRange j, const PackedPanels& a,
+                        const PackedPanels& b, bool add, float* sums, int64_t sums_stride, float* block,
+                        const Finish& finish) {
+    const int64_t height = rows.width, depth = rows.depth;
+    const MultiplyPanels multiply = multiply_panels_of(height);
+    const int64_t i_step = kBlockRows / height, j_step = kBlockColumns / kTileWidth;
+    for (int64_t i0 = i.begin; i0 < i.end; i0 += i_step)
+      for (int64_t j0 = j.begin; j0 < j.end; j0 += j_step) {
+        const int64_t i1 = std::min(i.end, i0 + i_step), j1 = std::min(j.end, j0 + j_step);
+        const int64_t stride = sums == nullptr ? (j1 - j0) * kTileWidth : sums_stride;
+        float* c = sums == nullptr ? block : sums + i0 * height * stride + j0 * kTileWidth;
+        for (int64_t l = 0; l < depth; l += kStretch)
+          for (int64_t q = j0; q < j1; ++q)
+            for (int64_t p = i0; p < i1; ++p)
+              multiply(a.data + rows.at(l, p - a.first, a.count), b.data + columns.at(l, q - b.first, b.count),
+                       std::min(kStretch, depth - l), c + (p - i0) * height * stride + (q - j0) * kTileWidth, stride,
+                       add || l > 0);
+        finish(PanelRange{i0, i1}, PanelRange{j0, j1}, c, stride);
+      }
+  }
+
+  Arena& scratch_;
+  int threads_;
+};
+
+}  // namespace mor::MOR_CPU_ISA
