@@ -69,7 +69,9 @@ void add_sample(const Shape& s, Cases& cases) {
         p.edit_count = static_cast<int32_t>(list->size());
       }
       std::vector<int32_t> token(kRows);
-      return [logits, list, all, token](Ops& ops) mutable { ops.sample(logits, all.data(), token.data(), nullptr, nullptr); };
+      return [logits, list, all, token](Ops& ops) mutable {
+        ops.sample(logits, all.data(), token.data(), nullptr, nullptr);
+      };
     });
   };
   with("greedy", {});

@@ -56,8 +56,8 @@ struct GenerateParams {
   int32_t prompt_logprobs = -1;
 };
 
-/// A request that the engine has checked: max_tokens fit into the context, max_recursions is one of RoutingRules::passes,
-/// and the ids of `stop` are of the vocabulary.
+/// A request that the engine has checked: max_tokens fit into the context, max_recursions is one of
+/// RoutingRules::passes, and the ids of `stop` are of the vocabulary.
 struct Request : GenerateParams {
   uint64_t id = 0;
   std::vector<int32_t> prompt;
