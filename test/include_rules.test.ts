@@ -22,8 +22,9 @@ const mayInclude: Record<string, string[]> = {
 
 /** Files that run and are tested with no device: they see core and each other only. */
 const deviceFree =
-  /^native\/(engine\/(scheduler|block_pool|prefix_cache|sequence)\w*\.(h|cpp)|model\/routing_rules\.h)$/
-const deviceFreeMayInclude = /^(core\/|engine\/(scheduler|block_pool|prefix_cache|sequence)|model\/routing_rules\.h$)/
+  /^native\/(engine\/(scheduler|block_pool|prefix_cache|sequence|request|logit_edits)\w*\.(h|cpp)|model\/routing_rules\.h)$/
+const deviceFreeMayInclude =
+  /^(core\/|engine\/(scheduler|block_pool|prefix_cache|sequence|request|logit_edits)|model\/routing_rules\.h$)/
 
 /** What other folders may include of a device. */
 const door: Record<string, string> = { cpu: 'cpu/cpu_device.h', cuda: 'cuda/cuda_device.h' }
