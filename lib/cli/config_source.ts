@@ -1,8 +1,9 @@
 // Finds the model configuration that a command names: a preset, a JSON file, or a checkpoint folder.
 import { stat } from 'node:fs/promises'
+import { join } from 'node:path'
 import { Checker } from '../check.js'
 import { type ResolvedConfig, resolveConfig } from '../config.js'
-import { readConfigFile, resolveConfigFile } from '../config_file.js'
+import { configFileName, readConfigFile, resolveConfigFile } from '../config_file.js'
 import { MorError } from '../errors.js'
 import { readJsonFile } from '../json_file.js'
 import { presets } from '../presets.js'
@@ -21,7 +22,7 @@ export async function findConfig(source: string): Promise<ResolvedConfig> {
 /**
  * The configuration of a new model for `tokenizer`. Begin and end ids and the vocabulary size come from the tokenizer if the
  * source has none; the vocabulary size of a preset is always replaced, since it belongs to another tokenizer.
- * Throws `INVALID_CONFIG` if the vocabulary is too small for the tokenizer.
+ * Throws `INVALID_CONFIG` if the vocabulary is too small for the tokenizer, `INVALID_ARGUMENT` for a folder.
  */
 export async function findNewConfig(source: string, tokenizer: Tokenizer): Promise<ResolvedConfig> {
   const fromTokenizer = {
@@ -30,7 +31,15 @@ export async function findNewConfig(source: string, tokenizer: Tokenizer): Promi
     vocab_size: tokenizer.vocabSize,
   }
   if (isPreset(source)) return resolveConfig({ ...presets[source], ...fromTokenizer }, source)
-  if ((await stat(source).catch(() => null)) === null) throw unknownSource(source)
+  const kind = await stat(source).catch(() => null)
+  if (kind === null) throw unknownSource(source)
+  if (kind.isDirectory()) {
+    throw new MorError(
+      'INVALID_ARGUMENT',
+      `${source} is a folder, and a new run starts from new weights: give a preset or a JSON file, such as ` +
+        `${join(source, configFileName)} for a model of that shape; a run is continued with --resume and its folder as --output`,
+    )
+  }
   const file = Checker.of(await readJsonFile(source), source, 'INVALID_CONFIG').object
   if (typeof file.vocab_size === 'number' && file.vocab_size < tokenizer.minVocabSize) {
     throw new MorError(

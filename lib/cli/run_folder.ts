@@ -83,8 +83,11 @@ export function positionAt(record: RunRecord, step: number): DatasetState {
   )
 }
 
-/** Throws if the folder already holds a run. */
+/** Throws `INVALID_ARGUMENT` if the folder already holds a run, or is a file. */
 export async function checkNoRun(folder: string): Promise<void> {
+  const kind = await stat(folder).catch(() => null)
+  if (kind !== null && !kind.isDirectory())
+    throw new MorError('INVALID_ARGUMENT', `${folder} is a file: give a folder for the run as --output`)
   const path = runFiles(folder).record
   if ((await stat(path).catch(() => null)) === null) return
   throw new MorError(

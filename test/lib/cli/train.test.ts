@@ -228,6 +228,18 @@ describe('is refused, before a model is made:', () => {
     })
   })
 
+  it('a folder as model, and a file as the folder of the run', async () => {
+    await expect(run({ config: folder })).rejects.toMatchObject({
+      code: 'INVALID_ARGUMENT',
+      message: expect.stringMatching(/is a folder, and a new run starts from new weights.*config\.json.*--resume/),
+    })
+    await expect(run({ output: join(folder, 'text.jsonl') })).rejects.toMatchObject({
+      code: 'INVALID_ARGUMENT',
+      message: expect.stringContaining('text.jsonl is a file'),
+    })
+    expect(addon.models).toEqual([])
+  })
+
   it('a folder that already holds a run', async () => {
     await run()
     await expect(run()).rejects.toMatchObject({
