@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <utility>
 
 #include "core/arena.h"
@@ -197,24 +198,25 @@ class BlockedProduct {
           for (int64_t column = j.begin * kTileWidth, at = 0; column < j_end; column += kLanes, at += kLanes)
             put(row, column, load(c + at), std::min(kLanes, j_end - column));
       };
-      if (rows.count() * height <= sums_stride)
-        multiply<true>(a, b, rows, columns, begin, team, sums, sums_stride, finish);
-      else
-        multiply<false>(a, b, rows, columns, begin, team, sums, sums_stride, finish);
+      multiply(a, b, rows, columns, begin, team, sums, sums_stride, std::ref(finish));
     }
   }
 
  private:
+  /// Is given the sums of panels i and j of c, of which it may use those that are there, row by row `stride` apart.
+  using Finish = std::function<void(PanelRange i, PanelRange j, const float* c, int64_t stride)>;
+
   static constexpr int64_t kWorthATeam = 1 << 20;  // multiplications
   static constexpr int64_t kPackedTogether = 16;   // panels
 
   float* floats(int64_t n) { return static_cast<float*>(scratch_.allocate(static_cast<size_t>(n) * sizeof(float))); }
 
   /// Cuts the wider operand into tasks, each of which packs its own part; the other one is packed before.
-  template <bool own_columns, class T, class Finish>
+  template <class T>
   void multiply(const ProductOperand<T>& a, const ProductOperand<T>& b, const Panels& rows, const Panels& columns,
                 int64_t first_depth, int team, float* sums, int64_t sums_stride, const Finish& finish) {
     const ArenaScope scope(scratch_);
+    const bool own_columns = rows.count() * rows.width <= columns.count() * columns.width;
     const Panels &own = own_columns ? columns : rows, &shared = own_columns ? rows : columns;
     const ProductOperand<T>&own_operand = own_columns ? b : a, &shared_operand = own_columns ? a : b;
     const int64_t fit = std::max<int64_t>(1, kOwnBytes / (own.size(1) * 4));
@@ -249,7 +251,6 @@ class BlockedProduct {
   static constexpr int64_t kBlockFloats = kBlockRows * kBlockColumns;
 
   /// Computes the tiles of panels i and j, block by block. Sums go to `sums`, or, where there is none, to `block`.
-  template <class Finish>
   static void by_blocks(const Panels& rows, const Panels& columns, PanelRange i, PanelRange j, const PackedPanels& a,
                         const PackedPanels& b, bool add, float* sums, int64_t sums_stride, float* block,
                         const Finish& finish) {
