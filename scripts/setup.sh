@@ -1,5 +1,6 @@
 #!/bin/sh
-# Everything that a fresh Debian or Ubuntu machine with Node 20 needs to build this package from source, and the build.
+# Everything that a fresh Debian or Ubuntu machine with Node 20 needs to run this package from a checkout: the npm packages,
+# the TypeScript, and the native addon, which is built unless there is a prebuilt one (npm run package:native).
 # Knows nothing of the demo; running it again is harmless.
 set -eu
 cd "$(dirname "$0")/.."
@@ -7,6 +8,12 @@ cd "$(dirname "$0")/.."
 if ! node -e 'process.exit(Number(process.versions.node.split(".")[0]) >= 20 ? 0 : 1)'; then
   echo "setup: Node 20 or newer is needed, and 'node --version' says: $(node --version 2>&1 || true)" >&2
   exit 1
+fi
+
+if [ -e "prebuilds/$(node -p 'process.platform + "-" + process.arch')" ]; then
+  npm ci
+  npm run build:ts
+  exit
 fi
 
 as_root=
