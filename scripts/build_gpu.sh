@@ -1,6 +1,6 @@
 #!/bin/sh
 # Builds what a machine with an NVIDIA driver and Node needs to run `node build/js/bench/gpu/index.js` from this folder:
-# the addon, the op tests and bench_ops under build/cuda, and the TypeScript under build/js. Needs nvcc, and no GPU.
+# the addon, the op tests and bench_ops under build/cuda, and the TypeScript under build/js. Needs nvcc, Ninja and GoogleTest, and no GPU.
 set -eu
 cd "$(dirname "$0")/.."
 

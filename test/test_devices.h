@@ -21,10 +21,9 @@ struct TestDevice {
 std::vector<TestDevice> test_devices();
 /// Those whose kernels in `dtype` are not those of another device in the list.
 inline std::vector<TestDevice> test_devices(DType dtype) {
-  std::vector<TestDevice> devices = test_devices();
-  std::erase_if(devices, [&](const TestDevice& device) {
-    return std::find(device.dtypes.begin(), device.dtypes.end(), dtype) == device.dtypes.end();
-  });
+  std::vector<TestDevice> devices;
+  for (const TestDevice& device : test_devices())
+    if (std::find(device.dtypes.begin(), device.dtypes.end(), dtype) != device.dtypes.end()) devices.push_back(device);
   return devices;
 }
 

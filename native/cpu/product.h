@@ -1,7 +1,7 @@
-// c = a b by register tiles over packed operands, for every instruction set without a matrix unit. Operands are packed
-// as float32, so bfloat16 costs nothing more than float32 once it is packed.
+// c = a b by register tiles over packed operands: for float32 on every instruction set, and for bfloat16 where there
+// are no AMX tiles. Operands are packed as float32, so bfloat16 costs nothing more than float32 once it is packed.
 //
-// Packing: a is cut into panels of up to kTileRows rows, b into panels of kTileColumns columns. A panel is [depth,
+// Packing: a is cut into panels of up to kTileHeight rows, b into panels of kTileWidth columns. A panel is [depth,
 // width], so a tile reads both panels in rising addresses: one vector register pair of b and one number of each row of
 // a for each step of the depth.
 //
