@@ -88,6 +88,53 @@ describe('engine', () => {
     },
   )
 
+  it('takes biases, penalties and a least number of tokens', async () => {
+    const { engine, events, until } = collect(await newModel(nativeConfig('expert choice')))
+    const prompt = patternTokens(6)
+    let id = 0
+    const tokensOf = async (params: object): Promise<number[]> => {
+      const request = ++id
+      engine.submit(request, prompt, { ...generateParams, ...params })
+      await until(() => events.some((event) => event.id === request && event.kind === eventKind.length))
+      return events.filter((event) => event.id === request && event.kind === eventKind.token).map(({ token }) => token)
+    }
+    const [first] = await tokensOf({})
+    const bias = (token: number, value: number) => ({ tokens: Int32Array.of(token), values: Float32Array.of(value) })
+    expect(await tokensOf({ logitBias: bias(first!, -100) })).not.toContain(first)
+    expect(new Set(await tokensOf({ logitBias: bias(5, 100) }))).toEqual(new Set([5]))
+    expect(new Set(await tokensOf({ logitBias: bias(5, 100), frequencyPenalty: 1000 })).size).toBe(8)
+    expect(await tokensOf({ stop: Int32Array.of(first!), minTokens: 8 })).not.toContain(first)
+    expect(new Set(await tokensOf({ repetitionPenalty: 1e6, temperature: 1 })).size).toBe(8)
+    const bad = { tokens: Int32Array.of(1), values: new Float32Array(2) }
+    expect(() => engine.submit(100, prompt, { ...generateParams, logitBias: bad })).toThrow(/as many values as tokens/)
+    await engine.close()
+  })
+
+  it('reports the tokens of a prompt with what forward says of them', async () => {
+    const config = nativeConfig('expert choice')
+    const model = await newModel(config)
+    const { engine, events, until, finished } = collect(model)
+    const prompt = patternTokens(9)
+    engine.submit(1, prompt, { ...generateParams, maxTokens: 0, promptLogprobs: 2 })
+    await until(() => events.at(-1)?.kind === eventKind.length)
+    expect(finished(1)).toBe(true)
+    expect(events.map(({ kind }) => kind)).toEqual([
+      ...Array.from({ length: 8 }, () => [eventKind.top, eventKind.top, eventKind.prompt]).flat(),
+      eventKind.length,
+    ])
+    const { logits, depths } = await model.forward(prompt, 1, 9, { ...forwardOptions, routing: 'threshold' })
+    events
+      .filter(({ kind }) => kind === eventKind.prompt)
+      .forEach(({ token, depth, logprob }, i) => {
+        const row = logits.subarray(i * config.vocabSize, (i + 1) * config.vocabSize)
+        expect(token).toBe(prompt[i + 1])
+        expect(depth).toBe(depths[i])
+        const sum = row.reduce((total, value) => total + Math.exp(value - row[token]!), 0)
+        expect(logprob).toBeCloseTo(-Math.log(sum), 3)
+      })
+    await engine.close()
+  })
+
   it('sends the most likely tokens directly before the token, most likely first', async () => {
     const { engine, events, until } = collect(await newModel(nativeConfig('expert choice')))
     engine.submit(1, patternTokens(6), { ...generateParams, topLogprobs: 3 })
