@@ -116,6 +116,7 @@ function addServe(program: Command): void {
       '--tokenizer <source>',
       'byte-level, a tokenizer.json, or a folder that holds one; default: the checkpoint’s own',
     )
+    .option('--chat-template <file>', 'Jinja template of conversations; default: the checkpoint’s own, if it has one')
     .option('--host <address>', 'address to listen on', '127.0.0.1')
     .option('--port <number>', 'port to listen on; 0 for any that is free', integer(0, 65535), 8000)
     .addOption(new Option('--api-key <key>', 'key that clients must send; default: none').env('MOR_API_KEY'))

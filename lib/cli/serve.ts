@@ -1,5 +1,6 @@
 // `mor serve`: loads a checkpoint and serves it until it is told to stop.
 import { basename, resolve } from 'node:path'
+import { ChatTemplate } from '../chat/chat_template.js'
 import { Engine } from '../engine.js'
 import { type LoadOptions, Model } from '../model.js'
 import { createServer, type ServerOptions } from '../server/index.js'
@@ -15,6 +16,8 @@ export interface ServeCommandOptions
   /** Default: the folder's name. */
   modelName?: string
   tokenizer?: string
+  /** File of the template of conversations. */
+  chatTemplate?: string
   host: string
   port: number
   maxBatchSize: number
@@ -31,11 +34,13 @@ export async function serve(options: ServeCommandOptions, output: Output, signal
   const { apiKey, bodyLimitBytes, maxPromptTokens, maxCompletions, strict } = options
   const modelName = options.modelName ?? basename(resolve(folder))
   const tokenizer = await findCheckpointTokenizer(folder, options.tokenizer)
+  const chatTemplate = await ChatTemplate.load(options.chatTemplate ?? folder)
   await using model = await Model.load(folder, { device, dtype, threads, signal })
   await using engine = new Engine(model, { maxBatchSize, kvCacheBytes })
   const app = createServer({
     engine,
     tokenizer,
+    chatTemplate,
     modelName,
     apiKey,
     bodyLimitBytes,

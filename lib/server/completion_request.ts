@@ -25,7 +25,7 @@ export interface CompletionRequest extends SamplingFields, StreamFields {
 }
 
 /** Most completions of a prompt. */
-const MOST_CHOICES = 128
+export const MOST_CHOICES = 128
 
 export const completionFields: ReadonlySet<string> = new Set([
   'model',

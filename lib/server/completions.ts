@@ -1,21 +1,16 @@
 // The handler of POST /v1/completions: starts the completions of a request and sends their answer, whole or streamed.
 import type { FastifyReply, FastifyRequest } from 'fastify'
-import { toMorError } from '../errors.js'
 import type { GenerateOptions } from '../sampling.js'
-import type { Admission } from './admission.js'
-import { failureOf } from './api_error.js'
 import { bestChoices } from './best_of.js'
 import { type CompletionRequest, checkBody, completionFields, readCompletionRequest } from './completion_request.js'
 import { type Choice, type Completion, choiceOf, completionHead } from './completion_response.js'
 import { limitUnread, whenClosed } from './connection.js'
 import { echoOf } from './echo.js'
-import { EventStream } from './event_stream.js'
-import type { ServerMetrics } from './metrics.js'
-import type { ResolvedServerOptions } from './options.js'
-import { Outbox } from './outbox.js'
+import type { ServerParts } from './parts.js'
 import { encodePrompts } from './prompt_tokens.js'
 import { checkContext, checkModel } from './request_checks.js'
 import { collectChoices, type RunningChoice, runChoices, startChoices } from './running_choices.js'
+import { streamAnswer } from './stream_answer.js'
 import { checkFields } from './unknown_fields.js'
 import { type Usage, usageOf } from './usage.js'
 
@@ -25,10 +20,10 @@ interface RunningRequest extends CompletionRequest {
   promptTokens: number
 }
 
-export function completionsHandler(options: ResolvedServerOptions, admission: Admission, metrics: ServerMetrics) {
+export function completionsHandler(parts: ServerParts) {
+  const { options, admission, metrics } = parts
   const { engine, tokenizer, modelName, strict, stallTimeoutMs } = options
   const { config } = engine.model
-  const outbox = new Outbox()
 
   return async (request: FastifyRequest, reply: FastifyReply): Promise<Completion | undefined> => {
     const arrived = performance.now()
@@ -45,6 +40,7 @@ export function completionsHandler(options: ResolvedServerOptions, admission: Ad
         {
           prompts,
           perPrompt: asked.bestOf,
+          field: 'prompt',
           maxTokens: asked.maxTokens,
           stop: asked.stop,
           optionsOf: (index) => generateOptions(asked, index),
@@ -90,23 +86,17 @@ export function completionsHandler(options: ResolvedServerOptions, admission: Ad
     }
   }
 
-  async function answerStream(running: RunningRequest, request: FastifyRequest, reply: FastifyReply): Promise<void> {
-    const headers = reply.getHeaders() as Record<string, string | string[]>
-    reply.hijack()
-    const events = new EventStream(reply.raw, headers, outbox, stallTimeoutMs)
+  function answerStream(running: RunningRequest, request: FastifyRequest, reply: FastifyReply): Promise<void> {
+    const { choices, logprobs, includeUsage, promptTokens } = running
     const head = completionHead(modelName)
-    const send = (choices: Choice[], usage: Usage | null) =>
-      events.send(JSON.stringify({ ...head, choices, ...(running.includeUsage && { usage }) } satisfies Completion))
-    try {
-      const tokens = await runChoices(running.choices, ({ index }, piece, finishReason) =>
-        send([choiceOf(index, piece, running.logprobs, finishReason)], null),
+    return streamAnswer(request, reply, parts, async (sendEvent) => {
+      const send = (choices: Choice[], usage: Usage | null) =>
+        sendEvent({ ...head, choices, ...(includeUsage && { usage }) } satisfies Completion)
+      const tokens = await runChoices(choices, ({ index }, piece, finishReason) =>
+        send([choiceOf(index, piece, logprobs, finishReason)], null),
       )
-      if (running.includeUsage) await send([], usageOf(running.promptTokens, tokens))
-    } catch (error) {
-      request.log.error(error)
-      await events.send(JSON.stringify(failureOf(toMorError(error)).body))
-    }
-    events.end()
+      if (includeUsage) await send([], usageOf(promptTokens, tokens))
+    })
   }
 }
 

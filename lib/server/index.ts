@@ -1,5 +1,6 @@
 // The public names of `mixture-of-recursions/server`. Whatever is not exported here is internal.
 export type { ErrorBody } from './api_error.js'
+export type { ChatChoice, ChatChunk, ChatCompletion, ChatLogprobs } from './chat_response.js'
 export type { Choice, Completion, Logprobs } from './completion_response.js'
 export type { ServedEngine, ServerOptions } from './options.js'
 export { createServer } from './server.js'

@@ -1,5 +1,6 @@
 // The options of a server: defaults and checks.
 import type { FastifyServerOptions } from 'fastify'
+import type { ChatTemplate } from '../chat/chat_template.js'
 import { Checker } from '../check.js'
 import type { Engine } from '../engine.js'
 import { checkVocabulary } from '../tokenizer/vocabulary.js'
@@ -15,6 +16,8 @@ export interface ServerOptions {
   engine: ServedEngine
   /** The tokenizer that the model was trained with. */
   tokenizer: Tokenizer
+  /** Makes prompts of conversations: what `ChatTemplate.load` resolves to. Default: none, and `/v1/chat/completions` answers 400. */
+  chatTemplate?: ChatTemplate | null
   /** The id that `/v1/models` lists and requests must name. */
   modelName: string
   /** The key that clients must send as `Authorization: Bearer <key>`. Default: none, and every client is served. */
@@ -47,6 +50,7 @@ const MAX_TIMER_MS = 2 ** 31 - 1
 const keys: readonly (keyof ServerOptions)[] = [
   'engine',
   'tokenizer',
+  'chatTemplate',
   'modelName',
   'apiKey',
   'bodyLimitBytes',
@@ -79,6 +83,7 @@ export function resolveServerOptions(options: ServerOptions): ResolvedServerOpti
     maxCompletions: check.integer('maxCompletions', { min: 1, fallback: 1024 }),
     stallTimeoutMs: check.integer('stallTimeoutMs', { min: 1, fallback: 30_000 }),
     drainTimeoutMs: check.integer('drainTimeoutMs', { min: 0, max: MAX_TIMER_MS - LAST_WORDS_MS, fallback: 30_000 }),
+    chatTemplate: options.chatTemplate ?? null,
     strict: check.boolean('strict', false),
   }
 }

@@ -23,6 +23,8 @@ export interface WantedChoices {
   prompts: readonly ArrayLike<number>[]
   /** Completions of each prompt. */
   perPrompt: number
+  /** The field of the request that the prompts come from. */
+  field: string
   maxTokens: number
   stop: readonly string[]
   /** The engine's options for the choice of this index. */
@@ -33,7 +35,7 @@ export interface WantedChoices {
 /** Starts every completion, or none; all of them end when `signal` aborts. Choice i belongs to prompt ⌊i / perPrompt⌋. */
 export function startChoices(
   { engine, tokenizer }: Pick<ResolvedServerOptions, 'engine' | 'tokenizer'>,
-  { prompts, perPrompt, maxTokens, stop, optionsOf, observe }: WantedChoices,
+  { prompts, perPrompt, field, maxTokens, stop, optionsOf, observe }: WantedChoices,
   signal: AbortSignal,
 ): RunningChoice[] {
   if (signal.aborted) throw shuttingDown()
@@ -50,7 +52,7 @@ export function startChoices(
     }
   } catch (error) {
     abort()
-    throw refusalOf(error)
+    throw refusalOf(error, field)
   }
   // One listener serves all choices: Node warns of a leak where one signal has many.
   signal.addEventListener('abort', abort, { once: true })

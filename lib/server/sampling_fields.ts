@@ -5,7 +5,7 @@ import { invalidField } from './api_error.js'
 import { describe, type FieldReader } from './field_reader.js'
 
 /** The part of a model's config that fields are checked with. */
-export type FieldLimits = Pick<ResolvedConfig, 'num_recursions' | 'sharing' | 'vocab_size'>
+export type FieldLimits = Pick<ResolvedConfig, 'num_recursions' | 'sharing' | 'vocab_size' | 'max_position_embeddings'>
 
 export type SamplingOptions = Omit<GenerateOptions, 'maxTokens' | 'seed' | 'signal' | 'topLogprobs' | 'promptLogprobs'>
 
@@ -39,6 +39,9 @@ const readers: Record<string, (reader: FieldReader, key: string, limits: FieldLi
 
 export const samplingFields = [...Object.keys(readers), 'min_tokens', 'seed', 'stop']
 
+/** Of a text that is longer than any that can be generated. */
+const CHARACTERS_PER_TOKEN = 16
+
 /** With it, seeds stay exact integers when the index of the choice is added. */
 const maxSeed = 2 ** 52
 
@@ -52,14 +55,23 @@ export function readSampling(reader: FieldReader, maxTokens: number, limits: Fie
   return {
     sampling,
     seed: reader.optional('seed', () => reader.integer('seed', { min: 0, max: maxSeed })),
-    stop: readStop(reader.value('stop')),
+    stop: readStop(reader.value('stop'), limits.max_position_embeddings),
   }
 }
 
-function readStop(value: unknown): string[] {
+/** @param context tokens that the model's context holds */
+function readStop(value: unknown, context: number): string[] {
   const strings = typeof value === 'string' ? [value] : (value ?? [])
   if (Array.isArray(strings) && strings.length <= 4) {
-    if (strings.every((item) => typeof item === 'string' && item !== '')) return strings
+    if (strings.every((item) => typeof item === 'string' && item !== '')) {
+      const long = strings.find(({ length }) => length > CHARACTERS_PER_TOKEN * context)
+      if (long === undefined) return strings
+      throw invalidField(
+        'stop',
+        `a text in stop has ${long.length} characters, more than the ${context} tokens of the context can hold`,
+        'invalid_value',
+      )
+    }
   }
   throw invalidField(
     'stop',

@@ -5,10 +5,13 @@ import { Admission } from './admission.js'
 import { ApiError, apiErrorOf } from './api_error.js'
 import { bearerCheck } from './authorization.js'
 import { answerBrokenConnection } from './broken_connection.js'
+import { chatHandler } from './chat.js'
 import { completionsHandler } from './completions.js'
 import { drainOnClose } from './drain.js'
 import { ServerMetrics } from './metrics.js'
 import { resolveServerOptions, type ServerOptions } from './options.js'
+import { Outbox } from './outbox.js'
+import type { ServerParts } from './parts.js'
 import { detokenizeHandler, tokenizeHandler } from './tokenization.js'
 
 declare module 'fastify' {
@@ -22,8 +25,8 @@ declare module 'fastify' {
 const REQUEST_TIMEOUT_MS = 60_000
 
 /**
- * A server with OpenAI's completions API over one engine: `/v1/completions`, `/v1/models`, and beside them `/tokenize`,
- * `/detokenize`, `/health`, `/metrics`. It is a
+ * A server with OpenAI's completions API over one engine: `/v1/completions`, `/v1/chat/completions`, `/v1/models`, and
+ * beside them `/tokenize`, `/detokenize`, `/health`, `/metrics`. It is a
  * Fastify instance: add routes and plugins, then `listen`, or mount `app.routing` in another server. Every route needs the
  * API key, except those with `config: { public: true }`. `close()` drains: it accepts no more requests, lets completions
  * finish for up to `drainTimeoutMs`, then aborts them. Engine and model stay open.
@@ -42,6 +45,7 @@ export function createServer(options: ServerOptions): FastifyInstance {
   })
   const admission = new Admission(resolved.maxCompletions)
   const metrics = new ServerMetrics(engine, modelName)
+  const parts: ServerParts = { options: resolved, admission, metrics, outbox: new Outbox() }
 
   app.removeAllContentTypeParsers()
   app.addContentTypeParser('application/json', { parseAs: 'buffer' }, (_request, body, done) => {
@@ -74,9 +78,10 @@ export function createServer(options: ServerOptions): FastifyInstance {
     owned_by: 'mixture-of-recursions',
     max_model_len: engine.model.config.max_position_embeddings,
   }
-  app.post('/v1/completions', completionsHandler(resolved, admission, metrics))
-  app.post('/tokenize', tokenizeHandler(resolved, metrics))
-  app.post('/detokenize', detokenizeHandler(resolved, metrics))
+  app.post('/v1/completions', completionsHandler(parts))
+  app.post('/v1/chat/completions', chatHandler(parts))
+  app.post('/tokenize', tokenizeHandler(parts))
+  app.post('/detokenize', detokenizeHandler(parts))
   app.get('/v1/models', () => ({ object: 'list', data: [model] }))
   app.get<{ Params: { '*': string } }>('/v1/models/*', ({ params: { '*': id } }) => {
     if (id === modelName) return model

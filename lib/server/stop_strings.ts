@@ -7,13 +7,18 @@ interface Pattern {
   matched: number
 }
 
+/** The tables of a list are made once: all choices of a request have the same list. */
+const tablesOf = new WeakMap<readonly string[], Int32Array[]>()
+
 export class StopStrings {
   readonly #patterns: Pattern[]
   #length = 0
 
   /** @param strings none of them empty */
   constructor(strings: readonly string[]) {
-    this.#patterns = strings.map((text) => ({ text, fallback: fallbackTable(text), matched: 0 }))
+    const tables = tablesOf.get(strings) ?? strings.map(fallbackTable)
+    tablesOf.set(strings, tables)
+    this.#patterns = strings.map((text, i) => ({ text, fallback: tables[i]!, matched: 0 }))
   }
 
   /** How many of the last UTF-16 units may be the beginning of a stop string. */

@@ -2,12 +2,15 @@
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { readTokenIds } from '../sampling.js'
 import { invalidField } from './api_error.js'
+import { chatEncoding, chatPrompt } from './chat_prompt.js'
+import { conversationFields, readConversation } from './chat_request.js'
 import { checkBody } from './completion_request.js'
 import { whenClosed } from './connection.js'
 import { describe, FieldReader } from './field_reader.js'
 import type { ServerMetrics } from './metrics.js'
 import type { ResolvedServerOptions } from './options.js'
-import { checkLength, encodeTexts } from './prompt_tokens.js'
+import type { ServerParts } from './parts.js'
+import { checkLength, encodeTexts, type TextEncoding } from './prompt_tokens.js'
 import { checkModel } from './request_checks.js'
 import { checkFields } from './unknown_fields.js'
 
@@ -20,24 +23,21 @@ export interface Tokenization {
   token_strs: string[] | null
 }
 
-const tokenizeFields = new Set(['model', 'prompt', 'add_special_tokens', 'return_token_strs'])
+const tokenizeFields = new Set(['model', 'prompt', ...conversationFields, 'add_special_tokens', 'return_token_strs'])
 const detokenizeFields = new Set(['model', 'tokens'])
 
-export function tokenizeHandler(options: ResolvedServerOptions, metrics: ServerMetrics) {
+export function tokenizeHandler({ options, metrics }: ServerParts) {
   const { tokenizer, maxPromptTokens } = options
   const { max_position_embeddings: max_model_len } = options.engine.model.config
 
   return async (request: FastifyRequest, reply: FastifyReply): Promise<Tokenization> => {
     const reader = readerOf(request, 'tokenize', tokenizeFields, options, metrics)
-    const prompt = reader.value('prompt')
-    if (typeof prompt !== 'string') {
-      throw invalidField('prompt', `prompt is ${describe(prompt)}; it must be a text`, 'invalid_type')
-    }
-    const encoding = { addSpecialTokens: reader.boolean('add_special_tokens', true), field: 'prompt' }
+    const { text, ...usual } = readText(reader, options)
+    const encoding = { ...usual, addSpecialTokens: reader.boolean('add_special_tokens', usual.addSpecialTokens) }
     const named = reader.boolean('return_token_strs')
     const gone = new AbortController()
     whenClosed(request.raw, reply.raw, () => gone.abort())
-    const [encoded] = await encodeTexts([prompt], options, gone.signal, encoding)
+    const [encoded] = await encodeTexts([text], options, gone.signal, encoding)
     const tokens = Array.from(encoded!)
     if (named) checkLength(tokens.length, maxPromptTokens, 'tokens', encoding) // naming them takes long
     const nameOf = (token: number) => tokenizer.decode([token], { skipSpecialTokens: false })
@@ -45,7 +45,7 @@ export function tokenizeHandler(options: ResolvedServerOptions, metrics: ServerM
   }
 }
 
-export function detokenizeHandler(options: ResolvedServerOptions, metrics: ServerMetrics) {
+export function detokenizeHandler({ options, metrics }: ServerParts) {
   const { vocab_size, max_position_embeddings } = options.engine.model.config
   return async (request: FastifyRequest): Promise<{ prompt: string }> => {
     const reader = readerOf(request, 'detokenize', detokenizeFields, options, metrics)
@@ -53,6 +53,17 @@ export function detokenizeHandler(options: ResolvedServerOptions, metrics: Serve
     checkLength(tokens.length, max_position_embeddings, 'tokens', { field: 'tokens' })
     return { prompt: options.tokenizer.decode(tokens, { skipSpecialTokens: false }) }
   }
+}
+
+/** The text under `prompt`, or that of the conversation under `messages`, and how it is encoded by default. */
+function readText(reader: FieldReader, { chatTemplate }: ResolvedServerOptions): TextEncoding & { text: string } {
+  if (reader.has('messages')) {
+    const { messages, ...rest } = readConversation(reader)
+    return { text: chatPrompt(chatTemplate, messages, rest), ...chatEncoding }
+  }
+  const prompt = reader.value('prompt')
+  if (typeof prompt === 'string') return { text: prompt, addSpecialTokens: true, field: 'prompt' }
+  throw invalidField('prompt', `prompt is ${describe(prompt)}; it must be a text`, 'invalid_type')
 }
 
 /** Of a body that may name the model. */

@@ -1,7 +1,9 @@
 // `mor serve` as a process: what it prints, how signals end it, and that a killed one can be started again.
 import type { ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
+import { rm, writeFile } from 'node:fs/promises'
 import { type IncomingMessage, request } from 'node:http'
+import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { post, saveTinyModel } from '../server/tiny_model.js'
 import { morProcess } from './process.js'
@@ -40,6 +42,29 @@ async function unreadStream(url: string) {
 }
 
 describe('mor serve', { timeout: 60_000 }, () => {
+  it('takes the template of conversations from a file, and from the checkpoint where it has one', async () => {
+    const file = join(folder, 'other.jinja')
+    const chat = async (url: string) => {
+      const body = JSON.stringify({ model: 'tiny', messages: [{ role: 'user', content: 'Hi' }], max_tokens: 4 })
+      const headers = { 'content-type': 'application/json' }
+      const response = await fetch(`${url}/v1/chat/completions`, { method: 'POST', headers, body })
+      return [response.status, ((await response.json()) as { usage?: { prompt_tokens: number } }).usage?.prompt_tokens]
+    }
+    const none = await serve()
+    expect(await chat(none.url)).toEqual([400, undefined])
+    none.child.kill('SIGTERM')
+    await writeFile(file, '{{ messages[0].content }}!')
+    const given = await serve('--chat-template', file)
+    expect(await chat(given.url)).toEqual([200, 3])
+    given.child.kill('SIGTERM')
+    await writeFile(join(folder, 'chat_template.jinja'), '{{ messages[0].content }} there')
+    const own = await serve()
+    await rm(join(folder, 'chat_template.jinja'))
+    expect(await chat(own.url)).toEqual([200, 8])
+    own.child.kill('SIGTERM')
+    await Promise.all([none.ended, given.ended, own.ended])
+  })
+
   it('serves, and at SIGTERM finishes what is under way', async () => {
     const { url, child, ended, line } = await serve()
     expect(url).toMatch(/^http:\/\/127\.0\.0\.1:\d+$/)

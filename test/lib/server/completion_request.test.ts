@@ -4,7 +4,12 @@ import { ApiError } from '../../../lib/server/api_error.js'
 import { readCompletionRequest } from '../../../lib/server/completion_request.js'
 
 const recursions = 3
-const model = { num_recursions: recursions, sharing: 'middle_cycle', vocab_size: 100 } as const
+const model = {
+  num_recursions: recursions,
+  sharing: 'middle_cycle',
+  vocab_size: 100,
+  max_position_embeddings: 64,
+} as const
 
 function read(fields: object) {
   return readCompletionRequest({ model: 'm', prompt: 'p', ...fields }, model)
@@ -151,6 +156,7 @@ describe('readCompletionRequest', () => {
     ['stop', { stop: ['a', ''] }],
     ['stop', { stop: ['a', 'b', 'c', 'd', 'e'] }],
     ['stop', { stop: 5 }],
+    ['stop', { stop: ['a', 'x'.repeat(16 * 64 + 1)] }],
     ['stop', { stop: { 0: 'a' } }],
     ['stream', { stream: 'yes' }],
     ['stream_options', { stream_options: { include_usage: true } }],

@@ -16,6 +16,7 @@ describe('resolveServerOptions', () => {
       maxPromptTokens: 63,
       maxPromptCharacters: 1008,
       maxCompletions: 1024,
+      chatTemplate: null,
       strict: false,
       stallTimeoutMs: 30_000,
       drainTimeoutMs: 30_000,

@@ -1,0 +1,72 @@
+// Finds the chat template in the files of a checkpoint, and the special tokens that it may name.
+import { readFile, stat } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import { type JsonObject, show } from '../check.js'
+import { MorError, toMorError } from '../errors.js'
+import { readOptionalJsonObject } from '../json_file.js'
+
+export interface TemplateSource {
+  source: string
+  /** For messages. */
+  where: string
+  /** By name, such as `bos_token`. */
+  specialTokens: Record<string, string>
+}
+
+const templateFile = 'chat_template.jinja'
+const configFile = 'tokenizer_config.json'
+const specialTokensFile = 'special_tokens_map.json'
+
+/** The template in a folder, null if there is none; or that of the file at `path`, with the special tokens beside it. */
+export async function findTemplate(path: string): Promise<TemplateSource | null> {
+  const kind = await stat(path).catch(() => null)
+  if (kind === null) throw new MorError('CHECKPOINT_MISSING', `there is no file or folder at ${path}`)
+  const folder = kind.isDirectory() ? path : dirname(path)
+  const config = await readOptionalJsonObject(join(folder, configFile))
+  const map = await readOptionalJsonObject(join(folder, specialTokensFile))
+  const specialTokens = { ...specialTokensOf(map), ...specialTokensOf(config) }
+  const file = kind.isDirectory() ? join(folder, templateFile) : path
+  const source = await readText(file)
+  if (source !== null) return { source, where: file, specialTokens }
+  const named = config.chat_template ?? null
+  if (named === null) return null
+  const where = join(folder, configFile)
+  return { source: defaultOf(named, where), where, specialTokens }
+}
+
+/** A template, or a list of named ones. */
+function defaultOf(value: unknown, where: string): string {
+  if (typeof value === 'string') return value
+  const list = Array.isArray(value) ? (value as (JsonObject | null)[]) : []
+  const found = list.find((item) => item?.name === 'default')?.template
+  if (typeof found === 'string') return found
+  const names = list.map((item) => show(item?.name)).join(', ')
+  throw new MorError(
+    'CHECKPOINT_INVALID',
+    list.length === 0
+      ? `${where}: chat_template is ${show(value)}; it must be a text or a list of named templates`
+      : `${where}: chat_template has the templates ${names}; one must have the name "default"`,
+  )
+}
+
+/** A special token is a text, or an object with `content`. */
+function specialTokensOf(config: JsonObject): Record<string, string> {
+  const tokens: Record<string, string> = {}
+  for (const [key, value] of Object.entries(config)) {
+    if (!/^[a-z]+_token$/.test(key)) continue
+    const text = typeof value === 'object' && value !== null ? (value as JsonObject).content : value
+    if (typeof text === 'string') tokens[key] = text
+  }
+  return tokens
+}
+
+/** Null where there is no such file. */
+async function readText(path: string): Promise<string | null> {
+  try {
+    return new TextDecoder('utf-8', { fatal: true }).decode(await readFile(path))
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null
+    if (error instanceof TypeError) throw new MorError('CHECKPOINT_INVALID', `${path} is not a text in UTF-8`)
+    throw toMorError(error)
+  }
+}
