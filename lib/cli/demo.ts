@@ -11,11 +11,12 @@ import { Tokenizer } from '../tokenizer.js'
 import { Trainer } from '../trainer.js'
 import { bringBook } from './book.js'
 import { evaluateDataset } from './evaluation.js'
-import { describeFailure, exitCodeOf, INTERRUPTED } from './failure.js'
+import { describeFailure, exitCodeOf } from './failure.js'
 import { formatCount, formatDuration } from './format.js'
 import { showGeneration } from './generation_view.js'
 import { withInterrupt } from './interrupt.js'
 import { Output } from './output.js'
+import { watchStreams } from './standard_streams.js'
 import { trainLoop } from './train_loop.js'
 
 const FOLDER = join('runs', 'demo')
@@ -89,10 +90,15 @@ async function demo(signal: AbortSignal): Promise<void> {
   })
   const seconds = (performance.now() - started) / 1000
   if (interrupted) {
-    process.exitCode = INTERRUPTED
+    process.exitCode = exitCodeOf(signal.reason)
     return
   }
-  const everything = { batchSize: BATCH_SIZE, maxBatches: Number.POSITIVE_INFINITY, routing: 'threshold' } as const
+  const everything = {
+    batchSize: BATCH_SIZE,
+    maxBatches: Number.POSITIVE_INFINITY,
+    routing: 'threshold',
+    signal,
+  } as const
   const { bitsPerByte } = await evaluateDataset(trainer, heldOut, everything)
   say(
     `Trained ${steps} steps in ${formatDuration(seconds)}. On all held-out text: ${bitsPerByte.toFixed(2)} bits per byte\n`,
@@ -120,6 +126,7 @@ async function write(model: Model, tokenizer: Tokenizer, { mode }: Output, signa
   await showGeneration(generation, tokenizer.detokenizer(tokens), view, process.stdout)
 }
 
+watchStreams()
 withInterrupt(demo).catch((error: unknown) => {
   process.stderr.write(describeFailure(error, false))
   process.exitCode = exitCodeOf(error)

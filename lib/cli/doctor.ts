@@ -2,13 +2,14 @@
 // when the addon does not load.
 import { createHash } from 'node:crypto'
 import { existsSync, readFileSync } from 'node:fs'
-import { basename, join } from 'node:path'
+import { basename } from 'node:path'
 import { toMorError } from '../errors.js'
 import type { DeviceInfo, NativeAddon } from '../native.js'
 import { findNative, loadNativeFrom, packageRoot } from '../native_loader.js'
 import { buildCommand } from '../native_platform.js'
 import { formatBytes } from './format.js'
 import { describeMachine, type Machine } from './machine.js'
+import { versionOf } from './version.js'
 
 /** Something that is missing or wrong; `message` says what mends it. */
 interface Problem {
@@ -64,8 +65,15 @@ export function examine(root: string, machine = describeMachine()): DoctorReport
       message: `${available} processors are visible, and the control group grants the time of ${cgroupLimit}: more threads than that wait for each other. Use --threads ${threads}, or threads: ${threads}`,
     })
   }
-  const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { version: string }
-  return { type: 'doctor', version, usable: devices.some(({ usable }) => usable), binary, devices, machine, problems }
+  return {
+    type: 'doctor',
+    version: versionOf(root),
+    usable: devices.some(({ usable }) => usable),
+    binary,
+    devices,
+    machine,
+    problems,
+  }
 }
 
 /** The binary, what it says of the devices, and why it does not where it does not. */

@@ -6,7 +6,7 @@ import type { Routing } from '../native.js'
 export interface Evaluator {
   evaluate(
     batch: Int32Array[],
-    options: { routing: Routing },
+    options: { routing: Routing; signal: AbortSignal },
   ): Promise<{ lmLoss: number; tokens: number; depthHistogram: number[] }>
 }
 
@@ -20,18 +20,25 @@ export interface Evaluation {
   depthHistogram: number[]
 }
 
-/** Evaluates up to `maxBatches` batches of `batchSize` rows, from the start of `dataset`. */
+export interface EvaluationOptions {
+  batchSize: number
+  maxBatches: number
+  routing: Routing
+  signal: AbortSignal
+}
+
+/** Evaluates up to `maxBatches` batches of `batchSize` rows, from the start of `dataset`. Throws what the trainer throws. */
 export async function evaluateDataset(
   trainer: Evaluator,
   dataset: Dataset,
-  { batchSize, maxBatches, routing }: { batchSize: number; maxBatches: number; routing: Routing },
+  { batchSize, maxBatches, routing, signal }: EvaluationOptions,
 ): Promise<Evaluation> {
   let nats = 0
   let tokens = 0
   let batches = 0
   const depthHistogram: number[] = []
   for await (const batch of dataset.sequential(batchSize)) {
-    const stats = await trainer.evaluate(batch, { routing })
+    const stats = await trainer.evaluate(batch, { routing, signal })
     nats += stats.lmLoss * stats.tokens
     tokens += stats.tokens
     for (const [depth, count] of stats.depthHistogram.entries())

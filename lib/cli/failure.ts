@@ -1,13 +1,28 @@
-// How a failed command reports its error.
+// How a command that fails or is stopped reports it: the message and the exit code.
 import picocolors from 'picocolors'
 import { toMorError } from '../errors.js'
 
 /** The exit code that shells report for a process ended by SIGINT. */
-export const INTERRUPTED = 130
+const INTERRUPTED = 130
 
-/** 1, or 130 if the user stopped the command. */
+/** Why a command stops before its end: the reason of its signal, and the cause of the error that follows from it. */
+export class Interruption extends Error {
+  override readonly name = 'Interruption'
+
+  constructor(
+    message: string,
+    readonly exitCode: number,
+  ) {
+    super(message)
+  }
+}
+
+/** 1, or that of the interruption; 130 for what was aborted in another way. */
 export function exitCodeOf(error: unknown): number {
-  return toMorError(error).code === 'ABORTED' ? INTERRUPTED : 1
+  if (error instanceof Interruption) return error.exitCode
+  const { code, cause } = toMorError(error)
+  if (cause instanceof Interruption) return cause.exitCode
+  return code === 'ABORTED' ? INTERRUPTED : 1
 }
 
 /** The text for standard error: the message, its code, and the stack only if asked for. */
@@ -15,7 +30,8 @@ export function describeFailure(error: unknown, verbose: boolean): string {
   // Only terminals get colour: elsewhere its codes would end up in log files.
   const pc = picocolors.createColors(process.stderr.isTTY === true && picocolors.isColorSupported)
   const failure = toMorError(error)
-  const lines = [`${pc.red('error')} ${pc.dim(`[${failure.code}]`)} ${failure.message}`]
+  const why = failure.code === 'ABORTED' && failure.cause instanceof Interruption ? `: ${failure.cause.message}` : ''
+  const lines = [`${pc.red('error')} ${pc.dim(`[${failure.code}]`)} ${failure.message}${why}`]
   if (verbose) lines.push(String((failure.cause instanceof Error ? failure.cause : failure).stack))
   else if (failure.code === 'INTERNAL')
     lines.push(pc.dim('This is a defect of the program: --verbose shows where it happened.'))

@@ -1,14 +1,18 @@
 // The command line of `mor`: commands, options, defaults, help.
 import { Command, Option } from 'commander'
-import { INTERRUPTED } from './failure.js'
+import { packageRoot } from '../native_loader.js'
+import { exitCodeOf } from './failure.js'
 import { withInterrupt } from './interrupt.js'
 import { Output } from './output.js'
 import { integer, number } from './values.js'
+import { versionOf } from './version.js'
 
 export function makeProgram(): Command {
   const program = new Command('mor')
     .description('Train Mixture-of-Recursions language models and generate from them.')
+    .version(versionOf(packageRoot), '--version', 'show the version')
     .option('--verbose', 'show the stack of an error')
+    .exitOverride()
     .showHelpAfterError('(--help shows the options)')
     .showSuggestionAfterError()
   addTrain(program)
@@ -30,7 +34,7 @@ function addTrain(program: Command): void {
   program
     .command('train')
     .description(
-      'Train a model on text. On a terminal it shows a progress line, elsewhere JSON lines; Ctrl-C saves and stops.',
+      'Train a model on text. On a terminal it shows a progress line, elsewhere JSON lines. Ctrl-C, SIGTERM, a closed terminal and an output that nobody reads save and stop it.',
     )
     .requiredOption('--output <folder>', 'folder of the run: checkpoint/, dataset/, metrics.jsonl, run.json')
     .option('--resume', 'go on with the run in --output; the options that decide its course are taken from there')
@@ -71,8 +75,10 @@ function addTrain(program: Command): void {
     .addOption(threadsOption())
     .action(async (options) => {
       const { train } = await import('./train.js')
-      const result = await withInterrupt((signal) => train(options, new Output(process.stdout), signal))
-      if (result.interrupted) process.exitCode = INTERRUPTED
+      await withInterrupt(async (signal) => {
+        const { interrupted } = await train(options, new Output(process.stdout), signal)
+        if (interrupted) process.exitCode = exitCodeOf(signal.reason)
+      })
     })
 }
 
@@ -99,8 +105,10 @@ function addGenerate(program: Command): void {
     .addOption(threadsOption())
     .action(async (checkpoint, options) => {
       const { generate } = await import('./generate.js')
-      const finishReason = await withInterrupt((signal) => generate(checkpoint, options, process.stdout, signal))
-      if (finishReason === 'abort') process.exitCode = INTERRUPTED
+      await withInterrupt(async (signal) => {
+        const finishReason = await generate(checkpoint, options, process.stdout, signal)
+        if (finishReason === 'abort') process.exitCode = exitCodeOf(signal.reason)
+      })
     })
 }
 
@@ -132,7 +140,7 @@ function addServe(program: Command): void {
     .addOption(threadsOption())
     .action(async (options) => {
       const { serve } = await import('./serve.js')
-      await withInterrupt((signal) => serve(options, new Output(process.stdout), signal))
+      await runServer((signal) => serve(options, new Output(process.stdout), signal))
     })
 }
 
@@ -153,7 +161,7 @@ function addView(program: Command): void {
     .addOption(threadsOption())
     .action(async (options) => {
       const { view } = await import('./view.js')
-      await withInterrupt((signal) => view(options, new Output(process.stdout), signal))
+      await runServer((signal) => view(options, new Output(process.stdout), signal))
     })
 }
 
@@ -181,4 +189,10 @@ function addDoctor(program: Command): void {
       const { doctor } = await import('./doctor.js')
       if (!doctor(options, process.stdout)) process.exitCode = 1
     })
+}
+
+/** A server that nobody reads goes on, since its clients wait for answers, and has not failed when it was told to stop. */
+async function runServer(server: (signal: AbortSignal) => Promise<void>): Promise<void> {
+  await withInterrupt(server, { needsOutput: false })
+  process.exitCode = 0
 }

@@ -22,6 +22,7 @@ import {
   trimMetrics,
   writeRunRecord,
 } from './run_folder.js'
+import { outputFailure } from './standard_streams.js'
 import { findTokenizer } from './tokenizer_source.js'
 import { type TrainResult, trainLoop } from './train_loop.js'
 
@@ -64,7 +65,10 @@ interface Run {
 /** Longest rows by default, since longer ones cost more than a first run should. */
 const DEFAULT_LENGTH = 512
 
-/** Resolves when the run has ended or was interrupted and saved. Throws what its parts throw. */
+/**
+ * Resolves when the run has ended or was interrupted and saved. Throws what its parts throw, and IO_ERROR where it was
+ * interrupted because standard output failed: then an error is the only way to say so.
+ */
 export async function train(options: TrainOptions, output: Output, signal: AbortSignal): Promise<TrainResult> {
   const run = options.resume ? await resumeRun(options, signal) : await startRun(options, output, signal)
   const { trainer, tokenizer, dataset } = run
@@ -98,13 +102,20 @@ export async function train(options: TrainOptions, output: Output, signal: Abort
     output,
     signal,
   })
+  const goesOn = `mor train --resume --output ${options.output} goes on`
   const next = result.interrupted
-    ? `stopped and saved: mor train --resume --output ${options.output} goes on`
+    ? `stopped and saved: ${goesOn}`
     : `done: mor generate ${files.checkpoint} --depths writes with it`
   output.event(
     { type: 'end', step: result.step, interrupted: result.interrupted, checkpoint: files.checkpoint },
     `step ${result.step}: ${next}`,
   )
+  const lost = outputFailure()
+  if (result.interrupted && lost !== null && signal.reason === lost) {
+    throw new MorError('IO_ERROR', `${lost.message}: stopped and saved at step ${result.step}; ${goesOn}`, {
+      cause: lost,
+    })
+  }
   return result
 }
 

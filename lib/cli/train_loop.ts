@@ -53,39 +53,65 @@ export interface TrainResult {
 const MAX_REFUSED_STEPS = 10
 
 /**
- * Trains until `steps` or until the signal aborts; the current step then finishes. Saves in either case. Evaluates with
- * threshold routing, which is causal like that of generation. A step that is refused for a non-finite loss is recorded and
- * skipped; after ten in a row the run is saved and ends with `NON_FINITE`.
+ * Trains until `steps` or until the signal aborts; the current step then finishes, an evaluation does not. Saves in either
+ * case, and also before it throws, whatever ends the run. Evaluates with threshold routing, which is causal like that of generation. A step that is
+ * refused for a non-finite loss is recorded and skipped; ten in a row end the run with `NON_FINITE`.
  */
 export async function trainLoop(options: TrainLoopOptions): Promise<TrainResult> {
+  const { firstStep, steps, signal, output } = options
+  const run: RunState = { step: firstStep, savedStep: null, evaluation: null }
+  try {
+    await takeSteps(options, run)
+  } catch (error) {
+    const interrupted = signal.aborted && error instanceof MorError && error.code === 'ABORTED'
+    if (!interrupted) {
+      // The error says why the run ends; one of this save would only hide it.
+      if (run.step > (run.savedStep ?? firstStep)) await options.save(run.step).catch(() => {})
+      output.end()
+      throw error
+    }
+  }
+  if (run.savedStep !== run.step) await options.save(run.step)
+  output.end()
+  return { step: run.step, interrupted: run.step < steps, evaluation: run.evaluation }
+}
+
+interface RunState {
+  /** Steps done. */
+  step: number
+  /** The step of the last checkpoint that this call began to save, null: none. */
+  savedStep: number | null
+  evaluation: Evaluation | null
+}
+
+async function takeSteps(options: TrainLoopOptions, run: RunState): Promise<void> {
   const { trainer, train, validation, steps, rowsPerStep, evalEvery, saveEvery, save, record, output, signal } = options
   const started = performance.now()
   const tell = async (entry: object, show: () => void) => {
     await record(entry)
     show()
   }
-  let step = options.firstStep
-  let savedStep: number | null = null
   let refused = 0
-  let evaluation: Evaluation | null = null
-
-  while (step < steps && !signal.aborted) {
+  while (run.step < steps && !signal.aborted) {
     const rows = await train.next(rowsPerStep)
     try {
       const stats = await trainer.step(rows)
-      step = stats.step
+      run.step = stats.step
       refused = 0
       const entry = { type: 'step', ...stats, epoch: train.state().epoch }
-      const remaining = ((performance.now() - started) / 1000 / (step - options.firstStep)) * (steps - step)
+      const seconds = (performance.now() - started) / 1000
+      const remaining = (seconds / (run.step - options.firstStep)) * (steps - run.step)
       await tell(entry, () => output.progress(entry, stepStatus(stats, steps, remaining)))
     } catch (error) {
       if (!(error instanceof MorError) || error.code !== 'NON_FINITE') throw error
-      const entry = { type: 'refused', step, message: error.message }
-      await tell(entry, () => output.event(entry, `step ${step + 1} refused: ${error.message}`))
+      const entry = { type: 'refused', step: run.step, message: error.message }
+      await tell(entry, () => output.event(entry, `step ${run.step + 1} refused: ${error.message}`))
       if (++refused < MAX_REFUSED_STEPS) continue
-      await save(step)
+      run.savedStep = run.step
+      await save(run.step) // with the place in the data after what was refused
       throw error
     }
+    const { step } = run
     const last = step === steps
     if (validation && (last || step % evalEvery === 0)) {
       const { batchSize, evalBatches } = options
@@ -93,19 +119,17 @@ export async function trainLoop(options: TrainLoopOptions): Promise<TrainResult>
         batchSize,
         maxBatches: evalBatches,
         routing: 'threshold',
+        signal,
       })
-      evaluation = result
+      run.evaluation = result
       const entry = { type: 'evaluation', step, ...result }
       await tell(entry, () => output.event(entry, evaluationLine(step, result)))
     }
     if (last || step % saveEvery === 0) {
+      run.savedStep = step
       await save(step)
-      savedStep = step
     }
   }
-  if (savedStep !== step) await save(step)
-  output.end()
-  return { step, interrupted: step < steps, evaluation }
 }
 
 function stepStatus(stats: StepRecord, steps: number, remainingSeconds: number): string {

@@ -1,6 +1,6 @@
 // Failures: a message and its code, the stack only on demand, exit code 130 if the user stopped the command.
 import { describe, expect, it } from 'vitest'
-import { describeFailure, exitCodeOf } from '../../../lib/cli/failure.js'
+import { describeFailure, exitCodeOf, Interruption } from '../../../lib/cli/failure.js'
 import { MorError } from '../../../lib/errors.js'
 
 describe('failures', () => {
@@ -22,9 +22,16 @@ describe('failures', () => {
     expect(describeFailure(new TypeError('x is undefined'), false)).toMatch(/\[INTERNAL\].*x is undefined\n.*--verbose/)
   })
 
-  it('exit with 1, or 130 when interrupted', () => {
+  it('exit with 1, with 130 when aborted, or with the code of what interrupted them', () => {
     expect(exitCodeOf(error)).toBe(1)
     expect(exitCodeOf('text')).toBe(1)
     expect(exitCodeOf(new MorError('ABORTED', 'stopped'))).toBe(130)
+    const cause = new Interruption('stopped by SIGTERM', 143)
+    expect(exitCodeOf(cause)).toBe(143)
+    expect(exitCodeOf(new MorError('ABORTED', 'loading was aborted', { cause }))).toBe(143)
+    expect(exitCodeOf(new MorError('IO_ERROR', 'the run is saved', { cause }))).toBe(143)
+    expect(describeFailure(new MorError('ABORTED', 'loading was aborted', { cause }), false)).toMatch(
+      /loading was aborted: stopped by SIGTERM\n$/,
+    )
   })
 })

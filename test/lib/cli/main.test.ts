@@ -15,6 +15,7 @@ describe('mor', { timeout: 30000 }, () => {
   it.each([
     [['train', '--help'], 0, /--gradient-accumulation/],
     [['--help'], 0, /inspect/],
+    [['--version'], 0, /^\d+\.\d+\.\d+\n$/],
   ])('%j helps', async (args, expected, text) => {
     const { code, stdout } = await mor(...args)
     expect(code).toBe(expected)

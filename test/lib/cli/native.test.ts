@@ -1,4 +1,5 @@
 // The commands as processes on the real addon: a run learns, stops and resumes bit for bit, and writes the same text for the same seed.
+import type { ChildProcess } from 'node:child_process'
 import { cpSync, mkdtempSync, readFileSync, truncateSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -115,6 +116,51 @@ describe.skipIf(!hasAddon)('the commands on the real addon', { timeout: 120000 }
     expect(resumed).toMatchObject({ code: 0, stderr: '' })
     expect(records(resumed)[0]).toMatchObject({ type: 'step', step: end.step + 1 })
     expect(tensors(weights('stopped'))).toBe(tensors(weights('whole')))
+  })
+
+  it.each<[string, (child: ChildProcess) => unknown, number, RegExp]>([
+    ['SIGTERM', (child) => child.kill('SIGTERM'), 143, /^$/],
+    ['SIGHUP, and another one', (child) => child.kill('SIGHUP') && child.kill('SIGHUP'), 129, /^$/],
+    [
+      'a closed standard output',
+      (child) => child.stdout!.destroy(),
+      141,
+      /^error \[IO_ERROR\] nobody reads standard output any more: stopped and saved at step \d+; mor train --resume [^\n]*\n$/,
+    ],
+    [
+      'both outputs closed',
+      (child) => {
+        child.stdout!.destroy()
+        child.stderr!.destroy()
+      },
+      141,
+      /^$/,
+    ],
+  ])('train stopped by %s saves, and resumed ends bit for bit the same', async (name, stop, code, stderr) => {
+    const output = name.replaceAll(' ', '_')
+    const stopped = await morProcess(trainArguments(output), (child) => {
+      let seen = ''
+      const onData = (text: string) => {
+        seen += text
+        if (!seen.includes('"step":5,')) return
+        child.stdout!.off('data', onData)
+        stop(child)
+      }
+      child.stdout!.on('data', onData)
+    })
+    expect(stopped).toMatchObject({ code, stderr: expect.stringMatching(stderr) })
+    const { step } = JSON.parse(readFileSync(join(folder, output, 'checkpoint', 'trainer.json'), 'utf8'))
+    expect(step).toBeGreaterThanOrEqual(5)
+    expect(step).toBeLessThan(STEPS)
+    const resume = ['train', '--resume', '--output', join(folder, output), '--device', 'cpu', '--threads', '1']
+    expect(await mor(...resume)).toMatchObject({ code: 0, stderr: '' })
+    expect(tensors(weights(output))).toBe(tensors(weights('whole')))
+  })
+
+  it('train on a closed standard output from the start tells why it ends', async () => {
+    const { code, stderr } = await morProcess(trainArguments('unread'), (child) => child.stdout!.destroy())
+    expect(code).toBe(141)
+    expect(stderr).toMatch(/^error \[\w+\] [^\n]*nobody reads standard output any more[^\n]*\n$/)
   })
 
   it('generate is repeatable, shows depths, and keeps to --max-recursions', async () => {

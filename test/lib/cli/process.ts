@@ -8,11 +8,15 @@ export interface Ended {
   stderr: string
 }
 
+/** Arguments for Node to run `mor` with `args`. */
+export function command(args: readonly string[]): string[] {
+  return ['--import', 'tsx', join('lib', 'cli', 'main.ts'), ...args]
+}
+
 /** @param onStart gets the process, to send it signals or read its output */
 export function morProcess(args: readonly string[], onStart: (child: ChildProcess) => void): Promise<Ended> {
   return new Promise((resolve) => {
-    const command = ['--import', 'tsx', join('lib', 'cli', 'main.ts'), ...args]
-    const child = execFile(process.execPath, command, { maxBuffer: 2 ** 26 }, (_error, stdout, stderr) =>
+    const child = execFile(process.execPath, command(args), { maxBuffer: 2 ** 26 }, (_error, stdout, stderr) =>
       resolve({ code: child.exitCode!, stdout, stderr }),
     )
     onStart(child)

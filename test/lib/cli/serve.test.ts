@@ -113,6 +113,18 @@ describe('mor serve', { timeout: 60_000 }, () => {
     expect(await ended).toMatchObject({ code: 0, stderr: '' })
   })
 
+  it('finishes what is under way when its terminal is closed', async () => {
+    const { url, child, ended, line } = await serve()
+    const stream = await unreadStream(url)
+    child.kill('SIGHUP')
+    expect(await line()).toEqual({ type: 'draining' })
+    child.kill('SIGHUP')
+    let text = ''
+    for await (const data of stream.setEncoding('utf8')) text += data
+    expect(text.match(/"finish_reason":"(length|stop)"/g)).toHaveLength(128)
+    expect(await ended).toMatchObject({ code: 0, stderr: '' })
+  })
+
   it('takes localhost for one address', async () => {
     const { url, child, ended } = await serve('--host', 'localhost')
     expect(url).toMatch(/^http:\/\/127\.0\.0\.1:\d+$/)

@@ -31,7 +31,11 @@ interface Calls {
 }
 
 /** Runs the loop; `onStep` is called before each attempted step with its number from 1. */
-async function run(changes: Partial<TrainLoopOptions> = {}, onStep: (attempt: number) => void = () => {}) {
+async function run(
+  changes: Partial<TrainLoopOptions> = {},
+  onStep: (attempt: number) => void = () => {},
+  trainerChanges: Partial<LoopTrainer> = {},
+) {
   const calls: Calls = { steps: [], evaluations: 0, saves: [], records: [] }
   let done = changes.firstStep ?? 0
   const trainer: LoopTrainer = {
@@ -52,6 +56,7 @@ async function run(changes: Partial<TrainLoopOptions> = {}, onStep: (attempt: nu
       calls.evaluations++
       return { lmLoss: batch.length, tokens: batch.length * LENGTH, depthHistogram: [batch.length, 1] }
     },
+    ...trainerChanges,
   }
   await using train = await Dataset.open(folder, { length: LENGTH })
   await using validation = await Dataset.open(folder, { length: LENGTH, split: 'validation' })
@@ -130,6 +135,39 @@ describe('the loop', () => {
     expect(before.value).toMatchObject({ step: 0, interrupted: true })
     expect(before.calls.saves).toEqual([0])
   })
+
+  it('when interrupted in an evaluation ends that, and saves', async () => {
+    const controller = new AbortController()
+    const { signal } = controller
+    const evaluate: LoopTrainer['evaluate'] = async (_, options) => {
+      expect(options.signal).toBe(signal)
+      controller.abort()
+      throw new MorError('ABORTED', 'the evaluation was aborted')
+    }
+    const { value, calls } = await run({ signal }, () => {}, { evaluate })
+    expect(value).toMatchObject({ step: 4, interrupted: true, evaluation: null })
+    expect(calls.saves).toEqual([4])
+  })
+
+  it('saves what there is before an error ends it, and tells of that error', async () => {
+    const full = new MorError('IO_ERROR', 'no space')
+    let records = 0
+    const record = async () => {
+      if (++records === 3) throw full
+    }
+    const { error, calls } = await run({ record })
+    expect(error).toBe(full)
+    expect(calls.saves).toEqual([3])
+    const failing = async (step: number) => {
+      calls.saves.push(step)
+      throw new MorError('IO_ERROR', 'nor for a checkpoint')
+    }
+    records = 0
+    expect(await run({ record, save: failing })).toMatchObject({ error: full })
+    expect(calls.saves).toEqual([3, 3])
+    expect(await run({ save: failing })).toMatchObject({ error: { message: 'nor for a checkpoint' } })
+    expect(calls.saves).toEqual([3, 3, 5])
+  })
 })
 
 describe('refused steps', () => {
@@ -153,6 +191,8 @@ describe('refused steps', () => {
     expect(error).toMatchObject({ code: 'NON_FINITE' })
     expect(calls.steps.length).toBe(12)
     expect(calls.saves).toEqual([2])
+    const again = await run({ firstStep: 2 }, refuse)
+    expect(again.calls.saves).toEqual([2]) // with the place in the data after the refused rows
   })
 
   it('of another kind end it at once', async () => {
@@ -161,6 +201,7 @@ describe('refused steps', () => {
     })
     expect(error).toMatchObject({ code: 'OUT_OF_MEMORY' })
     expect(calls.steps.length).toBe(1)
+    expect(calls.saves).toEqual([])
   })
 })
 
@@ -178,6 +219,7 @@ describe('evaluation', () => {
       batchSize: 5,
       maxBatches: Number.POSITIVE_INFINITY,
       routing: 'topk',
+      signal: new AbortController().signal,
     })
     const rows = sizes.reduce((sum, size) => sum + size, 0)
     expect(rows).toBe(Math.floor((dataset.split.tokens - 1) / LENGTH))
