@@ -8,9 +8,11 @@ import { checkVocabulary } from '../tokenizer/vocabulary.js'
 import type { Tokenizer } from '../tokenizer.js'
 import { showGeneration } from './generation_view.js'
 import type { OutputStream } from './output.js'
+import { readPrompt } from './prompt_input.js'
 import { findCheckpointTokenizer } from './tokenizer_source.js'
 
 export interface GenerateCommandOptions extends Pick<LoadOptions, 'device' | 'dtype' | 'threads'> {
+  /** `-` stands for standard input. */
   prompt: string
   tokenizer?: string
   maxTokens: number
@@ -30,8 +32,9 @@ export async function generate(
   output: OutputStream,
   signal: AbortSignal,
 ): Promise<string> {
-  const { device, dtype, threads, prompt, tokenizer: source, depths, ...sampling } = options
+  const { device, dtype, threads, prompt: given, tokenizer: source, depths, ...sampling } = options
   const tokenizer = await findCheckpointTokenizer(checkpoint, source)
+  const prompt = given === '-' ? await readPrompt(process.stdin, signal) : given
   const ids = await promptIds(tokenizer, prompt, signal)
   await using model = await Model.load(checkpoint, { device, dtype, threads, signal })
   checkVocabulary(tokenizer, model.config.vocab_size, checkpoint)

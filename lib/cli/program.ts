@@ -87,7 +87,11 @@ function addGenerate(program: Command): void {
     .command('generate')
     .description('Generate text from a checkpoint. On a terminal it shows the text, elsewhere JSON lines.')
     .argument('<checkpoint>', 'checkpoint folder')
-    .option('--prompt <text>', 'text to go on from; without one, generation starts a new text', '')
+    .option(
+      '--prompt <text>',
+      'text to go on from, - reads standard input; without one, generation starts a new text',
+      '',
+    )
     .option(
       '--tokenizer <source>',
       'byte-level, a tokenizer.json, or a folder that holds one; default: the checkpoint’s own',

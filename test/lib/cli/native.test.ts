@@ -188,6 +188,18 @@ describe.skipIf(!hasAddon)('the commands on the real addon', { timeout: 120000 }
     expect(records(shallow).at(-1).depths).toEqual(new Array(40).fill(1))
   })
 
+  it('generate reads its prompt from standard input', async () => {
+    const checkpoint = join(folder, 'whole', 'checkpoint')
+    const greedy = ['generate', checkpoint, '--max-tokens', '8', '--temperature', '0', '--device', 'cpu', '--prompt']
+    const [given, read] = await Promise.all([
+      mor(...greedy, 'one two three'),
+      morProcess([...greedy, '-'], (child) => child.stdin!.end('one two three\n')),
+    ])
+    const [one, two] = [given, read].map((ended) => records(ended).at(-1))
+    expect(one).toMatchObject({ type: 'generation', prompt: 'one two three' })
+    expect({ ...two, seconds: one.seconds }).toEqual(one)
+  })
+
   it('a checkpoint cut short is refused with its reason', async () => {
     const broken = join(folder, 'broken')
     cpSync(join(folder, 'whole', 'checkpoint'), broken, { recursive: true })
