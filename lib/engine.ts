@@ -1,11 +1,15 @@
 // The public Engine: requests in, tokens out, as the addon's scheduler decides.
+import type { ChatTemplate, RenderOptions } from './chat/chat_template.js'
+import { type ChatMessage, readMessages } from './chat/messages.js'
 import { Checker } from './check.js'
-import { errorCodes, MorError, wrapNative, wrapNativeAsync } from './errors.js'
+import { errorCodes, MorError, toMorError, wrapNative, wrapNativeAsync } from './errors.js'
 import { Generation, type TokenLogprob } from './generation.js'
 import type { Model } from './model.js'
-import { type EngineStats, eventKind, eventStride, type NativeEngine } from './native.js'
+import { ModelText, type PromptText } from './model_text.js'
+import { type EngineStats, eventKind, eventStride, type NativeEngine, type NativeGenerateParams } from './native.js'
 import { loadNative } from './native_loader.js'
-import { type GenerateOptions, resolveGenerateOptions } from './sampling.js'
+import { type GenerateOptions, readStopStrings, resolveGenerateOptions } from './sampling.js'
+import type { Tokenizer } from './tokenizer.js'
 import { packPrompt } from './tokens.js'
 
 export interface EngineOptions {
@@ -26,6 +30,15 @@ export interface EngineOptions {
   kvCacheBytes?: number
   /** Keep the keys of finished requests for others that begin alike, until room is needed. Default true. */
   prefixCache?: boolean
+  /** Encodes prompts that are text, finds texts of `stop`, and decodes. Default: that of the model, or of its folder. */
+  tokenizer?: Tokenizer
+  /** Makes prompts of conversations. Default: that of the model's folder. */
+  chatTemplate?: ChatTemplate
+}
+
+export interface ChatOptions extends Omit<GenerateOptions, 'maxTokens'>, RenderOptions {
+  /** Default: as many as the context holds. */
+  maxTokens?: number
 }
 
 /**
@@ -37,13 +50,16 @@ export class Engine {
   readonly model: Model
   readonly #native: NativeEngine
   readonly #requests: Map<number, Generation>
+  /** Generations whose prompt is being encoded. */
+  readonly #encoding = new Set<Generation>()
+  readonly #text: ModelText
   #nextId = 1
   #closing: Promise<void> | undefined
 
   /** @throws {MorError} INVALID_ARGUMENT, OUT_OF_MEMORY, DISPOSED */
   constructor(model: Model, options: EngineOptions = {}) {
     const check = Checker.of(options, 'Engine')
-    check.onlyKeys(['maxBatchSize', 'prefillChunk', 'kvCacheBytes', 'prefixCache'])
+    check.onlyKeys(['maxBatchSize', 'prefillChunk', 'kvCacheBytes', 'prefixCache', 'tokenizer', 'chatTemplate'])
     const native = {
       maxBatchSize: check.integer('maxBatchSize', { min: 1, max: 65536, fallback: 64 }),
       prefillChunk: check.integer('prefillChunk', { min: 1, max: 65536, fallback: 256 }),
@@ -51,6 +67,8 @@ export class Engine {
       prefixCache: check.boolean('prefixCache', true),
     }
     this.model = model
+    const { tokenizer = model.text.tokenizer, chatTemplate = null } = options
+    this.#text = new ModelText({ ...model.text, tokenizer, chatTemplate })
     // The addon holds this callback as long as the native engine lives. The callback must not hold the Engine, or an engine
     // that was never closed could not be collected.
     const requests = new Map<number, Generation>()
@@ -62,42 +80,29 @@ export class Engine {
 
   /**
    * Starts a request.
-   * @param prompt token ids; at least one, and fewer than the context holds.
-   * @throws {MorError} at once: INVALID_ARGUMENT, TOKEN_OUT_OF_RANGE, CONTEXT_OVERFLOW, DISPOSED. What goes wrong later
-   * is the generation's `finishReason: 'error'`.
+   * @param prompt a text, which the tokenizer encodes with the tokens that it puts around prompts; or token ids, at least one and
+   * fewer than the context holds
+   * @throws {MorError} at once: INVALID_ARGUMENT, TOKEN_OUT_OF_RANGE, CONTEXT_OVERFLOW, DISPOSED. What goes wrong later, such
+   * as a text that is too long, is the generation's `finishReason: 'error'`.
    */
-  generate(prompt: ArrayLike<number>, options: GenerateOptions): Generation {
-    if (this.#closing !== undefined) throw new MorError('DISPOSED', 'the engine is closed; make another')
-    const tokens = packPrompt(prompt, this.model.config)
-    const params = resolveGenerateOptions(options, this.model.config, tokens.length)
-    const id = this.#nextId++
-    const generation = new Generation(tokens, () => this.#native.abort(id), {
-      topLogprobs: params.topLogprobs > 0,
-      promptTokens: params.promptLogprobs >= 0,
-    })
-    const { signal } = options
-    if (signal?.aborted) {
-      generation.finish('abort')
-      return generation
-    }
-    this.#requests.set(id, generation)
-    try {
-      wrapNative(() => this.#native.submit(id, tokens, params))
-    } catch (error) {
-      this.#requests.delete(id)
-      throw error
-    }
-    if (signal !== undefined) {
-      const onAbort = () => generation.abort()
-      signal.addEventListener('abort', onAbort, { once: true })
-      generation.result.finally(() => signal.removeEventListener('abort', onAbort))
-    }
-    return generation
+  generate(prompt: string | ArrayLike<number>, options: GenerateOptions): Generation {
+    return this.#start(typeof prompt === 'string' ? prompt : packPrompt(prompt, this.model.config), options)
+  }
+
+  /**
+   * Starts the answer to a conversation, whose prompt the model's chat template makes. Otherwise like `generate` with a text.
+   * @throws {MorError} at once, as `generate`, also for wrong messages. Where the template refuses the messages, or there is
+   * none, the generation has the error.
+   */
+  chat(messages: readonly ChatMessage[], options: ChatOptions = {}): Generation {
+    const { addGenerationPrompt, variables, maxTokens = this.model.config.max_position_embeddings, ...others } = options
+    const prompt = { messages: readMessages(messages), options: { addGenerationPrompt, variables } }
+    return this.#start(prompt, { ...others, maxTokens })
   }
 
   /** @throws {MorError} DISPOSED */
   stats(): EngineStats {
-    if (this.#closing !== undefined) throw new MorError('DISPOSED', 'the engine is closed; make another')
+    this.#checkOpen()
     return wrapNative(() => this.#native.stats())
   }
 
@@ -111,7 +116,79 @@ export class Engine {
     return this.close()
   }
 
+  #checkOpen(): void {
+    if (this.#closing !== undefined) throw new MorError('DISPOSED', 'the engine is closed; make another')
+  }
+
+  #start(prompt: PromptText | Int32Array, options: GenerateOptions): Generation {
+    this.#checkOpen()
+    const { config } = this.model
+    const tokens = prompt instanceof Int32Array ? prompt : null
+    const params = resolveGenerateOptions(options, config, tokens?.length ?? 0)
+    const stop = readStopStrings(options)
+    const id = this.#nextId++
+    const encoding = new AbortController()
+    const abort = () => {
+      encoding.abort()
+      if (this.#encoding.has(generation)) generation.finish('abort')
+      else this.#native.abort(id)
+    }
+    const lists = { topLogprobs: params.topLogprobs > 0, promptTokens: params.promptLogprobs >= 0 }
+    const makesText = { tokenizer: () => this.#text.tokenizer(), stop, minTokens: params.minTokens }
+    const generation = new Generation(tokens, abort, lists, makesText)
+    const { signal } = options
+    if (signal?.aborted) {
+      generation.finish('abort')
+      return generation
+    }
+    if (tokens !== null && stop.length === 0) this.#submit(id, generation, tokens, params)
+    else this.#submitEncoded(id, generation, prompt, params, encoding.signal)
+    if (signal !== undefined) {
+      const onAbort = () => generation.abort()
+      signal.addEventListener('abort', onAbort, { once: true })
+      generation.result.finally(() => signal.removeEventListener('abort', onAbort))
+    }
+    return generation
+  }
+
+  #submit(id: number, generation: Generation, tokens: Int32Array, params: NativeGenerateParams): void {
+    this.#requests.set(id, generation)
+    try {
+      wrapNative(() => this.#native.submit(id, tokens, params))
+    } catch (error) {
+      this.#requests.delete(id)
+      throw error
+    }
+  }
+
+  /** Submits a request that needs the tokenizer, once it is loaded and the prompt is encoded; errors are the generation's. */
+  async #submitEncoded(
+    id: number,
+    generation: Generation,
+    prompt: PromptText | Int32Array,
+    params: NativeGenerateParams,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { config } = this.model
+    this.#encoding.add(generation)
+    try {
+      const tokenizer = await this.#text.tokenizer()
+      const tokens = prompt instanceof Int32Array ? prompt : packPrompt(await this.#text.encode(prompt, signal), config)
+      if (!this.#encoding.delete(generation)) return // the engine was closed
+      if (signal.aborted) return
+      generation.begin(tokens, tokenizer)
+      const maxTokens = Math.min(params.maxTokens, config.max_position_embeddings - tokens.length)
+      this.#submit(id, generation, tokens, { ...params, maxTokens })
+    } catch (error) {
+      this.#encoding.delete(generation)
+      generation.finish('error', toMorError(error))
+    }
+  }
+
   async #close(): Promise<void> {
+    const unsent = [...this.#encoding]
+    this.#encoding.clear()
+    for (const generation of unsent) generation.finish('abort')
     try {
       await wrapNativeAsync(() => this.#native.close())
     } finally {

@@ -1,36 +1,25 @@
 // One request under way: its tokens as they come, and its result.
-import type { MorError } from './errors.js'
+import { MorError } from './errors.js'
+import { GeneratedText } from './generated_text.js'
+import type { GeneratedToken, TokenLogprob } from './generated_token.js'
 import type { Tokenizer } from './tokenizer.js'
 
-/** A token of the vocabulary and the natural logarithm of its probability. */
-export interface TokenLogprob {
-  token: number
-  logprob: number
-}
-
-export interface GeneratedToken {
-  token: number
-  /** Recursions of the pass that produced the token: 1..N, or 0 where the router made it skip the block. */
-  depth: number
-  /** Natural logarithm of the probability the model gave it. */
-  logprob: number
-  /**
-   * The most likely tokens at its position, the most likely first, equally likely ones in the order of their ids. The
-   * generated one is among them only if it is that likely. Fewer than asked for where the vocabulary has no more. Present
-   * exactly when asked for.
-   */
-  topLogprobs?: TokenLogprob[]
-}
+export type { GeneratedToken, TokenLogprob } from './generated_token.js'
 
 /** A token of a prompt, as GeneratedToken says it of a generated one. Null for the first, before which there is none. */
 export type PromptToken = GeneratedToken | null
 
-/** A stop token was generated; maxTokens or the end of the context was reached; it was aborted; or see `error`. */
+/** A stop token or a text of `stop` was generated; maxTokens or the end of the context was reached; it was aborted; or see `error`. */
 export type FinishReason = 'stop' | 'length' | 'abort' | 'error'
 
 export interface GenerationResult {
-  /** Without the stop token. */
+  /** Without a stop token, but with the tokens of a text of `stop`. */
   tokens: number[]
+  /**
+   * Without a text of `stop`. Present where the prompt was a text or messages, or `stop` was given, once the tokenizer had been
+   * loaded.
+   */
+  text?: string
   depths: number[]
   logprobs: number[]
   /** For each token as in GeneratedToken. Present exactly when asked for. */
@@ -50,18 +39,31 @@ export interface GenerationLists {
   promptTokens?: boolean
 }
 
+/** What a generation needs to make text. */
+export interface GenerationText {
+  /** The tokenizer of its engine. */
+  tokenizer(): Promise<Tokenizer>
+  /** As in GenerateOptions. */
+  stop: readonly string[]
+  minTokens: number
+}
+
 /**
- * Iterate it for tokens as they come, or await `result`, or both. Every iterator starts at the first token and may be
- * slow: tokens that it has not taken yet are kept. Leaving an iteration early (`break`) aborts the request. The iteration
- * throws an error of the request; `result` never rejects.
+ * Iterate it for tokens or, by `text()`, for text as it comes, or await `result`, or all of them. Every iterator starts at the
+ * first token and may be slow: tokens that it has not taken yet are kept. Leaving an iteration early (`break`) aborts the
+ * request. The iteration throws an error of the request; `result` never rejects.
  */
 export class Generation implements AsyncIterable<GeneratedToken> {
   readonly result: Promise<GenerationResult>
   readonly #tokens: GeneratedToken[] = []
-  readonly #prompt: ArrayLike<number>
   readonly #abort: () => void
   readonly #lists: GenerationLists
+  readonly #makesText: GenerationText | null
   readonly #promptTokens: PromptToken[] = [null]
+  /** Null while it is being encoded. */
+  #prompt: ArrayLike<number> | null
+  /** The text so far, where stop strings are looked for or the result has text. */
+  #text: { pieces: GeneratedText; shown: string } | null = null
   #finished: GenerationResult | undefined
   #resolveResult!: (result: GenerationResult) => void
   #wake!: () => void
@@ -69,12 +71,18 @@ export class Generation implements AsyncIterable<GeneratedToken> {
 
   /**
    * @internal
-   * @param prompt the tokens that it goes on from
+   * @param prompt the tokens that it goes on from; null: `begin` will say it
    */
-  constructor(prompt: ArrayLike<number>, abort: () => void, lists: GenerationLists = {}) {
+  constructor(
+    prompt: ArrayLike<number> | null,
+    abort: () => void,
+    lists: GenerationLists = {},
+    makesText: GenerationText | null = null,
+  ) {
     this.#prompt = prompt
     this.#abort = abort
     this.#lists = lists
+    this.#makesText = makesText
     this.result = new Promise((resolve) => {
       this.#resolveResult = resolve
     })
@@ -106,50 +114,96 @@ export class Generation implements AsyncIterable<GeneratedToken> {
    */
   async promptTokens(): Promise<PromptToken[]> {
     if (!this.#lists.promptTokens) return []
-    while (this.#promptTokens.length < this.#prompt.length && this.#finished === undefined) await this.#changed
+    const known = () => this.#promptTokens.length === this.#prompt?.length
+    while (!known() && this.#finished === undefined) await this.#changed
     return this.#promptTokens.map((token) => token && copyOf(token))
   }
 
   /**
    * The text as it comes, in pieces that never end inside a character: that of prompt and tokens together, less that of the
-   * prompt. Otherwise like iterating the tokens.
+   * prompt. It ends before a text of `stop`. Otherwise like iterating the tokens.
+   * @param tokenizer default: that of the engine
+   * @throws {MorError} where the engine has no tokenizer: INVALID_ARGUMENT, or what Tokenizer.load throws
    */
-  async *text(tokenizer: Tokenizer): AsyncGenerator<string, void, undefined> {
-    const detokenizer = tokenizer.detokenizer(this.#prompt)
-    for await (const { token } of this) {
-      const piece = detokenizer.push(token)
-      if (piece !== '') yield piece
+  async *text(tokenizer?: Tokenizer): AsyncGenerator<string, void, undefined> {
+    let text: GeneratedText | null = null
+    try {
+      const chosen = tokenizer ?? (await this.#ownTokenizer())
+      while (this.#prompt === null && this.#finished === undefined) await this.#changed
+      text = this.#newText(chosen)
+      for await (const token of this) {
+        const piece = text.push(token).text
+        if (piece !== '') yield piece
+        if (text.stopped) return
+      }
+      const rest = text.finish().text
+      if (rest !== '') yield rest
+    } finally {
+      if (text === null) this.abort() // else the iteration does
     }
-    const rest = detokenizer.flush()
-    if (rest !== '') yield rest
+  }
+
+  /** @internal The prompt, and with a tokenizer the start of the text that the result will have. */
+  begin(prompt: ArrayLike<number>, tokenizer: Tokenizer): void {
+    this.#prompt = prompt
+    this.#text = { pieces: this.#newText(tokenizer), shown: '' }
+    this.#notify()
   }
 
   /** @internal The next token of the prompt, from the second on. */
   pushPrompt(token: GeneratedToken): void {
     this.#promptTokens.push(token)
-    if (this.#promptTokens.length === this.#prompt.length) this.#notify()
+    if (this.#promptTokens.length === this.#prompt?.length) this.#notify()
   }
 
   /** @internal */
   push(token: GeneratedToken): void {
+    if (this.#finished !== undefined) return
     this.#tokens.push(token)
+    if (this.#text !== null) {
+      const { pieces } = this.#text
+      this.#text.shown += pieces.push(token).text
+      if (pieces.stopped) {
+        this.abort()
+        this.finish('stop')
+        return
+      }
+    }
     this.#notify()
   }
 
   /** @internal */
   finish(finishReason: FinishReason, error?: MorError): void {
     if (this.#finished !== undefined) return
+    const text = this.#endText()
     this.#finished = {
       tokens: this.#tokens.map(({ token }) => token),
       depths: this.#tokens.map(({ depth }) => depth),
       logprobs: this.#tokens.map(({ logprob }) => logprob),
       ...(this.#lists.topLogprobs && { topLogprobs: this.#tokens.map((token) => copyOf(token).topLogprobs!) }),
       ...(this.#lists.promptTokens && { promptTokens: this.#promptTokens.map((token) => token && copyOf(token)) }),
-      finishReason,
+      ...(text !== null && { text }),
+      finishReason: finishReason === 'length' && this.#text?.pieces.stopped ? 'stop' : finishReason,
       ...(error && { error }),
     }
     this.#resolveResult(this.#finished)
     this.#notify()
+  }
+
+  #endText(): string | null {
+    if (this.#text === null) return null
+    const { pieces, shown } = this.#text
+    return pieces.stopped ? shown : shown + pieces.finish().text
+  }
+
+  async #ownTokenizer(): Promise<Tokenizer> {
+    if (this.#makesText !== null) return this.#makesText.tokenizer()
+    throw new MorError('INVALID_ARGUMENT', 'this generation has no tokenizer: give one to text()')
+  }
+
+  #newText(tokenizer: Tokenizer): GeneratedText {
+    const { stop = [], minTokens = 0 } = this.#makesText ?? {}
+    return new GeneratedText(tokenizer.detokenizer(this.#prompt ?? []), stop, minTokens)
   }
 
   #notify(): void {

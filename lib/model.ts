@@ -7,6 +7,7 @@ import { readCheckpointConfig } from './config_file.js'
 import { toNativeConfig } from './config_native.js'
 import { type DeviceOption, selectDevice } from './devices.js'
 import { throwIfAborted, wrapNative, wrapNativeAsync } from './errors.js'
+import type { TextSource } from './model_text.js'
 import type { DType, MemoryUse, NativeModel, Routing } from './native.js'
 import { loadNative } from './native_loader.js'
 import { resolveRouting } from './sampling.js'
@@ -59,6 +60,7 @@ interface ModelParts {
   config: ResolvedConfig
   generation: JsonObject
   tokenizer: SavedTokenizer | null
+  text: TextSource
 }
 
 /**
@@ -76,6 +78,8 @@ export class Model {
   readonly native: NativeModel
   /** @internal What generation_config.json said, and says again where the model is saved. */
   readonly generation: JsonObject
+  /** @internal Where engines find the tokenizer and the chat template. */
+  readonly text: TextSource
   readonly #tokenizer: SavedTokenizer | null
   #disposing: Promise<void> | undefined
 
@@ -83,6 +87,7 @@ export class Model {
     this.native = native
     this.config = parts.config
     this.generation = parts.generation
+    this.text = parts.text
     this.#tokenizer = parts.tokenizer
     this.dtype = dtype
     this.device = device
@@ -97,7 +102,8 @@ export class Model {
     check.onlyKeys([...loadKeys, 'seed', 'tokenizer'])
     const seed = check.integer('seed', { min: 0, max: Number.MAX_SAFE_INTEGER, fallback: 0 })
     const tokenizer = check.has('tokenizer') ? readTokenizer(check) : null
-    const parts = { config: configFor(tokenizer, config), generation: {}, tokenizer }
+    const text = { folder: null, tokenizer, chatTemplate: null }
+    const parts = { config: configFor(tokenizer, config), generation: {}, tokenizer, text }
     return Model.#build(parts, check, options.signal, (native) => native.init(seed, options.signal))
   }
 
@@ -112,7 +118,8 @@ export class Model {
     const { config, generation } = await readCheckpointConfig(folder)
     const files = await readWeightFiles(folder)
     const tokenizer = await findTokenizerFiles(folder)
-    return Model.#build({ config, generation, tokenizer }, check, options.signal, (native) =>
+    const text = { folder, tokenizer: null, chatTemplate: null }
+    return Model.#build({ config, generation, tokenizer, text }, check, options.signal, (native) =>
       loadWeights(native, config, files, folder, options.signal),
     )
   }

@@ -29,11 +29,16 @@ export interface GenerateOptions {
   presencePenalty?: number
   /** Is subtracted for each time that a token is in the output so far; from -2 to 2. Default 0. */
   frequencyPenalty?: number
+  /**
+   * Texts that end generation, none of them empty; they are not part of the text, while their tokens are among the result's.
+   * The engine finds them with its tokenizer, also where they span several tokens.
+   */
+  stop?: string | readonly string[]
   /** Tokens that end generation, beside the config's eos_token_id, and are not part of the result. */
   stopTokenIds?: ArrayLike<number>
   /** Whether the config's eos_token_id is a token like any other. Default false. */
   ignoreEos?: boolean
-  /** Generate at least so many tokens before a token that ends generation; at most maxTokens. Default 0. */
+  /** Generate at least so many tokens before a token or a text that ends generation; at most maxTokens. Default 0. */
   minTokens?: number
   /** Least router probability with which a token runs another recursion (expert-choice), in [0, 1]. Default 0.5. */
   routerThreshold?: number
@@ -72,6 +77,7 @@ const optionKeys = [
   'repetitionPenalty',
   'presencePenalty',
   'frequencyPenalty',
+  'stop',
   'stopTokenIds',
   'ignoreEos',
   'minTokens',
@@ -158,6 +164,17 @@ function stopTokens(check: Checker, { eos_token_id: end, vocab_size }: ResolvedC
   const ids = check.has('stopTokenIds') ? readTokenIds(check, 'stopTokenIds', vocab_size) : []
   const ends = check.boolean('ignoreEos', false) ? [] : (end ?? [])
   return Int32Array.of(...(typeof ends === 'number' ? [ends] : ends), ...ids)
+}
+
+/** The texts of `stop`. */
+export function readStopStrings(options: GenerateOptions): readonly string[] {
+  const { stop = [] } = options
+  const strings: unknown = typeof stop === 'string' ? [stop] : stop
+  if (Array.isArray(strings) && strings.every((item) => typeof item === 'string' && item !== '')) return strings
+  throw new MorError(
+    'INVALID_ARGUMENT',
+    `generate: stop is ${show(stop)}; it must be a text or a list of texts, none of them empty`,
+  )
 }
 
 /** The token ids under `key`. */

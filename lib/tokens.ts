@@ -88,6 +88,6 @@ function lengthOf(tokens: unknown, row: number | 'prompt'): number {
   if (Array.isArray(tokens) || (ArrayBuffer.isView(tokens) && !(tokens instanceof DataView))) {
     return (tokens as ArrayLike<number>).length
   }
-  const where = row === 'prompt' ? 'the prompt' : `row ${row}`
-  throw new MorError('INVALID_ARGUMENT', `${where} is ${show(tokens)}; it must be an array of token ids`)
+  const [where, or] = row === 'prompt' ? ['the prompt', 'a text or '] : [`row ${row}`, '']
+  throw new MorError('INVALID_ARGUMENT', `${where} is ${show(tokens)}; it must be ${or}an array of token ids`)
 }

@@ -47,6 +47,7 @@ export function chatHandler(parts: ServerParts) {
           field: chatEncoding.field,
           maxTokens,
           stop: asked.stop,
+          minTokens: asked.sampling.minTokens ?? 0,
           optionsOf: (index) => generateOptions(asked, maxTokens, index),
           observe: () => metrics.observeCompletion(arrived),
         },

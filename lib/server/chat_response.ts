@@ -1,7 +1,7 @@
 // The objects of responses to POST /v1/chat/completions, in the form of OpenAI's API.
 import { randomBytes } from 'node:crypto'
+import type { TextToken } from '../generated_text.js'
 import type { FinishReason } from '../generation.js'
-import type { TextToken } from './choice_text.js'
 import { nameTokens } from './top_logprobs.js'
 import type { Usage } from './usage.js'
 

@@ -1,7 +1,7 @@
 // The objects of responses to POST /v1/completions, in the form of OpenAI's API.
 import { randomBytes } from 'node:crypto'
+import type { TextPiece, TextToken } from '../generated_text.js'
 import type { FinishReason } from '../generation.js'
-import type { TextPiece, TextToken } from './choice_text.js'
 import { topLogprobs } from './top_logprobs.js'
 import type { Usage } from './usage.js'
 

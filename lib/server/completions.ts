@@ -43,6 +43,7 @@ export function completionsHandler(parts: ServerParts) {
           field: 'prompt',
           maxTokens: asked.maxTokens,
           stop: asked.stop,
+          minTokens: asked.sampling.minTokens ?? 0,
           optionsOf: (index) => generateOptions(asked, index),
           observe: () => metrics.observeCompletion(arrived),
         },

@@ -1,7 +1,8 @@
 // The prompt as the beginning of a completion's text: its text, and its tokens with their log-probabilities.
+
+import type { TextPiece, TextToken } from '../generated_text.js'
 import type { PromptToken } from '../generation.js'
 import type { Tokenizer } from '../tokenizer.js'
-import type { TextPiece, TextToken } from './choice_text.js'
 import type { Prompt } from './completion_request.js'
 
 /**

@@ -1,8 +1,9 @@
 // The completions of a request while they run: starts them, turns their tokens into text, and ends them together.
+
+import { GeneratedText, type TextPiece } from '../generated_text.js'
 import type { FinishReason, Generation } from '../generation.js'
 import type { GenerateOptions } from '../sampling.js'
 import { refusalOf, shuttingDown } from './api_error.js'
-import { ChoiceText, type TextPiece } from './choice_text.js'
 import type { CompletionObserver } from './metrics.js'
 import type { ResolvedServerOptions } from './options.js'
 
@@ -12,7 +13,7 @@ export interface RunningChoice {
   prompt: ArrayLike<number>
   maxTokens: number
   generation: Generation
-  text: ChoiceText
+  text: GeneratedText
   observer: CompletionObserver
   /** What the text begins with, before anything generated. Null: nothing. */
   opening: Promise<TextPiece> | null
@@ -27,6 +28,8 @@ export interface WantedChoices {
   field: string
   maxTokens: number
   stop: readonly string[]
+  /** A text of `stop` that ends in the text of the first ones is none. */
+  minTokens: number
   /** The engine's options for the choice of this index. */
   optionsOf(index: number): GenerateOptions
   observe(): CompletionObserver
@@ -35,7 +38,7 @@ export interface WantedChoices {
 /** Starts every completion, or none; all of them end when `signal` aborts. Choice i belongs to prompt ⌊i / perPrompt⌋. */
 export function startChoices(
   { engine, tokenizer }: Pick<ResolvedServerOptions, 'engine' | 'tokenizer'>,
-  { prompts, perPrompt, field, maxTokens, stop, optionsOf, observe }: WantedChoices,
+  { prompts, perPrompt, field, maxTokens, stop, minTokens, optionsOf, observe }: WantedChoices,
   signal: AbortSignal,
 ): RunningChoice[] {
   if (signal.aborted) throw shuttingDown()
@@ -46,7 +49,7 @@ export function startChoices(
       for (let i = 0; i < perPrompt; i++) {
         const index = choices.length
         const generation = engine.generate(prompt, optionsOf(index))
-        const text = new ChoiceText(tokenizer.detokenizer(prompt), stop)
+        const text = new GeneratedText(tokenizer.detokenizer(prompt), stop, minTokens)
         choices.push({ index, prompt, maxTokens, generation, text, observer: observe(), opening: null })
       }
     }

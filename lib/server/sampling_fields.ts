@@ -7,7 +7,10 @@ import { describe, type FieldReader } from './field_reader.js'
 /** The part of a model's config that fields are checked with. */
 export type FieldLimits = Pick<ResolvedConfig, 'num_recursions' | 'sharing' | 'vocab_size' | 'max_position_embeddings'>
 
-export type SamplingOptions = Omit<GenerateOptions, 'maxTokens' | 'seed' | 'signal' | 'topLogprobs' | 'promptLogprobs'>
+export type SamplingOptions = Omit<
+  GenerateOptions,
+  'maxTokens' | 'seed' | 'stop' | 'signal' | 'topLogprobs' | 'promptLogprobs'
+>
 
 export interface SamplingFields {
   /** Options of the engine: those that the body gives, and defaults. */

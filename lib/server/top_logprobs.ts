@@ -1,12 +1,7 @@
 // Names the most likely tokens in the place of a generated one, since responses name tokens by their text.
-import type { TokenLogprob } from '../generation.js'
+import type { PlacedToken } from '../generated_text.js'
 
 const REPLACEMENT = '\uFFFD'
-
-/** A token with the text that it adds in its place, or would have added. */
-export interface PlacedToken extends TokenLogprob {
-  text: string
-}
 
 export interface NamedToken extends PlacedToken {
   name: string

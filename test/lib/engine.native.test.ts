@@ -4,6 +4,7 @@ import { afterAll, expect, it, vi } from 'vitest'
 import type { ModelConfig } from '../../lib/config.js'
 import { Engine } from '../../lib/engine.js'
 import { Model } from '../../lib/model.js'
+import { Tokenizer } from '../../lib/tokenizer.js'
 import { Trainer } from '../../lib/trainer.js'
 import { patternTokens } from './addon_support.js'
 
@@ -88,4 +89,25 @@ it('lets a request of higher priority pass those that wait', async () => {
   await Promise.all([...low, start('urgent', 20, 5)])
   // The first one may have come a long way by the time at which the last one is asked for.
   expect(ended.filter((name) => name !== 'a')).toEqual(['urgent', 'b', 'c', 'd'])
+})
+
+it('takes text and gives text, up to a stop text, with tokens as of the encoded prompt', async () => {
+  const tokenizer = Tokenizer.byteLevel()
+  const shape = { ...config, vocab_size: tokenizer.vocabSize, tie_word_embeddings: false, initializer_range: 0.2 }
+  await using speaking = await Model.create(shape, { tokenizer, device: 'cpu', dtype: 'float32', seed: 4 })
+  await using engine = new Engine(speaking)
+  const options = { maxTokens: 40, temperature: 1, seed: 6, ignoreEos: true }
+  const byTokens = await engine.generate(tokenizer.encode('né'), options).result
+  const byText = engine.generate('né', options)
+  const pieces: string[] = []
+  for await (const piece of byText.text()) pieces.push(piece)
+  const { text, tokens } = await byText.result
+  expect(tokens).toEqual(byTokens.tokens)
+  expect(text).toBe(tokenizer.decode(tokens))
+  expect(pieces.join('')).toBe(text)
+  const stop = text!.slice(10, 13)
+  const stopped = await engine.generate('né', { ...options, stop }).result
+  expect(stopped).toMatchObject({ text: text!.slice(0, text!.indexOf(stop)), finishReason: 'stop' })
+  expect(stopped.tokens.length).toBeLessThan(40)
+  await expect.poll(() => engine.stats().running).toBe(0)
 })

@@ -266,7 +266,7 @@ describe('generate', () => {
 
   it.each<[unknown, object, string, RegExp]>([
     [[], { maxTokens: 1 }, 'INVALID_ARGUMENT', /the prompt is empty/],
-    ['text', { maxTokens: 1 }, 'INVALID_ARGUMENT', /the prompt is "text"; it must be an array of token ids/],
+    [5, { maxTokens: 1 }, 'INVALID_ARGUMENT', /the prompt is 5; it must be a text or an array of token ids/],
     [
       [32],
       { maxTokens: 1 },
@@ -336,7 +336,7 @@ describe('generate', () => {
     [[1], { maxTokens: 1, frequencyPenalty: -3 }, 'INVALID_ARGUMENT', /frequencyPenalty is -3; it must be .* >= -2/],
     [[1], { maxTokens: 5, minTokens: 6 }, 'INVALID_ARGUMENT', /minTokens is 6; it must be an integer from 0 to 5/],
     [[1], { maxTokens: 1, ignoreEos: 1 }, 'INVALID_ARGUMENT', /ignoreEos is 1; it must be true or false/],
-    [[1], { maxTokens: 1, stop: [4] }, 'INVALID_ARGUMENT', /unknown key "stop"/],
+    [[1], { maxTokens: 1, stop: [4] }, 'INVALID_ARGUMENT', /stop is \[4\]; it must be a text or a list of texts/],
     [[1], { maxTokens: 1, top_k: 4 }, 'INVALID_ARGUMENT', /unknown key "top_k" \(did you mean "topK"/],
   ])('refuses %j with %j at once', (prompt, options, code, message) => {
     expect(() => engine.generate(prompt as number[], options as GenerateOptions)).toThrow(

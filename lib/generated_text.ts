@@ -1,10 +1,14 @@
-// Turns the tokens of one choice into the text that may be sent: whole characters, and no part of a stop string.
-import type { GeneratedToken } from '../generation.js'
-import type { Detokenizer } from '../tokenizer.js'
+// Turns generated tokens into the text that may be shown: whole characters, and no part of a stop string.
+import type { GeneratedToken, TokenLogprob } from './generated_token.js'
 import { StopStrings } from './stop_strings.js'
-import type { PlacedToken } from './top_logprobs.js'
+import type { Detokenizer } from './tokenizer.js'
 
-/** A token in the text of its choice. Its text is empty if a later token completes its character. */
+/** A token with the text that it adds in its place, or would have added. */
+export interface PlacedToken extends TokenLogprob {
+  text: string
+}
+
+/** A token in its text. Its own text is empty if a later token completes its character. */
 export interface TextToken {
   token: number
   text: string
@@ -16,23 +20,29 @@ export interface TextToken {
   topLogprobs: PlacedToken[] | null
 }
 
-/** Text that may be sent now, and the tokens that it comes from. */
+/** Text that may be shown now, and the tokens that it comes from. */
 export interface TextPiece {
   text: string
   tokens: TextToken[]
 }
 
-export class ChoiceText {
+export class GeneratedText {
   readonly #detokenizer: Detokenizer
   readonly #stop: StopStrings
-  /** The text from unit `#sent` on, which has not been sent. */
+  readonly #minTokens: number
+  /** The text from unit `#shown` on, which has not been returned. */
   #held = ''
-  #sent = 0
+  #shown = 0
+  #count = 0
   #tokens: TextToken[] = []
   #stopped = false
 
-  /** @param detokenizer a new one, which goes on from the prompt */
-  constructor(detokenizer: Detokenizer, stop: readonly string[]) {
+  /**
+   * @param detokenizer a new one, which goes on from the prompt
+   * @param minTokens a stop string that ends in the text of the first ones is none
+   */
+  constructor(detokenizer: Detokenizer, stop: readonly string[], minTokens = 0) {
+    this.#minTokens = minTokens
     this.#detokenizer = detokenizer
     this.#stop = new StopStrings(stop)
   }
@@ -46,7 +56,7 @@ export class ChoiceText {
     const topLogprobs = top?.map((other) => ({ ...other, text: this.#detokenizer.peek(other.token) })) ?? null
     const text = this.#detokenizer.push(token)
     this.#tokens.push({ token, text, offset: this.#end, logprob, topLogprobs })
-    return this.#add(text, this.#stop.push(text))
+    return this.#add(text, this.#stop.push(text, ++this.#count > this.#minTokens))
   }
 
   /** The rest, when no more tokens come; bytes of an unfinished character become U+FFFD. */
@@ -57,20 +67,20 @@ export class ChoiceText {
   }
 
   get #end(): number {
-    return this.#sent + this.#held.length
+    return this.#shown + this.#held.length
   }
 
-  /** @param end how many units of the whole text may be sent; null: all but those that may begin a stop string */
+  /** @param end how many units of the whole text may be shown; null: all but those that may begin a stop string */
   #add(text: string, end: number | null, stopped = end !== null): TextPiece {
     this.#held += text
     this.#stopped = stopped
     const free = end ?? this.#end - this.#stop.held
-    const piece = this.#held.slice(0, free - this.#sent)
+    const piece = this.#held.slice(0, free - this.#shown)
     const isFree = (token: TextToken) => (stopped ? token.offset < free : token.offset + token.text.length <= free)
     const count = this.#tokens.findIndex((token) => !isFree(token))
     const tokens = this.#tokens.splice(0, count === -1 ? this.#tokens.length : count)
     this.#held = this.#held.slice(piece.length)
-    this.#sent = free
+    this.#shown = free
     return { text: piece, tokens }
   }
 }

@@ -1,11 +1,11 @@
 // Text of a choice: stop strings across tokens, characters across tokens, and the tokens that belong to what is sent.
 import { describe, expect, it } from 'vitest'
-import { ChoiceText, type TextPiece, type TextToken } from '../../../lib/server/choice_text.js'
-import { topLogprobs } from '../../../lib/server/top_logprobs.js'
-import { Tokenizer } from '../../../lib/tokenizer.js'
-import { loadFamily } from '../tokenizer/families.js'
+import { GeneratedText, type TextPiece, type TextToken } from '../../lib/generated_text.js'
+import { topLogprobs } from '../../lib/server/top_logprobs.js'
+import { Tokenizer } from '../../lib/tokenizer.js'
+import { loadFamily } from './tokenizer/families.js'
 
-function push(text: ChoiceText, bytes: Iterable<number>): TextPiece[] {
+function push(text: GeneratedText, bytes: Iterable<number>): TextPiece[] {
   return Array.from(bytes, (token) => text.push({ token, depth: 1, logprob: -token }))
 }
 
@@ -14,11 +14,11 @@ function topByName(token: TextToken): Record<string, number> {
   return topLogprobs(token.topLogprobs!, { ...token, logprob: token.logprob! })
 }
 
-function make(stop: string[] = []): ChoiceText {
-  return new ChoiceText(Tokenizer.byteLevel().detokenizer(), stop)
+function make(stop: string[] = []): GeneratedText {
+  return new GeneratedText(Tokenizer.byteLevel().detokenizer(), stop)
 }
 
-describe('ChoiceText', () => {
+describe('GeneratedText', () => {
   it('sends every token at once where nothing can stop it', () => {
     const pieces = push(make(), Buffer.from('ab'))
     expect(pieces).toEqual([
@@ -78,7 +78,7 @@ describe('ChoiceText', () => {
   it('keeps the begin of a token that a stop string cuts', async () => {
     const words = ['', 'Hello wor', 'ld']
     const word = (id: number) => words[id]!
-    const text = new ChoiceText({ push: word, peek: word, flush: () => '' }, ['world'])
+    const text = new GeneratedText({ push: word, peek: word, flush: () => '' }, ['world'])
     const pieces = push(text, [1, 2])
     expect(pieces.map((piece) => piece.text)).toEqual(['Hello ', ''])
     expect(pieces.flatMap((piece) => piece.tokens)).toEqual([
@@ -112,7 +112,8 @@ describe('ChoiceText', () => {
     const tokenizer = await loadFamily('llama')
     const idOf = (word: string) => tokenizer.encode(word, { addSpecialTokens: false }).at(-1)!
     const [there, was, little] = ['there', 'was', 'little'].map(idOf)
-    const start = (stop: string[]) => new ChoiceText(tokenizer.detokenizer(tokenizer.encode('Once upon a time,')), stop)
+    const start = (stop: string[]) =>
+      new GeneratedText(tokenizer.detokenizer(tokenizer.encode('Once upon a time,')), stop)
     const token = (id: number, others: number[] = []) => {
       const topLogprobs = [id, ...others].map((other, i) => ({ token: other, logprob: -1 - i }))
       return { token: id, depth: 1, logprob: -1, topLogprobs }

@@ -29,15 +29,16 @@ export class StopStrings {
   /**
    * Searches the next piece. Returns where the stop string that ends first begins in the whole text, or null. After a stop
    * string has been found no more pieces may be given.
+   * @param counts whether a stop string that ends in this piece is found; false: the text goes on after it
    */
-  push(piece: string): number | null {
+  push(piece: string, counts = true): number | null {
     if (this.#patterns.length === 0) return null
     for (let i = 0; i < piece.length; i++) {
       this.#length++
       const unit = piece.charCodeAt(i)
       let longest = 0
       for (const pattern of this.#patterns) if (advance(pattern, unit)) longest = Math.max(longest, pattern.text.length)
-      if (longest > 0) return this.#length - longest
+      if (longest > 0 && counts) return this.#length - longest
     }
     return null
   }

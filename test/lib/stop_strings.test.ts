@@ -1,6 +1,6 @@
 // Stop strings: where they are found, however the text is cut, and what is held back for them.
 import { describe, expect, it } from 'vitest'
-import { StopStrings } from '../../../lib/server/stop_strings.js'
+import { StopStrings } from '../../lib/stop_strings.js'
 
 /** Where the stop string that ends first begins, found by searching from the start after every unit. */
 function expectedStart(text: string, strings: string[]): number | null {
@@ -23,6 +23,16 @@ describe('StopStrings', () => {
     const stop = new StopStrings([])
     expect(stop.push('anything')).toBeNull()
     expect(stop.held).toBe(0)
+  })
+
+  it('finds none that ends in a piece that does not count, but one that begins there', () => {
+    const stop = new StopStrings(['aba', 'bb'])
+    expect(stop.push('abab', false)).toBeNull()
+    expect(stop.held).toBe(2)
+    expect(stop.push('a')).toBe(2)
+    const other = new StopStrings(['ab'])
+    expect(other.push('ab', false)).toBeNull()
+    expect(other.push('cab')).toBe(3)
   })
 
   it('agrees with a search from the start, for random text in random pieces', () => {
