@@ -80,7 +80,8 @@ describe('generate', () => {
     await (await Tokenizer.load(tokenizerFolder('llama'))).save(folder)
     const { stream } = await run({ prompt: 'there', maxTokens: 3 })
     expect(stream.records.map((record) => record.text)).toEqual([' w', ' wa', ' was', ' w wa was'])
-    expect((await run({ prompt: 'there', maxTokens: 3 }, { terminal: true })).stream.text).toMatch(/there w wa was\n/)
+    const terminal = await run({ prompt: 'there', maxTokens: 3 }, { terminal: true })
+    expect(stripVTControlCharacters(terminal.stream.text)).toMatch(/there w wa was\n/)
   })
 
   it('stops at every end token of generation_config.json', async () => {

@@ -101,19 +101,17 @@ describe('a server', { timeout: 120_000 }, () => {
   })
 
   it('closes without waiting for a prompt to be encoded', async () => {
-    const engine = new ScriptedEngine()
-    const server = await listen({
-      engine,
-      tokenizer,
-      maxPromptCharacters,
-      bodyLimitBytes: 2 ** 24,
-      drainTimeoutMs: 100,
-    })
-    const arrived = once(server.app.server, 'request')
+    const engine = new ScriptedEngine(answerText('x'))
+    const limits = { maxPromptCharacters, maxCompletions: 1, bodyLimitBytes: 2 ** 24 }
+    const server = await listen({ engine, tokenizer, ...limits, drainTimeoutMs: 100 })
     const answer = post(server.url, { model: 'tiny', prompt: endless })
-    await arrived
+    const other = async () => (await post(server.url, { model: 'tiny', prompt: 'other' })).status
+    await expect.poll(other, { timeout: 30_000 }).toBe(429)
+    const known = engine.requests.length
+    const began = performance.now()
     await server.app.close()
     expect((await answer).status).toBe(503)
-    expect(engine.requests).toEqual([])
+    expect(engine.requests.length).toBe(known)
+    expect(performance.now() - began).toBeLessThan(20_000)
   })
 })

@@ -29,8 +29,8 @@ export function randomLetters(length: number): string {
   return Array.from({ length }, next).join('')
 }
 
-/** The longest time in milliseconds for which the event loop was blocked while `work` was pending. */
-export async function longestBlock(work: Promise<unknown>): Promise<number> {
+/** The longest time in milliseconds for which the event loop was blocked while `work` ran. */
+export async function longestBlock(work: () => Promise<unknown>): Promise<number> {
   let longest = 0
   let last = performance.now()
   const tick = () => {
@@ -40,7 +40,7 @@ export async function longestBlock(work: Promise<unknown>): Promise<number> {
   }
   const timer = setInterval(tick, 1)
   try {
-    await work
+    await work()
   } finally {
     tick()
     clearInterval(timer)
