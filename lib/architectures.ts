@@ -18,14 +18,16 @@ export interface Architecture {
 
 const common = { rms_norm_eps: 1e-6, tie_word_embeddings: false }
 const sentencePiece = { ...common, bos_token_id: 1, eos_token_id: 2 }
-const plain: LayerTraits = { qkv_bias: false, qk_norm: false }
+/** What a layer has where nothing says otherwise. */
+export const plainLayer: LayerTraits = { qkv_bias: false, qk_norm: false }
+export const layerTraits = Object.keys(plainLayer) as (keyof LayerTraits)[]
 
 /** By `model_type`. A model that several can describe is saved as the first of them. */
 export const architectures = {
-  llama: { className: 'LlamaForCausalLM', layer: plain, defaults: sentencePiece },
+  llama: { className: 'LlamaForCausalLM', layer: plainLayer, defaults: sentencePiece },
   mistral: {
     className: 'MistralForCausalLM',
-    layer: plain,
+    layer: plainLayer,
     defaults: { ...sentencePiece, num_key_value_heads: 8, max_position_embeddings: 131072, sliding_window: 4096 },
   },
   qwen2: {
@@ -53,7 +55,16 @@ export function architectureOf(modelType: unknown): Architecture | null {
 export function modelTypesOf(config: LayerTraits & { num_recursions: number }): ModelType[] {
   const fitting = modelTypes.filter((type) => {
     const layer = architectureOf(type)?.layer
-    return config.num_recursions === 1 && layer?.qkv_bias === config.qkv_bias && layer.qk_norm === config.qk_norm
+    return config.num_recursions === 1 && layer !== undefined && sameLayers(layer, config)
   })
   return fitting.length > 0 ? fitting : ['mor']
+}
+
+export function sameLayers(a: LayerTraits, b: LayerTraits): boolean {
+  return layerTraits.every((trait) => a[trait] === b[trait])
+}
+
+/** For messages, e.g. "qkv_bias is true and qk_norm is false". */
+export function describeLayer(layer: LayerTraits): string {
+  return layerTraits.map((trait) => `${trait} is ${layer[trait]}`).join(' and ')
 }

@@ -1,5 +1,14 @@
 // What a model is: the keys of config.json, their defaults, and every rule that binds them together.
-import { architectureOf, architectures, type ModelType, modelTypes, modelTypesOf } from './architectures.js'
+import {
+  architectureOf,
+  architectures,
+  describeLayer,
+  type ModelType,
+  modelTypes,
+  modelTypesOf,
+  plainLayer,
+  sameLayers,
+} from './architectures.js'
 import { Checker, show } from './check.js'
 import { checkContext, checkSupported, checkWindow, knownKeys } from './config_keys.js'
 import { type RopeScaling, resolveRope } from './config_rope.js'
@@ -97,7 +106,7 @@ export function resolveConfig(config: unknown, where = 'config'): ResolvedConfig
   const modelType = check.has('model_type') ? check.choice('model_type', modelTypes) : null
   check.onlyKeys(knownKeys)
   checkSupported(check)
-  const layer = architectureOf(modelType)?.layer ?? { qkv_bias: false, qk_norm: false }
+  const layer = architectureOf(modelType)?.layer ?? plainLayer
 
   const vocabSize = check.integer('vocab_size', { min: 1 })
   const hiddenSize = check.integer('hidden_size', { min: 1, max: 2 ** 20 })
@@ -229,10 +238,10 @@ function checkArchitectures(check: Checker, config: ResolvedConfig): void {
   const named = [check.object.architectures].flat()
   for (const [type, { className, layer }] of Object.entries(architectures)) {
     if (!named.includes(className)) continue
-    if (layer.qkv_bias === config.qkv_bias && layer.qk_norm === config.qk_norm) continue
+    if (sameLayers(layer, config)) continue
     check.fail(
       `architectures holds "${className}", whose model_type is "${type}", but model_type is ${show(check.object.model_type)}, ` +
-        `qkv_bias is ${config.qkv_bias} and qk_norm is ${config.qk_norm}: correct the one that is wrong`,
+        `${describeLayer(config)}: correct the one that is wrong`,
     )
   }
 }
@@ -241,7 +250,7 @@ function checkModelType(check: Checker, config: ResolvedConfig, modelType: Model
   const fitting = modelTypesOf(config)
   if (fitting.includes(modelType)) return
   check.fail(
-    `model_type is "${modelType}" but num_recursions is ${config.num_recursions}, qkv_bias is ${config.qkv_bias} and ` +
-      `qk_norm is ${config.qk_norm}: leave model_type out or make it ${fitting.map(show).join(' or ')}`,
+    `model_type is "${modelType}" but num_recursions is ${config.num_recursions}, ${describeLayer(config)}: ` +
+      `leave model_type out or make it ${fitting.map(show).join(' or ')}`,
   )
 }

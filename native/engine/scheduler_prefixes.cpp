@@ -7,8 +7,7 @@ namespace mor {
 
 /// Requests of equal routing have equal keys for equal tokens.
 PrefixRouting Scheduler::routing_of(const Request& request) const {
-  const bool by_score = config_.rules.router == RouterType::expert_choice;
-  return {by_score ? request.score_threshold : 0, request.max_recursions};
+  return {config_.rules.decides_by_threshold() ? request.score_threshold : 0, request.max_recursions};
 }
 
 /// The hash of the tokens up to the end of a full chunk.

@@ -38,9 +38,11 @@ struct RoutingRules {
   /// depth N.
   int32_t depth(int32_t times) const { return block_recurs ? times : num_recursions; }
 
+  /// Whether the depth of a token depends on the threshold that a request gives.
+  bool decides_by_threshold() const { return router == RouterType::expert_choice; }
   /// Whether a router's score decides if a token runs recursion r.
   bool asks_router(int32_t r) const {
-    return router == RouterType::expert_choice && r <= passes() && !runs_all[static_cast<size_t>(r) - 1];
+    return decides_by_threshold() && r <= passes() && !runs_all[static_cast<size_t>(r) - 1];
   }
   /// The least score with which a token runs recursion r by threshold; -infinity where no score decides.
   double least_score(int32_t r, double threshold) const {

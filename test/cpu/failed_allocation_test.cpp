@@ -182,9 +182,9 @@ TEST(FailedAllocation, RmsnormBackward) {
 TEST(FailedAllocation, AttentionBackward) {
   expect_survives([](Ops& ops, const Around& around) -> Arrays {
     constexpr int32_t kRows = 300, kHeadDim = 32;
-    const Filled d_out(ops, kRows, 4 * kHeadDim, 1), q(ops, kRows, 4 * kHeadDim, 2), k(ops, kRows, kHeadDim, 3),
-        v(ops, kRows, kHeadDim, 4), out(ops, kRows, 4 * kHeadDim, 5), lse(ops, kRows, 4, 6, true),
-        d_q(ops, kRows, 4 * kHeadDim, 7), d_k(ops, kRows, kHeadDim, 8), d_v(ops, kRows, kHeadDim, 9);
+    const Filled d_out(ops, kRows, kHeadDim, 1), q(ops, kRows, kHeadDim, 2), k(ops, kRows, kHeadDim, 3),
+        v(ops, kRows, kHeadDim, 4), out(ops, kRows, kHeadDim, 5), lse(ops, kRows, 1, 6, true),
+        d_q(ops, kRows, kHeadDim, 7), d_k(ops, kRows, kHeadDim, 8), d_v(ops, kRows, kHeadDim, 9);
     std::vector<int32_t> visible(kRows);
     std::iota(visible.begin(), visible.end(), 1);
     const Integers start(ops, {0, kRows}), seen(ops, visible), key_start(ops, {0});
