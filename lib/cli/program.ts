@@ -4,6 +4,7 @@ import { packageRoot } from '../native_loader.js'
 import { exitCodeOf } from './failure.js'
 import { withInterrupt } from './interrupt.js'
 import { Output } from './output.js'
+import { type TrainOptions, trainDefaults } from './train_options.js'
 import { integer, number } from './values.js'
 import { versionOf } from './version.js'
 
@@ -37,21 +38,31 @@ function addTrain(program: Command): void {
       'Train a model on text. On a terminal it shows a progress line, elsewhere JSON lines. Ctrl-C, SIGTERM, a closed terminal and an output that nobody reads save and stop it.',
     )
     .requiredOption('--output <folder>', 'folder of the run: checkpoint/, dataset/, metrics.jsonl, run.json')
-    .option('--resume', 'go on with the run in --output; the options that decide its course are taken from there')
+    .option('--resume', 'go on with the run in --output, with its own options; more --steps may be given')
     .option('--config <source>', 'model: a preset or a JSON file (the vocabulary may be left out)')
     .option('--data <paths...>', 'text or .jsonl files, or one dataset folder')
-    .option('--tokenizer <source>', 'byte-level, a tokenizer.json, or a folder that holds one', 'byte-level')
-    .option('--text-field <key>', 'key of the text in a JSONL line', 'text')
-    .option('--validation-fraction <share>', 'share of the text held out, 0 to 0.5', number(0, 0.5), 0.05)
+    .option('--tokenizer <source>', 'byte-level, a tokenizer.json, or a folder that holds one', trainDefaults.tokenizer)
+    .option('--text-field <key>', 'key of the text in a JSONL line', trainDefaults.textField)
+    .option(
+      '--validation-fraction <share>',
+      'share of the text held out, 0 to 0.5',
+      number(0, 0.5),
+      trainDefaults.validationFraction,
+    )
     .option('--length <tokens>', 'tokens of a row; default: the context of the model, at most 512', integer(1))
-    .option('--batch-size <rows>', 'rows of a micro-batch', integer(1), 16)
-    .option('--gradient-accumulation <count>', 'micro-batches of a step', integer(1), 1)
-    .option('--steps <count>', 'optimizer steps', integer(1), 1000)
-    .option('--learning-rate <rate>', 'peak learning rate', number(0), 1e-3)
+    .option('--batch-size <rows>', 'rows of a micro-batch', integer(1), trainDefaults.batchSize)
+    .option(
+      '--gradient-accumulation <count>',
+      'micro-batches of a step',
+      integer(1),
+      trainDefaults.gradientAccumulation,
+    )
+    .option('--steps <count>', 'optimizer steps; with --resume, the new number', integer(1), trainDefaults.steps)
+    .option('--learning-rate <rate>', 'peak learning rate', number(0), trainDefaults.learningRate)
     .addOption(
       new Option('--schedule <type>', 'learning-rate schedule')
         .choices(['trapezoid', 'cosine', 'constant'])
-        .default('trapezoid'),
+        .default(trainDefaults.schedule),
     )
     .option(
       '--warmup-steps <count>',
@@ -63,20 +74,25 @@ function addTrain(program: Command): void {
       'steps of the trapezoid’s linear cool-down; default: 20% of the steps',
       integer(0),
     )
-    .option('--weight-decay <rate>', 'decoupled weight decay', number(0), 0.1)
-    .option('--gradient-clip <norm>', 'largest global gradient norm; 0 for none', number(0), 1)
+    .option('--weight-decay <rate>', 'decoupled weight decay', number(0), trainDefaults.weightDecay)
+    .option('--gradient-clip <norm>', 'largest global gradient norm; 0 for none', number(0), trainDefaults.gradientClip)
     .option('--recompute', 'compute activations again in the backward pass, to save memory')
-    .option('--seed <number>', 'of the initial weights and the order of the data', integer(0), 0)
-    .option('--eval-every <steps>', 'steps between evaluations on held-out text', integer(1), 100)
-    .option('--eval-batches <count>', 'largest number of batches of an evaluation', integer(1), 50)
-    .option('--save-every <steps>', 'steps between checkpoints', integer(1), 500)
+    .option('--seed <number>', 'of the initial weights and the order of the data', integer(0), trainDefaults.seed)
+    .option('--eval-every <steps>', 'steps between evaluations on held-out text', integer(1), trainDefaults.evalEvery)
+    .option(
+      '--eval-batches <count>',
+      'largest number of batches of an evaluation',
+      integer(1),
+      trainDefaults.evalBatches,
+    )
+    .option('--save-every <steps>', 'steps between checkpoints', integer(1), trainDefaults.saveEvery)
     .addOption(deviceOption())
     .addOption(dtypeOption())
     .addOption(threadsOption())
-    .action(async (options) => {
+    .action(async (options, command: Command) => {
       const { train } = await import('./train.js')
       await withInterrupt(async (signal) => {
-        const { interrupted } = await train(options, new Output(process.stdout), signal)
+        const { interrupted } = await train(givenOptions(options, command), new Output(process.stdout), signal)
         if (interrupted) process.exitCode = exitCodeOf(signal.reason)
       })
     })
@@ -193,6 +209,12 @@ function addDoctor(program: Command): void {
       const { doctor } = await import('./doctor.js')
       if (!doctor(options, process.stdout)) process.exitCode = 1
     })
+}
+
+/** The options without those that have their default: a resumed run has values of its own for these. */
+function givenOptions(options: TrainOptions, command: Command): TrainOptions {
+  const given = Object.entries(options).filter(([name]) => command.getOptionValueSource(name) !== 'default')
+  return Object.fromEntries(given) as unknown as TrainOptions
 }
 
 /** A server that nobody reads goes on, since its clients wait for answers, and has not failed when it was told to stop. */

@@ -5,7 +5,7 @@ import type { DatasetState } from '../dataset.js'
 import { MorError, toMorError } from '../errors.js'
 import { withoutByteOrderMark } from '../json_file.js'
 
-/** The options of a run that the trainer does not save itself; a resumed run has the same. */
+/** The options of a run that the trainer does not save itself. */
 export interface RunSettings {
   /** The token dataset, relative to the folder of the run. */
   dataset: string
@@ -16,6 +16,10 @@ export interface RunSettings {
   steps: number
   /** Seed of the order of the data. */
   seed: number
+  /** Steps between evaluations, most batches of one, and steps between checkpoints. */
+  evalEvery: number
+  evalBatches: number
+  saveEvery: number
 }
 
 /** The content of run.json. `positions` holds the position in the data after the steps of the last two checkpoints. */

@@ -1,21 +1,23 @@
 // `mor train`: starts or resumes a run, and gives the training loop its model, data and folder.
 import { mkdir } from 'node:fs/promises'
 import { relative, resolve } from 'node:path'
-import { Dataset, type DatasetState } from '../dataset.js'
+import { readConfigFile } from '../config_file.js'
+import { Dataset, type DatasetState, readDatasetInfo } from '../dataset.js'
 import { MorError } from '../errors.js'
-import { type LoadOptions, Model } from '../model.js'
+import { Model } from '../model.js'
 import { Tokenizer } from '../tokenizer.js'
 import { Trainer } from '../trainer.js'
+import { readTrainerCheckpoint } from '../trainer_checkpoint.js'
 import type { Schedule } from '../trainer_options.js'
 import { findNewConfig } from './config_source.js'
 import type { Output } from './output.js'
 import { prepareData } from './prepare_data.js'
+import { checkDatasetOptions, checkResumeOptions } from './resume_options.js'
 import {
   appendMetrics,
   checkNoRun,
   positionAt,
   type RunRecord,
-  type RunSettings,
   readRunRecord,
   recordPosition,
   runFiles,
@@ -25,33 +27,7 @@ import {
 import { outputFailure } from './standard_streams.js'
 import { findTokenizer } from './tokenizer_source.js'
 import { type TrainResult, trainLoop } from './train_loop.js'
-
-/** The options of a new run. */
-export interface CourseOptions extends Omit<RunSettings, 'dataset' | 'length'> {
-  /** A preset or a JSON file. */
-  config?: string
-  data?: string[]
-  /** Default: the context of the model, at most 512. */
-  length?: number
-  tokenizer: string
-  textField: string
-  validationFraction: number
-  learningRate: number
-  schedule: Schedule['type']
-  warmupSteps?: number
-  cooldownSteps?: number
-  weightDecay: number
-  gradientClip: number
-}
-
-export interface TrainOptions extends CourseOptions, Pick<LoadOptions, 'device' | 'dtype' | 'threads'> {
-  output: string
-  resume?: boolean
-  recompute?: boolean
-  evalEvery: number
-  evalBatches: number
-  saveEvery: number
-}
+import { flagOf, type TrainOptions, trainDefaults } from './train_options.js'
 
 interface Run {
   tokenizer: Tokenizer
@@ -72,7 +48,8 @@ const DEFAULT_LENGTH = 512
 export async function train(options: TrainOptions, output: Output, signal: AbortSignal): Promise<TrainResult> {
   const run = options.resume ? await resumeRun(options, signal) : await startRun(options, output, signal)
   const { trainer, tokenizer, dataset } = run
-  const { length, batchSize, gradientAccumulation, seed, steps } = run.record.settings
+  const { length, batchSize, gradientAccumulation, seed, steps, evalEvery, evalBatches, saveEvery } =
+    run.record.settings
   const files = runFiles(options.output)
   await using _model = trainer.model
   await using _trainer = trainer
@@ -94,9 +71,9 @@ export async function train(options: TrainOptions, output: Output, signal: Abort
     steps,
     rowsPerStep: batchSize * gradientAccumulation,
     batchSize,
-    evalEvery: options.evalEvery,
-    evalBatches: options.evalBatches,
-    saveEvery: options.saveEvery,
+    evalEvery,
+    evalBatches,
+    saveEvery,
     save,
     record: (entry) => appendMetrics(options.output, entry),
     output,
@@ -120,13 +97,15 @@ export async function train(options: TrainOptions, output: Output, signal: Abort
 }
 
 async function startRun(options: TrainOptions, output: Output, signal: AbortSignal): Promise<Run> {
-  const { config: source, data, output: folder, device, dtype, threads, seed, validationFraction, textField } = options
+  const { config: source, data, output: folder, device, threads } = options
   if (source === undefined)
     throw new MorError('INVALID_ARGUMENT', 'a new run needs a model: give --config, or --resume to go on with a run')
   if (data === undefined)
     throw new MorError('INVALID_ARGUMENT', 'a new run needs text: give --data, or --resume to go on with a run')
+  const course = { ...trainDefaults, ...options }
+  const schedule = scheduleOf(course)
   await checkNoRun(folder)
-  const tokenizer = await findTokenizer(options.tokenizer)
+  const tokenizer = await findTokenizer(course.tokenizer)
   const config = await findNewConfig(source, tokenizer)
   const { max_position_embeddings: context } = config
   const length = options.length ?? Math.min(DEFAULT_LENGTH, context)
@@ -136,16 +115,17 @@ async function startRun(options: TrainOptions, output: Output, signal: AbortSign
       `--length is ${length}, more than max_position_embeddings ${context} of ${source}`,
     )
   }
+  const { textField, validationFraction, dtype, seed } = course
   const dataset = await prepareData(
     { data, tokenizer, textField, validationFraction, length },
     runFiles(folder).dataset,
     output,
     signal,
   )
+  checkDatasetOptions(options, dataset, await readDatasetInfo(dataset))
   const model = await Model.create(config, { device, dtype, threads, seed, signal })
   try {
-    const { learningRate, weightDecay, gradientClip, gradientAccumulation, recompute = false } = options
-    const schedule = scheduleOf(options)
+    const { learningRate, weightDecay, gradientClip, gradientAccumulation, recompute } = course
     const trainer = new Trainer(model, {
       learningRate,
       schedule,
@@ -154,7 +134,7 @@ async function startRun(options: TrainOptions, output: Output, signal: AbortSign
       gradientAccumulation,
       recompute,
     })
-    const { batchSize, steps } = options
+    const { batchSize, steps, evalEvery, evalBatches, saveEvery } = course
     const settings = {
       dataset: relative(folder, dataset),
       length,
@@ -162,6 +142,9 @@ async function startRun(options: TrainOptions, output: Output, signal: AbortSign
       gradientAccumulation,
       steps,
       seed,
+      evalEvery,
+      evalBatches,
+      saveEvery,
     }
     const record: RunRecord = { settings, positions: [] }
     await mkdir(folder, { recursive: true })
@@ -175,7 +158,7 @@ async function startRun(options: TrainOptions, output: Output, signal: AbortSign
 }
 
 async function resumeRun(options: TrainOptions, signal: AbortSignal): Promise<Run> {
-  const { output: folder, device, threads } = options
+  const { output: folder, device, threads, recompute } = options
   const files = runFiles(folder)
   const record = await readRunRecord(folder)
   if (record.positions.length === 0) {
@@ -184,23 +167,52 @@ async function resumeRun(options: TrainOptions, signal: AbortSignal): Promise<Ru
       `the run in ${folder} was stopped before its first checkpoint: delete the folder and start again`,
     )
   }
+  const { steps, evalEvery, evalBatches, saveEvery } = { ...trainDefaults, ...record.settings, ...options }
+  const settings = { ...record.settings, steps, evalEvery, evalBatches, saveEvery }
   const tokenizer = await Tokenizer.load(files.checkpoint)
-  const dataset = resolve(folder, record.settings.dataset)
-  const trainer = await Trainer.resume(files.checkpoint, { device, threads, signal })
+  const dataset = resolve(folder, settings.dataset)
+  const saved = await readTrainerCheckpoint(files.checkpoint)
+  await checkResumeOptions(options, {
+    settings: record.settings,
+    trainer: saved,
+    config: await readConfigFile(files.checkpoint),
+    tokenizer,
+    dataset,
+    info: await readDatasetInfo(dataset),
+  })
+  const schedule = withSteps(saved.options.schedule, steps)
+  const trainer = await Trainer.resume(files.checkpoint, { device, threads, recompute, schedule, signal })
   try {
     const position = positionAt(record, trainer.stepsDone)
+    await writeRunRecord(folder, { ...record, settings })
     await trimMetrics(folder, trainer.stepsDone)
-    return { tokenizer, trainer, record, position, dataset }
+    return { tokenizer, trainer, record: { ...record, settings }, position, dataset }
   } catch (error) {
     await trainer.model.dispose()
     throw error
   }
 }
 
-function scheduleOf({ schedule: type, steps: totalSteps, warmupSteps, cooldownSteps }: CourseOptions): Schedule {
-  if (type === 'constant') return { type, warmupSteps }
-  if (type === 'cosine') return { type, totalSteps, warmupSteps }
-  return { type, totalSteps, warmupSteps, cooldownSteps }
+/** Throws `INVALID_ARGUMENT` for steps that the schedule does not have. */
+function scheduleOf({
+  schedule: type,
+  steps: totalSteps,
+  warmupSteps,
+  cooldownSteps,
+}: typeof trainDefaults & TrainOptions): Schedule {
+  if (type === 'trapezoid') return { type, totalSteps, warmupSteps, cooldownSteps }
+  if (cooldownSteps !== undefined) {
+    throw new MorError(
+      'INVALID_ARGUMENT',
+      `${flagOf('cooldownSteps')} is ${cooldownSteps}, but the schedule is ${type}: only the trapezoid has a cool-down`,
+    )
+  }
+  return type === 'constant' ? { type, warmupSteps } : { type, totalSteps, warmupSteps }
+}
+
+/** The same schedule over `totalSteps`, if it has an end. */
+function withSteps(schedule: Schedule, totalSteps: number): Schedule {
+  return schedule.type === 'constant' ? schedule : { ...schedule, totalSteps }
 }
 
 /** Null if no text was held out. */

@@ -157,6 +157,20 @@ describe.skipIf(!hasAddon)('the commands on the real addon', { timeout: 120000 }
     expect(tensors(weights(output))).toBe(tensors(weights('whole')))
   })
 
+  it('train goes on with more steps than a run had, and refuses what cannot change', async () => {
+    cpSync(join(folder, 'whole'), join(folder, 'longer'), { recursive: true })
+    const resume = ['train', '--resume', '--output', join(folder, 'longer'), '--device', 'cpu', '--threads', '1']
+    const refused = await mor(...resume, '--batch-size', '8')
+    expect(refused).toMatchObject({ code: 1, stdout: '' })
+    expect(refused.stderr).toMatch(/^error \[INVALID_ARGUMENT\] --batch-size is 8, but the run began with 4[^\n]*\n$/)
+    const more = await mor(...resume, '--steps', String(STEPS + 10), '--batch-size', '4')
+    expect(more).toMatchObject({ code: 0, stderr: '' })
+    const steps = records(more).filter(({ type }) => type === 'step')
+    expect(steps.map(({ step }) => step)).toEqual(Array.from({ length: 10 }, (_, i) => STEPS + 1 + i))
+    expect(steps[0].learningRate).toBeGreaterThan(0)
+    expect(records(await mor(...resume)).at(-1)).toMatchObject({ type: 'end', step: STEPS + 10, interrupted: false })
+  })
+
   it('train on a closed standard output from the start tells why it ends', async () => {
     const { code, stderr } = await morProcess(trainArguments('unread'), (child) => child.stdout!.destroy())
     expect(code).toBe(141)

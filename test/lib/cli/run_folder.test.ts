@@ -19,7 +19,17 @@ beforeEach(() => {
   folder = mkdtempSync(join(tmpdir(), 'mor-run-'))
 })
 
-const settings = { dataset: 'dataset', length: 8, batchSize: 2, gradientAccumulation: 1, steps: 10, seed: 0 }
+const settings = {
+  dataset: 'dataset',
+  length: 8,
+  batchSize: 2,
+  gradientAccumulation: 1,
+  steps: 10,
+  seed: 0,
+  evalEvery: 5,
+  evalBatches: 2,
+  saveEvery: 5,
+}
 const data = (index: number) => ({ tokens: 100, length: 8, seed: 0, epoch: 0, index })
 
 describe('run.json', () => {

@@ -4,9 +4,11 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { beforeEach, describe, expect, it, vi } from 'vitest'
 import { Output } from '../../../lib/cli/output.js'
-import { type TrainOptions, train } from '../../../lib/cli/train.js'
+import { train } from '../../../lib/cli/train.js'
+import type { TrainOptions } from '../../../lib/cli/train_options.js'
 import { Tokenizer } from '../../../lib/tokenizer.js'
 import { FakeAddon } from '../fake_addon.js'
+import { savePairTokenizer } from '../tokenizer/pair_tokenizer.js'
 import { RecordingStream } from './recording_stream.js'
 
 let addon: FakeAddon
@@ -168,7 +170,8 @@ describe('a run', () => {
   it('trains on a dataset that is there, and needs no held-out text', async () => {
     await run({ validationFraction: 0 })
     expect(metrics(join(folder, 'run')).some(({ type }) => type === 'evaluation')).toBe(false)
-    const { result } = await run({ output: join(folder, 'second'), data: [join(folder, 'run', 'dataset')] })
+    const data = [join(folder, 'run', 'dataset')]
+    const { result } = await run({ output: join(folder, 'second'), data, validationFraction: 0 })
     expect(result).toMatchObject({ step: 9, evaluation: null })
     expect(existsSync(join(folder, 'second', 'dataset'))).toBe(false)
     expect(weights(join(folder, 'second'))).toBe(weights(join(folder, 'run')))
@@ -201,6 +204,100 @@ describe('a run', () => {
   })
 })
 
+describe('a resumed run with other options', () => {
+  const resume = (changes: Partial<TrainOptions> = {}) =>
+    train(
+      { output: join(folder, 'run'), resume: true, ...changes },
+      new Output(new RecordingStream(false)),
+      new AbortController().signal,
+    )
+  const optionsOf = (output: string) =>
+    JSON.parse(readFileSync(join(output, 'checkpoint', 'trainer.json'), 'utf8')).options
+
+  it('does more steps, with the schedule of that many, and remembers how many', async () => {
+    await run()
+    expect(await resume({ steps: 12 })).toMatchObject({ step: 12, interrupted: false })
+    const schedule = { type: 'trapezoid', totalSteps: 12, warmupSteps: 0, cooldownSteps: 2 }
+    expect(optionsOf(join(folder, 'run'))).toMatchObject({ schedule })
+    const entries = metrics(join(folder, 'run'))
+    expect(entries.filter(({ type }) => type === 'step').map(({ step }) => step)).toEqual(
+      Array.from({ length: 12 }, (_, i) => i + 1),
+    )
+    expect(await resume()).toMatchObject({ step: 12 })
+    await expect(resume({ steps: 11 })).rejects.toMatchObject({
+      code: 'INVALID_ARGUMENT',
+      message: expect.stringMatching(/--steps is 11, but the run has done 12/),
+    })
+  })
+
+  it('may end earlier than it was meant to', async () => {
+    await run({}, abortAtStep(3))
+    expect(await resume({ steps: 5 })).toMatchObject({ step: 5, interrupted: false })
+  })
+
+  it('keeps its times of evaluations and checkpoints, or takes others from then on', async () => {
+    await run({ evalEvery: 2 }, abortAtStep(3))
+    const abort = abortAtStep(2)
+    await train(
+      { output: join(folder, 'run'), resume: true, recompute: true },
+      new Output(new RecordingStream(false)),
+      abort,
+    )
+    expect(optionsOf(join(folder, 'run'))).toMatchObject({ recompute: true })
+    await resume({ evalEvery: 7 })
+    await resume({ steps: 14 })
+    const evaluations = metrics(join(folder, 'run')).filter(({ type }) => type === 'evaluation')
+    expect(evaluations.map(({ step }) => step)).toEqual([2, 4, 7, 9, 14])
+  })
+
+  it('accepts all that it began with', async () => {
+    await run()
+    expect((await run({ resume: true })).result).toMatchObject({ step: 9 })
+  })
+
+  it.each<[Partial<TrainOptions>, RegExp]>([
+    [{ batchSize: 8 }, /--batch-size is 8, but the run began with 2, and that cannot change/],
+    [{ gradientAccumulation: 1 }, /--gradient-accumulation is 1, but the run began with 2/],
+    [{ length: 8 }, /--length is 8, but the run began with 16/],
+    [{ seed: 2 }, /--seed is 2, but the run began with 1/],
+    [{ learningRate: 0.1 }, /--learning-rate is 0.1, but the run began with 0.01/],
+    [{ weightDecay: 0 }, /--weight-decay is 0, but the run began with 0.1/],
+    [{ gradientClip: 2 }, /--gradient-clip is 2, but the run began with 1/],
+    [{ schedule: 'cosine' }, /--schedule is cosine, but the run began with trapezoid/],
+    [{ warmupSteps: 3 }, /--warmup-steps is 3, but the run began with 0/],
+    [{ cooldownSteps: 3 }, /--cooldown-steps is 3, but the run began with 2/],
+    [{ dtype: 'float32' }, /--dtype is float32, but the run began with bfloat16/],
+    [{ textField: 'body' }, /--text-field is "body", but the dataset .* was made with "text"/],
+    [{ validationFraction: 0.1 }, /--validation-fraction is 0.1, but the dataset .* was made with 0.2/],
+    [{ config: '135M' }, /--config: 135M has hidden_size 576, but the run began with 8/],
+  ])('is refused: %j', async (changes, message) => {
+    await run()
+    await expect(resume(changes)).rejects.toMatchObject({
+      code: 'INVALID_ARGUMENT',
+      message: expect.stringMatching(message),
+    })
+    expect(addon.models.length).toBe(1)
+  })
+
+  it('is refused with other text, changed text, or another tokenizer', async () => {
+    await run()
+    const other = join(folder, 'other.txt')
+    writeFileSync(other, 'other')
+    await expect(resume({ data: [other] })).rejects.toMatchObject({
+      message: expect.stringMatching(/--data is .*other.txt, but the run began with .*text.jsonl/),
+    })
+    writeFileSync(join(folder, 'text.jsonl'), '{"text":"another text"}')
+    await expect(resume({ data: [join(folder, 'text.jsonl')] })).rejects.toMatchObject({
+      message: expect.stringMatching(/text.jsonl has changed since the run began: leave --data out/),
+    })
+    const tokenizer = await savePairTokenizer()
+    await expect(resume({ tokenizer })).rejects.toMatchObject({
+      message: expect.stringMatching(/--tokenizer is .*, but the run began with byte-level/),
+    })
+    expect(await resume({ data: [join(folder, 'run', 'dataset')] })).toMatchObject({ step: 9 })
+  })
+})
+
 describe('is refused, before a model is made:', () => {
   it.each<[string, Partial<TrainOptions>, string, string]>([
     ['no model', { config: undefined }, 'INVALID_ARGUMENT', '--config'],
@@ -218,6 +315,21 @@ describe('is refused, before a model is made:', () => {
   ])('%s', async (_, changes, code, message) => {
     await expect(run(changes)).rejects.toMatchObject({ code, message: expect.stringContaining(message) })
     expect(addon.models).toEqual([])
+  })
+
+  it('a cool-down of a schedule without one, and options that would have made another dataset', async () => {
+    await expect(run({ schedule: 'cosine', cooldownSteps: 3 })).rejects.toMatchObject({
+      code: 'INVALID_ARGUMENT',
+      message: expect.stringMatching(/--cooldown-steps is 3, but the schedule is cosine/),
+    })
+    expect(addon.models).toEqual([])
+    await run()
+    const data = [join(folder, 'run', 'dataset')]
+    await expect(run({ output: join(folder, 'second'), data, validationFraction: 0.3 })).rejects.toMatchObject({
+      code: 'INVALID_ARGUMENT',
+      message: expect.stringMatching(/--validation-fraction is 0.3, but the dataset .* was made with 0.2/),
+    })
+    expect(addon.models.length).toBe(1)
   })
 
   it('a vocabulary smaller than the tokenizer’s', async () => {

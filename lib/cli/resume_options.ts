@@ -1,0 +1,114 @@
+// Compares the options that a run is resumed with to those that it began with. What decides its course cannot change.
+import { resolve } from 'node:path'
+import { isDeepStrictEqual } from 'node:util'
+import { show } from '../check.js'
+import type { ResolvedConfig } from '../config.js'
+import { describeSource } from '../dataset/build.js'
+import type { DatasetInfo } from '../dataset.js'
+import { MorError, toMorError } from '../errors.js'
+import type { Tokenizer } from '../tokenizer.js'
+import type { TrainerCheckpoint } from '../trainer_checkpoint.js'
+import { findNewConfig } from './config_source.js'
+import type { RunSettings } from './run_folder.js'
+import { findTokenizer } from './tokenizer_source.js'
+import { flagOf, type TrainOptions } from './train_options.js'
+
+/** A run as its folder holds it. */
+export interface SavedRun {
+  settings: RunSettings
+  trainer: Pick<TrainerCheckpoint, 'dtype' | 'options' | 'stepsDone'>
+  config: ResolvedConfig
+  tokenizer: Tokenizer
+  /** The folder of its dataset, and what that says. */
+  dataset: string
+  info: DatasetInfo
+}
+
+/**
+ * Throws `INVALID_ARGUMENT` for an option that the run did not begin with, and for fewer steps than it has done; what
+ * `findTokenizer` and `findNewConfig` throw. More steps, and what changes no weight (evaluations, checkpoints, recomputation),
+ * may be asked for.
+ */
+export async function checkResumeOptions(options: TrainOptions, run: SavedRun): Promise<void> {
+  const { settings, trainer, info, tokenizer } = run
+  const { length, batchSize, seed } = settings
+  const { schedule, learningRate, weightDecay, gradientClip, gradientAccumulation } = trainer.options
+  const { dtype } = trainer
+  checkDatasetOptions(options, run.dataset, info)
+  compare(options, { length, batchSize, seed, dtype })
+  compare(options, { learningRate, weightDecay, gradientClip, gradientAccumulation })
+  const { type, warmupSteps } = schedule
+  compare(options, {
+    schedule: type,
+    warmupSteps,
+    cooldownSteps: 'cooldownSteps' in schedule ? schedule.cooldownSteps : undefined,
+  })
+  if (options.steps !== undefined && options.steps < trainer.stepsDone) {
+    throw new MorError(
+      'INVALID_ARGUMENT',
+      `--steps is ${options.steps}, but the run has done ${trainer.stepsDone} steps: give more, or start a new run`,
+    )
+  }
+  if (options.data !== undefined) await compareData(options.data, run)
+  if (options.tokenizer !== undefined) {
+    const given = await findTokenizer(options.tokenizer)
+    if (given.fingerprint !== tokenizer.fingerprint) throw differs('tokenizer', options.tokenizer, info.tokenizer.name)
+  }
+  if (options.config !== undefined) {
+    compareConfig(options.config, await findNewConfig(options.config, tokenizer), run.config)
+  }
+}
+
+/** Throws `INVALID_ARGUMENT` for an option that would have made another dataset than the one in `folder`. */
+export function checkDatasetOptions(options: TrainOptions, folder: string, info: DatasetInfo): void {
+  const made = { textField: info.text_field, validationFraction: info.validation_fraction }
+  for (const [name, value] of Object.entries(made)) {
+    const given = options[name as keyof typeof made]
+    if (given === undefined || given === value) continue
+    throw new MorError(
+      'INVALID_ARGUMENT',
+      `${flagOf(name)} is ${show(given)}, but the dataset ${folder} was made with ${show(value)}: leave it out, or make another dataset in a new run`,
+    )
+  }
+}
+
+function compare(options: TrainOptions, began: Partial<TrainOptions>): void {
+  for (const [name, value] of Object.entries(began)) {
+    const given = options[name as keyof TrainOptions]
+    if (given !== undefined && given !== value) throw differs(name, given, value)
+  }
+}
+
+function differs(name: string, given: unknown, began: unknown): MorError {
+  const value = began === undefined ? 'without it' : `with ${typeof began === 'string' ? began : show(began)}`
+  const asked = typeof given === 'string' ? given : show(given)
+  return new MorError(
+    'INVALID_ARGUMENT',
+    `${flagOf(name)} is ${asked}, but the run began ${value}, and that cannot change: leave it out to go on, or start a new run`,
+  )
+}
+
+async function compareData(data: readonly string[], { dataset, info }: SavedRun): Promise<void> {
+  if (data.length === 1 && resolve(data[0]!) === resolve(dataset)) return
+  const given = await Promise.all(data.map(describeSource)).catch((error: unknown) => {
+    throw toMorError(error)
+  })
+  if (isDeepStrictEqual(given, info.sources)) return
+  const pathsOf = (sources: DatasetInfo['sources']) => sources.map(({ path }) => path).join(' ')
+  if (pathsOf(given) !== pathsOf(info.sources)) throw differs('data', data.join(' '), pathsOf(info.sources))
+  const changed = given.find((source, i) => !isDeepStrictEqual(source, info.sources[i]))!
+  throw new MorError(
+    'INVALID_ARGUMENT',
+    `--data: ${changed.path} has changed since the run began: leave --data out to go on with the tokens of then, or start a new run`,
+  )
+}
+
+function compareConfig(source: string, given: ResolvedConfig, began: ResolvedConfig): void {
+  for (const key of Object.keys(began) as (keyof ResolvedConfig)[]) {
+    if (isDeepStrictEqual(given[key], began[key])) continue
+    throw new MorError(
+      'INVALID_ARGUMENT',
+      `--config: ${source} has ${key} ${show(given[key])}, but the run began with ${show(began[key])}, and that cannot change: leave --config out to go on, or start a new run`,
+    )
+  }
+}

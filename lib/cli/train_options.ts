@@ -1,0 +1,53 @@
+// The options of `mor train` and their defaults.
+import type { LoadOptions } from '../model.js'
+import type { Schedule } from '../trainer_options.js'
+import type { RunSettings } from './run_folder.js'
+
+/** What a new run needs to know, with the defaults filled in. */
+export interface CourseOptions extends Omit<RunSettings, 'dataset' | 'length'>, Pick<LoadOptions, 'dtype'> {
+  tokenizer: string
+  textField: string
+  validationFraction: number
+  learningRate: number
+  schedule: Schedule['type']
+  weightDecay: number
+  gradientClip: number
+}
+
+/** The options as they were given. A run that is resumed has its own values in the place of the defaults. */
+export interface TrainOptions extends Partial<CourseOptions>, Pick<LoadOptions, 'device' | 'threads'> {
+  output: string
+  resume?: boolean
+  /** A preset or a JSON file. */
+  config?: string
+  data?: string[]
+  /** Default: the context of the model, at most 512. */
+  length?: number
+  /** Only for a schedule with a warm-up or a cool-down; default: the trainer's. */
+  warmupSteps?: number
+  cooldownSteps?: number
+  recompute?: boolean
+}
+
+export const trainDefaults: CourseOptions = {
+  tokenizer: 'byte-level',
+  textField: 'text',
+  validationFraction: 0.05,
+  batchSize: 16,
+  gradientAccumulation: 1,
+  steps: 1000,
+  learningRate: 1e-3,
+  schedule: 'trapezoid',
+  weightDecay: 0.1,
+  gradientClip: 1,
+  seed: 0,
+  evalEvery: 100,
+  evalBatches: 50,
+  saveEvery: 500,
+  dtype: 'bfloat16',
+}
+
+/** `learningRate` → `--learning-rate`. */
+export function flagOf(name: string): string {
+  return `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`
+}
