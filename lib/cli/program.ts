@@ -5,7 +5,7 @@ import { exitCodeOf } from './failure.js'
 import { withInterrupt } from './interrupt.js'
 import { Output } from './output.js'
 import { type TrainOptions, trainDefaults } from './train_options.js'
-import { integer, number } from './values.js'
+import { integer, notEmpty, number } from './values.js'
 import { versionOf } from './version.js'
 
 export function makeProgram(): Command {
@@ -30,6 +30,8 @@ const dtypeOption = () =>
   new Option('--dtype <dtype>', 'precision').choices(['bfloat16', 'float32']).default('bfloat16')
 const threadsOption = () =>
   new Option('--threads <count>', 'CPU threads; 0 leaves it to the device').argParser(integer(0)).default(0)
+const apiKeyOption = (description: string) =>
+  new Option('--api-key <key>', description).env('MOR_API_KEY').argParser(notEmpty)
 
 function addTrain(program: Command): void {
   program
@@ -147,7 +149,11 @@ function addServe(program: Command): void {
     .option('--chat-template <file>', 'Jinja template of conversations; default: the checkpoint’s own, if it has one')
     .option('--host <address>', 'address to listen on', '127.0.0.1')
     .option('--port <number>', 'port to listen on; 0 for any that is free', integer(0, 65535), 8000)
-    .addOption(new Option('--api-key <key>', 'key that clients must send; default: none').env('MOR_API_KEY'))
+    .addOption(apiKeyOption('key that clients must send; default: none'))
+    .option(
+      '--cors-origin <origin...>',
+      'origins whose pages may call the server from a browser, or * for all; default: none',
+    )
     .option('--max-batch-size <count>', 'most decoding sequences in one pass of the block', integer(1), 64)
     .option('--kv-cache-bytes <bytes>', 'memory for keys and values; 0 leaves it to the engine', integer(0), 0)
     .option('--max-completions <count>', 'most completions under way at once; more are refused', integer(1), 1024)
@@ -175,7 +181,7 @@ function addView(program: Command): void {
     )
     .option('--host <address>', 'address to listen on', '127.0.0.1')
     .option('--port <number>', 'port to listen on; 0 for any that is free', integer(0, 65535), 8080)
-    .addOption(new Option('--api-key <key>', 'key that the page must be given; default: none').env('MOR_API_KEY'))
+    .addOption(apiKeyOption('key that the page must be given; default: none'))
     .addOption(deviceOption())
     .addOption(dtypeOption())
     .addOption(threadsOption())

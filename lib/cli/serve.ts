@@ -10,7 +10,7 @@ import { findCheckpointTokenizer } from './tokenizer_source.js'
 
 export interface ServeCommandOptions
   extends Pick<LoadOptions, 'device' | 'dtype' | 'threads'>,
-    Pick<ServerOptions, 'apiKey' | 'bodyLimitBytes' | 'maxPromptTokens' | 'maxCompletions' | 'strict'> {
+    Pick<ServerOptions, 'apiKey' | 'corsOrigin' | 'bodyLimitBytes' | 'maxPromptTokens' | 'maxCompletions' | 'strict'> {
   /** Checkpoint folder. */
   model: string
   /** Default: the folder's name. */
@@ -31,7 +31,7 @@ export interface ServeCommandOptions
  */
 export async function serve(options: ServeCommandOptions, output: Output, signal: AbortSignal): Promise<void> {
   const { model: folder, device, dtype, threads, host, port, maxBatchSize, kvCacheBytes } = options
-  const { apiKey, bodyLimitBytes, maxPromptTokens, maxCompletions, strict } = options
+  const { apiKey, corsOrigin, bodyLimitBytes, maxPromptTokens, maxCompletions, strict } = options
   const modelName = options.modelName ?? basename(resolve(folder))
   const tokenizer = await findCheckpointTokenizer(folder, options.tokenizer)
   const chatTemplate = await ChatTemplate.load(options.chatTemplate ?? folder)
@@ -43,6 +43,7 @@ export async function serve(options: ServeCommandOptions, output: Output, signal
     chatTemplate,
     modelName,
     apiKey,
+    corsOrigin,
     bodyLimitBytes,
     maxPromptTokens,
     maxCompletions,

@@ -20,3 +20,9 @@ export function number(min: number, max = Number.POSITIVE_INFINITY) {
     throw new InvalidArgumentError(`It must be a number ${range}.`)
   }
 }
+
+/** A parser of texts that are not empty. */
+export function notEmpty(text: string): string {
+  if (text !== '') return text
+  throw new InvalidArgumentError('It is empty: give a value, or leave it out.')
+}

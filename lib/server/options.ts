@@ -1,7 +1,7 @@
 // The options of a server: defaults and checks.
 import type { FastifyServerOptions } from 'fastify'
 import type { ChatTemplate } from '../chat/chat_template.js'
-import { Checker } from '../check.js'
+import { Checker, show } from '../check.js'
 import type { Engine } from '../engine.js'
 import { checkVocabulary } from '../tokenizer/vocabulary.js'
 import type { Tokenizer } from '../tokenizer.js'
@@ -22,6 +22,10 @@ export interface ServerOptions {
   modelName: string
   /** The key that clients must send as `Authorization: Bearer <key>`. Default: none, and every client is served. */
   apiKey?: string
+  /**
+   * Origins whose pages may call the server from a browser, such as `https://app.example`, or `*` for all. Default: none.
+   */
+  corsOrigin?: string | readonly string[]
   /** Most bytes of a request body; more get status 413. Default 1 MiB. */
   bodyLimitBytes?: number
   /** Most tokens of a prompt; more get status 400. Default: one less than the context. */
@@ -42,7 +46,10 @@ export interface ServerOptions {
   logger?: FastifyServerOptions['logger']
 }
 
-export type ResolvedServerOptions = Required<Omit<ServerOptions, 'apiKey'>> & { apiKey: string | null }
+export type ResolvedServerOptions = Required<Omit<ServerOptions, 'apiKey' | 'corsOrigin'>> & {
+  apiKey: string | null
+  corsOrigin: readonly string[]
+}
 
 /** The longest time of a Node timer: a longer one would expire at once. */
 const MAX_TIMER_MS = 2 ** 31 - 1
@@ -53,6 +60,7 @@ const keys: readonly (keyof ServerOptions)[] = [
   'chatTemplate',
   'modelName',
   'apiKey',
+  'corsOrigin',
   'bodyLimitBytes',
   'maxPromptTokens',
   'maxPromptCharacters',
@@ -77,6 +85,7 @@ export function resolveServerOptions(options: ServerOptions): ResolvedServerOpti
     logger,
     modelName: checkText(check, 'modelName'),
     apiKey: check.has('apiKey') ? checkText(check, 'apiKey') : null,
+    corsOrigin: readOrigins(check, options.corsOrigin ?? []),
     bodyLimitBytes: check.integer('bodyLimitBytes', { min: 1, fallback: 2 ** 20 }),
     maxPromptTokens,
     maxPromptCharacters: check.integer('maxPromptCharacters', { min: 1, fallback: 16 * maxPromptTokens }),
@@ -86,4 +95,23 @@ export function resolveServerOptions(options: ServerOptions): ResolvedServerOpti
     chatTemplate: options.chatTemplate ?? null,
     strict: check.boolean('strict', false),
   }
+}
+
+function readOrigins(check: Checker, value: string | readonly string[]): readonly string[] {
+  const origins = typeof value === 'string' ? [value] : value
+  if (!Array.isArray(origins)) check.fail(`corsOrigin is ${show(value)}; it must be an origin or a list of origins`)
+  const wrong = origins.find((origin) => !isOrigin(origin))
+  if (wrong === undefined) return origins
+  return check.fail(
+    `corsOrigin has ${show(wrong)}; an origin is written as browsers send it, such as "https://app.example" or ` +
+      '"http://localhost:5173" (scheme, host and port, without a path), or "*" for all',
+  )
+}
+
+function isOrigin(value: unknown): boolean {
+  if (typeof value !== 'string') return false
+  if (value === '*') return true
+  // Apps have schemes of their own, whose origins the URL class does not know.
+  if (/^https?:/i.test(value)) return URL.canParse(value) && new URL(value).origin === value
+  return /^[a-z][a-z\d+.-]*:\/\/[^/\\?#@\s]+$/.test(value)
 }

@@ -1,5 +1,6 @@
 // Puts the server together: Fastify, limits, errors, authorisation and routes.
 import { TextDecoder } from 'node:util'
+import { fastifyCors } from '@fastify/cors'
 import { type FastifyInstance, type FastifyReply, fastify } from 'fastify'
 import { Admission } from './admission.js'
 import { ApiError, apiErrorOf } from './api_error.js'
@@ -24,6 +25,9 @@ declare module 'fastify' {
 /** Milliseconds that a client has to send a whole request. */
 const REQUEST_TIMEOUT_MS = 60_000
 
+/** How long browsers keep the answer to a preflight. */
+const PREFLIGHT_SECONDS = 600
+
 /**
  * A server with OpenAI's completions API over one engine: `/v1/completions`, `/v1/chat/completions`, `/v1/models`, and
  * beside them `/tokenize`, `/detokenize`, `/health`, `/metrics`. It is a
@@ -34,7 +38,7 @@ const REQUEST_TIMEOUT_MS = 60_000
  */
 export function createServer(options: ServerOptions): FastifyInstance {
   const resolved = resolveServerOptions(options)
-  const { engine, modelName, apiKey, bodyLimitBytes, drainTimeoutMs, logger } = resolved
+  const { engine, modelName, apiKey, corsOrigin, bodyLimitBytes, drainTimeoutMs, logger } = resolved
   const app = fastify({
     logger,
     bodyLimit: bodyLimitBytes,
@@ -56,15 +60,22 @@ export function createServer(options: ServerOptions): FastifyInstance {
     }
   })
   app.setErrorHandler((error, request, reply) => {
-    if (!(error instanceof ApiError) && apiErrorOf(error).status >= 500) request.log.error(error)
-    sendError(reply, error)
+    const failure = apiErrorOf(error)
+    const { status, code, param, message } = failure
+    if (status >= 500 && failure !== error) request.log.error(error)
+    else request.log.info({ status, code, param }, `refused: ${message}`)
+    sendError(reply, failure)
   })
   app.setNotFoundHandler(({ method, url }, reply) => {
     sendError(reply, new ApiError(404, `there is no ${method} ${url}`, 'not_found'))
   })
+  if (corsOrigin.length > 0) {
+    app.register(fastifyCors, { origin: [...corsOrigin], exposedHeaders: ['retry-after'], maxAge: PREFLIGHT_SECONDS })
+  }
   if (apiKey !== null) {
     const checkKey = bearerCheck(apiKey)
-    app.addHook('onRequest', (request, _reply, done) => {
+    // After all onRequest hooks: a plugin for CORS, ours or the user's, answers preflights there, which have no key.
+    app.addHook('preParsing', (request, _reply, _payload, done) => {
       if (!request.routeOptions.config.public) checkKey(request.headers.authorization)
       done()
     })

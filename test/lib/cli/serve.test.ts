@@ -6,7 +6,7 @@ import { type IncomingMessage, request } from 'node:http'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { post, saveTinyModel } from '../server/tiny_model.js'
-import { morProcess } from './process.js'
+import { mor, morProcess } from './process.js'
 import { type Serving, startServe } from './serve_process.js'
 
 let folder: string
@@ -140,6 +140,31 @@ describe('mor serve', { timeout: 60_000 }, () => {
     expect((await post(url, ask)).status).toBe(401)
     expect((await post(url, ask, { authorization: 'Bearer secret' })).status).toBe(200)
     child.kill('SIGINT')
+    expect(await ended).toMatchObject({ code: 0 })
+  })
+
+  it('refuses an empty MOR_API_KEY by that name', async () => {
+    process.env.MOR_API_KEY = ''
+    const { code, stderr } = await mor('serve', '--model', folder).finally(() => {
+      delete process.env.MOR_API_KEY
+    })
+    expect(code).toBe(1)
+    expect(stderr).toContain('MOR_API_KEY')
+    expect(stderr).toContain('empty')
+  })
+
+  it('lets pages of the origins call it that it was told', async () => {
+    const { url, child, ended } = await serve(
+      '--api-key',
+      'k',
+      '--cors-origin',
+      'https://a.example',
+      'https://b.example',
+    )
+    const headers = { origin: 'https://b.example', 'access-control-request-method': 'POST' }
+    const preflight = await fetch(`${url}/v1/completions`, { method: 'OPTIONS', headers })
+    expect(preflight.headers.get('access-control-allow-origin')).toBe('https://b.example')
+    child.kill('SIGTERM')
     expect(await ended).toMatchObject({ code: 0 })
   })
 

@@ -12,6 +12,7 @@ describe('resolveServerOptions', () => {
     expect(resolveServerOptions(needed)).toEqual({
       ...needed,
       apiKey: null,
+      corsOrigin: [],
       bodyLimitBytes: 1_048_576,
       maxPromptTokens: 63,
       maxPromptCharacters: 1008,
@@ -28,6 +29,13 @@ describe('resolveServerOptions', () => {
   it.each([
     ['modelName', { modelName: '' }],
     ['apiKey', { apiKey: '' }],
+    ['https://a.example', { corsOrigin: 'https://a.example/' }],
+    ['corsOrigin', { corsOrigin: ['https://a.example', 'a.example'] }],
+    ['corsOrigin', { corsOrigin: ['https://A.example'] }],
+    ['corsOrigin', { corsOrigin: ['http://a.example:80'] }],
+    ['corsOrigin', { corsOrigin: ['null'] }],
+    ['corsOrigin', { corsOrigin: 3 }],
+    ['corsOrigin', { corsOrigin: [3] }],
     ['maxPromptTokens', { maxPromptTokens: 64 }],
     ['maxCompletions', { maxCompletions: 0 }],
     ['stallTimeoutMs', { stallTimeoutMs: 0.5 }],
@@ -35,7 +43,19 @@ describe('resolveServerOptions', () => {
     ['drainTimeoutMs', { drainTimeoutMs: 2 ** 31 - 2000 }],
     ['apikey', { apikey: 'secret' }],
   ])('refuses a wrong %s', (name, wrong) => {
-    expect(() => resolveServerOptions({ ...needed, ...wrong })).toThrow(name)
+    expect(() => resolveServerOptions({ ...needed, ...(wrong as object) })).toThrow(name)
+  })
+
+  it('takes origins as browsers send them', () => {
+    const origins = [
+      '*',
+      'https://a.example',
+      'http://localhost:5173',
+      'http://[::1]:8000',
+      'chrome-extension://abcdef',
+    ]
+    expect(resolveServerOptions({ ...needed, corsOrigin: origins }).corsOrigin).toEqual(origins)
+    expect(resolveServerOptions({ ...needed, corsOrigin: '*' }).corsOrigin).toEqual(['*'])
   })
 
   it('refuses a tokenizer larger than the model', () => {
