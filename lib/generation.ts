@@ -89,6 +89,11 @@ export class Generation implements AsyncIterable<GeneratedToken> {
     this.#renewChanged()
   }
 
+  /** Tokens of the prompt; null while it is being encoded. */
+  get promptLength(): number | null {
+    return this.#prompt?.length ?? null
+  }
+
   /** Ends the request within one step; the tokens so far are its result. Does nothing once it has finished. */
   abort(): void {
     if (this.#finished === undefined) this.#abort()
