@@ -25,7 +25,7 @@ export interface EngineOptions {
   prefillChunk?: number
   /**
    * Bytes for keys and values, rounded down to whole blocks. Default 0: room for eight sequences of full context in a cache
-   * without recursions, but at most a quarter of the device's memory.
+   * without recursions, but at most a quarter of the device's memory (of the CPU: what the control group grants).
    */
   kvCacheBytes?: number
   /** Keep the keys of finished requests for others that begin alike, until room is needed. Default true. */
@@ -155,6 +155,7 @@ export class Engine {
     this.#requests.set(id, generation)
     try {
       wrapNative(() => this.#native.submit(id, tokens, params))
+      generation.submitted()
     } catch (error) {
       this.#requests.delete(id)
       throw error
@@ -211,6 +212,10 @@ function deliver(events: Float64Array, messages: string[], requests: Map<number,
     if (generation === undefined) continue
     if (kind === eventKind.top) {
       topLogprobs.push({ token, logprob: events[i + 4]! })
+      continue
+    }
+    if (kind === eventKind.prefill) {
+      generation.began(events[i + 4]!)
       continue
     }
     if (kind === eventKind.token || kind === eventKind.prompt) {

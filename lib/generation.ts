@@ -31,6 +31,16 @@ export interface GenerationResult {
   error?: MorError
 }
 
+/** When a request came to each of its stages, in milliseconds of `performance.now()`. Null: it has not, or never did. */
+export interface GenerationTiming {
+  /** It was handed to the engine; a text has been encoded by then. */
+  submitted: number | null
+  /** The engine began to compute its prompt. Known once the first token is there. */
+  began: number | null
+  firstToken: number | null
+  ended: number | null
+}
+
 /** What is reported beside the tokens. */
 export interface GenerationLists {
   /** Whether every token comes with its `topLogprobs`. */
@@ -55,6 +65,7 @@ export interface GenerationText {
  */
 export class Generation implements AsyncIterable<GeneratedToken> {
   readonly result: Promise<GenerationResult>
+  readonly #timing: GenerationTiming = { submitted: null, began: null, firstToken: null, ended: null }
   readonly #tokens: GeneratedToken[] = []
   readonly #abort: () => void
   readonly #lists: GenerationLists
@@ -92,6 +103,10 @@ export class Generation implements AsyncIterable<GeneratedToken> {
   /** Tokens of the prompt; null while it is being encoded. */
   get promptLength(): number | null {
     return this.#prompt?.length ?? null
+  }
+
+  get timing(): Readonly<GenerationTiming> {
+    return this.#timing
   }
 
   /** Ends the request within one step; the tokens so far are its result. Does nothing once it has finished. */
@@ -155,6 +170,16 @@ export class Generation implements AsyncIterable<GeneratedToken> {
     this.#notify()
   }
 
+  /** @internal */
+  submitted(): void {
+    this.#timing.submitted = performance.now()
+  }
+
+  /** @internal The engine began with the prompt so many seconds ago. */
+  began(seconds: number): void {
+    this.#timing.began = Math.max(performance.now() - seconds * 1000, this.#timing.submitted ?? 0)
+  }
+
   /** @internal The next token of the prompt, from the second on. */
   pushPrompt(token: GeneratedToken): void {
     this.#promptTokens.push(token)
@@ -164,6 +189,7 @@ export class Generation implements AsyncIterable<GeneratedToken> {
   /** @internal */
   push(token: GeneratedToken): void {
     if (this.#finished !== undefined) return
+    this.#timing.firstToken ??= performance.now()
     this.#tokens.push(token)
     if (this.#text !== null) {
       const { pieces } = this.#text
@@ -180,6 +206,7 @@ export class Generation implements AsyncIterable<GeneratedToken> {
   /** @internal */
   finish(finishReason: FinishReason, error?: MorError): void {
     if (this.#finished !== undefined) return
+    this.#timing.ended = performance.now()
     const text = this.#endText()
     this.#finished = {
       tokens: this.#tokens.map(({ token }) => token),

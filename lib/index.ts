@@ -15,7 +15,14 @@ export type { ChatOptions, EngineOptions } from './engine.js'
 export { Engine } from './engine.js'
 export type { ErrorCode } from './errors.js'
 export { MorError } from './errors.js'
-export type { FinishReason, GeneratedToken, GenerationResult, PromptToken, TokenLogprob } from './generation.js'
+export type {
+  FinishReason,
+  GeneratedToken,
+  GenerationResult,
+  GenerationTiming,
+  PromptToken,
+  TokenLogprob,
+} from './generation.js'
 export { Generation } from './generation.js'
 export type { EffectiveLayer } from './layer_map.js'
 export { layerMap } from './layer_map.js'

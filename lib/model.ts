@@ -21,8 +21,14 @@ export interface LoadOptions {
   device?: DeviceOption
   /** Precision of weights and compute. Default 'bfloat16' (float32 accumulation); 'float32' is the exact one. */
   dtype?: DType
-  /** CPU threads; 0 (default) = the device's choice. */
+  /** CPU threads; 0 (default): as many as the processors of the process, but no more than its control group grants. */
   threads?: number
+  /**
+   * Nice value of the threads that compute, from 0 to 19, never less than that of the process: a higher one gives the event loop
+   * and other processes the cores sooner. The models of a process share its threads, which have the value of the model that
+   * first needed them. Default 5.
+   */
+  nice?: number
   signal?: AbortSignal
 }
 
@@ -54,7 +60,7 @@ export interface ForwardResult {
   depths: Uint8Array
 }
 
-const loadKeys = ['device', 'dtype', 'threads', 'signal']
+const loadKeys = ['device', 'dtype', 'threads', 'nice', 'signal']
 
 interface ModelParts {
   config: ResolvedConfig
@@ -132,6 +138,7 @@ export class Model {
   ): Promise<Model> {
     const dtype = check.choice('dtype', ['bfloat16', 'float32'], 'bfloat16')
     const threads = check.integer('threads', { min: 0, max: 4096, fallback: 0 })
+    const nice = check.integer('nice', { min: 0, max: 19, fallback: 5 })
     const addon = loadNative()
     const device = selectDevice(
       check.object.device ?? 'auto',
@@ -139,7 +146,7 @@ export class Model {
     )
     throwIfAborted(signal, 'making the model')
     const native = await wrapNativeAsync(() =>
-      addon.createModel(toNativeConfig(parts.config), { device, dtype, threads }),
+      addon.createModel(toNativeConfig(parts.config), { device, dtype, threads, nice }),
     )
     try {
       await wrapNativeAsync(() => fill(native), signal)

@@ -17,9 +17,9 @@ export interface DeviceInfo {
   code?: ErrorCode
   /** Why it cannot be used and what to do; present exactly when `usable` is false. */
   reason?: string
-  /** Total memory in bytes. */
+  /** Total memory in bytes; of a CPU no more than the control group of the process grants. */
   memoryBytes: number
-  /** Hardware threads that compute uses by default (CPU). */
+  /** Threads unless told otherwise (CPU): the processors of the process, but no more than its control group grants. */
   threads?: number
   /** The set that kernels use (usable CPU): the best of the processor, or that of MOR_INSTRUCTION_SET. */
   instructionSet?: 'avx2' | 'avx512' | 'avx512_bf16' | 'amx'
@@ -259,7 +259,7 @@ export const mostTopLogprobs = 20
 /** Events arrive in one array, each as `eventStride` numbers: [request id, kind, token, depth, logprob]. */
 export const eventStride = 5
 
-/** `kind` of an event. After any kind but `token`, `top` and `prompt` no more events of that request arrive. */
+/** `kind` of an event. After any kind but `token`, `top`, `prompt` and `prefill` no more events of that request arrive. */
 export const eventKind = {
   /** One generated token with its depth and log-probability. */
   token: 0,
@@ -278,6 +278,11 @@ export const eventKind = {
   top: 5,
   /** The next token of the prompt, from the second on, with depth and log-probability as of a generated one. */
   prompt: 6,
+  /**
+   * Once, before the first generated token and its `top` events: in the place of a log-probability stand the seconds since the
+   * request began to run.
+   */
+  prefill: 7,
 } as const
 
 /** Counts since the engine was made, and the state at this moment. */
@@ -347,14 +352,23 @@ export interface NativeConstants {
   mostTopLogprobs: number
 }
 
+export interface NativeModelOptions {
+  device: string
+  dtype: DType
+  /** 0 = the device's default. */
+  threads: number
+  /** Nice value of the threads that compute. */
+  nice: number
+}
+
 /** The addon. Errors it throws or rejects with carry an `ErrorCode` as `code`. */
 export interface NativeAddon {
   readonly constants: NativeConstants
   devices(): DeviceInfo[]
   /** Every tensor of a model with weights of `dtype`, in the order of its checkpoint. Allocates none of them. */
   parameterTable(config: NativeConfig, dtype: DType): NativeParameter[]
-  /** Allocates the weights without initialising them. `threads` 0 = the device's default. */
-  createModel(config: NativeConfig, options: { device: string; dtype: DType; threads: number }): Promise<NativeModel>
+  /** Allocates the weights without initialising them. */
+  createModel(config: NativeConfig, options: NativeModelOptions): Promise<NativeModel>
   /**
    * One trainer of a model at a time; INVALID_ARGUMENT while there is another. If its memory cannot be allocated, its
    * calls reject with that error.

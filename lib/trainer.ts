@@ -58,9 +58,9 @@ export class Trainer {
    * @throws {MorError} as `Model.load`, and CHECKPOINT_INVALID for files that do not belong together
    */
   static async resume(folder: string, options: ResumeOptions = {}): Promise<Trainer> {
-    const { device, threads, signal, ...changes } = options
+    const { device, threads, nice, signal, ...changes } = options
     const saved = await readTrainerCheckpoint(folder)
-    const model = await Model.load(folder, { device, threads, signal, dtype: saved.dtype })
+    const model = await Model.load(folder, { device, threads, nice, signal, dtype: saved.dtype })
     try {
       const trainer = new Trainer(model, { ...saved.options, ...withoutUndefined(changes) })
       await wrapNativeAsync(async () => restoreTrainerState(model, trainer.#native, saved))

@@ -62,7 +62,7 @@ export function examine(root: string, machine = describeMachine()): DoctorReport
     const threads = Math.max(1, Math.floor(cgroupLimit))
     problems.push({
       code: 'THREADS_LIMITED',
-      message: `${available} processors are visible, and the control group grants the time of ${cgroupLimit}: more threads than that wait for each other. Use --threads ${threads}, or threads: ${threads}`,
+      message: `${available} processors are visible, and the control group grants the time of ${cgroupLimit}: more threads would wait for each other, so the default is --threads ${threads}, or threads: ${threads}`,
     })
   }
   return {

@@ -11,7 +11,7 @@ import type { OutputStream } from './output.js'
 import { readPrompt } from './prompt_input.js'
 import { findCheckpointTokenizer } from './tokenizer_source.js'
 
-export interface GenerateCommandOptions extends Pick<LoadOptions, 'device' | 'dtype' | 'threads'> {
+export interface GenerateCommandOptions extends Pick<LoadOptions, 'device' | 'dtype' | 'threads' | 'nice'> {
   /** `-` stands for standard input. */
   prompt: string
   tokenizer?: string
@@ -32,11 +32,11 @@ export async function generate(
   output: OutputStream,
   signal: AbortSignal,
 ): Promise<string> {
-  const { device, dtype, threads, prompt: given, tokenizer: source, depths, ...sampling } = options
+  const { device, dtype, threads, nice, prompt: given, tokenizer: source, depths, ...sampling } = options
   const tokenizer = await findCheckpointTokenizer(checkpoint, source)
   const prompt = given === '-' ? await readPrompt(process.stdin, signal) : given
   const ids = await promptIds(tokenizer, prompt, signal)
-  await using model = await Model.load(checkpoint, { device, dtype, threads, signal })
+  await using model = await Model.load(checkpoint, { device, dtype, threads, nice, signal })
   checkVocabulary(tokenizer, model.config.vocab_size, checkpoint)
   await using engine = new Engine(model)
   const generation = engine.generate(ids, { ...sampling, signal })

@@ -29,7 +29,9 @@ const deviceOption = () => new Option('--device <device>', 'auto, cpu, cuda or c
 const dtypeOption = () =>
   new Option('--dtype <dtype>', 'precision').choices(['bfloat16', 'float32']).default('bfloat16')
 const threadsOption = () =>
-  new Option('--threads <count>', 'CPU threads; 0 leaves it to the device').argParser(integer(0)).default(0)
+  new Option('--threads <count>', 'CPU threads; 0 for as many as this process may use').argParser(integer(0)).default(0)
+const niceOption = () =>
+  new Option('--nice <value>', 'nice value of the threads that compute, 0 to 19').argParser(integer(0, 19)).default(5)
 const apiKeyOption = (description: string) =>
   new Option('--api-key <key>', description).env('MOR_API_KEY').argParser(notEmpty)
 
@@ -91,6 +93,7 @@ function addTrain(program: Command): void {
     .addOption(deviceOption())
     .addOption(dtypeOption())
     .addOption(threadsOption())
+    .addOption(niceOption())
     .action(async (options, command: Command) => {
       const { train } = await import('./train.js')
       await withInterrupt(async (signal) => {
@@ -125,6 +128,7 @@ function addGenerate(program: Command): void {
     .addOption(deviceOption())
     .addOption(dtypeOption())
     .addOption(threadsOption())
+    .addOption(niceOption())
     .action(async (checkpoint, options) => {
       const { generate } = await import('./generate.js')
       await withInterrupt(async (signal) => {
@@ -164,6 +168,7 @@ function addServe(program: Command): void {
     .addOption(deviceOption())
     .addOption(dtypeOption())
     .addOption(threadsOption())
+    .addOption(niceOption())
     .action(async (options) => {
       const { serve } = await import('./serve.js')
       await runServer((signal) => serve(options, new Output(process.stdout), signal))
@@ -185,6 +190,7 @@ function addView(program: Command): void {
     .addOption(deviceOption())
     .addOption(dtypeOption())
     .addOption(threadsOption())
+    .addOption(niceOption())
     .action(async (options) => {
       const { view } = await import('./view.js')
       await runServer((signal) => view(options, new Output(process.stdout), signal))

@@ -9,7 +9,7 @@ import type { Output } from './output.js'
 import { findCheckpointTokenizer } from './tokenizer_source.js'
 
 export interface ServeCommandOptions
-  extends Pick<LoadOptions, 'device' | 'dtype' | 'threads'>,
+  extends Pick<LoadOptions, 'device' | 'dtype' | 'threads' | 'nice'>,
     Pick<ServerOptions, 'apiKey' | 'corsOrigin' | 'bodyLimitBytes' | 'maxPromptTokens' | 'maxCompletions' | 'strict'> {
   /** Checkpoint folder. */
   model: string
@@ -30,12 +30,12 @@ export interface ServeCommandOptions
  * Resolves when `signal` has aborted and the server has drained. Throws what its parts throw, and IO_ERROR for the port.
  */
 export async function serve(options: ServeCommandOptions, output: Output, signal: AbortSignal): Promise<void> {
-  const { model: folder, device, dtype, threads, host, port, maxBatchSize, kvCacheBytes } = options
+  const { model: folder, device, dtype, threads, nice, host, port, maxBatchSize, kvCacheBytes } = options
   const { apiKey, corsOrigin, bodyLimitBytes, maxPromptTokens, maxCompletions, strict } = options
   const modelName = options.modelName ?? basename(resolve(folder))
   const tokenizer = await findCheckpointTokenizer(folder, options.tokenizer)
   const chatTemplate = await ChatTemplate.load(options.chatTemplate ?? folder)
-  await using model = await Model.load(folder, { device, dtype, threads, signal })
+  await using model = await Model.load(folder, { device, dtype, threads, nice, signal })
   await using engine = new Engine(model, { maxBatchSize, kvCacheBytes })
   const app = createServer({
     engine,

@@ -97,7 +97,7 @@ export async function train(options: TrainOptions, output: Output, signal: Abort
 }
 
 async function startRun(options: TrainOptions, output: Output, signal: AbortSignal): Promise<Run> {
-  const { config: source, data, output: folder, device, threads } = options
+  const { config: source, data, output: folder, device, threads, nice } = options
   if (source === undefined)
     throw new MorError('INVALID_ARGUMENT', 'a new run needs a model: give --config, or --resume to go on with a run')
   if (data === undefined)
@@ -123,7 +123,7 @@ async function startRun(options: TrainOptions, output: Output, signal: AbortSign
     signal,
   )
   checkDatasetOptions(options, dataset, await readDatasetInfo(dataset))
-  const model = await Model.create(config, { device, dtype, threads, seed, signal })
+  const model = await Model.create(config, { device, dtype, threads, nice, seed, signal })
   try {
     const { learningRate, weightDecay, gradientClip, gradientAccumulation, recompute } = course
     const trainer = new Trainer(model, {
@@ -158,7 +158,7 @@ async function startRun(options: TrainOptions, output: Output, signal: AbortSign
 }
 
 async function resumeRun(options: TrainOptions, signal: AbortSignal): Promise<Run> {
-  const { output: folder, device, threads, recompute } = options
+  const { output: folder, device, threads, nice, recompute } = options
   const files = runFiles(folder)
   const record = await readRunRecord(folder)
   if (record.positions.length === 0) {
@@ -181,7 +181,7 @@ async function resumeRun(options: TrainOptions, signal: AbortSignal): Promise<Ru
     info: await readDatasetInfo(dataset),
   })
   const schedule = withSteps(saved.options.schedule, steps)
-  const trainer = await Trainer.resume(files.checkpoint, { device, threads, recompute, schedule, signal })
+  const trainer = await Trainer.resume(files.checkpoint, { device, threads, nice, recompute, schedule, signal })
   try {
     const position = positionAt(record, trainer.stepsDone)
     await writeRunRecord(folder, { ...record, settings })

@@ -15,7 +15,7 @@ export interface CourseOptions extends Omit<RunSettings, 'dataset' | 'length'>, 
 }
 
 /** The options as they were given. A run that is resumed has its own values in the place of the defaults. */
-export interface TrainOptions extends Partial<CourseOptions>, Pick<LoadOptions, 'device' | 'threads'> {
+export interface TrainOptions extends Partial<CourseOptions>, Pick<LoadOptions, 'device' | 'threads' | 'nice'> {
   output: string
   resume?: boolean
   /** A preset or a JSON file. */

@@ -9,7 +9,7 @@ import type { Output } from './output.js'
 import { findCheckpointTokenizer } from './tokenizer_source.js'
 
 export interface ViewCommandOptions
-  extends Pick<LoadOptions, 'device' | 'dtype' | 'threads'>,
+  extends Pick<LoadOptions, 'device' | 'dtype' | 'threads' | 'nice'>,
     Pick<ServerOptions, 'apiKey'> {
   /** Checkpoint folder. */
   model: string
@@ -22,10 +22,10 @@ export interface ViewCommandOptions
  * Resolves when `signal` has aborted and the server is closed. Throws what its parts throw, and IO_ERROR for the port.
  */
 export async function view(options: ViewCommandOptions, output: Output, signal: AbortSignal): Promise<void> {
-  const { model: folder, device, dtype, threads, host, port, apiKey } = options
+  const { model: folder, device, dtype, threads, nice, host, port, apiKey } = options
   const modelName = basename(resolve(folder))
   const tokenizer = await findCheckpointTokenizer(folder, options.tokenizer)
-  await using model = await Model.load(folder, { device, dtype, threads, signal })
+  await using model = await Model.load(folder, { device, dtype, threads, nice, signal })
   await using engine = new Engine(model)
   const logger = { level: 'error', stream: process.stderr }
   const app = createServer({ engine, tokenizer, modelName, apiKey, logger, drainTimeoutMs: 0 })

@@ -1,6 +1,10 @@
 // ModelThread: creation, work, figures of memory, release.
 #include "binding/model_thread.h"
 
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <algorithm>
 #include <new>
 #include <sstream>
 #include <utility>
@@ -10,6 +14,13 @@
 namespace mor::binding {
 
 namespace {
+
+/// Of the thread that calls it. The threads that compute inherit the value from the one that makes them. So the event
+/// loop gets a core as soon as it has something to do, even while every core computes.
+void yield_to_others(int nice) {
+  const auto thread = static_cast<id_t>(gettid());
+  setpriority(PRIO_PROCESS, thread, std::max(nice, getpriority(PRIO_PROCESS, thread)));
+}
 
 /// 0 for a device that is not in the list: make_ops says why it cannot be had.
 size_t memory_of_device(const std::string& device) {
@@ -45,11 +56,12 @@ MemoryByPurpose ModelThread::memory() const {
   return memory_;
 }
 
-void ModelThread::create(const ModelConfig& config, const std::string& device, DType dtype, int threads) {
-  device_memory_bytes_ = memory_of_device(device);
-  check_weights_fit(config, dtype, device_memory_bytes_);
+void ModelThread::create(const ModelConfig& config, const ModelOptions& options) {
+  yield_to_others(options.nice);
+  device_memory_bytes_ = memory_of_device(options.device);
+  check_weights_fit(config, options.dtype, device_memory_bytes_);
   config_ = config;
-  model_ = std::make_unique<Model>(config, make_ops(device, dtype, threads));
+  model_ = std::make_unique<Model>(config, make_ops(options.device, options.dtype, options.threads));
   activations_ = std::make_unique<Arena>(model_->ops());
   tokens_ = std::make_unique<Arena>(model_->ops());
   refresh_memory();

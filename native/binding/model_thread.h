@@ -19,6 +19,13 @@ namespace mor::binding {
 /// Bytes by purpose: parameters, masterWeights, gradients, optimizer, activations, kvCache.
 using MemoryByPurpose = std::map<std::string, size_t>;
 
+struct ModelOptions {
+  std::string device;
+  DType dtype = DType::bfloat16;
+  int threads = 0;  ///< 0: as many as the device chooses
+  int nice = 0;     ///< of the threads that compute, from 0 to 19; never less than the process has
+};
+
 /// A trainer or an engine of a model. It is released before the model.
 class ModelUser {
  public:
@@ -47,7 +54,7 @@ class ModelThread {
 
   // ---- on the thread
   /// Throws OUT_OF_MEMORY where the weights cannot fit the machine, and what Model and make_ops throw.
-  void create(const ModelConfig& config, const std::string& device, DType dtype, int threads);
+  void create(const ModelConfig& config, const ModelOptions& options);
   Model& model() { return *model_; }
   Arena& activations() { return *activations_; }
   /// Memory for token ids. A caller resets it before it fills it.

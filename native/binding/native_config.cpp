@@ -99,11 +99,12 @@ DType dtype(const Input& input) {
 }
 
 ModelOptions model_options(const Input& input) {
-  constexpr int32_t kMostThreads = 4096;
+  constexpr int32_t kMostThreads = 4096, kLowestPriority = 19;
   ModelOptions options;
   options.device = input.field("device").string();
   options.dtype = dtype(input.field("dtype"));
   options.threads = input.field("threads").int32(0, kMostThreads);
+  options.nice = input.field("nice").int32(0, kLowestPriority);
   return options;
 }
 

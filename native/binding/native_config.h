@@ -7,18 +7,13 @@
 
 #include "binding/checkpoint_io.h"
 #include "binding/convert.h"
+#include "binding/model_thread.h"
 #include "engine/engine.h"
 #include "model/config.h"
 #include "model/pass.h"
 #include "train/trainer.h"
 
 namespace mor::binding {
-
-struct ModelOptions {
-  std::string device;
-  DType dtype = DType::bfloat16;
-  int threads = 0;
-};
 
 /// NativeConfig. Throws INVALID_CONFIG.
 ModelConfig model_config(const Input& input);

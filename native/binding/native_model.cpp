@@ -59,7 +59,7 @@ Napi::Value NativeModel::create(const Napi::CallbackInfo& info) {
                         ", vocabulary ", config.vocab_size)},
         [config, options](ModelThread& on_thread) {
           try {
-            on_thread.create(config, options.device, options.dtype, options.threads);
+            on_thread.create(config, options);
           } catch (...) {
             on_thread.close();
             throw;

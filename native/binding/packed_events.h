@@ -12,9 +12,9 @@
 namespace mor::binding {
 
 /// `eventKind` of lib/native.ts, in the order of its numbers.
-enum class EventKind : uint8_t { token, stop, length, abort, error, top, prompt };
-constexpr std::array kEventKindNames{"token", "stop", "length", "abort", "error", "top", "prompt"};
-static_assert(kEventKindNames.size() == static_cast<size_t>(EventKind::prompt) + 1);
+enum class EventKind : uint8_t { token, stop, length, abort, error, top, prompt, prefill };
+constexpr std::array kEventKindNames{"token", "stop", "length", "abort", "error", "top", "prompt", "prefill"};
+static_assert(kEventKindNames.size() == static_cast<size_t>(EventKind::prefill) + 1);
 /// `eventStride` of lib/native.ts: numbers of one event.
 constexpr size_t kEventStride = 5;
 
@@ -23,7 +23,8 @@ struct PackedEvents {
   std::vector<std::string> messages;  ///< one for every error, in order
   std::vector<uint64_t> finished;     ///< requests of which no more will come
 
-  /// A token, generated or of the prompt: first its most likely tokens if the event has them, one event each.
+  /// A token, generated or of the prompt: first the time of the prefill if the event says it, then its most likely
+  /// tokens if the event has them, one event each.
   void token(const RequestEvent& event);
   /// With any reason but error.
   void finish(uint64_t request, FinishReason reason);

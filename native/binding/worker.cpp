@@ -3,18 +3,12 @@
 
 #include <pthread.h>
 #include <signal.h>
-#include <sys/resource.h>
-#include <unistd.h>
 
 #include <algorithm>
 
 namespace mor::binding {
 
 namespace {
-
-/// The threads that compute inherit this from the worker that makes them. So the event loop gets a core as soon as it
-/// has something to do, even while every core computes.
-constexpr int kNice = 5;
 
 /// The threads of Node handle signals; a worker keeps only those that its own instructions raise. With SIGXFSZ blocked,
 /// a file at its size limit is an error of write() and does not end the process.
@@ -83,7 +77,6 @@ std::unique_ptr<Task> Worker::next() {
 
 void Worker::loop() {
   block_signals();
-  setpriority(PRIO_PROCESS, static_cast<id_t>(gettid()), kNice);
   while (std::unique_ptr<Task> task = next()) {
     task->run();
     sink_.deliver(std::move(task));

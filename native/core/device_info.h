@@ -16,8 +16,9 @@ struct DeviceInfo {
   bool usable = true;
   ErrorCode code = ErrorCode::INTERNAL;  ///< of an unusable device: the code of the error that make_ops throws
   std::string reason;                    ///< of an unusable device: why, and what to do
-  size_t memory_bytes = 0;
-  int threads = 0;                    ///< CPU only: processors that this process may run on
+  size_t memory_bytes = 0;               ///< of a CPU: no more than the process's control group grants
+  int threads = 0;                    ///< CPU only: threads unless told otherwise: the processors that this process may
+                                      ///< run on, but no more than its control group grants
   std::string instruction_set;        ///< of a usable CPU: the set that kernels use
   std::vector<std::string> features;  ///< CPU only, those that kernels use: avx2 avx512 avx512_bf16 amx_bf16
   std::string compute_capability;     ///< GPUs only, "9.0"

@@ -6,8 +6,11 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdlib>
 #include <fstream>
+
+#include "core/control_group.h"
 
 namespace mor {
 
@@ -63,8 +66,12 @@ DeviceInfo cpu_info() {
 #endif
   cpu_set_t set;
   CPU_ZERO(&set);
-  info.threads = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
-  info.memory_bytes = static_cast<size_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<size_t>(sysconf(_SC_PAGE_SIZE));
+  const ControlGroupLimits limits = control_group_limits();
+  // More threads than the control group grants would use up their time early in each period and then all wait.
+  const int processors = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+  info.threads = static_cast<int>(std::max(1.0, std::min<double>(processors, std::floor(limits.processors))));
+  const size_t installed = static_cast<size_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<size_t>(sysconf(_SC_PAGE_SIZE));
+  info.memory_bytes = std::min(installed, limits.memory_bytes);
   return info;
 }
 

@@ -21,6 +21,8 @@ struct RequestEvent {
   float logprob = 0;  ///< log-probability at temperature 1; 0 if not asked for
   /// The most likely tokens in its place (Ops::sample): as many as asked for, or fewer if the vocabulary has no more.
   std::vector<TokenLogprob> top_logprobs{};
+  /// Of the first generated token: seconds since the request began to run. Else negative.
+  double prefill_seconds = -1;
   FinishReason reason = FinishReason::stop;  ///< finish only
   ErrorCode code = ErrorCode::INTERNAL;      ///< finish with error only
   std::string message{};                     ///< finish with error only

@@ -203,6 +203,7 @@ void Scheduler::admit() {
   running_.insert(std::lower_bound(running_.begin(), running_.end(), &s, Before()), &s);
   waiting_.erase(&s);
   s.phase = Phase::entering;
+  if (!s.began) s.began = Sequence::Clock::now();
   take_over_match(s);
 }
 

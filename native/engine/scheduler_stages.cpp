@@ -115,6 +115,10 @@ std::vector<TokenLogprob> listed(const StageOutcome& outcome, size_t i, int32_t 
   return {begin, std::find_if(begin, begin + wanted, [](const TokenLogprob& t) { return t.token < 0; })};
 }
 
+double seconds_since(Sequence::Clock::time_point begin) {
+  return std::chrono::duration<double>(Sequence::Clock::now() - begin).count();
+}
+
 }  // namespace
 
 void Scheduler::commit_exit(const StageOutcome& outcome, std::vector<RequestEvent>& events) {
@@ -161,7 +165,8 @@ void Scheduler::commit_exit(const StageOutcome& outcome, std::vector<RequestEven
                         .token = token,
                         .depth = s->depths.back(),
                         .logprob = logprob,
-                        .top_logprobs = listed(outcome, next, s->request.top_logprobs)});
+                        .top_logprobs = listed(outcome, next, s->request.top_logprobs),
+                        .prefill_seconds = s->generated() == 0 ? seconds_since(*s->began) : -1});
       s->tokens.push_back(token);
       s->logit_edits.add(token);
       ++stats_.tokens_generated;

@@ -1,6 +1,7 @@
 // Sequence: a request under way: its tokens, its rows in flight, and its lists of keys in the KV cache.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <optional>
 #include <vector>
@@ -52,13 +53,16 @@ struct Sequence {
         keys(static_cast<size_t>(recursions) + 1),
         prefix_keys(keys.size()) {}
 
+  using Clock = std::chrono::steady_clock;
+
   Request request;
-  uint64_t arrival;             ///< number of the request in the order of arrival
-  std::vector<int32_t> tokens;  ///< prompt, then what was generated
-  LogitEdits logit_edits;       ///< of the next token
-  int32_t entered = 0;          ///< tokens that have been in flight, or are
-  int32_t scored = 0;           ///< rows of the prompt whose tokens were reported (Request::scored_rows)
-  int32_t counted = 0;          ///< tokens in the statistics, where a recomputed token counts once
+  uint64_t arrival;                        ///< number of the request in the order of arrival
+  std::optional<Clock::time_point> began;  ///< when it ran for the first time
+  std::vector<int32_t> tokens;             ///< prompt, then what was generated
+  LogitEdits logit_edits;                  ///< of the next token
+  int32_t entered = 0;                     ///< tokens that have been in flight, or are
+  int32_t scored = 0;                      ///< rows of the prompt whose tokens were reported (Request::scored_rows)
+  int32_t counted = 0;                     ///< tokens in the statistics, where a recomputed token counts once
   Phase phase = Phase::waiting;
   std::optional<FinishReason> ending;  ///< abort or error, if it is to end before the next stage
   std::vector<KeyList> keys;           ///< [0]: layers outside the block; [r]: the block at recursion r

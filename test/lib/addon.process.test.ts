@@ -26,7 +26,7 @@ it('keeps the process alive while a generation is under way', async () => {
   const body = `
     const { model } = await tiny(false)
     const engine = addon.createEngine(model, engineOptions, (events) => {
-      for (let i = 0; i < events.length; i += 5) process.stdout.write(events[i + 1] === 2 ? 'length' : '.')
+      for (let i = 0; i < events.length; i += 5) process.stdout.write({ 0: '.', 2: 'length' }[events[i + 1]] ?? '')
     })
     generate(engine, 3)`
   expect(await runProgram(programSource(body))).toMatchObject({ ...quietEnd, output: '...length' })
@@ -131,7 +131,7 @@ it('does not grow over 100 cycles of load, use and close', async () => {
 
 it('lets a model have another trainer once the first one is collected', async () => {
   const body = `
-    const model = await addon.createModel(tinyConfig, { device: 'cpu', dtype: 'float32', threads: 2 })
+    const model = await addon.createModel(tinyConfig, { device: 'cpu', dtype: 'float32', threads: 2, nice: 5 })
     const make = () => addon.createTrainer(model, trainerOptions)
     await make().evaluate(new Int32Array(17), 1, 16, 'threshold')
     for (let i = 0; i < 100; i++) {
@@ -154,7 +154,7 @@ it('says in the first call that there is no memory for a trainer, and lets anoth
   const body = `
     const { execFileSync } = require('node:child_process'), { readFileSync } = require('node:fs')
     const wide = { ...tinyConfig, vocabSize: 2 ** 17, hiddenSize: 512 }
-    const model = await addon.createModel(wide, { device: 'cpu', dtype: 'bfloat16', threads: 2 })
+    const model = await addon.createModel(wide, { device: 'cpu', dtype: 'bfloat16', threads: 2, nice: 5 })
     const kibibytes = Number(/VmSize:\\s+(\\d+)/.exec(readFileSync('/proc/self/status', 'utf8'))[1])
     execFileSync('prlimit', ['--pid', String(process.pid), '--as=' + (kibibytes * 1024 + 2 ** 29)])
     for (let i = 0; i < 2; i++) {

@@ -27,12 +27,15 @@ describe('engine', () => {
 
   function collect(model: NativeModel, maxBatchSize = 4, kvCacheBytes = 0) {
     const events: Events = []
+    /** Requests and the seconds that they ran before the first token. */
+    const prefills: [id: number, seconds: number][] = []
     const messages: string[] = []
     const waiting: (() => void)[] = []
     const onEvents = (packed: Float64Array, errors: string[] = []) => {
       for (let i = 0; i < packed.length; i += eventStride) {
         const [id, kind, token, depth, logprob] = packed.subarray(i, i + eventStride) as unknown as number[]
-        events.push({ id: id!, kind: kind!, token: token!, depth: depth!, logprob: logprob! })
+        if (kind === eventKind.prefill) prefills.push([id!, logprob!])
+        else events.push({ id: id!, kind: kind!, token: token!, depth: depth!, logprob: logprob! })
       }
       messages.push(...errors)
       for (const wake of waiting.splice(0)) wake()
@@ -42,7 +45,7 @@ describe('engine', () => {
       while (!done()) await new Promise<void>((resolve) => waiting.push(resolve))
     }
     const finished = (id: number) => events.some((event) => event.id === id && event.kind !== eventKind.token)
-    return { engine, events, messages, until, finished }
+    return { engine, events, prefills, messages, until, finished }
   }
 
   it('says what is taken and what to lower when the KV cache has no room', async () => {
@@ -176,7 +179,8 @@ describe('engine', () => {
   it('aborts before, during and after, and takes turns with training', async () => {
     const model = await newModel(slowConfig)
     const trainer = newTrainer(model)
-    const { engine, events, until, finished } = collect(model, 1)
+    const { engine, events, prefills, until, finished } = collect(model, 1)
+    const start = performance.now()
     const long = { ...generateParams, maxTokens: 400 }
     engine.submit(1, patternTokens(8), long)
     engine.submit(2, patternTokens(8), long)
@@ -191,6 +195,9 @@ describe('engine', () => {
     const before = events.length
     engine.submit(1, patternTokens(8), generateParams)
     await until(() => events.slice(before).some(({ kind }) => kind === eventKind.length))
+    expect(prefills.map(([id]) => id)).toEqual([1, 1])
+    const elapsed = (performance.now() - start) / 1000
+    for (const [, seconds] of prefills) expect(seconds > 0 && seconds < elapsed, `${seconds}`).toBe(true)
     await engine.close()
   })
 

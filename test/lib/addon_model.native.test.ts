@@ -278,7 +278,7 @@ describe('parameterTable', () => {
 
 describe('bad input', () => {
   const config = nativeConfig('expert choice')
-  const options = { device: 'cpu', dtype: 'float32', threads: 0 } as const
+  const options = { device: 'cpu', dtype: 'float32', threads: 0, nice: 5 } as const
 
   it.each<[string, unknown, unknown, string, RegExp]>([
     ['no config', undefined, options, 'INVALID_CONFIG', /config must be an object, got undefined/],

@@ -147,7 +147,7 @@ export function addonFixture() {
   })
 
   async function newModel(config: NativeConfig, dtype: DType = 'float32', seed = 1): Promise<NativeModel> {
-    const model = await addon.createModel(config, { device: 'cpu', dtype, threads: 0 })
+    const model = await addon.createModel(config, { device: 'cpu', dtype, threads: 0, nice: 5 })
     open.push(model)
     await model.init(seed)
     return model
@@ -198,13 +198,13 @@ export function programSource(body: string): string {
   const trainerOptions = ${JSON.stringify(trainerOptions)}
   const slowRows = new Int32Array(4 * ${slowLength + 1}).fill(7)
   async function slowTrainer() {
-    const model = await addon.createModel(${JSON.stringify(slowConfig)}, { device: 'cpu', dtype: 'float32', threads: 2 })
+    const model = await addon.createModel(${JSON.stringify(slowConfig)}, { device: 'cpu', dtype: 'float32', threads: 2, nice: 5 })
     await model.init(1)
     const trainer = addon.createTrainer(model, trainerOptions)
     return { model, trainer, step: (signal) => trainer.step(slowRows, 1, 4, ${slowLength}, signal) }
   }
   async function tiny(close) {
-    const model = await addon.createModel(tinyConfig, { device: 'cpu', dtype: 'float32', threads: 2 })
+    const model = await addon.createModel(tinyConfig, { device: 'cpu', dtype: 'float32', threads: 2, nice: 5 })
     await model.init(1)
     const trainer = addon.createTrainer(model, trainerOptions)
     const step = await trainer.step(new Int32Array(2 * 17).fill(3), 1, 2, 16)

@@ -111,3 +111,45 @@ it('takes text and gives text, up to a stop text, with tokens as of the encoded 
   expect(stopped.tokens.length).toBeLessThan(40)
   await expect.poll(() => engine.stats().running).toBe(0)
 })
+
+it('serves from several engines at once, of one model and of two, as from each alone', async () => {
+  await using other = await Model.create(config, { device: 'cpu', dtype: 'float32', seed: 9, threads: 2 })
+  const prompts = Array.from({ length: 12 }, (_, i) => patternTokens(30).slice(i))
+  const ask = (engine: Engine) =>
+    Promise.all(prompts.map((prompt, seed) => engine.generate(prompt, { maxTokens: 30, seed }).result))
+  const alone: Awaited<ReturnType<typeof ask>>[] = []
+  for (const owner of [model, other]) {
+    await using engine = new Engine(owner)
+    alone.push(await ask(engine))
+  }
+  expect(alone[0]).not.toEqual(alone[1])
+  await using first = new Engine(model)
+  await using second = new Engine(model, { maxBatchSize: 4, prefillChunk: 8 })
+  await using third = new Engine(other)
+  const together = await Promise.all([first, second, third].map(ask))
+  expect(together).toEqual([alone[0], alone[0], alone[1]])
+  await first.close()
+  expect([await ask(second), await ask(third)]).toEqual(alone)
+})
+
+it('knows when a request waited, began, and had its first token', async () => {
+  await using engine = new Engine(model, { maxBatchSize: 1, prefixCache: false })
+  const requests = [1, 2, 3].map((seed) => engine.generate(patternTokens(40), { maxTokens: 60, seed }))
+  expect(requests[2]!.timing).toMatchObject({
+    submitted: expect.any(Number),
+    began: null,
+    firstToken: null,
+    ended: null,
+  })
+  await Promise.all(requests.map(({ result }) => result))
+  const timings = requests.map(({ timing }) => timing)
+  for (const { submitted, began, firstToken, ended } of timings) {
+    const order = [submitted, began, firstToken, ended] as number[]
+    expect(order).toEqual(order.toSorted((a, b) => a - b))
+  }
+  // With room for two sequences the third waits for one of them to end.
+  expect(timings[2]!.began).toBeGreaterThan(Math.min(timings[0]!.firstToken!, timings[1]!.firstToken!))
+  const aborted = engine.generate(patternTokens(40), { maxTokens: 60, signal: AbortSignal.abort() })
+  await aborted.result
+  expect(aborted.timing).toMatchObject({ submitted: null, began: null, firstToken: null, ended: expect.any(Number) })
+})

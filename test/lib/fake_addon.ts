@@ -9,6 +9,7 @@ import type {
   NativeEngine,
   NativeGenerateParams,
   NativeModel,
+  NativeModelOptions,
   NativeReadFile,
   NativeSavedFile,
   NativeTrainer,
@@ -84,7 +85,7 @@ export class FakeAddon implements NativeAddon {
 
   parameterTable = parameterTable
 
-  createModel = async (config: NativeConfig, options: { device: string; dtype: DType; threads: number }) => {
+  createModel = async (config: NativeConfig, options: NativeModelOptions) => {
     await this.#begin('createModel')
     const model = new FakeModel(this, config, options.dtype)
     this.models.push(model)
@@ -425,13 +426,14 @@ export class FakeEngine implements NativeEngine {
   }
 
   /** A token, after as many of the most likely ones as its request asks for: itself, then the next ids. */
-  #generate({ id, last, params }: { id: number; last: number; params: NativeGenerateParams }): void {
+  #generate({ id, last, left, params }: (typeof this.queue)[number]): void {
     const { vocabSize, numRecursions } = this.model.config
     const top = Array.from({ length: Math.min(params.topLogprobs, vocabSize) }, (_, i) => {
       return [id, eventKind.top, (last + i) % vocabSize, 0, -0.5 - i]
     })
     const token = [id, eventKind.token, last, (last % numRecursions) + 1, -0.5]
-    this.onEvents(Float64Array.from([...top, token].flat()), [])
+    const prefill = left === params.maxTokens ? [[id, eventKind.prefill, -1, 0, 0.001]] : []
+    this.onEvents(Float64Array.from([...prefill, ...top, token].flat()), [])
   }
 
   /** Of every token but the first: the most likely ones where asked for, itself and the next ids, then the token. */
