@@ -37,16 +37,32 @@ export async function loadWeights(
   folder: string,
   signal?: AbortSignal,
 ): Promise<void> {
-  const reads = locateTensors(model.parameters(), files, folder, {
-    ignored: (name) => isDerived(name, config),
-    explain: (names) => explainByConfig(names, config),
-  })
-  if (config.tie_word_embeddings) await checkTiedWeights(files, folder, signal)
+  const reads = await locateWeights(model.parameters(), config, files, folder, signal)
   for (const read of reads) {
     throwIfAborted(signal, `loading ${folder}`)
     await wrapNativeAsync(() => model.read([read], signal))
   }
   throwIfAborted(signal, `loading ${folder}`)
+}
+
+/**
+ * Where each of a model's tensors lies, grouped by file.
+ * @throws {MorError} CHECKPOINT_INVALID as `locateTensors`, and for an output projection that should be the embedding; IO_ERROR,
+ * ABORTED
+ */
+export async function locateWeights(
+  parameters: readonly ExpectedTensor[],
+  config: ResolvedConfig,
+  files: readonly SafetensorsFile[],
+  where: string,
+  signal?: AbortSignal,
+): Promise<NativeReadFile[]> {
+  const reads = locateTensors(parameters, files, where, {
+    ignored: (name) => isDerived(name, config),
+    explain: (names) => explainByConfig(names, config),
+  })
+  if (config.tie_word_embeddings) await checkTiedWeights(files, where, signal)
+  return reads
 }
 
 /** Writes the configuration and model.safetensors into `folder`, all or none. */
@@ -106,8 +122,9 @@ export function locateTensors(
         misshapen.push(problem)
         misshapenNames.push(entry.name)
       }
-      const { dtype, offset, bytes } = entry
-      tensors.push({ name: tensor.nativeName ?? tensor.name, dtype: dtype as SafetensorsFloat, offset, bytes })
+      const { dtype, offset, bytes, interleavedHeads } = entry
+      const name = tensor.nativeName ?? tensor.name
+      tensors.push({ name, dtype: dtype as SafetensorsFloat, offset, bytes, interleavedHeads })
     }
     if (tensors.length > 0) reads.push({ path: file.path, tensors })
   }

@@ -45,6 +45,7 @@ function toNativeRouter(router: ResolvedRouterConfig): NativeRouterConfig {
     activation: router.activation,
     architecture: router.architecture,
     alpha: router.alpha,
+    gated: router.gated,
     zLossCoefficient: router.z_loss_coefficient,
   }
   if (router.type === 'expert_choice') {

@@ -1,6 +1,12 @@
 // The router's part of a configuration: its two kinds, their defaults and their rules.
 import { type Checker, show } from './check.js'
 
+/**
+ * What a gate g scales: the output of the block, x + g F(x), as in the paper; or its update, x + g (F(x) - x), with which a gate of
+ * 1 makes the block what it is without a router (docs/model.md section 3).
+ */
+export type Gated = 'output' | 'update'
+
 /** Expert-choice: each recursion picks its tokens (paper, section 2.2.1; docs/model.md section 3). */
 export interface ExpertChoiceConfig {
   type: 'expert_choice'
@@ -10,6 +16,8 @@ export interface ExpertChoiceConfig {
   architecture?: 'linear' | 'mlp'
   /** Scale of the gate. Default 0.1. */
   alpha?: number
+  /** What the gate scales; see `Gated`. Default "output". */
+  gated?: Gated
   /** Fraction of the full sequence that runs each recursion: N numbers in (0, 1], never rising. Default (N-r+1)/N. */
   capacities?: readonly number[] | null
   /** Default 0.001. With `auxiliary_router` that router alone learns the selection, with coefficient 1. */
@@ -31,6 +39,8 @@ export interface TokenChoiceConfig {
   architecture?: 'linear' | 'mlp'
   /** Scale of the gate. Default 1.0 with softmax, 0.1 with sigmoid. */
   alpha?: number
+  /** What the gate scales; see `Gated`. Default "output". */
+  gated?: Gated
   /** What keeps the loads of the depths even: a loss, or a bias that is adjusted after each step. Default "loss". */
   balancing?: 'loss' | 'loss_free'
   /** Default 0.1 with balancing "loss"; must be 0 or absent with "loss_free". */
@@ -46,7 +56,8 @@ export type ResolvedRouterConfig =
   | (Readonly<Required<Omit<ExpertChoiceConfig, 'capacities'>>> & { readonly capacities: readonly number[] | null })
   | Readonly<Required<TokenChoiceConfig>>
 
-const commonKeys = ['type', 'activation', 'architecture', 'alpha', 'z_loss_coefficient']
+const commonKeys = ['type', 'activation', 'architecture', 'alpha', 'gated', 'z_loss_coefficient']
+const gatedKinds = ['output', 'update'] as const
 const ownKeys = {
   expert_choice: ['capacities', 'auxiliary_loss_coefficient', 'auxiliary_router', 'capacity_warmup_steps'],
   token_choice: ['balancing', 'balancing_loss_coefficient'],
@@ -72,6 +83,7 @@ function expertChoice(check: Checker, recursions: number): ResolvedRouterConfig 
     activation: check.choice('activation', ['sigmoid', 'tanh'], 'sigmoid'),
     architecture: check.choice('architecture', ['linear', 'mlp'], 'linear'),
     alpha: check.number('alpha', { above: 0, fallback: 0.1 }),
+    gated: check.choice('gated', gatedKinds, 'output'),
     capacities: capacities(check, recursions),
     auxiliary_loss_coefficient: check.number('auxiliary_loss_coefficient', { min: 0, fallback: 0.001 }),
     z_loss_coefficient: check.number('z_loss_coefficient', { min: 0, fallback: 0 }),
@@ -89,6 +101,7 @@ function tokenChoice(check: Checker): ResolvedRouterConfig {
     activation,
     architecture: check.choice('architecture', ['linear', 'mlp'], 'linear'),
     alpha: check.number('alpha', { above: 0, fallback: activation === 'softmax' ? 1 : 0.1 }),
+    gated: check.choice('gated', gatedKinds, 'output'),
     balancing,
     balancing_loss_coefficient: check.number('balancing_loss_coefficient', {
       min: 0,

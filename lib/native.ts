@@ -34,6 +34,7 @@ export interface NativeRouterConfig {
   activation: 'sigmoid' | 'tanh' | 'softmax'
   architecture: 'linear' | 'mlp'
   alpha: number
+  gated: 'output' | 'update'
   /** One fraction per recursion; empty = the integer rule of docs/model.md section 3. */
   capacities: number[]
   auxiliaryLossCoefficient: number
@@ -80,7 +81,39 @@ export interface NativeConfig {
 /** Tensors to read from one file. Offsets are absolute byte offsets in that file. */
 export interface NativeReadFile {
   path: string
-  tensors: { name: string; dtype: SafetensorsFloat; offset: number; bytes: number }[]
+  tensors: {
+    name: string
+    dtype: SafetensorsFloat
+    offset: number
+    bytes: number
+    /** Heads of a q or k projection whose rows are in the order of llama.cpp; left out: in that of Hugging Face. */
+    interleavedHeads?: number
+  }[]
+}
+
+/** A tensor that is made of tensors of other files: their mean, element by element, in float32. */
+export interface NativeDerivedTensor {
+  /** For messages. */
+  name: string
+  dtype: SafetensorsFloat
+  shape: readonly number[]
+  /** One of the same dtype is copied as it is. None: `values`, or else zeros. */
+  sources: { path: string; dtype: SafetensorsFloat; offset: number }[]
+  values?: Float32Array
+  /**
+   * Changes the order of the rows of each rotary head: from Hugging Face's, first halves before second halves, to that of
+   * llama.cpp, where the halves of a pair are side by side; without `interleaves` the other way.
+   */
+  rowOrder?: { heads: number; interleaves: boolean }
+  /** Zero bytes that follow it in the file. */
+  padding: number
+}
+
+export interface NativeDerivedFile {
+  name: string
+  /** The first bytes. */
+  head: Uint8Array
+  tensors: NativeDerivedTensor[]
 }
 
 /** A file to write: bytes, and after them tensors, one after another. */
@@ -369,6 +402,11 @@ export interface NativeAddon {
   parameterTable(config: NativeConfig, dtype: DType): NativeParameter[]
   /** Allocates the weights without initialising them. */
   createModel(config: NativeConfig, options: NativeModelOptions): Promise<NativeModel>
+  /**
+   * Makes `folder` if need be and writes files into it, all or none, without a model: a few MB or one tensor are in memory at a
+   * time.
+   */
+  writeDerivedFiles(folder: string, files: NativeDerivedFile[], signal?: AbortSignal): Promise<void>
   /**
    * One trainer of a model at a time; INVALID_ARGUMENT while there is another. If its memory cannot be allocated, its
    * calls reject with that error.

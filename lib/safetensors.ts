@@ -35,6 +35,8 @@ export interface TensorInfo {
 export interface TensorEntry extends TensorInfo {
   offset: number
   bytes: number
+  /** Of a q or k projection in a file of llama.cpp; see `NativeReadFile`. */
+  interleavedHeads?: number
 }
 
 export interface SafetensorsFile {

@@ -2,7 +2,9 @@
 // constants that both sides must agree on.
 #include <napi.h>
 
+#include "binding/call.h"
 #include "binding/convert.h"
+#include "binding/derived_files.h"
 #include "binding/environment.h"
 #include "binding/native_config.h"
 #include "binding/native_engine.h"
@@ -23,6 +25,20 @@ Napi::Value parameter_table(const Napi::CallbackInfo& info) {
   return throwing(info.Env(), "parameterTable", [&] {
     const ModelConfig config = model_config(Input(info[0], "config", ErrorCode::INVALID_CONFIG));
     return parameter_list(info.Env(), Parameters(config, dtype(Input(info[1], "dtype")), DType::float32));
+  });
+}
+
+/// On a thread of its own, which has no model.
+Napi::Value write_derived_files(const Napi::CallbackInfo& info) {
+  return rejecting(info.Env(), "writeDerivedFiles", [&]() -> Napi::Value {
+    const std::string folder = Input(info[0], "folder").string();
+    const std::vector<DerivedFile> files = derived_files(Input(info[1], "files"));
+    const std::shared_ptr<ModelThread> thread = Environment::of(info.Env()).start_worker<ModelThread>();
+    const std::shared_ptr<void> last(nullptr, [thread](void*) { thread->close(); });
+    return post_call(
+        *thread,
+        {.object = info.This(), .disposed = thread->disposed(), .what = "writing " + folder, .signal = info[2]},
+        [folder, files](ModelThread& on_thread) { write_derived(folder, files, on_thread.check()); });
   });
 }
 
@@ -50,6 +66,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("devices", Napi::Function::New<devices>(env, "devices"));
   exports.Set("parameterTable", Napi::Function::New<parameter_table>(env, "parameterTable"));
   exports.Set("createModel", Napi::Function::New<NativeModel::create>(env, "createModel"));
+  exports.Set("writeDerivedFiles", Napi::Function::New<write_derived_files>(env, "writeDerivedFiles"));
   exports.Set("createTrainer", Napi::Function::New<NativeTrainer::create>(env, "createTrainer"));
   exports.Set("createEngine", Napi::Function::New<NativeEngine::create>(env, "createEngine"));
   exports.Set("constants", constants(env));

@@ -17,10 +17,6 @@ namespace {
 constexpr int64_t kChunk = int64_t{1} << 20;  ///< elements that are read or written at a time
 constexpr int64_t kColumns = 1024;  ///< a chunk is cast as rows of so many elements, which the device's threads share
 
-int64_t file_dtype_size(FileDType dtype) {
-  return dtype == FileDType::F32 ? 4 : 2;
-}
-
 /// The type in which the device is given a file's elements; it has no float16.
 DType device_dtype(FileDType dtype) {
   return dtype == FileDType::BF16 ? DType::bfloat16 : DType::float32;
@@ -43,20 +39,6 @@ void cast_elements(Ops& ops, void* from, DType from_dtype, void* to, DType to_dt
   part(n / kColumns * kColumns, 1, n % kColumns);
 }
 
-/// IEEE binary16 to binary32: exact, subnormals included.
-float half_to_float(uint16_t half) {
-  const uint32_t magnitude = static_cast<uint32_t>(half & 0x7fffu) << 13;
-  float value;
-  std::memcpy(&value, &magnitude, 4);
-  value *= 0x1p112f;  // from the bias of float32 to that of float16
-  uint32_t bits;
-  std::memcpy(&bits, &value, 4);
-  if ((half & 0x7c00u) == 0x7c00u) bits |= 0x7f800000u;  // infinities and NaN
-  bits |= static_cast<uint32_t>(half & 0x8000u) << 16;
-  std::memcpy(&value, &bits, 4);
-  return value;
-}
-
 struct Reading {
   const MappedFile* file;
   const TensorLocation* location;
@@ -68,30 +50,35 @@ void read_tensor(Ops& ops, const Reading& reading, const Tensor& scratch, std::v
   const FileDType dtype = reading.location->dtype;
   const Tensor& tensor = *reading.tensor;
   const bool as_it_is = dtype != FileDType::F16 && device_dtype(dtype) == tensor.dtype;
-  const size_t size = static_cast<size_t>(file_dtype_size(dtype));
+  const int64_t size = file_dtype_size(dtype), offset = reading.location->offset,
+                heads = reading.location->interleaved_heads;
+  std::string other_order;
+  if (heads > 0) {
+    const int64_t bytes = tensor.count() * size;
+    const uint8_t* stored = reading.file->at(static_cast<size_t>(offset), static_cast<size_t>(bytes));
+    other_order = reordered(stored, bytes, tensor.rows(), {heads, false});
+  }
   for (int64_t begin = 0; begin < tensor.count(); begin += kChunk) {
     check();
     const int64_t n = std::min(kChunk, tensor.count() - begin);
-    const size_t bytes = static_cast<size_t>(n) * size;
-    const uint8_t* source =
-        reading.file->at(static_cast<size_t>(reading.location->offset) + static_cast<size_t>(begin) * size, bytes);
+    const auto from = static_cast<size_t>(offset + begin * size), bytes = static_cast<size_t>(n * size);
+    const void* source = reading.file->at(from, bytes);
+    if (heads > 0) source = other_order.data() + begin * size;
     if (as_it_is) {
       ops.copy_to_device(element(tensor, begin), source, bytes);
-      continue;
-    }
-    if (dtype == FileDType::F16) {
-      floats.resize(static_cast<size_t>(n));
-      for (int64_t i = 0; i < n; ++i) {
-        uint16_t half;
-        std::memcpy(&half, source + 2 * i, 2);
-        floats[static_cast<size_t>(i)] = half_to_float(half);
-      }
-      ops.copy_to_device(scratch.data, floats.data(), floats.size() * sizeof(float));
     } else {
-      ops.copy_to_device(scratch.data, source, bytes);
+      if (dtype == FileDType::F16) {
+        floats.resize(static_cast<size_t>(n));
+        to_floats(source, dtype, n, floats.data());
+        ops.copy_to_device(scratch.data, floats.data(), floats.size() * sizeof(float));
+      } else {
+        ops.copy_to_device(scratch.data, source, bytes);
+      }
+      cast_elements(ops, scratch.data, device_dtype(dtype), element(tensor, begin), tensor.dtype, n);
+      ops.synchronize();  // the scratch is filled again
     }
-    cast_elements(ops, scratch.data, device_dtype(dtype), element(tensor, begin), tensor.dtype, n);
-    ops.synchronize();  // the scratch is filled again
+    // What has been read is in the weights now; both together would take twice their memory.
+    reading.file->forget(from, bytes);
   }
 }
 
@@ -137,6 +124,10 @@ void read_tensors(Ops& ops, const std::vector<CheckpointFile>& files, const std:
       MOR_CHECK(location.bytes == needed, CHECKPOINT_INVALID, file.path, ": '", location.name, "' has ", location.bytes,
                 " bytes, but its shape needs ", needed);
       mapped.back()->at(static_cast<size_t>(location.offset), static_cast<size_t>(location.bytes));
+      const int64_t rows = found->second->rows();
+      MOR_CHECK(location.interleaved_heads == 0 || rows % (2 * location.interleaved_heads) == 0, CHECKPOINT_INVALID,
+                file.path, ": '", location.name, "' has ", rows, " rows, which are not ", location.interleaved_heads,
+                " heads of an even width");
       readings.push_back({mapped.back().get(), &location, found->second});
     }
   }

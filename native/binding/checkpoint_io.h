@@ -6,18 +6,17 @@
 #include <string>
 #include <vector>
 
+#include "binding/file_elements.h"
 #include "model/parameters.h"
 
 namespace mor::binding {
-
-/// Element types of safetensors files.
-enum class FileDType : uint8_t { F32, BF16, F16 };
 
 /// Bytes [offset, offset + bytes) of a file.
 struct TensorLocation {
   std::string name;
   FileDType dtype = FileDType::F32;
   int64_t offset = 0, bytes = 0;
+  int64_t interleaved_heads = 0;  ///< of a q or k projection in llama.cpp's order of rows; 0: in Hugging Face's
 };
 struct CheckpointFile {
   std::string path;

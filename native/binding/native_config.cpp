@@ -44,6 +44,7 @@ RouterConfig router_config(const Input& input) {
           .choice<Activation>(
               {{"sigmoid", Activation::sigmoid}, {"tanh", Activation::tanh}, {"softmax", Activation::softmax}});
   router.mlp = input.field("architecture").choice<bool>({{"linear", false}, {"mlp", true}});
+  router.gates_update = input.field("gated").choice<bool>({{"output", false}, {"update", true}});
   router.alpha = finite(input.field("alpha"));
   for (const Input& capacity : input.field("capacities").items()) router.capacities.push_back(finite(capacity));
   router.auxiliary_loss_coefficient = finite(input.field("auxiliaryLossCoefficient"));
@@ -53,6 +54,32 @@ RouterConfig router_config(const Input& input) {
   router.auxiliary_router = input.field("auxiliaryRouter").boolean();
   router.capacity_warmup_steps = input.field("capacityWarmupSteps").natural();
   return router;
+}
+
+FileDType file_dtype(const Input& input) {
+  return input.choice<FileDType>({{"F32", FileDType::F32}, {"BF16", FileDType::BF16}, {"F16", FileDType::F16}});
+}
+
+DerivedTensor derived_tensor(const Input& input) {
+  DerivedTensor tensor;
+  tensor.name = input.field("name").string();
+  tensor.dtype = file_dtype(input.field("dtype"));
+  for (const Input& source : input.field("sources").items())
+    tensor.sources.push_back(
+        {source.field("path").string(), file_dtype(source.field("dtype")), source.field("offset").natural()});
+  const std::vector<Input> shape = input.field("shape").items();
+  tensor.count = 1;
+  for (const Input& extent : shape) tensor.count *= extent.int32(0, INT32_MAX);
+  tensor.rows = shape.empty() ? 1 : shape[0].int32(0, INT32_MAX);
+  const Input values = input.field("values"), order = input.field("rowOrder");
+  if (!values.undefined()) tensor.values = values.float32_array();
+  if (!values.undefined() && static_cast<int64_t>(tensor.values.size()) != tensor.count)
+    values.fail(concat(tensor.count, " values"));
+  if (!order.undefined())
+    tensor.order = {order.field("heads").int32(1, INT32_MAX), order.field("interleaves").boolean()};
+  if (tensor.order.heads > 0 && tensor.rows % (2 * tensor.order.heads) != 0) order.fail("heads of an even width");
+  tensor.padding = input.field("padding").int32(0, INT32_MAX);
+  return tensor;
 }
 
 std::vector<TokenBias> logit_bias(const Input& input) {
@@ -179,10 +206,11 @@ std::vector<CheckpointFile> checkpoint_files(const Input& input) {
     for (const Input& entry : item.field("tensors").items()) {
       TensorLocation location;
       location.name = entry.field("name").string();
-      location.dtype = entry.field("dtype").choice<FileDType>(
-          {{"F32", FileDType::F32}, {"BF16", FileDType::BF16}, {"F16", FileDType::F16}});
+      location.dtype = file_dtype(entry.field("dtype"));
       location.offset = entry.field("offset").natural();
       location.bytes = entry.field("bytes").natural();
+      const Input heads = entry.field("interleavedHeads");
+      if (!heads.undefined()) location.interleaved_heads = heads.int32(0, INT32_MAX);
       file.tensors.push_back(location);
     }
     files.push_back(file);
@@ -202,6 +230,16 @@ std::vector<SavedFile> saved_files(const Input& input) {
            tensor.field("dtype").choice<FileDType>({{"F32", FileDType::F32}, {"BF16", FileDType::BF16}})});
     const Input replaces = item.field("replaces");
     if (!replaces.undefined()) file.replaces = replaces.string();
+    files.push_back(file);
+  }
+  return files;
+}
+
+std::vector<DerivedFile> derived_files(const Input& input) {
+  std::vector<DerivedFile> files;
+  for (const Input& item : input.items()) {
+    DerivedFile file{item.field("name").string(), item.field("head").bytes(), {}};
+    for (const Input& tensor : item.field("tensors").items()) file.tensors.push_back(derived_tensor(tensor));
     files.push_back(file);
   }
   return files;

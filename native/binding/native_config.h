@@ -7,6 +7,7 @@
 
 #include "binding/checkpoint_io.h"
 #include "binding/convert.h"
+#include "binding/derived_files.h"
 #include "binding/model_thread.h"
 #include "engine/engine.h"
 #include "model/config.h"
@@ -32,5 +33,7 @@ GenerateParams generate_params(const Input& input);
 std::vector<CheckpointFile> checkpoint_files(const Input& input);
 /// NativeSavedFile[].
 std::vector<SavedFile> saved_files(const Input& input);
+/// NativeDerivedFile[].
+std::vector<DerivedFile> derived_files(const Input& input);
 
 }  // namespace mor::binding

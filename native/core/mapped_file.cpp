@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
@@ -34,6 +35,12 @@ const uint8_t* MappedFile::at(size_t offset, size_t bytes) const {
   MOR_CHECK(offset <= size_ && bytes <= size_ - offset, CHECKPOINT_INVALID, path_, " ends at byte ", size_,
             ", but bytes ", offset, "..", offset + bytes, " are needed; the file is truncated");
   return static_cast<const uint8_t*>(data_) + offset;
+}
+
+void MappedFile::forget(size_t offset, size_t bytes) const {
+  const size_t page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
+  const size_t begin = (offset + page - 1) / page * page, end = (offset + bytes) / page * page;
+  if (begin < end) ::madvise(static_cast<char*>(data_) + begin, end - begin, MADV_DONTNEED);
 }
 
 }  // namespace mor

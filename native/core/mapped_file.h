@@ -17,6 +17,8 @@ class MappedFile {
 
   /// Bytes [offset, offset + bytes); throws CHECKPOINT_INVALID if the file ends before.
   const uint8_t* at(size_t offset, size_t bytes) const;
+  /// Gives up the memory of bytes that have been read. They can be read again.
+  void forget(size_t offset, size_t bytes) const;
 
  private:
   std::string path_;

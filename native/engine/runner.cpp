@@ -148,12 +148,12 @@ void Runner::leave_block(const DevicePlan& device, const Tensor& x, const Tensor
       const Tensor scores = arena_.vector(ops_.master_dtype(), device.scores, "gate scores");
       for (const RecursionRows& at : device.recursions)
         score(device, at, model_.tensors().routers[static_cast<size_t>(at.recursion) - 1], scores);
-      add_gated(context_, x, scores, device.score_of, device.slot, entered_);
-      return;
+      const Gates gates = expert_gates(context_, scores, device.score_of, x.rows());
+      return add_gated(context_, gates, x, nullptr, device.slot, entered_);
     }
     case RouterType::token_choice:
       ops_.kv_write(as_slots(x), device.slot, as_slots(block_output_));
-      return ops_.scatter_gated_forward(x, device.exits, exit_gate, device.exit_slot, entered_);
+      return add_gated(context_, gates_of(context_, exit_gate), x, device.exits, device.exit_slot, entered_);
   }
 }
 

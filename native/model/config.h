@@ -28,6 +28,7 @@ struct RouterConfig {
   RouterType type = RouterType::none;
   Activation activation = Activation::sigmoid;
   bool mlp = false;                ///< d -> 2d -> gelu -> n instead of linear
+  bool gates_update = false;       ///< the gate scales F(x) - x, the update of the block, instead of F(x)
   double alpha = 0.1;              ///< scale of the gate
   std::vector<double> capacities;  ///< expert_choice: share of the full sequence per recursion; empty: (N-r+1)/N
   double auxiliary_loss_coefficient = 0.001;

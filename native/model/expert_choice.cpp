@@ -72,8 +72,8 @@ Tensor expert_choice_forward(Pass& pass, const Tensor& stream, BodyActivations& 
     if (r == 1) kept.shared = allocate_shared_keys(pass, rows.count);
     recursion.run.layers = block_layers_at(pass, r, kept.shared);
     layers_forward(pass, rows, x, recursion.run);
-    recursion.gate = add_gated(pass.context, recursion.run.out, recursion.router.scores, recursion.selection.index,
-                               rows.source, next);
+    recursion.gates = expert_gates(pass.context, recursion.router.scores, recursion.selection.index, rows.count);
+    add_gated(pass.context, recursion.gates, recursion.run.out, nullptr, rows.source, next);
     parent = recursion.active;
     x = next;
     kept.recursions.push_back(std::move(recursion));
@@ -92,7 +92,8 @@ void expert_choice_backward(Pass& pass, BodyActivations& kept, const Tensor& d) 
     const ArenaScope scope(arena);
     const Tensor d_out = arena.tensor(d.dtype, rows.count, d.columns(), "d_block");
     const Tensor d_gate = arena.vector(ops.master_dtype(), rows.count, "d_gate");
-    ops.scatter_gated_backward(d, rows.source, recursion.run.out, nullptr, recursion.gate, d_out, d_gate);
+    add_gated_backward(pass.context, recursion.gates, recursion.run.out, nullptr, rows.source, recursion.stream, d,
+                       d_out, d_gate);
     ops.router_gate_backward(d_gate, recursion.router.scores, recursion.selection.index, router.activation,
                              router.alpha, recursion.d_scores);
     block_layers_backward(pass, static_cast<int32_t>(i) + 1, rows, kept.shared, recursion.run, d_out);

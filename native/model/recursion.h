@@ -17,7 +17,7 @@ struct RecursionActivations {
   RouterActivations router, auxiliary;  ///< expert choice: scores of the rows entering
   Tensor d_scores, d_auxiliary_scores;  ///< gradients of the losses on the scores, filled in the forward
   Tensor sums, auxiliary_sums;          ///< expert_choice_loss sums
-  Tensor gate;                          ///< of the rows that are added to the stream after this recursion
+  Gates gates;                          ///< of the rows that are added to the stream after this recursion
   Selection exits;                      ///< token choice: rows of this recursion that go no deeper
   const int32_t* exit_to = nullptr;     ///< token choice: their rows of the batch
   Tensor stream;                        ///< [M, d] the stream entering the recursion

@@ -10,13 +10,51 @@ const std::vector<RouterTensors>& threshold_routers(const Model& model) {
   return model.config().router.auxiliary_router ? tensors.auxiliary_routers : tensors.routers;
 }
 
-Tensor add_gated(const LayerContext& context, const Tensor& out, const Tensor& scores, const int32_t* index,
-                 const int32_t* to, const Tensor& stream) {
+Gates gates_of(const LayerContext& context, const Tensor& gate) {
+  if (!context.config.router.gates_update) return {gate, {}};
+  const Tensor negative = context.arena.vector(context.ops.master_dtype(), gate.count(), "negative gate");
+  const Tensor zeros = context.arena.vector(context.ops.master_dtype(), gate.count(), "zeros");
+  zero(context.ops, negative);
+  zero(context.ops, zeros);
+  // The slope of tanh at 0 is 1, so this adds -gate.
+  context.ops.router_gate_backward(gate, zeros, nullptr, Activation::tanh, -1, negative);
+  return {gate, negative};
+}
+
+Gates expert_gates(const LayerContext& context, const Tensor& scores, const int32_t* index, int64_t count) {
   const RouterConfig& router = context.config.router;
-  const Tensor gate = context.arena.vector(context.ops.master_dtype(), out.rows(), "gate");
+  const Tensor gate = context.arena.vector(context.ops.master_dtype(), count, "gate");
   context.ops.router_gate_forward(scores, index, router.activation, router.alpha, gate);
-  context.ops.scatter_gated_forward(out, nullptr, gate, to, stream);
-  return gate;
+  return gates_of(context, gate);
+}
+
+void add_gated(const LayerContext& context, const Gates& gates, const Tensor& out, const int32_t* from,
+               const int32_t* to, const Tensor& stream) {
+  // The stream goes first: a gate of 1 leaves exactly 0 of it.
+  if (gates.negative) context.ops.scatter_gated_forward(stream, to, gates.negative, to, stream);
+  context.ops.scatter_gated_forward(out, from, gates.gate, to, stream);
+}
+
+void add_gated_backward(const LayerContext& context, const Gates& gates, const Tensor& out, const int32_t* from,
+                        const int32_t* to, const Tensor& stream, const Tensor& d, const Tensor& d_out,
+                        const Tensor& d_gate) {
+  Ops& ops = context.ops;
+  Arena& arena = context.arena;
+  ops.scatter_gated_backward(d, to, out, from, gates.gate, d_out, d_gate);
+  if (!gates.negative) return;
+  // d_gate = <d, out - stream>
+  const ArenaScope scope(arena);
+  const int64_t n = gates.gate.count();
+  const Tensor zeros = arena.vector(ops.master_dtype(), n, "zeros");
+  zero(ops, zeros);
+  const Tensor minus_one = arena.vector(ops.master_dtype(), n, "minus one");
+  ops.router_gate_forward(zeros, nullptr, Activation::sigmoid, -2, minus_one);
+  const Tensor update = arena.tensor(out.dtype, n, out.columns(), "update"),
+               d_update = arena.tensor(out.dtype, n, out.columns(), "d_update");
+  ops.gather_rows(out, from, update);
+  ops.scatter_gated_forward(stream, to, minus_one, nullptr, update);
+  ops.scatter_gated_backward(d, to, update, nullptr, gates.gate, d_update, d_gate);
+  ops.scatter_gated_forward(d, to, gates.negative, to, d);
 }
 
 TokenChoice allocate_token_choice(const LayerContext& context, int64_t rows) {

@@ -12,10 +12,26 @@ namespace mor {
 /// The routers whose scores decide by threshold, one for each recursion: the auxiliary ones, where the model has them.
 const std::vector<RouterTensors>& threshold_routers(const Model& model);
 
-/// Expert choice: stream[to[i]] += g_i out[i], where g_i = alpha * activation(scores[index[i]]). out [R, d] is the
-/// output of the block. index null: identity. Returns g [R] master.
-Tensor add_gated(const LayerContext& context, const Tensor& out, const Tensor& scores, const int32_t* index,
-                 const int32_t* to, const Tensor& stream);
+/// The factors with which outputs of the block are taken into the stream.
+struct Gates {
+  Tensor gate;      ///< [n] master
+  Tensor negative;  ///< -gate where the gate scales the update of the block (RouterConfig::gates_update), else empty
+};
+/// Of gates that are there.
+Gates gates_of(const LayerContext& context, const Tensor& gate);
+/// Expert choice: g_i = alpha * activation(scores[index[i]]) for `count` rows. index null: identity.
+Gates expert_gates(const LayerContext& context, const Tensor& scores, const int32_t* index, int64_t count);
+
+/// stream[to[i]] += g_i out[from[i]], or g_i (out[from[i]] - stream[to[i]]) where the gate scales the update. out [R,
+/// d] is the output of the block. from null: identity. Where g_i is 1, the row becomes the output bit for bit in the
+/// second case.
+void add_gated(const LayerContext& context, const Gates& gates, const Tensor& out, const int32_t* from,
+               const int32_t* to, const Tensor& stream);
+/// stream: before add_gated. d: the gradient of the stream after it becomes that of the stream before it, less what
+/// flows through `out`. Writes d_gate [n] master, and the rows `from` of d_out.
+void add_gated_backward(const LayerContext& context, const Gates& gates, const Tensor& out, const int32_t* from,
+                        const int32_t* to, const Tensor& stream, const Tensor& d, const Tensor& d_out,
+                        const Tensor& d_gate);
 
 /// Token choice: the decisions for the rows that enter the block, which are made once.
 struct TokenChoice {

@@ -52,9 +52,10 @@ Tensor token_choice_forward(Pass& pass, const Tensor& stream, BodyActivations& k
       ops.gather_indices(active.rows.source, recursion.exits.index, recursion.exits.count, to);
     }
     recursion.exit_to = to;
-    recursion.gate = arena.tensor(ops.master_dtype(), recursion.exits.count, 1, "exit gate");
-    ops.gather_rows(kept.choice.gate, to, recursion.gate);
-    ops.scatter_gated_forward(recursion.run.out, recursion.exits.index, recursion.gate, to, out);
+    const Tensor gate = arena.tensor(ops.master_dtype(), recursion.exits.count, 1, "exit gate");
+    ops.gather_rows(kept.choice.gate, to, gate);
+    recursion.gates = gates_of(pass.context, gate);
+    add_gated(pass.context, recursion.gates, recursion.run.out, recursion.exits.index, to, out);
 
     x = recursion.run.out;
     const bool last = r == pass.recursions();
@@ -84,8 +85,8 @@ void token_choice_backward(Pass& pass, BodyActivations& kept, const Tensor& d) {
     const Tensor d_out = arena.tensor(d.dtype, recursion.active.rows.count, d.columns(), "d_block");
     zero(ops, d_out);
     const Tensor d_exit = arena.tensor(master, recursion.exits.count, 1, "d_exit gate");
-    ops.scatter_gated_backward(d, recursion.exit_to, recursion.run.out, recursion.exits.index, recursion.gate, d_out,
-                               d_exit);
+    add_gated_backward(pass.context, recursion.gates, recursion.run.out, recursion.exits.index, recursion.exit_to,
+                       kept.recursions[0].run.kept[0].x, d, d_out, d_exit);
     ops.add_rows(d_exit, recursion.exit_to, d_gate);
     if (deeper) ops.add_rows(deeper, recursion.selection.index, d_out);
     block_layers_backward(pass, static_cast<int32_t>(i) + 1, recursion.active.rows, kept.shared, recursion.run, d_out);

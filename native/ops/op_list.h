@@ -108,8 +108,8 @@ MOR_OP(void, gelu_backward, (const Tensor& d_y, const Tensor& x, const Tensor& d
 MOR_OP(void, gather_rows, (const Tensor& x /*[M,d]*/, const int32_t* source /*[R]*/, const Tensor& y /*[R,d] =*/));
 /// y[source[i]] += x[i]; sources are distinct; null: identity.
 MOR_OP(void, add_rows, (const Tensor& x /*[R,d]*/, const int32_t* source, const Tensor& y /*[M,d] +=*/));
-/// stream[to[i]] += gate[i] * x[from[i]] for i < n. `from` null: identity. (docs/model.md section 3: x_t + g_t
-/// f(x)_t)
+/// stream[to[i]] += gate[i] * x[from[i]] for i < n. `from` or `to` null: identity. x may be the stream itself where
+/// `from` is `to`. (docs/model.md section 3: x_t + g_t f(x)_t)
 MOR_OP(void, scatter_gated_forward,
        (const Tensor& x /*[R,d]*/, const int32_t* from /*[n]*/, const Tensor& gate /*[n] master*/,
         const int32_t* to /*[n]*/, const Tensor& stream /*[M,d] compute +=*/));

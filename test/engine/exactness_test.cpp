@@ -14,7 +14,7 @@ struct Case {
   Sharing sharing;
   KvCachePolicy kv_cache;
   RouterType router;
-  bool mlp = false, auxiliary = false, bias_and_norm = false;
+  bool mlp = false, auxiliary = false, bias_and_norm = false, gates_update = false;
 };
 
 ModelConfig config_for(const Case& c) {
@@ -36,6 +36,7 @@ ModelConfig config_for(const Case& c) {
   config.router.alpha = c.router == RouterType::token_choice ? 1.0 : 0.3;
   config.router.mlp = c.mlp;
   config.router.auxiliary_router = c.auxiliary;
+  config.router.gates_update = c.gates_update;
   return config;
 }
 
@@ -263,6 +264,10 @@ INSTANTIATE_TEST_SUITE_P(
              true},
         Case{"token", 8, 3, Sharing::middle_cycle, KvCachePolicy::recursion_wise, RouterType::token_choice},
         Case{"token_shared", 6, 3, Sharing::cycle, KvCachePolicy::shared, RouterType::token_choice, true},
+        Case{"expert_gates_update", 8, 3, Sharing::middle_cycle, KvCachePolicy::recursion_wise,
+             RouterType::expert_choice, false, false, false, true},
+        Case{"token_gates_update", 8, 3, Sharing::middle_cycle, KvCachePolicy::recursion_wise, RouterType::token_choice,
+             false, false, false, true},
         Case{"vanilla_bias_norm", 3, 1, Sharing::middle_cycle, KvCachePolicy::recursion_wise, RouterType::none, false,
              false, true},
         Case{"expert_shared_bias_norm", 6, 3, Sharing::cycle, KvCachePolicy::shared, RouterType::expert_choice, false,

@@ -85,6 +85,8 @@ export class FakeAddon implements NativeAddon {
 
   parameterTable = parameterTable
 
+  writeDerivedFiles = (): Promise<void> => Promise.reject(nativeError('INTERNAL', 'this stand-in derives no files'))
+
   createModel = async (config: NativeConfig, options: NativeModelOptions) => {
     await this.#begin('createModel')
     const model = new FakeModel(this, config, options.dtype)

@@ -98,6 +98,15 @@ std::vector<Case> cases() {
   auxiliary.router.type = RouterType::expert_choice;
   auxiliary.router.auxiliary_router = true;
   list.push_back({"expert_auxiliary_router", auxiliary});
+  const auto gates_update = [&](const std::string& name) {
+    Case c = *std::find_if(list.begin(), list.end(), [&](const Case& known) { return known.name == name; });
+    c.config.router.gates_update = true;
+    c.name += "_gates_update";
+    list.push_back(c);
+  };
+  for (const char* name : {"expert_linear_sigmoid_middle_cycle_recursion_wise", "expert_mlp_tanh_cycle_hybrid",
+                           "token_linear_softmax_middle_cycle_recursion_wise", "token_mlp_sigmoid_cycle_shared"})
+    gates_update(name);
   // Layers that are not Llama's.
   const auto variant = [&](const std::string& name, bool bias, bool norm) {
     Case c = *std::find_if(list.begin(), list.end(), [&](const Case& known) { return known.name == name; });

@@ -52,6 +52,7 @@ inline ModelConfig config_of(const Fixture& f) {
                  : activation == "tanh"  ? Activation::tanh
                                          : Activation::sigmoid;
   r.mlp = f.text("router.architecture") == "mlp";
+  r.gates_update = f.has("router.gated") && f.text("router.gated") == "update";
   r.alpha = f.number("router.alpha");
   r.capacities = f.numbers("router.capacities");
   const auto optional = [&](const char* key, double otherwise) { return f.has(key) ? f.number(key) : otherwise; };

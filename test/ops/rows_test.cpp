@@ -113,6 +113,39 @@ TEST(ScatterGated, MatchesReferenceAndLeavesOtherRows) {
       }
 }
 
+/// inputs: gate [n,1], stream [n,d]. outputs: the stream after its own rows were added to it, `from` and `to` being
+/// null, and once more with both in falling order.
+Arrays scatter_onto_itself(Ops& ops, const Arrays& in) {
+  const int64_t n = in[0].rows, d = in[1].columns;
+  Buffer stream(ops, ops.compute_dtype(), n, d, "stream", apart(d, 1)), gate(ops, ops.master_dtype(), n, 1, "gate");
+  Integers to(ops, falling(n, n));
+  gate.set(in[0]);
+  stream.set(in[1]);
+  ops.scatter_gated_forward(stream.tensor(), nullptr, gate.tensor(), nullptr, stream.tensor());
+  ops.scatter_gated_forward(stream.tensor(), to.data(), gate.tensor(), to.data(), stream.tensor());
+  return {stream.get()};
+}
+
+TEST(ScatterGated, MayAddRowsToThemselves) {
+  for (int64_t n : {0, 1, 5, 100})
+    for (int64_t d : {1, 15, 64, 577})
+      compare_with_reference(scatter_onto_itself, {random_array(n, 1, 15), random_array(n, d, 16)}, {false, true},
+                             {true});
+}
+
+TEST(ScatterGated, OfMinusOneLeavesNothing) {
+  for (const TestDevice& device : test_devices(DType::bfloat16)) {
+    const std::unique_ptr<Ops> ops = device.make(DType::bfloat16);
+    Array minus_one(5, 1);
+    minus_one.values.assign(5, -1);
+    Buffer stream(*ops, DType::bfloat16, 5, 33, "stream"), gate(*ops, ops->master_dtype(), 5, 1, "gate");
+    gate.set(minus_one);
+    stream.set(random_array(5, 33, 17));
+    ops->scatter_gated_forward(stream.tensor(), nullptr, gate.tensor(), nullptr, stream.tensor());
+    EXPECT_EQ(stream.get().values, Array(5, 33).values) << device.name;
+  }
+}
+
 TEST(Cast, RoundsToNearestEvenAndBack) {
   for (int64_t columns : {1, 15, 64, 577})
     compare_with_reference(

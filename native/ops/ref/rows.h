@@ -26,7 +26,7 @@ void RefOps<T>::scatter_gated_forward(const Tensor& x, const int32_t* from, cons
                                       const Tensor& stream) {
   const View<T> x_(x), g(gate), stream_(stream);
   for (int64_t i = 0; i < gate.count(); ++i)
-    for (int64_t j = 0; j < x.columns(); ++j) stream_(to[i], j) += g.data[i] * x_(row(from, i), j);
+    for (int64_t j = 0; j < x.columns(); ++j) stream_(row(to, i), j) += g.data[i] * x_(row(from, i), j);
 }
 
 template <class T>
