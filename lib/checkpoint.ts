@@ -75,7 +75,10 @@ export function saveWeights(model: SavedModel, folder: string): Promise<void> {
 }
 
 /** config.json and generation_config.json. `dtype` is that of the weights beside them. */
-export function configFiles({ config, generation }: SavedModel, dtype: DType): NativeSavedFile[] {
+export function configFiles(
+  { config, generation }: Pick<SavedModel, 'config' | 'generation'>,
+  dtype: DType | 'float16',
+): NativeSavedFile[] {
   const { bos_token_id, eos_token_id } = config
   return [
     jsonFile(configFileName, configFileContent(config, dtype)),

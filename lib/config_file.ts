@@ -86,7 +86,7 @@ export function resolveConfigFile(content: unknown, path: string): ResolvedConfi
 }
 
 /** The content of config.json (docs/model.md section 9). `dtype` is that of the weights beside it. */
-export function configFileContent(config: ResolvedConfig, dtype: DType): JsonObject {
+export function configFileContent(config: ResolvedConfig, dtype: DType | 'float16'): JsonObject {
   const { num_recursions, sharing, kv_cache, router, qkv_bias, qk_norm, ...shape } = config
   const model_type = modelTypesOf(config)[0]
   const architecture = architectureOf(model_type)

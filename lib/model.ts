@@ -1,17 +1,16 @@
 // The public Model: create or load one, run it, save it, give its memory back.
 import { Checker, type JsonObject, show } from './check.js'
 import { loadWeights, saveWeights } from './checkpoint.js'
-import { readWeightFiles } from './checkpoint_files.js'
 import { type ModelConfig, type ResolvedConfig, resolveConfig } from './config.js'
-import { readCheckpointConfig } from './config_file.js'
 import { toNativeConfig } from './config_native.js'
 import { type DeviceOption, selectDevice } from './devices.js'
 import { throwIfAborted, wrapNative, wrapNativeAsync } from './errors.js'
 import type { TextSource } from './model_text.js'
 import type { DType, MemoryUse, NativeModel, Routing } from './native.js'
 import { loadNative } from './native_loader.js'
+import { openCheckpoint } from './opened_checkpoint.js'
 import { resolveRouting } from './sampling.js'
-import { findTokenizerFiles, type SavedTokenizer } from './tokenizer/files.js'
+import type { SavedTokenizer } from './tokenizer/files.js'
 import { checkVocabulary } from './tokenizer/vocabulary.js'
 import type { Tokenizer } from './tokenizer.js'
 import { packRows } from './tokens.js'
@@ -121,12 +120,9 @@ export class Model {
     const check = Checker.of(options, 'Model.load')
     check.onlyKeys(loadKeys)
     throwIfAborted(options.signal, `loading ${folder}`)
-    const { config, generation } = await readCheckpointConfig(folder)
-    const files = await readWeightFiles(folder)
-    const tokenizer = await findTokenizerFiles(folder)
-    const text = { folder, tokenizer: null, chatTemplate: null }
-    return Model.#build({ config, generation, tokenizer, text }, check, options.signal, (native) =>
-      loadWeights(native, config, files, folder, options.signal),
+    const { files, ...parts } = await openCheckpoint(folder)
+    return Model.#build(parts, check, options.signal, (native) =>
+      loadWeights(native, parts.config, files, folder, options.signal),
     )
   }
 

@@ -97,9 +97,11 @@ export interface NativeDerivedTensor {
   name: string
   dtype: SafetensorsFloat
   shape: readonly number[]
-  /** One of the same dtype is copied as it is. None: `values`, or else zeros. */
+  /** One of the same dtype is copied as it is. None: `values`, or else normal numbers, or else zeros. */
   sources: { path: string; dtype: SafetensorsFloat; offset: number }[]
   values?: Float32Array
+  /** Tensors of different streams get different numbers. */
+  normal?: { deviation: number; stream: number }
   /**
    * Changes the order of the rows of each rotary head: from Hugging Face's, first halves before second halves, to that of
    * llama.cpp, where the halves of a pair are side by side; without `interleaves` the other way.

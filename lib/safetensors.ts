@@ -125,7 +125,7 @@ export function buildSafetensorsHeader(
   return header
 }
 
-function tensorBytes(dtype: SafetensorsDType, shape: readonly number[]): number {
+export function tensorBytes(dtype: SafetensorsDType, shape: readonly number[]): number {
   return shape.reduce((product, extent) => product * extent, bytesPerElement[dtype])
 }
 

@@ -7,7 +7,8 @@ export function suggestion(name: string, known: Iterable<string>): string {
   for (const candidate of known) {
     const [wrong, right] = [name.toLowerCase(), candidate.toLowerCase()]
     const edits = editDistance(wrong, right)
-    const distance = wrong.length > 2 && right.startsWith(wrong) ? Math.min(1, edits) : edits
+    const begins = (wrong.length > 2 && right.startsWith(wrong)) || (right.length > 2 && wrong.startsWith(right))
+    const distance = begins ? Math.min(1, edits) : edits
     if (distance < bestDistance) {
       best = candidate
       bestDistance = distance

@@ -1,11 +1,13 @@
 // The command line of `mor`: commands, options, defaults, help.
 import { Command, Option } from 'commander'
+import { kvCaches, sharings } from '../config.js'
+import { initialisations } from '../convert/layers.js'
 import { packageRoot } from '../native_loader.js'
 import { exitCodeOf } from './failure.js'
 import { withInterrupt } from './interrupt.js'
 import { Output } from './output.js'
 import { type TrainOptions, trainDefaults } from './train_options.js'
-import { integer, notEmpty, number } from './values.js'
+import { integer, integers, notEmpty, number } from './values.js'
 import { versionOf } from './version.js'
 
 export function makeProgram(): Command {
@@ -20,6 +22,7 @@ export function makeProgram(): Command {
   addGenerate(program)
   addServe(program)
   addView(program)
+  addConvert(program)
   addInspect(program)
   addDoctor(program)
   return program
@@ -194,6 +197,43 @@ function addView(program: Command): void {
     .action(async (options) => {
       const { view } = await import('./view.js')
       await runServer((signal) => view(options, new Output(process.stdout), signal))
+    })
+}
+
+function addConvert(program: Command): void {
+  program
+    .command('convert')
+    .description(
+      'Make a recursive or Mixture-of-Recursions checkpoint of a vanilla one, or the same one in another dtype. Ctrl-C leaves nothing behind.',
+    )
+    .argument('<checkpoint>', 'vanilla checkpoint: a folder of this package or of Hugging Face')
+    .argument('<output>', 'folder to make')
+    .option('--recursions <count>', 'times that a token runs the shared block', integer(1, 255), 1)
+    .addOption(new Option('--sharing <strategy>', 'how layers are shared').choices(sharings).default('middle_cycle'))
+    .option('--layers <count>', 'layers that a token passes; default: as many as in the checkpoint', integer(1))
+    .addOption(
+      new Option('--init <layers>', 'layers of the checkpoint that the block is made of; default: upper').choices(
+        initialisations,
+      ),
+    )
+    .option('--keep <numbers>', 'in place of --init: a layer of the checkpoint for each stored one: 0,1,3,5', integers)
+    .addOption(
+      new Option('--router <type>', 'default: none, every token runs all recursions').choices([
+        'expert_choice',
+        'token_choice',
+      ]),
+    )
+    .addOption(
+      new Option('--kv-cache <policy>', 'keys and values of the block').choices(kvCaches).default('recursion_wise'),
+    )
+    .addOption(
+      new Option('--dtype <dtype>', 'of the weights; default: as they are').choices(['float32', 'bfloat16', 'float16']),
+    )
+    .action(async (checkpoint, output, options) => {
+      const { convertCheckpoint } = await import('./convert.js')
+      await withInterrupt((signal) =>
+        convertCheckpoint(checkpoint, output, options, new Output(process.stdout), signal),
+      )
     })
 }
 

@@ -11,6 +11,11 @@ export function integer(min: number, max = Number.MAX_SAFE_INTEGER) {
   }
 }
 
+/** Parses numbers between commas. */
+export function integers(text: string): number[] {
+  return text.split(',').map(integer(0))
+}
+
 /** A parser of numbers in [min, max]. */
 export function number(min: number, max = Number.POSITIVE_INFINITY) {
   return (text: string): number => {

@@ -75,6 +75,9 @@ DerivedTensor derived_tensor(const Input& input) {
   if (!values.undefined()) tensor.values = values.float32_array();
   if (!values.undefined() && static_cast<int64_t>(tensor.values.size()) != tensor.count)
     values.fail(concat(tensor.count, " values"));
+  const Input normal = input.field("normal");
+  if (!normal.undefined()) tensor.deviation = normal.field("deviation").number(0, DBL_MAX);
+  if (!normal.undefined()) tensor.stream = static_cast<uint64_t>(normal.field("stream").natural());
   if (!order.undefined())
     tensor.order = {order.field("heads").int32(1, INT32_MAX), order.field("interleaves").boolean()};
   if (tensor.order.heads > 0 && tensor.rows % (2 * tensor.order.heads) != 0) order.fail("heads of an even width");

@@ -1,0 +1,72 @@
+// Makes a folder that is there whole or not at all, whatever ends the work before.
+import { mkdir, readdir, rename, rm, stat, statfs } from 'node:fs/promises'
+import { basename, dirname, join, resolve } from 'node:path'
+import { MorError, toMorError } from '../errors.js'
+
+/** Between the name of the target and the id of the process that makes it, in the name of a folder that is not finished. */
+const MARK = '.converting-'
+
+/**
+ * Has `write` fill a new folder beside `target` and gives it that name once it is complete. What a process that no longer runs
+ * left behind there is removed first.
+ * @throws {MorError} INVALID_ARGUMENT where the target is there, IO_ERROR, and what `write` throws
+ */
+export async function makeFolder(target: string, write: (folder: string) => Promise<void>): Promise<void> {
+  const path = resolve(target)
+  await checkAbsent(path)
+  try {
+    await mkdir(dirname(path), { recursive: true })
+    await removeAbandoned(path)
+    const staging = `${path}${MARK}${process.pid}-${Date.now()}`
+    try {
+      await mkdir(staging)
+      await write(staging)
+      await rename(staging, path)
+    } finally {
+      await rm(staging, { recursive: true, force: true })
+    }
+  } catch (error) {
+    throw toMorError(error)
+  }
+}
+
+/** An empty folder counts as absent. */
+export async function checkAbsent(path: string): Promise<void> {
+  const kind = await stat(path).catch(() => null)
+  if (kind === null) return
+  const names = kind.isDirectory() ? await readdir(path) : [basename(path)]
+  if (names.length === 0) return
+  throw new MorError(
+    'INVALID_ARGUMENT',
+    `${path} is there already${kind.isDirectory() ? `, with ${names[0]} in it` : ''}: give another output, or remove it`,
+  )
+}
+
+async function removeAbandoned(path: string): Promise<void> {
+  const prefix = basename(path) + MARK
+  for (const name of await readdir(dirname(path))) {
+    if (!name.startsWith(prefix) || isRunning(Number.parseInt(name.slice(prefix.length), 10))) continue
+    await rm(join(dirname(path), name), { recursive: true, force: true })
+  }
+}
+
+function isRunning(pid: number): boolean {
+  try {
+    process.kill(pid, 0)
+    return true
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPERM'
+  }
+}
+
+/** @throws {MorError} IO_ERROR where the disk of `path`, which need not be there yet, has less room */
+export async function checkRoom(path: string, bytes: number): Promise<void> {
+  let folder = dirname(resolve(path))
+  while ((await stat(folder).catch(() => null)) === null) folder = dirname(folder)
+  const { bavail, bsize } = await statfs(folder)
+  if (bavail * bsize >= bytes) return
+  throw new MorError(
+    'IO_ERROR',
+    `${path} takes ${bytes} bytes, and its disk has ${bavail * bsize} left; free some space on that disk, then try again`,
+  )
+}
