@@ -145,7 +145,7 @@ function addServe(program: Command): void {
   program
     .command('serve')
     .description(
-      'Serve a checkpoint over HTTP with OpenAI’s completions API. SIGTERM or Ctrl-C finishes what is under way; a second one stops at once.',
+      'Serve a checkpoint over HTTP with OpenAI’s completions API. SIGTERM or Ctrl-C finishes what is under way; a second one stops at once. SIGUSR2 loads the checkpoint again.',
     )
     .requiredOption('--model <folder>', 'checkpoint folder')
     .option('--model-name <name>', 'id of the model in the API; default: the name of the folder')
@@ -167,6 +167,12 @@ function addServe(program: Command): void {
     .option('--max-prompt-tokens <count>', 'most tokens of a prompt; default: one less than the context', integer(1))
     .option('--body-limit-bytes <bytes>', 'most bytes of a request', integer(1), 2 ** 20)
     .option('--strict', 'refuse requests with unknown fields, which are ignored otherwise')
+    .addOption(
+      new Option('--log-level <level>', 'least level of the log, JSON lines on standard error')
+        .choices(['silent', 'error', 'warn', 'info', 'debug'])
+        .default('error'),
+    )
+    .option('--traces', 'make spans with OpenTelemetry, by the provider that NODE_OPTIONS registers')
     .option('--drain-timeout <seconds>', 'time that completions get to finish when the server stops', number(0), 30)
     .addOption(deviceOption())
     .addOption(dtypeOption())

@@ -1,16 +1,18 @@
 // `mor serve`: loads a checkpoint and serves it until it is told to stop.
 import { basename, resolve } from 'node:path'
-import { ChatTemplate } from '../chat/chat_template.js'
-import { Engine } from '../engine.js'
-import { type LoadOptions, Model } from '../model.js'
+import type { LoadOptions } from '../model.js'
 import { createServer, type ServerOptions } from '../server/index.js'
 import { listen } from './listen.js'
 import type { Output } from './output.js'
-import { findCheckpointTokenizer } from './tokenizer_source.js'
+import { Reloader } from './reload.js'
+import { loadCheckpoint } from './served_checkpoint.js'
 
 export interface ServeCommandOptions
   extends Pick<LoadOptions, 'device' | 'dtype' | 'threads' | 'nice'>,
-    Pick<ServerOptions, 'apiKey' | 'corsOrigin' | 'bodyLimitBytes' | 'maxPromptTokens' | 'maxCompletions' | 'strict'> {
+    Pick<
+      ServerOptions,
+      'apiKey' | 'corsOrigin' | 'bodyLimitBytes' | 'maxPromptTokens' | 'maxCompletions' | 'strict' | 'traces'
+    > {
   /** Checkpoint folder. */
   model: string
   /** Default: the folder's name. */
@@ -24,23 +26,24 @@ export interface ServeCommandOptions
   kvCacheBytes: number
   /** Seconds. */
   drainTimeout: number
+  logLevel: string
 }
 
 /**
- * Resolves when `signal` has aborted and the server has drained. Throws what its parts throw, and IO_ERROR for the port.
+ * Resolves when `signal` has aborted and the server has drained. SIGUSR2 loads the checkpoint again. Throws what its parts throw,
+ * and IO_ERROR for the port.
  */
 export async function serve(options: ServeCommandOptions, output: Output, signal: AbortSignal): Promise<void> {
   const { model: folder, device, dtype, threads, nice, host, port, maxBatchSize, kvCacheBytes } = options
-  const { apiKey, corsOrigin, bodyLimitBytes, maxPromptTokens, maxCompletions, strict } = options
+  const { apiKey, corsOrigin, bodyLimitBytes, maxPromptTokens, maxCompletions, strict, traces } = options
   const modelName = options.modelName ?? basename(resolve(folder))
-  const tokenizer = await findCheckpointTokenizer(folder, options.tokenizer)
-  const chatTemplate = await ChatTemplate.load(options.chatTemplate ?? folder)
-  await using model = await Model.load(folder, { device, dtype, threads, nice, signal })
-  await using engine = new Engine(model, { maxBatchSize, kvCacheBytes })
+  const { tokenizer, chatTemplate } = options
+  const engineOptions = { maxBatchSize, kvCacheBytes }
+  const source = { folder, tokenizer, chatTemplate, load: { device, dtype, threads, nice }, engine: engineOptions }
+  const load = () => loadCheckpoint(source, signal)
+  const first = await load()
   const app = createServer({
-    engine,
-    tokenizer,
-    chatTemplate,
+    ...first.served,
     modelName,
     apiKey,
     corsOrigin,
@@ -48,13 +51,21 @@ export async function serve(options: ServeCommandOptions, output: Output, signal
     maxPromptTokens,
     maxCompletions,
     strict,
+    traces,
     drainTimeoutMs: Math.round(options.drainTimeout * 1000),
-    logger: { level: 'error', stream: process.stderr },
+    logger: { level: options.logLevel, stream: process.stderr },
   })
-  const url = await listen(app, host, port)
-  output.event({ type: 'listening', url, model: modelName }, `serving ${modelName} at ${url}/v1`)
-  if (!signal.aborted) await new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true }))
-  output.event({ type: 'draining' }, 'finishing what is under way; once more to stop at once')
-  await app.close()
+  const reloader = new Reloader(app, first, load, output)
+  process.on('SIGUSR2', reloader.reload)
+  try {
+    const url = await listen(app, host, port)
+    output.event({ type: 'listening', url, model: modelName }, `serving ${modelName} at ${url}/v1`)
+    if (!signal.aborted) await new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true }))
+    output.event({ type: 'draining' }, 'finishing what is under way; once more to stop at once')
+    await app.close()
+  } finally {
+    process.off('SIGUSR2', reloader.reload)
+    await reloader.close()
+  }
   output.event({ type: 'end' }, 'stopped')
 }

@@ -13,6 +13,7 @@ import { collectChoices, type RunningChoice, runChoices, startChoices } from './
 import { streamAnswer } from './stream_answer.js'
 import { checkFields } from './unknown_fields.js'
 import { type Usage, usageOf } from './usage.js'
+import { watchedHandler } from './watched_handler.js'
 
 /** A request while its answers are generated. */
 interface RunningChat extends ChatRequest {
@@ -21,26 +22,25 @@ interface RunningChat extends ChatRequest {
 }
 
 export function chatHandler(parts: ServerParts) {
-  const { options, admission, metrics } = parts
-  const { modelName, strict, stallTimeoutMs } = options
-  const { config } = options.engine.model
-  const { max_position_embeddings: context } = config
+  const { admission, metrics } = parts
+  const { modelName, strict, stallTimeoutMs } = parts.options
 
-  return async (request: FastifyRequest, reply: FastifyReply): Promise<ChatCompletion | undefined> => {
-    const arrived = performance.now()
+  return watchedHandler(parts, 'chat', async (request, reply, served, watch) => {
+    const { config } = served.engine.model
+    const { max_position_embeddings: context } = config
     checkFields(checkBody(request.body), chatFields, strict, (name) => metrics.ignoredField(name))
     const asked = readChatRequest(request.body, config)
     checkModel(asked.model, modelName)
-    const text = chatPrompt(options.chatTemplate, asked.messages, asked)
+    const text = chatPrompt(served.chatTemplate, asked.messages, asked)
     const admitted = admission.admit(asked.n)
     try {
       whenClosed(request.raw, reply.raw, admitted.abort)
-      const prompts = await encodePrompts([text], options, admitted.signal, chatEncoding)
+      const prompts = await encodePrompts([text], served, admitted.signal, chatEncoding)
       const promptTokens = prompts[0]!.length
       const maxTokens = asked.maxTokens ?? context - promptTokens
       checkContext(prompts, maxTokens, asked.maxTokensField, context)
       const choices = startChoices(
-        options,
+        served,
         {
           prompts,
           perPrompt: asked.n,
@@ -49,10 +49,11 @@ export function chatHandler(parts: ServerParts) {
           stop: asked.stop,
           minTokens: asked.sampling.minTokens ?? 0,
           optionsOf: (index) => generateOptions(asked, maxTokens, index),
-          observe: () => metrics.observeCompletion(arrived),
+          observe: () => metrics.observeCompletion(watch.arrived),
         },
         admitted.signal,
       )
+      watch.running(choices, { maxTokens, promptTokens, temperature: asked.sampling.temperature })
       const running = { ...asked, choices, promptTokens }
       if (!asked.stream) {
         const answer = await answerWhole(running)
@@ -65,7 +66,7 @@ export function chatHandler(parts: ServerParts) {
       admitted.abort()
       admitted.release()
     }
-  }
+  })
 
   async function answerWhole({ choices, topLogprobs, promptTokens }: RunningChat): Promise<ChatCompletion> {
     const { finished, tokens } = await collectChoices(choices)

@@ -1,6 +1,7 @@
 // The handler of POST /v1/completions: starts the completions of a request and sends their answer, whole or streamed.
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { GenerateOptions } from '../sampling.js'
+import type { Tokenizer } from '../tokenizer.js'
 import { bestChoices } from './best_of.js'
 import { type CompletionRequest, checkBody, completionFields, readCompletionRequest } from './completion_request.js'
 import { type Choice, type Completion, choiceOf, completionHead } from './completion_response.js'
@@ -13,6 +14,7 @@ import { collectChoices, type RunningChoice, runChoices, startChoices } from './
 import { streamAnswer } from './stream_answer.js'
 import { checkFields } from './unknown_fields.js'
 import { type Usage, usageOf } from './usage.js'
+import { watchedHandler } from './watched_handler.js'
 
 /** A request while its completions run. */
 interface RunningRequest extends CompletionRequest {
@@ -21,22 +23,21 @@ interface RunningRequest extends CompletionRequest {
 }
 
 export function completionsHandler(parts: ServerParts) {
-  const { options, admission, metrics } = parts
-  const { engine, tokenizer, modelName, strict, stallTimeoutMs } = options
-  const { config } = engine.model
+  const { admission, metrics } = parts
+  const { modelName, strict, stallTimeoutMs } = parts.options
 
-  return async (request: FastifyRequest, reply: FastifyReply): Promise<Completion | undefined> => {
-    const arrived = performance.now()
+  return watchedHandler(parts, 'text_completion', async (request, reply, served, watch) => {
+    const { config } = served.engine.model
     checkFields(checkBody(request.body), completionFields, strict, (name) => metrics.ignoredField(name))
     const asked = readCompletionRequest(request.body, config)
     checkModel(asked.model, modelName)
     const admitted = admission.admit(asked.prompts.length * asked.bestOf)
     try {
       whenClosed(request.raw, reply.raw, admitted.abort)
-      const prompts = await encodePrompts(asked.prompts, options, admitted.signal)
+      const prompts = await encodePrompts(asked.prompts, served, admitted.signal)
       checkContext(prompts, asked.maxTokens, 'max_tokens', config.max_position_embeddings)
       const choices = startChoices(
-        options,
+        served,
         {
           prompts,
           perPrompt: asked.bestOf,
@@ -45,12 +46,13 @@ export function completionsHandler(parts: ServerParts) {
           stop: asked.stop,
           minTokens: asked.sampling.minTokens ?? 0,
           optionsOf: (index) => generateOptions(asked, index),
-          observe: () => metrics.observeCompletion(arrived),
+          observe: () => metrics.observeCompletion(watch.arrived),
         },
         admitted.signal,
       )
-      if (asked.echo) echoPrompts(asked, choices)
+      if (asked.echo) echoPrompts(asked, choices, served.tokenizer)
       const promptTokens = prompts.reduce((sum, { length }) => sum + length, 0)
+      watch.running(choices, { maxTokens: asked.maxTokens, promptTokens, temperature: asked.sampling.temperature })
       const running = { ...asked, choices, promptTokens }
       if (!asked.stream) {
         const completion = await answerWhole(running)
@@ -63,10 +65,14 @@ export function completionsHandler(parts: ServerParts) {
       admitted.abort()
       admitted.release()
     }
-  }
+  })
 
   /** Lets the choices begin with their prompts. The first of each prompt has the log-probabilities for all. */
-  function echoPrompts({ prompts, bestOf }: CompletionRequest, choices: readonly RunningChoice[]): void {
+  function echoPrompts(
+    { prompts, bestOf }: CompletionRequest,
+    choices: readonly RunningChoice[],
+    tokenizer: Tokenizer,
+  ) {
     prompts.forEach((given, i) => {
       const [first, ...others] = choices.slice(i * bestOf, (i + 1) * bestOf)
       const echo = first!.generation.promptTokens().then((tokens) => echoOf(tokenizer, given, first!.prompt, tokens))

@@ -27,10 +27,14 @@ export function cutOff(response: ServerResponse): void {
   if (waiting) response.emit('close') // Node emits it only for the response that is being sent on the connection
 }
 
+/** False for a request of Fastify's `inject`, whose socket is of another kind: there is no client that could be slow or idle. */
+export function isConnected(socket: Socket): boolean {
+  return socket instanceof Socket
+}
+
 /** Disconnects a client that reads nothing of the rest of the response for `ms`. */
 export function limitUnread(response: ServerResponse, ms: number): void {
-  // Fastify's `inject` has a socket of its own kind, without a client that could be slow.
-  if (response.socket !== null && !(response.socket instanceof Socket)) return
+  if (response.socket !== null && !isConnected(response.socket)) return
   response.setTimeout(ms, () => response.destroy())
   // The next response on the connection starts without a limit. Without a next response Node sets that of idle connections.
   response.prependOnceListener('finish', () => response.setTimeout(0))

@@ -1,6 +1,7 @@
 // Shuts a server down: lets completions finish for a while, then aborts them, then closes connections.
 import type { FastifyInstance } from 'fastify'
 import type { Admission } from './admission.js'
+import { isConnected } from './connection.js'
 
 /** Milliseconds for telling clients that their completions were aborted. */
 export const LAST_WORDS_MS = 2000
@@ -20,7 +21,7 @@ export function drainOnClose(app: FastifyInstance, admission: Admission, timeout
   // its keep-alive time is over.
   app.addHook('onRequest', ({ raw: { socket } }, reply, done) => {
     reply.raw.once('finish', () => {
-      if (admission.draining) socket.destroySoon()
+      if (admission.draining && isConnected(socket)) socket.destroySoon()
     })
     done()
   })

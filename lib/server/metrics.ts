@@ -2,6 +2,7 @@
 import { Counter, Gauge, Histogram, Registry } from 'prom-client'
 import type { FinishReason, GeneratedToken } from '../generation.js'
 import type { EngineStats } from '../native.js'
+import { EngineTotals } from './engine_totals.js'
 import type { ServedEngine } from './options.js'
 import type { FieldClass } from './unknown_fields.js'
 
@@ -59,7 +60,8 @@ const engineCounters: [name: string, help: string, read: EngineReading][] = [
 
 export class ServerMetrics {
   readonly #registry = new Registry()
-  readonly #engine: ServedEngine
+  /** Requests that did not come through the server count too. */
+  readonly engines: EngineTotals
   readonly #gauges: { gauge: Gauge; read: EngineReading }[]
   readonly #counters: { counter: Counter; read: EngineReading }[]
   readonly #tokensByDepth: Counter<'depth'>
@@ -76,7 +78,7 @@ export class ServerMetrics {
 
   constructor(engine: ServedEngine, modelName: string) {
     const { num_recursions, max_position_embeddings } = engine.model.config
-    this.#engine = engine
+    this.engines = new EngineTotals(engine)
     this.#registry.setDefaultLabels({ model_name: modelName })
     const registers = [this.#registry]
     const histogram = (name: string, help: string, buckets: number[]) =>
@@ -141,7 +143,7 @@ export class ServerMetrics {
 
   /** @throws {MorError} DISPOSED if the engine is closed */
   render(): Promise<string> {
-    const stats = this.#engine.stats()
+    const stats = this.engines.stats()
     for (const { gauge, read } of this.#gauges) gauge.set(read(stats))
     for (const { counter, read } of this.#counters) setCounter(counter, read(stats))
     this.#tokensByDepth.reset()

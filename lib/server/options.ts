@@ -42,7 +42,12 @@ export interface ServerOptions {
   drainTimeoutMs?: number
   /** Whether fields that the server does not know are refused with status 400. Default: they are ignored and counted. */
   strict?: boolean
-  /** Logger of the HTTP framework. Default: none. */
+  /** Whether spans are made with OpenTelemetry, by the tracer provider that the process has registered. Default: none. */
+  traces?: boolean
+  /**
+   * Logger of the HTTP framework (pino's options, such as `{ level: 'info' }`). Default: none. Lines have the id of the request,
+   * which is the `x-request-id` of the client where it sent one, and that of the response. No text of a prompt or answer is logged.
+   */
   logger?: FastifyServerOptions['logger']
 }
 
@@ -50,6 +55,12 @@ export type ResolvedServerOptions = Required<Omit<ServerOptions, 'apiKey' | 'cor
   apiKey: string | null
   corsOrigin: readonly string[]
 }
+
+/** The options of the model that is served, which can be replaced. */
+export type ModelOptions = Pick<ServerOptions, 'engine' | 'tokenizer' | 'chatTemplate'>
+
+/** Those that do not depend on the model. */
+export type FixedOptions = Omit<ResolvedServerOptions, keyof ModelOptions | 'maxPromptTokens' | 'maxPromptCharacters'>
 
 /** The longest time of a Node timer: a longer one would expire at once. */
 const MAX_TIMER_MS = 2 ** 31 - 1
@@ -68,6 +79,7 @@ const keys: readonly (keyof ServerOptions)[] = [
   'stallTimeoutMs',
   'drainTimeoutMs',
   'strict',
+  'traces',
   'logger',
 ]
 
@@ -94,6 +106,7 @@ export function resolveServerOptions(options: ServerOptions): ResolvedServerOpti
     drainTimeoutMs: check.integer('drainTimeoutMs', { min: 0, max: MAX_TIMER_MS - LAST_WORDS_MS, fallback: 30_000 }),
     chatTemplate: options.chatTemplate ?? null,
     strict: check.boolean('strict', false),
+    traces: check.boolean('traces', false),
   }
 }
 

@@ -17,6 +17,12 @@ export interface RunningChoice {
   observer: CompletionObserver
   /** What the text begins with, before anything generated. Null: nothing. */
   opening: Promise<TextPiece> | null
+  /** Tokens so far. */
+  tokens: number
+  /** Sum of the recursions that ran for them. */
+  depths: number
+  /** Null while it runs. */
+  finishReason: FinishReason | null
 }
 
 /** What to start. */
@@ -50,7 +56,8 @@ export function startChoices(
         const index = choices.length
         const generation = engine.generate(prompt, optionsOf(index))
         const text = new GeneratedText(tokenizer.detokenizer(prompt), stop, minTokens)
-        choices.push({ index, prompt, maxTokens, generation, text, observer: observe(), opening: null })
+        const started = { tokens: 0, depths: 0, finishReason: null, opening: null }
+        choices.push({ index, prompt, maxTokens, generation, text, observer: observe(), ...started })
       }
     }
   } catch (error) {
@@ -84,7 +91,6 @@ export async function runChoices(choices: readonly RunningChoice[], send: Send):
 /** Sends the text of a completion in pieces, the last with the reason why it ended. Returns how many tokens it generated. */
 async function runChoice(choice: RunningChoice, send: Send): Promise<number> {
   const { generation, text, observer, prompt, maxTokens } = choice
-  let tokens = 0
   let start = 0
   let last: TextPiece | null = null
   let reason: FinishReason = 'error'
@@ -95,7 +101,8 @@ async function runChoice(choice: RunningChoice, send: Send): Promise<number> {
       start = opening.text.length
     }
     for await (const token of generation) {
-      tokens++
+      choice.tokens++
+      choice.depths += token.depth
       observer.token(token)
       const piece = text.push(token)
       if (text.stopped) {
@@ -107,10 +114,11 @@ async function runChoice(choice: RunningChoice, send: Send): Promise<number> {
     last ??= text.finish()
     reason = text.stopped ? 'stop' : (await generation.result).finishReason
   } finally {
+    choice.finishReason = reason
     observer.finished(reason, prompt.length, maxTokens)
   }
   await send(choice, shifted(last, start), reason)
-  return tokens
+  return choice.tokens
 }
 
 /** The piece in a text that has `start` units before it. */

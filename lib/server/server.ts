@@ -1,4 +1,6 @@
 // Puts the server together: Fastify, limits, errors, authorisation and routes.
+import { randomUUID } from 'node:crypto'
+import type { IncomingMessage } from 'node:http'
 import { TextDecoder } from 'node:util'
 import { fastifyCors } from '@fastify/cors'
 import { type FastifyInstance, type FastifyReply, fastify } from 'fastify'
@@ -9,11 +11,14 @@ import { answerBrokenConnection } from './broken_connection.js'
 import { chatHandler } from './chat.js'
 import { completionsHandler } from './completions.js'
 import { drainOnClose } from './drain.js'
+import { addInformation } from './information.js'
 import { ServerMetrics } from './metrics.js'
-import { resolveServerOptions, type ServerOptions } from './options.js'
+import { type ModelOptions, resolveServerOptions, type ServerOptions } from './options.js'
 import { Outbox } from './outbox.js'
 import type { ServerParts } from './parts.js'
+import { ServedModels } from './served_models.js'
 import { detokenizeHandler, tokenizeHandler } from './tokenization.js'
+import { RequestTraces } from './traces.js'
 
 declare module 'fastify' {
   interface FastifyContextConfig {
@@ -21,6 +26,18 @@ declare module 'fastify' {
     public?: boolean
   }
 }
+
+export type ModelServer = FastifyInstance & {
+  /**
+   * Serves another model from now on; requests that are under way finish on the one before. Resolves when none of these is left:
+   * then the engine and the model before may be closed. Without `chatTemplate` the new model has none.
+   * @throws {MorError} INVALID_ARGUMENT; then the model before is still served
+   */
+  replaceModel(model: ModelOptions): Promise<void>
+}
+
+/** The header with the id of a request: the client's own, or one that the server makes. */
+const REQUEST_ID = 'x-request-id'
 
 /** Milliseconds that a client has to send a whole request. */
 const REQUEST_TIMEOUT_MS = 60_000
@@ -30,26 +47,37 @@ const PREFLIGHT_SECONDS = 600
 
 /**
  * A server with OpenAI's completions API over one engine: `/v1/completions`, `/v1/chat/completions`, `/v1/models`, and
- * beside them `/tokenize`, `/detokenize`, `/health`, `/metrics`. It is a
+ * beside them `/tokenize`, `/detokenize`, `/health`, `/health/live`, `/health/ready`, `/metrics`. It is a
  * Fastify instance: add routes and plugins, then `listen`, or mount `app.routing` in another server. Every route needs the
  * API key, except those with `config: { public: true }`. `close()` drains: it accepts no more requests, lets completions
  * finish for up to `drainTimeoutMs`, then aborts them. Engine and model stay open.
  * @throws {MorError} INVALID_ARGUMENT
  */
-export function createServer(options: ServerOptions): FastifyInstance {
+export function createServer(options: ServerOptions): ModelServer {
   const resolved = resolveServerOptions(options)
-  const { engine, modelName, apiKey, corsOrigin, bodyLimitBytes, drainTimeoutMs, logger } = resolved
+  const { engine, modelName, apiKey, corsOrigin, bodyLimitBytes, drainTimeoutMs, logger, traces } = resolved
   const app = fastify({
     logger,
     bodyLimit: bodyLimitBytes,
     requestTimeout: REQUEST_TIMEOUT_MS,
     return503OnClosing: false, // the routes' own answers say more
+    genReqId: requestIdOf,
     clientErrorHandler: answerBrokenConnection,
     frameworkErrors: (error, _request, reply) => sendError(reply as unknown as FastifyReply, error),
   })
   const admission = new Admission(resolved.maxCompletions)
   const metrics = new ServerMetrics(engine, modelName)
-  const parts: ServerParts = { options: resolved, admission, metrics, outbox: new Outbox() }
+  const models = new ServedModels(resolved)
+  const parts: ServerParts = { options: resolved, models, admission, metrics, traces: null, outbox: new Outbox() }
+  if (traces) {
+    app.addHook('onReady', async () => {
+      parts.traces = await RequestTraces.load()
+    })
+  }
+  app.addHook('onRequest', ({ id }, reply, done) => {
+    reply.header(REQUEST_ID, id)
+    done()
+  })
 
   app.removeAllContentTypeParsers()
   app.addContentTypeParser('application/json', { parseAs: 'buffer' }, (_request, body, done) => {
@@ -70,7 +98,11 @@ export function createServer(options: ServerOptions): FastifyInstance {
     sendError(reply, new ApiError(404, `there is no ${method} ${url}`, 'not_found'))
   })
   if (corsOrigin.length > 0) {
-    app.register(fastifyCors, { origin: [...corsOrigin], exposedHeaders: ['retry-after'], maxAge: PREFLIGHT_SECONDS })
+    app.register(fastifyCors, {
+      origin: [...corsOrigin],
+      exposedHeaders: ['retry-after', REQUEST_ID],
+      maxAge: PREFLIGHT_SECONDS,
+    })
   }
   if (apiKey !== null) {
     const checkKey = bearerCheck(apiKey)
@@ -82,32 +114,25 @@ export function createServer(options: ServerOptions): FastifyInstance {
   }
   drainOnClose(app, admission, drainTimeoutMs)
 
-  const model = {
-    id: modelName,
-    object: 'model',
-    created: Math.floor(Date.now() / 1000),
-    owned_by: 'mixture-of-recursions',
-    max_model_len: engine.model.config.max_position_embeddings,
-  }
   app.post('/v1/completions', completionsHandler(parts))
   app.post('/v1/chat/completions', chatHandler(parts))
   app.post('/tokenize', tokenizeHandler(parts))
   app.post('/detokenize', detokenizeHandler(parts))
-  app.get('/v1/models', () => ({ object: 'list', data: [model] }))
-  app.get<{ Params: { '*': string } }>('/v1/models/*', ({ params: { '*': id } }) => {
-    if (id === modelName) return model
-    throw new ApiError(404, `the model ${JSON.stringify(id)} is not here`, 'model_not_found', 'model')
-  })
-  app.get('/health', { config: { public: true } }, (_request, reply) => {
-    engine.stats() // throws where the engine is closed
-    if (admission.draining) return reply.code(503).send({ status: 'draining' })
-    return { status: 'ok' }
-  })
-  app.get('/metrics', async (_request, reply) => {
-    const text = await metrics.render()
-    return reply.type(metrics.contentType).send(text)
-  })
-  return app
+  addInformation(app, parts)
+  const replaceModel: ModelServer['replaceModel'] = async (model) => {
+    const before = models.current.engine
+    const next = resolveServerOptions({ ...options, chatTemplate: null, ...model })
+    metrics.engines.add(next.engine)
+    await models.replace(next)
+    if (models.current.engine !== before) metrics.engines.takeOut(before)
+  }
+  return app.decorate('replaceModel', replaceModel) as ModelServer
+}
+
+/** What a client may send as an id: it goes into logs and back into a header. */
+function requestIdOf({ headers }: IncomingMessage): string {
+  const given = headers[REQUEST_ID]
+  return typeof given === 'string' && /^[\w.:/+=-]{1,128}$/.test(given) ? given : randomUUID()
 }
 
 function sendError(reply: FastifyReply, error: unknown): void {

@@ -26,11 +26,11 @@ export interface Tokenization {
 const tokenizeFields = new Set(['model', 'prompt', ...conversationFields, 'add_special_tokens', 'return_token_strs'])
 const detokenizeFields = new Set(['model', 'tokens'])
 
-export function tokenizeHandler({ options, metrics }: ServerParts) {
-  const { tokenizer, maxPromptTokens } = options
-  const { max_position_embeddings: max_model_len } = options.engine.model.config
-
+export function tokenizeHandler({ models, metrics }: ServerParts) {
   return async (request: FastifyRequest, reply: FastifyReply): Promise<Tokenization> => {
+    const options = models.current
+    const { tokenizer, maxPromptTokens } = options
+    const { max_position_embeddings: max_model_len } = options.engine.model.config
     const reader = readerOf(request, 'tokenize', tokenizeFields, options, metrics)
     const { text, ...usual } = readText(reader, options)
     const encoding = { ...usual, addSpecialTokens: reader.boolean('add_special_tokens', usual.addSpecialTokens) }
@@ -45,9 +45,10 @@ export function tokenizeHandler({ options, metrics }: ServerParts) {
   }
 }
 
-export function detokenizeHandler({ options, metrics }: ServerParts) {
-  const { vocab_size, max_position_embeddings } = options.engine.model.config
+export function detokenizeHandler({ models, metrics }: ServerParts) {
   return async (request: FastifyRequest): Promise<{ prompt: string }> => {
+    const options = models.current
+    const { vocab_size, max_position_embeddings } = options.engine.model.config
     const reader = readerOf(request, 'detokenize', detokenizeFields, options, metrics)
     const tokens = reader.read('tokens', (check) => readTokenIds(check, 'tokens', vocab_size))
     checkLength(tokens.length, max_position_embeddings, 'tokens', { field: 'tokens' })

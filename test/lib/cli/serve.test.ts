@@ -5,7 +5,7 @@ import { rm, writeFile } from 'node:fs/promises'
 import { type IncomingMessage, request } from 'node:http'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { post, saveTinyModel } from '../server/tiny_model.js'
+import { makeTinyModel, post, saveTinyModel } from '../server/tiny_model.js'
 import { mor, morProcess } from './process.js'
 import { type Serving, startServe } from './serve_process.js'
 
@@ -166,6 +166,52 @@ describe('mor serve', { timeout: 60_000 }, () => {
     expect(preflight.headers.get('access-control-allow-origin')).toBe('https://b.example')
     child.kill('SIGTERM')
     expect(await ended).toMatchObject({ code: 0 })
+  })
+
+  it('loads its checkpoint again at SIGUSR2, while a stream goes on, and keeps the one before where that fails', async () => {
+    const own = await saveTinyModel()
+    const { url, child, ended, line } = await startServe(own.folder, '--model-name', 'tiny')
+    running.add(child)
+    const text = async () => {
+      const answer = await post(url, { ...ask, max_tokens: 40, temperature: 0 })
+      return ((await answer.json()) as { choices: { text: string }[] }).choices[0]!.text
+    }
+    const before = await text()
+    const stream = await unreadStream(url)
+    await using model = await makeTinyModel(6)
+    await model.save(own.folder)
+    child.kill('SIGUSR2')
+    expect(await line()).toEqual({ type: 'reloading' })
+    await expect.poll(text, { timeout: 20_000 }).not.toBe(before)
+    const after = await text()
+    let events = ''
+    for await (const data of stream.setEncoding('utf8')) events += data
+    expect(events.match(/"finish_reason":"(length|stop)"/g)).toHaveLength(128)
+    expect(await line()).toEqual({ type: 'reloaded' })
+
+    await writeFile(join(own.folder, 'config.json'), '{}')
+    child.kill('SIGUSR2')
+    expect(await line()).toEqual({ type: 'reloading' })
+    expect(await line()).toMatchObject({ type: 'reload_failed', message: expect.stringContaining('config.json') })
+    expect(await text()).toBe(after)
+    child.kill('SIGTERM')
+    expect(await ended).toMatchObject({ code: 0, stderr: '' })
+    await own.remove()
+  })
+
+  it('writes a log with ids, fields at fault and usage where it is told to', async () => {
+    const { url, child, ended } = await serve('--log-level', 'info', '--traces')
+    await post(url, { ...ask, max_tokens: 0 }, { 'x-request-id': 'wrong' })
+    await post(url, { ...ask, max_tokens: 3 }, { 'x-request-id': 'right' })
+    child.kill('SIGTERM')
+    const { code, stderr } = await ended
+    expect(code).toBe(0)
+    const lines = stderr
+      .trim()
+      .split('\n')
+      .map((entry) => JSON.parse(entry))
+    expect(lines.find(({ param }) => param === 'max_tokens')).toMatchObject({ reqId: 'wrong', status: 400 })
+    expect(lines.find(({ completionTokens }) => completionTokens !== undefined)).toMatchObject({ reqId: 'right' })
   })
 
   it('serves again at once where it was killed under load', async () => {

@@ -19,6 +19,7 @@ describe('resolveServerOptions', () => {
       maxCompletions: 1024,
       chatTemplate: null,
       strict: false,
+      traces: false,
       stallTimeoutMs: 30_000,
       drainTimeoutMs: 30_000,
       logger: false,

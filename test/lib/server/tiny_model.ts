@@ -23,9 +23,9 @@ const config: ModelConfig = {
   router: { type: 'expert_choice' },
 }
 
-export function makeTinyModel(): Promise<Model> {
+export function makeTinyModel(seed = 5): Promise<Model> {
   const tokenizer = Tokenizer.byteLevel()
-  return Model.create(config, { device: 'cpu', dtype: 'float32', threads: 1, seed: 5, tokenizer })
+  return Model.create(config, { device: 'cpu', dtype: 'float32', threads: 1, seed, tokenizer })
 }
 
 /** Saves its checkpoint in a temporary folder, which `remove` deletes. */
