@@ -1,7 +1,7 @@
 // `mor serve`: loads a checkpoint and serves it until it is told to stop.
 import { basename, resolve } from 'node:path'
 import type { LoadOptions } from '../model.js'
-import { createServer, type ServerOptions } from '../server/index.js'
+import { createServer, type ModelServer, type ServerOptions } from '../server/index.js'
 import { listen } from './listen.js'
 import type { Output } from './output.js'
 import { Reloader } from './reload.js'
@@ -42,19 +42,25 @@ export async function serve(options: ServeCommandOptions, output: Output, signal
   const source = { folder, tokenizer, chatTemplate, load: { device, dtype, threads, nice }, engine: engineOptions }
   const load = () => loadCheckpoint(source, signal)
   const first = await load()
-  const app = createServer({
-    ...first.served,
-    modelName,
-    apiKey,
-    corsOrigin,
-    bodyLimitBytes,
-    maxPromptTokens,
-    maxCompletions,
-    strict,
-    traces,
-    drainTimeoutMs: Math.round(options.drainTimeout * 1000),
-    logger: { level: options.logLevel, stream: process.stderr },
-  })
+  let app: ModelServer
+  try {
+    app = createServer({
+      ...first.served,
+      modelName,
+      apiKey,
+      corsOrigin,
+      bodyLimitBytes,
+      maxPromptTokens,
+      maxCompletions,
+      strict,
+      traces,
+      drainTimeoutMs: Math.round(options.drainTimeout * 1000),
+      logger: { level: options.logLevel, stream: process.stderr },
+    })
+  } catch (error) {
+    await first.close()
+    throw error
+  }
   const reloader = new Reloader(app, first, load, output)
   process.on('SIGUSR2', reloader.reload)
   try {
