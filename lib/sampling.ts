@@ -101,6 +101,12 @@ export function resolveGenerateOptions(
   const check = Checker.of(options, 'generate')
   check.onlyKeys(optionKeys)
   const maxTokens = check.integer('maxTokens', { min: check.has('promptLogprobs') ? 0 : 1 })
+  const stop = stopTokens(check, config)
+  const minTokens = check.integer('minTokens', { min: 0, max: maxTokens, fallback: 0 })
+  if (minTokens > 0 && isWholeVocabulary(stop, config.vocab_size)) {
+    const all = `every one of the ${config.vocab_size} tokens of the vocabulary ends the generation`
+    check.fail(`minTokens is ${minTokens}, but ${all}, so that none may come first; leave some out of stopTokenIds`)
+  }
   return {
     maxTokens: Math.min(maxTokens, config.max_position_embeddings - promptLength),
     temperature: float32(check, 'temperature', check.number('temperature', { min: 0, fallback: 1 })),
@@ -112,8 +118,8 @@ export function resolveGenerateOptions(
     repetitionPenalty: check.number('repetitionPenalty', { min: 0.01, max: 100, fallback: 1 }),
     presencePenalty: check.number('presencePenalty', { min: -2, max: 2, fallback: 0 }),
     frequencyPenalty: check.number('frequencyPenalty', { min: -2, max: 2, fallback: 0 }),
-    stop: stopTokens(check, config),
-    minTokens: check.integer('minTokens', { min: 0, max: maxTokens, fallback: 0 }),
+    stop,
+    minTokens,
     ...resolveRouting(check, config),
     logprobs: true,
     topLogprobs: check.integer('topLogprobs', { min: 0, max: mostTopLogprobs, fallback: 0 }),
@@ -164,6 +170,12 @@ function stopTokens(check: Checker, { eos_token_id: end, vocab_size }: ResolvedC
   const ids = check.has('stopTokenIds') ? readTokenIds(check, 'stopTokenIds', vocab_size) : []
   const ends = check.boolean('ignoreEos', false) ? [] : (end ?? [])
   return Int32Array.of(...(typeof ends === 'number' ? [ends] : ends), ...ids)
+}
+
+/** Whether every token of a vocabulary is among `ids`, which may also hold others. */
+export function isWholeVocabulary(ids: Iterable<number>, vocabSize: number): boolean {
+  const inside = [...ids].filter((id) => id >= 0 && id < vocabSize)
+  return inside.length >= vocabSize && new Set(inside).size === vocabSize
 }
 
 /** The texts of `stop`. */

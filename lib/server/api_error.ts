@@ -34,19 +34,23 @@ export function shuttingDown(): ApiError {
   return new ApiError(503, 'the server is shutting down; send the request again elsewhere or later', 'shutting_down')
 }
 
-/** The codes with which the engine refuses a request at once, and which are answered with status 400. */
+/** The codes with which the engine refuses a request, and which are answered with status 400. */
 const refusals: Partial<Record<ErrorCode, string>> = {
   INVALID_ARGUMENT: 'invalid_value',
   TOKEN_OUT_OF_RANGE: 'invalid_value',
   CONTEXT_OVERFLOW: 'context_length_exceeded',
-  OUT_OF_MEMORY: 'context_length_exceeded',
 }
 
 /** The response to what `engine.generate` throws: it checks the prompt, everything else was checked before. */
 export function refusalOf(error: unknown, field = 'prompt'): ApiError {
+  return asRefusal(error, field) ?? failureOf(toMorError(error))
+}
+
+/** The response to a generation that the engine refused at once or later; null for one that failed. */
+export function asRefusal(error: unknown, field: string): ApiError | null {
   const failure = toMorError(error)
   const code = refusals[failure.code]
-  return code === undefined ? failureOf(failure) : invalidField(field, failure.message, code)
+  return code === undefined ? null : invalidField(field, failure.message, code)
 }
 
 /** The response to a failure that is not the client's: 503 if the engine is closed, else 500 without internal details. */

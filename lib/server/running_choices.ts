@@ -3,7 +3,7 @@
 import { GeneratedText, type TextPiece } from '../generated_text.js'
 import type { FinishReason, Generation } from '../generation.js'
 import type { GenerateOptions } from '../sampling.js'
-import { refusalOf, shuttingDown } from './api_error.js'
+import { asRefusal, refusalOf, shuttingDown } from './api_error.js'
 import type { CompletionObserver } from './metrics.js'
 import type { ResolvedServerOptions } from './options.js'
 
@@ -11,6 +11,8 @@ import type { ResolvedServerOptions } from './options.js'
 export interface RunningChoice {
   index: number
   prompt: ArrayLike<number>
+  /** The field of the request that the prompt comes from. */
+  field: string
   maxTokens: number
   generation: Generation
   text: GeneratedText
@@ -57,7 +59,7 @@ export function startChoices(
         const generation = engine.generate(prompt, optionsOf(index))
         const text = new GeneratedText(tokenizer.detokenizer(prompt), stop, minTokens)
         const started = { tokens: 0, depths: 0, finishReason: null, opening: null }
-        choices.push({ index, prompt, maxTokens, generation, text, observer: observe(), ...started })
+        choices.push({ index, prompt, field, maxTokens, generation, text, observer: observe(), ...started })
       }
     }
   } catch (error) {
@@ -78,7 +80,7 @@ export async function runChoices(choices: readonly RunningChoice[], send: Send):
     try {
       return await runChoice(choice, send)
     } catch (error) {
-      failure ??= error
+      failure ??= asRefusal(error, choice.field) ?? error
       abortAll(choices)
       return 0
     }

@@ -1,11 +1,15 @@
 // Reads the fields that choose tokens and end a text, which completions and chat have in common.
 import type { ResolvedConfig } from '../config.js'
-import { type GenerateOptions, readLogitBias, readMaxRecursions, readTokenIds } from '../sampling.js'
+import { type GenerateOptions, isWholeVocabulary, readLogitBias, readMaxRecursions, readTokenIds } from '../sampling.js'
 import { invalidField } from './api_error.js'
 import { describe, type FieldReader } from './field_reader.js'
 
 /** The part of a model's config that fields are checked with. */
-export type FieldLimits = Pick<ResolvedConfig, 'num_recursions' | 'sharing' | 'vocab_size' | 'max_position_embeddings'>
+export type FieldLimits = Pick<
+  ResolvedConfig,
+  'num_recursions' | 'sharing' | 'vocab_size' | 'max_position_embeddings'
+> &
+  Partial<Pick<ResolvedConfig, 'eos_token_id'>>
 
 export type SamplingOptions = Omit<
   GenerateOptions,
@@ -50,16 +54,32 @@ const maxSeed = 2 ** 52
 
 /** @throws {ApiError} 400 naming the first field at fault, with its value and what is allowed */
 export function readSampling(reader: FieldReader, maxTokens: number, limits: FieldLimits): SamplingFields {
-  const sampling: Record<string, unknown> = { ...defaults }
+  const sampling: SamplingOptions & Record<string, unknown> = { ...defaults }
   for (const [key, read] of Object.entries(readers)) {
     if (reader.has(key)) sampling[camelCase(key)] = read(reader, key, limits)
   }
   if (reader.has('min_tokens')) sampling.minTokens = reader.integer('min_tokens', { min: 0, max: maxTokens })
+  checkSomeTokenIsFree(sampling, limits)
   return {
     sampling,
     seed: reader.optional('seed', () => reader.integer('seed', { min: 0, max: maxSeed })),
     stop: readStop(reader.value('stop'), limits.max_position_embeddings),
   }
+}
+
+/** With `min_tokens` some token must not end the completion. */
+function checkSomeTokenIsFree(
+  { minTokens = 0, stopTokenIds, ignoreEos = false }: SamplingOptions,
+  { eos_token_id: end, vocab_size }: FieldLimits,
+): void {
+  if (minTokens === 0 || stopTokenIds === undefined) return
+  const ends = ignoreEos ? [] : [end ?? []].flat()
+  if (!isWholeVocabulary([...Array.from(stopTokenIds), ...ends], vocab_size)) return
+  throw invalidField(
+    'stop_token_ids',
+    `min_tokens is ${minTokens}, but every one of the ${vocab_size} tokens ends the completion; leave some out of stop_token_ids`,
+    'invalid_value',
+  )
 }
 
 /** @param context tokens that the model's context holds */

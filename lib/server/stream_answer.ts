@@ -1,7 +1,6 @@
 // Answers a request with a stream of server-sent events, whose last one reports an error where there is one.
 import type { FastifyReply, FastifyRequest } from 'fastify'
-import { toMorError } from '../errors.js'
-import { failureOf } from './api_error.js'
+import { apiErrorOf } from './api_error.js'
 import { EventStream } from './event_stream.js'
 import type { ServerParts } from './parts.js'
 
@@ -22,7 +21,7 @@ export async function streamAnswer(
     await write((data) => events.send(JSON.stringify(data)))
   } catch (error) {
     request.log.error(error)
-    await events.send(JSON.stringify(failureOf(toMorError(error)).body))
+    await events.send(JSON.stringify(apiErrorOf(error).body))
   }
   events.end()
 }

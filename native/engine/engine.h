@@ -31,8 +31,8 @@ class Engine {
   /// The model must outlive the engine. Throws OUT_OF_MEMORY naming the KV bytes asked for.
   Engine(const Model& model, const EngineOptions& options);
 
-  /// Generates at most what fits into the context. Throws INVALID_ARGUMENT, TOKEN_OUT_OF_RANGE, CONTEXT_OVERFLOW or
-  /// OUT_OF_MEMORY (the KV cache could never hold the request), with both values; other requests go on.
+  /// Generates at most what fits into the context. Throws INVALID_ARGUMENT, TOKEN_OUT_OF_RANGE, CONTEXT_OVERFLOW
+  /// (also where the KV cache could never hold the request), with both values; other requests go on.
   void submit(uint64_t request, std::vector<int32_t> prompt, const GenerateParams& params);
   /// The next step reports the request's finish event with reason abort. Does nothing for unknown or finished requests.
   void abort(uint64_t request);

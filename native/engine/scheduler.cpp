@@ -30,7 +30,7 @@ void Scheduler::submit(Request request) {
   // The last token is only reported, it does not run.
   const int64_t tokens = static_cast<int64_t>(request.prompt.size()) + std::max(request.max_tokens - 1, 0);
   const int64_t needed = blocks_for(request, tokens);
-  MOR_CHECK(needed <= pool_.total(), OUT_OF_MEMORY, "the request may need ", needed, " KV blocks (", tokens,
+  MOR_CHECK(needed <= pool_.total(), CONTEXT_OVERFLOW, "the request may need ", needed, " KV blocks (", tokens,
             " tokens), but the cache has ", pool_.total(), "; lower maxTokens or raise kvCacheBytes");
   const uint64_t id = request.id;
   auto sequence = std::make_unique<Sequence>(std::move(request), config_.rules.passes(), arrivals_++);

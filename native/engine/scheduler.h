@@ -55,7 +55,7 @@ class Scheduler {
   /// The number of rows of the stream buffer.
   int32_t stream_rows() const { return config_.max_sequences + config_.prefill_chunk; }
 
-  /// Throws INVALID_ARGUMENT if the id is in use, OUT_OF_MEMORY if the cache could never hold the request.
+  /// Throws INVALID_ARGUMENT if the id is in use, CONTEXT_OVERFLOW if the cache could never hold the request.
   void submit(Request request);
   void abort(uint64_t id);
   bool unfinished() const { return !sequences_.empty(); }

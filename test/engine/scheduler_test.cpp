@@ -176,7 +176,7 @@ TEST(Scheduler, RefusesWhatCouldNeverRun) {
     simulation.scheduler.submit(r);
     FAIL() << "33 tokens need 6 + 3 * 9 blocks, and there are 20";
   } catch (const Error& error) {
-    EXPECT_EQ(error.code(), ErrorCode::OUT_OF_MEMORY);
+    EXPECT_EQ(error.code(), ErrorCode::CONTEXT_OVERFLOW);
     EXPECT_NE(std::string(error.what()).find("33 KV blocks"), std::string::npos) << error.what();
     EXPECT_NE(std::string(error.what()).find("has 20"), std::string::npos) << error.what();
   }

@@ -334,6 +334,12 @@ describe('generate', () => {
     [[1], { maxTokens: 1, repetitionPenalty: 0 }, 'INVALID_ARGUMENT', /repetitionPenalty is 0; it must be .* >= 0.01/],
     [[1], { maxTokens: 1, presencePenalty: 2.5 }, 'INVALID_ARGUMENT', /presencePenalty is 2.5; it must be .* <= 2/],
     [[1], { maxTokens: 1, frequencyPenalty: -3 }, 'INVALID_ARGUMENT', /frequencyPenalty is -3; it must be .* >= -2/],
+    [
+      [1],
+      { maxTokens: 5, minTokens: 1, stopTokenIds: Array.from({ length: config.vocab_size }, (_, token) => token) },
+      'INVALID_ARGUMENT',
+      /minTokens is 1, but every one of the \d+ tokens/,
+    ],
     [[1], { maxTokens: 5, minTokens: 6 }, 'INVALID_ARGUMENT', /minTokens is 6; it must be an integer from 0 to 5/],
     [[1], { maxTokens: 1, ignoreEos: 1 }, 'INVALID_ARGUMENT', /ignoreEos is 1; it must be true or false/],
     [[1], { maxTokens: 1, stop: [4] }, 'INVALID_ARGUMENT', /stop is \[4\]; it must be a text or a list of texts/],

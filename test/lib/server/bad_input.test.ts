@@ -3,10 +3,11 @@ import { once } from 'node:events'
 import { connect, type Socket } from 'node:net'
 import OpenAI from 'openai'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { Engine } from '../../../lib/engine.js'
 import { createServer, type ErrorBody } from '../../../lib/server/index.js'
 import { Tokenizer } from '../../../lib/tokenizer.js'
 import { answerText, ScriptedEngine } from './scripted_engine.js'
-import { listen, post, type TestServer } from './tiny_model.js'
+import { listen, makeTinyModel, post, type TestServer } from './tiny_model.js'
 
 let server: TestServer
 beforeAll(async () => {
@@ -214,4 +215,21 @@ it('says that it is unavailable when its engine is closed', async () => {
   engine.closed = true
   for (const path of ['/health', '/metrics']) expect((await app.inject(path)).statusCode).toBe(503)
   await app.close()
+})
+
+it('names what the engine finds only when it takes a request in: tokens that all end it, and a cache that is too small', async () => {
+  const every = Array.from({ length: 257 }, (_, token) => token)
+  const ended = await post(server.url, { ...good, min_tokens: 2, stop_token_ids: every })
+  await expectError(ended, 400, { code: 'invalid_value', param: 'stop_token_ids' })
+  const free = { ...good, min_tokens: 2, stop_token_ids: every.slice(1), ignore_eos: true }
+  expect((await post(server.url, free)).status).toBe(200)
+
+  await using model = await makeTinyModel()
+  await using engine = new Engine(model, { kvCacheBytes: 2 ** 17, maxBatchSize: 1, prefillChunk: 8 })
+  await using small = await listen({ engine })
+  const long = { ...good, prompt: 'x'.repeat(50), max_tokens: 200 }
+  await expectError(await post(small.url, long), 400, { code: 'context_length_exceeded', param: 'prompt' })
+  const stream = await (await post(small.url, { ...long, stream: true })).text()
+  expect(stream).toMatch(/"message":"the request may need .*"code":"context_length_exceeded"/)
+  expect((await post(small.url, good)).status).toBe(200)
 })

@@ -1,6 +1,8 @@
 // Fields that the server does not act on: refused where it is strict, else ignored and counted by the API they belong to.
 import { expect, it } from 'vitest'
 import { ApiError } from '../../../lib/server/api_error.js'
+import { chatFields } from '../../../lib/server/chat_request.js'
+import { completionFields } from '../../../lib/server/completion_request.js'
 import { checkFields, type FieldClass } from '../../../lib/server/unknown_fields.js'
 
 const known = new Set(['model', 'prompt', 'temperature', 'max_tokens'])
@@ -24,6 +26,13 @@ it('ignores them, and says whose they are', () => {
   const body = { model: 'm', temprature: 1, guided_grammar: 'x', best: 2, skip_special_tokens: true, verbosity: 'low' }
   expect(classesOf(body)).toEqual(['unknown', 'unknown', 'unknown', 'vllm', 'openai'])
   expect(classesOf(JSON.parse('{ "__proto__": { "n": 5 } }'))).toEqual(['unknown'])
+})
+
+it('counts fields of another route of OpenAI as OpenAI’s', () => {
+  const classes: FieldClass[] = []
+  checkFields({ suffix: 'x' }, chatFields, false, (name) => classes.push(name))
+  checkFields({ reasoning_effort: 'low' }, completionFields, false, (name) => classes.push(name))
+  expect(classes).toEqual(['openai', 'openai'])
 })
 
 it('takes fields of OpenAI that change no token, strict or not', () => {
