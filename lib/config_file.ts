@@ -42,10 +42,7 @@ export async function readConfigFile(folder: string): Promise<ResolvedConfig> {
 
 /** What a folder without a config.json may hold instead, and what to do about it. */
 const otherContents: [RegExp, (name: string) => string][] = [
-  [
-    /\.gguf$/i,
-    (name) => `the folder holds ${name}, which is not read: give the Hugging Face folder that it was made from`,
-  ],
+  [/\.gguf$/i, (name) => `the folder holds ${name}: give that file itself`],
   [
     /^adapter_config\.json$/,
     () => 'the folder holds an adapter, which is no whole model: merge it into its base model',

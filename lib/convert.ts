@@ -1,21 +1,24 @@
-// Makes a checkpoint of another one: a recursive model or a Mixture-of-Recursions of a vanilla one, or the same in another dtype.
+// Makes a checkpoint of another one: a recursive model or a Mixture-of-Recursions of a vanilla one, or the same in another dtype or
+// file format.
+import { join } from 'node:path'
 import { Checker, show } from './check.js'
 import { configFiles } from './checkpoint.js'
 import { weightsFileName } from './checkpoint_files.js'
 import { kvCaches, type ModelConfig, type ResolvedConfig, resolveConfig, sharings } from './config.js'
 import type { RouterConfig } from './config_router.js'
 import { type Initialisation, initialisations, keptLayers, sourceLayers } from './convert/layers.js'
-import { checkAbsent, checkRoom, makeFolder } from './convert/new_folder.js'
+import { checkAbsent, checkRoom, makeOutput } from './convert/new_output.js'
 import { type NewTensor, newTensors } from './convert/recursive.js'
 import { startingRouter } from './convert/router_start.js'
 import { type ConversionSource, openSource } from './convert/source.js'
 import { throwIfAborted, wrapNativeAsync } from './errors.js'
+import { ggufFile } from './gguf/writer.js'
 import type { NativeDerivedFile, SafetensorsFloat } from './native.js'
 import { loadNative } from './native_loader.js'
 import { buildSafetensorsHeader, tensorBytes } from './safetensors.js'
 
 export interface ConvertOptions {
-  /** The folder to make. It must not be there yet, or be empty. */
+  /** The folder to make, which must not be there yet, or be empty; of a vanilla model also a file whose name ends with .gguf. */
   output: string
   /** Default 1: the model stays as it is. */
   recursions?: number
@@ -53,8 +56,11 @@ const dtypes = { float32: 'F32', bfloat16: 'BF16', float16: 'F16' } as const sat
 
 const optionKeys = ['output', 'recursions', 'sharing', 'layers', 'init', 'keep', 'kvCache', 'router', 'dtype', 'signal']
 
+const ggufFileName = 'model.gguf'
+const isGgufName = (output: string) => output.toLowerCase().endsWith('.gguf')
+
 /**
- * Makes a new checkpoint of the vanilla one in `folder`, with the files of its tokenizer, its chat template and what its
+ * Makes a new checkpoint of the vanilla one in `folder`, or in a GGUF file, with the files of its tokenizer, its chat template and what its
  * generation_config.json says. It works tensor by tensor and never has the whole checkpoint in memory. The output is there when
  * it is complete, or not at all.
  * @throws {MorError} INVALID_ARGUMENT, INVALID_CONFIG, CHECKPOINT_MISSING, CHECKPOINT_INVALID, IO_ERROR (a full disk, say), ABORTED
@@ -74,12 +80,17 @@ export async function convert(folder: string, options: ConvertOptions): Promise<
   const tensors = newTensors(source, config, layers, dtype === null ? null : dtypes[dtype])
   const bytes = tensors.reduce((sum, tensor) => sum + tensorBytes(tensor.dtype, tensor.shape), 0)
   await checkRoom(output, bytes)
-  await makeFolder(output, async (staging) => {
-    await wrapNativeAsync(
-      () => loadNative().writeDerivedFiles(staging, filesOf(source, config, tensors, dtype), signal),
-      signal,
-    )
+  await makeOutput(output, async (staging) => {
+    const write = (files: NativeDerivedFile[]) =>
+      wrapNativeAsync(() => loadNative().writeDerivedFiles(staging, files, signal), signal)
     await source.tokenizer?.save(staging)
+    await write(describingFiles(source, config, dtype))
+    if (!isGgufName(output)) {
+      await write([weightsFileOf(tensors)])
+      return staging
+    }
+    await write([await ggufFile(ggufFileName, config, tensors, staging)])
+    return join(staging, ggufFileName)
   })
   return { config, layers, bytes }
 }
@@ -114,20 +125,21 @@ function layersOf(source: ResolvedConfig, target: ResolvedConfig, check: Checker
   return keptLayers(source.num_hidden_layers, target, keep)
 }
 
-function filesOf(
-  source: ConversionSource,
+/** config.json and generation_config.json. */
+function describingFiles(
+  { generation, dtype: stored }: ConversionSource,
   config: ResolvedConfig,
-  tensors: readonly NewTensor[],
   dtype: ConvertDType | null,
 ): NativeDerivedFile[] {
-  const stored = dtype ?? (Object.keys(dtypes) as ConvertDType[]).find((name) => dtypes[name] === source.dtype)!
-  const described = configFiles({ config, generation: source.generation }, stored)
-  return [
-    ...described.map(({ name, head }) => ({ name, head: Buffer.concat(head), tensors: [] })),
-    {
-      name: weightsFileName,
-      head: buildSafetensorsHeader(tensors),
-      tensors: tensors.map((tensor) => ({ ...tensor, padding: 0 })),
-    },
-  ]
+  const name = dtype ?? (Object.keys(dtypes) as ConvertDType[]).find((each) => dtypes[each] === stored)!
+  return configFiles({ config, generation }, name).map(({ name, head }) => ({
+    name,
+    head: Buffer.concat(head),
+    tensors: [],
+  }))
+}
+
+function weightsFileOf(tensors: readonly NewTensor[]): NativeDerivedFile {
+  const unpadded = tensors.map((tensor) => ({ ...tensor, padding: 0 }))
+  return { name: weightsFileName, head: buildSafetensorsHeader(tensors), tensors: unpadded }
 }

@@ -8,7 +8,7 @@ import { throwIfAborted, wrapNative, wrapNativeAsync } from './errors.js'
 import type { TextSource } from './model_text.js'
 import type { DType, MemoryUse, NativeModel, Routing } from './native.js'
 import { loadNative } from './native_loader.js'
-import { openCheckpoint } from './opened_checkpoint.js'
+import { openCheckpoint } from './open_checkpoint.js'
 import { resolveRouting } from './sampling.js'
 import type { SavedTokenizer } from './tokenizer/files.js'
 import { checkVocabulary } from './tokenizer/vocabulary.js'
@@ -113,7 +113,7 @@ export class Model {
   }
 
   /**
-   * Loads a checkpoint folder, of this package or of Hugging Face (docs/checkpoint-format.md).
+   * Loads a checkpoint: a folder, of this package or of Hugging Face, or a GGUF file (docs/checkpoint-format.md).
    * @throws {MorError} as `create`, and CHECKPOINT_MISSING, CHECKPOINT_INVALID, IO_ERROR
    */
   static async load(folder: string, options: LoadOptions = {}): Promise<Model> {

@@ -6,7 +6,7 @@ import { startOf } from './tokenizer/start.js'
 import { Tokenizer } from './tokenizer.js'
 
 export interface TextSource {
-  /** The folder that the model was loaded from. */
+  /** The folder, or the GGUF file, that the model was loaded from. */
   folder: string | null
   /** Counts before that of the folder. */
   tokenizer: Tokenizer | null

@@ -3,6 +3,8 @@ import { readFile, stat } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { type JsonObject, show } from '../check.js'
 import { MorError, toMorError } from '../errors.js'
+import { isGguf, readGguf } from '../gguf/reader.js'
+import { ggufTokenizer, tokenizerBeside } from '../gguf/tokenizer.js'
 import { readOptionalJsonObject } from '../json_file.js'
 
 export interface TemplateSource {
@@ -19,6 +21,7 @@ const specialTokensFile = 'special_tokens_map.json'
 
 /** The template in a folder, null if there is none; or that of the file at `path`, with the special tokens beside it. */
 export async function findTemplate(path: string): Promise<TemplateSource | null> {
+  if (await isGguf(path)) return findInGguf(path)
   const kind = await stat(path).catch(() => null)
   if (kind === null) throw new MorError('CHECKPOINT_MISSING', `there is no file or folder at ${path}`)
   const folder = kind.isDirectory() ? path : dirname(path)
@@ -32,6 +35,17 @@ export async function findTemplate(path: string): Promise<TemplateSource | null>
   if (named === null) return null
   const where = join(folder, configFile)
   return { source: defaultOf(named, where), where, specialTokens }
+}
+
+/** What lies beside the file with a tokenizer.json counts before what is in it. */
+async function findInGguf(path: string): Promise<TemplateSource | null> {
+  const beside = tokenizerBeside(path)
+  const found = beside === null ? null : await findTemplate(dirname(beside))
+  if (found !== null) return found
+  const file = await readGguf(path)
+  const source = file.metadata.get('tokenizer.chat_template')
+  if (typeof source !== 'string') return null
+  return { source, where: path, specialTokens: specialTokensOf(ggufTokenizer(file).config) }
 }
 
 /** A template, or a list of named ones. */

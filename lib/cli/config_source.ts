@@ -1,21 +1,24 @@
-// Finds the model configuration that a command names: a preset, a JSON file, or a checkpoint folder.
+// Finds the model configuration that a command names: a preset, a JSON file, a checkpoint folder, or a GGUF file.
 import { stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Checker } from '../check.js'
 import { type ResolvedConfig, resolveConfig } from '../config.js'
 import { configFileName, readConfigFile, resolveConfigFile } from '../config_file.js'
 import { MorError } from '../errors.js'
+import { openGguf } from '../gguf/open.js'
+import { isGguf } from '../gguf/reader.js'
 import { readJsonFile } from '../json_file.js'
 import { presets } from '../presets.js'
 import { suggestion } from '../suggest.js'
 import type { Tokenizer } from '../tokenizer.js'
 
-/** The complete configuration of a preset, a JSON file or a checkpoint folder. Errors as `resolveConfig`'s and `readConfigFile`'s. */
+/** The complete configuration of a preset, a JSON file, a checkpoint folder or a GGUF file. Errors as `resolveConfig`'s and `readConfigFile`'s. */
 export async function findConfig(source: string): Promise<ResolvedConfig> {
   if (isPreset(source)) return resolveConfig(presets[source], source)
   const kind = await stat(source).catch(() => null)
   if (kind?.isDirectory()) return readConfigFile(source)
   if (kind === null) throw unknownSource(source)
+  if (await isGguf(source)) return (await openGguf(source)).config
   return resolveConfigFile(await readJsonFile(source), source)
 }
 

@@ -110,7 +110,7 @@ function addGenerate(program: Command): void {
   program
     .command('generate')
     .description('Generate text from a checkpoint. On a terminal it shows the text, elsewhere JSON lines.')
-    .argument('<checkpoint>', 'checkpoint folder')
+    .argument('<checkpoint>', 'checkpoint folder, or GGUF file')
     .option(
       '--prompt <text>',
       'text to go on from, - reads standard input; without one, generation starts a new text',
@@ -147,7 +147,7 @@ function addServe(program: Command): void {
     .description(
       'Serve a checkpoint over HTTP with OpenAI’s completions API. SIGTERM or Ctrl-C finishes what is under way; a second one stops at once. SIGUSR2 loads the checkpoint again.',
     )
-    .requiredOption('--model <folder>', 'checkpoint folder')
+    .requiredOption('--model <folder>', 'checkpoint folder, or GGUF file')
     .option('--model-name <name>', 'id of the model in the API; default: the name of the folder')
     .option(
       '--tokenizer <source>',
@@ -188,7 +188,7 @@ function addView(program: Command): void {
   program
     .command('view')
     .description('Show in a browser how deep each token goes: a page beside the completions API. Ctrl-C stops it.')
-    .requiredOption('--model <folder>', 'checkpoint folder')
+    .requiredOption('--model <folder>', 'checkpoint folder, or GGUF file')
     .option(
       '--tokenizer <source>',
       'byte-level, a tokenizer.json, or a folder that holds one; default: the checkpoint’s own',
@@ -210,10 +210,10 @@ function addConvert(program: Command): void {
   program
     .command('convert')
     .description(
-      'Make a recursive or Mixture-of-Recursions checkpoint of a vanilla one, or the same one in another dtype. Ctrl-C leaves nothing behind.',
+      'Make a recursive or Mixture-of-Recursions checkpoint of a vanilla one, or the same one in another dtype or format. Ctrl-C leaves nothing behind.',
     )
-    .argument('<checkpoint>', 'vanilla checkpoint: a folder of this package or of Hugging Face')
-    .argument('<output>', 'folder to make')
+    .argument('<checkpoint>', 'vanilla checkpoint: a folder of this package or of Hugging Face, or a GGUF file')
+    .argument('<output>', 'folder to make, or a file of a vanilla model: its name ends with .gguf')
     .option('--recursions <count>', 'times that a token runs the shared block', integer(1, 255), 1)
     .addOption(new Option('--sharing <strategy>', 'how layers are shared').choices(sharings).default('middle_cycle'))
     .option('--layers <count>', 'layers that a token passes; default: as many as in the checkpoint', integer(1))

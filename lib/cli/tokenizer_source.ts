@@ -1,5 +1,6 @@
 // Finds the tokenizer that an option names, or that a checkpoint has.
 import { checkFolder } from '../config_file.js'
+import { isGguf } from '../gguf/reader.js'
 import { Tokenizer } from '../tokenizer.js'
 
 /** `byte-level`, or a tokenizer.json or its folder. Throws what `Tokenizer.load` throws. */
@@ -7,8 +8,8 @@ export async function findTokenizer(source: string): Promise<Tokenizer> {
   return source === Tokenizer.byteLevel().name ? Tokenizer.byteLevel() : Tokenizer.load(source)
 }
 
-/** What the option names, or else the checkpoint's own. Throws what `Tokenizer.load` throws, and CHECKPOINT_INVALID for no folder. */
+/** What the option names, or else the checkpoint's own. Throws what `Tokenizer.load` throws, and CHECKPOINT_INVALID for what is neither a folder nor a GGUF file. */
 export async function findCheckpointTokenizer(folder: string, source: string | undefined): Promise<Tokenizer> {
-  await checkFolder(folder)
+  if (!(await isGguf(folder))) await checkFolder(folder)
   return findTokenizer(source ?? folder)
 }

@@ -5,7 +5,8 @@ import { toNativeConfig } from '../config_native.js'
 import { MorError, wrapNative } from '../errors.js'
 import type { NativeReadFile, SafetensorsFloat } from '../native.js'
 import { loadNative } from '../native_loader.js'
-import { type OpenedCheckpoint, openCheckpoint } from '../opened_checkpoint.js'
+import { openCheckpoint } from '../open_checkpoint.js'
+import type { OpenedCheckpoint } from '../opened_checkpoint.js'
 
 export type SourceTensor = NativeReadFile['tensors'][number] & { path: string }
 

@@ -7,20 +7,23 @@ import type { Tokenizer } from './interface.js'
 /** The part of a tokenizer that a model keeps to save it beside its weights. */
 export type SavedTokenizer = Pick<Tokenizer, 'save'>
 
-const tokenizerFileName = 'tokenizer.json'
+export const tokenizerFileName = 'tokenizer.json'
 /** Files that Hugging Face puts beside it; each tokenizer has some of them. */
+const configName = 'tokenizer_config.json'
 const companionNames = [
-  'tokenizer_config.json',
+  configName,
   'special_tokens_map.json',
   'added_tokens.json',
   'chat_template.jinja',
   'chat_template.json',
 ]
 
-/** Makes `text` the tokenizer.json of `folder`. */
-export async function writeTokenizerFiles(text: string, folder: string): Promise<void> {
+/** Makes `text` the tokenizer.json of `folder`, and `config`, if there is one, its tokenizer_config.json. */
+export async function writeTokenizerFiles(text: string, folder: string, config?: string): Promise<void> {
   await replaceFile(join(folder, tokenizerFileName), (path) => writeFile(path, text))
-  for (const name of companionNames) await rm(join(folder, name), { force: true }).catch(rethrow)
+  if (config !== undefined) await replaceFile(join(folder, configName), (path) => writeFile(path, config))
+  const others = companionNames.filter((name) => name !== configName || config === undefined)
+  for (const name of others) await rm(join(folder, name), { force: true }).catch(rethrow)
 }
 
 /** Copies the tokenizer.json at `file` and what belongs to it, from the folder `from`, to `folder`. */

@@ -34,12 +34,19 @@ export class HuggingFaceTokenizer implements Tokenizer {
   /** The ids before and after a text that is encoded with special tokens. */
   readonly #around: { before: number[]; after: number[] }
   readonly #thread: EncodeThread
+  readonly save: (folder: string) => Promise<void>
 
   /**
    * @param implementation that of `source.json`
+   * @param save default: copies the files at and beside `source.path`
    * @throws {MorError} CHECKPOINT_INVALID for a special token that the vocabulary lacks
    */
-  constructor(source: HuggingFaceSource, implementation: Implementation) {
+  constructor(
+    source: HuggingFaceSource,
+    implementation: Implementation,
+    save = (folder: string) => copyTokenizerFiles(source.path, dirname(source.path), folder),
+  ) {
+    this.save = save
     const { path, fingerprint, bosTokenId, eosTokenId } = source
     this.name = path
     this.fingerprint = fingerprint
@@ -99,10 +106,6 @@ export class HuggingFaceTokenizer implements Tokenizer {
       return this.#hasToken(id) ? null : ''
     }
     return new WindowDetokenizer({ decode: (ids) => this.#decodeKept(ids), leftOut }, prompt)
-  }
-
-  save(folder: string): Promise<void> {
-    return copyTokenizerFiles(this.name, dirname(this.name), folder)
   }
 
   /** False for padding: ids at or above `vocabSize`, and those that the vocabulary leaves out. */

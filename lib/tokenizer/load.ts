@@ -3,15 +3,19 @@ import { createHash } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { stat } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
+import { Checker } from '../check.js'
 import { MorError } from '../errors.js'
+import { isGguf, readGguf } from '../gguf/reader.js'
+import { ggufTokenizer, saveGgufTokenizer, tokenizerBeside } from '../gguf/tokenizer.js'
 import { parseJson, readTextFile } from '../json_file.js'
 import { byteLevelTokenizer } from './byte_level.js'
 import { HuggingFaceTokenizer } from './hugging_face.js'
 import type { Tokenizer } from './interface.js'
 import { makeLibraryTokenizer, type TokenizerJson } from './library.js'
-import { findSpecialTokens } from './special_tokens.js'
+import { findSpecialTokens, specialTokens } from './special_tokens.js'
 
 export async function loadTokenizer(folderOrFile: string): Promise<Tokenizer> {
+  if (await isGguf(folderOrFile)) return loadFromGguf(folderOrFile)
   const path = await tokenizerPath(folderOrFile)
   const text = await readTextFile(path)
   if (text === undefined) throw missing(path)
@@ -27,6 +31,24 @@ export async function loadTokenizer(folderOrFile: string): Promise<Tokenizer> {
     const implementation = await makeLibraryTokenizer(json)
     const special = await findSpecialTokens(dirname(path), implementation.get_vocab(true))
     return new HuggingFaceTokenizer({ path, fingerprint, json: text, ...special }, implementation)
+  } catch (error) {
+    if (error instanceof MorError) throw error
+    throw new MorError('CHECKPOINT_INVALID', `cannot make a tokenizer of ${path}: ${(error as Error).message}`)
+  }
+}
+
+/** That of a tokenizer.json beside the file, or else the one inside it. */
+async function loadFromGguf(path: string): Promise<Tokenizer> {
+  const beside = tokenizerBeside(path)
+  if (beside !== null) return loadTokenizer(beside)
+  const made = ggufTokenizer(await readGguf(path))
+  const fingerprint = createHash('sha256').update(made.json).digest('hex')
+  try {
+    const implementation = await makeLibraryTokenizer(JSON.parse(made.json))
+    const config = new Checker(made.config, path, 'CHECKPOINT_INVALID')
+    const special = specialTokens(config, [], implementation.get_vocab(true))
+    const source = { path, fingerprint, json: made.json, ...special }
+    return new HuggingFaceTokenizer(source, implementation, (folder) => saveGgufTokenizer(made, folder))
   } catch (error) {
     if (error instanceof MorError) throw error
     throw new MorError('CHECKPOINT_INVALID', `cannot make a tokenizer of ${path}: ${(error as Error).message}`)

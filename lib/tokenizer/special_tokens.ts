@@ -27,9 +27,16 @@ export async function findSpecialTokens(folder: string, vocabulary: Map<string, 
     const path = join(folder, name)
     return new Checker(await readOptionalJsonObject(path), path, 'CHECKPOINT_INVALID')
   }
-  const tokenizerConfig = await read('tokenizer_config.json')
   const modelConfigs = [await read('generation_config.json'), await read('config.json')]
+  return specialTokens(await read('tokenizer_config.json'), modelConfigs, vocabulary)
+}
 
+/** As `findSpecialTokens`, of the contents of the files. */
+export function specialTokens(
+  tokenizerConfig: Checker,
+  modelConfigs: readonly Checker[],
+  vocabulary: Map<string, number>,
+): SpecialTokens {
   const find = (kind: 'bos' | 'eos', usualNames: string[]): number | null => {
     const named = tokenizerConfig.object[`${kind}_token`]
     const name = typeof named === 'object' && named !== null ? (named as JsonObject).content : named

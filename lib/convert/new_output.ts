@@ -1,4 +1,4 @@
-// Makes a folder that is there whole or not at all, whatever ends the work before.
+// Makes a folder or a file that is there whole or not at all, whatever ends the work before.
 import { mkdir, readdir, rename, rm, stat, statfs } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
 import { MorError, toMorError } from '../errors.js'
@@ -7,11 +7,11 @@ import { MorError, toMorError } from '../errors.js'
 const MARK = '.converting-'
 
 /**
- * Has `write` fill a new folder beside `target` and gives it that name once it is complete. What a process that no longer runs
- * left behind there is removed first.
+ * Has `write` fill a new folder beside `target`. What it resolves to, that folder or a file in it, gets the name of the target.
+ * What a process that no longer runs left behind there is removed first.
  * @throws {MorError} INVALID_ARGUMENT where the target is there, IO_ERROR, and what `write` throws
  */
-export async function makeFolder(target: string, write: (folder: string) => Promise<void>): Promise<void> {
+export async function makeOutput(target: string, write: (folder: string) => Promise<string>): Promise<void> {
   const path = resolve(target)
   await checkAbsent(path)
   try {
@@ -20,8 +20,7 @@ export async function makeFolder(target: string, write: (folder: string) => Prom
     const staging = `${path}${MARK}${process.pid}-${Date.now()}`
     try {
       await mkdir(staging)
-      await write(staging)
-      await rename(staging, path)
+      await rename(await write(staging), path)
     } finally {
       await rm(staging, { recursive: true, force: true })
     }
