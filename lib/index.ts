@@ -18,6 +18,15 @@ export { Engine } from './engine.js'
 export type { ErrorCode } from './errors.js'
 export { MorError } from './errors.js'
 export type {
+  ForwardOptions,
+  ForwardResult,
+  HiddenStatesOptions,
+  HiddenStatesResult,
+  LogprobsResult,
+  PassOptions,
+  PassResult,
+} from './forward.js'
+export type {
   FinishReason,
   GeneratedToken,
   GenerationResult,
@@ -28,7 +37,7 @@ export type {
 export { Generation } from './generation.js'
 export type { EffectiveLayer } from './layer_map.js'
 export { layerMap } from './layer_map.js'
-export type { CreateOptions, ForwardOptions, ForwardResult, LoadOptions } from './model.js'
+export type { CreateOptions, LoadOptions } from './model.js'
 export { Model } from './model.js'
 export type { ParameterCount, TokenFlops } from './model_size.js'
 export { flopsPerToken, kvBytesPerToken, parameterCount } from './model_size.js'

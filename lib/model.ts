@@ -5,15 +5,24 @@ import { type ModelConfig, type ResolvedConfig, resolveConfig } from './config.j
 import { toNativeConfig } from './config_native.js'
 import { type DeviceOption, selectDevice } from './devices.js'
 import { throwIfAborted, wrapNative, wrapNativeAsync } from './errors.js'
+import {
+  type ForwardOptions,
+  type ForwardResult,
+  forward,
+  type HiddenStatesOptions,
+  type HiddenStatesResult,
+  hiddenStates,
+  type LogprobsResult,
+  logprobs,
+  type PassOptions,
+} from './forward.js'
 import type { TextSource } from './model_text.js'
-import type { DType, MemoryUse, NativeModel, Routing } from './native.js'
+import type { DType, MemoryUse, NativeModel } from './native.js'
 import { loadNative } from './native_loader.js'
 import { openCheckpoint } from './open_checkpoint.js'
-import { resolveRouting } from './sampling.js'
 import type { SavedTokenizer } from './tokenizer/files.js'
 import { checkVocabulary } from './tokenizer/vocabulary.js'
 import type { Tokenizer } from './tokenizer.js'
-import { packRows } from './tokens.js'
 
 export interface LoadOptions {
   /** Default 'auto'. A device that is asked for and cannot be used is an error, never a fallback. */
@@ -39,24 +48,6 @@ export interface CreateOptions extends LoadOptions {
    * and end tokens where the configuration has none. Default: none.
    */
   tokenizer?: Tokenizer
-}
-
-export interface ForwardOptions {
-  /** 'topk': as in training, not causal; 'threshold' (default): causal, as in generation. */
-  routing?: Routing
-  /** As in generation. Default 0.5. */
-  routerThreshold?: number
-  /** As in generation. Default num_recursions. */
-  maxRecursions?: number
-  signal?: AbortSignal
-}
-
-export interface ForwardResult {
-  /** Row-major, of `shape`. */
-  logits: Float32Array
-  shape: [batch: number, length: number, vocab: number]
-  /** [batch * length], recursions that each token ran: 1..N. */
-  depths: Uint8Array
 }
 
 const loadKeys = ['device', 'dtype', 'threads', 'nice', 'signal']
@@ -171,23 +162,41 @@ export class Model {
   }
 
   /**
-   * Logits of every position of a batch.
+   * Logits of every position of a batch, or of those that `positions` chooses. Only these cross from the device and take memory.
    * @param tokens rows of token ids, all of one length, at most max_position_embeddings.
    * @throws {MorError} TOKEN_OUT_OF_RANGE, CONTEXT_OVERFLOW, INVALID_ARGUMENT, ABORTED, DISPOSED
    */
   async forward(tokens: readonly ArrayLike<number>[], options: ForwardOptions = {}): Promise<ForwardResult> {
-    const check = Checker.of(options, 'forward')
-    check.onlyKeys(['routing', 'routerThreshold', 'maxRecursions', 'signal'])
-    const passOptions = {
-      routing: check.choice('routing', ['topk', 'threshold'], 'threshold'),
-      ...resolveRouting(check, this.config),
-    }
-    const { tokens: packed, batch, columns: length } = packRows(tokens, this.config, 0)
-    const { logits, depths } = await wrapNativeAsync(
-      () => this.native.forward(packed, batch, length, passOptions, options.signal),
-      options.signal,
-    )
-    return { logits, depths, shape: [batch, length, this.config.vocab_size] }
+    return forward(this.native, this.config, tokens, options)
+  }
+
+  /**
+   * The log-probability of a token after each position of a batch; logits are never stored whole. The perplexity of a text is
+   * exp of minus the mean of the log-probabilities of its tokens.
+   * @param tokens as `forward`.
+   * @param targets the token whose log-probability is wanted after each token, rows like those of `tokens`; -1: none.
+   * @throws {MorError} as `forward`
+   */
+  async logprobs(
+    tokens: readonly ArrayLike<number>[],
+    targets: readonly ArrayLike<number>[],
+    options: PassOptions = {},
+  ): Promise<LogprobsResult> {
+    return logprobs(this.native, this.config, tokens, targets, options)
+  }
+
+  /**
+   * The residual stream before effective layers (docs/model.md section 2) of a batch. A token has the state that the next layer
+   * it runs reads: it keeps its state where it runs no layer, and leaves the block with its gated one. So the state before layer
+   * 0 is the embedding, and that before layer num_hidden_layers goes into the last norm.
+   * @param tokens as `forward`.
+   * @throws {MorError} as `forward`
+   */
+  async hiddenStates(
+    tokens: readonly ArrayLike<number>[],
+    options: HiddenStatesOptions = {},
+  ): Promise<HiddenStatesResult> {
+    return hiddenStates(this.native, this.config, tokens, options)
   }
 
   /** Bytes in use, by purpose. */

@@ -131,11 +131,11 @@ export interface NativeSavedFile {
   replaces?: string
 }
 
-export interface NativeForwardResult {
-  /** [batch * length * vocab] */
-  logits: Float32Array
-  /** [batch * length], recursions run by each token: 1..N */
-  depths: Uint8Array
+export interface NativeForwardOptions {
+  routing: Routing
+  routerThreshold: number
+  /** 0 = all recursions. */
+  maxRecursions: number
 }
 
 /**
@@ -153,14 +153,35 @@ export interface NativeModel {
    * are not replaced are left alone.
    */
   save(folder: string, files: NativeSavedFile[]): Promise<void>
-  /** tokens: [batch * length] */
+  /**
+   * tokens: [batch * length]. Logits at `positions` of every row, of all where it is left out: [batch * positions * vocab].
+   * depths, here and below: [batch * length], recursions run by each token: 1..N.
+   */
   forward(
     tokens: Int32Array,
     batch: number,
     length: number,
-    options: { routing: Routing; routerThreshold: number; maxRecursions: number },
+    options: NativeForwardOptions & { positions?: Int32Array },
     signal?: AbortSignal,
-  ): Promise<NativeForwardResult>
+  ): Promise<{ logits: Float32Array; depths: Uint8Array }>
+  /** targets: [batch * length], -1 where none. One log-probability for each other one, in their order. */
+  logprobs(
+    tokens: Int32Array,
+    batch: number,
+    length: number,
+    targets: Int32Array,
+    options: NativeForwardOptions,
+    signal?: AbortSignal,
+  ): Promise<{ logprobs: Float32Array; depths: Uint8Array }>
+  /** layers: distinct, from 0 to numHiddenLayers. hiddenStates: [layers * batch * length * hidden] */
+  hiddenStates(
+    tokens: Int32Array,
+    batch: number,
+    length: number,
+    layers: Int32Array,
+    options: NativeForwardOptions,
+    signal?: AbortSignal,
+  ): Promise<{ hiddenStates: Float32Array; depths: Uint8Array }>
   memory(): MemoryUse
   /** Resolves when the memory has been given back. */
   dispose(): Promise<void>

@@ -47,6 +47,38 @@ export function packRows(rows: readonly ArrayLike<number>[], config: ResolvedCon
 }
 
 /**
+ * Packs the targets of `batch` rows of `length` tokens, -1 where there is none.
+ * @throws {MorError} INVALID_ARGUMENT for rows that are not like those of the tokens, TOKEN_OUT_OF_RANGE.
+ */
+export function packTargets(
+  rows: readonly ArrayLike<number>[],
+  config: ResolvedConfig,
+  batch: number,
+  length: number,
+): Int32Array {
+  if (!Array.isArray(rows) || rows.length !== batch) {
+    const found = Array.isArray(rows) ? `${rows.length} rows` : show(rows)
+    throw new MorError(
+      'INVALID_ARGUMENT',
+      `targets are ${found}; there are ${batch} rows of tokens, each needs one of targets`,
+    )
+  }
+  const targets = new Int32Array(batch * length)
+  for (let row = 0; row < batch; row++) {
+    const where = `targets, row ${row}`
+    const found = lengthOf(rows[row], where)
+    if (found !== length) {
+      throw new MorError(
+        'INVALID_ARGUMENT',
+        `${where} has ${found} ids, its tokens are ${length}; use -1 where none is wanted`,
+      )
+    }
+    copyTokens(rows[row]!, targets, row * length, config.vocab_size, where, -1)
+  }
+  return targets
+}
+
+/**
  * Checks and copies a prompt.
  * @throws {MorError} INVALID_ARGUMENT for an empty one, CONTEXT_OVERFLOW if no token fits after it, TOKEN_OUT_OF_RANGE.
  */
@@ -63,20 +95,22 @@ export function packPrompt(prompt: ArrayLike<number>, config: ResolvedConfig): I
   return copyTokens(prompt, new Int32Array(length), 0, config.vocab_size, 'prompt')
 }
 
-/** Checks ids and copies them to `target` from `offset` on. */
+/** Checks ids and copies them to `target` from `offset` on. least: -1 where that stands for no token. */
 export function copyTokens(
   source: ArrayLike<number>,
   target: Int32Array,
   offset: number,
   vocabSize: number,
   where: string,
+  least: 0 | -1 = 0,
 ): Int32Array {
   for (let i = 0; i < source.length; i++) {
     const token = source[i]!
-    if (!(token >= 0 && token < vocabSize && Number.isInteger(token))) {
+    if (!(token >= least && token < vocabSize && Number.isInteger(token))) {
       throw new MorError(
         'TOKEN_OUT_OF_RANGE',
-        `${where}: the token at index ${i} is ${show(token)}; the vocabulary has ids 0 to ${vocabSize - 1}`,
+        `${where}: the token at index ${i} is ${show(token)}; the vocabulary has ids 0 to ${vocabSize - 1}` +
+          (least < 0 ? ', and -1 stands for none' : ''),
       )
     }
     target[offset + i] = token
@@ -84,10 +118,11 @@ export function copyTokens(
   return target
 }
 
-function lengthOf(tokens: unknown, row: number | 'prompt'): number {
+function lengthOf(tokens: unknown, row: number | string): number {
   if (Array.isArray(tokens) || (ArrayBuffer.isView(tokens) && !(tokens instanceof DataView))) {
     return (tokens as ArrayLike<number>).length
   }
-  const [where, or] = row === 'prompt' ? ['the prompt', 'a text or '] : [`row ${row}`, '']
+  const [where, or] =
+    row === 'prompt' ? ['the prompt', 'a text or '] : [typeof row === 'number' ? `row ${row}` : row, '']
   throw new MorError('INVALID_ARGUMENT', `${where} is ${show(tokens)}; it must be ${or}an array of token ids`)
 }

@@ -21,7 +21,7 @@ ModelConfig model_config(const Input& input);
 /// Of weights: 'bfloat16' or 'float32'.
 DType dtype(const Input& input);
 ModelOptions model_options(const Input& input);
-/// The options of NativeModel.forward.
+/// NativeForwardOptions.
 PassOptions forward_options(const Input& input);
 Routing routing(const Input& input);
 /// NativeTrainerOptions.

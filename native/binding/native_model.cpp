@@ -2,6 +2,8 @@
 #include "binding/native_model.h"
 
 #include <cstdint>
+#include <numeric>
+#include <set>
 #include <utility>
 
 #include "binding/environment.h"
@@ -12,19 +14,19 @@
 
 namespace mor::binding {
 
+/// A batch, and what is wanted of it.
+struct InferenceTask {
+  std::vector<int32_t> tokens;  ///< [sequences * length]
+  int32_t sequences, length;
+  PassOptions options;
+  InferenceOutputs outputs;  ///< memory of JavaScript
+};
+
 namespace {
 
 constexpr napi_type_tag kModelTag = {0x6d6f722d6d6f6465, 0x8f3c1b5ea2d94c07};
 
-struct ForwardTask {
-  std::vector<int32_t> tokens;  ///< [sequences * length]
-  int32_t sequences, length;
-  PassOptions options;
-  float* logits;    ///< [sequences * length * vocab], memory of JavaScript
-  uint8_t* depths;  ///< [sequences * length]
-};
-
-void run_forward(ModelThread& thread, const ForwardTask& task) {
+void run_inference(ModelThread& thread, const InferenceTask& task) {
   check_tokens(thread.config(), task.tokens.data(), task.sequences, task.length, task.length);
   Ops& ops = thread.model().ops();
   const auto count = static_cast<int64_t>(task.tokens.size());
@@ -32,7 +34,52 @@ void run_forward(ModelThread& thread, const ForwardTask& task) {
   int32_t* tokens = thread.tokens().array<int32_t>(count);
   ops.copy_to_device(tokens, task.tokens.data(), task.tokens.size() * sizeof(int32_t));
   const Batch batch{task.sequences, task.length, tokens, nullptr};
-  logits_pass(thread.model(), thread.activations(), batch, task.options, task.logits, task.depths);
+  inference_pass(thread.model(), thread.activations(), batch, task.options, task.outputs);
+}
+
+/// tokens, batch, length.
+InferenceTask inference_task(const Napi::CallbackInfo& info) {
+  InferenceTask task;
+  task.tokens = Input(info[0], "tokens").int32_array();
+  task.sequences = Input(info[1], "batch").int32(1, INT32_MAX);
+  task.length = Input(info[2], "length").int32(1, INT32_MAX);
+  const int64_t count = int64_t{task.sequences} * task.length;
+  MOR_CHECK(static_cast<int64_t>(task.tokens.size()) == count && count <= INT32_MAX, INVALID_ARGUMENT, "tokens has ",
+            task.tokens.size(), " ids, but ", task.sequences, " rows of ", task.length, " are ", count, " (at most ",
+            INT32_MAX, ")");
+  return task;
+}
+
+/// The rows of the batch at these positions of every sequence; undefined: all rows.
+std::vector<int32_t> rows_at(const Input& positions, const InferenceTask& task) {
+  std::vector<int32_t> chosen;
+  if (positions.undefined()) {
+    chosen.resize(static_cast<size_t>(task.length));
+    std::iota(chosen.begin(), chosen.end(), 0);
+  } else {
+    chosen = positions.int32_array();
+  }
+  std::vector<int32_t> rows;
+  rows.reserve(chosen.size() * static_cast<size_t>(task.sequences));
+  for (int32_t s = 0; s < task.sequences; ++s)
+    for (const int32_t position : chosen) {
+      MOR_CHECK(position >= 0 && position < task.length, INVALID_ARGUMENT, "positions has ", position,
+                "; the rows have positions 0 to ", task.length - 1);
+      rows.push_back(s * task.length + position);
+    }
+  return rows;
+}
+
+/// Sets result[key] to a Float32Array of [rows, width]; returns its memory.
+float* new_output(Napi::Object& result, const char* key, int64_t rows, int64_t width) {
+  constexpr int64_t kMostElements = int64_t{1} << 30;  // 4 GiB, the largest array of Node 20
+  MOR_CHECK(rows <= kMostElements / width, INVALID_ARGUMENT, key, " of ", rows, " x ", width, " are ",
+            static_cast<double>(rows) * static_cast<double>(width), " numbers; at most ", kMostElements,
+            " fit one array. Split the batch");
+  auto array =
+      new_typed_array(result.Env(), "Float32Array", static_cast<size_t>(rows * width)).As<Napi::Float32Array>();
+  result.Set(key, array);
+  return array.Data();
 }
 
 }  // namespace
@@ -42,8 +89,9 @@ void NativeModel::define(Napi::Env env) {
       DefineClass(env, "NativeModel",
                   {throwing_method<&NativeModel::parameters>("parameters"), promise_method<&NativeModel::init>("init"),
                    promise_method<&NativeModel::read>("read"), promise_method<&NativeModel::save>("save"),
-                   promise_method<&NativeModel::forward>("forward"), throwing_method<&NativeModel::memory>("memory"),
-                   promise_method<&NativeModel::dispose>("dispose")}));
+                   promise_method<&NativeModel::forward>("forward"), promise_method<&NativeModel::logprobs>("logprobs"),
+                   promise_method<&NativeModel::hidden_states>("hiddenStates"),
+                   throwing_method<&NativeModel::memory>("memory"), promise_method<&NativeModel::dispose>("dispose")}));
 }
 
 Napi::Value NativeModel::create(const Napi::CallbackInfo& info) {
@@ -130,37 +178,66 @@ Napi::Value NativeModel::save(const Napi::CallbackInfo& info) {
 
 Napi::Value NativeModel::forward(const Napi::CallbackInfo& info) {
   thread_->disposed()->check();
-  ForwardTask task;
-  task.tokens = Input(info[0], "tokens").int32_array();
-  task.sequences = Input(info[1], "batch").int32(1, INT32_MAX);
-  task.length = Input(info[2], "length").int32(1, INT32_MAX);
-  task.options = forward_options(Input(info[3], "options"));
-  const int64_t count = int64_t{task.sequences} * task.length;
-  MOR_CHECK(static_cast<int64_t>(task.tokens.size()) == count && count <= INT32_MAX, INVALID_ARGUMENT, "tokens has ",
-            task.tokens.size(), " ids, but ", task.sequences, " rows of ", task.length, " are ", count, " (at most ",
-            INT32_MAX, ")");
-  const int64_t vocab = thread_->config().vocab_size;
-  constexpr int64_t kMostElements = int64_t{1} << 30;  // 4 GiB, the largest array of Node 20
-  MOR_CHECK(count <= kMostElements / vocab, INVALID_ARGUMENT, "logits of ", count, " tokens over a vocabulary of ",
-            vocab, " are ", static_cast<double>(count) * static_cast<double>(vocab), " numbers; at most ",
-            kMostElements, " fit one array. Split the batch");
-  auto logits =
-      new_typed_array(info.Env(), "Float32Array", static_cast<size_t>(count * vocab)).As<Napi::Float32Array>();
-  auto depths = new_typed_array(info.Env(), "Uint8Array", static_cast<size_t>(count)).As<Napi::Uint8Array>();
-  task.logits = logits.Data();
-  task.depths = depths.Data();
-  auto result = std::make_shared<Napi::ObjectReference>(Napi::Persistent(Napi::Object::New(info.Env())));
-  result->Set("logits", logits);
-  result->Set("depths", depths);
-  CallOptions call =
-      options(info, concat("a forward pass of ", task.sequences, " x ", task.length, " tokens"), info[4]);
+  InferenceTask task = inference_task(info);
+  const Input options(info[3], "options");
+  task.options = forward_options(options);
+  task.outputs.logits_rows = rows_at(options.field("positions"), task);
+  Napi::Object result = Napi::Object::New(info.Env());
+  const auto rows = static_cast<int64_t>(task.outputs.logits_rows.size());
+  task.outputs.logits = new_output(result, "logits", rows, thread_->config().vocab_size);
+  return infer(info, std::move(task), result, info[4]);
+}
+
+Napi::Value NativeModel::logprobs(const Napi::CallbackInfo& info) {
+  thread_->disposed()->check();
+  InferenceTask task = inference_task(info);
+  const std::vector<int32_t> targets = Input(info[3], "targets").int32_array();
+  task.options = forward_options(Input(info[4], "options"));
+  MOR_CHECK(targets.size() == task.tokens.size(), INVALID_ARGUMENT, "targets has ", targets.size(),
+            " ids, but tokens has ", task.tokens.size());
+  const int32_t vocab = thread_->config().vocab_size;
+  for (size_t i = 0; i < targets.size(); ++i) {
+    MOR_CHECK(targets[i] >= -1 && targets[i] < vocab, TOKEN_OUT_OF_RANGE, "target ", targets[i], " at index ", i,
+              "; the vocabulary has ids 0 to ", vocab - 1, ", and -1 stands for none");
+    if (targets[i] < 0) continue;
+    task.outputs.target_rows.push_back(static_cast<int32_t>(i));
+    task.outputs.targets.push_back(targets[i]);
+  }
+  Napi::Object result = Napi::Object::New(info.Env());
+  task.outputs.logprobs = new_output(result, "logprobs", static_cast<int64_t>(task.outputs.targets.size()), 1);
+  return infer(info, std::move(task), result, info[5]);
+}
+
+Napi::Value NativeModel::hidden_states(const Napi::CallbackInfo& info) {
+  thread_->disposed()->check();
+  InferenceTask task = inference_task(info);
+  task.outputs.layers = Input(info[3], "layers").int32_array();
+  task.options = forward_options(Input(info[4], "options"));
+  const int32_t last = thread_->config().num_hidden_layers;
+  std::set<int32_t> distinct;
+  for (const int32_t layer : task.outputs.layers)
+    MOR_CHECK(layer >= 0 && layer <= last && distinct.insert(layer).second, INVALID_ARGUMENT, "layers has ", layer,
+              "; they must be distinct and from 0 to ", last);
+  Napi::Object result = Napi::Object::New(info.Env());
+  const auto rows = static_cast<int64_t>(task.outputs.layers.size() * task.tokens.size());
+  task.outputs.hidden_states = new_output(result, "hiddenStates", rows, thread_->config().hidden_size);
+  return infer(info, std::move(task), result, info[5]);
+}
+
+Napi::Value NativeModel::infer(const Napi::CallbackInfo& info, InferenceTask task, Napi::Object result,
+                               const Napi::Value& signal) {
+  auto depths = new_typed_array(info.Env(), "Uint8Array", task.tokens.size()).As<Napi::Uint8Array>();
+  task.outputs.depths = depths.Data();
+  result.Set("depths", depths);
+  auto kept = std::make_shared<Napi::ObjectReference>(Napi::Persistent(result));
+  CallOptions call = options(info, concat("a forward pass of ", task.sequences, " x ", task.length, " tokens"), signal);
   return post_call(
       *thread_, call,
       [task = std::move(task)](ModelThread& thread) {
-        run_forward(thread, task);
+        run_inference(thread, task);
         return true;
       },
-      [result](Napi::Env, bool) -> Napi::Value { return result->Value(); });
+      [kept](Napi::Env, bool) -> Napi::Value { return kept->Value(); });
 }
 
 Napi::Value NativeModel::memory(const Napi::CallbackInfo& info) {

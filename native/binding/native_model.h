@@ -13,6 +13,7 @@
 namespace mor::binding {
 
 class ModelTrainer;
+struct InferenceTask;
 
 /// Its thread ends when it is disposed or collected. Trainers and engines keep their model from being collected.
 class NativeModel final : public ObjectWrap<NativeModel> {
@@ -36,9 +37,13 @@ class NativeModel final : public ObjectWrap<NativeModel> {
   Napi::Value read(const Napi::CallbackInfo& info);
   Napi::Value save(const Napi::CallbackInfo& info);
   Napi::Value forward(const Napi::CallbackInfo& info);
+  Napi::Value logprobs(const Napi::CallbackInfo& info);
+  Napi::Value hidden_states(const Napi::CallbackInfo& info);
   Napi::Value memory(const Napi::CallbackInfo& info);
   Napi::Value dispose(const Napi::CallbackInfo& info);
 
+  /// A promise for `result`, which gets the depths and has the arrays that the task fills.
+  Napi::Value infer(const Napi::CallbackInfo& info, InferenceTask task, Napi::Object result, const Napi::Value& signal);
   CallOptions options(const Napi::CallbackInfo& info, std::string what, const Napi::Value& signal = {}) const;
 
   std::shared_ptr<ModelThread> thread_;

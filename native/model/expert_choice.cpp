@@ -71,6 +71,7 @@ Tensor expert_choice_forward(Pass& pass, const Tensor& stream, BodyActivations& 
     ops.copy(next.data, x.data, static_cast<size_t>(x.count()) * dtype_size(x.dtype));
     if (r == 1) kept.shared = allocate_shared_keys(pass, rows.count);
     recursion.run.layers = block_layers_at(pass, r, kept.shared);
+    begin_recursion(pass, r, x, rows.source);
     layers_forward(pass, rows, x, recursion.run);
     recursion.gates = expert_gates(pass.context, recursion.router.scores, recursion.selection.index, rows.count);
     add_gated(pass.context, recursion.gates, recursion.run.out, nullptr, rows.source, next);

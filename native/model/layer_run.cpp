@@ -1,7 +1,10 @@
 // Layers that run one after another over the same rows.
 #include "model/layer_run.h"
 
+#include <functional>
 #include <optional>
+
+#include "model/hidden_states.h"
 
 namespace mor {
 
@@ -29,10 +32,12 @@ Layers layers_after_block(const ModelConfig& config) {
 }
 
 void run_layers(const LayerContext& context, const ModelTensors& tensors, const Layers& layers, const Rows& rows,
-                const Tensor& stream, const Tensor& x) {
-  for (size_t i = 0; i < layers.unique.size(); ++i)
+                const Tensor& stream, const Tensor& x, const std::function<void(size_t)>& before_layer) {
+  for (size_t i = 0; i < layers.unique.size(); ++i) {
+    if (before_layer) before_layer(i);
     layer_forward(context, tensors.layers[static_cast<size_t>(layers.unique[i])], rows, i == 0 ? stream : Tensor{}, x,
                   layers.keys[i], x, nullptr);
+  }
 }
 
 void layers_forward(Pass& pass, const Rows& rows, const Tensor& stream, LayerRun& run) {
@@ -41,7 +46,12 @@ void layers_forward(Pass& pass, const Rows& rows, const Tensor& stream, LayerRun
   const int64_t d = pass.model.config().hidden_size;
   Tensor x = arena.tensor(compute, rows.count, d, "layer input");
   if (!pass.options.keep) {
-    run_layers(pass.context, pass.model.tensors(), run.layers, rows, stream, x);
+    std::function<void(size_t)> record;
+    if (pass.hidden_states != nullptr)
+      record = [&](size_t i) {
+        pass.hidden_states->record(i, i == 0 ? stream : x, i == 0 ? rows.source : nullptr, rows.count);
+      };
+    run_layers(pass.context, pass.model.tensors(), run.layers, rows, stream, x, record);
     run.out = x;
     return;
   }

@@ -1,6 +1,7 @@
 // Layers that run one after another over the same rows, forward and backward.
 #pragma once
 
+#include <functional>
 #include <vector>
 
 #include "model/pass.h"
@@ -19,9 +20,9 @@ Layers layers_of_block(const ModelConfig& config);
 Layers layers_after_block(const ModelConfig& config);
 
 /// Runs the layers in place: x [R, d] becomes the output of the last one, and nothing is kept for a backward. stream:
-/// as in layer_forward, for the first layer.
+/// as in layer_forward, for the first layer. before_layer(i), if there is one, is called before layers.unique[i].
 void run_layers(const LayerContext& context, const ModelTensors& tensors, const Layers& layers, const Rows& rows,
-                const Tensor& stream, const Tensor& x);
+                const Tensor& stream, const Tensor& x, const std::function<void(size_t)>& before_layer = {});
 
 /// One run of layers in a pass.
 struct LayerRun {

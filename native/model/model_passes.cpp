@@ -1,8 +1,11 @@
 // The whole model: embedding, layers before the block, the block, layers after it, head.
 #include "model/model_passes.h"
 
+#include <algorithm>
 #include <cstring>
+#include <functional>
 
+#include "model/hidden_states.h"
 #include "model/host_values.h"
 #include "ops/counting_ops.h"
 
@@ -26,14 +29,15 @@ void forward(Pass& pass, const Batch& batch, ModelActivations& kept) {
   pass.ops().embedding_forward(batch.tokens, pass.model.tensors().embed_tokens, x);
   kept.before.layers = layers_before_block(config);
   kept.after.layers = layers_after_block(config);
-  const auto through = [&](LayerRun& run) {
+  const auto through = [&](LayerRun& run, int32_t first) {
     if (run.layers.unique.empty()) return;
+    if (pass.hidden_states != nullptr) pass.hidden_states->begin_run(first, {}, nullptr);
     layers_forward(pass, rows, x, run);
     x = run.out;
   };
-  through(kept.before);
+  through(kept.before, 0);
   if (pass.rules.block_recurs) x = body_forward(pass, kept.all, x, kept.body);
-  through(kept.after);
+  through(kept.after, config.num_hidden_layers - config.layers_after());
   kept.hidden = x;
 }
 
@@ -49,12 +53,17 @@ int64_t rows_of(const Batch& batch) {
   return static_cast<int64_t>(batch.sequences) * batch.length;
 }
 
-/// The final norm. rstd [M] master: for the backward, or empty.
-Tensor normed(Pass& pass, const ModelActivations& kept, const Tensor& rstd) {
-  const Tensor out = pass.arena().tensor(kept.hidden.dtype, kept.hidden.rows(), kept.hidden.columns(), "normed");
-  pass.ops().rmsnorm_forward(kept.hidden, nullptr, pass.model.tensors().norm, pass.model.config().rms_norm_eps, {}, out,
+/// The final norm of `count` rows of the batch. source [count]: which rows; null: the first ones. rstd [count] master:
+/// for the backward, or empty.
+Tensor normed(Pass& pass, const ModelActivations& kept, const int32_t* source, int64_t count, const Tensor& rstd) {
+  const Tensor out = pass.arena().tensor(kept.hidden.dtype, count, kept.hidden.columns(), "normed");
+  pass.ops().rmsnorm_forward(kept.hidden, source, pass.model.tensors().norm, pass.model.config().rms_norm_eps, {}, out,
                              rstd);
   return out;
+}
+
+Tensor normed(Pass& pass, const ModelActivations& kept, const Tensor& rstd) {
+  return normed(pass, kept, nullptr, kept.hidden.rows(), rstd);
 }
 
 PassReport reported(Pass& pass, const Batch& batch, const ModelActivations& kept) {
@@ -66,6 +75,26 @@ PassReport reported(Pass& pass, const Batch& batch, const ModelActivations& kept
   pass.report.flops += 2.0 * config.vocab_size * config.hidden_size * rows.count;
   if (pass.rules.block_recurs) body_report(pass, kept.body);
   return std::move(pass.report);
+}
+
+const int32_t* on_device(Pass& pass, const int32_t* values, int64_t count) {
+  int32_t* device = pass.arena().array<int32_t>(count);
+  pass.ops().copy_to_device(device, values, static_cast<size_t>(count) * sizeof(int32_t));
+  return device;
+}
+
+/// Calls body(x, begin) with the final norm x of the rows [begin, begin + x.rows()) of the list, a bounded number at a
+/// time. What the body allocates is given back.
+template <class Body>
+void for_chunks(Pass& pass, const ModelActivations& kept, const std::vector<int32_t>& rows, const Body& body) {
+  constexpr int64_t kChunk = 256;
+  const auto count = static_cast<int64_t>(rows.size());
+  for (int64_t begin = 0; begin < count; begin += kChunk) {
+    pass.context.may_interrupt();
+    const ArenaScope scope(pass.arena());
+    const int64_t n = std::min(kChunk, count - begin);
+    body(normed(pass, kept, on_device(pass, rows.data() + begin, n), n, {}), begin);
+  }
 }
 
 }  // namespace
@@ -118,27 +147,34 @@ PassMemory count_memory(const Ops& device, const std::function<void(const Worksp
   return {activations.peak(), report.peak()};
 }
 
-void logits_pass(const Model& model, Arena& arena, const Batch& batch, PassOptions options, float* logits,
-                 uint8_t* depths) {
+void inference_pass(const Model& model, Arena& arena, const Batch& batch, PassOptions options,
+                    const InferenceOutputs& outputs) {
   arena.reset();
   options.keep = false;
   Pass pass(model, {model.ops(), arena, arena}, nullptr, options, 0);
+  HiddenStates hidden_states(pass, outputs.layers, rows_of(batch), outputs.hidden_states);
+  if (!outputs.layers.empty()) pass.hidden_states = &hidden_states;
   ModelActivations kept;
   forward(pass, batch, kept);
-  const Tensor x = normed(pass, kept, {});
-  const int64_t vocab = model.config().vocab_size, rows = x.rows();
-  constexpr int64_t kChunk = 256;  // rows whose logits are on the device at a time
-  for (int64_t begin = 0; begin < rows; begin += kChunk) {
-    const ArenaScope scope(arena);
-    const int64_t n = std::min(kChunk, rows - begin);
-    const Tensor chunk = arena.tensor(pass.ops().master_dtype(), n, vocab, "logits");
-    pass.ops().linear_forward(x.slice(begin, n), model.tensors().lm_head, {}, chunk);
-    download(pass.ops(), chunk, logits + begin * vocab);
-  }
-  std::memset(depths, pass.rules.depth(0), static_cast<size_t>(rows));
+  if (!outputs.layers.empty()) hidden_states.record_last(kept.hidden);
+  for_chunks(pass, kept, outputs.logits_rows, [&](const Tensor& x, int64_t begin) {
+    const int64_t vocab = model.config().vocab_size;
+    const Tensor logits = arena.tensor(pass.ops().master_dtype(), x.rows(), vocab, "logits");
+    pass.ops().linear_forward(x, model.tensors().lm_head, {}, logits);
+    download(pass.ops(), logits, outputs.logits + begin * vocab);
+  });
+  for_chunks(pass, kept, outputs.target_rows, [&](const Tensor& x, int64_t begin) {
+    const int32_t* targets = on_device(pass, outputs.targets.data() + begin, x.rows());
+    const Tensor losses = arena.vector(pass.ops().master_dtype(), x.rows(), "losses");
+    pass.ops().cross_entropy_forward(x, model.tensors().lm_head, targets, losses);
+    download(pass.ops(), losses, outputs.logprobs + begin);
+    std::transform(outputs.logprobs + begin, outputs.logprobs + begin + x.rows(), outputs.logprobs + begin,
+                   std::negate<>());
+  });
+  std::memset(outputs.depths, pass.rules.depth(0), static_cast<size_t>(rows_of(batch)));
   if (pass.rules.block_recurs) {
     const std::vector<uint8_t> ran = body_depths(pass, kept.body);
-    std::memcpy(depths, ran.data(), ran.size());
+    std::memcpy(outputs.depths, ran.data(), ran.size());
   }
 }
 

@@ -34,9 +34,21 @@ struct PassMemory {
 };
 PassMemory count_memory(const Ops& device, const std::function<void(const Workspace& workspace)>& work);
 
-/// logits [sequences * length, vocab] float32 host, depths [sequences * length] host: RoutingRules::depth of each
-/// token.
-void logits_pass(const Model& model, Arena& arena, const Batch& batch, PassOptions options, float* logits,
-                 uint8_t* depths);
+/// What an inference pass gives, in host memory. "Rows" are those of the batch: row s * length + t is token t of
+/// sequence s. A list without rows costs nothing, and its array may be null.
+struct InferenceOutputs {
+  uint8_t* depths = nullptr;         ///< [sequences * length] RoutingRules::depth of each token
+  std::vector<int32_t> logits_rows;  ///< rows whose logits are wanted
+  float* logits = nullptr;           ///< [logits_rows, vocab]
+  std::vector<int32_t> target_rows;  ///< rows whose targets have a log-probability wanted
+  std::vector<int32_t> targets;      ///< [target_rows] token ids
+  float* logprobs = nullptr;         ///< [target_rows] log softmax(logits of the row)[target]
+  std::vector<int32_t> layers;       ///< as HiddenStates::layers
+  float* hidden_states = nullptr;    ///< [layers, sequences * length, hidden]
+};
+
+/// Forward only, for its outputs. Only those that are wanted are computed and copied to the host.
+void inference_pass(const Model& model, Arena& arena, const Batch& batch, PassOptions options,
+                    const InferenceOutputs& outputs);
 
 }  // namespace mor

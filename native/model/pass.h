@@ -28,6 +28,8 @@ struct Workspace {
   Arena& report;  ///< of a Readback, for the numbers that the host will read
 };
 
+class HiddenStates;
+
 struct Pass {
   const Model& model;
   const RoutingRules rules;
@@ -36,6 +38,7 @@ struct Pass {
   const ModelTensors* gradients;  ///< views of master dtype; null without backward
   PassOptions options;
   PassReport report;
+  HiddenStates* hidden_states = nullptr;  ///< null: not wanted; only without `keep`
   /// rows: the number of losses in the report.
   Pass(const Model& model, const Workspace& workspace, const ModelTensors* gradients, const PassOptions& options,
        int64_t rows);

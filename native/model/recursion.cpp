@@ -1,6 +1,7 @@
 // The body without a router; expert_choice.cpp and token_choice.cpp have the body with one.
 #include "model/recursion.h"
 
+#include "model/hidden_states.h"
 #include "model/host_values.h"
 
 namespace mor {
@@ -14,6 +15,7 @@ Tensor plain_forward(Pass& pass, const Tensor& stream, BodyActivations& kept) {
     recursion.active = kept.all;
     recursion.active.rows.source = nullptr;
     recursion.run.layers = block_layers_at(pass, r, kept.shared);
+    begin_recursion(pass, r, {}, nullptr);
     layers_forward(pass, recursion.active.rows, x, recursion.run);
     x = recursion.run.out;
     kept.recursions.push_back(recursion);
@@ -39,6 +41,12 @@ double router_flops(const ModelConfig& config, const RouterActivations& router) 
 
 const ActiveRows* rows_of_first(const Pass& pass, const BodyActivations& kept) {
   return pass.rules.sees_tokens_that_left() && !kept.recursions.empty() ? &kept.recursions[0].active : nullptr;
+}
+
+void begin_recursion(Pass& pass, int32_t r, const Tensor& others, const int32_t* to) {
+  const ModelConfig& config = pass.model.config();
+  if (pass.hidden_states != nullptr)
+    pass.hidden_states->begin_run(config.layers_before() + (r - 1) * config.body_layers(), others, to);
 }
 
 Tensor body_forward(Pass& pass, const ActiveRows& all, const Tensor& stream, BodyActivations& kept) {

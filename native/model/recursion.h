@@ -48,6 +48,10 @@ Tensor token_choice_forward(Pass& pass, const Tensor& stream, BodyActivations& k
 void token_choice_backward(Pass& pass, BodyActivations& kept, const Tensor& d);
 void token_choice_report(Pass& pass, const BodyActivations& kept);
 
+/// To be called before the layers of recursion r run. Its rows are the rows `to` of the batch (null: all of them), and
+/// `others` [M, d] is the stream of the other rows.
+void begin_recursion(Pass& pass, int32_t r, const Tensor& others, const int32_t* to);
+
 /// The rows of recursion 1 for compact_rows, if recursion 1 has run and RoutingRules::sees_tokens_that_left; else null.
 const ActiveRows* rows_of_first(const Pass& pass, const BodyActivations& kept);
 

@@ -36,6 +36,7 @@ Tensor token_choice_forward(Pass& pass, const Tensor& stream, BodyActivations& k
     recursion.run.layers = block_layers_at(pass, r, kept.shared);
     Rows gathered = active.rows;
     if (r > 1) gathered.source = kept.recursions.back().selection.index;  // x holds the previous recursion's rows
+    begin_recursion(pass, r, out, active.rows.source);
     layers_forward(pass, gathered, x, recursion.run);
 
     const auto select = [&](const RoutingRules::ChosenDepths& chosen) {

@@ -136,9 +136,9 @@ inline void expect_full_forward_agrees(const Model& model, const Wanted& wanted,
   options.router_threshold = wanted.params.router_threshold;
   options.max_recursions = wanted.params.max_recursions;
   const size_t vocab = static_cast<size_t>(model.config().vocab_size);
-  std::vector<float> logits(tokens.size() * vocab);
-  std::vector<uint8_t> depths(tokens.size());
-  logits_pass(model, arena, batch, options, logits.data(), depths.data());
+  const FullLogits full = full_logits(model, arena, batch, options);
+  const std::vector<float>& logits = full.logits;
+  const std::vector<uint8_t>& depths = full.depths;
 
   const auto logits_at = [&](size_t position) {
     const auto begin = logits.begin() + static_cast<int64_t>(position * vocab);

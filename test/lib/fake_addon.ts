@@ -194,6 +194,9 @@ export class FakeModel implements NativeModel {
       signal,
     )
 
+  logprobs = () => Promise.reject(new Error('the fake model computes no log-probabilities'))
+  hiddenStates = () => Promise.reject(new Error('the fake model has no hidden states'))
+
   memory = () => {
     this.checkAlive()
     return { parameters: this.tensors.reduce((sum, { values }) => sum + values.byteLength, 0) }

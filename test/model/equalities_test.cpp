@@ -24,20 +24,12 @@ std::vector<ModelConfig> every_kind() {
   return list;
 }
 
-struct Outputs {
-  std::vector<float> logits;
-  std::vector<uint8_t> depths;
-};
-
-Outputs run(const Model& model, const std::vector<int32_t>& rows, int32_t sequences, Routing routing) {
+FullLogits run(const Model& model, const std::vector<int32_t>& rows, int32_t sequences, Routing routing) {
   Arena arena(model.ops());
   DeviceBatch batch(model.ops(), rows, sequences);
   PassOptions options;
   options.routing = routing;
-  const size_t count = static_cast<size_t>(batch.get().sequences * batch.get().length);
-  Outputs o{std::vector<float>(count * static_cast<size_t>(model.config().vocab_size)), std::vector<uint8_t>(count)};
-  logits_pass(model, arena, batch.get(), options, o.logits.data(), o.depths.data());
-  return o;
+  return full_logits(model, arena, batch.get(), options);
 }
 
 TEST(Equalities, ABatchIsItsSequencesBitForBitInFloat32) {
@@ -47,9 +39,9 @@ TEST(Equalities, ABatchIsItsSequencesBitForBitInFloat32) {
       Model model(config, make_ops("cpu", DType::float32, 2));
       model.init(3);
       const std::vector<int32_t> tokens = random_tokens(kSequences * kRow, config.vocab_size, 8);
-      const Outputs together = run(model, tokens, kSequences, routing);
+      const FullLogits together = run(model, tokens, kSequences, routing);
       for (int32_t s = 0; s < kSequences; ++s) {
-        const Outputs alone = run(model, {tokens.begin() + s * kRow, tokens.begin() + (s + 1) * kRow}, 1, routing);
+        const FullLogits alone = run(model, {tokens.begin() + s * kRow, tokens.begin() + (s + 1) * kRow}, 1, routing);
         const size_t logits = alone.logits.size(), depths = alone.depths.size(), at = static_cast<size_t>(s);
         EXPECT_EQ(alone.logits, std::vector<float>(together.logits.begin() + static_cast<long>(at * logits),
                                                    together.logits.begin() + static_cast<long>((at + 1) * logits)));
@@ -156,11 +148,9 @@ TEST(Equalities, MaxRecursionsStopsTheBodyThere) {
     model.init(3);
     Arena arena(model.ops());
     DeviceBatch batch(model.ops(), random_tokens(26, config.vocab_size, 8), 2);
-    std::vector<float> logits(24 * static_cast<size_t>(config.vocab_size));
-    std::vector<uint8_t> depths(24);
     PassOptions options;
     options.max_recursions = 2;
-    logits_pass(model, arena, batch.get(), options, logits.data(), depths.data());
+    const std::vector<uint8_t> depths = full_logits(model, arena, batch.get(), options).depths;
     EXPECT_LE(*std::max_element(depths.begin(), depths.end()), 2);
     EXPECT_GE(*std::min_element(depths.begin(), depths.end()), 1);
     const std::vector<int32_t> active = evaluate(model, arena, batch.get(), options).statistics.active;

@@ -67,10 +67,7 @@ TEST_P(FixtureCase, LogitsAndDepths) {
     PassOptions options;
     options.routing = topk ? Routing::topk : Routing::threshold;
     if (l.fixture.has_scalar("router_threshold")) options.router_threshold = l.fixture.scalar("router_threshold");
-    const size_t rows = static_cast<size_t>(l.sequences * l.length);
-    std::vector<float> logits(rows * static_cast<size_t>(l.model.config().vocab_size));
-    std::vector<uint8_t> depths(rows);
-    logits_pass(l.model, arena, l.batch.get(), options, logits.data(), depths.data());
+    const auto [logits, depths] = full_logits(l.model, arena, l.batch.get(), options);
     const std::string suffix = topk ? "topk" : "threshold";
     expect_near_all({logits.begin(), logits.end()}, l.fixture.tensor("logits_" + suffix).values(),
                     l.tolerance("logits", 2e-6), "logits_" + suffix);

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <numeric>
 #include <random>
 
 #include "model/host_values.h"
@@ -62,6 +63,24 @@ inline ModelConfig config_of(const Fixture& f) {
   r.loss_free_balancing = f.has("router.balancing") && f.text("router.balancing") == "loss_free";
   r.auxiliary_router = f.has("router.auxiliary_router") && f.boolean("router.auxiliary_router");
   return c;
+}
+
+/// inference_pass for the logits of all rows.
+struct FullLogits {
+  std::vector<float> logits;    ///< [sequences * length, vocab]
+  std::vector<uint8_t> depths;  ///< [sequences * length]
+};
+inline FullLogits full_logits(const Model& model, Arena& arena, const Batch& batch, const PassOptions& options) {
+  const size_t rows = static_cast<size_t>(batch.sequences) * static_cast<size_t>(batch.length);
+  FullLogits result{std::vector<float>(rows * static_cast<size_t>(model.config().vocab_size)),
+                    std::vector<uint8_t>(rows)};
+  InferenceOutputs outputs;
+  outputs.logits = result.logits.data();
+  outputs.depths = result.depths.data();
+  outputs.logits_rows.resize(rows);
+  std::iota(outputs.logits_rows.begin(), outputs.logits_rows.end(), 0);
+  inference_pass(model, arena, batch, options, outputs);
+  return result;
 }
 
 inline void load_weights(const Fixture& f, Model& model) {
