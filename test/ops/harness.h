@@ -8,6 +8,7 @@
 #include <cmath>
 #include <complex>
 #include <functional>
+#include <map>
 #include <memory>
 #include <random>
 #include <string>
@@ -232,24 +233,48 @@ inline void expect_close(const Array& actual, const Array& exact, const Array& n
         << ": " << actual.values[i] << " instead of " << exact.values[i];
 }
 
-/// Runs `call` on every subject and compares with the double reference; the float reference (rounded to the precision
-/// of each output) sets the tolerance. outputs_compute[o]: whether output o is of the compute dtype (else master).
-inline void compare_with_reference(const OpCall& call, const Arrays& inputs, const std::vector<bool>& inputs_compute,
-                                   const std::vector<bool>& outputs_compute) {
+/// What inputs in one precision give: exactly, and by the naive op in that precision, which sets the tolerance.
+struct Expected {
+  Arrays start, exact, naive;
+};
+
+/// Runs `call` on every subject and compares with `expected_of` its precision, which is computed once for all subjects
+/// of it. outputs_compute[o]: whether output o is of the compute dtype (else master).
+inline void compare_with(const std::function<Expected(DType)>& expected_of, const OpCall& call,
+                         const std::vector<bool>& outputs_compute) {
+  std::map<DType, Expected> by_dtype;
   for (const Subject& subject : subjects()) {
     SCOPED_TRACE(subject.name);
-    Arrays start;
-    for (size_t i = 0; i < inputs.size(); ++i)
-      start.push_back(rounded(inputs[i], inputs_compute[i] ? subject.compute : DType::float32));
-    RefOps<double> exact_ops;
-    RefOps<float> naive_ops;
-    const std::unique_ptr<Ops> ops = subject.make();
-    const Arrays exact = call(exact_ops, start), naive = call(naive_ops, start), actual = call(*ops, start);
-    for (size_t o = 0; o < exact.size(); ++o) {
-      const DType dtype = outputs_compute[o] ? subject.compute : DType::float32;
-      expect_close(actual[o], exact[o], rounded(naive[o], dtype), dtype, "output " + std::to_string(o));
+    const DType compute = subject.compute;
+    if (by_dtype.count(compute) == 0) by_dtype[compute] = expected_of(compute);
+    const Expected& expected = by_dtype[compute];
+    const Arrays actual = call(*subject.make(), expected.start);
+    ASSERT_EQ(actual.size(), expected.exact.size());
+    for (size_t o = 0; o < actual.size(); ++o) {
+      const DType dtype = outputs_compute[o] ? compute : DType::float32;
+      expect_close(actual[o], expected.exact[o], rounded(expected.naive[o], dtype), dtype,
+                   "output " + std::to_string(o));
     }
   }
+}
+
+inline Arrays rounded(const Arrays& inputs, const std::vector<bool>& inputs_compute, DType compute) {
+  Arrays start;
+  for (size_t i = 0; i < inputs.size(); ++i)
+    start.push_back(rounded(inputs[i], inputs_compute[i] ? compute : DType::float32));
+  return start;
+}
+
+/// Runs `call` on every subject and compares with the double reference; the naive op is the float reference.
+inline void compare_with_reference(const OpCall& call, const Arrays& inputs, const std::vector<bool>& inputs_compute,
+                                   const std::vector<bool>& outputs_compute) {
+  const auto expected_of = [&](DType compute) -> Expected {
+    RefOps<double> exact_ops;
+    RefOps<float> naive_ops;
+    const Arrays start = rounded(inputs, inputs_compute, compute);
+    return {start, call(exact_ops, start), call(naive_ops, start)};
+  };
+  compare_with(expected_of, call, outputs_compute);
 }
 
 }  // namespace mor::test

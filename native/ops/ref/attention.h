@@ -47,9 +47,10 @@ void RefOps<T>::attention_forward(const Tensor& q, const Tensor& k, const Tensor
         for (int64_t j = 0; j < visible; ++j) total += std::exp(score[j] - largest);
         const T log_sum = visible == 0 ? largest : largest + std::log(total);
         for (int64_t c = 0; c < head_dim; ++c) out_(i, at + c) = 0;
-        for (int64_t j = 0; j < visible; ++j)
-          for (int64_t c = 0; c < head_dim; ++c)
-            out_(i, at + c) += std::exp(score[j] - log_sum) * v_(key_slot(rows, s, j), key_at + c);
+        for (int64_t j = 0; j < visible; ++j) {
+          const T p = std::exp(score[j] - log_sum);
+          for (int64_t c = 0; c < head_dim; ++c) out_(i, at + c) += p * v_(key_slot(rows, s, j), key_at + c);
+        }
         if (lse) View<T>{lse}(i, a) = log_sum;
       }
 }
