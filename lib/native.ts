@@ -209,6 +209,18 @@ export interface NativeTrainerOptions {
   /** Largest global gradient norm; 0 = no clipping. */
   gradientClip: number
   recompute: boolean
+  /** Recursions of the first step, and the first step, counted from 0, that runs all. */
+  depthSchedule: { from: number; steps: number }
+  parameters: NativeParameterOptions[]
+}
+
+/** Of one trained tensor; what is undefined is as for all. */
+export interface NativeParameterOptions {
+  name: string
+  /** Factor of learningRate. */
+  learningRateScale: number | undefined
+  weightDecay: number | undefined
+  frozen: boolean
 }
 
 /** Measurements of one optimizer step. */
@@ -398,6 +410,8 @@ export interface NativeParameter {
   bytes: number
   /** Whether weight decay shrinks it. */
   decays: boolean
+  /** By the optimizer. */
+  trained: boolean
 }
 
 /** What the addon was compiled with of the values that TypeScript repeats; a test compares them. */

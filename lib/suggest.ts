@@ -7,8 +7,10 @@ export function suggestion(name: string, known: Iterable<string>): string {
   for (const candidate of known) {
     const [wrong, right] = [name.toLowerCase(), candidate.toLowerCase()]
     const edits = editDistance(wrong, right)
-    const begins = (wrong.length > 2 && right.startsWith(wrong)) || (right.length > 2 && wrong.startsWith(right))
-    const distance = begins ? Math.min(1, edits) : edits
+    // What was cut short is meant rather than what was added to.
+    const cut = wrong.length > 2 && right.startsWith(wrong)
+    const longer = right.length > 2 && wrong.startsWith(right)
+    const distance = Math.min(edits, cut ? 1 : longer ? 1.5 : edits)
     if (distance < bestDistance) {
       best = candidate
       bestDistance = distance

@@ -5,7 +5,7 @@ import { type LoadOptions, Model } from './model.js'
 import type { NativeEvaluateStats, NativeStepStats, NativeTrainer, Routing } from './native.js'
 import { loadNative } from './native_loader.js'
 import { packRows } from './tokens.js'
-import { readTrainerCheckpoint, restoreTrainerState, saveTrainerCheckpoint } from './trainer_checkpoint.js'
+import { readMasters, readTrainerCheckpoint, restoreTrainerState, saveTrainerCheckpoint } from './trainer_checkpoint.js'
 import {
   type ResolvedTrainerOptions,
   resolveTrainerOptions,
@@ -50,7 +50,10 @@ export class Trainer {
   constructor(model: Model, options: TrainerOptions) {
     this.model = model
     this.options = resolveTrainerOptions(options)
-    this.#native = wrapNative(() => loadNative().createTrainer(model.native, toNativeTrainerOptions(this.options)))
+    this.#native = wrapNative(() => {
+      const options = toNativeTrainerOptions(this.options, model.config, model.native.parameters())
+      return loadNative().createTrainer(model.native, options)
+    })
   }
 
   /**
@@ -64,6 +67,25 @@ export class Trainer {
     try {
       const trainer = new Trainer(model, { ...saved.options, ...withoutUndefined(changes) })
       await wrapNativeAsync(async () => restoreTrainerState(model, trainer.#native, saved))
+      return trainer
+    } catch (error) {
+      await model.dispose()
+      throw error
+    }
+  }
+
+  /**
+   * Starts training from the weights of a checkpoint, of any kind that `Model.load` reads, with a fresh optimizer. The trained
+   * weights begin with the precision that they have in the files, of which a bfloat16 model alone keeps a part. The model is
+   * `trainer.model`, and disposing it is up to you.
+   * @throws {MorError} as `Model.load` and the constructor
+   */
+  static async fromCheckpoint(folder: string, options: LoadOptions & TrainerOptions): Promise<Trainer> {
+    const { device, dtype, threads, nice, signal, ...own } = options
+    const model = await Model.load(folder, { device, dtype, threads, nice, signal })
+    try {
+      const trainer = new Trainer(model, own)
+      await wrapNativeAsync(() => readMasters(trainer.#native, folder))
       return trainer
     } catch (error) {
       await model.dispose()

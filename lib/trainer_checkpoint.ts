@@ -10,6 +10,7 @@ import { MorError } from './errors.js'
 import { parseJson, readJsonFile } from './json_file.js'
 import type { Model } from './model.js'
 import type { DType, NativeTrainer } from './native.js'
+import { openCheckpoint } from './open_checkpoint.js'
 import { buildSafetensorsHeader, readSafetensorsFile, type SafetensorsFile } from './safetensors.js'
 import { type ResolvedTrainerOptions, resolveTrainerOptions } from './trainer_options.js'
 
@@ -111,20 +112,26 @@ function stepOfState(text: string, path: string): number {
 
 /** Puts the saved optimizer state into a fresh trainer of the loaded model. */
 export function restoreTrainerState(model: Model, trainer: NativeTrainer, saved: TrainerCheckpoint): Promise<void> {
-  const isMaster = ({ name }: ExpectedTensor) => name.startsWith(masterPrefix)
-  const tensors = trainer.tensors()
-  const others = tensors.filter((tensor) => !isMaster(tensor))
-  const masters = tensors.filter(isMaster).map(({ name, shape }) => ({
-    name: name.slice(masterPrefix.length),
-    shape,
-    nativeName: name,
-  }))
+  const others = trainer.tensors().filter(({ name }) => !name.startsWith(masterPrefix))
   const known = new Set(model.native.parameters().map(({ name }) => name))
   const files = [
     ...locateTensors(others, [saved.state], saved.folder),
-    ...locateTensors(masters, saved.weights, saved.folder, { ignored: (name) => known.has(name) }),
+    ...locateTensors(mastersOf(trainer), saved.weights, saved.folder, { ignored: (name) => known.has(name) }),
   ]
   return trainer.read(files, saved.stepsDone)
+}
+
+/** Gives a fresh trainer the weights of the checkpoint that its model was loaded from, which the model may have rounded. */
+export async function readMasters(trainer: NativeTrainer, folder: string): Promise<void> {
+  const { files } = await openCheckpoint(folder)
+  const masters = mastersOf(trainer)
+  if (masters.length > 0) await trainer.read(locateTensors(masters, files, folder, { ignored: () => true }), 0)
+}
+
+/** The float32 weights of a bfloat16 model, under their names in model.safetensors. */
+function mastersOf(trainer: NativeTrainer): (ExpectedTensor & { nativeName: string })[] {
+  const masters = trainer.tensors().filter(({ name }) => name.startsWith(masterPrefix))
+  return masters.map(({ name, shape }) => ({ name: name.slice(masterPrefix.length), shape, nativeName: name }))
 }
 
 async function readStateFile(folder: string): Promise<SafetensorsFile> {

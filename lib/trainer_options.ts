@@ -1,6 +1,8 @@
 // The options of a Trainer: defaults (the paper's recipe, docs/model.md section 6), checks, and the addon's form of them.
 import { Checker, show } from './check.js'
-import type { NativeTrainerOptions } from './native.js'
+import { blockRecurs, type ResolvedConfig } from './config.js'
+import type { NativeParameter, NativeTrainerOptions } from './native.js'
+import { type ParameterGroup, parameterOptions, resolveParameterGroups } from './parameter_groups.js'
 
 /** Learning rate over steps, as a factor of the peak. */
 export type Schedule =
@@ -13,6 +15,14 @@ export type Schedule =
    * 20%).
    */
   | { type: 'trapezoid'; totalSteps: number; warmupSteps?: number; cooldownSteps?: number }
+
+/** Recursions of a training step, which grow over the first steps (docs/model.md section 11). */
+export interface DepthSchedule {
+  /** Recursions of the first step. Default 1. */
+  from?: number
+  /** From this step on, counted from 0, steps run all N; every number below N has as many steps. */
+  steps: number
+}
 
 /** AdamW with decoupled weight decay on every matrix and on no norm. */
 export interface TrainerOptions {
@@ -30,11 +40,17 @@ export interface TrainerOptions {
   gradientClip?: number
   /** Equal parts a batch is split into, run one after another and summed: same step, less memory. Default 1. */
   gradientAccumulation?: number
+  /** Tensors that are trained differently, or not at all. No tensor may belong to two groups. Default []. */
+  parameterGroups?: readonly ParameterGroup[]
+  /** For a model with recursions. Evaluations always run all. Default null: steps do, too. */
+  depthSchedule?: DepthSchedule | null
   /** Recompute activations in the backward pass instead of keeping them: same numbers, less memory. Default false. */
   recompute?: boolean
 }
 
-export type ResolvedTrainerOptions = Required<TrainerOptions>
+export type ResolvedTrainerOptions = Required<Omit<TrainerOptions, 'depthSchedule'>> & {
+  depthSchedule: Required<DepthSchedule> | null
+}
 
 const optionKeys = [
   'learningRate',
@@ -44,6 +60,8 @@ const optionKeys = [
   'weightDecay',
   'gradientClip',
   'gradientAccumulation',
+  'parameterGroups',
+  'depthSchedule',
   'recompute',
 ]
 
@@ -59,18 +77,49 @@ export function resolveTrainerOptions(options: unknown): ResolvedTrainerOptions 
     weightDecay: check.number('weightDecay', { min: 0, fallback: 0.1 }),
     gradientClip: check.number('gradientClip', { min: 0, fallback: 1 }),
     gradientAccumulation: check.integer('gradientAccumulation', { min: 1, fallback: 1 }),
+    parameterGroups: resolveParameterGroups(check.object.parameterGroups ?? []),
+    depthSchedule: check.has('depthSchedule') ? resolveDepthSchedule(check.child('depthSchedule')) : null,
     recompute: check.boolean('recompute', false),
   }
 }
 
-export function toNativeTrainerOptions(options: ResolvedTrainerOptions): NativeTrainerOptions {
-  const { betas, schedule, gradientAccumulation: _splitHere, ...same } = options
+/**
+ * @param parameters of the model
+ * @throws {MorError} INVALID_ARGUMENT for options that do not fit the model
+ */
+export function toNativeTrainerOptions(
+  options: ResolvedTrainerOptions,
+  config: ResolvedConfig,
+  parameters: readonly Pick<NativeParameter, 'name' | 'trained'>[],
+): NativeTrainerOptions {
+  const { betas, schedule, gradientAccumulation: _splitHere, parameterGroups, depthSchedule, ...same } = options
+  if (depthSchedule !== null) checkDepthSchedule(depthSchedule, config)
   return {
     ...same,
     beta1: betas[0],
     beta2: betas[1],
     schedule: { totalSteps: 0, cooldownSteps: 0, minimumRatio: 0, warmupSteps: 0, ...schedule },
+    depthSchedule: depthSchedule ?? { from: config.num_recursions, steps: 0 },
+    parameters: parameterOptions(parameterGroups, options.learningRate, parameters),
   }
+}
+
+function resolveDepthSchedule(check: Checker): Required<DepthSchedule> {
+  check.onlyKeys(['from', 'steps'])
+  return {
+    from: check.integer('from', { min: 1, fallback: 1 }),
+    steps: check.integer('steps', { min: 1, max: Number.MAX_SAFE_INTEGER }),
+  }
+}
+
+function checkDepthSchedule({ from }: Required<DepthSchedule>, config: ResolvedConfig): void {
+  const check = new Checker({}, 'Trainer: depthSchedule')
+  const { num_recursions: recursions, sharing } = config
+  if (recursions === 1) check.fail('the model has num_recursions 1, so its depth cannot grow: leave the schedule out')
+  if (!blockRecurs(sharing)) {
+    check.fail(`the model has sharing "${sharing}", of which every token runs all recursions: leave the schedule out`)
+  }
+  if (from > recursions) check.fail(`from is ${from}, but the model has num_recursions ${recursions}`)
 }
 
 function resolveSchedule(schedule: unknown): Schedule {

@@ -39,8 +39,8 @@ export async function findNewConfig(source: string, tokenizer: Tokenizer): Promi
   if (kind.isDirectory()) {
     throw new MorError(
       'INVALID_ARGUMENT',
-      `${source} is a folder, and a new run starts from new weights: give a preset or a JSON file, such as ` +
-        `${join(source, configFileName)} for a model of that shape; a run is continued with --resume and its folder as --output`,
+      `--config is the folder ${source}: give it as --from to start from its weights, or ` +
+        `${join(source, configFileName)} for a new model of that shape; a run is continued with --resume and its folder as --output`,
     )
   }
   const file = Checker.of(await readJsonFile(source), source, 'INVALID_CONFIG').object

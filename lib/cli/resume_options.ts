@@ -11,7 +11,7 @@ import type { TrainerCheckpoint } from '../trainer_checkpoint.js'
 import { findNewConfig } from './config_source.js'
 import type { RunSettings } from './run_folder.js'
 import { findTokenizer } from './tokenizer_source.js'
-import { flagOf, type TrainOptions } from './train_options.js'
+import { flagOf, parameterGroupsOf, type TrainOptions } from './train_options.js'
 
 /** A run as its folder holds it. */
 export interface SavedRun {
@@ -43,6 +43,20 @@ export async function checkResumeOptions(options: TrainOptions, run: SavedRun): 
     warmupSteps,
     cooldownSteps: 'cooldownSteps' in schedule ? schedule.cooldownSteps : undefined,
   })
+  compare(options, { depthScheduleSteps: trainer.options.depthSchedule?.steps })
+  const groups = parameterGroupsOf(options)
+  if (groups.length > 0 && !isDeepStrictEqual(groups, trainer.options.parameterGroups)) {
+    throw new MorError(
+      'INVALID_ARGUMENT',
+      `--freeze and --learning-rate-of ask for ${show(groups)}, but the run began with ${show(trainer.options.parameterGroups)}, and that cannot change: leave them out to go on, or start a new run`,
+    )
+  }
+  if (options.from !== undefined) {
+    throw new MorError(
+      'INVALID_ARGUMENT',
+      `--from is ${options.from}, but a run that is resumed goes on from its own checkpoint: leave --from out, or start a new run`,
+    )
+  }
   if (options.steps !== undefined && options.steps < trainer.stepsDone) {
     throw new MorError(
       'INVALID_ARGUMENT',

@@ -4,12 +4,10 @@ import { relative, resolve } from 'node:path'
 import { readConfigFile } from '../config_file.js'
 import { Dataset, type DatasetState, readDatasetInfo } from '../dataset.js'
 import { MorError } from '../errors.js'
-import { Model } from '../model.js'
 import { Tokenizer } from '../tokenizer.js'
 import { Trainer } from '../trainer.js'
 import { readTrainerCheckpoint } from '../trainer_checkpoint.js'
 import type { Schedule } from '../trainer_options.js'
-import { findNewConfig } from './config_source.js'
 import type { Output } from './output.js'
 import { prepareData } from './prepare_data.js'
 import { checkDatasetOptions, checkResumeOptions } from './resume_options.js'
@@ -25,9 +23,9 @@ import {
   writeRunRecord,
 } from './run_folder.js'
 import { outputFailure } from './standard_streams.js'
-import { findTokenizer } from './tokenizer_source.js'
 import { type TrainResult, trainLoop } from './train_loop.js'
-import { flagOf, type TrainOptions, trainDefaults } from './train_options.js'
+import { flagOf, parameterGroupsOf, type TrainOptions, trainDefaults } from './train_options.js'
+import { findStart } from './train_start.js'
 
 interface Run {
   tokenizer: Tokenizer
@@ -97,17 +95,16 @@ export async function train(options: TrainOptions, output: Output, signal: Abort
 }
 
 async function startRun(options: TrainOptions, output: Output, signal: AbortSignal): Promise<Run> {
-  const { config: source, data, output: folder, device, threads, nice } = options
-  if (source === undefined)
-    throw new MorError('INVALID_ARGUMENT', 'a new run needs a model: give --config, or --resume to go on with a run')
+  const { data, output: folder } = options
   if (data === undefined)
     throw new MorError('INVALID_ARGUMENT', 'a new run needs text: give --data, or --resume to go on with a run')
   const course = { ...trainDefaults, ...options }
   const schedule = scheduleOf(course)
+  const parameterGroups = parameterGroupsOf(options)
+  const start = await findStart(options)
+  const { source, tokenizer } = start
   await checkNoRun(folder)
-  const tokenizer = await findTokenizer(course.tokenizer)
-  const config = await findNewConfig(source, tokenizer)
-  const { max_position_embeddings: context } = config
+  const { max_position_embeddings: context } = start.config
   const length = options.length ?? Math.min(DEFAULT_LENGTH, context)
   if (length > context) {
     throw new MorError(
@@ -115,7 +112,7 @@ async function startRun(options: TrainOptions, output: Output, signal: AbortSign
       `--length is ${length}, more than max_position_embeddings ${context} of ${source}`,
     )
   }
-  const { textField, validationFraction, dtype, seed } = course
+  const { textField, validationFraction, seed } = course
   const dataset = await prepareData(
     { data, tokenizer, textField, validationFraction, length },
     runFiles(folder).dataset,
@@ -123,17 +120,22 @@ async function startRun(options: TrainOptions, output: Output, signal: AbortSign
     signal,
   )
   checkDatasetOptions(options, dataset, await readDatasetInfo(dataset))
-  const model = await Model.create(config, { device, dtype, threads, nice, seed, signal })
-  try {
-    const { learningRate, weightDecay, gradientClip, gradientAccumulation, recompute } = course
-    const trainer = new Trainer(model, {
+  const { learningRate, weightDecay, gradientClip, gradientAccumulation, recompute } = course
+  const depthSchedule = options.depthScheduleSteps === undefined ? null : { steps: options.depthScheduleSteps }
+  const trainer = await start.makeTrainer(
+    {
       learningRate,
       schedule,
       weightDecay,
       gradientClip,
       gradientAccumulation,
+      parameterGroups,
+      depthSchedule,
       recompute,
-    })
+    },
+    signal,
+  )
+  try {
     const { batchSize, steps, evalEvery, evalBatches, saveEvery } = course
     const settings = {
       dataset: relative(folder, dataset),
@@ -152,7 +154,7 @@ async function startRun(options: TrainOptions, output: Output, signal: AbortSign
     await trimMetrics(folder, 0)
     return { tokenizer, trainer, record, position: null, dataset }
   } catch (error) {
-    await model.dispose()
+    await trainer.model.dispose()
     throw error
   }
 }

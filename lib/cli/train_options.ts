@@ -1,5 +1,8 @@
 // The options of `mor train` and their defaults.
+import { show } from '../check.js'
+import { MorError } from '../errors.js'
 import type { LoadOptions } from '../model.js'
+import type { ParameterGroup } from '../parameter_groups.js'
 import type { Schedule } from '../trainer_options.js'
 import type { RunSettings } from './run_folder.js'
 
@@ -20,6 +23,8 @@ export interface TrainOptions extends Partial<CourseOptions>, Pick<LoadOptions, 
   resume?: boolean
   /** A preset or a JSON file. */
   config?: string
+  /** In place of config: the checkpoint that a new run starts from. */
+  from?: string
   data?: string[]
   /** Default: the context of the model, at most 512. */
   length?: number
@@ -27,6 +32,12 @@ export interface TrainOptions extends Partial<CourseOptions>, Pick<LoadOptions, 
   warmupSteps?: number
   cooldownSteps?: number
   recompute?: boolean
+  /** Patterns of tensors that stay as they are. */
+  freeze?: string[]
+  /** Each `pattern=rate`. */
+  learningRateOf?: string[]
+  /** Steps until all recursions run; default: they always do. */
+  depthScheduleSteps?: number
 }
 
 export const trainDefaults: CourseOptions = {
@@ -45,6 +56,23 @@ export const trainDefaults: CourseOptions = {
   evalBatches: 50,
   saveEvery: 500,
   dtype: 'bfloat16',
+}
+
+/**
+ * What --freeze and --learning-rate-of ask for.
+ * @throws {MorError} INVALID_ARGUMENT for a rate that is not `pattern=rate`
+ */
+export function parameterGroupsOf({ freeze = [], learningRateOf = [] }: TrainOptions): ParameterGroup[] {
+  const rates = learningRateOf.map((text): ParameterGroup => {
+    const [, pattern, rate] = /^(.+)=([^=]+)$/.exec(text) ?? []
+    const learningRate = Number(rate)
+    if (pattern !== undefined && Number.isFinite(learningRate) && learningRate >= 0) return { pattern, learningRate }
+    throw new MorError(
+      'INVALID_ARGUMENT',
+      `--learning-rate-of is ${show(text)}; it must be a pattern of names and a rate, such as model.routers.*=1e-3`,
+    )
+  })
+  return [...freeze.map((pattern) => ({ pattern, frozen: true })), ...rates]
 }
 
 /** `learningRate` → `--learning-rate`. */

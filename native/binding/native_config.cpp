@@ -85,6 +85,20 @@ DerivedTensor derived_tensor(const Input& input) {
   return tensor;
 }
 
+std::vector<ParameterOptions> parameter_options(const Input& input) {
+  std::vector<ParameterOptions> all;
+  for (const Input& item : input.items()) {
+    ParameterOptions own;
+    own.name = item.field("name").string();
+    const Input scale = item.field("learningRateScale"), decay = item.field("weightDecay");
+    if (!scale.undefined()) own.learning_rate_scale = static_cast<float>(scale.number(0, FLT_MAX));
+    if (!decay.undefined()) own.weight_decay = static_cast<float>(decay.number(0, FLT_MAX));
+    own.frozen = item.field("frozen").boolean();
+    all.push_back(own);
+  }
+  return all;
+}
+
 std::vector<TokenBias> logit_bias(const Input& input) {
   const std::vector<int32_t> tokens = input.field("tokens").int32_array();
   const std::vector<float> values = input.field("values").float32_array();
@@ -166,6 +180,10 @@ TrainerOptions trainer_options(const Input& input) {
   options.weight_decay = input.field("weightDecay").number(0, DBL_MAX);
   options.gradient_clip = input.field("gradientClip").number(0, DBL_MAX);
   options.recompute = input.field("recompute").boolean();
+  const Input depth = input.field("depthSchedule");
+  options.depth.from = depth.field("from").int32(1, INT32_MAX);
+  options.depth.steps = depth.field("steps").natural();
+  options.parameters = parameter_options(input.field("parameters"));
   return options;
 }
 

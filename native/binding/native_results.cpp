@@ -58,6 +58,7 @@ Napi::Value parameter_list(Napi::Env env, const Parameters& parameters) {
     object.Set("dtype", p.storage == DType::bfloat16 ? "BF16" : "F32");
     object.Set("bytes", number(p.bytes()));
     object.Set("decays", p.decays);
+    object.Set("trained", p.trained);
     list.Set(static_cast<uint32_t>(&p - parameters.list().data()), object);
   }
   return list;

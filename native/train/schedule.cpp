@@ -1,4 +1,4 @@
-// Learning-rate schedules.
+// The schedules of learning rate and depth.
 #include "train/schedule.h"
 
 #include <algorithm>
@@ -17,6 +17,13 @@ double Schedule::rate(double peak, int64_t t) const {
   const double progress =
       static_cast<double>(t - warmup_steps) / static_cast<double>(std::max<int64_t>(1, total_steps - warmup_steps));
   return peak * (minimum_ratio + (1 - minimum_ratio) * 0.5 * (1 + std::cos(3.14159265358979323846 * progress)));
+}
+
+int32_t DepthSchedule::recursions(int32_t num_recursions, int64_t t) const {
+  if (t >= steps) return num_recursions;
+  const double grown =
+      std::floor(static_cast<double>(num_recursions - from) * static_cast<double>(t) / static_cast<double>(steps));
+  return from + static_cast<int32_t>(grown);
 }
 
 }  // namespace mor

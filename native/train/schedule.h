@@ -1,4 +1,4 @@
-// Learning-rate schedules (docs/model.md section 6).
+// What changes from step to step: the learning rate (docs/model.md section 6) and the depth (section 11).
 #pragma once
 
 #include <cstdint>
@@ -16,6 +16,15 @@ struct Schedule {
 
   /// Rate of step t = 0, 1, …
   double rate(double peak, int64_t t) const;
+};
+
+/// Training steps run few recursions at first, and all N later.
+struct DepthSchedule {
+  int32_t from = 1;   ///< recursions of the first step
+  int64_t steps = 0;  ///< from this step on, counted from 0, all N run; 0: they always do
+
+  /// Recursions of step t: from + floor((N - from) t / steps), so that every number below N has as many steps.
+  int32_t recursions(int32_t num_recursions, int64_t t) const;
 };
 
 }  // namespace mor

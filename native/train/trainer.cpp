@@ -74,7 +74,11 @@ Trainer::Trainer(Model& model, const TrainerOptions& options)
   Ops& ops = model.ops();
   const Parameters& parameters = model.parameters();
   const bool rounded = !parameters.are_masters(ops.master_dtype());
-  const std::vector<ParameterSegment> segments = parameters.segments(static_cast<float>(options.weight_decay));
+  const Optimized chosen = optimized(parameters, static_cast<float>(options.weight_decay), options.parameters);
+  const std::vector<ParameterSegment>& segments = chosen.segments;
+  const int32_t recursions = model.config().num_recursions;
+  MOR_CHECK(options.depth.from >= 1 && options.depth.from <= recursions, INVALID_ARGUMENT,
+            "the schedule of depth begins with ", options.depth.from, " recursions, but the model has ", recursions);
   segment_count_ = static_cast<int32_t>(segments.size());
   const size_t flat_bytes = static_cast<size_t>(parameters.size()) * dtype_size(ops.master_dtype());
   planned_.parameters = rounded ? flat_bytes : 0;
@@ -101,6 +105,7 @@ Trainer::Trainer(Model& model, const TrainerOptions& options)
   for (const Tensor& t : {gradient_, exp_avg_, exp_avg_sq_}) zero(ops, t);
   ops.copy_to_device(segments_, segments.data(), segments.size() * sizeof(ParameterSegment));
   gradients_ = parameters.gradients(gradient_);
+  for (const Parameter* p : chosen.frozen) frozen_.push_back(p->in_flat(gradient_));
   std::vector<Tensor> kept{exp_avg_, exp_avg_sq_};
   if (rounded) kept.insert(kept.begin(), master_);
   const std::vector<std::string> prefixes = state_prefixes(model);
@@ -118,10 +123,10 @@ std::vector<std::string> Trainer::state_prefixes(const Model& model) {
   return {"master.", "exp_avg.", "exp_avg_sq."};
 }
 
-RecordingKey Trainer::key_of(const Shape& shape) const {
+RecordingKey Trainer::key_of(const Shape& shape, int32_t recursions) const {
   const ModelConfig& config = model_.config();
   RecordingKey key;
-  for (const int32_t extent : {shape.micro_batches, shape.sequences, shape.length})
+  for (const int32_t extent : {shape.micro_batches, shape.sequences, shape.length, recursions})
     key.push_back(static_cast<uint64_t>(extent));
   if (config.router.type == RouterType::expert_choice)
     for (int32_t r = 1; r <= config.body_recursions(); ++r)
@@ -169,6 +174,7 @@ std::vector<Batch> Trainer::upload(const int32_t* tokens, const Shape& shape) {
 Trainer::StepReport Trainer::passes(const Workspace& workspace, const std::vector<Batch>& batches) const {
   PassOptions options;
   options.step = steps_done_;
+  options.max_recursions = recursions();
   options.recompute = options_.recompute;
   options.loss_scale = 1.0 / static_cast<double>(batches.size());
   workspace.report.reset();
@@ -188,7 +194,7 @@ StepResult Trainer::step(const int32_t* tokens, int32_t micro_batches, int32_t s
   const Clock::time_point begin = Clock::now();
   Ops& ops = model_.ops();
   const Shape shape{micro_batches, sequences, length};
-  RecordingKey key = key_of(shape);
+  RecordingKey key = key_of(shape, recursions());
   reserve(key, shape, [&](const Workspace& counting) {
     passes(counting, std::vector<Batch>(static_cast<size_t>(micro_batches), {sequences, length, nullptr, nullptr}));
   });
@@ -205,6 +211,7 @@ StepResult Trainer::step(const int32_t* tokens, int32_t micro_batches, int32_t s
     zero(ops, gradient_);
     report_ = passes(workspace(), batches);
     report_.bytes = readback_.arena().contents().bytes;
+    for (const Tensor& gradient : frozen_) zero(ops, gradient);
     ops.global_norm(gradient_, report_.norm);
     for (const PassReport& pass : report_.passes) ops.reject_non_finite(pass.values, report_.norm);
     ops.adamw(master_, model_.weights(), gradient_, exp_avg_, exp_avg_sq_, report_.norm, segments_, segment_count_,
@@ -243,13 +250,14 @@ StepResult Trainer::step(const int32_t* tokens, int32_t micro_batches, int32_t s
 StepResult Trainer::evaluate(const int32_t* tokens, int32_t sequences, int32_t length, Routing routing) {
   MOR_CHECK(sequences >= 1 && length >= 1, INVALID_ARGUMENT, "an evaluation needs at least one token: got ", sequences,
             " rows of ", length, " tokens");
-  check_tokens(model_.config(), tokens, sequences, length + 1, length);
+  const ModelConfig& config = model_.config();
+  check_tokens(config, tokens, sequences, length + 1, length);
   const Clock::time_point begin = Clock::now();
   PassOptions options;
   options.routing = routing;
   options.step = steps_done_;
   const Shape shape{1, sequences, length};
-  RecordingKey key = key_of(shape);
+  RecordingKey key = key_of(shape, config.num_recursions);
   key[0] = 0;  // micro-batches; 0, so that no key of a step is equal
   key.push_back(static_cast<uint64_t>(routing));
   reserve(key, shape, [&](const Workspace& counting) {
@@ -259,7 +267,7 @@ StepResult Trainer::evaluate(const int32_t* tokens, int32_t sequences, int32_t l
   const PassReport report = evaluation_pass(model_, workspace(), upload(tokens, shape)[0], options);
   readback_.fetch(readback_.arena().contents().bytes);
   StepResult result;
-  add(result, read_report(model_.config(), report, readback_), 1);
+  add(result, read_report(config, report, readback_), 1);
   result.tokens = static_cast<int64_t>(sequences) * length;
   result.memory_bytes = memory().total();
   result.seconds = std::chrono::duration<double>(Clock::now() - begin).count();

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "model/model_passes.h"
+#include "train/parameter_options.h"
 #include "train/schedule.h"
 
 namespace mor {
@@ -12,6 +13,8 @@ namespace mor {
 struct TrainerOptions : AdamWParams {
   double learning_rate = 3e-3, weight_decay = 0.1;
   Schedule schedule;
+  DepthSchedule depth;
+  std::vector<ParameterOptions> parameters;  ///< at most one entry for each; the others follow the options above
   bool recompute = false;
 };
 
@@ -35,7 +38,8 @@ struct MemoryUse {
 
 class Trainer {
  public:
-  /// The model must outlive the trainer. Masters start from the model's weights. Throws OUT_OF_MEMORY, naming the bytes
+  /// The model must outlive the trainer. Masters start from the model's weights. Throws INVALID_ARGUMENT for options of
+  /// a parameter that the model does not train or a depth that it does not have, and OUT_OF_MEMORY, naming the bytes
   /// that masters, gradients and optimiser state take, if the device has fewer.
   Trainer(Model& model, const TrainerOptions& options);
 
@@ -45,8 +49,8 @@ class Trainer {
   /// Without token choice, a device that records (Ops::replay) repeats the recorded work from the third step of one
   /// shape on: everything between zeroing the gradients and the new weights.
   StepResult step(const int32_t* tokens, int32_t micro_batches, int32_t sequences, int32_t length);
-  /// Losses without a step; fields that belong to the optimiser stay 0. With top-k routing, recursions have the
-  /// capacities of the next step.
+  /// Losses without a step, at full depth; fields that belong to the optimiser stay 0. With top-k routing, recursions
+  /// have the capacities of the next step.
   StepResult evaluate(const int32_t* tokens, int32_t sequences, int32_t length, Routing routing);
 
   /// The prefixes of names in state(): "exp_avg.", "exp_avg_sq.", and "master." if any weights are rounded masters.
@@ -68,8 +72,10 @@ class Trainer {
     size_t ids() const { return size_t{2} * micro_batches * sequences * length; }
   };
   Tensor flat(Arena& arena, const char* name) const;
-  /// The shape, and how many rows of it each recursion selects at this step.
-  RecordingKey key_of(const Shape& shape) const;
+  /// Recursions that the next step runs.
+  int32_t recursions() const { return options_.depth.recursions(model_.config().num_recursions, steps_done_); }
+  /// The shape, the recursions that run, and how many rows of the shape each recursion selects at this step.
+  RecordingKey key_of(const Shape& shape, int32_t recursions) const;
   /// Reserves memory for ids and for what `work` takes, unless the last call was for the same key.
   void reserve(const RecordingKey& key, const Shape& shape,
                const std::function<void(const Workspace& workspace)>& work);
@@ -97,6 +103,7 @@ class Trainer {
   ParameterSegment* segments_;  ///< device memory
   int32_t segment_count_ = 0;
   ModelTensors gradients_;
+  std::vector<Tensor> frozen_;  ///< gradients of the frozen parameters
   std::vector<NamedTensor> state_;
   int64_t steps_done_ = 0;
   StepReport report_;  ///< of the last step that ran or was recorded; replayed work writes its numbers there, too

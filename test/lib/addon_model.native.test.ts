@@ -247,11 +247,12 @@ describe('parameterTable', () => {
       const table = addon.parameterTable(config, dtype)
       const model = await newModel(config, dtype)
       expect(table).toEqual(model.parameters())
-      for (const { name, shape, role, layer, dtype, bytes, decays } of table) {
+      for (const { name, shape, role, layer, dtype, bytes, decays, trained } of table) {
         expect(bytes, name).toBe(shape.reduce((product, extent) => product * extent) * (dtype === 'F32' ? 4 : 2))
         expect(layer, name).toBe(name.startsWith('model.layers.') ? Number(name.split('.')[2]) : null)
         expect(role === 'norm', name).toBe(name.includes('norm'))
         expect(decays, name).toBe(shape.length === 2)
+        expect(trained, name).toBe(name !== 'model.router.balancing_bias')
       }
     }
   })

@@ -97,6 +97,8 @@ export const trainerOptions: NativeTrainerOptions = {
   weightDecay: 0.1,
   gradientClip: 1,
   recompute: false,
+  depthSchedule: { from: 1, steps: 0 },
+  parameters: [],
 }
 
 export const generateParams: NativeGenerateParams = {

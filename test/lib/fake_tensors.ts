@@ -79,6 +79,7 @@ export function parameterTable(config: NativeConfig, dtype: DType): NativeParame
       dtype: wide ? 'F32' : 'BF16',
       bytes: values.length * (wide ? 4 : 2),
       decays: role !== 'norm' && role !== 'bias',
+      trained: name !== balancingBias,
     }
   })
 }

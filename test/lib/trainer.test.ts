@@ -46,6 +46,8 @@ describe('options', () => {
       weightDecay: 0.1,
       gradientClip: 1,
       gradientAccumulation: 1,
+      parameterGroups: [],
+      depthSchedule: null,
       recompute: false,
     })
   })
@@ -64,8 +66,8 @@ describe('options', () => {
       { type: 'trapezoid', warmupSteps: 5, totalSteps: 100, cooldownSteps: 20, minimumRatio: 0 },
     ],
   ] as const)('complete the schedule %j', async (schedule, expected) => {
-    const trainer = new Trainer(await Model.create(config), { ...options, schedule })
-    expect(toNativeTrainerOptions(trainer.options).schedule).toEqual(expected)
+    const { model, options: complete } = new Trainer(await Model.create(config), { ...options, schedule })
+    expect(toNativeTrainerOptions(complete, model.config, []).schedule).toEqual(expected)
   })
 
   it.each<[object, RegExp]>([
@@ -109,6 +111,13 @@ describe('options', () => {
       { ...options, schedule: { type: 'trapezoid', totalSteps: 10, warmupSteps: 6, cooldownSteps: 5 } },
       /warmupSteps 6 and cooldownSteps 5 are together above totalSteps 10/,
     ],
+    [{ ...options, depthSchedule: { from: 2 } }, /depthSchedule: steps is missing/],
+    [{ ...options, depthSchedule: { steps: 0 } }, /depthSchedule: steps is 0; it must be an integer from 1 to/],
+    [{ ...options, depthSchedule: { from: 4, steps: 9 } }, /depthSchedule: from is 4, but .* num_recursions 3/],
+    [{ ...options, parameterGroups: {} }, /parameterGroups is {}; it must be an array/],
+    [{ ...options, parameterGroups: [{ frozen: true }] }, /parameterGroups\[0\]: pattern is undefined/],
+    [{ ...options, parameterGroups: [{ pattern: '*' }] }, /parameterGroups\[0\]: nothing is given for its tensors/],
+    [{ ...options, parameterGroups: [{ pattern: '*', frozen: true }] }, /freezes every tensor/],
   ])('refuse %j', async (wrong, message) => {
     const model = await Model.create(config)
     expect(() => new Trainer(model, wrong as TrainerOptions)).toThrow(

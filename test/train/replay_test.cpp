@@ -9,9 +9,8 @@ namespace {
 /// Compares consecutive steps of one trainer with steps that are each the first step of a trainer made from the state
 /// before it. A device that records replays the former and runs the latter op by op; both must compute the same.
 void expect_steps_as_one_by_one(const ModelConfig& config, const TestDevice& device, DType dtype, int32_t micro,
-                                const std::vector<int32_t>& lengths) {
+                                const std::vector<int32_t>& lengths, TrainerOptions options = {}) {
   SCOPED_TRACE(concat(device.name, " ", dtype_name(dtype)));
-  TrainerOptions options;
   options.schedule.warmup_steps = 4;
   Model model(config, device.make(dtype)), other(config, device.make(dtype));
   model.init(1);
@@ -62,6 +61,16 @@ TEST(Replay, ACapacityThatWarmsUpAndLengthsThatChangeAreFollowed) {
     config.router.capacity_warmup_steps = 3;
     expect_steps_as_one_by_one(config, device, DType::float32, 1, {8, 8, 8, 8, 8, 8, 8});
   }
+}
+
+TEST(Replay, ADepthThatGrowsAndFrozenParametersAreFollowed) {
+  const ModelConfig config = small_mor(RouterType::expert_choice, KvCachePolicy::recursion_wise);
+  TrainerOptions options;
+  options.depth = {1, 6};
+  options.parameters.push_back({"model.embed_tokens.weight"});
+  options.parameters.back().frozen = true;
+  for (const TestDevice& device : test_devices(DType::float32))
+    expect_steps_as_one_by_one(config, device, DType::float32, 1, {4, 4, 4, 4, 4, 4, 4, 4}, options);
 }
 
 }  // namespace

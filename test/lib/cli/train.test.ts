@@ -92,6 +92,62 @@ const metrics = (output: string) =>
     .split('\n')
     .map((line) => JSON.parse(line))
 
+describe('a run from a checkpoint', () => {
+  const from = () => ({ config: undefined, tokenizer: undefined, from: join(folder, 'start', 'checkpoint') })
+
+  it('starts from its weights, with its tokenizer and a fresh optimizer', async () => {
+    await run({ output: join(folder, 'start'), learningRate: 0.1 })
+    await run({ ...from(), steps: 1, learningRate: 0 })
+    expect(weights(join(folder, 'run'))).toBe(weights(join(folder, 'start')))
+    expect(metrics(join(folder, 'run'))[0]).toMatchObject({ step: 1 })
+    expect(await Tokenizer.load(join(folder, 'run', 'checkpoint'))).toBe(Tokenizer.byteLevel())
+  })
+
+  it('goes on as if it had never stopped, with what its options say of tensors and depth', async () => {
+    await run({ output: join(folder, 'start') })
+    const course = {
+      ...from(),
+      freeze: ['model.embed_tokens*'],
+      learningRateOf: ['model.routers.*=0.5'],
+      depthScheduleSteps: 6,
+    }
+    await run({ ...course, output: join(folder, 'whole') })
+    expect((await run(course, abortAtStep(5))).result.interrupted).toBe(true)
+    const resumed = { output: join(folder, 'run'), resume: true }
+    await train(resumed, new Output(new RecordingStream(false)), new AbortController().signal)
+    expect(weights(join(folder, 'run'))).toBe(weights(join(folder, 'whole')))
+    const saved = readFileSync(join(folder, 'run', 'checkpoint', 'trainer.json'), 'utf8')
+    expect(JSON.parse(saved).options).toMatchObject({
+      parameterGroups: [
+        { pattern: 'model.embed_tokens*', frozen: true },
+        { pattern: 'model.routers.*', learningRate: 0.5 },
+      ],
+      depthSchedule: { from: 1, steps: 6 },
+    })
+    const refused = async (changes: Partial<TrainOptions>, message: RegExp) =>
+      expect(
+        train({ ...resumed, ...changes }, new Output(new RecordingStream(false)), new AbortController().signal),
+      ).rejects.toMatchObject({ code: 'INVALID_ARGUMENT', message: expect.stringMatching(message) })
+    await refused({ from: course.from }, /--from is .*: leave --from out/)
+    await refused({ freeze: ['model.norm*'] }, /--freeze and --learning-rate-of ask for .*model.norm.*leave them out/)
+    await refused({ depthScheduleSteps: 7 }, /--depth-schedule-steps is 7, but the run began with 6/)
+  })
+
+  it('is refused with a configuration, and with rates that are none', async () => {
+    const refused = (changes: Partial<TrainOptions>, message: RegExp) =>
+      expect(run(changes)).rejects.toMatchObject({
+        code: 'INVALID_ARGUMENT',
+        message: expect.stringMatching(message),
+      })
+    await refused({ from: folder }, /--config and --from are both given/)
+    await refused({ config: undefined }, /give --config for a new one, --from to start from a checkpoint/)
+    for (const text of ['model.norm', '=1', 'model.norm=', 'model.norm=x', 'model.norm=-1']) {
+      await refused({ learningRateOf: [text] }, /--learning-rate-of is ".*"; it must be a pattern of names and a rate/)
+    }
+    await refused({ freeze: ['model.nothing'] }, /no trained tensor matches "model.nothing"/)
+  })
+})
+
 describe('a run', () => {
   it('leaves a checkpoint with its tokenizer, metrics, and the place in the data', async () => {
     const { result, stream } = await run()
@@ -343,7 +399,7 @@ describe('is refused, before a model is made:', () => {
   it('a folder as model, and a file as the folder of the run', async () => {
     await expect(run({ config: folder })).rejects.toMatchObject({
       code: 'INVALID_ARGUMENT',
-      message: expect.stringMatching(/is a folder, and a new run starts from new weights.*config\.json.*--resume/),
+      message: expect.stringMatching(/--config is the folder .*: give it as --from .*config\.json.*--resume/),
     })
     await expect(run({ output: join(folder, 'text.jsonl') })).rejects.toMatchObject({
       code: 'INVALID_ARGUMENT',
