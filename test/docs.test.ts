@@ -2,7 +2,10 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { dirname, join, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
+
+// A machine may be busy with much else.
+vi.setConfig({ testTimeout: 60_000 })
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..')
 const folders = ['bench', 'cuda', 'docs', 'lib', 'native', 'scripts', 'test']

@@ -251,7 +251,7 @@ function addInspect(program: Command): void {
   program
     .command('inspect')
     .description('Show what a model is and costs: parameters, layer map, KV bytes and FLOPs per token.')
-    .argument('<source>', 'a preset, a JSON file, or a checkpoint folder')
+    .argument('<source>', 'a preset, a JSON file, a checkpoint folder, or a GGUF file')
     .option('--length <tokens>', 'sequence length for the FLOPs; default: the context of the model', integer(1))
     .addOption(dtypeOption())
     .action(async (source, options) => {

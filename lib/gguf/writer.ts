@@ -40,6 +40,13 @@ export async function ggufFile(
         'holds vanilla models: give a folder as the output',
     )
   }
+  const { head_dim, num_attention_heads: heads, hidden_size } = config
+  if (architecture === 'qwen2' && head_dim * heads !== hidden_size) {
+    throw new MorError(
+      'INVALID_ARGUMENT',
+      `${heads} heads of ${head_dim} are not hidden_size ${hidden_size}, which llama.cpp needs of a model with qkv_bias: give a folder as the output`,
+    )
+  }
   const written = [...tensors.map((tensor) => translated(tensor, config, architecture)), ...ropeTensors(config)]
   const matrix = tensors[0]!.dtype
   const metadata: [string, TypedValue][] = [

@@ -16,6 +16,9 @@ const companionNames = [
   'added_tokens.json',
   'chat_template.jinja',
   'chat_template.json',
+  'tokenizer.model',
+  'vocab.json',
+  'merges.txt',
 ]
 
 /** Makes `text` the tokenizer.json of `folder`, and `config`, if there is one, its tokenizer_config.json. */
@@ -32,16 +35,21 @@ export async function copyTokenizerFiles(file: string, from: string, folder: str
     const source = name === tokenizerFileName ? file : join(from, name)
     const target = join(folder, name)
     if (resolve(source) === resolve(target)) continue
-    if (name === tokenizerFileName || (await exists(source)))
-      await replaceFile(target, (path) => copyFile(source, path))
+    if (await exists(source)) await replaceFile(target, (path) => copyFile(source, path))
     else await rm(target, { force: true }).catch(rethrow)
   }
 }
 
-/** The tokenizer in a folder, as files that can be saved elsewhere; null where there is none. */
+/**
+ * The tokenizer in a folder, as files that can be saved elsewhere; null where there is none. One that is not read, such as a
+ * tokenizer.model alone, is kept too.
+ */
 export async function findTokenizerFiles(folder: string): Promise<SavedTokenizer | null> {
-  const file = join(folder, tokenizerFileName)
-  return (await exists(file)) ? { save: (target) => copyTokenizerFiles(file, folder, target) } : null
+  for (const name of [tokenizerFileName, ...companionNames]) {
+    if (!(await exists(join(folder, name)))) continue
+    return { save: (target) => copyTokenizerFiles(join(folder, tokenizerFileName), folder, target) }
+  }
+  return null
 }
 
 async function exists(path: string): Promise<boolean> {

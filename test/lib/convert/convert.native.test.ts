@@ -200,6 +200,12 @@ it('tokenizer, chat template and what generation_config.json says come along', a
   const generation = { bos_token_id: null, eos_token_id: [3, 4], temperature: 0.6 }
   writeFileSync(join(source(14), 'generation_config.json'), JSON.stringify(generation))
   await convert(source(14), { output, recursions: 2 })
+  // A tokenizer that is not read here is of use elsewhere.
+  const [other, kept] = [nextOutput(), nextOutput()]
+  await convert(source(12), { output: other })
+  writeFileSync(join(other, 'tokenizer.model'), 'pieces')
+  await convert(other, { output: kept, recursions: 2, sharing: 'cycle' })
+  expect(readFileSync(join(kept, 'tokenizer.model'), 'utf8')).toBe('pieces')
   for (const name of ['tokenizer.json', ...Object.keys(files)])
     expect(readFileSync(join(output, name)), name).toEqual(readFileSync(join(source(14), name)))
   expect(JSON.parse(readFileSync(join(output, 'generation_config.json'), 'utf8'))).toEqual(generation)

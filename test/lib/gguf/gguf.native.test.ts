@@ -247,6 +247,15 @@ describe('tokenizers come through GGUF and back', () => {
   })
 })
 
+test('heads that llama.cpp does not allow are an error', async () => {
+  const source = nextOutput()
+  const shape = { vocab_size: 8, hidden_size: 8, intermediate_size: 12, num_hidden_layers: 1, num_attention_heads: 2 }
+  await using model = await Model.create({ ...shape, head_dim: 6, qkv_bias: true }, cpu)
+  await model.save(source)
+  const promise = convert(source, { output: nextOutput('.gguf') })
+  await expect(promise).rejects.toThrow(/2 heads of 6 are not hidden_size 8, which llama.cpp needs/)
+})
+
 test('a recursive model is no GGUF file', async () => {
   const source = join(fixtures, 'Llama-3.2-1B')
   const promise = convert(source, { output: nextOutput('.gguf'), recursions: 2, sharing: 'cycle' })
