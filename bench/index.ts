@@ -4,6 +4,7 @@ import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { benchGenerate } from './generate/index.js'
+import { benchHttp } from './http/index.js'
 import type { Report } from './lib/report.js'
 import { benchOps } from './ops/index.js'
 import { benchSampling } from './sampling/index.js'
@@ -16,6 +17,7 @@ const benches: Record<string, { run: (rounds: number, device: string) => Promise
   generate: { run: benchGenerate, rounds: 5 },
   sampling: { run: benchSampling, rounds: 5 },
   serve: { run: benchServe, rounds: 2 },
+  http: { run: benchHttp, rounds: 5 },
   ops: { run: benchOps, rounds: 5 },
 }
 

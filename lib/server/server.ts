@@ -102,6 +102,7 @@ export function createServer(options: ServerOptions): ModelServer {
       origin: [...corsOrigin],
       exposedHeaders: ['retry-after', REQUEST_ID],
       maxAge: PREFLIGHT_SECONDS,
+      strictPreflight: false, // its refusal would be plain text
     })
   }
   if (apiKey !== null) {

@@ -1,23 +1,37 @@
 // Sends one planned request over loopback and reports how it ended.
 import { type Agent, type IncomingMessage, request } from 'node:http'
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { Completion } from '../../lib/server/index.js'
 import type { PlannedRequest } from './plan.js'
 
 /** `left`: the client disconnected as planned. */
 export type Ending = { end: 'left' } | { end: 'refused'; status: number } | { end: 'whole'; texts: string[] }
+
+/** What completions and chats have in common, whole or streamed. */
+interface Answer {
+  choices: {
+    index: number
+    finish_reason: string | null
+    text?: string
+    message?: { content: string }
+    delta?: { content?: string }
+  }[]
+}
+
+function textOf({ text, message, delta }: Answer['choices'][number]): string {
+  return text ?? message?.content ?? delta?.content ?? ''
+}
 
 /** Longest time a request may take. */
 const PATIENCE_MS = 60_000
 
 /** Rejects if the answer is wrong: a choice without a finish reason, a missing choice, a broken connection. */
 export async function send(url: string, agent: Agent, planned: PlannedRequest): Promise<Ending> {
-  const { body, fate, choices, leaveMs } = planned
+  const { route, body, fate, choices, leaveMs } = planned
   const controller = new AbortController()
   const left = fate === 'leave' ? setTimeout(() => controller.abort('left'), leaveMs) : undefined
   const patience = setTimeout(() => controller.abort('out of patience'), PATIENCE_MS)
   try {
-    const response = await open(url, agent, JSON.stringify(body), controller.signal)
+    const response = await open(`${url}/v1/${route}`, agent, JSON.stringify(body), controller.signal)
     const text = await read(response, fate === 'slowly')
     if (response.statusCode !== 200) return { end: 'refused', status: response.statusCode! }
     return { end: 'whole', texts: body.stream ? textsOfStream(text, choices) : textsOfWhole(text, choices) }
@@ -33,7 +47,7 @@ export async function send(url: string, agent: Agent, planned: PlannedRequest): 
 function open(url: string, agent: Agent, body: string, signal: AbortSignal): Promise<IncomingMessage> {
   return new Promise((resolve, reject) => {
     const headers = { 'content-type': 'application/json' }
-    request(`${url}/v1/completions`, { method: 'POST', agent, headers, signal }, resolve).on('error', reject).end(body)
+    request(url, { method: 'POST', agent, headers, signal }, resolve).on('error', reject).end(body)
   })
 }
 
@@ -47,12 +61,9 @@ async function read(response: IncomingMessage, slowly: boolean): Promise<string>
 }
 
 function textsOfWhole(text: string, choices: number): string[] {
-  const completion = JSON.parse(text) as Completion
+  const completion = JSON.parse(text) as Answer
   completion.choices.forEach(checkReason)
-  return checkCount(
-    completion.choices.map((choice) => choice.text),
-    choices,
-  )
+  return checkCount(completion.choices.map(textOf), choices)
 }
 
 function textsOfStream(stream: string, choices: number): string[] {
@@ -61,9 +72,9 @@ function textsOfStream(stream: string, choices: number): string[] {
   const texts: string[] = []
   const ended = new Set<number>()
   for (const event of events) {
-    for (const choice of (JSON.parse(event) as Completion).choices) {
+    for (const choice of (JSON.parse(event) as Answer).choices) {
       if (ended.has(choice.index)) throw new Error(`choice ${choice.index} goes on after its end`)
-      texts[choice.index] = (texts[choice.index] ?? '') + choice.text
+      texts[choice.index] = (texts[choice.index] ?? '') + textOf(choice)
       if (choice.finish_reason === null) continue
       checkReason(choice)
       ended.add(choice.index)

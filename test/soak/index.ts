@@ -1,5 +1,8 @@
 // The soak at full size: `npm run soak -- [requests]`, 10,000 by default. Exits with 1 if anything went wrong.
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { saveTinyModel } from '../lib/server/tiny_model.js'
+import { chatTemplate } from './plan.js'
 import { startServer, type WatchedServer } from './server_process.js'
 import { soak } from './soak.js'
 
@@ -17,6 +20,7 @@ async function main(requests: number): Promise<void> {
     throw new RangeError(`requests is ${process.argv[2]}; it must be an integer of at least ${FEWEST_REQUESTS}`)
   const { folder, remove } = await saveTinyModel()
   try {
+    await writeFile(join(folder, 'chat_template.jinja'), chatTemplate)
     const server = await startServer(folder, 'tiny')
     await measure(server, requests).finally(server.stop)
   } finally {

@@ -1,6 +1,10 @@
 // A short soak: some hundred random requests to `mor serve`, after which no request runs and no KV block is in use.
+
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { saveTinyModel } from '../lib/server/tiny_model.js'
+import { chatTemplate } from './plan.js'
 import { startServer, type WatchedServer } from './server_process.js'
 import { soak } from './soak.js'
 
@@ -9,6 +13,7 @@ let server: WatchedServer
 beforeAll(async () => {
   const model = await saveTinyModel()
   remove = model.remove
+  await writeFile(join(model.folder, 'chat_template.jinja'), chatTemplate)
   server = await startServer(model.folder, 'tiny')
 }, 60_000)
 afterAll(async () => {

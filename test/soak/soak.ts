@@ -2,7 +2,7 @@
 import { Agent } from 'node:http'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type Ending, send } from './client.js'
-import { knownBodies, type PlannedRequest, plan } from './plan.js'
+import { knownRequests, type PlannedRequest, plan } from './plan.js'
 
 export interface SoakOptions {
   url: string
@@ -31,7 +31,7 @@ const SETTLE_MS = 10_000
 export async function soak({ url, model, requests, concurrency, seed, onProgress }: SoakOptions): Promise<SoakResult> {
   const agent = new Agent({ keepAlive: true })
   const known = new Map<unknown, string>()
-  for (const body of knownBodies(model)) known.set(JSON.stringify(body), await ask(url, agent, body))
+  for (const request of knownRequests(model)) known.set(JSON.stringify(request.body), await ask(url, agent, request))
 
   const began = performance.now()
   const planned = plan(model, requests, seed)
@@ -68,8 +68,8 @@ function judge({ fate, body }: PlannedRequest, ending: Ending, known: Map<unknow
   return null
 }
 
-async function ask(url: string, agent: Agent, body: Record<string, unknown>): Promise<string> {
-  const ending = await send(url, agent, { body, choices: 1, pauseMs: 0, fate: 'known', leaveMs: 0 })
+async function ask(url: string, agent: Agent, known: Pick<PlannedRequest, 'route' | 'body'>): Promise<string> {
+  const ending = await send(url, agent, { ...known, choices: 1, pauseMs: 0, fate: 'known', leaveMs: 0 })
   if (ending.end !== 'whole') throw new Error(`the first requests failed: ${JSON.stringify(ending)}`)
   return ending.texts[0]!
 }

@@ -59,6 +59,11 @@ describe('the option corsOrigin', () => {
     expect(await stream.text()).toContain('data: [DONE]')
   })
 
+  it('answers OPTIONS that is no preflight, too', async () => {
+    await using server = await serve({ corsOrigin: origin })
+    expect((await fetch(`${server.url}/v1/models`, { method: 'OPTIONS' })).status).toBe(204)
+  })
+
   it('takes * for any origin', async () => {
     await using server = await serve({ corsOrigin: '*' })
     expect(allowed(await preflight(server.url))).toBe('*')

@@ -64,9 +64,9 @@ it('names the field that is near', () => {
 })
 
 it('is quick with names that are as long, or as many, as a body can hold', () => {
-  const started = performance.now()
+  const started = process.cpuUsage() // not the time that a busy machine takes
   expect(refusalOf({ ['x'.repeat(1_000_000)]: 1 })).toMatchObject({ status: 400 })
   const many = Object.fromEntries(Array.from({ length: 100_000 }, (_, i) => [`x${i}`, 1]))
   expect(classesOf(many)).toHaveLength(100_000)
-  expect(performance.now() - started).toBeLessThan(2000)
+  expect(process.cpuUsage(started).user / 1000).toBeLessThan(2000)
 })
