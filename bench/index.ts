@@ -1,12 +1,15 @@
 // Runs one bench: `npm run bench -- train [--rounds N] [--save]`. Prints a table and, as the last line, one JSON
 // object.
 import { mkdirSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { dirname } from 'node:path'
 import { parseArgs } from 'node:util'
 import { benchGenerate } from './generate/index.js'
 import { benchHttp } from './http/index.js'
+import { showProgress } from './lib/progress.js'
 import type { Report } from './lib/report.js'
+import { resultPath } from './lib/results.js'
 import { benchOps } from './ops/index.js'
+import { benchProducts } from './products/index.js'
 import { benchSampling } from './sampling/index.js'
 import { benchServe } from './serve/index.js'
 import { benchTrain } from './train/index.js'
@@ -19,6 +22,7 @@ const benches: Record<string, { run: (rounds: number, device: string) => Promise
   serve: { run: benchServe, rounds: 2 },
   http: { run: benchHttp, rounds: 5 },
   ops: { run: benchOps, rounds: 5 },
+  products: { run: benchProducts, rounds: 5 },
 }
 
 async function main(): Promise<void> {
@@ -33,16 +37,17 @@ async function main(): Promise<void> {
   if (bench === undefined || positionals.length > 1 || !Number.isInteger(rounds) || rounds < 1 || misplaced) {
     const names = Object.keys(benches).join(' | ')
     console.error(
-      `usage: npm run bench -- ${names} [--rounds N] [--save] [--device D]\n  --save    write the JSON to bench/results/ too\n  --device  cpu or cuda:<n>, for ops`,
+      `usage: npm run bench -- ${names} [--rounds N] [--save] [--device D]\n  --save    write the JSON to bench/results/<instruction set>/ too\n  --device  cpu or cuda:<n>, for ops`,
     )
     process.exitCode = 2
     return
   }
   const report = await bench.run(rounds, values.device ?? 'cpu')
+  showProgress('')
   if (values.save) {
-    const results = join(__dirname, 'results')
-    mkdirSync(results, { recursive: true })
-    writeFileSync(join(results, `${name}.json`), `${JSON.stringify(report.result, null, 2)}\n`)
+    const path = resultPath(name, values.device ?? 'cpu')
+    mkdirSync(dirname(path), { recursive: true })
+    writeFileSync(path, `${JSON.stringify(report.result, null, 2)}\n`)
   }
   console.log(report.toString())
 }

@@ -71,11 +71,15 @@ class Llama(torch.nn.Module):
 
 
 def time_steps(step, vocabulary, request, count, device="cpu"):
-    """Seconds of each of `count` steps over random rows, and the last loss. `step` takes rows [B, T + 1] of ids."""
+    """Seconds of each of `count` steps over random rows, and the last loss. `step` takes rows [B, T + 1] of ids.
+
+    After two steps none begins later than request["limit"] seconds after the start, where the request has a limit.
+    """
     generator = torch.Generator().manual_seed(request["seed"])
     size = (request["batch"], request["length"] + 1)
+    limit = request.get("limit", float("inf"))
     seconds = []
-    for _ in range(count):
+    while len(seconds) < count and (len(seconds) < 2 or sum(seconds) < limit):
         rows = torch.randint(vocabulary, size, generator=generator).to(device)
         before = time.perf_counter()
         loss = step(rows)

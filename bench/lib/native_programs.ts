@@ -20,9 +20,25 @@ export function buildProgram(folder: string, target: string): string {
   return programPath(folder, target)
 }
 
-/** @param timeout in milliseconds; 0: none. */
-export function runProgram<Line>(program: string, words: readonly string[], timeout = 0): Line[] {
-  const text = execFileSync(program, words, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'], timeout })
-  const lines = text.trim().split('\n')
-  return lines.map((line) => JSON.parse(line) as Line)
+/** @param timeout in milliseconds; 0: none. @param environment variables on top of this process's own. */
+export function runProgram<Line>(
+  program: string,
+  words: readonly string[],
+  { timeout = 0, environment = {} }: { timeout?: number; environment?: Record<string, string> } = {},
+): Line[] {
+  const env = { ...process.env, ...environment }
+  const text = execFileSync(program, words, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'], timeout, env })
+  return parseLines(text)
+}
+
+/** @throws {Error} with the line that is no JSON object. */
+export function parseLines<Line>(text: string): Line[] {
+  const lines = text.split('\n').filter((line) => line.trim() !== '')
+  return lines.map((line) => {
+    try {
+      return JSON.parse(line) as Line
+    } catch {
+      throw new Error(`a bench program printed ${JSON.stringify(line)}, which is no JSON`)
+    }
+  })
 }

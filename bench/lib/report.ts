@@ -11,6 +11,8 @@ export interface BenchResult {
   machine: string
   figures: Record<string, Figure>
   ratios: Record<string, number>
+  /** Sentences on what is missing or limited; absent where nothing is. */
+  remarks?: string[]
 }
 
 export class Report {
@@ -36,8 +38,13 @@ export class Report {
     this.notes[name] = note
   }
 
+  /** A sentence on what could not be measured and how to mend it, or on how a rival was limited. */
+  remark(sentence: string): void {
+    this.result.remarks = [...(this.result.remarks ?? []), sentence]
+  }
+
   toString(): string {
-    const { bench, machine, figures, ratios } = this.result
+    const { bench, machine, figures, ratios, remarks = [] } = this.result
     const figureRows = Object.entries(figures).map(([name, { median, min, max, unit }]) => [
       name,
       round(median),
@@ -54,6 +61,7 @@ export class Report {
       '',
       ...table(['ratio', 'value', ''], ratioRows),
       '',
+      ...remarks,
       JSON.stringify(this.result),
     ].join('\n')
   }

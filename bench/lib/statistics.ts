@@ -21,3 +21,7 @@ export function summarize(values: readonly number[]): Summary {
 export function median(values: readonly number[]): number {
   return summarize(values).median
 }
+
+export function geometricMean(values: readonly number[]): number {
+  return Math.exp(values.reduce((sum, value) => sum + Math.log(value), 0) / values.length)
+}

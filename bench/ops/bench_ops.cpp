@@ -1,15 +1,19 @@
 // Times every op on one device at one shape, as `bench/ops/index.ts` asks for.
 //
-//   bench_ops --device cpu|cuda:N --dtype bfloat16|float32 --samples N --rows R --batch-rows B --hidden d
-//             --intermediate f --heads h --key-value-heads kv --head-dim hd --vocabulary V
+//   bench_ops --cases ops|products --device cpu|cuda:N --dtype bfloat16|float32 --samples N --rows R --batch-rows B
+//             --hidden d --intermediate f --heads h --key-value-heads kv --head-dim hd --vocabulary V
 // prints one JSON object a line:
 //   {"kind":"device","name":…}
-//   {"kind":"copy","bytes":…,"seconds":[…]}                               bytes read and written by a copy
+//   {"kind":"copy","bytes":…,"seconds":[…]}                               bytes read and written by a copy; only of ops
 //   {"kind":"op","op":…,"variant":…,"waits":…,"flops":…,"bytes":…,"seconds":[…],"rival":{"name":…,"seconds":[…]}}
+// and where an op is a bare matrix product,
+// "product":{"m":…,"n":…,"k":…,"a_transposed":…,"b_transposed":…,"accumulate":…}
 //
-// Calls take turns through several sets of operands, which together are larger than any cache. A sample is the mean of
-// as many calls as fill a few milliseconds of the device's own time, after warm-up. A device that records replays them
-// as one recording, because with small kernels it would otherwise wait for the host to launch them.
+// The cases `ops` are every op; the calls take turns through several sets of operands, which together are larger than
+// any cache. The cases `products` are the bare products of a training step, each on one set of operands, as in
+// training, where another op has just written them. A sample is the mean of as many calls as fill a few milliseconds of
+// the device's own time, after warm-up. A device that records replays them as one recording, because with small kernels
+// it would otherwise wait for the host to launch them.
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -51,11 +55,12 @@ struct Sets {
   std::vector<std::unique_ptr<Buffers>> buffers;
   std::vector<Run> calls;
 
-  Sets(Ops& ops, const Normals& normals, const std::function<Run(Buffers&)>& make) {
+  /// As many sets as take `bytes`, but at least one.
+  Sets(Ops& ops, const Normals& normals, size_t bytes, const std::function<Run(Buffers&)>& make) {
     do {
       buffers.push_back(std::make_unique<Buffers>(ops, normals));
       calls.push_back(make(*buffers.back()));
-    } while (calls.size() < kMostSets && buffers.front()->used() * calls.size() < kRotatedBytes);
+    } while (calls.size() < kMostSets && buffers.front()->used() * calls.size() < bytes);
   }
 };
 
@@ -108,21 +113,30 @@ void bench_copy(Ops& ops, const Normals& normals, int64_t samples) {
 }
 
 /// The rival's time as a member of the JSON line; empty if the rival refuses the product, so that other figures remain.
-std::string rival_member(Ops& ops, const Normals& normals, const Product& product, CublasLt& rival,
+std::string rival_member(Ops& ops, const Normals& normals, size_t rotated, const Product& product, CublasLt& rival,
                          int64_t samples) try {
-  const Sets sets(ops, normals, [&](Buffers& buffers) { return rival.make(product, buffers); });
+  const Sets sets(ops, normals, rotated, [&](Buffers& buffers) { return rival.make(product, buffers); });
   return ",\"rival\":{\"name\":\"cublaslt\",\"seconds\":" + json(time_calls(ops, sets.calls, false, samples)) + "}";
 } catch (const std::exception& error) {
   std::fprintf(stderr, "bench_ops: %s\n", error.what());
   return "";
 }
 
-void bench_case(Ops& ops, const Normals& normals, const Case& c, CublasLt* rival, int64_t samples) {
+std::string product_member(const Product& p) {
+  const auto truth = [](bool value) { return value ? "true" : "false"; };
+  return concat(",\"product\":{\"m\":", p.m, ",\"n\":", p.n, ",\"k\":", p.k,
+                ",\"a_transposed\":", truth(p.a_transposed), ",\"b_transposed\":", truth(p.b_transposed),
+                ",\"accumulate\":", truth(p.accumulate), "}");
+}
+
+/// rotated: bytes of the operands through which the calls take turns.
+void bench_case(Ops& ops, const Normals& normals, size_t rotated, const Case& c, CublasLt* rival, int64_t samples) {
   std::string line = concat("{\"kind\":\"op\",\"op\":\"", c.op, "\",\"variant\":\"", c.variant,
                             "\",\"waits\":", c.waits ? "true" : "false", ",\"flops\":", c.flops, ",\"bytes\":", c.bytes,
                             ",\"seconds\":");
-  line += json(time_calls(ops, Sets(ops, normals, c.make).calls, c.waits, samples));
-  if (rival != nullptr && c.product) line += rival_member(ops, normals, *c.product, *rival, samples);
+  line += json(time_calls(ops, Sets(ops, normals, rotated, c.make).calls, c.waits, samples));
+  if (c.product) line += product_member(*c.product);
+  if (rival != nullptr && c.product) line += rival_member(ops, normals, rotated, *c.product, *rival, samples);
   std::printf("%s}\n", line.c_str());
   std::fflush(stdout);
 }
@@ -144,13 +158,21 @@ void run(const Options& options) {
       dtype == DType::bfloat16 && device_stream(*ops) != nullptr ? CublasLt::open(device_stream(*ops), *ops) : nullptr;
   const Normals normals;
   s.size = static_cast<double>(dtype_size(dtype));
+  const std::string& which = text(options, "--cases");
+  const bool every_op = which == "ops";
+  MOR_CHECK(every_op || which == "products", INVALID_ARGUMENT, "--cases must be ops or products, not '", which, "'");
   Cases cases;
-  for (const auto add : {add_product_cases, add_attention_cases, add_row_cases, add_routing_cases, add_optimizer_cases})
-    add(s, cases);
+  if (every_op)
+    for (const auto add :
+         {add_product_cases, add_attention_cases, add_row_cases, add_routing_cases, add_optimizer_cases})
+      add(s, cases);
+  else
+    add_linear_cases(s, cases);
   for (const DeviceInfo& info : list_devices())
     if (info.id == text(options, "--device")) std::printf("{\"kind\":\"device\",\"name\":\"%s\"}\n", info.name.c_str());
-  bench_copy(*ops, normals, samples);
-  for (const Case& c : cases.list()) bench_case(*ops, normals, c, rival.get(), samples);
+  if (every_op) bench_copy(*ops, normals, samples);
+  const size_t rotated = every_op ? kRotatedBytes : 0;
+  for (const Case& c : cases.list()) bench_case(*ops, normals, rotated, c, rival.get(), samples);
 }
 
 }  // namespace

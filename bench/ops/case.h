@@ -52,6 +52,8 @@ class Cases {
   std::vector<Case> list_;
 };
 
+/// The bare products of a training step, forward and both backwards: each projection, the head, and 1024 cubed.
+void add_linear_cases(const Shape& shape, Cases& cases);
 /// Matrix products: linear, cross_entropy.
 void add_product_cases(const Shape& shape, Cases& cases);
 /// attention over one sequence, and over paged caches for decoding.

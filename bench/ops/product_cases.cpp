@@ -10,6 +10,14 @@ struct Weight {
   int64_t out, in;
 };
 
+/// Of one layer.
+std::vector<Weight> projections(const Shape& s) {
+  return {{"qkv", s.query_size() + 2 * s.key_value_size(), s.hidden},
+          {"o", s.hidden, s.query_size()},
+          {"gate_up", 2 * s.intermediate, s.hidden},
+          {"down", s.hidden, s.intermediate}};
+}
+
 /// y [R,out] = x [R,in] weight^T, and both of its backward products.
 void add_linear(const Shape& s, const Weight& weight, int64_t rows, Cases& cases) {
   const int64_t n = weight.out, k = weight.in;
@@ -63,13 +71,15 @@ void add_qkv(const Shape& s, int64_t rows, bool extras, Cases& cases) {
 
 }  // namespace
 
+void add_linear_cases(const Shape& s, Cases& cases) {
+  add_linear(s, {"1024", 1024, 1024}, 1024, cases);
+  for (const Weight& weight : projections(s)) add_linear(s, weight, s.rows, cases);
+  add_linear(s, {"head", s.vocabulary, s.hidden}, s.rows, cases);
+}
+
 void add_product_cases(const Shape& s, Cases& cases) {
-  const Weight weights[] = {{"qkv", s.query_size() + 2 * s.key_value_size(), s.hidden},
-                            {"o", s.hidden, s.query_size()},
-                            {"gate_up", 2 * s.intermediate, s.hidden},
-                            {"down", s.hidden, s.intermediate}};
   for (const int64_t rows : {s.rows, int64_t{1}}) {
-    for (const Weight& weight : weights) add_linear(s, weight, rows, cases);
+    for (const Weight& weight : projections(s)) add_linear(s, weight, rows, cases);
     for (const bool extras : {false, true}) add_qkv(s, rows, extras, cases);
   }
 

@@ -1,5 +1,6 @@
 // The serve bench's figures, ratios and remarks, from its measured series.
 import { resolveConfig } from '../../lib/config.js'
+import { heldToSet } from '../lib/instruction_set.js'
 import type { Report } from '../lib/report.js'
 import { median } from '../lib/statistics.js'
 import { type EqualMemory, equalBatch, type RivalSeries, type Series, speedUps, tokensPerSecond } from './series.js'
@@ -84,7 +85,7 @@ export function reportRivals(report: Report, rivals: readonly RivalSeries[]): vo
   for (const { concurrency, requests, ours, theirs } of rivals) {
     const note = `${requests} requests, ${concurrency} at a time, greedy`
     report.figure(`vanilla_${concurrency}`, tokensPerSecond(ours), 'tokens/s', note)
-    report.figure(`node_llama_cpp_${concurrency}`, tokensPerSecond(theirs), 'tokens/s', note)
+    report.figure(`node_llama_cpp_${concurrency}`, tokensPerSecond(theirs), 'tokens/s', note + heldToSet())
     const ratio = median(speedUps(ours, theirs))
     report.ratio(`vanilla_vs_node_llama_cpp_${concurrency}`, ratio, 'tokens/s, prompts included')
   }

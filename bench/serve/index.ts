@@ -1,10 +1,12 @@
 // The serve bench: many requests at once. It compares MoR with vanilla of the same shape in the same engine, and vanilla
 // with node-llama-cpp on the same weights.
 import { join } from 'node:path'
-import { installNodeLlamaCpp, startNodeLlamaCpp } from '../baselines/rivals.js'
+import { startNodeLlamaCpp } from '../baselines/rivals.js'
 import { Contender } from '../lib/contender.js'
 import { machine, threads } from '../lib/machine.js'
+import { showProgress } from '../lib/progress.js'
 import { Report } from '../lib/report.js'
+import type { Rival } from '../lib/rival.js'
 import { temporaryFolder } from '../lib/temporary_folder.js'
 import { reportEqualBatch, reportEqualMemory, reportRivals, reportSweep } from './figures.js'
 import type { Load } from './load.js'
@@ -29,7 +31,6 @@ type Ours = Record<ModelName, Contender>
 export async function benchServe(rounds: number): Promise<Report> {
   const report = new Report('serve', machine())
   using folder = temporaryFolder('mor-bench-')
-  installNodeLlamaCpp()
   const [sweep, equalMemory, rivals] = [newSweep(), newEqualMemory(), newRivals()]
   const ours = await startOurs()
   const sequences = Math.max(...rivals.map(({ concurrency }) => concurrency))
@@ -37,7 +38,11 @@ export async function benchServe(rounds: number): Promise<Report> {
   for (const name of modelNames) await warmUp(ours[name])
   await rival.ask('serve', { requests: warmUpRequests, concurrency: warmUpRequests.length })
   for (let round = 0; round < rounds; round++) {
-    for (const series of round % 2 === 0 ? sweep : sweep.toReversed()) await runSeries(series, ours)
+    for (const series of round % 2 === 0 ? sweep : sweep.toReversed()) {
+      showProgress(`round ${round + 1} of ${rounds}: ${series.model}, batch ${series.maxBatchSize}`)
+      await runSeries(series, ours)
+    }
+    showProgress(`round ${round + 1} of ${rounds}: equal memory, then node-llama-cpp`)
     for (const size of equalMemory) for (let pair = 0; pair < size.pairs; pair++) await runPair(size, ours)
     for (const [i, series] of rivals.entries())
       await runRival(series, ours.vanilla, rival, 1 + round * rivals.length + i)
@@ -46,7 +51,8 @@ export async function benchServe(rounds: number): Promise<Report> {
   reportSweep(report, sweep)
   reportEqualBatch(report, sweep)
   reportEqualMemory(report, equalMemory)
-  reportRivals(report, rivals)
+  if (rival.lost === undefined) reportRivals(report, rivals)
+  else report.remark(`node-llama-cpp has no rows: ${rival.lost}`)
   return report
 }
 
@@ -78,11 +84,13 @@ async function runPair({ vanilla, mor4 }: EqualMemory, ours: Ours): Promise<void
 }
 
 /** Both generate greedily. @param seed a new one each time, since the rival may answer a repeated prompt from its cache. */
-async function runRival(series: RivalSeries, ours: Contender, rival: Contender, seed: number): Promise<void> {
+async function runRival(series: RivalSeries, ours: Contender, rival: Rival, seed: number): Promise<void> {
+  if (rival.lost !== undefined) return
   const { concurrency } = series
   const requests = prompts(series.requests, seed)
   const kvCacheBytes = bytesFor(2 * concurrency)
   const request = { requests, maxBatchSize: concurrency, kvCacheBytes, temperature: 0 }
   series.ours.push(await ours.ask<ServeAnswer>('serve', request))
-  series.theirs.push(await rival.ask<Load>('serve', { requests, concurrency }))
+  const theirs = await rival.ask<Load>('serve', { requests, concurrency })
+  if (theirs !== undefined) series.theirs.push(theirs)
 }

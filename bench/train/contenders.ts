@@ -1,11 +1,13 @@
 // The answers of both contenders of the training bench, and how each is started.
 import { join } from 'node:path'
 import { Contender } from '../lib/contender.js'
+import { rivalLimits } from '../lib/instruction_set.js'
 import { threads } from '../lib/machine.js'
 import { pytorchShape } from '../lib/pytorch_shape.js'
 import { type ModelName, models } from './shapes.js'
 
-export const precisions = ['bfloat16', 'autocast', 'float32'] as const
+/** float32 comes first, since every processor multiplies it: what it takes says how long to wait for the others. */
+export const precisions = ['float32', 'bfloat16', 'autocast'] as const
 export type Precision = (typeof precisions)[number]
 
 export interface StepAnswer {
@@ -22,6 +24,24 @@ export interface OurStepAnswer extends StepAnswer {
   memoryBytes: number
   /** 99th percentile in milliseconds while the steps ran. */
   eventLoopDelay: number
+}
+
+export interface StepRequest {
+  name: string
+  batch: number
+  length: number
+  /** At most; after two steps none begins later than `limit` seconds after the first one. */
+  steps: number
+  limit: number
+  seed: number
+}
+
+/** What PyTorch multiplies with. */
+export interface Libraries {
+  /** "reference" is the BLAS of Netlib, which is not made for speed. */
+  blas: string
+  /** Of PyTorch's own loops. */
+  capability: string
 }
 
 export interface MemoryAnswer {
@@ -43,8 +63,19 @@ const environment = {
   GLIBC_TUNABLES: 'glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=17179869184:glibc.malloc.hugetlb=1',
 }
 
+/** Held to the instruction set that is forced. @throws {Error} if it has no PyTorch. */
 export function startPytorch(): Promise<Contender> {
-  return Contender.start(python, [join(__dirname, '..', 'baselines', 'pytorch_train.py')], environment)
+  const program = join(__dirname, '..', 'baselines', 'pytorch_train.py')
+  return Contender.start(python, [program], { ...environment, ...rivalLimits() })
+}
+
+/** What to do about a BLAS with which float32 says nothing of PyTorch; undefined where it is a fast one. */
+export function blasAdvice(blas: string, forced: string | undefined): string | undefined {
+  if (blas === 'reference')
+    return 'its BLAS is the reference one. Install a fast one: apt-get install libopenblas0-pthread'
+  if (forced !== undefined && blas !== 'OpenBLAS')
+    return `its BLAS (${blas}) cannot be held to ${forced}, as OpenBLAS can`
+  return undefined
 }
 
 /** `step` refers to the model by `name`; building a name again replaces it. */

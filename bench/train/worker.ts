@@ -4,7 +4,7 @@ import { withEventLoopDelay } from '../lib/event_loop.js'
 import { randomTokens } from '../lib/random_tokens.js'
 import { residentBytes } from '../lib/resident.js'
 import { serveLines } from '../lib/serve_lines.js'
-import type { MemoryAnswer, OurStepAnswer } from './contenders.js'
+import type { MemoryAnswer, OurStepAnswer, StepRequest } from './contenders.js'
 
 const startBytes = residentBytes('VmRSS')
 const jobs = new Map<string, { model: Model; trainer: Trainer }>()
@@ -16,19 +16,15 @@ async function build(request: { name: string; config: ModelConfig; threads: numb
   return {}
 }
 
-async function step(request: {
-  name: string
-  batch: number
-  length: number
-  steps: number
-  seed: number
-}): Promise<OurStepAnswer> {
+async function step(request: StepRequest): Promise<OurStepAnswer> {
   const { model, trainer } = jobs.get(request.name)!
   const vocabulary = model.config.vocab_size
   const seconds: number[] = []
   const { result, eventLoopDelay } = await withEventLoopDelay(async () => {
     let last = { loss: Number.NaN, flops: Number.NaN, memoryBytes: Number.NaN }
-    for (let i = 0; i < request.steps; i++) {
+    const start = performance.now()
+    const late = () => (performance.now() - start) / 1000 >= request.limit
+    for (let i = 0; i < request.steps && (i < 2 || !late()); i++) {
       const rows = Array.from({ length: request.batch }, (_, row) =>
         randomTokens(request.length + 1, vocabulary, (request.seed * 1000 + i) * 1000 + row + 1),
       )

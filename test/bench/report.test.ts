@@ -26,6 +26,14 @@ describe('Report', () => {
     }
   })
 
+  test('remarks are in the text and in the JSON', () => {
+    const report = new Report('train', '')
+    report.remark('PyTorch has no rows: apt-get install python3-torch')
+    const lines = report.toString().split('\n')
+    expect(lines.filter((line) => line === 'PyTorch has no rows: apt-get install python3-torch')).toHaveLength(1)
+    expect(JSON.parse(lines.at(-1)!).remarks).toEqual(['PyTorch has no rows: apt-get install python3-torch'])
+  })
+
   test('refuses a ratio that is not a number', () => {
     expect(() => new Report('train', '').ratio('of_matmul_peak', 1 / 0)).toThrow('of_matmul_peak')
   })
