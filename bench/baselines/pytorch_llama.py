@@ -96,5 +96,5 @@ def serve(commands):
             answer = commands[request["command"]](request)
         except Exception as error:
             print(json.dumps({"error": repr(error)}), flush=True)
-            raise
+            sys.exit(1)
         print(json.dumps(answer), flush=True)
