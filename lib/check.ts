@@ -82,6 +82,16 @@ export class Checker {
     return number
   }
 
+  /** As `number`, for a value that is computed with in float32: it must not become infinite there or, unless it is 0, 0. */
+  float32(key: string, range: Parameters<Checker['number']>[1]): number {
+    const value = this.number(key, range)
+    const rounded = Math.fround(value)
+    if (!Number.isFinite(rounded) || (rounded === 0 && value !== 0)) {
+      this.fail(`${key} is ${value}, which in float32 becomes ${rounded}; it must be between 1e-45 and 3.4e38`)
+    }
+    return value
+  }
+
   boolean(key: string, fallback: boolean): boolean {
     const value = this.valueOf(key, fallback)
     if (typeof value !== 'boolean') this.fail(`${key} is ${show(value)}; it must be true or false`)

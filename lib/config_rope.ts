@@ -68,7 +68,7 @@ export function resolveRope(check: Checker): { rope_theta: number; rope_scaling:
 }
 
 function ropeTheta(check: Checker): number {
-  return check.number('rope_theta', { above: 0 })
+  return check.float32('rope_theta', { above: 0 })
 }
 
 function resolveScaling(said: Checker): RopeScaling | null {
@@ -91,14 +91,14 @@ function resolveScaling(said: Checker): RopeScaling | null {
     }
     return null
   }
-  const factor = check.number('factor', { min: 1 })
+  const factor = check.float32('factor', { min: 1 })
   if (rope_type === 'linear') return { rope_type, factor }
-  const low_freq_factor = check.number('low_freq_factor', { above: 0 })
+  const low_freq_factor = check.float32('low_freq_factor', { above: 0 })
   return {
     rope_type,
     factor,
     low_freq_factor,
-    high_freq_factor: check.number('high_freq_factor', { above: low_freq_factor }),
+    high_freq_factor: check.float32('high_freq_factor', { above: low_freq_factor }),
     original_max_position_embeddings: check.integer('original_max_position_embeddings', { min: 1 }),
   }
 }

@@ -82,11 +82,11 @@ function expertChoice(check: Checker, recursions: number): ResolvedRouterConfig 
     type: 'expert_choice',
     activation: check.choice('activation', ['sigmoid', 'tanh'], 'sigmoid'),
     architecture: check.choice('architecture', ['linear', 'mlp'], 'linear'),
-    alpha: check.number('alpha', { above: 0, fallback: 0.1 }),
+    alpha: check.float32('alpha', { above: 0, fallback: 0.1 }),
     gated: check.choice('gated', gatedKinds, 'output'),
     capacities: capacities(check, recursions),
-    auxiliary_loss_coefficient: check.number('auxiliary_loss_coefficient', { min: 0, fallback: 0.001 }),
-    z_loss_coefficient: check.number('z_loss_coefficient', { min: 0, fallback: 0 }),
+    auxiliary_loss_coefficient: check.float32('auxiliary_loss_coefficient', { min: 0, fallback: 0.001 }),
+    z_loss_coefficient: check.float32('z_loss_coefficient', { min: 0, fallback: 0 }),
     auxiliary_router: check.boolean('auxiliary_router', false),
     capacity_warmup_steps: check.integer('capacity_warmup_steps', { min: 0, fallback: 0 }),
   } as const
@@ -100,14 +100,14 @@ function tokenChoice(check: Checker): ResolvedRouterConfig {
     type: 'token_choice',
     activation,
     architecture: check.choice('architecture', ['linear', 'mlp'], 'linear'),
-    alpha: check.number('alpha', { above: 0, fallback: activation === 'softmax' ? 1 : 0.1 }),
+    alpha: check.float32('alpha', { above: 0, fallback: activation === 'softmax' ? 1 : 0.1 }),
     gated: check.choice('gated', gatedKinds, 'output'),
     balancing,
-    balancing_loss_coefficient: check.number('balancing_loss_coefficient', {
+    balancing_loss_coefficient: check.float32('balancing_loss_coefficient', {
       min: 0,
       fallback: balancing === 'loss' ? 0.1 : 0,
     }),
-    z_loss_coefficient: check.number('z_loss_coefficient', { min: 0, fallback: 0.001 }),
+    z_loss_coefficient: check.float32('z_loss_coefficient', { min: 0, fallback: 0.001 }),
   } as const
   if (balancing === 'loss_free' && resolved.balancing_loss_coefficient !== 0) {
     check.fail(

@@ -33,7 +33,7 @@ export function resolveParameterGroups(groups: unknown): readonly ParameterGroup
     if (!frozen && own.length === 0) check.fail('nothing is given for its tensors: learningRate, weightDecay or frozen')
     return {
       pattern: pattern as string,
-      ...Object.fromEntries(own.map((key) => [key, check.number(key, { min: 0 })])),
+      ...Object.fromEntries(own.map((key) => [key, check.float32(key, { min: 0 })])),
       ...(frozen ? { frozen } : {}),
     }
   })

@@ -109,9 +109,9 @@ export function resolveGenerateOptions(
   }
   return {
     maxTokens: Math.min(maxTokens, config.max_position_embeddings - promptLength),
-    temperature: float32(check, 'temperature', check.number('temperature', { min: 0, fallback: 1 })),
+    temperature: check.float32('temperature', { min: 0, fallback: 1 }),
     topK: check.integer('topK', { min: 0, fallback: 0 }),
-    topP: float32(check, 'topP', check.number('topP', { above: 0, max: 1, fallback: 1 })),
+    topP: check.float32('topP', { above: 0, max: 1, fallback: 1 }),
     minP: check.number('minP', { min: 0, max: 1, fallback: 0 }),
     seed: check.integer('seed', { min: 0, max: Number.MAX_SAFE_INTEGER, fallback: randomSeed() }),
     logitBias: packLogitBias(check, config.vocab_size),
@@ -155,15 +155,6 @@ export function readMaxRecursions(
     )
   }
   return most
-}
-
-/** Checks a value that the sampler rounds to float32: it must not become infinite or, unless it is 0, 0. */
-export function float32(check: Checker, key: string, value: number): number {
-  const rounded = Math.fround(value)
-  if (!Number.isFinite(rounded) || (rounded === 0 && value !== 0)) {
-    check.fail(`${key} is ${value}, which in float32 becomes ${rounded}; it must be between 1e-45 and 3.4e38`)
-  }
-  return value
 }
 
 function stopTokens(check: Checker, { eos_token_id: end, vocab_size }: ResolvedConfig): Int32Array {

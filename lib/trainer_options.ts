@@ -70,12 +70,12 @@ export function resolveTrainerOptions(options: unknown): ResolvedTrainerOptions 
   const check = Checker.of(options, 'Trainer')
   check.onlyKeys(optionKeys)
   return {
-    learningRate: check.number('learningRate', { min: 0 }),
+    learningRate: check.float32('learningRate', { min: 0 }),
     schedule: resolveSchedule(check.object.schedule ?? { type: 'constant' }),
     betas: resolveBetas(check),
-    epsilon: check.number('epsilon', { above: 0, fallback: 1e-8 }),
-    weightDecay: check.number('weightDecay', { min: 0, fallback: 0.1 }),
-    gradientClip: check.number('gradientClip', { min: 0, fallback: 1 }),
+    epsilon: check.float32('epsilon', { above: 0, fallback: 1e-8 }),
+    weightDecay: check.float32('weightDecay', { min: 0, fallback: 0.1 }),
+    gradientClip: check.float32('gradientClip', { min: 0, fallback: 1 }),
     gradientAccumulation: check.integer('gradientAccumulation', { min: 1, fallback: 1 }),
     parameterGroups: resolveParameterGroups(check.object.parameterGroups ?? []),
     depthSchedule: check.has('depthSchedule') ? resolveDepthSchedule(check.child('depthSchedule')) : null,

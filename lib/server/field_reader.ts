@@ -1,7 +1,6 @@
 // Reads the fields of a request's body with the package's checks; errors name the field.
 import { Checker, type JsonObject, show } from '../check.js'
 import { toMorError } from '../errors.js'
-import { float32 } from '../sampling.js'
 import { invalidField } from './api_error.js'
 
 /** A field that is null counts as left out. Every read throws ApiError 400 if the field is wrong. */
@@ -37,8 +36,8 @@ export class FieldReader {
   }
 
   /** A number that does not become infinite or 0 when the engine rounds it. */
-  float32(key: string, range: Parameters<Checker['number']>[1]): number {
-    return this.read(key, (check) => float32(check, key, check.number(key, range)))
+  float32(key: string, range: Parameters<Checker['float32']>[1]): number {
+    return this.read(key, (check) => check.float32(key, range))
   }
 
   boolean(key: string, fallback = false): boolean {

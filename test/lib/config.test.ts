@@ -150,6 +150,34 @@ describe('refusals', () => {
     ['zero', { ...base, vocab_size: 0 }, /vocab_size is 0; it must be an integer from 1/],
     ['NaN', { ...base, rope_theta: Number.NaN }, /rope_theta is NaN; it must be a finite number > 0/],
     ['a negative epsilon', { ...base, rms_norm_eps: -1 }, /rms_norm_eps is -1; .* > 0 and < 1/],
+    ['an epsilon of 0 in float32', { ...base, rms_norm_eps: 1e-300 }, /rms_norm_eps is 1e-300, which in float32 .* 0;/],
+    ['a base of 0 in float32', { ...base, rope_theta: 1e-300 }, /rope_theta is 1e-300, which in float32 becomes 0;/],
+    ['an infinite base', { ...base, rope_theta: 1e300 }, /rope_theta is 1e\+300, which in float32 becomes Infinity;/],
+    [
+      'an infinite scale of positions',
+      { ...base, rope_scaling: { rope_type: 'linear', factor: 1e39 } },
+      /rope_scaling: factor is 1e\+39, which in float32 becomes Infinity;/,
+    ],
+    [
+      'infinite weights',
+      { ...base, initializer_range: 1e300 },
+      /initializer_range is 1e\+300, which in float32 .* Inf/,
+    ],
+    [
+      'weights of 0',
+      { ...base, initializer_range: 1e-300 },
+      /initializer_range is 1e-300, which in float32 becomes 0;/,
+    ],
+    [
+      'an infinite gate',
+      { ...recursive, router: { type: 'expert_choice', alpha: 1e300 } },
+      /router: alpha is 1e\+300, which in float32 becomes Infinity;/,
+    ],
+    [
+      'an infinite loss',
+      { ...recursive, router: { type: 'token_choice', z_loss_coefficient: 1e300 } },
+      /router: z_loss_coefficient is 1e\+300, which in float32 becomes Infinity;/,
+    ],
     ['a truthy boolean', { ...base, tie_word_embeddings: 1 }, /tie_word_embeddings is 1; it must be true or false/],
     [
       'an unknown choice',

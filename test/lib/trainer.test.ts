@@ -73,6 +73,14 @@ describe('options', () => {
   it.each<[object, RegExp]>([
     [{}, /learningRate is missing/],
     [{ learningRate: -1 }, /learningRate is -1; it must be a finite number >= 0/],
+    [{ learningRate: 1e300 }, /learningRate is 1e\+300, which in float32 becomes Infinity;/],
+    [{ learningRate: 1, epsilon: 1e-300 }, /epsilon is 1e-300, which in float32 becomes 0;/],
+    [{ learningRate: 1, weightDecay: 1e300 }, /weightDecay is 1e\+300, which in float32 becomes Infinity;/],
+    [{ learningRate: 1, gradientClip: 1e-300 }, /gradientClip is 1e-300, which in float32 becomes 0;/],
+    [
+      { learningRate: 1, parameterGroups: [{ pattern: '*norm*', learningRate: 1e300 }] },
+      /parameterGroups\[0\]: learningRate is 1e\+300, which in float32 becomes Infinity;/,
+    ],
     [{ learningRate: Number.POSITIVE_INFINITY }, /learningRate is Infinity; it must be a finite number >= 0/],
     [{ ...options, lr: 1 }, /unknown key "lr"/],
     [{ ...options, weightdecay: 1 }, /unknown key "weightdecay" \(did you mean "weightDecay"/],
