@@ -7,6 +7,7 @@ export interface StreamOptions {
   requests: number
   /** Streams that are open at a time. */
   concurrency: number
+  /** Tokens of an answer, on average. */
   maxTokens: number
 }
 
@@ -34,7 +35,8 @@ export async function streamChats({
 
 async function streamChat(url: string, agent: Agent, seed: number, maxTokens: number): Promise<number> {
   const messages = [{ role: 'user', content: `Question ${seed}: what is the sum of ${seed} and ${seed * 7}?` }]
-  const body = { model: modelName, messages, stream: true, max_tokens: maxTokens, seed, ignore_eos: true }
+  const length = Math.ceil(maxTokens / 2) + ((seed * 13) % maxTokens) // unequal, so that requests do not come all at once
+  const body = { model: modelName, messages, stream: true, max_tokens: length, seed, ignore_eos: true }
   const began = performance.now()
   const response = await post(`${url}/v1/chat/completions`, agent, JSON.stringify(body))
   let text = ''

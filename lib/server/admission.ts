@@ -1,6 +1,9 @@
 // Counts the completions under way: refuses those beyond the limit, and ends all of them when the server drains.
 import { ApiError, shuttingDown } from './api_error.js'
 
+/** One for all: Node would make another, with its stack, for every request that ends. */
+const ended = new DOMException('the request has ended', 'AbortError')
+
 /** What the server keeps for one request while it is under way. */
 export interface Admitted {
   /** Aborts when the client has disconnected or the server's time for draining is over. */
@@ -51,7 +54,7 @@ export class Admission {
     this.#completions += completions
     return {
       signal: controller.signal,
-      abort: () => controller.abort(),
+      abort: () => controller.abort(ended),
       release: () => {
         if (!this.#admitted.delete(controller)) return
         this.#completions -= completions
@@ -66,7 +69,7 @@ export class Admission {
   }
 
   abortAll(): void {
-    for (const controller of this.#admitted) controller.abort()
+    for (const controller of this.#admitted) controller.abort(ended)
   }
 
   /** Resolves when no request is under way. */

@@ -1,5 +1,5 @@
 // The objects of responses to POST /v1/chat/completions, in the form of OpenAI's API.
-import { randomBytes } from 'node:crypto'
+import { randomUUID } from 'node:crypto'
 import type { TextToken } from '../generated_text.js'
 import type { FinishReason } from '../generation.js'
 import { nameTokens } from './top_logprobs.js'
@@ -55,7 +55,7 @@ export interface ChatChunk extends ChatHead {
 
 /** What all chunks of one response have in common. */
 export function chatHead(model: string): ChatHead {
-  return { id: `chatcmpl-${randomBytes(16).toString('hex')}`, created: Math.floor(Date.now() / 1000), model }
+  return { id: `chatcmpl-${randomUUID().replaceAll('-', '')}`, created: Math.floor(Date.now() / 1000), model }
 }
 
 /** @param wanted whether log-probabilities are sent */

@@ -1,5 +1,5 @@
 // The objects of responses to POST /v1/completions, in the form of OpenAI's API.
-import { randomBytes } from 'node:crypto'
+import { randomUUID } from 'node:crypto'
 import type { TextPiece, TextToken } from '../generated_text.js'
 import type { FinishReason } from '../generation.js'
 import { topLogprobs } from './top_logprobs.js'
@@ -35,7 +35,7 @@ export interface Completion {
 
 /** What all chunks of one response have in common. */
 export function completionHead(model: string): Omit<Completion, 'choices' | 'usage'> {
-  const id = `cmpl-${randomBytes(16).toString('hex')}`
+  const id = `cmpl-${randomUUID().replaceAll('-', '')}`
   return { id, object: 'text_completion', created: Math.floor(Date.now() / 1000), model }
 }
 
