@@ -133,7 +133,10 @@ export class Engine {
       if (this.#encoding.has(generation)) generation.finish('abort')
       else this.#native.abort(id)
     }
-    const lists = { topLogprobs: params.topLogprobs > 0, promptTokens: params.promptLogprobs >= 0 }
+    const lists = {
+      topLogprobs: params.topLogprobs > 0,
+      ...(params.promptLogprobs >= 0 && { promptTokensFrom: params.promptLogprobsFrom }),
+    }
     const makesText = { tokenizer: () => this.#text.tokenizer(), stop, minTokens: params.minTokens }
     const generation = new Generation(tokens, abort, lists, makesText)
     const { signal } = options

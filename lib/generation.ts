@@ -6,7 +6,10 @@ import type { Tokenizer } from './tokenizer.js'
 
 export type { GeneratedToken, TokenLogprob } from './generated_token.js'
 
-/** A token of a prompt, as GeneratedToken says it of a generated one. Null for the first, before which there is none. */
+/**
+ * A token of a prompt, as GeneratedToken says it of a generated one. Null for those before `promptLogprobsFrom`, and so for the
+ * first, before which there is none.
+ */
 export type PromptToken = GeneratedToken | null
 
 /** A stop token or a text of `stop` was generated; maxTokens or the end of the context was reached; it was aborted; or see `error`. */
@@ -45,8 +48,8 @@ export interface GenerationTiming {
 export interface GenerationLists {
   /** Whether every token comes with its `topLogprobs`. */
   topLogprobs?: boolean
-  /** Whether the tokens of the prompt are reported. */
-  promptTokens?: boolean
+  /** The first token of the prompt that is reported; left out: none is. */
+  promptTokensFrom?: number
 }
 
 /** What a generation needs to make text. */
@@ -70,7 +73,7 @@ export class Generation implements AsyncIterable<GeneratedToken> {
   readonly #abort: () => void
   readonly #lists: GenerationLists
   readonly #makesText: GenerationText | null
-  readonly #promptTokens: PromptToken[] = [null]
+  readonly #promptTokens: PromptToken[]
   /** Null while it is being encoded. */
   #prompt: ArrayLike<number> | null
   /** The text so far, where stop strings are looked for or the result has text. */
@@ -93,6 +96,7 @@ export class Generation implements AsyncIterable<GeneratedToken> {
     this.#prompt = prompt
     this.#abort = abort
     this.#lists = lists
+    this.#promptTokens = Array(lists.promptTokensFrom ?? 1).fill(null)
     this.#makesText = makesText
     this.result = new Promise((resolve) => {
       this.#resolveResult = resolve
@@ -133,7 +137,7 @@ export class Generation implements AsyncIterable<GeneratedToken> {
    * beginning where the generation ends within it, and none where `promptLogprobs` was not asked for. It never rejects.
    */
   async promptTokens(): Promise<PromptToken[]> {
-    if (!this.#lists.promptTokens) return []
+    if (this.#lists.promptTokensFrom === undefined) return []
     const known = () => this.#promptTokens.length === this.#prompt?.length
     while (!known() && this.#finished === undefined) await this.#changed
     return this.#promptTokens.map((token) => token && copyOf(token))
@@ -180,7 +184,7 @@ export class Generation implements AsyncIterable<GeneratedToken> {
     this.#timing.began = Math.max(performance.now() - seconds * 1000, this.#timing.submitted ?? 0)
   }
 
-  /** @internal The next token of the prompt, from the second on. */
+  /** @internal The next token of the prompt that is reported. */
   pushPrompt(token: GeneratedToken): void {
     this.#promptTokens.push(token)
     if (this.#promptTokens.length === this.#prompt?.length) this.#notify()
@@ -213,7 +217,9 @@ export class Generation implements AsyncIterable<GeneratedToken> {
       depths: this.#tokens.map(({ depth }) => depth),
       logprobs: this.#tokens.map(({ logprob }) => logprob),
       ...(this.#lists.topLogprobs && { topLogprobs: this.#tokens.map((token) => copyOf(token).topLogprobs!) }),
-      ...(this.#lists.promptTokens && { promptTokens: this.#promptTokens.map((token) => token && copyOf(token)) }),
+      ...(this.#lists.promptTokensFrom !== undefined && {
+        promptTokens: this.#promptTokens.map((token) => token && copyOf(token)),
+      }),
       ...(text !== null && { text }),
       finishReason: finishReason === 'length' && this.#text?.pieces.stopped ? 'stop' : finishReason,
       ...(error && { error }),

@@ -17,6 +17,17 @@ export type { ChatOptions, EngineOptions } from './engine.js'
 export { Engine } from './engine.js'
 export type { ErrorCode } from './errors.js'
 export { MorError } from './errors.js'
+export type { EvaluationOptions, EvaluationProgress, TaskResult } from './evaluate.js'
+export { evaluate } from './evaluate.js'
+export type { Metric } from './evaluation/metrics.js'
+export type {
+  EvaluationTask,
+  LastWordTask,
+  MinimalPairsTask,
+  MultipleChoiceTask,
+  PerplexityTask,
+} from './evaluation/tasks.js'
+export { readTasks } from './evaluation/tasks.js'
 export type {
   ForwardOptions,
   ForwardResult,

@@ -317,6 +317,8 @@ export interface NativeGenerateParams {
   topLogprobs: number
   /** How many of the most likely tokens beside each token of the prompt, as `topLogprobs`; -1: the prompt is not reported. */
   promptLogprobs: number
+  /** The first token of the prompt that is reported, from 1. */
+  promptLogprobsFrom: number
   /** Higher is served first. */
   priority: number
 }
@@ -344,7 +346,7 @@ export const eventKind = {
    * `promptLogprobs` is 0.
    */
   top: 5,
-  /** The next token of the prompt, from the second on, with depth and log-probability as of a generated one. */
+  /** The next token of the prompt, from `promptLogprobsFrom` on, with depth and log-probability as of a generated one. */
   prompt: 6,
   /**
    * Once, before the first generated token and its `top` events: in the place of a log-probability stand the seconds since the

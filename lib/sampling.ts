@@ -58,6 +58,11 @@ export interface GenerateOptions {
    */
   promptLogprobs?: number
   /**
+   * With `promptLogprobs`: the first token of the prompt to report, counted from 0. What comes before it may then come from the
+   * prefix cache. From 1, the default, to the last one: the first token follows none.
+   */
+  promptLogprobsFrom?: number
+  /**
    * Requests of a higher priority are served first. Those of a lower one that are under way may be interrupted for them,
    * and go on later with the same tokens. Equal ones are served in the order in which they came. Default 0.
    */
@@ -85,6 +90,7 @@ const optionKeys = [
   'maxRecursions',
   'topLogprobs',
   'promptLogprobs',
+  'promptLogprobsFrom',
   'priority',
   'signal',
 ]
@@ -126,6 +132,11 @@ export function resolveGenerateOptions(
     promptLogprobs: check.has('promptLogprobs')
       ? check.integer('promptLogprobs', { min: 0, max: mostTopLogprobs })
       : -1,
+    promptLogprobsFrom: check.integer('promptLogprobsFrom', {
+      min: 1,
+      max: Math.max(1, config.max_position_embeddings - 1),
+      fallback: 1,
+    }),
     priority: check.integer('priority', { min: -(2 ** 31), fallback: 0 }),
   }
 }

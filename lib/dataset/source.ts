@@ -32,13 +32,27 @@ export async function* readSegments(path: string, textField: string): AsyncGener
   if (empty) throw new MorError('INVALID_ARGUMENT', `${path} holds no text`)
 }
 
-async function* jsonLines(path: string, textField: string): AsyncGenerator<Segment> {
+/** A line of a JSON Lines file, and its place for messages: file and line number. */
+export interface JsonLine {
+  value: unknown
+  json: string
+  where: string
+}
+
+/** The values of a JSON Lines file without its blank lines. Throws as `readSegments` for what is not JSON Lines. */
+export async function* readJsonLines(path: string): AsyncGenerator<JsonLine> {
   let number = 0
   for await (const line of lines(path)) {
     number++
-    const json = decodeUtf8(line, () => `${path}, line ${number}`)
-    if (json.trim() === '') continue
-    let text = textOfLine(json, textField, `${path}, line ${number}`)
+    const where = `${path}, line ${number}`
+    const json = decodeUtf8(line, () => where)
+    if (json.trim() !== '') yield { value: parseLine(json, where), json, where }
+  }
+}
+
+async function* jsonLines(path: string, textField: string): AsyncGenerator<Segment> {
+  for await (const line of readJsonLines(path)) {
+    let text = textOfLine(line, textField)
     for (let cut = cutPoint(text); cut < text.length; cut = cutPoint(text)) {
       yield { text: text.slice(0, cut), endsDocument: false }
       text = text.slice(cut)
@@ -47,13 +61,15 @@ async function* jsonLines(path: string, textField: string): AsyncGenerator<Segme
   }
 }
 
-function textOfLine(json: string, textField: string, where: string): string {
-  let value: unknown
+function parseLine(json: string, where: string): unknown {
   try {
-    value = JSON.parse(json)
+    return JSON.parse(json)
   } catch (error) {
     throw new MorError('INVALID_ARGUMENT', `${where} is not JSON: ${(error as Error).message}`)
   }
+}
+
+function textOfLine({ value, json, where }: JsonLine, textField: string): string {
   const text = (value as Record<string, unknown> | null)?.[textField]
   if (typeof text === 'string') return text
   throw new MorError('INVALID_ARGUMENT', `${where} has no string under "${textField}": ${describeLine(value, json)}`)

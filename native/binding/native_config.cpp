@@ -215,6 +215,7 @@ GenerateParams generate_params(const Input& input) {
   params.logprobs = input.field("logprobs").boolean();
   params.top_logprobs = input.field("topLogprobs").int32(0, kMostTopLogprobs);
   params.prompt_logprobs = input.field("promptLogprobs").int32(-1, kMostTopLogprobs);
+  params.prompt_logprobs_from = input.field("promptLogprobsFrom").int32(1, INT32_MAX);
   params.priority = input.field("priority").int32(INT32_MIN, INT32_MAX);
   return params;
 }

@@ -51,6 +51,7 @@ void check_params(const GenerateParams& p) {
   check("maxRecursions", p.max_recursions, p.max_recursions >= 0);
   check("topLogprobs", p.top_logprobs, p.top_logprobs >= 0 && p.top_logprobs <= kMostTopLogprobs);
   check("promptLogprobs", p.prompt_logprobs, p.prompt_logprobs >= -1 && p.prompt_logprobs <= kMostTopLogprobs);
+  check("promptLogprobsFrom", p.prompt_logprobs_from, p.prompt_logprobs_from >= 1);
 }
 
 SchedulerConfig scheduler_config(const Model& model, const KvCache& cache, const EngineOptions& options) {
@@ -98,6 +99,9 @@ void Engine::submit(uint64_t request, std::vector<int32_t> prompt, const Generat
   for (const int32_t token : prompt) check_token("the prompt holds", token);
   for (const TokenBias& bias : params.logit_bias) check_token("logitBias names", bias.token);
   check_params(params);
+  const int32_t from = params.prompt_logprobs_from;
+  MOR_CHECK(from == 1 || from < length, INVALID_ARGUMENT, "promptLogprobsFrom is ", from, ", but the prompt has only ",
+            length, " tokens, which are counted from 0");
 
   Request r{params, request, std::move(prompt), score_threshold(params.router_threshold)};
   r.max_tokens = std::min(params.max_tokens, context - length);

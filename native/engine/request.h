@@ -53,9 +53,10 @@ struct GenerateParams {
   int32_t max_recursions = 0;     ///< 0: all
   bool logprobs = false;
   int32_t top_logprobs = 0;  ///< how many of the most likely tokens to report for each token, at most kMostTopLogprobs
-  /// As top_logprobs, for each token of the prompt; -1: the prompt is not reported, and its beginning may be found in
-  /// the prefix cache.
+  /// As top_logprobs, for each token of the prompt from prompt_logprobs_from on; -1: the prompt is not reported. What
+  /// comes before the first reported token may be found in the prefix cache.
   int32_t prompt_logprobs = -1;
+  int32_t prompt_logprobs_from = 1;  ///< from 1 (the first token follows none) to the last token of the prompt
 };
 
 /// A request that the engine has checked: max_tokens fit into the context, max_recursions is one of
@@ -65,7 +66,9 @@ struct Request : GenerateParams {
   std::vector<int32_t> prompt;
   double score_threshold = 0;  ///< of router_threshold, for expert choice (RoutingRules::least_score)
 
-  /// Rows of the prompt from whose logits a token of the prompt is reported: all but the last.
+  /// Tokens of the prompt are reported from the logits of its rows [first_scored_row(), scored_rows()): of all but the
+  /// last, unless they begin later.
+  int32_t first_scored_row() const { return prompt_logprobs_from - 1; }
   int32_t scored_rows() const { return prompt_logprobs < 0 ? 0 : static_cast<int32_t>(prompt.size()) - 1; }
 };
 

@@ -50,6 +50,7 @@ struct Sequence {
         arrival(arrived),
         tokens(request.prompt),
         logit_edits(request),
+        scored(request.first_scored_row()),
         keys(static_cast<size_t>(recursions) + 1),
         prefix_keys(keys.size()) {}
 
@@ -60,8 +61,8 @@ struct Sequence {
   std::optional<Clock::time_point> began;  ///< when it ran for the first time
   std::vector<int32_t> tokens;             ///< prompt, then what was generated
   LogitEdits logit_edits;                  ///< of the next token
+  int32_t scored;                          ///< rows before this one have no more to report (Request::scored_rows)
   int32_t entered = 0;                     ///< tokens that have been in flight, or are
-  int32_t scored = 0;                      ///< rows of the prompt whose tokens were reported (Request::scored_rows)
   int32_t counted = 0;                     ///< tokens in the statistics, where a recomputed token counts once
   Phase phase = Phase::waiting;
   std::optional<FinishReason> ending;  ///< abort or error, if it is to end before the next stage

@@ -123,6 +123,26 @@ TEST_F(Requests, ReportsTheTokensOfThePrompt) {
   }
 }
 
+TEST_F(Requests, FindsWhatComesBeforeTheFirstReportedTokenInThePrefixCache) {
+  EngineOptions options;
+  options.kv_cache_bytes = 1 << 20;
+  Engine engine(model, options);
+  struct Case {
+    int32_t from;
+    int64_t hits;  ///< chunks of 8 tokens that end before the row of the first reported token
+  };
+  for (const Case& c : {Case{20, 0}, Case{20, 16}, Case{27, 24}, Case{1, 0}}) {
+    SCOPED_TRACE(concat("from ", c.from));
+    Wanted w = greedy(28, c.from % 2);
+    w.params.prompt_logprobs = 1;
+    w.params.prompt_logprobs_from = c.from;
+    w.params.logprobs = true;
+    const int64_t hits = engine.stats().prefix_hit_tokens;
+    expect_full_forward_agrees(model, w, run_engine(engine, {w}).at(0), 1e-5);
+    EXPECT_EQ(engine.stats().prefix_hit_tokens - hits, c.hits);
+  }
+}
+
 TEST_F(Requests, EndsWhereTheContextEnds) {
   Engine engine(model, {});
   const Generated g = run_engine(engine, {greedy(30, 1000)}).at(0);
@@ -302,6 +322,12 @@ TEST_F(Requests, RefusesBadInputAndGoesOn) {
     w = greedy(3, 5);
     w.params.prompt_logprobs = bad;
     EXPECT_EQ(code_of(w), "INVALID_ARGUMENT") << "promptLogprobs " << bad;
+  }
+  for (const int32_t bad : {-1, 0, 3}) {
+    w = greedy(3, 5);
+    w.params.prompt_logprobs = 0;
+    w.params.prompt_logprobs_from = bad;
+    EXPECT_EQ(code_of(w), "INVALID_ARGUMENT") << "promptLogprobsFrom " << bad;
   }
   for (const double bad : {-1.0, nan, std::numeric_limits<double>::infinity(), 1e300}) {
     w = greedy(3, 5);

@@ -41,6 +41,8 @@ inline Request random_request(uint64_t id, std::mt19937& random, int32_t recursi
   r.logprobs = true;
   if (id % 4 == 3) {
     r.prompt_logprobs = 0;
+    if (id % 3 == 1 && r.prompt.size() > 1)
+      r.prompt_logprobs_from = 1 + static_cast<int32_t>(random() % (r.prompt.size() - 1));
     if (id % 8 == 7) r.max_tokens = 0;
   }
   return r;
@@ -92,20 +94,21 @@ struct Simulation {
     SCOPED_TRACE(concat("request ", request.id));
     const std::vector<RequestEvent>& all = events[request.id];
     ASSERT_FALSE(all.empty());
-    int32_t scored = 0;
-    for (; all[static_cast<size_t>(scored)].kind == RequestEvent::Kind::prompt; ++scored) {
-      const RequestEvent& event = all[static_cast<size_t>(scored)];
+    const int32_t first = request.prompt_logprobs < 0 ? 0 : request.first_scored_row();
+    int32_t scored = first;
+    for (; all[static_cast<size_t>(scored - first)].kind == RequestEvent::Kind::prompt; ++scored) {
+      const RequestEvent& event = all[static_cast<size_t>(scored - first)];
       ASSERT_LT(scored, request.scored_rows());
       EXPECT_EQ(event.token, request.prompt[static_cast<size_t>(scored) + 1]);
       EXPECT_EQ(event.depth, device.depth(request, scored));
       EXPECT_EQ(event.logprob, -2);
     }
-    const int32_t tokens = static_cast<int32_t>(all.size()) - 1 - scored;
+    const int32_t tokens = static_cast<int32_t>(all.size()) - 1 - (scored - first);
     if (tokens > 0) {
       EXPECT_EQ(scored, request.scored_rows());
     }
     for (int32_t i = 0; i < tokens; ++i) {
-      const RequestEvent& event = all[static_cast<size_t>(scored + i)];
+      const RequestEvent& event = all[static_cast<size_t>(scored - first + i)];
       ASSERT_EQ(event.kind, RequestEvent::Kind::token);
       EXPECT_EQ(event.token, device.token(request, i));
       EXPECT_EQ(event.depth, device.depth(request, static_cast<int32_t>(request.prompt.size()) - 1 + i));

@@ -145,10 +145,11 @@ inline void expect_full_forward_agrees(const Model& model, const Wanted& wanted,
     return std::vector<float>(begin, begin + static_cast<int64_t>(vocab));
   };
   const GenerateParams& p = wanted.params;
-  ASSERT_EQ(generated.prompt.size(), p.prompt_logprobs < 0 ? 0 : wanted.prompt.size() - 1);
-  for (size_t i = 0; i < generated.prompt.size(); ++i) {
+  const size_t first = static_cast<size_t>(p.prompt_logprobs_from) - 1;
+  ASSERT_EQ(generated.prompt.size(), p.prompt_logprobs < 0 ? 0 : wanted.prompt.size() - 1 - first);
+  for (size_t i = first; i < first + generated.prompt.size(); ++i) {
     SCOPED_TRACE(concat("token ", i + 1, " of the prompt"));
-    const RequestEvent& event = generated.prompt[i];
+    const RequestEvent& event = generated.prompt[i - first];
     EXPECT_EQ(event.token, wanted.prompt[i + 1]);
     EXPECT_EQ(event.depth, depths[i]);
     expect_logprobs(logits_at(i), event.token, event.logprob, event.top_logprobs, p.prompt_logprobs, tolerance);

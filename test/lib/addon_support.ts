@@ -119,6 +119,7 @@ export const generateParams: NativeGenerateParams = {
   logprobs: true,
   topLogprobs: 0,
   promptLogprobs: -1,
+  promptLogprobsFrom: 1,
   priority: 0,
 }
 
@@ -225,7 +226,7 @@ export function programSource(body: string): string {
       maxTokens, temperature: 0, topK: 0, topP: 1, minP: 0, seed: 0,
       logitBias: { tokens: new Int32Array(0), values: new Float32Array(0) },
       repetitionPenalty: 1, presencePenalty: 0, frequencyPenalty: 0, stop: new Int32Array(0), minTokens: 0,
-      routerThreshold: 0.5, maxRecursions: 0, logprobs: false, topLogprobs: 0, promptLogprobs: -1, priority: 0,
+      routerThreshold: 0.5, maxRecursions: 0, logprobs: false, topLogprobs: 0, promptLogprobs: -1, promptLogprobsFrom: 1, priority: 0,
     })
   }
   ;(async () => {${body}

@@ -259,6 +259,7 @@ describe('generate', () => {
       maxRecursions: 0,
       topLogprobs: 0,
       promptLogprobs: -1,
+      promptLogprobsFrom: 1,
       priority: 0,
     })
     expect(defaults!.seed).not.toBe(others!.seed)

@@ -71,6 +71,17 @@ TEST_P(FixtureCase, LogitsAndDepths) {
     const std::string suffix = topk ? "topk" : "threshold";
     expect_near_all({logits.begin(), logits.end()}, l.fixture.tensor("logits_" + suffix).values(),
                     l.tolerance("logits", 2e-6), "logits_" + suffix);
+    InferenceOutputs outputs;
+    std::vector<float> logprobs(depths.size());
+    std::vector<uint8_t> same_depths(depths.size());
+    outputs.depths = same_depths.data();
+    outputs.target_rows.resize(depths.size());
+    std::iota(outputs.target_rows.begin(), outputs.target_rows.end(), 0);
+    outputs.targets = read_integers(l.model.ops(), l.batch.get().targets, static_cast<int64_t>(depths.size()));
+    outputs.logprobs = logprobs.data();
+    inference_pass(l.model, arena, l.batch.get(), options, outputs);
+    const double mean = std::accumulate(logprobs.begin(), logprobs.end(), 0.0) / static_cast<double>(depths.size());
+    EXPECT_NEAR(-mean, l.fixture.scalar(topk ? "lm_loss" : "lm_loss_threshold"), l.tolerance("loss", 1e-6));
     if (l.model.config().body_recursions() > 0)
       expect_near_all({depths.begin(), depths.end()}, l.fixture.tensor("depths_" + suffix).values(), 0,
                       "depths_" + suffix);

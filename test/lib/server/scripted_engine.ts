@@ -45,7 +45,10 @@ export class ScriptedEngine implements ServedEngine {
         request.aborted = true
         setImmediate(() => generation.finish('abort'))
       },
-      { topLogprobs: (options.topLogprobs ?? 0) > 0, promptTokens: options.promptLogprobs !== undefined },
+      {
+        topLogprobs: (options.topLogprobs ?? 0) > 0,
+        ...(options.promptLogprobs !== undefined && { promptTokensFrom: 1 }),
+      },
     )
     const request: ScriptedRequest = { prompt: Array.from(prompt), options, generation, aborted: false }
     this.requests.push(request)

@@ -1,0 +1,54 @@
+// The tokens of contexts and continuations.
+import { MorError } from '../errors.js'
+import { startOf } from '../tokenizer/start.js'
+import type { Tokenizer } from '../tokenizer.js'
+import type { Prompted } from './examples.js'
+
+/** A sequence, of which the tokens from index `from` on are to be scored. */
+export interface ScoredTokens {
+  tokens: Int32Array
+  from: number
+}
+
+/**
+ * The tokens of the context followed by each continuation. Both are encoded as one text, with what the tokenizer puts around a
+ * prompt; the continuation's tokens are those beyond as many as the context has alone. White space at the end of the context
+ * counts to the continuation, as tokenizers put it before a word.
+ * @throws {MorError} INVALID_ARGUMENT naming file and line for a continuation without tokens; as Tokenizer.encodeBatch
+ */
+export async function encodeExample(
+  tokenizer: Tokenizer,
+  example: Prompted,
+  signal: AbortSignal | undefined,
+): Promise<ScoredTokens[]> {
+  const context = example.context.trimEnd()
+  const space = example.context.slice(context.length)
+  const texts = [context, ...example.continuations.map((continuation) => `${context}${space}${continuation}`)]
+  const [alone, ...whole] = await tokenizer.encodeBatch(texts, { ...(signal && { signal }) })
+  const start = startOf(alone!, tokenizer)
+  if (start === null) {
+    const text = `${example.where}: the context is empty, and the tokenizer has no begin or end token to start from`
+    throw new MorError('INVALID_ARGUMENT', text)
+  }
+  return whole.map((ids, i) => {
+    const tokens = alone!.length > 0 ? ids : Int32Array.of(...start, ...ids)
+    if (tokens.length > start.length) return { tokens, from: start.length }
+    const text = `${example.where}: ${JSON.stringify(example.continuations[i])} adds no token to the context`
+    throw new MorError('INVALID_ARGUMENT', text)
+  })
+}
+
+/** The tokens of a text behind a begin or end token, where the tokenizer has one: then the first token of the text is scored too. */
+export async function encodeDocument(
+  tokenizer: Tokenizer,
+  text: string,
+  signal: AbortSignal | undefined,
+): Promise<Int32Array> {
+  const [plain] = await tokenizer.encodeBatch([text], { addSpecialTokens: false, ...(signal && { signal }) })
+  const start = startOf(new Int32Array(0), tokenizer)
+  if (start === null) return plain!
+  const tokens = new Int32Array(plain!.length + 1)
+  tokens.set(start)
+  tokens.set(plain!, 1)
+  return tokens
+}

@@ -1,0 +1,140 @@
+// Loss of documents, read through a window that slides over their tokens.
+import { readSegments } from '../dataset/source.js'
+import { MorError, throwIfAborted } from '../errors.js'
+import type { Model } from '../model.js'
+import type { Tokenizer } from '../tokenizer.js'
+import { encodeDocument } from './encode.js'
+import { expOf, type Metric, ratioOf, scaled } from './metrics.js'
+import type { RoutingOptions } from './scorer.js'
+import type { PerplexityTask } from './tasks.js'
+
+export interface PerplexityResult {
+  /** Documents. */
+  examples: number
+  tokens: number
+  metrics: { loss: Metric; perplexity: Metric; bitsPerByte: Metric }
+}
+
+/** Sums over the scored tokens of a document. */
+interface DocumentSums {
+  nats: number
+  tokens: number
+  bytes: number
+}
+
+interface Window {
+  /** One more than the window: the last is only predicted. */
+  tokens: Int32Array
+  /** Targets that no window before has scored: the last ones. */
+  scored: number
+  sums: DocumentSums
+}
+
+/** Tokens of a batch of windows, about. */
+const BATCH_TOKENS = 4096
+
+/**
+ * Each token is scored once, in the first window that predicts it. The last window of a document begins earlier, so that it is as
+ * long as the others.
+ * @param onDocument is called with the number of documents that have been read so far
+ */
+export async function measurePerplexity(
+  model: Model,
+  tokenizer: Tokenizer,
+  task: PerplexityTask,
+  routing: RoutingOptions,
+  { signal, onDocument }: { signal: AbortSignal | undefined; onDocument(documents: number): void },
+): Promise<PerplexityResult> {
+  const context = model.config.max_position_embeddings
+  const length = task.length ?? context
+  if (length > context) {
+    throw new MorError(
+      'CONTEXT_OVERFLOW',
+      `task ${task.name}: length is ${length}; the context of the model holds ${context}`,
+    )
+  }
+  const stride = task.stride ?? Math.ceil(length / 2)
+  if (stride > length)
+    throw new MorError('INVALID_ARGUMENT', `task ${task.name}: stride is ${stride}, and length ${length}`)
+  const documents: DocumentSums[] = []
+  let batch: Window[] = []
+  const flush = async () => {
+    const ready = batch
+    batch = []
+    if (ready.length > 0) await scoreWindows(model, ready, { ...routing, ...(signal && { signal }) }, task.name)
+  }
+  for await (const text of documentsOf(task)) {
+    throwIfAborted(signal, `task ${task.name}`)
+    const tokens = await encodeDocument(tokenizer, text, signal)
+    const sums = { nats: 0, tokens: 0, bytes: Buffer.byteLength(text) }
+    documents.push(sums)
+    for (const window of windowsOf(tokens, length, stride)) {
+      const columns = window.tokens.length
+      if (batch.length > 0 && (batch[0]!.tokens.length !== columns || (batch.length + 1) * columns > BATCH_TOKENS))
+        await flush()
+      batch.push({ ...window, sums })
+    }
+    onDocument(documents.length)
+  }
+  await flush()
+  const nats = documents.map((sums) => sums.nats)
+  const tokens = documents.map((sums) => sums.tokens)
+  const total = tokens.reduce((sum, count) => sum + count, 0)
+  if (total === 0)
+    throw new MorError('INVALID_ARGUMENT', `task ${task.name}: the text has too few tokens to predict one`)
+  const loss = ratioOf(nats, tokens)
+  const perByte = ratioOf(
+    nats,
+    documents.map((sums) => sums.bytes),
+  )
+  return {
+    examples: documents.length,
+    tokens: total,
+    metrics: { loss, perplexity: expOf(loss), bitsPerByte: scaled(perByte, 1 / Math.LN2) },
+  }
+}
+
+async function* documentsOf({
+  data,
+  textField = 'text',
+  limit = Number.POSITIVE_INFINITY,
+}: PerplexityTask): AsyncGenerator<string> {
+  let documents = 0
+  for (const path of typeof data === 'string' ? [data] : data) {
+    let parts: string[] = []
+    for await (const { text, endsDocument } of readSegments(path, textField)) {
+      parts.push(text)
+      if (!endsDocument) continue
+      yield parts.join('')
+      parts = []
+      if (++documents >= limit) return
+    }
+  }
+}
+
+/** The windows of a document, each of at most `length` tokens and the next one. */
+export function* windowsOf(tokens: Int32Array, length: number, stride: number): Generator<Omit<Window, 'sums'>> {
+  const targets = tokens.length - 1
+  const columns = Math.min(length, targets)
+  for (let scored = 0, end = columns; scored < targets; end = Math.min(end + stride, targets)) {
+    yield { tokens: tokens.subarray(end - columns, end + 1), scored: end - scored }
+    scored = end
+  }
+}
+
+async function scoreWindows(
+  model: Model,
+  windows: readonly Window[],
+  options: Parameters<Model['logprobs']>[2],
+  name: string,
+): Promise<void> {
+  const rows = windows.map(({ tokens }) => tokens.subarray(0, -1))
+  const targets = windows.map(({ tokens, scored }) => tokens.slice(1).fill(-1, 0, tokens.length - 1 - scored))
+  const { logprobs, shape } = await model.logprobs(rows, targets, options)
+  windows.forEach(({ sums, scored }, row) => {
+    const end = (row + 1) * shape[1]
+    for (let i = end - scored; i < end; i++) sums.nats -= logprobs[i]!
+    sums.tokens += scored
+    if (Number.isNaN(sums.nats)) throw new MorError('NON_FINITE', `task ${name}: the loss is not a number`)
+  })
+}

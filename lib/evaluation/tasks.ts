@@ -1,0 +1,137 @@
+// Tasks of an evaluation: what they say, and the JSON files that they are read from.
+import { readFile } from 'node:fs/promises'
+import { dirname, resolve } from 'node:path'
+import { Checker, type JsonObject } from '../check.js'
+import { MorError, toMorError } from '../errors.js'
+import { withoutByteOrderMark } from '../json_file.js'
+
+interface TaskBase {
+  /** Name in the results. */
+  name: string
+  /** Most examples or documents to evaluate, from the start of the file. Default: all. */
+  limit?: number
+}
+
+/** Loss, perplexity and bits per byte of text. Each document is read through a window that slides over its tokens. */
+export interface PerplexityTask extends TaskBase {
+  type: 'perplexity'
+  /** Text files, each one document, or JSON Lines files with a document in each line. */
+  data: string | readonly string[]
+  /** Key of the text in a line. Default "text". */
+  textField?: string
+  /** Tokens of the window. Default: the context of the model. */
+  length?: number
+  /** Tokens that the window moves on, at most `length`: so each token follows at least length − stride others. Default: half of length. */
+  stride?: number
+}
+
+interface ExamplesTask extends TaskBase {
+  /** A JSON Lines file with an example in each line. */
+  data: string
+}
+
+interface PromptedTask extends ExamplesTask {
+  /** Solved examples that stand before each query. Default 0. */
+  fewShot?: number
+  /** The JSON Lines file that they are taken from. Default: `data`; an example is never its own. */
+  fewShotData?: string
+  /** Decides which they are. Default 0. */
+  seed?: number
+  /** Text before everything else. Default none. */
+  description?: string
+  /** Between a query or context and its continuation. Default a space. */
+  delimiter?: string
+  /** Between solved examples. Default two line ends. */
+  shotDelimiter?: string
+}
+
+/** Lines { query, choices, gold }: the choice with the largest log-likelihood after the query should be that of index `gold`. */
+export interface MultipleChoiceTask extends PromptedTask {
+  type: 'multiple_choice'
+}
+
+/**
+ * Lines { context, continuation }, or { text }, whose last word is the continuation: each token of it should be the most likely
+ * one after the context (as in LAMBADA).
+ */
+export interface LastWordTask extends PromptedTask {
+  type: 'last_word'
+}
+
+/** Lines { good, bad }: the good text should have a larger log-likelihood than the bad one (as in BLiMP). */
+export interface MinimalPairsTask extends ExamplesTask {
+  type: 'minimal_pairs'
+}
+
+export type EvaluationTask = PerplexityTask | MultipleChoiceTask | LastWordTask | MinimalPairsTask
+
+const types = ['perplexity', 'multiple_choice', 'last_word', 'minimal_pairs'] as const
+const baseKeys = ['name', 'type', 'data', 'limit']
+const promptedKeys = [...baseKeys, 'fewShot', 'fewShotData', 'seed', 'description', 'delimiter', 'shotDelimiter']
+const keysOf: Record<EvaluationTask['type'], string[]> = {
+  perplexity: [...baseKeys, 'textField', 'length', 'stride'],
+  multiple_choice: promptedKeys,
+  last_word: promptedKeys,
+  minimal_pairs: baseKeys,
+}
+
+/**
+ * The task of a JSON file, or the tasks of a list in one. Paths in it are relative to it.
+ * @throws {MorError} INVALID_ARGUMENT for what is no task, naming file and key; IO_ERROR
+ */
+export async function readTasks(path: string): Promise<EvaluationTask[]> {
+  let text: string
+  try {
+    text = await readFile(path, 'utf8')
+  } catch (error) {
+    throw toMorError(error)
+  }
+  let content: unknown
+  try {
+    content = JSON.parse(withoutByteOrderMark(text))
+  } catch (error) {
+    throw new MorError('INVALID_ARGUMENT', `${path} is not JSON: ${(error as Error).message}`)
+  }
+  const list: unknown[] = Array.isArray(content) ? content : [content]
+  if (list.length === 0) throw new MorError('INVALID_ARGUMENT', `${path} holds no tasks`)
+  const from = (data: string) => resolve(dirname(path), data)
+  return list.map((item, i) => {
+    const task = checkTask(item, Array.isArray(content) ? `${path}, task ${i + 1}` : path)
+    const data = typeof task.data === 'string' ? from(task.data) : task.data.map(from)
+    const shots = 'fewShotData' in task && task.fewShotData !== undefined && { fewShotData: from(task.fewShotData) }
+    return { ...task, data, ...shots } as EvaluationTask
+  })
+}
+
+/** @throws {MorError} INVALID_ARGUMENT, with a message that starts with `where` */
+export function checkTask(value: unknown, where: string): EvaluationTask {
+  const check = Checker.of(value, where)
+  const type = check.choice('type', types)
+  check.onlyKeys(keysOf[type])
+  checkText(check, 'name', false)
+  if (check.has('limit')) check.integer('limit', { min: 1 })
+  if (type === 'perplexity' && Array.isArray(check.object.data)) {
+    const paths: unknown[] = check.object.data
+    if (paths.length === 0 || !paths.every((path) => typeof path === 'string')) {
+      check.fail('data must be the path of a file, or a list of at least one')
+    }
+  } else {
+    checkText(check, 'data', false)
+  }
+  if (type === 'perplexity') {
+    const length = check.integer('length', { min: 1, fallback: 2 ** 31 - 1 })
+    check.integer('stride', { min: 1, max: length, fallback: 1 })
+    checkText(check, 'textField', true)
+  }
+  for (const key of ['fewShotData', 'description', 'delimiter', 'shotDelimiter']) checkText(check, key, true)
+  check.integer('fewShot', { min: 0, max: 1000, fallback: 0 })
+  check.integer('seed', { min: 0, fallback: 0 })
+  return check.object as JsonObject & EvaluationTask
+}
+
+function checkText(check: Checker, key: string, optional: boolean): void {
+  const value = check.object[key]
+  if (optional && value === undefined) return
+  if (typeof value !== 'string' || (value === '' && !optional))
+    check.fail(`${key} must be a text, and is ${JSON.stringify(value)}`)
+}

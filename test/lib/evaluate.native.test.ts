@@ -1,0 +1,279 @@
+// evaluate() by the real addon: equal to an independent implementation on a real checkpoint, and to whole sequences scored alone
+// on models with routers. The addon must have been built.
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
+import type { ModelConfig } from '../../lib/config.js'
+import { Engine } from '../../lib/engine.js'
+import { type EvaluationOptions, evaluate, type TaskResult } from '../../lib/evaluate.js'
+import { type EvaluationTask, readTasks } from '../../lib/evaluation/tasks.js'
+import { Model } from '../../lib/model.js'
+import { Tokenizer } from '../../lib/tokenizer.js'
+import { sharedData } from './shared_data.js'
+
+vi.setConfig({ testTimeout: 120_000 })
+
+const fixtures = 'test/fixtures/evaluation'
+const stories = sharedData('checkpoints/stories260K')
+const byte = Tokenizer.byteLevel()
+let folder: string
+let mor: Model
+
+const config: ModelConfig = {
+  vocab_size: byte.vocabSize,
+  hidden_size: 32,
+  intermediate_size: 48,
+  num_hidden_layers: 5,
+  num_attention_heads: 2,
+  max_position_embeddings: 96,
+  num_recursions: 3,
+  initializer_range: 0.2,
+  router: { type: 'expert_choice' },
+}
+
+beforeAll(async () => {
+  folder = mkdtempSync(join(tmpdir(), 'mor-evaluate-'))
+  mor = await Model.create(config, { dtype: 'float32', device: 'cpu', seed: 2, tokenizer: byte })
+})
+afterAll(async () => {
+  await mor.dispose()
+  rmSync(folder, { recursive: true })
+})
+
+function lines(name: string, values: unknown[]): string {
+  const path = join(folder, name)
+  writeFileSync(path, values.map((value) => JSON.stringify(value)).join('\n'))
+  return path
+}
+
+describe.skipIf(stories === null)('stories260K', () => {
+  it.each(['threshold', 'topk'] as const)(
+    'gives the numbers of an independent implementation under %s',
+    async (routing) => {
+      const expected = JSON.parse(readFileSync(join(fixtures, 'expected.json'), 'utf8'))
+      await using model = await Model.load(stories!, { dtype: 'float32', device: 'cpu' })
+      const results = await evaluate(model, await readTasks(join(fixtures, 'tasks.json')), { routing })
+      expect(results.map(({ task }) => task)).toEqual(Object.keys(expected))
+      for (const { task, metrics } of results) {
+        expect(Object.keys(metrics)).toEqual(Object.keys(expected[task]))
+        for (const [name, { value, standardError }] of Object.entries(metrics)) {
+          const wanted = expected[task][name]
+          expect(Math.abs(value / wanted.value - 1), `${task}, ${name}`).toBeLessThan(1e-4)
+          expect(Math.abs(standardError! / wanted.standardError - 1), `${task}, error of ${name}`).toBeLessThan(1e-4)
+        }
+      }
+    },
+  )
+})
+
+/** The log-probability of each token but the first, and whether it is the likeliest, of one sequence alone. */
+async function scoresAlone(tokens: number[], options: EvaluationOptions) {
+  const { logits, shape } = await mor.forward([tokens.slice(0, -1)], options)
+  return tokens.slice(1).map((token, i) => {
+    const row = logits.subarray(i * shape[2], (i + 1) * shape[2])
+    const most = row.reduce((a, b) => Math.max(a, b))
+    const sum = row.reduce((total, logit) => total + Math.exp(logit - most), 0)
+    return { logprob: row[token]! - most - Math.log(sum), greedy: row.indexOf(most) === token }
+  })
+}
+
+describe.each<EvaluationOptions>([
+  { routing: 'threshold' },
+  { routing: 'topk' },
+  { routing: 'threshold', routerThreshold: 0.52 },
+  { routing: 'threshold', maxRecursions: 1 },
+])('%j', (options) => {
+  const ids = (text: string) => [...byte.encode(text)]
+
+  it('scores choices after one context as each alone', async () => {
+    const examples = Array.from({ length: 12 }, (_, i) => ({
+      query: `${'The more there is of it, the '.slice(i)} ${i}`,
+      choices: ['better', `worse ${i}`, 'same'],
+      gold: i % 3,
+    }))
+    const task: EvaluationTask = { type: 'multiple_choice', name: 'choices', data: lines('choices.jsonl', examples) }
+    const [result] = await evaluate(mor, [task], options)
+    let right = 0
+    let rightByLength = 0
+    let tokens = 0
+    for (const { query, choices, gold } of examples) {
+      const sums: number[] = []
+      for (const choice of choices) {
+        const continuation = ids(` ${choice}`).length
+        tokens += continuation
+        const scores = (await scoresAlone(ids(`${query} ${choice}`), options)).slice(-continuation)
+        sums.push(scores.reduce((sum, { logprob }) => sum + logprob, 0))
+      }
+      if (sums.indexOf(Math.max(...sums)) === gold) right++
+      const byLength = sums.map((sum, i) => sum / choices[i]!.length)
+      if (byLength.indexOf(Math.max(...byLength)) === gold) rightByLength++
+    }
+    expect(result).toMatchObject({ ...options, type: 'multiple_choice', examples: 12, tokens, cut: 0, fewShot: 0 })
+    expect(result!.metrics.accuracy!.value).toBeCloseTo(right / 12, 10)
+    expect(result!.metrics.accuracyNorm!.value).toBeCloseTo(rightByLength / 12, 10)
+  })
+
+  it('scores last words, and cuts what is longer than the context from the left', async () => {
+    const contexts = ['short', 'x'.repeat(150), 'y'.repeat(92), 'z'.repeat(93), 'w'.repeat(94)]
+    const data = lines(
+      'last.jsonl',
+      contexts.map((context) => ({ context, continuation: 'yes' })),
+    )
+    const [result] = await evaluate(mor, [{ type: 'last_word', name: 'last', data }], options)
+    const logprobs: number[] = []
+    for (const context of contexts) {
+      const tokens = ids(`${context} yes`).slice(-97)
+      const scores = (await scoresAlone(tokens, options)).slice(-4)
+      logprobs.push(scores.reduce((sum, { logprob }) => sum + logprob, 0))
+    }
+    expect(result!.cut).toBe(2)
+    const mean = logprobs.reduce((sum, logprob) => sum + logprob, 0) / contexts.length
+    expect(result!.metrics.perplexity!.value / Math.exp(-mean)).toBeCloseTo(1, 4)
+  })
+
+  it('reads a text through windows', async () => {
+    const text = 'A text that is longer than one window, with an é and a ß, and then goes on for a while.'
+    const path = join(folder, 'text.txt')
+    writeFileSync(path, text)
+    const task: EvaluationTask = { type: 'perplexity', name: 'text', data: [path, path], length: 40, stride: 10 }
+    const [result] = await evaluate(mor, [task], options)
+    const tokens = [byte.bosTokenId ?? byte.eosTokenId!, ...byte.encode(text)]
+    const last = tokens.length - 1
+    let nats = 0
+    for (let done = 0, end = 40; done < last; end = Math.min(end + 10, last)) {
+      const scores = await scoresAlone(tokens.slice(end - 40, end + 1), options)
+      for (const { logprob } of scores.slice(done - end)) nats -= logprob
+      done = end
+    }
+    expect(result).toMatchObject({ examples: 2, tokens: 2 * last })
+    expect(result!.metrics.loss!.value).toBeCloseTo(nats / last, 4)
+    expect(result!.metrics.bitsPerByte!.value).toBeCloseTo(nats / Math.LN2 / Buffer.byteLength(text), 4)
+    expect(result!.metrics.loss!.standardError).toBeCloseTo(0, 6)
+  })
+})
+
+it('computes a context once for all of its choices, and few-shot examples once for all queries', async () => {
+  const query = (i: number) => ({ query: `${'context '.repeat(4)}${i}`, choices: ['a', 'b', 'c'], gold: 0 })
+  const data = lines('shared.jsonl', [query(0), query(1), query(2)])
+  const hits: number[] = []
+  const close = Engine.prototype.close
+  const spy = vi.spyOn(Engine.prototype, 'close').mockImplementation(function (this: Engine) {
+    hits.push(this.stats().prefixHitTokens)
+    return close.call(this)
+  })
+  const warnings: string[] = []
+  const onWarning = ({ name }: Error) => warnings.push(name)
+  process.on('warning', onWarning)
+  const task: EvaluationTask = { type: 'multiple_choice', name: 'shared', data, fewShot: 1 }
+  await evaluate(mor, [task])
+  await evaluate(mor, [task], { routing: 'topk' })
+  spy.mockRestore()
+  process.off('warning', onWarning)
+  expect(warnings).toEqual([])
+  // Contexts of about 70 tokens. Two of three choices find theirs but for the last chunk.
+  expect(hits).toHaveLength(1)
+  expect(hits[0]).toBeGreaterThan(6 * 48)
+})
+
+it('reports progress and each result as it comes, which stay when a later task fails', async () => {
+  const data = lines('pairs.jsonl', [
+    { good: 'It is.', bad: 'It are.' },
+    { good: 'I am.', bad: 'I is.' },
+  ])
+  const broken = lines('broken.jsonl', [{ good: 'It is.', bad: 'It are.' }, { good: 'It is.' }])
+  const progress: unknown[] = []
+  const results: TaskResult[] = []
+  const tasks: EvaluationTask[] = [
+    { type: 'minimal_pairs', name: 'pairs', data },
+    { type: 'minimal_pairs', name: 'broken', data: broken },
+  ]
+  const running = evaluate(mor, tasks, {
+    onProgress: (now) => progress.push(now),
+    onResult: (result) => results.push(result),
+  })
+  await expect(running).rejects.toMatchObject({
+    code: 'INVALID_ARGUMENT',
+    message: `${broken}, line 2: bad is missing; it must be a text that is not empty`,
+  })
+  expect(progress).toEqual([1, 2].map((done) => ({ task: 'pairs', done, total: 2 })))
+  expect(results).toMatchObject([{ task: 'pairs', examples: 2, metrics: { accuracy: {} } }])
+})
+
+it('ends at once when it is aborted, and the model goes on', async () => {
+  const data = lines(
+    'many.jsonl',
+    Array.from({ length: 500 }, (_, i) => ({ context: 'a'.repeat(90), continuation: `b${i}` })),
+  )
+  const controller = new AbortController()
+  let after = 0
+  const running = evaluate(mor, [{ type: 'last_word', name: 'many', data }], {
+    signal: controller.signal,
+    onProgress: () => {
+      if (controller.signal.aborted) after++
+      controller.abort(new Error('enough'))
+    },
+  })
+  await expect(running).rejects.toMatchObject({
+    code: 'ABORTED',
+    cause: expect.objectContaining({ message: 'enough' }),
+  })
+  expect(after).toBeLessThan(100)
+  await expect(
+    evaluate(mor, [{ type: 'last_word', name: 'many', data }], { signal: AbortSignal.abort() }),
+  ).rejects.toMatchObject({ code: 'ABORTED' })
+  await expect(mor.forward([[1]])).resolves.toBeDefined()
+})
+
+const pair = { good: 'a', bad: 'b' }
+const choice = { query: 'q', choices: ['a', 'b'], gold: 0 }
+
+it.each<[string, object, unknown[], RegExp]>([
+  ['an unknown type', { type: 'quiz' }, [pair], /evaluate: task 1: type is "quiz"; it must be "perplexity" or/],
+  ['an unknown key', { type: 'minimal_pairs', fewShot: 1 }, [pair], /unknown key "fewShot"/],
+  ['no name', { type: 'minimal_pairs', name: '' }, [pair], /name must be a text, and is ""/],
+  ['no examples', { type: 'minimal_pairs' }, [], /bad.jsonl is empty|holds no examples/],
+  [
+    'a gold out of range',
+    { type: 'multiple_choice' },
+    [choice, { ...choice, gold: 2 }],
+    /bad.jsonl, line 2: gold is 2; it must be an integer from 0 to 1/,
+  ],
+  [
+    'an empty choice',
+    { type: 'multiple_choice' },
+    [{ ...choice, choices: ['a', ''] }],
+    /line 1: choices is \["a",""\]; it must be a list of at least two texts/,
+  ],
+  ['one choice', { type: 'multiple_choice' }, [{ ...choice, choices: ['a'] }], /at least two texts/],
+  ['no query', { type: 'multiple_choice' }, [{ choices: ['a', 'b'], gold: 0 }], /line 1: query is missing/],
+  ['a line that is a list', { type: 'minimal_pairs' }, [[1]], /line 1 is \[1\]; it must be an object/],
+  ['one word', { type: 'last_word' }, [{ text: 'word' }], /line 1: text has fewer than two words/],
+  ['too few shots', { type: 'multiple_choice', fewShot: 1 }, [choice], /has 1 examples; fewShot 1 needs 2/],
+  [
+    'a long continuation',
+    { type: 'last_word' },
+    [{ context: 'a', continuation: 'b'.repeat(200) }],
+    /line 1: the continuation has 201 tokens; the context of the model holds 96/,
+  ],
+  [
+    'a long stride',
+    { type: 'perplexity', length: 5, stride: 6 },
+    [{ text: 'a' }],
+    /stride is 6; it must be an integer from 1 to 5/,
+  ],
+  [
+    'a long window',
+    { type: 'perplexity', length: 97 },
+    [{ text: 'a' }],
+    /length is 97; the context of the model holds 96/,
+  ],
+])('refuses %s', async (_, task, examples, message) => {
+  const data = lines('bad.jsonl', examples)
+  const running = evaluate(mor, [{ name: 'bad', data, ...task } as EvaluationTask])
+  await expect(running).rejects.toMatchObject({ message: expect.stringMatching(message) })
+  await expect(evaluate(mor, [])).rejects.toMatchObject({
+    code: 'INVALID_ARGUMENT',
+    message: expect.stringMatching(/there are no tasks/),
+  })
+})
