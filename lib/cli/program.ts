@@ -23,6 +23,7 @@ export function makeProgram(): Command {
   addServe(program)
   addView(program)
   addConvert(program)
+  addEvaluate(program)
   addInspect(program)
   addDoctor(program)
   return program
@@ -243,6 +244,38 @@ function addConvert(program: Command): void {
       const { convertCheckpoint } = await import('./convert.js')
       await withInterrupt((signal) =>
         convertCheckpoint(checkpoint, output, options, new Output(process.stdout), signal),
+      )
+    })
+}
+
+function addEvaluate(program: Command): void {
+  program
+    .command('evaluate')
+    .description(
+      'Measure a checkpoint by tasks (docs/evaluation.md): perplexity, multiple choice, last words, minimal pairs. On a terminal it shows a table, elsewhere JSON lines.',
+    )
+    .argument('<checkpoint>', 'checkpoint folder')
+    .argument('[tasks...]', 'JSON files, each a task or a list of them')
+    .option('--text <files...>', 'text or .jsonl files to measure bits per byte of, without a task file')
+    .addOption(
+      new Option('--routing <rule>', 'threshold is causal, as in generation; topk is that of training')
+        .choices(['threshold', 'topk'])
+        .default('threshold'),
+    )
+    .option('--router-threshold <probability>', 'least router probability for another recursion', number(0, 1))
+    .option('--max-recursions <count>', 'most recursions of a token', integer(1))
+    .option(
+      '--tokenizer <source>',
+      'byte-level, a tokenizer.json, or a folder that holds one; default: the checkpoint’s own',
+    )
+    .addOption(deviceOption())
+    .addOption(dtypeOption())
+    .addOption(threadsOption())
+    .addOption(niceOption())
+    .action(async (checkpoint, tasks, options) => {
+      const { evaluateCheckpoint } = await import('./evaluate.js')
+      await withInterrupt((signal) =>
+        evaluateCheckpoint(checkpoint, tasks, options, new Output(process.stdout), signal),
       )
     })
 }

@@ -123,7 +123,6 @@ std::vector<Wanted> alike_requests(const ModelConfig& config, const Model& model
     w.params.logprobs = true;
     w.params.top_logprobs = static_cast<int32_t>(wanted.size()) % 4;
     w.params.prompt_logprobs = wanted.size() % 5 == 4 ? 2 : -1;  // these find no beginning that they must report
-    if (wanted.size() == 9) w.params.prompt_logprobs_from = 30;
     w.params.seed = wanted.size();
     w.params.temperature = wanted.size() % 2 == 0 ? 0 : 1.5;
     // Of a beginning that is found and not computed, the tokens count all the same.
@@ -146,6 +145,9 @@ std::vector<Wanted> alike_requests(const ModelConfig& config, const Model& model
   conversation.insert(conversation.end(), answer.tokens.begin(), answer.tokens.end());
   conversation.push_back(7);
   add(conversation);
+  Wanted& reported = add(conversation);
+  reported.params.prompt_logprobs = 1;
+  reported.params.prompt_logprobs_from = 30;
   return wanted;
 }
 

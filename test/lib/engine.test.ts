@@ -202,7 +202,7 @@ describe('generate', () => {
 
   it('passes complete parameters to the addon', () => {
     const submit = vi.spyOn(addon.engines[0]!, 'submit')
-    engine.generate([1], {
+    engine.generate([1, 2, 3], {
       maxTokens: 2,
       temperature: 0,
       topK: 5,
@@ -219,9 +219,10 @@ describe('generate', () => {
       maxRecursions: 2,
       topLogprobs: 20,
       promptLogprobs: 3,
+      promptLogprobsFrom: 2,
       priority: -3,
     })
-    expect(submit).toHaveBeenCalledWith(1, Int32Array.of(1), {
+    expect(submit).toHaveBeenCalledWith(1, Int32Array.of(1, 2, 3), {
       maxTokens: 2,
       temperature: 0,
       topK: 5,
@@ -239,6 +240,7 @@ describe('generate', () => {
       logprobs: true,
       topLogprobs: 20,
       promptLogprobs: 3,
+      promptLogprobsFrom: 2,
       priority: -3,
     })
     engine.generate([1], { maxTokens: 2 })
@@ -324,6 +326,12 @@ describe('generate', () => {
     ],
     [[1], { maxTokens: 1, promptLogprobs: -1 }, 'INVALID_ARGUMENT', /promptLogprobs is -1; .* from 0 to 20/],
     [[1], { maxTokens: 1, promptLogprobs: 21 }, 'INVALID_ARGUMENT', /promptLogprobs is 21; .* from 0 to 20/],
+    [
+      [1],
+      { maxTokens: 1, promptLogprobsFrom: 0 },
+      'INVALID_ARGUMENT',
+      /promptLogprobsFrom is 0; it must be an integer from 1 to \d+$/,
+    ],
     [[1], { maxTokens: -1, promptLogprobs: 0 }, 'INVALID_ARGUMENT', /maxTokens is -1/],
     [[1], { maxTokens: 1, minP: 1.5 }, 'INVALID_ARGUMENT', /minP is 1.5; it must be a finite number >= 0 and <= 1/],
     [[1], { maxTokens: 1, logitBias: { 32: 1 } }, 'TOKEN_OUT_OF_RANGE', /logitBias names the token "32"/],

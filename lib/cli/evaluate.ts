@@ -1,0 +1,66 @@
+// `mor evaluate`: measures a checkpoint by tasks, and shows a table of the results or JSON lines.
+import { basename } from 'node:path'
+import { MorError } from '../errors.js'
+import { evaluate, type TaskResult } from '../evaluate.js'
+import { type EvaluationTask, readTasks } from '../evaluation/tasks.js'
+import { type LoadOptions, Model } from '../model.js'
+import type { Routing } from '../native.js'
+import { formatCount, formatDuration } from './format.js'
+import type { Output } from './output.js'
+import { findCheckpointTokenizer } from './tokenizer_source.js'
+
+export interface EvaluateCommandOptions extends Pick<LoadOptions, 'device' | 'dtype' | 'threads' | 'nice'> {
+  /** Text and JSON Lines files: a perplexity task for each. */
+  text?: string[]
+  routing: Routing
+  routerThreshold?: number
+  maxRecursions?: number
+  tokenizer?: string
+}
+
+/** Throws what `evaluate` throws; results that are there by then have been shown. */
+export async function evaluateCheckpoint(
+  checkpoint: string,
+  files: readonly string[],
+  options: EvaluateCommandOptions,
+  output: Output,
+  signal: AbortSignal,
+): Promise<void> {
+  const { device, dtype, threads, nice, text = [], tokenizer: source, ...routing } = options
+  const tasks = (await Promise.all(files.map(readTasks))).flat()
+  for (const data of text) tasks.push({ name: basename(data), type: 'perplexity', data } satisfies EvaluationTask)
+  if (tasks.length === 0) {
+    throw new MorError('INVALID_ARGUMENT', 'there is nothing to evaluate: name task files, or texts with --text')
+  }
+  const tokenizer = await findCheckpointTokenizer(checkpoint, source)
+  await using model = await Model.load(checkpoint, { device, dtype, threads, nice, signal })
+  const width = Math.max(...tasks.map(({ name }) => name.length))
+  try {
+    await evaluate(model, tasks, {
+      ...routing,
+      tokenizer,
+      signal,
+      onProgress: ({ task, done, total }) => {
+        const of = total === null ? '' : `/${total}`
+        if (output.mode === 'terminal') output.progress({}, `${task}  ${done}${of}`)
+      },
+      onResult: (result) => output.event({ ...result, type: 'result', kind: result.type }, formatResult(result, width)),
+    })
+  } finally {
+    output.end()
+  }
+}
+
+/** A line for each metric. */
+function formatResult(result: TaskResult, width: number): string {
+  const shots = result.fewShot === 0 ? '' : `, ${result.fewShot} shots`
+  const cut = result.cut === 0 ? '' : `, ${result.cut} cut to the context`
+  const facts = `${result.examples} examples${shots}, ${formatCount(result.tokens)} tokens${cut}, ${formatDuration(result.seconds)}`
+  return Object.entries(result.metrics)
+    .map(([name, { value, standardError }], i) => {
+      const error = standardError === null ? '' : `± ${standardError.toFixed(4)}`
+      const line = `${(i === 0 ? result.task : '').padEnd(width)}  ${name.padEnd(12)} ${value.toFixed(4).padStart(10)} ${error.padEnd(10)}`
+      return i === 0 ? `${line} ${facts}` : line.trimEnd()
+    })
+    .join('\n')
+}

@@ -1,0 +1,95 @@
+// `mor evaluate` on the real addon: a line for each metric on a terminal, JSON lines elsewhere, and errors that name what is wrong.
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, expect, it, vi } from 'vitest'
+import { evaluateCheckpoint } from '../../../lib/cli/evaluate.js'
+import { Output } from '../../../lib/cli/output.js'
+import { Model } from '../../../lib/model.js'
+import { Tokenizer } from '../../../lib/tokenizer.js'
+
+vi.setConfig({ testTimeout: 120_000, hookTimeout: 120_000 })
+
+let folder: string
+beforeAll(async () => {
+  folder = mkdtempSync(join(tmpdir(), 'mor-evaluate-'))
+  const tokenizer = Tokenizer.byteLevel()
+  const config = {
+    vocab_size: tokenizer.vocabSize,
+    hidden_size: 16,
+    intermediate_size: 32,
+    num_hidden_layers: 5,
+    num_attention_heads: 2,
+    max_position_embeddings: 64,
+    num_recursions: 3,
+    router: { type: 'expert_choice' as const },
+  }
+  await using model = await Model.create(config, { device: 'cpu', tokenizer })
+  await model.save(join(folder, 'model'))
+  writeFileSync(
+    join(folder, 'pairs.jsonl'),
+    '{"good": "It is.", "bad": "It are."}\n{"good": "I am.", "bad": "I is."}\n',
+  )
+  writeFileSync(join(folder, 'text.txt'), 'A text of a few words.')
+  writeFileSync(
+    join(folder, 'tasks.json'),
+    JSON.stringify({ name: 'pairs', type: 'minimal_pairs', data: 'pairs.jsonl' }),
+  )
+})
+afterAll(() => rmSync(folder, { recursive: true }))
+
+const options = { device: 'cpu', dtype: 'bfloat16', threads: 0, nice: 5, routing: 'threshold' } as const
+
+async function run(isTTY: boolean, files: string[], more: object = {}): Promise<string> {
+  let written = ''
+  const stream = { isTTY, columns: 100, write: (text: string) => (written += text) }
+  const paths = files.map((file) => join(folder, file))
+  const { signal } = new AbortController()
+  await evaluateCheckpoint(join(folder, 'model'), paths, { ...options, ...more }, new Output(stream), signal)
+  return written
+}
+
+it('writes a JSON line for each task', async () => {
+  const written = await run(false, ['tasks.json'], { text: [join(folder, 'text.txt')], maxRecursions: 2 })
+  const [pairs, text, ...rest] = written
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line))
+  expect(rest).toEqual([])
+  expect(pairs).toMatchObject({ type: 'result', kind: 'minimal_pairs', task: 'pairs', examples: 2, maxRecursions: 2 })
+  expect(pairs.metrics.accuracy).toEqual({ value: expect.any(Number), standardError: expect.any(Number) })
+  expect(text).toMatchObject({ kind: 'perplexity', task: 'text.txt', examples: 1, tokens: 22, routing: 'threshold' })
+  expect(text.metrics.bitsPerByte.standardError).toBe(null)
+})
+
+it('shows a table on a terminal', async () => {
+  const written = await run(true, ['tasks.json'], { text: [join(folder, 'text.txt')], routing: 'topk' })
+  expect(written).toMatch(/pairs {5}accuracy +[01]\.\d{4} ± 0\.\d{4} +2 examples, 23 tokens, \d+s\n/)
+  expect(written).toMatch(
+    /text\.txt {2}loss +\d\.\d{4} +1 examples, 22 tokens, \d+s\n {10}perplexity +\d+\.\d{4}\n {10}bitsPerByte +\d\.\d{4}\n/,
+  )
+})
+
+it('says what is wrong', async () => {
+  await expect(run(false, [])).rejects.toMatchObject({
+    code: 'INVALID_ARGUMENT',
+    message: 'there is nothing to evaluate: name task files, or texts with --text',
+  })
+  await expect(run(false, ['missing.json'])).rejects.toMatchObject({
+    code: 'IO_ERROR',
+    message: expect.stringMatching(/missing.json/),
+  })
+  const broken = join(folder, 'broken.json')
+  for (const [content, message] of [
+    ['{', /broken.json is not JSON/],
+    ['[]', /broken.json holds no tasks/],
+    ['[{"name": "a", "type": "quiz"}]', /broken.json, task 1: type is "quiz"/],
+    ['{"name": "a", "type": "minimal_pairs"}', /broken.json: data must be a text, and is undefined/],
+  ] as const) {
+    writeFileSync(broken, content)
+    await expect(run(false, ['broken.json'])).rejects.toMatchObject({
+      code: 'INVALID_ARGUMENT',
+      message: expect.stringMatching(message),
+    })
+  }
+})
