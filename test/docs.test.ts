@@ -18,11 +18,17 @@ const files = [
       .map((entry) => relative(root, join(entry.parentPath, entry.name))),
   ),
 ]
-const exists = new Set([...files, ...files.map((file) => dirname(file))])
+const exists = new Set(files.flatMap((file) => [file, ...foldersOf(file)]))
 const documents = files.filter((file) => file.endsWith('.md'))
 const sources = files.filter((file) => /\.(h|cpp|cu|cuh|ts|mts|mjs|py|cmake|txt)$/.test(file))
 
 const read = (file: string) => readFileSync(join(root, file), 'utf8')
+
+/** Every folder that holds a file, and the folders that hold it. */
+function foldersOf(file: string): string[] {
+  const folder = dirname(file)
+  return folder === '.' ? [folder] : [folder, ...foldersOf(folder)]
+}
 
 /** Numbers of the sections that have a heading of their own: `## 3. Title`. */
 function sectionsOf(document: string): string[] {

@@ -1,17 +1,19 @@
-// Writes a vanilla checkpoint folder as a GGUF file for llama.cpp, weights unchanged. The vocabulary in it is made up, so the file
-// serves benches only.
+// Writes a vanilla checkpoint folder as a GGUF file for llama.cpp, weights unchanged. Where the folder has no tokenizer, the
+// vocabulary is made up, and the file serves benches only.
+import { existsSync } from 'node:fs'
 import { rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { readConfigFile } from '../../lib/config_file.js'
 import { convert } from '../../lib/convert.js'
 
 /**
- * Gives the folder a made-up tokenizer.json, because llama.cpp needs one. A file at `path` is replaced.
+ * Gives a folder without tokenizer.json a made-up one, because llama.cpp needs one. A file at `path` is replaced.
  * @throws {MorError} as `convert`
  */
 export async function writeGguf(folder: string, path: string): Promise<void> {
   const { vocab_size } = await readConfigFile(folder)
-  await writeFile(join(folder, 'tokenizer.json'), JSON.stringify(syntheticTokenizer(vocab_size)))
+  const tokenizer = join(folder, 'tokenizer.json')
+  if (!existsSync(tokenizer)) await writeFile(tokenizer, JSON.stringify(syntheticTokenizer(vocab_size)))
   await rm(path, { force: true })
   await convert(folder, { output: path })
 }

@@ -12,7 +12,7 @@ it.skipIf(!imitable)('says DEVICE_TOO_OLD', { timeout: 120000 }, () => {
     const addon = require(${JSON.stringify(binary)})
     const [cpu] = addon.devices()
     Promise.resolve()
-      .then(() => addon.createModel(${JSON.stringify(nativeConfig('vanilla'))}, { device: 'cpu', dtype: 'float32', threads: 1 }))
+      .then(() => addon.createModel(${JSON.stringify(nativeConfig('vanilla'))}, { device: 'cpu', dtype: 'float32', threads: 1, nice: 0 }))
       .catch(({ code, message }) => console.log(JSON.stringify({ cpu, code, message })))`
   const { status, signal, stdout, stderr } = spawnSync(qemu, ['-cpu', 'Nehalem', process.execPath, '-e', source], {
     encoding: 'utf8',
