@@ -203,7 +203,7 @@ export function readTokenIds(check: Checker, key: string, vocabSize: number): In
 export function readLogitBias(check: Checker, key: string, vocabSize: number): Record<number, number> {
   const biases = check.child(key)
   for (const id of Object.keys(biases.object)) {
-    if (!/^\d+$/.test(id) || Number(id) >= vocabSize) {
+    if (!/^(0|[1-9]\d*)$/.test(id) || Number(id) >= vocabSize) {
       const text = `${key} names the token ${show(id)}; the vocabulary has ids 0 to ${vocabSize - 1}`
       throw new MorError('TOKEN_OUT_OF_RANGE', text)
     }

@@ -106,6 +106,7 @@ function readTopLogprobs(reader: FieldReader): number | null {
   if (!reader.has('top_logprobs')) return wanted ? 0 : null
   const count = reader.integer('top_logprobs', { min: 0, max: mostTopLogprobs })
   if (wanted) return count
+  if (count === 0) return null
   throw invalidField('top_logprobs', 'top_logprobs is only allowed where logprobs is true', 'invalid_value')
 }
 

@@ -13,6 +13,7 @@ import { HuggingFaceTokenizer } from './hugging_face.js'
 import type { Tokenizer } from './interface.js'
 import { makeLibraryTokenizer, type TokenizerJson } from './library.js'
 import { findSpecialTokens, specialTokens } from './special_tokens.js'
+import { checkTables } from './tables.js'
 
 export async function loadTokenizer(folderOrFile: string): Promise<Tokenizer> {
   if (await isGguf(folderOrFile)) return loadFromGguf(folderOrFile)
@@ -27,6 +28,7 @@ export async function loadTokenizer(folderOrFile: string): Promise<Tokenizer> {
   if (typeof json?.model?.vocab !== 'object') {
     throw new MorError('CHECKPOINT_INVALID', `${path} is not a tokenizer: it has no model.vocab`)
   }
+  checkTables(json, path)
   try {
     const implementation = await makeLibraryTokenizer(json)
     const special = await findSpecialTokens(dirname(path), implementation.get_vocab(true))

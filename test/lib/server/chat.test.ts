@@ -87,6 +87,8 @@ describe('a whole answer', () => {
       }),
       refusal: null,
     })
+    const none = await client.chat.completions.create({ ...ask, logprobs: false, top_logprobs: 0 })
+    expect(none.choices[0]!.logprobs).toBeNull()
     const { choices } = await client.chat.completions.create({ ...ask, logprobs: true, top_logprobs: 3 })
     const tops = choices[0]!.logprobs!.content!.map(({ top_logprobs }) => top_logprobs.map(({ token }) => token))
     // A byte is followed by the next ones in the lists; those within a character have no text.
