@@ -3,6 +3,7 @@
 import { join } from 'node:path'
 import { Contender } from '../lib/contender.js'
 import { machine, threads } from '../lib/machine.js'
+import { showProgress } from '../lib/progress.js'
 import { Report } from '../lib/report.js'
 import { median } from '../lib/statistics.js'
 import { streamChats } from './client.js'
@@ -21,6 +22,7 @@ export async function benchHttp(rounds: number): Promise<Report> {
   for (const { name, ...load } of loads) {
     const measured: Record<'engine' | 'added' | 'addedByServer' | 'delay', number>[] = []
     for (let round = 0; round < rounds; round++) {
+      showProgress(`${name}: round ${round + 1} of ${rounds}`)
       await server.ask('begin')
       const clientFirstToken = await streamChats({ url, ...load })
       const { engineFirstToken, serverFirstToken, eventLoopDelay } = await server.ask<Measured>('finish')

@@ -3,6 +3,7 @@ import { Engine, type GenerateOptions, Model } from '../../lib/index.js'
 import { presets } from '../../lib/presets.js'
 import { decode } from '../generate/decode.js'
 import { machine, threads } from '../lib/machine.js'
+import { showProgress } from '../lib/progress.js'
 import { randomTokens } from '../lib/random_tokens.js'
 import { Report } from '../lib/report.js'
 import { median } from '../lib/statistics.js'
@@ -35,6 +36,7 @@ export async function benchSampling(rounds: number): Promise<Report> {
   await using engine = new Engine(model, { maxBatchSize: sequences, kvCacheBytes: 2 ** 29 })
   const times = new Map(Object.keys(changes).map((name): [string, number[]] => [name, []]))
   for (let round = -1; round < rounds; round++) {
+    showProgress(round < 0 ? 'warm-up' : `round ${round + 1} of ${rounds}`)
     for (const [name, change] of Object.entries(changes)) {
       const milliseconds = await stepTime(engine, { ...plain, ...change })
       if (round >= 0) times.get(name)!.push(milliseconds) // the first round warms up

@@ -36,12 +36,26 @@ export interface StepRequest {
   seed: number
 }
 
-/** What PyTorch multiplies with. */
+/** What PyTorch computes with. */
 export interface Libraries {
-  /** "reference" is the BLAS of Netlib, which is not made for speed. */
-  blas: string
+  /** The libraries that are loaded after a float32 product. */
+  files: string[]
   /** Of PyTorch's own loops. */
   capability: string
+}
+
+/** Parts of the paths of libraries that multiply float32; the reference BLAS, which is not made for speed, comes last. */
+const blasFiles: [part: string, name: string][] = [
+  ['libmkl_', 'MKL'],
+  ['openblas', 'OpenBLAS'],
+  ['blis', 'BLIS'],
+  ['atlas', 'ATLAS'],
+  ['libblas.so', 'reference'],
+]
+
+/** The BLAS among loaded files. Debian's alternatives are all named libblas.so.3, in folders of their own. */
+export function blasOf(files: readonly string[]): string {
+  return blasFiles.find(([part]) => files.some((file) => file.includes(part)))?.[1] ?? 'unknown'
 }
 
 export interface MemoryAnswer {

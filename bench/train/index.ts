@@ -7,6 +7,7 @@ import { Report } from '../lib/report.js'
 import { median } from '../lib/statistics.js'
 import {
   blasAdvice,
+  blasOf,
   buildPytorch,
   type Libraries,
   type MemoryAnswer,
@@ -58,9 +59,10 @@ export async function benchTrain(rounds: number): Promise<Report> {
 async function preparePytorch(report: Report): Promise<{ choice: Choice; description: string } | undefined> {
   try {
     const first = await startPytorch()
-    const { blas, capability } = await first.ask<Libraries>('libraries')
+    const { files, capability } = await first.ask<Libraries>('libraries')
     await first.end()
-    const description = `${first.description}, ${blas}, ${capability}${heldToSet()}`
+    const blas = blasOf(files)
+    const description = `${first.description}, BLAS: ${blas}, ${capability}${heldToSet()}`
     const advice = blasAdvice(blas, forcedInstructionSet())
     if (advice !== undefined) report.remark(`PyTorch's float32 has no rows: ${advice}`)
     const candidates = precisions.filter((precision) => precision !== 'float32' || advice === undefined)

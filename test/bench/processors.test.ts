@@ -7,7 +7,7 @@ import { vectorBits } from '../../bench/lib/ceilings.js'
 import { heldToSet, rivalLimits } from '../../bench/lib/instruction_set.js'
 import { showProgress } from '../../bench/lib/progress.js'
 import { resultPath } from '../../bench/lib/results.js'
-import { blasAdvice } from '../../bench/train/contenders.js'
+import { blasAdvice, blasOf } from '../../bench/train/contenders.js'
 
 const root = join(__dirname, '..', '..')
 
@@ -52,6 +52,17 @@ describe('rivals', () => {
     expect(kept('avx512_bf16')).toEqual(['haswell', 'skylakex', 'zen4'])
     expect(kept('amx')).toEqual(['haswell', 'skylakex', 'zen4', 'sapphirerapids'])
     expect(exceeds('libggml-base.so', 'avx2')).toBe(false)
+  })
+
+  test.each([
+    ['/usr/lib/x86_64-linux-gnu/blas/libblas.so.3.11.0', 'reference'],
+    ['/usr/lib/x86_64-linux-gnu/openblas-pthread/libblas.so.3', 'OpenBLAS'],
+    ['/usr/lib/x86_64-linux-gnu/openblas-pthread/libopenblasp-r0.3.21.so', 'OpenBLAS'],
+    ['/usr/lib/x86_64-linux-gnu/blis-pthread/libblas.so.3', 'BLIS'],
+    ['/usr/lib/x86_64-linux-gnu/libmkl_core.so', 'MKL'],
+    ['/usr/lib/x86_64-linux-gnu/libcblas.so.3', 'unknown'],
+  ])('that load %s multiply with %s', (file, blas) => {
+    expect(blasOf(['/usr/lib/x86_64-linux-gnu/libtorch_cpu.so', file])).toBe(blas)
   })
 
   test.each([
