@@ -20,7 +20,7 @@ function planOf(gigaflops: number) {
 
 describe('choosePlan', () => {
   test('takes the largest size on a fast machine, and times no other', async () => {
-    const { size, steps, asked } = await planOf(800)
+    const { size, steps, asked } = await planOf(2000)
     expect(size).toBe(demoSizes[0])
     expect(asked).toEqual([demoSizes[0]])
     expect(steps).toBeGreaterThanOrEqual(size.leastSteps)
@@ -29,7 +29,7 @@ describe('choosePlan', () => {
   test('takes a smaller size on two AVX2 cores, with more steps', async () => {
     const { size, steps } = await planOf(60)
     expect(size).not.toBe(demoSizes[0])
-    expect(steps).toBeGreaterThan(demoSizes[0]!.leastSteps)
+    expect(steps).toBeGreaterThan(3600)
   })
 
   test('takes the smallest size on the slowest machine, and at least one step', async () => {
@@ -49,7 +49,7 @@ describe('choosePlan', () => {
 
   test('a faster machine gets no fewer FLOPs of training', async () => {
     let before = 0
-    for (const gigaflops of [1, 3, 10, 30, 60, 100, 200, 400, 800, 1600]) {
+    for (const gigaflops of [1, 3, 10, 30, 60, 100, 200, 400, 800, 1600, 3200]) {
       const { size, steps } = await planOf(gigaflops)
       expect(steps * stepFlops(size)).toBeGreaterThanOrEqual(before)
       before = steps * stepFlops(size)
