@@ -22,7 +22,7 @@ export interface DeviceInfo {
   /** Threads unless told otherwise (CPU): the processors of the process, but no more than its control group grants. */
   threads?: number
   /** The set that kernels use (usable CPU): the best of the processor, or that of MOR_INSTRUCTION_SET. */
-  instructionSet?: 'avx2' | 'avx512' | 'avx512_bf16' | 'amx'
+  instructionSet?: 'avx2' | 'avx512' | 'avx512_bf16' | 'amx' | 'neon' | 'neon_bf16'
   /** Instruction sets and features that matter for speed, e.g. 'avx512_bf16'. */
   features: string[]
   /** CUDA compute capability, e.g. '9.0'. */

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 
 /** What the prebuilt binaries need; README says the same. */
 export const supported =
-  'Linux on x64 with glibc 2.31 or newer (Debian 11, Ubuntu 20.04, RHEL 9 and later), and Node 20 or newer'
+  'Linux on x64 or arm64 with glibc 2.31 or newer (Debian 11, Ubuntu 20.04, RHEL 9 and later), and Node 20 or newer'
 const oldestNode = 20
 
 /** Whether this Node is too old for the package, whose code and dependencies need a newer one. */
@@ -34,7 +34,7 @@ export function buildAdvice(root: string): string {
 /** Why this system has no prebuilt binary, or undefined where it has one. */
 export function unsupportedReason(): string | undefined {
   if (process.platform !== 'linux') return `this is ${process.platform}`
-  if (process.arch !== 'x64') return `this is ${process.platform} on ${process.arch}`
+  if (process.arch !== 'x64' && process.arch !== 'arm64') return `this is ${process.platform} on ${process.arch}`
   if (glibcVersion() === undefined) return 'the C library of this Linux is not glibc'
   return undefined
 }

@@ -21,6 +21,8 @@ const backends: Record<InstructionSet, readonly string[]> = {
   avx512: ['skylakex', 'cannonlake', 'cascadelake', 'icelake'],
   avx512_bf16: ['cooperlake', 'zen4'],
   amx: ['sapphirerapids'],
+  neon: [],
+  neon_bf16: [],
 }
 
 /** Whether a file of the package is a backend that a processor with `set` and no more could not run. */

@@ -26,6 +26,8 @@ const limits: Record<InstructionSet, Record<string, string>> = {
     OPENBLAS_CORETYPE: 'Cooperlake',
   },
   amx: {},
+  neon: {},
+  neon_bf16: {},
 }
 
 /** What to add to the environment of a rival. @param set the forced one */

@@ -20,7 +20,7 @@ struct DeviceInfo {
   int threads = 0;                    ///< CPU only: threads unless told otherwise: the processors that this process may
                                       ///< run on, but no more than its control group grants
   std::string instruction_set;        ///< of a usable CPU: the set that kernels use
-  std::vector<std::string> features;  ///< CPU only, those that kernels use: avx2 avx512 avx512_bf16 amx_bf16
+  std::vector<std::string> features;  ///< CPU only, those that kernels use, such as "avx512_bf16"
   std::string compute_capability;     ///< GPUs only, "9.0"
 };
 

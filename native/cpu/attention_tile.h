@@ -14,17 +14,20 @@ namespace mor::MOR_CPU_ISA {
 
 constexpr int64_t kTileKeys = 64, kTileKeyGrain = 4;
 
-typedef uint32_t Vec8U __attribute__((vector_size(32)));
+constexpr int64_t kSide = kLanes < 8 ? kLanes : 8;  // of the squares of words that are transposed in registers
+typedef float Words __attribute__((vector_size(kSide * 4)));
+typedef uint32_t WordsU __attribute__((vector_size(kSide * 4)));
 
-/// to[d * stride + i] = element d of the 32 bytes in v[i]: 8 floats, or 16 bfloat16, which are transposed in pairs.
-inline void store_transposed(Vec8 (&v)[8], float* to, int64_t stride, float) {
+/// to[d * stride + i] = element d of v[i]: of a word's one float, or of its two bfloat16, which are transposed in
+/// pairs.
+inline void store_transposed(Words (&v)[kSide], float* to, int64_t stride, float) {
   transpose(v);
-  for (int d = 0; d < 8; ++d) std::memcpy(to + d * stride, &v[d], sizeof v[d]);
+  for (int64_t d = 0; d < kSide; ++d) std::memcpy(to + d * stride, &v[d], sizeof v[d]);
 }
-inline void store_transposed(Vec8 (&v)[8], float* to, int64_t stride, bfloat16) {
+inline void store_transposed(Words (&v)[kSide], float* to, int64_t stride, bfloat16) {
   transpose(v);
-  for (int d = 0; d < 8; ++d) {
-    const Vec8U pair = reinterpret_cast<Vec8U>(v[d]), even = pair << 16, odd = pair & 0xffff0000u;
+  for (int64_t d = 0; d < kSide; ++d) {
+    const WordsU pair = reinterpret_cast<WordsU>(v[d]), even = pair << 16, odd = pair & 0xffff0000u;
     std::memcpy(to + 2 * d * stride, &even, sizeof even);
     std::memcpy(to + (2 * d + 1) * stride, &odd, sizeof odd);
   }
@@ -88,16 +91,16 @@ void load_tile(const T* const* row, int64_t n, const AttentionCall& call, float*
     }
 }
 
-/// tile[c][j] = element c of row j, in kTileKeys columns. The columns from n to the next multiple of 8 are 0.
+/// tile[c][j] = element c of row j, in kTileKeys columns. The columns from n to the next multiple of kSide are 0.
 template <class T>
 void load_tile_transposed(const T* const* row, int64_t n, const AttentionCall& call, float* tile) {
-  constexpr int64_t kDims = sizeof(Vec8) / sizeof(T);
-  for (int64_t j = 0; j < n; j += 8)
+  constexpr int64_t kDims = sizeof(Words) / sizeof(T);
+  for (int64_t j = 0; j < n; j += kSide)
     for (int64_t c = 0; c < call.head_dim; c += kDims) {
-      const int64_t keys = std::min<int64_t>(8, n - j), left = std::min(kDims, call.head_dim - c);
-      Vec8 v[8] = {};
-      if (keys == 8 && left == kDims) {
-        for (int64_t i = 0; i < 8; ++i) std::memcpy(&v[i], row[j + i] + c, sizeof v[i]);
+      const int64_t keys = std::min(kSide, n - j), left = std::min(kDims, call.head_dim - c);
+      Words v[kSide] = {};
+      if (keys == kSide && left == kDims) {
+        for (int64_t i = 0; i < kSide; ++i) std::memcpy(&v[i], row[j + i] + c, sizeof v[i]);
       } else {
         for (int64_t i = 0; i < keys; ++i) std::memcpy(&v[i], row[j + i] + c, static_cast<size_t>(left) * sizeof(T));
       }

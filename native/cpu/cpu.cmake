@@ -5,8 +5,6 @@ file(GLOB cpu_sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_LIST_DIR}/*.cpp)
 set(cpu_common ${CMAKE_CURRENT_LIST_DIR}/cpu_device.cpp ${CMAKE_CURRENT_LIST_DIR}/team.cpp)
 list(REMOVE_ITEM cpu_sources ${cpu_common})
 
-set(MOR_CPU_ISAS baseline)
-set(MOR_CPU_FLAGS_baseline "")
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   set(MOR_CPU_ISAS avx2 avx512 avx512_bf16)
   set(MOR_CPU_FLAGS_avx2 -march=x86-64-v3)
@@ -14,6 +12,12 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
     -Wno-maybe-uninitialized -Wno-uninitialized)  # GCC 12 warns inside its own AVX-512 headers
   # The AMX instructions come from intrinsics only, behind a test of the machine.
   set(MOR_CPU_FLAGS_avx512_bf16 ${MOR_CPU_FLAGS_avx512} -mavx512bf16 -mamx-tile -mamx-bf16)
+elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64")
+  set(MOR_CPU_ISAS neon neon_bf16)
+  set(MOR_CPU_FLAGS_neon -march=armv8-a)
+  set(MOR_CPU_FLAGS_neon_bf16 -march=armv8.2-a+bf16)
+else()
+  message(FATAL_ERROR "The CPU device has kernels for x86_64 and aarch64 and none for ${CMAKE_SYSTEM_PROCESSOR}")
 endif()
 
 set(cpu_objects)

@@ -2,6 +2,7 @@
 #include "cpu/cpu_device.h"
 
 #include <sched.h>
+#include <sys/auxv.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -19,7 +20,8 @@ Ops* make_cpu_ops_avx2(DType compute, int threads, bool tiles);
 Ops* make_cpu_ops_avx512(DType compute, int threads, bool tiles);
 Ops* make_cpu_ops_avx512_bf16(DType compute, int threads, bool tiles);
 #else
-Ops* make_cpu_ops_baseline(DType compute, int threads, bool tiles);
+Ops* make_cpu_ops_neon(DType compute, int threads, bool tiles);
+Ops* make_cpu_ops_neon_bf16(DType compute, int threads, bool tiles);
 #endif
 
 namespace {
@@ -63,6 +65,8 @@ DeviceInfo cpu_info() {
   if (__builtin_cpu_supports("x86-64-v4")) info.features.push_back("avx512");
   if (__builtin_cpu_supports("avx512bf16")) info.features.push_back("avx512_bf16");
   if (__builtin_cpu_supports("amx-bf16")) info.features.push_back("amx_bf16");
+#else
+  info.features = cpu_instruction_sets();
 #endif
   cpu_set_t set;
   CPU_ZERO(&set);
@@ -84,7 +88,8 @@ std::vector<std::string> cpu_instruction_sets() {
   if (contains(sets, "avx512") && __builtin_cpu_supports("avx512bf16")) sets.push_back("avx512_bf16");
   if (contains(sets, "avx512_bf16") && tiles_usable()) sets.push_back("amx");
 #else
-  sets.push_back("baseline");
+  sets.push_back("neon");
+  if ((getauxval(AT_HWCAP2) & HWCAP2_BF16) != 0) sets.push_back("neon_bf16");
 #endif
   MOR_CHECK(!sets.empty(), DEVICE_TOO_OLD, "this processor (", cpu_info().name,
             ") has no AVX2; the CPU device needs x86-64-v3 (Intel Haswell or AMD Zen, or newer)");
@@ -111,7 +116,7 @@ std::unique_ptr<Ops> make_cpu_ops(DType compute, int threads, const std::string&
                     : set == "avx512" ? make_cpu_ops_avx512
                                       : make_cpu_ops_avx512_bf16;
 #else
-  const auto make = make_cpu_ops_baseline;
+  const auto make = set == "neon" ? make_cpu_ops_neon : make_cpu_ops_neon_bf16;
 #endif
   return std::unique_ptr<Ops>(make(compute, threads, set == "amx"));
 }

@@ -13,7 +13,7 @@ namespace mor {
 DeviceInfo cpu_info();
 
 /// The instruction sets that kernels are written for and that this machine can run, best last, out of avx2, avx512,
-/// avx512_bf16 and amx. Throws DEVICE_TOO_OLD if there is none.
+/// avx512_bf16 and amx on x86-64, neon and neon_bf16 on arm64. Throws DEVICE_TOO_OLD if there is none.
 std::vector<std::string> cpu_instruction_sets();
 
 /// The set that kernels use unless the caller names one: that of the environment variable MOR_INSTRUCTION_SET,

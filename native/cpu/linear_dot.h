@@ -29,12 +29,14 @@ struct LinearOutput {
   }
 };
 
-/// A register of bfloat16 operands, and how products of two of them are added to registers of sums.
+/// A register of bfloat16 operands, and how products of two of them are added to registers of sums: to kPerStep of
+/// them, or to one if the output has only one. kMostSums: how many are worth having, so that an addition need not wait
+/// for the one before.
 struct DotOperand {
   static constexpr int64_t kWidth = 2 * kLanes;
 #if defined(__AVX512BF16__)
   using Type = __m512bh;
-  static constexpr int64_t kMostSums = 1;
+  static constexpr int64_t kPerStep = 1, kMostSums = 1;
   static Type read(const bfloat16* p) {
     return reinterpret_cast<Type>(_mm512_loadu_si512(p));
   }
@@ -44,11 +46,25 @@ struct DotOperand {
   static void add(Vec* sums, int64_t, Type a, Type b) {
     *sums = reinterpret_cast<Vec>(_mm512_dpbf16_ps(reinterpret_cast<__m512>(*sums), a, b));
   }
+#elif defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC)
+  using Type = bfloat16x8_t;
+  static constexpr int64_t kPerStep = 1, kMostSums = 4;
+  static Type read(const bfloat16* p) {
+    return vld1q_bf16(reinterpret_cast<const bfloat16_t*>(p));
+  }
+  static Type read_first(const bfloat16* p, int64_t n) {
+    bfloat16 some[kWidth] = {};
+    std::memcpy(static_cast<void*>(some), p, static_cast<size_t>(n) * sizeof(bfloat16));
+    return read(some);
+  }
+  static void add(Vec* sums, int64_t, Type a, Type b) {
+    *sums = vbfdotq_f32(*sums, a, b);
+  }
 #else
   struct Type {
     Vec even, odd;  ///< the operands of even and of odd index as floats: one instruction each
   };
-  static constexpr int64_t kMostSums = 4;
+  static constexpr int64_t kPerStep = 2, kMostSums = 4;
   static Type read(const bfloat16* p) {
     VecU pairs;
     std::memcpy(&pairs, p, sizeof pairs);
@@ -59,7 +75,6 @@ struct DotOperand {
     std::memcpy(static_cast<void*>(some), p, static_cast<size_t>(n) * sizeof(bfloat16));
     return read(some);
   }
-  /// sums: `count` registers, which take turns, so that an addition need not wait for the one before.
   static void add(Vec* sums, int64_t count, Type a, Type b) {
     sums[0] += a.even * b.even;
     sums[count > 1 ? 1 : 0] += a.odd * b.odd;
@@ -67,12 +82,8 @@ struct DotOperand {
 #endif
 };
 
-// A tile's accumulators and one row of operands must fit the 32 or 16 registers.
-#if defined(__AVX512F__)
-constexpr int64_t kDotRows = 4, kDotColumns = 4;
-#else
-constexpr int64_t kDotRows = 3, kDotColumns = 3;
-#endif
+// A tile's accumulators and one row of operands must fit the registers.
+constexpr int64_t kDotRows = kRegisters == 32 ? 4 : 3, kDotColumns = kDotRows;
 
 /// With few rows of x the product waits for the weights from memory. For one row, reading one row of weights at a time
 /// and prefetching this many bytes ahead reaches nearly the bandwidth of memory. For more rows, which give the
@@ -99,7 +110,8 @@ struct DotOperands {
 /// tile. fetch: whether to prefetch the weights, because they are not in a cache.
 template <int64_t M, int64_t N, bool fetch, class Y>
 void dot_tile(const DotOperands& in, int64_t row, int64_t column, const LinearOutput<bfloat16, Y>& output) {
-  constexpr int64_t kCount = kSums<M>, kUnrolled = kCount == 4 ? 2 : 1, kWidth = DotOperand::kWidth;
+  constexpr int64_t kCount = kSums<M>, kWidth = DotOperand::kWidth;
+  constexpr int64_t kUnrolled = std::max<int64_t>(1, kCount / DotOperand::kPerStep);
   Vec sums[M][N][kCount] = {};
   const int64_t k = in.k;
   const bfloat16* a = in.x + row * in.x_stride;
@@ -117,14 +129,12 @@ void dot_tile(const DotOperands& in, int64_t row, int64_t column, const LinearOu
     if constexpr (fetch)
       for (int64_t j = 0; j < N; ++j)
         __builtin_prefetch(reinterpret_cast<const char*>(b + j * in.weight_stride + l) + kFetchAhead<M>);
-    step(0, [l](const bfloat16* p) { return DotOperand::read(p + l); });
-    if constexpr (kUnrolled == 2) step(2, [l](const bfloat16* p) { return DotOperand::read(p + l + kWidth); });
+#pragma GCC unroll 4
+    for (int64_t u = 0; u < kUnrolled; ++u)
+      step(u * DotOperand::kPerStep, [l, u](const bfloat16* p) { return DotOperand::read(p + l + u * kWidth); });
   }
-  if constexpr (kUnrolled == 2)
-    if (l + kWidth <= k) {
-      step(0, [l](const bfloat16* p) { return DotOperand::read(p + l); });
-      l += kWidth;
-    }
+  if constexpr (kUnrolled > 1)
+    for (; l + kWidth <= k; l += kWidth) step(0, [l](const bfloat16* p) { return DotOperand::read(p + l); });
   if (l < k) step(0, [l, k](const bfloat16* p) { return DotOperand::read_first(p + l, k - l); });
   for (int64_t i = 0; i < M; ++i)
     for (int64_t j = 0; j < N; ++j) {

@@ -1,37 +1,44 @@
 // c = a b by register tiles over packed operands: for float32 on every instruction set, and for bfloat16 where there
-// are no AMX tiles. Operands are packed as float32, so bfloat16 costs nothing more than float32 once it is packed.
+// are no AMX tiles. Operands are packed as float32, so bfloat16 costs nothing more than float32 once it is packed
+// (product_float.h), or, where a processor multiplies matrices of bfloat16, for its instruction (product_bf16.h).
 //
 // Packing: a is cut into panels of up to kTileHeight rows, b into panels of kTileWidth columns. A panel is [depth,
-// width], so a tile reads both panels in rising addresses: one vector register pair of b and one number of each row of
-// a for each step of the depth.
+// width], so a tile reads both panels in rising addresses: a few vectors of b and some numbers of each row of a for
+// each step of the depth.
 //
 // The order of every sum depends on the depth alone: kStretch products are added one after another, and the sums of
 // these stretches in turn. So a row gets the same bits alone and among others, in any tile and on any thread.
 #pragma once
 
 #include <algorithm>
-#include <array>
 #include <cstdint>
 #include <functional>
-#include <utility>
+#include <type_traits>
 
 #include "core/arena.h"
+#include "cpu/product_bf16.h"
+#include "cpu/product_float.h"
 #include "cpu/team.h"
-#include "cpu/transpose.h"
 
 namespace mor::MOR_CPU_ISA {
 
-// The accumulators of a tile, a row of b and a number of a must fit the registers: 32 of AVX-512, 16 of AVX2.
+// A block of c, and the packed operand that a task has for itself, fit the second-level cache.
 #if defined(__AVX512F__)
-constexpr int64_t kTileHeight = 14;
 constexpr int64_t kOwnBytes = 512 << 10, kBlockRows = 16 * kTileHeight, kBlockColumns = 256;
 #else
-constexpr int64_t kTileHeight = 6;
-constexpr int64_t kOwnBytes = 128 << 10, kBlockRows = 16 * kTileHeight, kBlockColumns = 128;
+constexpr int64_t kOwnBytes = 128 << 10, kBlockRows = 16 * kTileHeight, kBlockColumns = 128 / kTileWidth * kTileWidth;
 #endif
-constexpr int64_t kTileWidth = 2 * kLanes;
 constexpr int64_t kStretch = 256;     // of the depth: a panel of b of this depth stays in the first-level cache
 constexpr int64_t kMostDepth = 2048;  // that is packed at a time
+
+/// How operands of type T are packed.
+#if defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC)
+template <class T>
+using PanelsOf = std::conditional_t<std::is_same_v<T, bfloat16>, Bf16Panels, FloatPanels>;
+#else
+template <class T>
+using PanelsOf = FloatPanels;
+#endif
 
 /// One operand as it lies in memory: of a, rows [m] of the depth (along) or the depth in rows of m; of b, likewise with
 /// n.
@@ -42,104 +49,23 @@ struct ProductOperand {
   bool along;  ///< whether a row in memory runs along the depth
 };
 
-// Packing writes whole vectors: the lanes after the width are overwritten by the next step, or lie after the panel.
-// What it writes for rows and columns that an operand does not have is never used.
-
-/// For `count` panels `piece` floats apart: panel[l, j] = x[l, j] for j < width, where the next panel has the columns
-/// after these. x [depth, columns]. It reads whole rows, because x may be far wider than a page.
-template <class T>
-void pack_across(const T* x, int64_t stride, int64_t depth, int64_t columns, int64_t width, int64_t count,
-                 int64_t piece, float* panels) {
-  for (int64_t l = 0; l < depth; ++l, x += stride)
-    for (int64_t p = 0; p < count; ++p) {
-      const T* from = x + p * width;
-      float* to = panels + p * piece + l * width;
-      const int64_t left = columns - p * width;
-      for (int64_t j = 0; j < width; j += kLanes) {
-        if (left - j >= kLanes)
-          store(to + j, load(from + j));
-        else if (left > j)
-          store(to + j, load_first(from + j, left - j));
-      }
-    }
-}
-
-/// panel[l, j] = x[j, l] for j < width. x [rows, depth].
-template <class T>
-void pack_along(const T* x, int64_t stride, int64_t depth, int64_t rows, int64_t width, float* panel) {
-  for (int64_t j = 0; j < std::min(width, rows); j += kLanes) {
-    const T* row[kLanes];
-    for (int64_t i = 0; i < kLanes; ++i) row[i] = x + std::min(j + i, rows - 1) * stride;
-    float* to = panel + j;
-    const auto turn = [&](int64_t l, int64_t count, const auto& read) __attribute__((always_inline)) {
-      Vec v[kLanes];
-#pragma GCC unroll 16
-      for (int64_t i = 0; i < kLanes; ++i) v[i] = read(row[i] + l);
-      transpose(v);
-      if (count == kLanes) {
-#pragma GCC unroll 16
-        for (int64_t i = 0; i < kLanes; ++i) store(to + (l + i) * width, v[i]);
-      } else {
-        for (int64_t i = 0; i < count; ++i) store(to + (l + i) * width, v[i]);
-      }
-    };
-    int64_t l = 0;
-    for (; l + kLanes <= depth; l += kLanes) turn(l, kLanes, [](const T* p) { return load(p); });
-    if (l < depth) turn(l, depth - l, [&](const T* p) { return load_first(p, depth - l); });
-  }
-}
-
-/// c [M, kTileWidth] = a b, or += if add, over `depth` steps of both panels.
-template <int64_t M>
-void multiply_panels(const float* a, const float* b, int64_t depth, float* c, int64_t c_stride, bool add) {
-  Vec sums[M][2] = {};
-  if (add)
-    for (int64_t i = 0; i < M; ++i) {
-      __builtin_prefetch(c + i * c_stride, 1);
-      __builtin_prefetch(c + i * c_stride + kTileWidth - 1, 1);
-    }
-  for (int64_t l = 0; l < depth; ++l, a += M, b += kTileWidth) {
-    const Vec left = load(b), right = load(b + kLanes);
-    for (int64_t i = 0; i < M; ++i) {
-      const Vec value = splat(a[i]);
-      sums[i][0] += value * left;
-      sums[i][1] += value * right;
-    }
-  }
-#pragma GCC unroll 16
-  for (int64_t i = 0; i < M; ++i) {
-    float* to = c + i * c_stride;
-    if (add) {
-      sums[i][0] += load(to);
-      sums[i][1] += load(to + kLanes);
-    }
-    store(to, sums[i][0]);
-    store(to + kLanes, sums[i][1]);
-  }
-}
-
-using MultiplyPanels = void (*)(const float*, const float*, int64_t, float*, int64_t, bool);
-/// The function for panels of a with `height` rows.
-inline MultiplyPanels multiply_panels_of(int64_t height) {
-  static constexpr auto functions = []<size_t... M>(std::index_sequence<M...>) {
-    return std::array<MultiplyPanels, sizeof...(M)>{multiply_panels<static_cast<int64_t>(M) + 1>...};
-  }
-  (std::make_index_sequence<kTileHeight>{});
-  return functions[static_cast<size_t>(height - 1)];
-}
-
 constexpr int64_t parts_of(int64_t n, int64_t part) {
   return (n + part - 1) / part;
 }
 
 /// The panels of one operand over some depth. Packed, they lie stretch by stretch of the depth and in each of these
 /// panel by panel, so that tiles of neighbouring panels read rising addresses.
+template <class Format>
 struct Panels {
+  using Element = typename Format::Element;
   int64_t extent = 0, width = 0, depth = 0;  ///< rows of a or columns of b, those of a panel, the depth
   int64_t count() const { return parts_of(extent, width); }
-  /// Floats of a panel in a stretch of l steps. Packing writes whole vectors, which may end after the panel.
-  int64_t piece(int64_t l) const { return l * width + (width % kLanes == 0 ? 0 : kLanes); }
-  /// Floats of `count` panels.
+  /// Elements of a panel in a stretch of l steps. Packing writes whole vectors, which may end after the panel.
+  int64_t piece(int64_t l) const {
+    constexpr int64_t kGroup = Format::kGroup;
+    return parts_of(l, kGroup) * kGroup * width + (width % kLanes == 0 ? 0 : kLanes * kGroup);
+  }
+  /// Elements of `count` panels.
   int64_t size(int64_t count) const { return count * (depth / kStretch * piece(kStretch) + piece(depth % kStretch)); }
   /// Where the stretch that begins at l has panel `panel` of `count`.
   int64_t at(int64_t l, int64_t panel, int64_t count) const {
@@ -148,22 +74,23 @@ struct Panels {
 
   /// Packs the stretch at l of panels [begin, end) as panels number, number + 1, … of `count` in `to`.
   template <class T>
-  void pack(const ProductOperand<T>& operand, int64_t first_depth, int64_t l, int64_t begin, int64_t end, float* to,
+  void pack(const ProductOperand<T>& operand, int64_t first_depth, int64_t l, int64_t begin, int64_t end, Element* to,
             int64_t number, int64_t count) const {
     const int64_t steps = std::min(kStretch, depth - l), first = begin * width;
-    float* panels = to + at(l, number, count);
+    Element* panels = to + at(l, number, count);
     if (!operand.along)
-      return pack_across(operand.data + (first_depth + l) * operand.stride + first, operand.stride, steps,
-                         extent - first, width, end - begin, piece(steps), panels);
+      return Format::pack_across(operand.data + (first_depth + l) * operand.stride + first, operand.stride, steps,
+                                 extent - first, width, end - begin, piece(steps), panels);
     for (int64_t panel = begin; panel < end; ++panel, panels += piece(steps))
-      pack_along(operand.data + panel * width * operand.stride + first_depth + l, operand.stride, steps,
-                 extent - panel * width, width, panels);
+      Format::pack_along(operand.data + panel * width * operand.stride + first_depth + l, operand.stride, steps,
+                         extent - panel * width, width, panels);
   }
 };
 
 /// Packed panels [first, first + count) of an operand.
+template <class Element>
 struct PackedPanels {
-  const float* data;
+  const Element* data;
   int64_t first, count;
 };
 
@@ -182,11 +109,13 @@ class BlockedProduct {
   void run(const ProductOperand<T>& a, const ProductOperand<T>& b, int64_t m, int64_t n, int64_t depth,
            const Put& put) {
     const ArenaScope scope(scratch_);
-    const int64_t height = parts_of(m, parts_of(m, kTileHeight));
-    Panels rows{m, height, depth}, columns{n, kTileWidth, depth};
+    using Format = PanelsOf<T>;
+    constexpr int64_t kTogether = Format::kRowsTogether;
+    const int64_t height = parts_of(parts_of(m, parts_of(m, kTileHeight)), kTogether) * kTogether;
+    Panels<Format> rows{m, height, depth}, columns{n, kTileWidth, depth};
     float* sums = nullptr;
     const int64_t sums_stride = columns.count() * kTileWidth;
-    if (depth > kMostDepth) sums = floats(rows.count() * height * sums_stride);
+    if (depth > kMostDepth) sums = scratch_.array<float>(rows.count() * height * sums_stride);
     const int team = m * n * depth < kWorthATeam ? 1 : threads_;
     for (int64_t begin = 0; begin < depth; begin += kMostDepth) {
       rows.depth = columns.depth = std::min(kMostDepth, depth - begin);
@@ -209,23 +138,23 @@ class BlockedProduct {
   static constexpr int64_t kWorthATeam = 1 << 20;  // multiplications
   static constexpr int64_t kPackedTogether = 16;   // panels
 
-  float* floats(int64_t n) { return static_cast<float*>(scratch_.allocate(static_cast<size_t>(n) * sizeof(float))); }
-
   /// Cuts the wider operand into tasks, each of which packs its own part; the other one is packed before.
-  template <class T>
-  void multiply(const ProductOperand<T>& a, const ProductOperand<T>& b, const Panels& rows, const Panels& columns,
-                int64_t first_depth, int team, float* sums, int64_t sums_stride, const Finish& finish) {
+  template <class T, class Format>
+  void multiply(const ProductOperand<T>& a, const ProductOperand<T>& b, const Panels<Format>& rows,
+                const Panels<Format>& columns, int64_t first_depth, int team, float* sums, int64_t sums_stride,
+                const Finish& finish) {
+    using Element = typename Format::Element;
     const ArenaScope scope(scratch_);
     const bool own_columns = rows.count() * rows.width <= columns.count() * columns.width;
-    const Panels &own = own_columns ? columns : rows, &shared = own_columns ? rows : columns;
+    const Panels<Format>&own = own_columns ? columns : rows, &shared = own_columns ? rows : columns;
     const ProductOperand<T>&own_operand = own_columns ? b : a, &shared_operand = own_columns ? a : b;
-    const int64_t fit = std::max<int64_t>(1, kOwnBytes / (own.size(1) * 4));
+    const int64_t fit = std::max<int64_t>(1, kOwnBytes / (own.size(1) * static_cast<int64_t>(sizeof(Element))));
     const int64_t own_count = std::clamp<int64_t>(own.count() / (4 * team), 1, fit);
     const int64_t own_tasks = parts_of(own.count(), own_count);
     const int64_t shared_tasks = team == 1 ? 1 : std::min(shared.count(), parts_of(2 * team, own_tasks));
-    float* shared_panels = floats(shared.size(shared.count()));
-    float* own_panels = floats(team * own.size(own_count));
-    float* blocks = sums == nullptr ? floats(team * kBlockFloats) : nullptr;
+    Element* shared_panels = scratch_.array<Element>(shared.size(shared.count()));
+    Element* own_panels = scratch_.array<Element>(team * own.size(own_count));
+    float* blocks = sums == nullptr ? scratch_.array<float>(team * kBlockFloats) : nullptr;
     Team& members = Team::of_process();
     const int64_t groups = parts_of(shared.count(), kPackedTogether), stretches = parts_of(shared.depth, kStretch);
     members.run(groups * stretches, team, [&](int64_t part, int) {
@@ -238,11 +167,12 @@ class BlockedProduct {
                             std::min(own.count(), (task / shared_tasks + 1) * own_count)};
       const int64_t part = task % shared_tasks;
       const PanelRange theirs{shared.count() * part / shared_tasks, shared.count() * (part + 1) / shared_tasks};
-      float* packed = own_panels + thread * own.size(own_count);
+      Element* packed = own_panels + thread * own.size(own_count);
       for (int64_t l = 0; l < own.depth; l += kStretch)
         own.pack(own_operand, first_depth, l, mine.begin, mine.end, packed, 0, mine.end - mine.begin);
       const PanelRange i = own_columns ? theirs : mine, j = own_columns ? mine : theirs;
-      const PackedPanels owned{packed, mine.begin, mine.end - mine.begin}, common{shared_panels, 0, shared.count()};
+      const PackedPanels<Element> owned{packed, mine.begin, mine.end - mine.begin},
+          common{shared_panels, 0, shared.count()};
       by_blocks(rows, columns, i, j, own_columns ? common : owned, own_columns ? owned : common, first_depth > 0, sums,
                 sums_stride, blocks == nullptr ? nullptr : blocks + thread * kBlockFloats, finish);
     });
@@ -251,11 +181,12 @@ class BlockedProduct {
   static constexpr int64_t kBlockFloats = kBlockRows * kBlockColumns;
 
   /// Computes the tiles of panels i and j, block by block. Sums go to `sums`, or, where there is none, to `block`.
-  static void by_blocks(const Panels& rows, const Panels& columns, PanelRange i, PanelRange j, const PackedPanels& a,
-                        const PackedPanels& b, bool add, float* sums, int64_t sums_stride, float* block,
-                        const Finish& finish) {
+  template <class Format, class Element>
+  static void by_blocks(const Panels<Format>& rows, const Panels<Format>& columns, PanelRange i, PanelRange j,
+                        const PackedPanels<Element>& a, const PackedPanels<Element>& b, bool add, float* sums,
+                        int64_t sums_stride, float* block, const Finish& finish) {
     const int64_t height = rows.width, depth = rows.depth;
-    const MultiplyPanels multiply = multiply_panels_of(height);
+    const auto multiply = Format::multiply_of(height);
     const int64_t i_step = kBlockRows / height, j_step = kBlockColumns / kTileWidth;
     for (int64_t i0 = i.begin; i0 < i.end; i0 += i_step)
       for (int64_t j0 = j.begin; j0 < j.end; j0 += j_step) {

@@ -1,24 +1,26 @@
 // A vector register of floats by the compiler's vector extensions, so that a loop is written once for AVX2, AVX-512 and
-// others.
+// NEON.
 #pragma once
 
 #include <cstdint>
 #include <cstring>
-#if defined(__AVX__)
+#if defined(__x86_64__)
 #include <immintrin.h>
+#else
+#include <arm_neon.h>
 #endif
 
 #include "core/dtype.h"
 
 namespace mor::MOR_CPU_ISA {
 
-// The floats of one register: GCC would keep a wider vector in memory.
+// The floats of one register, since GCC would keep a wider vector in memory, and how many registers there are.
 #if defined(__AVX512F__)
-constexpr int64_t kLanes = 16;
+constexpr int64_t kLanes = 16, kRegisters = 32;
 #elif defined(__AVX2__)
-constexpr int64_t kLanes = 8;
+constexpr int64_t kLanes = 8, kRegisters = 16;
 #else
-constexpr int64_t kLanes = 4;
+constexpr int64_t kLanes = 4, kRegisters = 32;
 #endif
 typedef float Vec __attribute__((vector_size(kLanes * 4)));
 typedef int32_t VecI __attribute__((vector_size(kLanes * 4)));
@@ -59,6 +61,9 @@ inline void store(bfloat16* p, Vec v) {
 #if defined(__AVX512BF16__)
   const __m256bh h = _mm512_cvtneps_pbh(reinterpret_cast<__m512>(v));
   std::memcpy(static_cast<void*>(p), &h, sizeof h);
+#elif defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC)
+  const bfloat16x4_t h = vcvt_bf16_f32(v);
+  std::memcpy(static_cast<void*>(p), &h, sizeof h);
 #else
   const VecU u = reinterpret_cast<VecU>(v);
   const VecU rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
@@ -97,6 +102,8 @@ inline Vec min(Vec a, Vec b) {
 inline float sum(Vec v) {
 #if defined(__AVX512F__)
   return _mm512_reduce_add_ps(reinterpret_cast<__m512>(v));
+#elif defined(__aarch64__)
+  return vaddvq_f32(v);
 #else
   float x[kLanes];
   store(x, v);
@@ -108,6 +115,8 @@ inline float sum(Vec v) {
 inline float largest(Vec v) {
 #if defined(__AVX512F__)
   return _mm512_reduce_max_ps(reinterpret_cast<__m512>(v));
+#elif defined(__aarch64__)
+  return vmaxvq_f32(v);
 #else
   float x[kLanes];
   store(x, v);
@@ -157,8 +166,7 @@ inline Vec sqrt(Vec x) {
 #elif defined(__AVX2__)
   return reinterpret_cast<Vec>(_mm256_sqrt_ps(reinterpret_cast<__m256>(x)));
 #else
-  for (int64_t i = 0; i < kLanes; ++i) x[i] = __builtin_sqrtf(x[i]);
-  return x;
+  return vsqrtq_f32(x);
 #endif
 }
 

@@ -29,6 +29,8 @@ constexpr std::chrono::microseconds kPatience{200};
 void pause() {
 #if defined(__x86_64__)
   __builtin_ia32_pause();
+#else
+  asm volatile("isb");  // "yield" does nothing on most processors
 #endif
 }
 

@@ -6,6 +6,20 @@
 
 namespace mor::MOR_CPU_ISA {
 
+#if defined(__aarch64__)
+/// Element j of v[i] becomes element i of v[j].
+inline void transpose(Vec (&v)[4]) {
+  Vec t[4];
+  for (int i = 0; i < 4; i += 2) {
+    t[i] = __builtin_shufflevector(v[i], v[i + 1], 0, 4, 2, 6);
+    t[i + 1] = __builtin_shufflevector(v[i], v[i + 1], 1, 5, 3, 7);
+  }
+  for (int j = 0; j < 2; ++j) {
+    v[j] = __builtin_shufflevector(t[j], t[2 + j], 0, 1, 4, 5);
+    v[2 + j] = __builtin_shufflevector(t[j], t[2 + j], 2, 3, 6, 7);
+  }
+}
+#else
 typedef float Vec8 __attribute__((vector_size(32)));
 
 /// Element j of v[i] becomes element i of v[j].
@@ -25,6 +39,8 @@ inline void transpose(Vec8 (&v)[8]) {
     v[4 + j] = __builtin_shufflevector(u[j], u[4 + j], 4, 5, 6, 7, 12, 13, 14, 15);
   }
 }
+
+#endif
 
 #if defined(__AVX512F__)
 inline void transpose(Vec (&v)[16]) {

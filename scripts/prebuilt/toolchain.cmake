@@ -1,5 +1,9 @@
-# For CMake: compiles against the glibc 2.31 of MOR_SYSROOT (made by sysroot.sh) with this machine's compiler.
-list(APPEND CMAKE_TRY_COMPILE_PLATFORM_VARIABLES MOR_SYSROOT)
+# For CMake: compiles against the glibc 2.31 of MOR_SYSROOT (made by sysroot.sh) with this machine's compiler, or with that
+# of another toolchain file, MOR_CROSS.
+list(APPEND CMAKE_TRY_COMPILE_PLATFORM_VARIABLES MOR_SYSROOT MOR_CROSS)
+if(MOR_CROSS)
+  include(${MOR_CROSS})
+endif()
 set(CMAKE_SYSROOT ${MOR_SYSROOT})
 # Otherwise the compiler would look for libraries beside its own first, and find the newer glibc there. The unwinder in
 # its own libgcc_eh.a calls a function of glibc 2.35.

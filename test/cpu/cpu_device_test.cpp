@@ -55,7 +55,7 @@ TEST(CpuDevice, TheBestInstructionSetUnlessOneIsForced) {
 TEST(CpuDevice, ASetThatIsUnknownOrThatTheMachineLacks) {
   const std::vector<std::string> sets = cpu_instruction_sets();
   std::vector<std::string> names{"avx3", "AVX2", "avx2 "};
-  for (const char* set : {"avx2", "avx512", "avx512_bf16", "amx"})
+  for (const char* set : {"avx2", "avx512", "avx512_bf16", "amx", "neon", "neon_bf16"})
     if (std::find(sets.begin(), sets.end(), set) == sets.end()) names.push_back(set);
   for (const std::string& name : names) {
     const Forced forced(name);

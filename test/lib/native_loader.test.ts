@@ -85,7 +85,7 @@ describe('a system without a binary', { timeout: 60000 }, () => {
     const { code, message } = refusal(disguise)
     expect(code).toBe('PLATFORM_UNSUPPORTED')
     expect(message).toContain(reason)
-    expect(message).toContain('supported is Linux on x64 with glibc 2.31 or newer')
+    expect(message).toContain('supported is Linux on x64 or arm64 with glibc 2.31 or newer')
     expect(message).toContain(advice)
   })
 
@@ -179,7 +179,7 @@ describe('a real binary', { timeout: 60000 }, () => {
     place('build/Release', withVersionHash(strings, version![0].slice(0, -1), 'GLIBC_2.99'))
     const { code, message } = loadElsewhere()
     expect(code).toBe('PLATFORM_UNSUPPORTED')
-    expect(message).toContain('Supported is Linux on x64 with glibc 2.31 or newer')
+    expect(message).toContain('Supported is Linux on x64 or arm64 with glibc 2.31 or newer')
   })
 
   it('that cannot be read is an error of the file system', () => {
