@@ -7,7 +7,7 @@
 //       one sample of each of these products on plain row-major operands; TA, TB: 1 if the operand is stored
 //       transposed; ACC: 1 if the product is added to a float32 output, else the output has the precision of the
 //       operands:
-//       {"kind":"product","m":…,"n":…,"k":…,"seconds":…}
+//       {"kind":"product","precision":…,"m":…,"n":…,"k":…,"seconds":…}
 //
 // Every line also has "threads", "onednn" (its version) and "implementation" (what oneDNN calls its kernel). A product
 // of m, n and k counts as 2·m·n·k operations; inputs are random and normal.
@@ -160,8 +160,8 @@ void measure_product(const Product& p, Type precision, int threads) {
                            for (int i = 0; i < count; ++i) job.run();
                          }) /
                          count;
-  std::printf("{\"kind\":\"product\",\"m\":%lld,\"n\":%lld,\"k\":%lld,%s\"seconds\":%.6e}\n",
-              static_cast<long long>(p.m), static_cast<long long>(p.n), static_cast<long long>(p.k),
+  std::printf("{\"kind\":\"product\",\"precision\":\"%s\",\"m\":%lld,\"n\":%lld,\"k\":%lld,%s\"seconds\":%.6e}\n",
+              name(precision), static_cast<long long>(p.m), static_cast<long long>(p.n), static_cast<long long>(p.k),
               common(job, threads).c_str(), seconds);
   std::fflush(stdout);
 }

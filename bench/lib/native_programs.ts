@@ -1,9 +1,11 @@
 // Builds the C++ programs of the benches, and runs those that print one JSON object a line.
-import { execFileSync } from 'node:child_process'
-import { join } from 'node:path'
+import { execFileSync, spawnSync } from 'node:child_process'
+import { basename, join } from 'node:path'
 
 const root = join(__dirname, '..', '..')
 const build = join(root, 'build', 'bench')
+/** Bytes of each stream that a program may print. */
+const maxBuffer = 2 ** 26
 
 /** The path of a built program. @param folder its sources' folder in bench/ */
 export function programPath(folder: string, target: string): string {
@@ -20,15 +22,29 @@ export function buildProgram(folder: string, target: string): string {
   return programPath(folder, target)
 }
 
-/** @param timeout in milliseconds; 0: none. @param environment variables on top of this process's own. */
+/**
+ * @param timeout in milliseconds; 0: none. @param environment variables on top of this process's own.
+ * @throws {Error} what the program printed last to standard error, or that its time was over
+ */
 export function runProgram<Line>(
   program: string,
   words: readonly string[],
   { timeout = 0, environment = {} }: { timeout?: number; environment?: Record<string, string> } = {},
 ): Line[] {
   const env = { ...process.env, ...environment }
-  const text = execFileSync(program, words, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'], timeout, env })
-  return parseLines(text)
+  const { status, signal, error, stdout, stderr } = spawnSync(program, words, {
+    encoding: 'utf8',
+    timeout,
+    env,
+    maxBuffer,
+  })
+  if (error !== undefined) throw error
+  if (status !== 0) {
+    const said = stderr.trim().split('\n').at(-1)
+    throw new Error(said || `${basename(program)} ended with ${signal ?? `exit code ${status}`}`)
+  }
+  process.stderr.write(stderr)
+  return parseLines(stdout)
 }
 
 /** @throws {Error} with the line that is no JSON object. */

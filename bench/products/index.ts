@@ -76,7 +76,7 @@ export async function benchProducts(rounds: number): Promise<Report> {
         addTheirs(series, precision, ours, runTheirs(precision, ours))
       } catch (error) {
         lost.add(precision)
-        report.remark(`oneDNN's ${precision} has no rows${heldToSet()}: ${(error as Error).message.split('\n')[0]}`)
+        report.remark(`oneDNN's ${precision} has no rows${heldToSet()}: ${(error as Error).message}`)
       }
     }
   }

@@ -22,10 +22,6 @@ test('a line of a program becomes a word for the other one', () => {
   ])
 })
 
-test('a line that is no JSON is named', () => {
-  expect(() => parseLines('{"kind":"device"}\nwarning: slow\n')).toThrow('"warning: slow"')
-})
-
 test('rounds are compared one by one with the peak and with the rival', () => {
   const ours = parseLines<OurLine>(printed)
   const theirs = [1e-2, 8e-2].map((seconds) => ({ seconds, onednn: '2.6.3', implementation: 'gemm:jit' }))
