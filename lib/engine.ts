@@ -139,7 +139,7 @@ export class Engine {
     }
     const makesText = { tokenizer: () => this.#text.tokenizer(), stop, minTokens: params.minTokens }
     const generation = new Generation(tokens, abort, lists, makesText)
-    const { signal } = options
+    const signal = options.signal ?? undefined // As with every option, null counts as left out.
     if (signal?.aborted) {
       generation.finish('abort')
       return generation

@@ -338,6 +338,8 @@ describe('generate', () => {
     [[1], { maxTokens: 1, logitBias: { '': 1 } }, 'TOKEN_OUT_OF_RANGE', /logitBias names the token ""; .* ids 0 to 31/],
     [[1], { maxTokens: 1, logitBias: { '-1': 1 } }, 'TOKEN_OUT_OF_RANGE', /logitBias names the token "-1"/],
     [[1], { maxTokens: 1, logitBias: { '03': 1, 3: 2 } }, 'TOKEN_OUT_OF_RANGE', /logitBias names the token "03"/],
+    [[1], { maxTokens: 1, signal: 5 }, 'INVALID_ARGUMENT', /signal is 5; it must be an AbortSignal/],
+    ['a', { maxTokens: 1, signal: {} }, 'INVALID_ARGUMENT', /signal is \{\}; it must be an AbortSignal/],
     [[1], { maxTokens: 1, logitBias: { 3: 101 } }, 'INVALID_ARGUMENT', /logitBias: 3 is 101; it must be .* <= 100/],
     [[1], { maxTokens: 1, logitBias: { 3: NaN } }, 'INVALID_ARGUMENT', /logitBias: 3 is NaN/],
     [[1], { maxTokens: 1, logitBias: [1] }, 'INVALID_ARGUMENT', /logitBias is \[1\]; it must be an object/],
