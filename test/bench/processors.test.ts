@@ -23,7 +23,7 @@ describe('results', () => {
   test('that are recorded lie in the folder of their class, named by their bench', () => {
     const results = join(root, 'bench', 'results')
     for (const folder of readdirSync(results)) {
-      expect(['avx2', 'avx512', 'avx512_bf16', 'amx', 'cuda']).toContain(folder)
+      expect(['avx2', 'avx512', 'avx512_bf16', 'amx', 'neon', 'neon_bf16', 'cuda']).toContain(folder)
       for (const file of readdirSync(join(results, folder))) {
         const { bench } = JSON.parse(readFileSync(join(results, folder, file), 'utf8')) as { bench: string }
         expect(file).toBe(`${bench}.json`)
