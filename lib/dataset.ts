@@ -1,4 +1,11 @@
 // The public interface of token datasets: they are built from text once, and return rows of token ids.
 export { type BuildDatasetOptions, type BuildProgress, buildDataset } from './dataset/build.js'
 export { Dataset, type DatasetOptions, type DatasetState } from './dataset/dataset.js'
-export { type DatasetInfo, type DatasetSplit, readDatasetInfo, type SplitName } from './dataset/format.js'
+export type { TextFormat } from './dataset/file_kind.js'
+export {
+  type DatasetInfo,
+  type DatasetSplit,
+  readDatasetInfo,
+  type SplitName,
+  verifyDataset,
+} from './dataset/format.js'

@@ -1,24 +1,25 @@
 // Provides a training run's token dataset: an existing one, or one built from text.
 import { stat } from 'node:fs/promises'
-import { join } from 'node:path'
+import { join, relative } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
-import { describeSource } from '../dataset/build.js'
+import { describeSource, partialFolder } from '../dataset/build.js'
+import { STANDARD_INPUT } from '../dataset/file_kind.js'
 import { INFO_FILE } from '../dataset/format.js'
-import { buildDataset, readDatasetInfo } from '../dataset.js'
+import { isUnfinished } from '../dataset/unfinished.js'
+import { type BuildDatasetOptions, buildDataset, type DatasetInfo, readDatasetInfo } from '../dataset.js'
 import { toMorError } from '../errors.js'
-import type { Tokenizer } from '../tokenizer.js'
 import { formatBytes, formatCount } from './format.js'
 import type { Output } from './output.js'
 
-export interface DataOptions {
-  /** One dataset folder, or text and JSONL files. */
+export interface DataOptions extends Pick<BuildDatasetOptions, 'tokenizer' | 'length' | 'format' | 'threads'> {
+  /** One dataset folder, or files with text. */
   data: readonly string[]
-  tokenizer: Tokenizer
   textField: string
   validationFraction: number
-  /** Tokens of a row. */
-  length: number
 }
+
+/** Milliseconds between two reports of progress: on a terminal and elsewhere. */
+const REPORT_MS = { terminal: 100, json: 1000, text: 1000 }
 
 /**
  * The dataset folder of `data`: `data` itself if it is one; else `folder`, in which a dataset is built unless it already
@@ -30,42 +31,76 @@ export async function prepareData(
   output: Output,
   signal: AbortSignal,
 ): Promise<string> {
-  const { data, ...buildOptions } = options
+  const { data } = options
   if (data.length === 1 && (await exists(join(data[0]!, INFO_FILE)))) return data[0]!
-  if (await isUpToDate(options, folder)) return folder
-  const onProgress = (progress: { bytes: number; tokens: number }) =>
+  if (!(await isUpToDate(options, folder))) await buildData(options, folder, output, signal)
+  return folder
+}
+
+/** Builds the dataset in `folder`, or goes on with it, and shows the progress. Throws what `buildDataset` throws. */
+export async function buildData(
+  { data, ...options }: DataOptions,
+  folder: string,
+  output: Output,
+  signal: AbortSignal,
+): Promise<void> {
+  const started = performance.now()
+  let first: number | null = null
+  let reported = Number.NEGATIVE_INFINITY
+  const onProgress = ({ bytes, tokens }: { bytes: number; tokens: number }) => {
+    first ??= bytes
+    const now = performance.now()
+    if (now - reported < REPORT_MS[output.mode]) return
+    reported = now
+    const bytesPerSecond = Math.round(((bytes - first) * 1000) / (now - started))
     output.progress(
-      { type: 'tokenize', ...progress },
-      `tokenizing: ${formatBytes(progress.bytes)}, ${formatCount(progress.tokens)} tokens`,
+      { type: 'tokenize', bytes, tokens, bytesPerSecond },
+      `tokenizing: ${formatBytes(bytes)}, ${formatCount(tokens)} tokens, ${formatBytes(bytesPerSecond)}/s`,
     )
-  const { splits } = await buildDataset(data, folder, {
-    ...buildOptions,
-    signal,
-    ...(output.mode === 'terminal' ? { onProgress } : {}),
-  })
+  }
+  let info: DatasetInfo
+  try {
+    info = await buildDataset(data, folder, { ...options, signal, onProgress })
+  } catch (error) {
+    output.end()
+    const aside = partialFolder(folder)
+    if (await isUnfinished(aside)) {
+      const kept = relative('', aside)
+      output.event(
+        { type: 'unfinished', folder: kept },
+        `${kept} keeps what was done: the same command goes on from there`,
+      )
+    }
+    throw error
+  }
   output.end()
+  tellDataset(folder, info, output)
+}
+
+export function tellDataset(folder: string, { splits }: DatasetInfo, output: Output): void {
   const tokens = { train: splits.train.tokens, validation: splits.validation.tokens }
   output.event(
     { type: 'dataset', folder, ...tokens },
     `dataset: ${formatCount(tokens.train)} tokens to train on, ${formatCount(tokens.validation)} held out, in ${folder}`,
   )
-  return folder
 }
 
-async function isUpToDate(
-  { data, tokenizer, validationFraction, length, textField }: DataOptions,
+/** Whether `folder` holds the dataset that these options make. What standard input gives is not known before it is read. */
+export async function isUpToDate(
+  { data, tokenizer, validationFraction, length, textField, format }: DataOptions,
   folder: string,
 ): Promise<boolean> {
-  if (!(await exists(join(folder, INFO_FILE)))) return false
+  if (data.includes(STANDARD_INPUT) || !(await exists(join(folder, INFO_FILE)))) return false
   const info = await readDatasetInfo(folder)
-  const sources = await Promise.all(data.map(describeSource)).catch((error: unknown) => {
+  const sources = await Promise.all(data.map((path) => describeSource(path, format))).catch((error: unknown) => {
     throw toMorError(error)
   })
   return (
     info.tokenizer.fingerprint === tokenizer.fingerprint &&
     info.validation_fraction === validationFraction &&
-    info.length === length &&
+    info.length === (length ?? null) &&
     info.text_field === textField &&
+    (info.text_format ?? null) === (format ?? null) &&
     isDeepStrictEqual(info.sources, sources)
   )
 }

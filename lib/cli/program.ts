@@ -2,6 +2,7 @@
 import { Command, Option } from 'commander'
 import { kvCaches, sharings } from '../config.js'
 import { initialisations } from '../convert/layers.js'
+import { textFormats } from '../dataset/file_kind.js'
 import { packageRoot } from '../native_loader.js'
 import { exitCodeOf } from './failure.js'
 import { withInterrupt } from './interrupt.js'
@@ -18,6 +19,7 @@ export function makeProgram(): Command {
     .exitOverride()
     .showHelpAfterError('(--help shows the options)')
     .showSuggestionAfterError()
+  addPrepare(program)
   addTrain(program)
   addGenerate(program)
   addServe(program)
@@ -39,6 +41,38 @@ const niceOption = () =>
 const apiKeyOption = (description: string) =>
   new Option('--api-key <key>', description).env('MOR_API_KEY').argParser(notEmpty)
 
+function addPrepare(program: Command): void {
+  program
+    .command('prepare')
+    .description(
+      'Tokenize text into a dataset folder to train from. The same command goes on after an interruption, and verifies a dataset that is complete. On a terminal it shows a progress line, elsewhere JSON lines.',
+    )
+    .argument(
+      '<inputs...>',
+      'files of text, .jsonl or .parquet, also with .gz, .zst or .xz after it (not Parquet); patterns such as "books/**/*.txt"; - for standard input',
+    )
+    .requiredOption('--output <folder>', 'folder of the dataset')
+    .option('--tokenizer <source>', 'byte-level, a tokenizer.json, or a folder that holds one', trainDefaults.tokenizer)
+    .option('--text-field <key>', 'key of the text in a JSONL line, column of a Parquet file', trainDefaults.textField)
+    .addOption(
+      new Option('--format <format>', 'of all inputs; default: by their names, text for standard input').choices(
+        textFormats,
+      ),
+    )
+    .option(
+      '--validation-fraction <share>',
+      'share of the text held out, 0 to 0.5',
+      number(0, 0.5),
+      trainDefaults.validationFraction,
+    )
+    .option('--length <tokens>', 'tokens of the rows that will be read: each split gets at least one', integer(1))
+    .option('--threads <count>', 'threads that tokenize; default: one for each processor', integer(1))
+    .action(async (inputs, options) => {
+      const { prepare } = await import('./prepare.js')
+      await withInterrupt((signal) => prepare(inputs, options, new Output(process.stdout), signal))
+    })
+}
+
 function addTrain(program: Command): void {
   program
     .command('train')
@@ -49,9 +83,9 @@ function addTrain(program: Command): void {
     .option('--resume', 'go on with the run in --output, with its own options; more --steps may be given')
     .option('--config <source>', 'model: a preset or a JSON file (the vocabulary may be left out)')
     .option('--from <checkpoint>', 'in place of --config: start from the weights and the tokenizer of this folder')
-    .option('--data <paths...>', 'text or .jsonl files, or one dataset folder')
+    .option('--data <paths...>', 'text, .jsonl or .parquet files, also compressed, or one dataset folder')
     .option('--tokenizer <source>', 'byte-level, a tokenizer.json, or a folder that holds one', trainDefaults.tokenizer)
-    .option('--text-field <key>', 'key of the text in a JSONL line', trainDefaults.textField)
+    .option('--text-field <key>', 'key of the text in a JSONL line, column of a Parquet file', trainDefaults.textField)
     .option(
       '--validation-fraction <share>',
       'share of the text held out, 0 to 0.5',

@@ -104,7 +104,7 @@ function differs(name: string, given: unknown, began: unknown): MorError {
 
 async function compareData(data: readonly string[], { dataset, info }: SavedRun): Promise<void> {
   if (data.length === 1 && resolve(data[0]!) === resolve(dataset)) return
-  const given = await Promise.all(data.map(describeSource)).catch((error: unknown) => {
+  const given = await Promise.all(data.map((path) => describeSource(path))).catch((error: unknown) => {
     throw toMorError(error)
   })
   if (isDeepStrictEqual(given, info.sources)) return

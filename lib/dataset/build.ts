@@ -1,12 +1,15 @@
-// Turns text and JSONL files into a token dataset on disk.
+// Turns text, JSON Lines and Parquet files into a token dataset on disk.
 import { mkdir, readdir, rename, rm, stat } from 'node:fs/promises'
+import { availableParallelism } from 'node:os'
 import { dirname, resolve } from 'node:path'
 import { MorError, toMorError } from '../errors.js'
 import type { Tokenizer } from '../tokenizer.js'
 import { encodeSegments } from './encode.js'
-import { textKind } from './file_kind.js'
+import { fileKind, STANDARD_INPUT, type TextFormat } from './file_kind.js'
 import { type DatasetInfo, dtypeFor, emptyInfo, INFO_FILE, writeDatasetInfo } from './format.js'
+import { readSegments } from './source.js'
 import { SplitWriter } from './split.js'
+import { type DatasetRecipe, isUnfinished, readUnfinished, removeUnfinished, writeUnfinished } from './unfinished.js'
 
 export interface BuildDatasetOptions {
   tokenizer: Tokenizer
@@ -14,8 +17,12 @@ export interface BuildDatasetOptions {
   validationFraction?: number
   /** T of the rows that will be read. Where text is held out, both splits then have at least one row of T + 1 tokens. */
   length?: number
-  /** Key of the text in a JSONL line, `text` by default. */
+  /** Key of the text in a JSONL line, and column of a Parquet file; `text` by default. */
   textField?: string
+  /** How all files are read, in place of what their names say. */
+  format?: TextFormat
+  /** Threads that tokenize, by default one for each processor. */
+  threads?: number
   /** Largest number of tokens in one shard file, 2^27 by default. */
   shardTokens?: number
   /** Called after each segment of text. */
@@ -29,19 +36,26 @@ export interface BuildProgress {
   tokens: number
 }
 
+/** Tokens between two records of an unfinished dataset: some seconds of work are lost at most. */
+const RECORD_TOKENS = 1 << 22
+
 /**
- * Tokenizes `files` in order into the dataset folder `folder`, with an end token after every document. Files ending in
- * `.jsonl`, `.ndjson` or `.jsonlines` hold a document per line; any other file is one document. Memory holds the longest line
+ * Tokenizes `files` in order into the dataset folder `folder`, with an end token after every document. `-` is standard input.
+ * Files ending in `.jsonl`, `.ndjson` or `.jsonlines` hold a document per line, those ending in `.parquet` one per row; any other
+ * file is one document. `.gz`, `.zst` and `.xz` after that are unpacked on the way. Memory holds the longest line or row group
  * and some 4 million tokens, whatever the size of the files.
  *
  * The validation split gets its share of the tokens within 10%, in pieces that are evenly spread: whole documents, and parts
  * of those too long for that. An end token takes the place of each piece that was removed, so that the gap is marked in every
  * row.
  *
- * The dataset is written to a temporary folder and renamed when it is complete; only then is an earlier dataset in `folder`
- * replaced. Throws `INVALID_ARGUMENT` for a file without text or of a kind that is not text, a malformed line, a tokenizer
- * without an end token, too little text for the two splits, or a folder with other files in it; `IO_ERROR` if the disk fails;
- * `ABORTED` if the signal aborts.
+ * The dataset is written to the folder `<folder>.partial` and renamed when it is complete; only then is an earlier dataset in
+ * `folder` replaced. A build that ends early leaves that folder once it has written some million tokens, and the same call goes
+ * on from there, to the same dataset.
+ *
+ * Throws `INVALID_ARGUMENT` for a file without text or of a kind that is not text, a malformed line, a damaged archive, a
+ * tokenizer without an end token, too little text for the two splits, or a folder with other files in it; `IO_ERROR` if the
+ * disk fails; `ABORTED` if the signal aborts.
  */
 export async function buildDataset(
   files: readonly string[],
@@ -49,58 +63,76 @@ export async function buildDataset(
   options: BuildDatasetOptions,
 ): Promise<DatasetInfo> {
   const { tokenizer, validationFraction = 0, length, textField = 'text', shardTokens = 2 ** 27, signal } = options
-  checkOptions(files, tokenizer, validationFraction, length, shardTokens)
-  const aside = `${resolve(folder)}.partial`
+  const { format = null, threads = availableParallelism() } = options
+  checkOptions(files, tokenizer, { validationFraction, length, shardTokens, threads })
+  const aside = partialFolder(folder)
   try {
     await checkReplaceable(folder)
-    const sources = await Promise.all(files.map(describeSource))
-    await rm(aside, { recursive: true, force: true })
+    const { name, fingerprint, vocabSize, eosTokenId } = tokenizer
+    const recipe: DatasetRecipe = {
+      ...emptyInfo,
+      dtype: dtypeFor(vocabSize),
+      tokenizer: { name, fingerprint, vocab_size: vocabSize, end_token_id: eosTokenId! },
+      validation_fraction: validationFraction,
+      length: length ?? null,
+      text_field: textField,
+      text_format: format,
+      sources: await Promise.all(files.map((path) => describeSource(path, format))),
+      shard_tokens: shardTokens,
+    }
+    const before = await readUnfinished(aside, recipe)
+    if (before === null) await rm(aside, { recursive: true, force: true })
     await mkdir(aside, { recursive: true })
-    const dtype = dtypeFor(tokenizer.vocabSize)
-    const writer = new SplitWriter(aside, dtype, { tokenizer, fraction: validationFraction, length, shardTokens })
+    const split = { tokenizer, fraction: validationFraction, length, shardTokens }
+    const writer = await SplitWriter.open(aside, recipe.dtype, split, before?.split ?? null)
     try {
-      const progress: BuildProgress = { bytes: 0, tokens: 0 }
-      for await (const segment of encodeSegments(files, { tokenizer, textField, signal })) {
+      const segments = readSegments(files, { textField, format, signal }, before?.place)
+      let { bytes, tokens } = before ?? { bytes: 0, tokens: 0 }
+      let recorded = tokens
+      for await (const segment of encodeSegments(segments, { tokenizer, threads, signal })) {
         await writer.push(segment)
-        progress.bytes += segment.bytes
-        progress.tokens += segment.ids.length + (segment.endsDocument ? 1 : 0)
-        options.onProgress?.({ ...progress })
+        bytes += segment.bytes
+        tokens += segment.ids.length + (segment.endsDocument ? 1 : 0)
+        options.onProgress?.({ bytes, tokens })
+        if (!writer.settled || tokens - recorded < RECORD_TOKENS) continue
+        recorded = tokens
+        await writeUnfinished(aside, { recipe, place: segment.after, split: await writer.state(), bytes, tokens })
       }
       await writer.finish()
     } finally {
       await writer.close()
     }
-    const { name, fingerprint, vocabSize, eosTokenId } = tokenizer
-    const info: DatasetInfo = {
-      ...emptyInfo,
-      dtype,
-      tokenizer: { name, fingerprint, vocab_size: vocabSize, end_token_id: eosTokenId! },
-      validation_fraction: validationFraction,
-      length: length ?? null,
-      text_field: textField,
-      sources,
-      splits: writer.splits,
-    }
+    const { shard_tokens: _, ...description } = recipe
+    const info: DatasetInfo = { ...description, splits: writer.splits }
     await writeDatasetInfo(aside, info)
+    await removeUnfinished(aside)
     await rm(folder, { recursive: true, force: true })
     await mkdir(dirname(resolve(folder)), { recursive: true })
     await rename(aside, folder)
     return info
   } catch (error) {
-    await rm(aside, { recursive: true, force: true })
+    if (!(await isUnfinished(aside))) await rm(aside, { recursive: true, force: true })
     throw toMorError(error)
   }
+}
+
+/** Where the dataset in `folder` is built. */
+export function partialFolder(folder: string): string {
+  return `${resolve(folder)}.partial`
 }
 
 function checkOptions(
   files: readonly string[],
   tokenizer: Tokenizer,
-  validationFraction: number,
-  length: number | undefined,
-  shardTokens: number,
+  {
+    validationFraction,
+    length,
+    shardTokens,
+    threads,
+  }: { validationFraction: number; length: number | undefined; shardTokens: number; threads: number },
 ): void {
   if (files.length === 0)
-    throw new MorError('INVALID_ARGUMENT', 'a dataset needs at least one text or JSONL file, not none')
+    throw new MorError('INVALID_ARGUMENT', 'a dataset needs at least one file with text, not none')
   if (tokenizer.eosTokenId === null) {
     throw new MorError(
       'INVALID_ARGUMENT',
@@ -115,6 +147,12 @@ function checkOptions(
   }
   if (!Number.isSafeInteger(shardTokens) || shardTokens < 1) {
     throw new MorError('INVALID_ARGUMENT', `shardTokens is ${shardTokens}: it must be a positive integer`)
+  }
+  if (!Number.isSafeInteger(threads) || threads < 1) {
+    throw new MorError('INVALID_ARGUMENT', `threads is ${threads}: it must be a positive integer`)
+  }
+  if (files.indexOf(STANDARD_INPUT) !== files.lastIndexOf(STANDARD_INPUT)) {
+    throw new MorError('INVALID_ARGUMENT', 'standard input (-) is given more than once: it can be read only once')
   }
 }
 
@@ -136,7 +174,12 @@ async function checkReplaceable(folder: string): Promise<void> {
  * The record of a source file in dataset.json, from which a later run can tell whether the file has changed. Throws
  * `INVALID_ARGUMENT` for a file whose name says that it is not text, `IO_ERROR` for a folder or a missing file.
  */
-export async function describeSource(path: string): Promise<DatasetInfo['sources'][number]> {
+export async function describeSource(
+  path: string,
+  format: TextFormat | null = null,
+): Promise<DatasetInfo['sources'][number]> {
+  fileKind(path, format)
+  if (path === STANDARD_INPUT) return { path, bytes: 0, modified: 0 }
   const file = await stat(path)
   if (file.isDirectory()) {
     const isDataset = (await readdir(path)).includes(INFO_FILE)
@@ -147,6 +190,5 @@ export async function describeSource(path: string): Promise<DatasetInfo['sources
         : `${path} is a folder: name the text files in it`,
     )
   }
-  textKind(path)
   return { path: resolve(path), bytes: file.size, modified: Math.round(file.mtimeMs) }
 }

@@ -1,6 +1,8 @@
-// Turns the text of files into token ids, a segment at a time.
+// Turns segments of text into token ids, several batches of them at once and in order.
+import { setMaxListeners } from 'node:events'
+import { throwIfAborted } from '../errors.js'
 import type { Tokenizer } from '../tokenizer.js'
-import { readSegments, type Segment } from './source.js'
+import type { Segment, SourcePlace } from './source.js'
 
 export interface EncodedSegment {
   /** Without the end token of a document. */
@@ -12,38 +14,61 @@ export interface EncodedSegment {
 
 export interface EncodeOptions {
   tokenizer: Tokenizer
-  textField: string
+  /** Threads that encode. */
+  threads: number
   signal: AbortSignal | undefined
 }
 
-/** Segments of together about this many characters are encoded at once, so that a short one costs no trip to the thread. */
-const BATCH_CHARACTERS = 1 << 16
+type Placed<T> = T & { after: SourcePlace }
 
-/** The segments of `files` in order. Throws what `readSegments` and `encodeBatch` throw. */
+/** Segments of together about this many characters are encoded at once, so that a short one costs no trip to a thread. */
+const BATCH_CHARACTERS = 1 << 16
+/** Batches that each thread has: one is encoded while the one before is written and the one after is read. */
+const BATCHES_PER_THREAD = 2
+
+/** The segments in order. Throws what `segments` throws, and what `encodeBatch` throws. */
 export async function* encodeSegments(
-  files: readonly string[],
-  { tokenizer, textField, signal }: EncodeOptions,
-): AsyncGenerator<EncodedSegment> {
-  const encode = async (segments: readonly Segment[]): Promise<EncodedSegment[]> => {
-    const texts = segments.map(({ text }) => text)
-    const encoded = await tokenizer.encodeBatch(texts, { addSpecialTokens: false, signal })
-    return segments.map(({ text, endsDocument }, i) => ({
+  segments: AsyncIterable<Placed<Segment>>,
+  { tokenizer, threads, signal }: EncodeOptions,
+): AsyncGenerator<Placed<EncodedSegment>> {
+  // All batches under way listen for its end; the warning of a leak is for signals that others share.
+  const end = new AbortController()
+  setMaxListeners(0, end.signal)
+  const abort = () => end.abort(signal!.reason)
+  signal?.addEventListener('abort', abort, { once: true })
+  const encode = async (batch: readonly Placed<Segment>[]): Promise<Placed<EncodedSegment>[]> => {
+    const texts = batch.map(({ text }) => text)
+    const encoded = await tokenizer.encodeBatch(texts, { addSpecialTokens: false, threads, signal: end.signal })
+    return batch.map(({ text, endsDocument, after }, i) => ({
       ids: encoded[i]!,
       bytes: Buffer.byteLength(text),
       endsDocument,
+      after,
     }))
   }
-  let batch: Segment[] = []
-  let characters = 0
-  for (const file of files) {
-    for await (const segment of readSegments(file, textField)) {
+  const pending: Promise<Placed<EncodedSegment>[]>[] = []
+  const begin = (batch: readonly Placed<Segment>[]) => {
+    const encoded = encode(batch)
+    encoded.catch(() => {}) // It is reported when its turn comes, if that comes.
+    pending.push(encoded)
+  }
+  try {
+    throwIfAborted(signal, 'encoding the text')
+    let batch: Placed<Segment>[] = []
+    let characters = 0
+    for await (const segment of segments) {
       batch.push(segment)
       characters += segment.text.length
       if (characters < BATCH_CHARACTERS) continue
-      yield* await encode(batch)
+      begin(batch)
       batch = []
       characters = 0
+      if (pending.length >= BATCHES_PER_THREAD * threads) yield* await pending.shift()!
     }
+    begin(batch)
+    while (pending.length > 0) yield* await pending.shift()!
+  } finally {
+    signal?.removeEventListener('abort', abort)
+    if (pending.length > 0) end.abort()
   }
-  yield* await encode(batch)
 }

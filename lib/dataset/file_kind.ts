@@ -1,20 +1,39 @@
-// Recognises files that hold something else than text, so that nobody trains on their bytes by mistake.
+// Says how a file is read by its name, and recognises files of other kinds, so that nobody trains on their bytes by mistake.
 import { extname } from 'node:path'
 import { MorError } from '../errors.js'
 
-export type TextKind = 'text' | 'json-lines'
+/** The name of standard input among files. */
+export const STANDARD_INPUT = '-'
+
+export const textFormats = ['text', 'jsonl', 'parquet'] as const
+export type TextFormat = (typeof textFormats)[number]
+
+export type Compression = 'gzip' | 'zstd' | 'xz'
+
+export interface FileKind {
+  format: TextFormat
+  compression: Compression | null
+}
+
+const formatEndings: Record<string, TextFormat> = {
+  '.jsonl': 'jsonl',
+  '.ndjson': 'jsonl',
+  '.jsonlines': 'jsonl',
+  '.parquet': 'parquet',
+}
+const compressionEndings: Record<string, Compression> = { '.gz': 'gzip', '.zst': 'zstd', '.xz': 'xz' }
 
 const toJsonLines = 'write its text as JSON Lines, one object in each line of a .jsonl file'
-const unpack = 'unpack it first'
+const unpack = (ending: string) => `unpack it first, or let its name end in ${ending}`
 const toUtf8 = 'convert it to UTF-8'
 
 /** How files of other kinds begin (one character for each byte), what they are, and what to do with them. */
 const signatures: [beginning: string, kind: string, cure: string][] = [
-  ['\x1f\x8b', 'compressed with gzip', unpack],
-  ['\x28\xb5\x2f\xfd', 'compressed with zstd', unpack],
-  ['\xfd7zXZ\0', 'compressed with xz', unpack],
-  ['PK\x03\x04', 'a zip archive or an office document', unpack],
-  ['PAR1', 'a Parquet file', toJsonLines],
+  ['\x1f\x8b', 'compressed with gzip', unpack('.gz')],
+  ['\x28\xb5\x2f\xfd', 'compressed with zstd', unpack('.zst')],
+  ['\xfd7zXZ\0', 'compressed with xz', unpack('.xz')],
+  ['PK\x03\x04', 'a zip archive or an office document', 'unpack it first'],
+  ['PAR1', 'a Parquet file', 'let its name end in .parquet'],
   ['ARROW1\0', 'an Arrow file', toJsonLines],
   ['SQLite format 3\0', 'an SQLite database', toJsonLines],
   ['%PDF-', 'a PDF document', 'extract its text first'],
@@ -28,33 +47,46 @@ const signatures: [beginning: string, kind: string, cure: string][] = [
 const beginsLikeJson = /^\s*(\[\s*)?\{\s*"/
 
 /**
- * How a file is read, by its name. Throws `INVALID_ARGUMENT` for a `.json` file: it is one value, which holds the texts in a
- * form that nobody has named.
+ * How a file is read, by its name: `corpus.jsonl.gz` holds JSON Lines that gzip compressed; standard input and files with
+ * another name hold text. `format` takes the place of what the name says, compression aside.
+ * Throws `INVALID_ARGUMENT` for a `.json` file: it is one value, which holds the texts in a form that nobody has named; and
+ * for Parquet that is compressed as a whole or comes from standard input, since its end is read first.
  */
-export function textKind(path: string): TextKind {
+export function fileKind(path: string, format: TextFormat | null): FileKind {
   const ending = extname(path).toLowerCase()
-  if (['.jsonl', '.ndjson', '.jsonlines'].includes(ending)) return 'json-lines'
-  if (ending !== '.json') return 'text'
-  throw new MorError(
-    'INVALID_ARGUMENT',
-    `${path} is a JSON file, and only text and JSON Lines can be trained on: ${toJsonLines} (jq -c '.[]' does that for an array), or name it .jsonl if its lines are objects already`,
-  )
+  const compression = compressionEndings[ending] ?? null
+  const inner = compression === null ? ending : extname(path.slice(0, -ending.length)).toLowerCase()
+  if (format === null && inner === '.json') {
+    throw new MorError(
+      'INVALID_ARGUMENT',
+      `${path} is a JSON file, and only text, JSON Lines and Parquet can be trained on: ${toJsonLines} (jq -c '.[]' does that for an array), or name it .jsonl if its lines are objects already`,
+    )
+  }
+  const kind = { format: format ?? formatEndings[inner] ?? 'text', compression }
+  if (kind.format === 'parquet' && (compression !== null || path === STANDARD_INPUT)) {
+    const how =
+      compression === null ? 'comes from standard input: give the file' : 'is compressed as a whole: unpack it'
+    throw new MorError('INVALID_ARGUMENT', `${path} is Parquet, whose end is read first, and ${how}`)
+  }
+  return kind
 }
 
-/** Throws `INVALID_ARGUMENT` if `bytes`, with which the file `path` begins, are not the beginning of a file of that kind. */
-export function checkBeginning(bytes: Buffer, path: string, kind: TextKind): void {
+/** Throws `INVALID_ARGUMENT` if `bytes`, with which the text of `path` begins, are not the beginning of text in that format. */
+export function checkBeginning(bytes: Buffer, path: string, format: TextFormat): void {
   const beginning = bytes.toString('latin1', 0, 64)
   const found = signatures.find(([signature]) => beginning.startsWith(signature))
   if (found !== undefined) throw new MorError('INVALID_ARGUMENT', `${path} is ${found[1]}, not UTF-8 text: ${found[2]}`)
-  if (kind === 'text' && beginsLikeJson.test(beginning.replace(/^\xef\xbb\xbf/, ''))) {
+  if (format === 'text' && beginsLikeJson.test(beginning.replace(/^\xef\xbb\xbf/, ''))) {
     throw new MorError(
       'INVALID_ARGUMENT',
-      `${path} begins like JSON, but its name does not end in .jsonl, so its braces and keys would be trained on: name it .jsonl if each line is an object; otherwise ${toJsonLines}`,
+      path === STANDARD_INPUT
+        ? 'standard input begins like JSON, so its braces and keys would be trained on: give the format jsonl if each line is an object'
+        : `${path} begins like JSON, but its name does not end in .jsonl, so its braces and keys would be trained on: name it .jsonl if each line is an object; otherwise ${toJsonLines}`,
     )
   }
 }
 
-/** Throws `INVALID_ARGUMENT` if there is a zero byte in `bytes`, which stand at `offset` of the file: no text has one. */
+/** Throws `INVALID_ARGUMENT` if there is a zero byte in `bytes`, which stand at `offset` of the text: no text has one. */
 export function checkNoZero(bytes: Buffer, path: string, offset: number): void {
   const zero = bytes.indexOf(0)
   if (zero < 0) return

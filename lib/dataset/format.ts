@@ -1,8 +1,11 @@
 // dataset.json, which describes the shard files beside it: their content and how to read them.
+import { createHash } from 'node:crypto'
+import { createReadStream } from 'node:fs'
 import { readFile, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { MorError, toMorError } from '../errors.js'
 import { withoutByteOrderMark } from '../json_file.js'
+import type { TextFormat } from './file_kind.js'
 
 export const INFO_FILE = 'dataset.json'
 const FORMAT = 'mor-token-dataset'
@@ -17,7 +20,8 @@ export interface DatasetSplit {
   bytes: number
   /** Pieces of text, each followed by an end token. */
   documents: number
-  shards: { file: string; tokens: number }[]
+  /** `sha256` (hex) is that of the file. */
+  shards: { file: string; tokens: number; sha256: string }[]
 }
 
 /**
@@ -31,9 +35,11 @@ export interface DatasetInfo {
   validation_fraction: number
   /** T of the rows of T + 1 tokens of which both splits were to have one; null: it was not given. */
   length: number | null
-  /** Key of the text in JSONL lines. */
+  /** Key of the text in JSONL lines, and the column of Parquet files. */
   text_field: string
-  /** The files it was built from; `modified` is their modification time in milliseconds since 1970. */
+  /** How the files were read where that was not left to their names. */
+  text_format: TextFormat | null
+  /** The files it was built from; `modified` is their modification time in milliseconds since 1970; standard input has neither. */
   sources: { path: string; bytes: number; modified: number }[]
   splits: Record<SplitName, DatasetSplit>
 }
@@ -98,6 +104,31 @@ function parseInfo(text: string, path: string): DatasetInfo {
 
 function isCount(value: unknown): value is number {
   return Number.isSafeInteger(value) && (value as number) >= 0
+}
+
+/**
+ * Compares the checksum of every shard with the recorded one. Throws `IO_ERROR`, naming the shard, if they differ; `ABORTED`; what
+ * `readDatasetInfo` throws.
+ */
+export async function verifyDataset(folder: string, signal?: AbortSignal): Promise<DatasetInfo> {
+  const info = await readDatasetInfo(folder)
+  for (const { file, sha256 } of Object.values(info.splits).flatMap((split) => split.shards)) {
+    const path = join(folder, file)
+    const hash = createHash('sha256')
+    try {
+      for await (const chunk of createReadStream(path, { signal, highWaterMark: 1 << 20 })) hash.update(chunk)
+    } catch (error) {
+      throw toMorError(error)
+    }
+    const found = hash.digest('hex')
+    if (found !== sha256) {
+      throw new MorError(
+        'IO_ERROR',
+        `shard ${path} is damaged: its SHA-256 is ${found}, not ${sha256}; delete ${folder} and build the dataset again`,
+      )
+    }
+  }
+  return info
 }
 
 async function checkShard(path: string, expected: number): Promise<void> {

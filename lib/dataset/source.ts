@@ -1,8 +1,10 @@
-// Reads text and JSONL files of any size in segments, without holding more than one segment in memory.
-import { createReadStream } from 'node:fs'
+// Reads the text of files of any size in segments, without holding more than one segment in memory.
+import { createHash } from 'node:crypto'
 import { TextDecoder } from 'node:util'
-import { MorError, toMorError } from '../errors.js'
-import { checkBeginning, checkNoZero, type TextKind, textKind } from './file_kind.js'
+import { MorError } from '../errors.js'
+import { readBytes } from './bytes.js'
+import { checkBeginning, checkNoZero, type FileKind, fileKind, type TextFormat } from './file_kind.js'
+import { parquetTexts } from './parquet.js'
 
 /** A segment of text. A document is one or more consecutive segments; the last one has `endsDocument`. */
 export interface Segment {
@@ -10,26 +12,93 @@ export interface Segment {
   endsDocument: boolean
 }
 
-/** Bytes read at once. The lines in them are parsed in one turn of the event loop. */
-const READ_BYTES = 1 << 16
+/** A place between two segments of the files that are read, from which reading can go on. */
+export interface SourcePlace {
+  /** The index of the file, and how many of its segments lie before the place. */
+  file: number
+  segments: number
+  /** SHA-256 (hex) over these segments; '' if there are none. */
+  digest: string
+}
+
+export const START: SourcePlace = { file: 0, segments: 0, digest: '' }
+
+export interface ReadOptions {
+  textField: string
+  /** Null: as the name of each file says. */
+  format: TextFormat | null
+  signal: AbortSignal | undefined
+}
 
 /** Text is cut after a line end into segments of about this many characters. */
 const SEGMENT_CHARACTERS = 16 * 1024
 
 /**
- * The documents of a file: a `.jsonl`, `.ndjson` or `.jsonlines` file holds one per line, as the string under `textField`; any
- * other file is one document of plain text. Blank lines and empty documents are skipped.
- * Throws `INVALID_ARGUMENT` for an empty file, a file of another kind (file_kind.ts), text that is not UTF-8, and a line that
- * is not such an object (naming its number); `IO_ERROR` for what cannot be read.
+ * The documents of `files` in order, from `start` on, each segment with the place after it: a JSON Lines file (file_kind.ts) holds
+ * one per line, as the string under `textField`; a Parquet file one per row, in the column `textField`; any other file is one
+ * document of plain text. Blank lines and empty documents are skipped.
+ * Throws `INVALID_ARGUMENT` for a file without text or of another kind, text that is not UTF-8, a line that is not such an object
+ * (naming its number), and text before `start` that is other than it was; what `readBytes` throws.
  */
-export async function* readSegments(path: string, textField: string): AsyncGenerator<Segment> {
-  let empty = true
-  for await (const segment of textKind(path) === 'json-lines' ? jsonLines(path, textField) : plainText(path)) {
-    if (segment.text === '') continue
-    empty = false
-    yield segment
+export async function* readSegments(
+  files: readonly string[],
+  options: ReadOptions,
+  start = START,
+): AsyncGenerator<Segment & { after: SourcePlace }> {
+  for (let file = start.file; file < files.length; file++) {
+    const path = files[file]!
+    const skipped = file === start.file ? start : START
+    let [segments, digest] = [0, '']
+    for await (const segment of segmentsOf(path, options)) {
+      if (segment.text === '') continue
+      digest = createHash('sha256')
+        .update(digest)
+        .update(segment.endsDocument ? '\n' : ' ')
+        .update(segment.text)
+        .digest('hex')
+      if (++segments > skipped.segments) yield { ...segment, after: { file, segments, digest } }
+      else if (segments === skipped.segments && digest !== skipped.digest) throw hasChanged(path)
+    }
+    if (segments < skipped.segments) throw hasChanged(path)
+    if (segments === 0) throw new MorError('INVALID_ARGUMENT', `${path} holds no text`)
   }
-  if (empty) throw new MorError('INVALID_ARGUMENT', `${path} holds no text`)
+}
+
+function hasChanged(path: string): MorError {
+  return new MorError(
+    'INVALID_ARGUMENT',
+    `${path} holds other text than when its preparation was interrupted: delete the .partial folder to start again`,
+  )
+}
+
+function segmentsOf(path: string, options: ReadOptions): AsyncGenerator<Segment> {
+  const kind = fileKind(path, options.format)
+  switch (kind.format) {
+    case 'text':
+      return plainText(path, kind, options)
+    case 'jsonl':
+      return jsonLines(path, kind, options)
+    case 'parquet':
+      return parquet(path, options)
+  }
+}
+
+async function* parquet(path: string, { textField, signal }: ReadOptions): AsyncGenerator<Segment> {
+  for await (const text of parquetTexts(path, textField, signal)) yield* cut(text)
+}
+
+async function* jsonLines(path: string, kind: FileKind, { textField, signal }: ReadOptions): AsyncGenerator<Segment> {
+  for await (const line of readJsonLines(path, kind, signal)) yield* cut(textOfLine(line, textField))
+}
+
+/** The segments of a document. */
+function* cut(text: string): Generator<Segment> {
+  let rest = text
+  for (let end = cutPoint(rest); end < rest.length; end = cutPoint(rest)) {
+    yield { text: rest.slice(0, end), endsDocument: false }
+    rest = rest.slice(end)
+  }
+  yield { text: rest, endsDocument: true }
 }
 
 /** A line of a JSON Lines file, and its place for messages: file and line number. */
@@ -40,24 +109,17 @@ export interface JsonLine {
 }
 
 /** The values of a JSON Lines file without its blank lines. Throws as `readSegments` for what is not JSON Lines. */
-export async function* readJsonLines(path: string): AsyncGenerator<JsonLine> {
+export async function* readJsonLines(
+  path: string,
+  kind: FileKind = { format: 'jsonl', compression: null },
+  signal?: AbortSignal,
+): AsyncGenerator<JsonLine> {
   let number = 0
-  for await (const line of lines(path)) {
+  for await (const line of lines(path, kind, signal)) {
     number++
     const where = `${path}, line ${number}`
     const json = decodeUtf8(line, () => where)
     if (json.trim() !== '') yield { value: parseLine(json, where), json, where }
-  }
-}
-
-async function* jsonLines(path: string, textField: string): AsyncGenerator<Segment> {
-  for await (const line of readJsonLines(path)) {
-    let text = textOfLine(line, textField)
-    for (let cut = cutPoint(text); cut < text.length; cut = cutPoint(text)) {
-      yield { text: text.slice(0, cut), endsDocument: false }
-      text = text.slice(cut)
-    }
-    yield { text, endsDocument: true }
   }
 }
 
@@ -83,11 +145,11 @@ function describeLine(value: unknown, json: string): string {
   return `its keys are ${shown}${keys.length > 20 ? ', …' : ''}; name the one that holds the text (--text-field, textField)`
 }
 
-async function* plainText(path: string): AsyncGenerator<Segment> {
+async function* plainText(path: string, kind: FileKind, { signal }: ReadOptions): AsyncGenerator<Segment> {
   const decoder = new TextDecoder('utf-8', { fatal: true })
   let text = ''
   let offset = 0
-  for await (const chunk of bytesOf(path, 'text')) {
+  for await (const chunk of textBytes(path, kind, signal)) {
     text += decodeWith(decoder, chunk, `${path}, near byte ${offset}`)
     offset += chunk.length
     // One segment is held back, so that the last one can be marked as the end of the document.
@@ -111,9 +173,9 @@ function cutPoint(text: string): number {
 }
 
 /** The lines of a file as bytes, without their line ends. Only "\n" ends a line: JSON strings may hold the Unicode line separators. */
-async function* lines(path: string): AsyncGenerator<Buffer> {
+async function* lines(path: string, kind: FileKind, signal: AbortSignal | undefined): AsyncGenerator<Buffer> {
   let parts: Buffer[] = []
-  for await (const chunk of bytesOf(path, 'json-lines')) {
+  for await (const chunk of textBytes(path, kind, signal)) {
     let start = 0
     for (let end = chunk.indexOf(10); end >= 0; end = chunk.indexOf(10, start)) {
       parts.push(chunk.subarray(start, end))
@@ -126,17 +188,17 @@ async function* lines(path: string): AsyncGenerator<Buffer> {
   if (parts.length > 0) yield Buffer.concat(parts)
 }
 
-async function* bytesOf(path: string, kind: TextKind): AsyncGenerator<Buffer> {
+async function* textBytes(
+  path: string,
+  { format, compression }: FileKind,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<Buffer> {
   let offset = 0
-  try {
-    for await (const chunk of createReadStream(path, { highWaterMark: READ_BYTES }) as AsyncIterable<Buffer>) {
-      if (offset === 0) checkBeginning(chunk, path, kind)
-      checkNoZero(chunk, path, offset)
-      yield chunk
-      offset += chunk.length
-    }
-  } catch (error) {
-    throw toMorError(error)
+  for await (const chunk of readBytes(path, compression, signal)) {
+    if (offset === 0) checkBeginning(chunk, path, format)
+    checkNoZero(chunk, path, offset)
+    yield chunk
+    offset += chunk.length
   }
 }
 

@@ -17,6 +17,16 @@ export interface SplitOptions {
   shardTokens: number
 }
 
+/** What a writer has done at a place where no text waits to be divided: another writer can go on from there. */
+export interface SplitState {
+  /** Tokens so far, and how many of them are held out. */
+  seen: number
+  held: number
+  /** The split with an unfinished document. */
+  open: SplitName | null
+  splits: DatasetInfo['splits']
+}
+
 /** Text is divided in blocks of at least so many tokens, the rest at the end aside: a smaller dataset is divided as a whole. */
 const BLOCK_TOKENS = 1 << 22
 /** A block may hold a million short documents: after so many the event loop gets its turn, and for each part of a long one. */
@@ -28,20 +38,47 @@ export class SplitWriter {
   readonly #writers: Record<SplitName, ShardWriter>
   readonly #options: SplitOptions
   readonly #row: number
-  #block = new Block(true)
+  #block: Block
   /** Tokens of the blocks before, and how many of them are held out. */
-  #seen = 0
-  #held = 0
+  #seen: number
+  #held: number
   /** Of segments that are cut: the bytes that all of their tokens give. */
   readonly #decodedBytes = new WeakMap<EncodedSegment, number>()
-  /** The split with an unfinished document. */
-  #open: SplitName | null = null
+  #open: SplitName | null
 
-  constructor(folder: string, dtype: DatasetInfo['dtype'], options: SplitOptions) {
-    const writer = (name: SplitName) => new ShardWriter(folder, name, dtype, options.shardTokens)
+  private constructor(folder: string, dtype: DatasetInfo['dtype'], options: SplitOptions, from: SplitState | null) {
+    const writer = (name: SplitName) =>
+      new ShardWriter(folder, name, dtype, options.shardTokens, from?.splits[name] ?? undefined)
     this.#writers = { train: writer('train'), validation: writer('validation') }
     this.#options = options
     this.#row = (options.length ?? 0) + 1
+    this.#seen = from?.seen ?? 0
+    this.#held = from?.held ?? 0
+    this.#open = from?.open ?? null
+    this.#block = new Block(this.#open === null)
+  }
+
+  /** @param from what an earlier writer in this folder had done; null: nothing */
+  static async open(
+    folder: string,
+    dtype: DatasetInfo['dtype'],
+    options: SplitOptions,
+    from: SplitState | null,
+  ): Promise<SplitWriter> {
+    const writer = new SplitWriter(folder, dtype, options, from)
+    await Promise.all([writer.#writers.train.goOn(), writer.#writers.validation.goOn()])
+    return writer
+  }
+
+  /** Whether no text waits to be divided. */
+  get settled(): boolean {
+    return this.#block.tokens === 0
+  }
+
+  /** Puts everything on disk. Call it only where `settled`. */
+  async state(): Promise<SplitState> {
+    await Promise.all([this.#writers.train.sync(), this.#writers.validation.sync()])
+    return { seen: this.#seen, held: this.#held, open: this.#open, splits: this.splits }
   }
 
   /** What was written, complete after `close`. */

@@ -14,7 +14,7 @@ const END_OF_TEXT_NAME = '<|endoftext|>'
  * The character that stands for each byte in a byte-level `tokenizer.json`: printable Latin-1 bytes stand for
  * themselves, the 68 others for U+0100, U+0101, … in order (the table GPT-2 introduced).
  */
-function byteCharacters(): string[] {
+export function byteCharacters(): string[] {
   const printable = (byte: number) => (byte > 32 && byte < 127) || (byte > 160 && byte !== 173)
   let next = 256
   return Array.from({ length: 256 }, (_, byte) => String.fromCodePoint(printable(byte) ? byte : next++))

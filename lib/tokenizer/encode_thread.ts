@@ -36,6 +36,11 @@ export class EncodeThread {
     this.#idleMs = idleMs
   }
 
+  /** The calls of `encode` that have not ended. */
+  get jobs(): number {
+    return this.#jobs.length
+  }
+
   /**
    * The ids of each text, after those of earlier calls. The process does not end before; an idle thread does not keep it alive.
    * @param signal also interrupts the encoding of a text that has begun

@@ -10,6 +10,7 @@ import type { Detokenizer, EncodeBatchOptions, Tokenizer } from './interface.js'
 import { makeLibraryTokenizer } from './library.js'
 import type { SpecialTokens } from './special_tokens.js'
 import { checkTokenId } from './token_id.js'
+import { WordEncoder } from './word_encoder.js'
 
 /** What a tokenizer is made of: plain data, of which another thread can make the same one. */
 export interface HuggingFaceSource extends SpecialTokens {
@@ -33,8 +34,10 @@ export class HuggingFaceTokenizer implements Tokenizer {
   readonly #special: Set<number>
   /** The ids before and after a text that is encoded with special tokens. */
   readonly #around: { before: number[]; after: number[] }
-  readonly #thread: EncodeThread
   readonly save: (folder: string) => Promise<void>
+  readonly #threads: EncodeThread[] = []
+  readonly #source: HuggingFaceSource
+  readonly #words: WordEncoder | null
 
   /**
    * @param implementation that of `source.json`
@@ -53,7 +56,8 @@ export class HuggingFaceTokenizer implements Tokenizer {
     this.bosTokenId = bosTokenId
     this.eosTokenId = eosTokenId
     this.#implementation = implementation
-    this.#thread = new EncodeThread(source)
+    this.#source = source
+    this.#words = WordEncoder.of(JSON.parse(source.json), implementation)
     this.vocabSize = 1 + largest(implementation.get_vocab(true).values())
     const added = implementation.get_added_tokens_decoder()
     this.#special = new Set([...added.values()].filter((token) => token.special).map((token) => token.id))
@@ -68,6 +72,10 @@ export class HuggingFaceTokenizer implements Tokenizer {
   }
 
   encode(text: string, { addSpecialTokens = true }: { addSpecialTokens?: boolean } = {}): Int32Array {
+    const { before, after } = this.#around
+    const around = (ids: number[]) => Int32Array.from(addSpecialTokens ? [...before, ...ids, ...after] : ids)
+    const known = this.#words?.encode(text) ?? null
+    if (known !== null) return around(known)
     const { ids, tokens } = this.#implementation.encode(text, { add_special_tokens: false })
     const unknown = (ids as (number | undefined)[]).indexOf(undefined)
     if (unknown !== -1) {
@@ -77,18 +85,23 @@ export class HuggingFaceTokenizer implements Tokenizer {
         `the tokenizer ${this.name} has no token for ${token}, and none for unknown text`,
       )
     }
-    const { before, after } = this.#around
-    return Int32Array.from(addSpecialTokens ? [...before, ...ids, ...after] : ids)
+    return around(ids)
   }
 
   async encodeBatch(
     texts: readonly string[],
-    { addSpecialTokens = true, signal }: EncodeBatchOptions = {},
+    { addSpecialTokens = true, threads = 1, signal }: EncodeBatchOptions = {},
   ): Promise<Int32Array[]> {
     throwIfAborted(signal, 'encoding the text')
     const characters = texts.reduce((sum, text) => sum + text.length, 0)
-    if (characters > SHORT_CHARACTERS) return this.#thread.encode({ texts, addSpecialTokens }, signal)
+    if (characters > SHORT_CHARACTERS) return this.#freest(threads).encode({ texts, addSpecialTokens }, signal)
     return texts.map((text) => this.encode(text, { addSpecialTokens }))
+  }
+
+  /** Of the first `count` threads the one with the fewest jobs. */
+  #freest(count: number): EncodeThread {
+    while (this.#threads.length < count) this.#threads.push(new EncodeThread(this.#source))
+    return this.#threads.slice(0, count).reduce((best, thread) => (thread.jobs < best.jobs ? thread : best))
   }
 
   decode(ids: ArrayLike<number>, { skipSpecialTokens = true }: { skipSpecialTokens?: boolean } = {}): string {

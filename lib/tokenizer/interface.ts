@@ -3,6 +3,8 @@
 export interface EncodeBatchOptions {
   /** As `encode`'s. */
   addSpecialTokens?: boolean
+  /** Most threads that calls under way at once are spread over, 1 by default. Each holds a tokenizer of its own. */
+  threads?: number
   signal?: AbortSignal
 }
 
@@ -30,8 +32,8 @@ export interface Tokenizer {
    */
   encode(text: string, options?: { addSpecialTokens?: boolean }): Int32Array
   /**
-   * The ids of each of `texts`, as `encode` gives them. It does not block the event loop: long texts are encoded on a thread
-   * of their own.
+   * The ids of each of `texts`, as `encode` gives them. It does not block the event loop: long texts are encoded on other
+   * threads, each call on one of them.
    * @throws {MorError} ABORTED, OUT_OF_MEMORY
    */
   encodeBatch(texts: readonly string[], options?: EncodeBatchOptions): Promise<Int32Array[]>

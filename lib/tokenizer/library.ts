@@ -5,17 +5,31 @@ import type { AddedToken, Tokenizer as LibraryTokenizer } from '@huggingface/tok
 /** The content of a tokenizer.json, as far as it is read here. */
 export interface TokenizerJson {
   model: { type?: string; vocab: object; unk_token?: string | null; byte_fallback?: boolean }
+  normalizer?: object | null
   pre_tokenizer?: PreTokenizerJson | null
 }
-type PreTokenizerJson = { type: string; add_prefix_space?: boolean; pretokenizers?: PreTokenizerJson[] }
+export interface PreTokenizerJson {
+  type: string
+  add_prefix_space?: boolean
+  use_regex?: boolean
+  pretokenizers?: PreTokenizerJson[]
+}
 
-/** Members of the library's objects that are replaced. Its types keep them private. */
-interface Internals {
+/** Members of the library's objects that are replaced or called. Its types keep them private. */
+export interface Internals {
   splitter_unnormalized: Splitter
   splitter_normalized: Splitter
   added_tokens_map: Map<string, AddedToken>
   model: { tokens_to_ids: Map<string, number>; encode(words: string[]): string[] }
+  pre_tokenizer: PreTokenizer | null
   decoder: Decoder | null
+}
+interface PreTokenizer {
+  /** ByteLevel's. */
+  pattern?: RegExp
+  /** Sequence's. */
+  tokenizers?: PreTokenizer[]
+  pre_tokenize_text(text: string): string[]
 }
 interface Splitter {
   /** The parts of `text`: added tokens, and what lies between them. */

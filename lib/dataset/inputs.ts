@@ -1,0 +1,24 @@
+// Finds the files that the arguments of a command name: paths, patterns, and - for standard input.
+import { stat } from 'node:fs/promises'
+import { glob, isDynamicPattern } from 'tinyglobby'
+import { MorError } from '../errors.js'
+import { STANDARD_INPUT } from './file_kind.js'
+
+/**
+ * A pattern (`books/**\/*.jsonl.gz`) becomes its files in the order of their names; an argument that is the path of a file stays
+ * what it is. Each file comes once. Throws `INVALID_ARGUMENT` for a pattern without a file.
+ */
+export async function findInputs(inputs: readonly string[]): Promise<string[]> {
+  const files = new Set<string>()
+  for (const input of inputs) {
+    const exists = (await stat(input).catch(() => null)) !== null
+    if (input === STANDARD_INPUT || exists || !isDynamicPattern(input)) {
+      files.add(input)
+      continue
+    }
+    const found = await glob(input, { expandDirectories: false })
+    if (found.length === 0) throw new MorError('INVALID_ARGUMENT', `no file has a name like ${input}`)
+    for (const file of found.toSorted()) files.add(file)
+  }
+  return [...files]
+}

@@ -1,0 +1,54 @@
+// The record of a dataset that is being built, from which a later call goes on. It lies in the folder with the shards.
+import { open, readFile, rename, rm, stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import { isDeepStrictEqual } from 'node:util'
+import type { DatasetInfo } from './format.js'
+import type { SourcePlace } from './source.js'
+import type { SplitState } from './split.js'
+
+/** What decides which tokens a dataset holds. */
+export type DatasetRecipe = Omit<DatasetInfo, 'splits'> & { shard_tokens: number }
+
+export interface Unfinished {
+  recipe: DatasetRecipe
+  /** Up to where the sources are written. */
+  place: SourcePlace
+  split: SplitState
+  /** UTF-8 bytes of text and tokens so far. */
+  bytes: number
+  tokens: number
+}
+
+const RECORD = 'unfinished.json'
+
+/** The record in `folder`, if it is one of the same dataset; else null. */
+export async function readUnfinished(folder: string, recipe: DatasetRecipe): Promise<Unfinished | null> {
+  try {
+    const record: Unfinished = JSON.parse(await readFile(join(folder, RECORD), 'utf8'))
+    return isDeepStrictEqual(record.recipe, recipe) ? record : null
+  } catch {
+    return null // It is missing, or damaged: there is nothing to go on from.
+  }
+}
+
+/** Whether there is something in `folder` to go on from. */
+export async function isUnfinished(folder: string): Promise<boolean> {
+  return (await stat(join(folder, RECORD)).catch(() => null)) !== null
+}
+
+export async function removeUnfinished(folder: string): Promise<void> {
+  await rm(join(folder, RECORD), { force: true })
+}
+
+/** The record is there whole, as it was before, or not at all. */
+export async function writeUnfinished(folder: string, record: Unfinished): Promise<void> {
+  const path = join(folder, RECORD)
+  const file = await open(`${path}.new`, 'w')
+  try {
+    await file.writeFile(JSON.stringify(record))
+    await file.sync()
+  } finally {
+    await file.close()
+  }
+  await rename(`${path}.new`, path)
+}

@@ -1,0 +1,69 @@
+// Encodes text by byte-level BPE a word at a time, and remembers the ids of words: most words of a text have been seen before.
+import type { Tokenizer as LibraryTokenizer } from '@huggingface/tokenizers'
+import { byteCharacters } from './byte_level.js'
+import type { Internals, TokenizerJson } from './library.js'
+
+/** Words that are remembered; when there are more, all are forgotten. Some 20 MB of memory. */
+const REMEMBERED = 1 << 17
+/** Longer words, in UTF-16 units, are not remembered. */
+const LONGEST = 32
+/** V8 keeps substrings of at least this length as references to the whole text. */
+const SUBSTRING = 13
+
+const characters = byteCharacters()
+
+export class WordEncoder {
+  readonly #internals: Internals
+  readonly #split: (text: string) => string[]
+  readonly #known = new Map<string, readonly number[]>()
+
+  private constructor(internals: Internals, split: (text: string) => string[]) {
+    this.#internals = internals
+    this.#split = split
+  }
+
+  /** Null for a tokenizer whose words are not independent of each other, or are not made of bytes. */
+  static of(json: TokenizerJson, implementation: LibraryTokenizer): WordEncoder | null {
+    const { model, normalizer, pre_tokenizer } = json
+    if (model.type !== 'BPE' || normalizer || !pre_tokenizer) return null
+    const internals = implementation as unknown as Internals
+    const library = internals.pre_tokenizer!
+    if (pre_tokenizer.type === 'ByteLevel') {
+      const { use_regex = true, add_prefix_space = false } = pre_tokenizer
+      return use_regex && !add_prefix_space
+        ? new WordEncoder(internals, (text) => text.match(library.pattern!) ?? [])
+        : null
+    }
+    const [split, bytes, ...more] = pre_tokenizer.pretokenizers ?? []
+    const plain = split?.type === 'Split' && bytes?.type === 'ByteLevel' && more.length === 0
+    if (!plain || bytes.use_regex !== false || bytes.add_prefix_space) return null
+    return new WordEncoder(internals, (text) => library.tokenizers![0]!.pre_tokenize_text(text))
+  }
+
+  /** The ids of `text`; null if an added token is written in it, or if it has a byte that the vocabulary lacks. */
+  encode(text: string): number[] | null {
+    const { splitter_unnormalized, splitter_normalized, added_tokens_map } = this.#internals
+    const sections = splitter_unnormalized.split(text)
+    if (sections.length > 1 || added_tokens_map.has(text) || splitter_normalized.split(text).length > 1) return null
+    const ids: number[] = []
+    for (const word of this.#split(text)) {
+      const found = this.#known.get(word) ?? this.#encodeWord(word)
+      if (found === null) return null
+      for (const id of found) ids.push(id)
+    }
+    return ids
+  }
+
+  #encodeWord(word: string): readonly number[] | null {
+    const { model } = this.#internals
+    const bytes = Array.from(Buffer.from(word), (byte) => characters[byte]!).join('')
+    const ids = model.encode([bytes]).map((token) => model.tokens_to_ids.get(token))
+    if (!ids.every((id) => id !== undefined)) return null
+    if (word.length <= LONGEST) {
+      if (this.#known.size >= REMEMBERED) this.#known.clear()
+      const copy = word.length < SUBSTRING ? word : Buffer.from(word, 'utf16le').toString('utf16le')
+      this.#known.set(copy, ids)
+    }
+    return ids
+  }
+}
