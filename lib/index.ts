@@ -56,6 +56,8 @@ export type { DeviceInfo, DType, EngineStats, MemoryUse, Routing } from './nativ
 export type { PresetName } from './presets.js'
 export { presets } from './presets.js'
 export type { GenerateOptions } from './sampling.js'
+export type { TrainTokenizerOptions, TrainTokenizerProgress } from './tokenizer/training/train.js'
+export { trainTokenizer } from './tokenizer/training/train.js'
 export type { Detokenizer } from './tokenizer.js'
 export { Tokenizer } from './tokenizer.js'
 export type { EvaluateOptions, EvaluateResult, ResumeOptions, StepResult } from './trainer.js'

@@ -46,17 +46,17 @@ export async function buildData(
 ): Promise<void> {
   const started = performance.now()
   let first: number | null = null
-  let reported = Number.NEGATIVE_INFINITY
+  const report = reporter(output)
   const onProgress = ({ bytes, tokens }: { bytes: number; tokens: number }) => {
     first ??= bytes
-    const now = performance.now()
-    if (now - reported < REPORT_MS[output.mode]) return
-    reported = now
-    const bytesPerSecond = Math.round(((bytes - first) * 1000) / (now - started))
-    output.progress(
-      { type: 'tokenize', bytes, tokens, bytesPerSecond },
-      `tokenizing: ${formatBytes(bytes)}, ${formatCount(tokens)} tokens, ${formatBytes(bytesPerSecond)}/s`,
-    )
+    const done = bytes - first
+    report(() => {
+      const bytesPerSecond = Math.round((done * 1000) / (performance.now() - started))
+      return [
+        { type: 'tokenize', bytes, tokens, bytesPerSecond },
+        `tokenizing: ${formatBytes(bytes)}, ${formatCount(tokens)} tokens, ${formatBytes(bytesPerSecond)}/s`,
+      ]
+    })
   }
   let info: DatasetInfo
   try {
@@ -75,6 +75,17 @@ export async function buildData(
   }
   output.end()
   tellDataset(folder, info, output)
+}
+
+/** Shows progress, but not more often than somebody can read it. */
+export function reporter(output: Output): (progress: () => [record: object, status: string]) => void {
+  let reported = Number.NEGATIVE_INFINITY
+  return (progress) => {
+    const now = performance.now()
+    if (now - reported < REPORT_MS[output.mode]) return
+    reported = now
+    output.progress(...progress())
+  }
 }
 
 export function tellDataset(folder: string, { splits }: DatasetInfo, output: Output): void {

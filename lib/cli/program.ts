@@ -1,5 +1,5 @@
 // The command line of `mor`: commands, options, defaults, help.
-import { Command, Option } from 'commander'
+import { Argument, Command, Option } from 'commander'
 import { kvCaches, sharings } from '../config.js'
 import { initialisations } from '../convert/layers.js'
 import { textFormats } from '../dataset/file_kind.js'
@@ -20,6 +20,7 @@ export function makeProgram(): Command {
     .showHelpAfterError('(--help shows the options)')
     .showSuggestionAfterError()
   addPrepare(program)
+  addTokenizer(program)
   addTrain(program)
   addGenerate(program)
   addServe(program)
@@ -38,6 +39,19 @@ const threadsOption = () =>
   new Option('--threads <count>', 'CPU threads; 0 for as many as this process may use').argParser(integer(0)).default(0)
 const niceOption = () =>
   new Option('--nice <value>', 'nice value of the threads that compute, 0 to 19').argParser(integer(0, 19)).default(5)
+const inputsArgument = () =>
+  new Argument(
+    '<inputs...>',
+    'files of text, .jsonl or .parquet, also with .gz, .zst or .xz after it (not Parquet); patterns such as "books/**/*.txt"; - for standard input',
+  )
+const textFieldOption = () =>
+  new Option('--text-field <key>', 'key of the text in a JSONL line, column of a Parquet file').default(
+    trainDefaults.textField,
+  )
+const formatOption = () =>
+  new Option('--format <format>', 'of all inputs; default: by their names, text for standard input').choices(
+    textFormats,
+  )
 const apiKeyOption = (description: string) =>
   new Option('--api-key <key>', description).env('MOR_API_KEY').argParser(notEmpty)
 
@@ -47,18 +61,11 @@ function addPrepare(program: Command): void {
     .description(
       'Tokenize text into a dataset folder to train from. The same command goes on after an interruption, and verifies a dataset that is complete. On a terminal it shows a progress line, elsewhere JSON lines.',
     )
-    .argument(
-      '<inputs...>',
-      'files of text, .jsonl or .parquet, also with .gz, .zst or .xz after it (not Parquet); patterns such as "books/**/*.txt"; - for standard input',
-    )
+    .addArgument(inputsArgument())
     .requiredOption('--output <folder>', 'folder of the dataset')
     .option('--tokenizer <source>', 'byte-level, a tokenizer.json, or a folder that holds one', trainDefaults.tokenizer)
-    .option('--text-field <key>', 'key of the text in a JSONL line, column of a Parquet file', trainDefaults.textField)
-    .addOption(
-      new Option('--format <format>', 'of all inputs; default: by their names, text for standard input').choices(
-        textFormats,
-      ),
-    )
+    .addOption(textFieldOption())
+    .addOption(formatOption())
     .option(
       '--validation-fraction <share>',
       'share of the text held out, 0 to 0.5',
@@ -70,6 +77,26 @@ function addPrepare(program: Command): void {
     .action(async (inputs, options) => {
       const { prepare } = await import('./prepare.js')
       await withInterrupt((signal) => prepare(inputs, options, new Output(process.stdout), signal))
+    })
+}
+
+function addTokenizer(program: Command): void {
+  program
+    .command('tokenizer')
+    .description('Make tokenizers.')
+    .command('train')
+    .description(
+      'Train a byte-level BPE tokenizer on text. On a terminal it shows a progress line, elsewhere JSON lines.',
+    )
+    .addArgument(inputsArgument())
+    .requiredOption('--vocab-size <count>', 'tokens, with the 256 bytes and the special ones', integer(257))
+    .requiredOption('--output <folder>', 'folder for tokenizer.json and tokenizer_config.json')
+    .option('--special-tokens <names...>', 'the first one ends a text; default: <|endoftext|>')
+    .addOption(textFieldOption())
+    .addOption(formatOption())
+    .action(async (inputs, options) => {
+      const { trainTokenizerCommand } = await import('./train_tokenizer.js')
+      await withInterrupt((signal) => trainTokenizerCommand(inputs, options, new Output(process.stdout), signal))
     })
 }
 
@@ -85,7 +112,7 @@ function addTrain(program: Command): void {
     .option('--from <checkpoint>', 'in place of --config: start from the weights and the tokenizer of this folder')
     .option('--data <paths...>', 'text, .jsonl or .parquet files, also compressed, or one dataset folder')
     .option('--tokenizer <source>', 'byte-level, a tokenizer.json, or a folder that holds one', trainDefaults.tokenizer)
-    .option('--text-field <key>', 'key of the text in a JSONL line, column of a Parquet file', trainDefaults.textField)
+    .addOption(textFieldOption())
     .option(
       '--validation-fraction <share>',
       'share of the text held out, 0 to 0.5',

@@ -1,5 +1,6 @@
 // Finds the files that the arguments of a command name: paths, patterns, and - for standard input.
 import { stat } from 'node:fs/promises'
+import { isAbsolute } from 'node:path'
 import { glob, isDynamicPattern } from 'tinyglobby'
 import { MorError } from '../errors.js'
 import { STANDARD_INPUT } from './file_kind.js'
@@ -16,7 +17,7 @@ export async function findInputs(inputs: readonly string[]): Promise<string[]> {
       files.add(input)
       continue
     }
-    const found = await glob(input, { expandDirectories: false })
+    const found = await glob(input, { absolute: isAbsolute(input), expandDirectories: false })
     if (found.length === 0) throw new MorError('INVALID_ARGUMENT', `no file has a name like ${input}`)
     for (const file of found.toSorted()) files.add(file)
   }

@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto'
 import { TextDecoder } from 'node:util'
 import { throwIfAborted } from '../errors.js'
+import { byteCharacters, byteLevelJson } from './byte_level_json.js'
 import { WindowDetokenizer } from './detokenizer.js'
 import { writeTokenizerFiles } from './files.js'
 import type { Detokenizer, EncodeBatchOptions, Tokenizer } from './interface.js'
@@ -10,49 +11,13 @@ import { checkTokenId } from './token_id.js'
 const END_OF_TEXT = 256
 const END_OF_TEXT_NAME = '<|endoftext|>'
 
-/**
- * The character that stands for each byte in a byte-level `tokenizer.json`: printable Latin-1 bytes stand for
- * themselves, the 68 others for U+0100, U+0101, … in order (the table GPT-2 introduced).
- */
-export function byteCharacters(): string[] {
-  const printable = (byte: number) => (byte > 32 && byte < 127) || (byte > 160 && byte !== 173)
-  let next = 256
-  return Array.from({ length: 256 }, (_, byte) => String.fromCodePoint(printable(byte) ? byte : next++))
-}
-
 /** The same tokenizer in Hugging Face's format: a BPE vocabulary of single bytes without merges. */
-function tokenizerJson(): string {
-  const byteLevel = { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true, use_regex: false }
-  const endOfText = { id: END_OF_TEXT, content: END_OF_TEXT_NAME, special: true, normalized: false }
-  return `${JSON.stringify(
-    {
-      version: '1.0',
-      truncation: null,
-      padding: null,
-      added_tokens: [{ ...endOfText, single_word: false, lstrip: false, rstrip: false }],
-      normalizer: null,
-      pre_tokenizer: byteLevel,
-      post_processor: null,
-      decoder: byteLevel,
-      model: {
-        type: 'BPE',
-        dropout: null,
-        unk_token: null,
-        continuing_subword_prefix: null,
-        end_of_word_suffix: null,
-        fuse_unk: false,
-        byte_fallback: false,
-        ignore_merges: false,
-        vocab: Object.fromEntries(byteCharacters().map((character, byte) => [character, byte])),
-        merges: [],
-      },
-    },
-    null,
-    1,
-  )}\n`
-}
-
-const JSON_TEXT = tokenizerJson()
+const JSON_TEXT = byteLevelJson({
+  vocabulary: byteCharacters(),
+  merges: [],
+  specialTokens: [{ id: END_OF_TEXT, content: END_OF_TEXT_NAME }],
+  words: false,
+})
 const FINGERPRINT = createHash('sha256').update(JSON_TEXT).digest('hex')
 
 class ByteLevelTokenizer implements Tokenizer {

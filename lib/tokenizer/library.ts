@@ -4,7 +4,7 @@ import type { AddedToken, Tokenizer as LibraryTokenizer } from '@huggingface/tok
 
 /** The content of a tokenizer.json, as far as it is read here. */
 export interface TokenizerJson {
-  model: { type?: string; vocab: object; unk_token?: string | null; byte_fallback?: boolean }
+  model: { type?: string; vocab: object; unk_token?: string | null; byte_fallback?: boolean; fuse_unk?: boolean }
   normalizer?: object | null
   pre_tokenizer?: PreTokenizerJson | null
 }

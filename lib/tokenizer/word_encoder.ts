@@ -1,6 +1,6 @@
 // Encodes text by byte-level BPE a word at a time, and remembers the ids of words: most words of a text have been seen before.
 import type { Tokenizer as LibraryTokenizer } from '@huggingface/tokenizers'
-import { byteCharacters } from './byte_level.js'
+import { byteCharacters } from './byte_level_json.js'
 import type { Internals, TokenizerJson } from './library.js'
 
 /** Words that are remembered; when there are more, all are forgotten. Some 20 MB of memory. */
@@ -25,7 +25,7 @@ export class WordEncoder {
   /** Null for a tokenizer whose words are not independent of each other, or are not made of bytes. */
   static of(json: TokenizerJson, implementation: LibraryTokenizer): WordEncoder | null {
     const { model, normalizer, pre_tokenizer } = json
-    if (model.type !== 'BPE' || normalizer || !pre_tokenizer) return null
+    if (model.type !== 'BPE' || model.fuse_unk || normalizer || !pre_tokenizer) return null
     const internals = implementation as unknown as Internals
     const library = internals.pre_tokenizer!
     if (pre_tokenizer.type === 'ByteLevel') {

@@ -1,0 +1,115 @@
+// Trains a byte-level BPE tokenizer on text.
+import { mkdir, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { TextFormat } from '../../dataset/file_kind.js'
+import { readSegments } from '../../dataset/source.js'
+import { MorError, throwIfAborted, toMorError } from '../../errors.js'
+import { byteCharacters, byteLevelJson } from '../byte_level_json.js'
+import { writeTokenizerFiles } from '../files.js'
+import type { Tokenizer } from '../interface.js'
+import { loadTokenizer } from '../load.js'
+import { learnMerges } from './merges.js'
+import { WordCounts } from './word_counts.js'
+
+export interface TrainTokenizerOptions {
+  /** Number of tokens, special ones included: at least 256 and these, at most 2^20. */
+  vocabSize: number
+  /** Tokens that no text is encoded to. The first one ends a text. Default: `<|endoftext|>`. */
+  specialTokens?: readonly string[]
+  /** As those of `buildDataset`. */
+  textField?: string
+  format?: TextFormat
+  onProgress?: (progress: TrainTokenizerProgress) => void
+  signal?: AbortSignal
+}
+
+export interface TrainTokenizerProgress {
+  /** UTF-8 bytes that were read. */
+  bytes: number
+  /** Different words so far. */
+  words: number
+  /** Merges so far; 0 while text is read. */
+  merges: number
+}
+
+/** A pair that comes only once says nothing about other texts. */
+const LEAST_COUNT = 2
+const MOST_TOKENS = 2 ** 20
+
+/**
+ * Trains byte-level BPE (arXiv 1508.07909) on words as GPT-2 splits them, and writes `tokenizer.json` and `tokenizer_config.json` to
+ * `folder`, for `Tokenizer.load` and Hugging Face's libraries. The same text gives the same tokenizer. Too little text gives
+ * fewer tokens. Memory holds the different words, 4 million at most, of which the rarest are dropped.
+ * @param files as those of `buildDataset`
+ * @throws {MorError} INVALID_ARGUMENT for text that `buildDataset` refuses, and options out of range; IO_ERROR; ABORTED
+ */
+export async function trainTokenizer(
+  files: readonly string[],
+  folder: string,
+  {
+    vocabSize,
+    specialTokens = ['<|endoftext|>'],
+    textField = 'text',
+    format,
+    onProgress,
+    signal,
+  }: TrainTokenizerOptions,
+): Promise<Tokenizer> {
+  const first = 256 + specialTokens.length
+  checkOptions(files, vocabSize, specialTokens)
+  const counts = new WordCounts()
+  let bytes = 0
+  for await (const { text } of readSegments(files, { textField, format: format ?? null, signal })) {
+    throwIfAborted(signal, 'training the tokenizer')
+    counts.add(text)
+    bytes += Buffer.byteLength(text)
+    onProgress?.({ bytes, words: counts.words.size, merges: 0 })
+  }
+  const characters = byteCharacters()
+  // The order of ids decides between pairs that are equally frequent: it is that of Hugging Face's trainer.
+  const vocabulary = [...specialTokens, ...characters.toSorted()]
+  const symbolOf = characters.map((character) => vocabulary.indexOf(character, specialTokens.length))
+  const merges = await learnMerges(symbolsOf(counts.words, symbolOf), {
+    symbols: first,
+    merges: vocabSize - first,
+    leastCount: LEAST_COUNT,
+    onProgress: (done) => onProgress?.({ bytes, words: counts.words.size, merges: done }),
+    signal,
+  })
+  const pairs = merges.map(({ left, right }): [string, string] => {
+    const pair: [string, string] = [vocabulary[left]!, vocabulary[right]!]
+    vocabulary.push(pair.join(''))
+    return pair
+  })
+  const special = specialTokens.map((content, id) => ({ id, content }))
+  const config = { eos_token: specialTokens[0], tokenizer_class: 'PreTrainedTokenizerFast' }
+  try {
+    await mkdir(folder, { recursive: true })
+    await writeTokenizerFiles(byteLevelJson({ vocabulary, merges: pairs, specialTokens: special, words: true }), folder)
+    await writeFile(join(folder, 'tokenizer_config.json'), `${JSON.stringify(config, null, 2)}\n`)
+  } catch (error) {
+    throw toMorError(error)
+  }
+  return loadTokenizer(folder)
+}
+
+function* symbolsOf(words: Map<string, number>, symbolOf: readonly number[]) {
+  for (const [word, count] of words) yield { symbols: Array.from(Buffer.from(word), (byte) => symbolOf[byte]!), count }
+}
+
+function checkOptions(files: readonly string[], vocabSize: number, specialTokens: readonly string[]): void {
+  const refuse = (message: string): never => {
+    throw new MorError('INVALID_ARGUMENT', message)
+  }
+  if (files.length === 0) refuse('a tokenizer is trained on at least one file with text, not none')
+  const least = 256 + specialTokens.length
+  if (!Number.isSafeInteger(vocabSize) || vocabSize < least || vocabSize > MOST_TOKENS) {
+    refuse(
+      `vocabSize is ${vocabSize}: it must be an integer from ${least}, for 256 bytes and ${specialTokens.length} special tokens, to ${MOST_TOKENS}`,
+    )
+  }
+  if (specialTokens.length === 0) refuse('specialTokens is empty: the first one ends a text, as <|endoftext|> does')
+  const doubled = specialTokens.find((token, i) => token.length < 2 || specialTokens.indexOf(token) < i)
+  if (doubled !== undefined)
+    refuse(`special token ${JSON.stringify(doubled)} is given twice or too short: use a name such as <|endoftext|>`)
+}

@@ -1,0 +1,174 @@
+// Reading corpora in every format: the same texts come out of each, and a damaged file is named with the place.
+import { spawnSync } from 'node:child_process'
+import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { brotliCompressSync, gzipSync } from 'node:zlib'
+import { parquetWriteBuffer } from 'hyparquet-writer'
+import { beforeEach, describe, expect, it } from 'vitest'
+import { readSegments, type SourcePlace } from '../../../lib/dataset/source.js'
+
+const texts = Array.from({ length: 300 }, (_, i) => `text ${i} – ünïcode 😀\n${'word '.repeat((i * 7919) % 400)}`)
+const jsonl = texts.map((text) => `${JSON.stringify({ text })}\n`).join('')
+let folder: string
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'mor-formats-'))
+})
+
+function file(name: string, content: string | Uint8Array): string {
+  writeFileSync(join(folder, name), content)
+  return join(folder, name)
+}
+
+/** What a program of the system makes of `input`; null where it is not installed. */
+function pack(program: 'xz' | 'zstd', input: string | Uint8Array): Buffer | null {
+  const { status, stdout } = spawnSync(program, ['-c'], {
+    input,
+    maxBuffer: 2 ** 26,
+  })
+  return status === 0 ? stdout : null
+}
+
+function parquet(values: readonly unknown[], options: object = {}): Uint8Array {
+  const data = Array.from(values)
+  return new Uint8Array(
+    parquetWriteBuffer({
+      columnData: [
+        { name: 'id', data: data.map((_, i) => i) },
+        { name: 'text', data, type: 'STRING' },
+      ],
+      rowGroupSize: 100,
+      ...options,
+    }),
+  )
+}
+
+async function documentsOf(path: string, options: object = {}): Promise<string[]> {
+  const documents = ['']
+  const read = { textField: 'text', format: null, signal: undefined, ...options }
+  for await (const { text, endsDocument } of readSegments([path], read)) {
+    documents[documents.length - 1] += text
+    if (endsDocument) documents.push('')
+  }
+  expect(documents.pop()).toBe('')
+  return documents
+}
+
+describe('the same texts come out of', () => {
+  it('gzip, also of several members', async () => {
+    const half = jsonl.indexOf('\n', jsonl.length / 2) + 1
+    expect(await documentsOf(file('a.jsonl.gz', gzipSync(jsonl)))).toEqual(texts)
+    const members = Buffer.concat([gzipSync(jsonl.slice(0, half)), gzipSync(jsonl.slice(half))])
+    expect(await documentsOf(file('b.jsonl.gz', members))).toEqual(texts)
+    expect(await documentsOf(file('c.txt.gz', gzipSync('plain\ntext')))).toEqual(['plain\ntext'])
+  })
+
+  const packers = (['xz', 'zstd'] as const).filter((program) => pack(program, 'x') !== null)
+  it.each(packers)('%s, also of several streams', async (program) => {
+    const ending = program === 'xz' ? 'xz' : 'zst'
+    const half = jsonl.indexOf('\n', jsonl.length / 2) + 1
+    expect(await documentsOf(file(`a.jsonl.${ending}`, pack(program, jsonl)!))).toEqual(texts)
+    const streams = Buffer.concat([pack(program, jsonl.slice(0, half))!, pack(program, jsonl.slice(half))!])
+    expect(await documentsOf(file(`b.jsonl.${ending}`, streams))).toEqual(texts)
+    const noise = Buffer.from(Array.from({ length: 300_000 }, (_, i) => 32 + ((Math.imul(i, 2654435761) >>> 25) % 90)))
+    expect(await documentsOf(file(`c.txt.${ending}`, pack(program, noise)!))).toEqual([noise.toString()])
+  })
+
+  it.each(['UNCOMPRESSED', 'SNAPPY'] as const)('Parquet (%s) of several row groups', async (codec) => {
+    expect(await documentsOf(file('a.parquet', parquet(texts, { codec })))).toEqual(texts)
+  })
+
+  it.each([
+    ['GZIP', (bytes: Uint8Array) => gzipSync(bytes)],
+    ['BROTLI', (bytes: Uint8Array) => brotliCompressSync(bytes)],
+    ['ZSTD', (bytes: Uint8Array) => pack('zstd', bytes) ?? bytes],
+  ] as const)('Parquet in pages of %s', async (codec, compress) => {
+    if (codec === 'ZSTD' && !packers.includes('zstd')) return
+    const bytes = parquet(texts, { codec, compressors: { [codec]: compress } })
+    expect(await documentsOf(file('a.parquet', bytes))).toEqual(texts)
+  })
+
+  it('a file whose format is named', async () => {
+    expect(await documentsOf(file('a', jsonl), { format: 'jsonl' })).toEqual(texts)
+    expect(await documentsOf(file('b', parquet(texts)), { format: 'parquet' })).toEqual(texts)
+    expect(await documentsOf(file('c.jsonl', 'no JSON'), { format: 'text' })).toEqual(['no JSON'])
+  })
+
+  it('Parquet with empty and missing texts, which are left out', async () => {
+    expect(await documentsOf(file('a.parquet', parquet(['a', null, '', 'b'])))).toEqual(['a', 'b'])
+  })
+})
+
+describe('damage is named with its place', () => {
+  const rejects = (path: string, message: RegExp) =>
+    expect(documentsOf(path)).rejects.toMatchObject({
+      name: 'MorError',
+      code: 'INVALID_ARGUMENT',
+      message: expect.stringMatching(message),
+    })
+  const damage = (bytes: Uint8Array, at: number) => {
+    const copy = Buffer.from(bytes)
+    for (let i = at; i < at + 8; i++) copy[i]! ^= 0xa5
+    return copy
+  }
+
+  it.each(['gz', 'xz', 'zst'])('an archive (%s) that is cut short or damaged', async (ending) => {
+    const packed = ending === 'gz' ? gzipSync(jsonl) : pack(ending === 'xz' ? 'xz' : 'zstd', jsonl)
+    if (packed === null) return
+    const where = new RegExp(`a\\.jsonl\\.${ending} is compressed with \\w+, and damaged or cut short near byte \\d+`)
+    for (const length of [10, packed.length >> 1, packed.length - 4])
+      await rejects(file(`a.jsonl.${ending}`, packed.subarray(0, length)), where)
+    await rejects(file(`a.jsonl.${ending}`, damage(packed, packed.length >> 1)), /a\.jsonl\.\w+(,|:| is compressed)/)
+    await rejects(file(`a.jsonl.${ending}`, 'no archive at all'), where)
+  })
+
+  it('a Parquet file that is cut short, damaged, without the column, or with something else than text', async () => {
+    const bytes = parquet(texts)
+    await rejects(file('a.parquet', bytes.subarray(0, 5000)), /a\.parquet is a Parquet file that cannot be read: /)
+    await rejects(file('a.parquet', 'short'), /a\.parquet is a Parquet file that cannot be read: /)
+    const second = bytes.length >> 1
+    await rejects(file('a.parquet', damage(bytes, second)), /cannot be read in rows 1?00 to [12]99|not UTF-8/)
+    const other = parquetWriteBuffer({ columnData: [{ name: 'body', data: ['x'] }] })
+    await rejects(file('a.parquet', new Uint8Array(other)), /no column "text": its columns are body;/)
+    const number = parquetWriteBuffer({ columnData: [{ name: 'text', data: [1, 2] }] })
+    await rejects(file('a.parquet', new Uint8Array(number)), /row 0 has no string under "text"/)
+  })
+
+  it('text inside that is not UTF-8', async () => {
+    await rejects(file('a.txt.gz', gzipSync(Uint8Array.of(65, 0xff))), /a\.txt\.gz, near byte 0: the text is not UTF-8/)
+    const lines = gzipSync(Buffer.concat([Buffer.from('{"text":"x"}\n'), Uint8Array.of(0xff)]))
+    await rejects(file('a.jsonl.gz', lines), /a\.jsonl\.gz, line 2: the text is not UTF-8/)
+    const bytes = Buffer.from(parquet(['plain', 'broken'], { codec: 'UNCOMPRESSED' }))
+    bytes[bytes.indexOf('broken')] = 0xff
+    await rejects(file('a.parquet', bytes), /a\.parquet .* rows 0 to 1: the text is not UTF-8/)
+  })
+
+  it('Parquet that is compressed as a whole or comes from standard input; JSON in an archive', async () => {
+    await rejects(file('a.parquet.gz', gzipSync(parquet(texts))), /a\.parquet\.gz is Parquet, .* unpack it/)
+    await expect(documentsOf('-', { format: 'parquet' })).rejects.toMatchObject({
+      message: expect.stringContaining('standard input'),
+    })
+    await rejects(file('a.json.gz', gzipSync('[]')), /a\.json\.gz is a JSON file/)
+  })
+})
+
+it('reading goes on from any place, and notices that the text before is another', async () => {
+  const files = [file('a.jsonl', jsonl), file('b.txt', 'line\n'.repeat(20_000)), file('c.parquet', parquet(texts))]
+  const options = { textField: 'text', format: null, signal: undefined }
+  const all: { text: string; after: SourcePlace }[] = []
+  for await (const segment of readSegments(files, options)) all.push(segment)
+  for (let i = 0; i < all.length; i += 37) {
+    const rest: string[] = []
+    for await (const { text } of readSegments(files, options, all[i]!.after)) rest.push(text)
+    expect(rest).toEqual(all.slice(i + 1).map(({ text }) => text))
+  }
+  writeFileSync(files[0]!, readFileSync(files[0]!, 'utf8').replace('text 20 ', 'test 20 '))
+  const read = async (place: SourcePlace) => {
+    for await (const _ of readSegments(files, options, place));
+  }
+  await expect(read(all[40]!.after)).rejects.toMatchObject({
+    code: 'INVALID_ARGUMENT',
+    message: expect.stringContaining(`${files[0]} holds other text than when`),
+  })
+  await read(all[10]!.after)
+})

@@ -1,0 +1,115 @@
+// A build that ends early is gone on with, and gives the same bytes as one that did not; damage to a finished one is found.
+
+import { createHash } from 'node:crypto'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { beforeEach, describe, expect, it } from 'vitest'
+import { buildDataset, verifyDataset } from '../../../lib/dataset.js'
+import { Tokenizer } from '../../../lib/tokenizer.js'
+
+const tokenizer = Tokenizer.byteLevel()
+let folder: string
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'mor-unfinished-'))
+})
+
+/** Two files of together 15 MB: each token is a byte, and the record is written every 4 million. */
+function corpus(): string[] {
+  const lines = Array.from({ length: 80_000 }, (_, i) => JSON.stringify({ text: `document ${i} `.repeat(1 + (i % 9)) }))
+  const [a, b] = [join(folder, 'a.jsonl'), join(folder, 'b.txt')]
+  writeFileSync(a, lines.join('\n'))
+  writeFileSync(b, 'a line of a long text\n'.repeat(400_000))
+  return [a, b]
+}
+
+const contents = (out: string) =>
+  Object.fromEntries(
+    readdirSync(out).map((name) => [
+      name,
+      createHash('sha256')
+        .update(readFileSync(join(out, name)))
+        .digest('hex'),
+    ]),
+  )
+
+describe('a build that is stopped', () => {
+  it.each([
+    ['with a validation split', { validationFraction: 0.05, length: 64, shardTokens: 3_000_000 }],
+    ['without one', { shardTokens: 2 ** 22 }],
+  ])('goes on where it was, to the same bytes: %s', { timeout: 240_000 }, async (_, options) => {
+    const files = corpus()
+    await buildDataset(files, join(folder, 'whole'), { tokenizer, ...options })
+    const out = join(folder, 'out')
+    const starts: number[] = []
+    for (const stopAt of [6_000_000, 11_000_000]) {
+      const stop = new AbortController()
+      let first: number | undefined
+      const onProgress = ({ tokens }: { tokens: number }) => {
+        first ??= tokens
+        if (tokens > stopAt) stop.abort()
+      }
+      const build = buildDataset(files, out, { tokenizer, ...options, onProgress, signal: stop.signal })
+      await expect(build).rejects.toMatchObject({ code: 'ABORTED' })
+      expect(existsSync(out)).toBe(false)
+      starts.push(first!)
+    }
+    let first: number | undefined
+    const onProgress = ({ tokens }: { tokens: number }) => {
+      first ??= tokens
+    }
+    await buildDataset(files, out, { tokenizer, ...options, onProgress })
+    starts.push(first!)
+    expect(starts[0]).toBeLessThan(1000)
+    expect(starts[1]).toBeGreaterThan(4_000_000)
+    expect(starts[2]).toBeGreaterThan(8_000_000)
+    expect(contents(out)).toEqual(contents(join(folder, 'whole')))
+    expect(existsSync(`${out}.partial`)).toBe(false)
+    await verifyDataset(out)
+  })
+
+  it('starts again with other options, other files, or a record that is damaged', { timeout: 240_000 }, async () => {
+    const files = corpus()
+    const out = join(folder, 'out')
+    const stopped = async () => {
+      const stop = new AbortController()
+      const onProgress = ({ tokens }: { tokens: number }) => {
+        if (tokens > 5_000_000) stop.abort()
+      }
+      await expect(buildDataset(files, out, { tokenizer, onProgress, signal: stop.signal })).rejects.toThrow()
+      expect(existsSync(join(`${out}.partial`, 'unfinished.json'))).toBe(true)
+    }
+    const firstOf = async (options: object, sources = files) => {
+      let first: number | undefined
+      const onProgress = ({ tokens }: { tokens: number }) => {
+        first ??= tokens
+      }
+      await buildDataset(sources, out, { tokenizer, ...options, onProgress })
+      return first!
+    }
+    await stopped()
+    expect(await firstOf({ shardTokens: 1_000_000 })).toBeLessThan(1000)
+    await stopped()
+    expect(await firstOf({}, files.slice(0, 1))).toBeLessThan(1000)
+    await stopped()
+    writeFileSync(join(`${out}.partial`, 'unfinished.json'), '{')
+    expect(await firstOf({})).toBeLessThan(1000)
+    await verifyDataset(out)
+  })
+})
+
+it('a shard with a bit that is not as it was written is found', async () => {
+  writeFileSync(join(folder, 'a.txt'), 'some text')
+  const out = join(folder, 'out')
+  const info = await buildDataset([join(folder, 'a.txt')], out, { tokenizer })
+  const shard = join(out, info.splits.train.shards[0]!.file)
+  const bytes = readFileSync(shard)
+  expect(info.splits.train.shards[0]!.sha256).toBe(createHash('sha256').update(bytes).digest('hex'))
+  expect(await verifyDataset(out)).toEqual(info)
+  bytes[4]! ^= 1
+  writeFileSync(shard, bytes)
+  await expect(verifyDataset(out)).rejects.toMatchObject({
+    code: 'IO_ERROR',
+    message: expect.stringMatching(/train-00000\.bin is damaged: its SHA-256 is .* delete/),
+  })
+})
