@@ -100,15 +100,14 @@ async function* documentsOf({
   limit = Number.POSITIVE_INFINITY,
 }: PerplexityTask): AsyncGenerator<string> {
   let documents = 0
-  for (const path of typeof data === 'string' ? [data] : data) {
-    let parts: string[] = []
-    for await (const { text, endsDocument } of readSegments(path, textField)) {
-      parts.push(text)
-      if (!endsDocument) continue
-      yield parts.join('')
-      parts = []
-      if (++documents >= limit) return
-    }
+  let parts: string[] = []
+  const files = typeof data === 'string' ? [data] : data
+  for await (const { text, endsDocument } of readSegments(files, { textField, format: null, signal: undefined })) {
+    parts.push(text)
+    if (!endsDocument) continue
+    yield parts.join('')
+    parts = []
+    if (++documents >= limit) return
   }
 }
 

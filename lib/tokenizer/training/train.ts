@@ -1,6 +1,5 @@
 // Trains a byte-level BPE tokenizer on text.
-import { mkdir, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { mkdir } from 'node:fs/promises'
 import type { TextFormat } from '../../dataset/file_kind.js'
 import { readSegments } from '../../dataset/source.js'
 import { MorError, throwIfAborted, toMorError } from '../../errors.js'
@@ -85,8 +84,11 @@ export async function trainTokenizer(
   const config = { eos_token: specialTokens[0], tokenizer_class: 'PreTrainedTokenizerFast' }
   try {
     await mkdir(folder, { recursive: true })
-    await writeTokenizerFiles(byteLevelJson({ vocabulary, merges: pairs, specialTokens: special, words: true }), folder)
-    await writeFile(join(folder, 'tokenizer_config.json'), `${JSON.stringify(config, null, 2)}\n`)
+    await writeTokenizerFiles(
+      byteLevelJson({ vocabulary, merges: pairs, specialTokens: special, words: true }),
+      folder,
+      `${JSON.stringify(config, null, 2)}\n`,
+    )
   } catch (error) {
     throw toMorError(error)
   }

@@ -104,17 +104,17 @@ describe('a trained tokenizer', () => {
   it('gives every text back, uses what it learnt, and is the same at every run', async () => {
     const { folder, file } = newFile(text)
     const specialTokens = ['<|end|>', '<|pad|>']
-    const tokenizer = await trainTokenizer([file], join(folder, 'one'), { vocabSize: 300, specialTokens })
-    expect(tokenizer).toMatchObject({ vocabSize: 300, eosTokenId: 0, bosTokenId: null })
+    const tokenizer = await trainTokenizer([file], join(folder, 'one'), { vocabSize: 290, specialTokens })
+    expect(tokenizer).toMatchObject({ vocabSize: 290, eosTokenId: 0, bosTokenId: null })
     for (const sample of [text, 'never seen: \u0000\u007f zebra\r\n\t', '漢'])
       expect(tokenizer.decode(tokenizer.encode(sample))).toBe(sample)
     expect(tokenizer.encode('the cat').length).toBe(2)
     expect([...tokenizer.encode('a<|pad|><|end|>')].slice(1)).toEqual([1, 0])
-    const again = await trainTokenizer([file], join(folder, 'two'), { vocabSize: 300, specialTokens })
+    const again = await trainTokenizer([file], join(folder, 'two'), { vocabSize: 290, specialTokens })
     expect(again.fingerprint).toBe(tokenizer.fingerprint)
     const json = JSON.parse(readFileSync(join(folder, 'one', 'tokenizer.json'), 'utf8'))
-    expect(Object.values(json.model.vocab)).toEqual(Array.from({ length: 300 }, (_, id) => id))
-    expect(json.model.merges.length).toBe(300 - 258)
+    expect(Object.values(json.model.vocab)).toEqual(Array.from({ length: 290 }, (_, id) => id))
+    expect(json.model.merges.length).toBe(290 - 258)
     expect(json.added_tokens.map((token: { id: number; content: string }) => [token.id, token.content])).toEqual([
       [0, '<|end|>'],
       [1, '<|pad|>'],
