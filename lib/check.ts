@@ -114,6 +114,27 @@ export class Checker {
   }
 }
 
+/** @throws {MorError} INVALID_ARGUMENT unless `value` can name a file or folder */
+export function checkPath(value: unknown, where: string): void {
+  if (typeof value === 'string' && value !== '' && !value.includes('\0')) return
+  throw new MorError(
+    'INVALID_ARGUMENT',
+    `${where} is ${show(value)}; it must be a path: a text that is neither empty nor holds NUL`,
+  )
+}
+
+/** @throws {MorError} INVALID_ARGUMENT unless `value` is a text */
+export function checkText(value: unknown, where: string): void {
+  if (typeof value !== 'string') throw new MorError('INVALID_ARGUMENT', `${where} is ${show(value)}; it must be a text`)
+}
+
+/** @throws {MorError} INVALID_ARGUMENT unless every one of `values` is a text */
+export function checkTexts(values: unknown, where: string): void {
+  if (!Array.isArray(values))
+    throw new MorError('INVALID_ARGUMENT', `${where} is ${show(values)}; it must be an array of texts`)
+  for (const [i, value] of values.entries()) checkText(value, `${where}[${i}]`)
+}
+
 /** A short printable form of any value, for messages. */
 export function show(value: unknown): string {
   if (typeof value === 'bigint') return `${value}n`

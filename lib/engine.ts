@@ -1,14 +1,15 @@
 // The public Engine: requests in, tokens out, as the addon's scheduler decides.
 import type { ChatTemplate, RenderOptions } from './chat/chat_template.js'
 import { type ChatMessage, readMessages } from './chat/messages.js'
-import { Checker } from './check.js'
+import { Checker, show } from './check.js'
 import { errorCodes, MorError, toMorError, wrapNative, wrapNativeAsync } from './errors.js'
 import { Generation, type TokenLogprob } from './generation.js'
-import type { Model } from './model.js'
+import { Model } from './model.js'
 import { ModelText, type PromptText } from './model_text.js'
 import { type EngineStats, eventKind, eventStride, type NativeEngine, type NativeGenerateParams } from './native.js'
 import { loadNative } from './native_loader.js'
 import { type GenerateOptions, readStopStrings, resolveGenerateOptions } from './sampling.js'
+import { readTokenizer } from './tokenizer/option.js'
 import type { Tokenizer } from './tokenizer.js'
 import { packPrompt } from './tokens.js'
 
@@ -58,6 +59,12 @@ export class Engine {
 
   /** @throws {MorError} INVALID_ARGUMENT, OUT_OF_MEMORY, DISPOSED */
   constructor(model: Model, options: EngineOptions = {}) {
+    if (!(model instanceof Model)) {
+      throw new MorError(
+        'INVALID_ARGUMENT',
+        `Engine: the model is ${show(model)}; give what Model.create or Model.load resolves to`,
+      )
+    }
     const check = Checker.of(options, 'Engine')
     check.onlyKeys(['maxBatchSize', 'prefillChunk', 'kvCacheBytes', 'prefixCache', 'tokenizer', 'chatTemplate'])
     const native = {
@@ -67,7 +74,8 @@ export class Engine {
       prefixCache: check.boolean('prefixCache', true),
     }
     this.model = model
-    const { tokenizer = model.text.tokenizer, chatTemplate = null } = options
+    const tokenizer = readTokenizer(check) ?? model.text.tokenizer
+    const { chatTemplate = null } = options
     this.#text = new ModelText({ ...model.text, tokenizer, chatTemplate })
     // The addon holds this callback as long as the native engine lives. The callback must not hold the Engine, or an engine
     // that was never closed could not be collected.

@@ -1,5 +1,5 @@
 // The public Model: create or load one, run it, save it, give its memory back.
-import { Checker, type JsonObject, show } from './check.js'
+import { Checker, checkPath, type JsonObject } from './check.js'
 import { loadWeights, saveWeights } from './checkpoint.js'
 import { type ModelConfig, type ResolvedConfig, resolveConfig } from './config.js'
 import { toNativeConfig } from './config_native.js'
@@ -21,6 +21,7 @@ import type { DType, MemoryUse, NativeModel } from './native.js'
 import { loadNative } from './native_loader.js'
 import { openCheckpoint } from './open_checkpoint.js'
 import type { SavedTokenizer } from './tokenizer/files.js'
+import { readTokenizer } from './tokenizer/option.js'
 import { checkVocabulary } from './tokenizer/vocabulary.js'
 import type { Tokenizer } from './tokenizer.js'
 
@@ -97,7 +98,7 @@ export class Model {
     const check = Checker.of(options, 'Model.create')
     check.onlyKeys([...loadKeys, 'seed', 'tokenizer'])
     const seed = check.integer('seed', { min: 0, max: Number.MAX_SAFE_INTEGER, fallback: 0 })
-    const tokenizer = check.has('tokenizer') ? readTokenizer(check) : null
+    const tokenizer = readTokenizer(check)
     const text = { folder: null, tokenizer, chatTemplate: null }
     const parts = { config: configFor(tokenizer, config), generation: {}, tokenizer, text }
     return Model.#build(parts, check, options.signal, (native) => native.init(seed, options.signal))
@@ -110,6 +111,7 @@ export class Model {
   static async load(folder: string, options: LoadOptions = {}): Promise<Model> {
     const check = Checker.of(options, 'Model.load')
     check.onlyKeys(loadKeys)
+    checkPath(folder, 'Model.load: the checkpoint')
     throwIfAborted(options.signal, `loading ${folder}`)
     const { files, ...parts } = await openCheckpoint(folder)
     return Model.#build(parts, check, options.signal, (native) =>
@@ -152,6 +154,7 @@ export class Model {
    * @throws {MorError} IO_ERROR (a full disk, say), DISPOSED
    */
   async save(folder: string): Promise<void> {
+    checkPath(folder, 'save: the folder')
     await wrapNativeAsync(async () => saveWeights(this, folder))
     await this.saveTokenizer(folder)
   }
@@ -213,12 +216,6 @@ export class Model {
   [Symbol.asyncDispose](): Promise<void> {
     return this.dispose()
   }
-}
-
-function readTokenizer(check: Checker): Tokenizer {
-  const tokenizer = check.object.tokenizer as Tokenizer
-  if (typeof tokenizer.encode === 'function' && typeof tokenizer.save === 'function') return tokenizer
-  return check.fail(`tokenizer is ${show(tokenizer)}; give Tokenizer.byteLevel() or what Tokenizer.load resolves to`)
 }
 
 /** The complete `config`, with the begin and end tokens of the tokenizer where it does not speak of its own. */

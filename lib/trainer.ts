@@ -1,5 +1,5 @@
 // The public Trainer: optimizer steps and evaluation on one Model, saved and resumed bit for bit.
-import { Checker } from './check.js'
+import { Checker, checkPath, show } from './check.js'
 import { MorError, wrapNative, wrapNativeAsync } from './errors.js'
 import { type LoadOptions, Model } from './model.js'
 import type { NativeEvaluateStats, NativeStepStats, NativeTrainer, Routing } from './native.js'
@@ -48,6 +48,12 @@ export class Trainer {
    * first call.
    */
   constructor(model: Model, options: TrainerOptions) {
+    if (!(model instanceof Model)) {
+      throw new MorError(
+        'INVALID_ARGUMENT',
+        `Trainer: the model is ${show(model)}; give what Model.create or Model.load resolves to`,
+      )
+    }
     this.model = model
     this.options = resolveTrainerOptions(options)
     this.#native = wrapNative(() => {
@@ -62,6 +68,7 @@ export class Trainer {
    */
   static async resume(folder: string, options: ResumeOptions = {}): Promise<Trainer> {
     const { device, threads, nice, signal, ...changes } = options
+    checkPath(folder, 'Trainer.resume: the folder')
     const saved = await readTrainerCheckpoint(folder)
     const model = await Model.load(folder, { device, threads, nice, signal, dtype: saved.dtype })
     try {
@@ -145,6 +152,7 @@ export class Trainer {
    * @throws {MorError} IO_ERROR, DISPOSED
    */
   async save(folder: string): Promise<void> {
+    checkPath(folder, 'save: the folder')
     await wrapNativeAsync(async () => saveTrainerCheckpoint(this.model, this.#native, this.options, folder))
     await this.model.saveTokenizer(folder)
   }

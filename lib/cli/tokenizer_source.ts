@@ -1,5 +1,7 @@
 // Finds the tokenizer that an option names, or that a checkpoint has.
+import { stat } from 'node:fs/promises'
 import { checkFolder } from '../config_file.js'
+import { MorError } from '../errors.js'
 import { isGguf } from '../gguf/reader.js'
 import { Tokenizer } from '../tokenizer.js'
 
@@ -8,8 +10,14 @@ export async function findTokenizer(source: string): Promise<Tokenizer> {
   return source === Tokenizer.byteLevel().name ? Tokenizer.byteLevel() : Tokenizer.load(source)
 }
 
-/** What the option names, or else the checkpoint's own. Throws what `Tokenizer.load` throws, and CHECKPOINT_INVALID for what is neither a folder nor a GGUF file. */
+/**
+ * What the option names, or else the checkpoint's own. Throws what `Tokenizer.load` throws, CHECKPOINT_MISSING where there is
+ * nothing, and CHECKPOINT_INVALID for what is neither a folder nor a GGUF file.
+ */
 export async function findCheckpointTokenizer(folder: string, source: string | undefined): Promise<Tokenizer> {
+  if ((await stat(folder).catch(() => null)) === null) {
+    throw new MorError('CHECKPOINT_MISSING', `there is no checkpoint at ${folder}: no such file or folder`)
+  }
   if (!(await isGguf(folder))) await checkFolder(folder)
   return findTokenizer(source ?? folder)
 }

@@ -165,13 +165,15 @@ export class SplitWriter {
 
   #tooFew(tokens: number): MorError {
     const { fraction, length } = this.#options
+    const longest = Math.floor(tokens / 2) - 1
+    const shorter = longest < 1 ? '' : `a length of at most ${longest}, `
     const text = `${tokens} tokens of text are too few to hold out ${fraction} of them`
     return new MorError(
       'INVALID_ARGUMENT',
       length === undefined
         ? `${text}: give more text, or a larger fraction`
         : `${text} in rows of length + 1 = ${this.#row}, since training and validation need one each: ` +
-            `give more text, a length of at most ${Math.floor(tokens / 2) - 1}, or 0 as validation fraction`,
+            `give more text, ${shorter}or 0 as validation fraction`,
     )
   }
 }

@@ -1,6 +1,7 @@
 // The built-in tokenizer: one id per byte of UTF-8 and one for end of text.
 import { createHash } from 'node:crypto'
 import { TextDecoder } from 'node:util'
+import { checkPath, checkText, checkTexts } from '../check.js'
 import { throwIfAborted } from '../errors.js'
 import { byteCharacters, byteLevelJson } from './byte_level_json.js'
 import { WindowDetokenizer } from './detokenizer.js'
@@ -29,11 +30,13 @@ class ByteLevelTokenizer implements Tokenizer {
   readonly eosTokenId = END_OF_TEXT
 
   encode(text: string): Int32Array {
+    checkText(text, 'encode: the text')
     return new Int32Array(Buffer.from(text, 'utf8'))
   }
 
   /** On this thread: a megabyte takes a few milliseconds. */
   async encodeBatch(texts: readonly string[], { signal }: EncodeBatchOptions = {}): Promise<Int32Array[]> {
+    checkTexts(texts, 'encodeBatch: texts')
     throwIfAborted(signal, 'encoding the text')
     return texts.map((text) => this.encode(text))
   }
@@ -67,7 +70,8 @@ class ByteLevelTokenizer implements Tokenizer {
     return new WindowDetokenizer({ decode, leftOut }, prompt)
   }
 
-  save(folder: string): Promise<void> {
+  async save(folder: string): Promise<void> {
+    checkPath(folder, 'save: the folder')
     return writeTokenizerFiles(JSON_TEXT, folder)
   }
 }

@@ -1,7 +1,7 @@
 // A tokenizer of Hugging Face's library behind this package's interface.
 import { dirname } from 'node:path'
 import type { Tokenizer as Implementation } from '@huggingface/tokenizers'
-import { show } from '../check.js'
+import { checkPath, checkText, checkTexts, show } from '../check.js'
 import { MorError, throwIfAborted } from '../errors.js'
 import { WindowDetokenizer } from './detokenizer.js'
 import { EncodeThread } from './encode_thread.js'
@@ -49,7 +49,10 @@ export class HuggingFaceTokenizer implements Tokenizer {
     implementation: Implementation,
     save = (folder: string) => copyTokenizerFiles(source.path, dirname(source.path), folder),
   ) {
-    this.save = save
+    this.save = async (folder) => {
+      checkPath(folder, 'save: the folder')
+      await save(folder)
+    }
     const { path, fingerprint, bosTokenId, eosTokenId } = source
     this.name = path
     this.fingerprint = fingerprint
@@ -72,6 +75,7 @@ export class HuggingFaceTokenizer implements Tokenizer {
   }
 
   encode(text: string, { addSpecialTokens = true }: { addSpecialTokens?: boolean } = {}): Int32Array {
+    checkText(text, 'encode: the text')
     const { before, after } = this.#around
     const around = (ids: number[]) => Int32Array.from(addSpecialTokens ? [...before, ...ids, ...after] : ids)
     const known = this.#words?.encode(text) ?? null
@@ -92,6 +96,7 @@ export class HuggingFaceTokenizer implements Tokenizer {
     texts: readonly string[],
     { addSpecialTokens = true, threads = 1, signal }: EncodeBatchOptions = {},
   ): Promise<Int32Array[]> {
+    checkTexts(texts, 'encodeBatch: texts')
     throwIfAborted(signal, 'encoding the text')
     const characters = texts.reduce((sum, text) => sum + text.length, 0)
     if (characters > SHORT_CHARACTERS) return this.#freest(threads).encode({ texts, addSpecialTokens }, signal)

@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { stat } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import { Checker } from '../check.js'
+import { Checker, checkPath } from '../check.js'
 import { MorError } from '../errors.js'
 import { isGguf, readGguf } from '../gguf/reader.js'
 import { ggufTokenizer, saveGgufTokenizer, tokenizerBeside } from '../gguf/tokenizer.js'
@@ -16,6 +16,7 @@ import { findSpecialTokens, specialTokens } from './special_tokens.js'
 import { checkTables } from './tables.js'
 
 export async function loadTokenizer(folderOrFile: string): Promise<Tokenizer> {
+  checkPath(folderOrFile, 'Tokenizer.load: the folder or file')
   if (await isGguf(folderOrFile)) return loadFromGguf(folderOrFile)
   const path = await tokenizerPath(folderOrFile)
   const text = await readTextFile(path)

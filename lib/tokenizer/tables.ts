@@ -34,8 +34,12 @@ function checkDecoder(decoder: Checker): void {
 }
 
 function checkVocabulary(model: Checker): void {
+  const tokenOf = new Map<unknown, string>()
   for (const [token, id] of Object.entries(model.child('vocab').object)) {
     if (!isId(id)) model.fail(`vocab gives ${show(token)} the id ${show(id)}; it must be an integer from 0`)
+    const other = tokenOf.get(id)
+    if (other !== undefined) model.fail(`vocab gives ${show(other)} and ${show(token)} the same id ${show(id)}`)
+    tokenOf.set(id, token)
   }
 }
 

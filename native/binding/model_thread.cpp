@@ -29,7 +29,8 @@ size_t memory_of_device(const std::string& device) {
   return 0;
 }
 
-/// Purposes in the order of the table, and what makes each of them smaller.
+/// A sentence to follow another one: purposes in the order of the table, and what makes each of them smaller. Empty
+/// where nothing has memory yet.
 std::string memory_advice(const MemoryByPurpose& use) {
   constexpr std::pair<const char*, const char*> kLower[] = {
       {"parameters", "a smaller model"},
@@ -40,13 +41,13 @@ std::string memory_advice(const MemoryByPurpose& use) {
       {"kvCache", "a lower kvCacheBytes or maxBatchSize"},
   };
   std::ostringstream text;
-  text << "By purpose:";
   for (const auto& [purpose, lower] : kLower)
     if (const auto found = use.find(purpose); found != use.end() && found->second > 0)
       text << " " << purpose << " " << found->second << " bytes (less with " << lower << "),";
   std::string advice = text.str();
+  if (advice.empty()) return advice;
   advice.back() = '.';
-  return advice;
+  return ". By purpose:" + advice;
 }
 
 }  // namespace
@@ -90,9 +91,9 @@ void ModelThread::rethrow_explained() {
     throw;
   } catch (const Error& error) {
     if (error.code() != ErrorCode::OUT_OF_MEMORY) throw;
-    throw Error(error.code(), concat(error.what(), ". ", memory_advice(memory())), error.file(), error.line());
+    throw Error(error.code(), concat(error.what(), memory_advice(memory())), error.file(), error.line());
   } catch (const std::bad_alloc&) {
-    MOR_FAIL(OUT_OF_MEMORY, "the host has no memory left. ", memory_advice(memory()));
+    MOR_FAIL(OUT_OF_MEMORY, "the host has no memory left", memory_advice(memory()));
   }
 }
 

@@ -11,6 +11,7 @@ describe('bad tables', () => {
   it.each<[RegExp, object]>([
     [/model: vocab gives "odd" the id -1; it must be an integer from 0/, vocab(-1)],
     [/the id 1.5;/, vocab(1.5)],
+    [/model: vocab gives "[^"]+" and "odd" the same id 0$/, vocab(0)],
     [/the id 1000000000000;/, vocab(1e12)],
     [/the id "7";/, vocab('7')],
     [/the id null;/, vocab(null)],
