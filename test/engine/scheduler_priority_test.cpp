@@ -15,6 +15,7 @@ TEST_P(SchedulerCase, HighPriorityIsServedAsIfAlone) {
     for (uint64_t id = 0; id < 30; ++id) {
       low.push_back(random_request(id, random, c.rules.passes()));
       low.back().prompt.resize(3);
+      low.back().prompt_logprobs_from = std::min(low.back().prompt_logprobs_from, 3);
       low.back().max_tokens = 15;
     }
     for (uint64_t id = 30; id < 33; ++id) {

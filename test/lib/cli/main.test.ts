@@ -33,7 +33,7 @@ describe('mor', { timeout: 30000 }, () => {
     [['train', '--output', 'x', '--dtype', 'int8'], /Allowed choices are bfloat16, float32/],
     [['train'], /required option '--output <folder>' not specified/],
     [['generate'], /missing required argument 'checkpoint'/],
-    [['generate', '/nowhere'], /^error \[CHECKPOINT_MISSING\] there is no tokenizer at \/nowhere/],
+    [['generate', '/nowhere'], /^error \[CHECKPOINT_MISSING\] there is no checkpoint at \/nowhere/],
   ])('%j ends with 1 and says why, without a stack', async (args, text) => {
     const { code, stdout, stderr } = await mor(...args)
     expect(code).toBe(1)

@@ -174,7 +174,8 @@ describe('a run', () => {
     expect(entries.filter(({ type }) => type === 'step').map(({ step }) => step)).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9])
     expect(entries.filter(({ type }) => type === 'evaluation').map(({ step }) => step)).toEqual([4, 8, 9])
     expect(entries[0]).toMatchObject({ tokens: 2 * 2 * 16, epoch: 0 })
-    expect(stream.records.map((record) => record.type)).toEqual(['dataset', ...entries.map(({ type }) => type), 'end'])
+    const types = stream.records.map((record) => record.type).filter((type) => type !== 'tokenize') // its progress, if it is slow
+    expect(types).toEqual(['dataset', ...entries.map(({ type }) => type), 'end'])
     expect(addon.models.every((model) => model.disposed)).toBe(true)
   })
 
