@@ -1,0 +1,59 @@
+// Studies: training runs that take hours, stop and go on, and leave one committed result each.
+//
+//   npm run study -- run quality --books <folder>     what is not done yet, in the order of the manifest
+//   npm run study -- serve quality                    tokens/s of the models that are there, in one process each
+//   npm run study -- table quality                    the results as a Markdown table
+import { join } from 'node:path'
+import { parseArgs } from 'node:util'
+import { qualityRuns } from '../quality/manifest.js'
+import { uptrainRuns } from '../uptrain/manifest.js'
+import { root } from './command_line.js'
+import { prepareCorpus } from './corpus.js'
+import { finishRun, type Places, readResult } from './run.js'
+import { serveRuns } from './serving.js'
+import { idOf, neededBy, type StudyRun } from './study.js'
+import { markdownTable } from './table.js'
+
+const studies: Record<string, readonly StudyRun[]> = { quality: qualityRuns, uptrain: uptrainRuns }
+
+const usage = `usage: npm run study -- run | serve | table  ${Object.keys(studies).join(' | ')}
+  --only <text>     runs whose name contains it
+  --books <folder>  train-*.jsonl.xz and val.jsonl.xz, for run
+  --work <folder>   where runs are kept; default: runs/study`
+
+async function main(): Promise<void> {
+  const { positionals, values } = parseArgs({
+    allowPositionals: true,
+    options: {
+      only: { type: 'string', default: '' },
+      books: { type: 'string' },
+      work: { type: 'string', default: join(root, 'runs', 'study') },
+    },
+  })
+  const [command = '', study = ''] = positionals
+  const all = Object.hasOwn(studies, study) ? studies[study]! : []
+  const runs = all.filter((run) => idOf(run).includes(values.only))
+  // Both studies have runs in common: each has one result.
+  const places: Places = { work: values.work, results: join(root, 'bench', 'results', 'study') }
+  if (runs.length > 0 && command === 'run' && values.books !== undefined) {
+    const abort = new AbortController()
+    for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => abort.abort())
+    const corpus = await prepareCorpus(values.books, join(values.work, 'corpus'), abort.signal)
+    const finish = async (run: StudyRun): Promise<void> => {
+      for (const needed of neededBy(run)) await finish(needed)
+      if (readResult(run, places) !== null) return
+      console.log(`${new Date().toISOString()} ${idOf(run)}`)
+      await finishRun(run, corpus, places, abort.signal)
+    }
+    for (const run of runs) await finish(run)
+  } else if (runs.length > 0 && command === 'serve') {
+    await serveRuns(runs, places)
+  } else if (runs.length > 0 && command === 'table') {
+    console.log(markdownTable(runs, places).join('\n'))
+  } else {
+    console.error(usage)
+    process.exitCode = 2
+  }
+}
+
+void main()

@@ -1,0 +1,108 @@
+// What metrics.jsonl of a run says as a whole.
+import { existsSync, readFileSync } from 'node:fs'
+import { median } from '../lib/statistics.js'
+
+/** Training as a whole. Losses are nats per token. */
+export interface Training {
+  steps: number
+  tokens: number
+  /** Executed, forward and backward, teacher included. */
+  flops: number
+  /** Median of the steps times their number, so that pauses and other work on the machine do not count. */
+  seconds: number
+  tokensPerSecond: number
+  /** The largest of all steps, as the trainer counts it. */
+  peakMemoryBytes: number
+  /** Mean over the last twentieth of the steps. */
+  loss: number
+  distillationLoss: number
+  /** Shares of routing decisions, and recursions of a token; null without a router. */
+  routingAccuracy: number | null
+  meanDepth: number | null
+  curve: CurvePoint[]
+}
+
+/** A mean over the steps since the point before. */
+export interface CurvePoint {
+  step: number
+  tokens: number
+  flops: number
+  loss: number
+}
+
+interface Step {
+  type: 'step'
+  step: number
+  lmLoss: number
+  distillationLoss: number
+  tokens: number
+  flops: number
+  seconds: number
+  memoryBytes: number
+  routingAccuracy: number | null
+  depthHistogram: number[]
+}
+
+const curvePoints = 100
+
+/** @throws {Error} if the file has no step or lacks one */
+export function summarizeMetrics(file: string): Training {
+  const steps = readSteps(file)
+  if (steps.length === 0 || steps.at(-1)!.step !== steps.length) {
+    throw new Error(`${file} has ${steps.length} steps, and the last one is ${steps.at(-1)?.step}: one is missing`)
+  }
+  const sum = (value: (step: Step) => number, of = steps) => of.reduce((total, step) => total + value(step), 0)
+  const last = steps.slice(-Math.ceil(steps.length / 20))
+  const mean = (value: (step: Step) => number) => sum(value, last) / last.length
+  const secondsPerToken = median(steps.map(({ seconds, tokens }) => seconds / tokens))
+  const tokens = sum((step) => step.tokens)
+  const depths = last.map((step) => step.depthHistogram)
+  return {
+    steps: steps.length,
+    tokens,
+    flops: sum((step) => step.flops),
+    seconds: secondsPerToken * tokens,
+    tokensPerSecond: 1 / secondsPerToken,
+    peakMemoryBytes: Math.max(...steps.map((step) => step.memoryBytes)),
+    loss: mean((step) => step.lmLoss),
+    distillationLoss: mean((step) => step.distillationLoss),
+    routingAccuracy: last.some((step) => step.routingAccuracy === null) ? null : mean((step) => step.routingAccuracy!),
+    meanDepth: depths[0]!.length === 1 ? null : meanDepth(depths),
+    curve: curveOf(steps),
+  }
+}
+
+/** @param histograms tokens whose depth was 1..N */
+export function meanDepth(histograms: readonly (readonly number[])[]): number {
+  let [tokens, recursions] = [0, 0]
+  for (const histogram of histograms) {
+    for (const [i, count] of histogram.entries()) {
+      tokens += count
+      recursions += count * (i + 1)
+    }
+  }
+  return recursions / tokens
+}
+
+function curveOf(steps: readonly Step[]): CurvePoint[] {
+  const size = Math.ceil(steps.length / curvePoints)
+  const points: CurvePoint[] = []
+  let [tokens, flops] = [0, 0]
+  for (let begin = 0; begin < steps.length; begin += size) {
+    const part = steps.slice(begin, begin + size)
+    for (const step of part) {
+      tokens += step.tokens
+      flops += step.flops
+    }
+    const loss = part.reduce((total, step) => total + step.lmLoss, 0) / part.length
+    points.push({ step: part.at(-1)!.step, tokens, flops, loss: Number(loss.toFixed(4)) })
+  }
+  return points
+}
+
+/** A run that was killed may have left half a line at the end. */
+function readSteps(file: string): Step[] {
+  if (!existsSync(file)) return []
+  const lines = readFileSync(file, 'utf8').split('\n').slice(0, -1)
+  return lines.map((line) => JSON.parse(line) as Step).filter(({ type }) => type === 'step')
+}

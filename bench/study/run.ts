@@ -1,0 +1,131 @@
+// Takes one run of a study from where it is to its result: model, training, evaluation under both routings.
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { readCheckpointConfig } from '../../lib/config_file.js'
+import type { TaskResult } from '../../lib/evaluate.js'
+import { parameterCount } from '../../lib/model_size.js'
+import type { Routing } from '../../lib/native.js'
+import { machine } from '../lib/machine.js'
+import { mor } from './command_line.js'
+import type { Corpus } from './corpus.js'
+import { summarizeMetrics, type Training } from './metrics.js'
+import { batchSize, idOf, length, type StudyRun } from './study.js'
+
+/** What is committed of a run. */
+export interface StudyResult {
+  name: string
+  seed: number
+  machine: string
+  /** The commands that make the model, with folders left out. */
+  commands: string[]
+  parameters: number
+  training: Training
+  /** By task; `topk` is absent without an expert-choice router. */
+  heldOut: { threshold: Tasks; topk?: Tasks }
+}
+
+/** Metrics of each task with their standard errors. */
+export type Tasks = Record<string, TaskResult['metrics']>
+
+/** Where the files of a study are. */
+export interface Places {
+  /** Runs, converted models and configurations. */
+  work: string
+  /** Results. */
+  results: string
+}
+
+/** The folder that `mor train` makes. */
+export function folderOf(run: StudyRun, { work }: Places): string {
+  return join(work, idOf(run))
+}
+
+/** The model of a run that has ended. */
+export function checkpointOf(run: StudyRun, places: Places): string {
+  return join(folderOf(run, places), 'checkpoint')
+}
+
+/** Null if the run has not ended. */
+export function readResult(run: StudyRun, { results }: Places): StudyResult | null {
+  const file = join(results, `${idOf(run)}.json`)
+  return existsSync(file) ? (JSON.parse(readFileSync(file, 'utf8')) as StudyResult) : null
+}
+
+/** Does what is left to do; what is needed from other runs must be there. */
+export async function finishRun(run: StudyRun, corpus: Corpus, places: Places, abort: AbortSignal): Promise<void> {
+  if (readResult(run, places) !== null) return
+  const commands = await train(run, corpus, places, abort)
+  const checkpoint = checkpointOf(run, places)
+  const { config } = await readCheckpointConfig(checkpoint)
+  const measure = async (routing: Routing): Promise<Tasks> => {
+    const lines = await mor(['evaluate', checkpoint, corpus.tasks, '--routing', routing], abort)
+    return Object.fromEntries(
+      lines.filter(({ type }) => type === 'result').map((line) => [line.task, line.metrics]),
+    ) as Tasks
+  }
+  const threshold = await measure('threshold')
+  const routed = config.router?.type === 'expert_choice'
+  const result: StudyResult = {
+    name: run.name,
+    seed: run.seed,
+    machine: machine(),
+    commands,
+    parameters: parameterCount(config).total,
+    training: summarizeMetrics(join(folderOf(run, places), 'metrics.jsonl')),
+    heldOut: { threshold, ...(routed && { topk: await measure('topk') }) },
+  }
+  mkdirSync(places.results, { recursive: true })
+  const file = join(places.results, `${idOf(run)}.json`)
+  writeFileSync(`${file}.part`, `${JSON.stringify(result, null, 1)}\n`)
+  renameSync(`${file}.part`, file)
+}
+
+/** Trains to the end, and returns the commands that do it from the start. */
+async function train(run: StudyRun, corpus: Corpus, places: Places, abort: AbortSignal): Promise<string[]> {
+  const folder = folderOf(run, places)
+  const { start, steps, seed, learningRate, teacher, options = [] } = run
+  const begin = `${folder}.start`
+  const commands: string[][] = []
+  const from: string[] = []
+  if ('config' in start) {
+    mkdirSync(places.work, { recursive: true })
+    writeFileSync(`${begin}.json`, `${JSON.stringify(start.config, null, 2)}\n`)
+    from.push('--config', `${begin}.json`, '--tokenizer', corpus.tokenizer)
+  } else if (start.convert === undefined) {
+    from.push('--from', checkpointOf(start.run, places))
+  } else {
+    from.push('--from', begin)
+    commands.push(['convert', checkpointOf(start.run, places), begin, ...start.convert])
+  }
+  const values = { steps, batchSize, length, learningRate, seed, evalEvery: 1000 }
+  const course = Object.entries(values).flatMap(([name, value]) => [flag(name), String(value)])
+  const taught = teacher === undefined ? [] : ['--teacher', checkpointOf(teacher, places)]
+  const files = ['--data', corpus.dataset, '--output', folder]
+  commands.push(['train', ...from, ...course, ...taught, ...options, ...files])
+
+  if (positions(folder) > 0) {
+    await mor(['train', '--resume', '--output', folder], abort)
+  } else {
+    rmSync(folder, { recursive: true, force: true }) // stopped before its first checkpoint
+    rmSync(begin, { recursive: true, force: true })
+    for (const command of commands) await mor(command, abort)
+  }
+  return commands.map((command) => `mor ${command.map((part) => nameless(part, places, corpus)).join(' ')}`)
+}
+
+/** Saved places of a run that can be resumed. */
+function positions(folder: string): number {
+  const file = join(folder, 'run.json')
+  if (!existsSync(file)) return 0
+  return (JSON.parse(readFileSync(file, 'utf8')) as { positions: unknown[] }).positions.length
+}
+
+function nameless(part: string, { work }: Places, { dataset, tokenizer }: Corpus): string {
+  if (part === dataset) return 'dataset'
+  if (part === tokenizer) return 'tokenizer'
+  return part.startsWith(work) ? part.slice(work.length + 1) : part
+}
+
+function flag(name: string): string {
+  return `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`
+}

@@ -1,0 +1,78 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, expect, it } from 'vitest'
+import { qualityRuns, vanilla } from '../../../bench/quality/manifest.js'
+import type { StudyResult } from '../../../bench/study/run.js'
+import { idOf, neededBy } from '../../../bench/study/study.js'
+import { markdownTable, meanAndSpread } from '../../../bench/study/table.js'
+import { uptrainRuns } from '../../../bench/uptrain/manifest.js'
+
+let results: string
+beforeEach(() => {
+  results = mkdtempSync(join(tmpdir(), 'mor-table-'))
+})
+afterEach(() => rmSync(results, { recursive: true }))
+
+function write(seed: number, loss: number, routed: boolean): void {
+  const tasks = (value: number) => ({
+    held_out: { loss: { value, standardError: 0.01 }, bitsPerByte: { value: value / 2, standardError: 0.01 } },
+    last_word: { accuracy: { value: 0.25, standardError: 0.01 } },
+    verb_number: { accuracy: { value: 0.5, standardError: 0.01 } },
+    word_order: { accuracy: { value: 1, standardError: 0 } },
+  })
+  const result: StudyResult = {
+    name: 'vanilla',
+    seed,
+    machine: 'some machine',
+    commands: [],
+    parameters: 8.5e6,
+    training: {
+      steps: 1,
+      tokens: 16e6,
+      flops: 1e15,
+      seconds: 100,
+      tokensPerSecond: 1,
+      peakMemoryBytes: 2 ** 30,
+      loss: 3,
+      distillationLoss: 0,
+      routingAccuracy: routed ? 0.975 : null,
+      meanDepth: routed ? 1.5 : null,
+      curve: [],
+    },
+    heldOut: { threshold: tasks(loss), ...(routed && { topk: tasks(loss - 0.25) }) },
+  }
+  writeFileSync(join(results, `vanilla.seed${seed}.json`), JSON.stringify(result))
+}
+
+const rowsOf = () => markdownTable(qualityRuns, { work: '', results }).slice(2)
+
+it('has a row with the mean of the seeds that have ended', () => {
+  write(1, 3, false)
+  write(2, 3.5, false)
+  expect(rowsOf()).toEqual([
+    '| vanilla | 2 | 8.50M | 16.0M | 1.00P | 1.6250 ± 0.1250 | 3.2500 ± 0.2500 |  |  |  | 25.0% | 75.0% | 100 s | 1024 MiB |  |',
+  ])
+})
+
+it('shows what causal routing loses, and the rate of serving where it was measured', () => {
+  write(1, 3, true)
+  const models = { [idOf(vanilla(1))]: { tokensPerSecond: { median: 1234, min: 1, max: 2000 }, meanDepth: 1 } }
+  writeFileSync(join(results, 'serving.json'), JSON.stringify({ models }))
+  expect(rowsOf()).toEqual([
+    '| vanilla | 1 | 8.50M | 16.0M | 1.00P | 1.5000 | 3.0000 | 0.2500 | 97.50% | 1.50 | 25.0% | 75.0% | 100 s | 1024 MiB | 1234 tokens/s |',
+  ])
+})
+
+it('leaves out a spread that rounds to nothing', () => {
+  expect(meanAndSpread([1, 1.001], 2)).toBe('1.00')
+  expect(meanAndSpread([1, 2], 2)).toBe('1.50 ± 0.50')
+})
+
+it('names every run once, and every run that another one needs', () => {
+  for (const runs of [qualityRuns, uptrainRuns]) {
+    const ids = runs.map(idOf)
+    expect(new Set(ids).size).toBe(ids.length)
+    for (const needed of runs.flatMap(neededBy)) expect(ids).toContain(idOf(needed))
+  }
+})
