@@ -2,11 +2,12 @@
 import type { ChatTemplate, RenderOptions } from './chat/chat_template.js'
 import { type ChatMessage, readMessages } from './chat/messages.js'
 import { Checker, show } from './check.js'
-import { errorCodes, MorError, toMorError, wrapNative, wrapNativeAsync } from './errors.js'
-import { Generation, type TokenLogprob } from './generation.js'
+import { MorError, toMorError, wrapNative, wrapNativeAsync } from './errors.js'
+import { EventDelivery } from './event_delivery.js'
+import { Generation } from './generation.js'
 import { Model } from './model.js'
 import { ModelText, type PromptText } from './model_text.js'
-import { type EngineStats, eventKind, eventStride, type NativeEngine, type NativeGenerateParams } from './native.js'
+import type { EngineStats, NativeEngine, NativeGenerateParams } from './native.js'
 import { loadNative } from './native_loader.js'
 import { type GenerateOptions, readStopStrings, resolveGenerateOptions } from './sampling.js'
 import { readTokenizer } from './tokenizer/option.js'
@@ -51,6 +52,7 @@ export class Engine {
   readonly model: Model
   readonly #native: NativeEngine
   readonly #requests: Map<number, Generation>
+  readonly #delivery: EventDelivery
   /** Generations whose prompt is being encoded. */
   readonly #encoding = new Set<Generation>()
   readonly #text: ModelText
@@ -80,9 +82,11 @@ export class Engine {
     // The addon holds this callback as long as the native engine lives. The callback must not hold the Engine, or an engine
     // that was never closed could not be collected.
     const requests = new Map<number, Generation>()
+    const delivery = new EventDelivery(requests)
     this.#requests = requests
+    this.#delivery = delivery
     this.#native = wrapNative(() =>
-      loadNative().createEngine(model.native, native, (events, messages) => deliver(events, messages, requests)),
+      loadNative().createEngine(model.native, native, (events, messages) => delivery.receive(events, messages)),
     )
   }
 
@@ -204,51 +208,9 @@ export class Engine {
     try {
       await wrapNativeAsync(() => this.#native.close())
     } finally {
+      this.#delivery.finish()
       for (const generation of this.#requests.values()) generation.finish('abort')
       this.#requests.clear()
     }
   }
-}
-
-/** Hands events (see `eventStride`) to their requests; those of requests that have ended are dropped. */
-function deliver(events: Float64Array, messages: string[], requests: Map<number, Generation>): void {
-  let nextMessage = 0
-  let topLogprobs: TokenLogprob[] = []
-  for (let i = 0; i + eventStride <= events.length; i += eventStride) {
-    const id = events[i]!
-    const kind = events[i + 1]!
-    const token = events[i + 2]!
-    const message = kind === eventKind.error ? messages[nextMessage++] : undefined
-    const generation = requests.get(id)
-    if (generation === undefined) continue
-    if (kind === eventKind.top) {
-      topLogprobs.push({ token, logprob: events[i + 4]! })
-      continue
-    }
-    if (kind === eventKind.prefill) {
-      generation.began(events[i + 4]!)
-      continue
-    }
-    if (kind === eventKind.token || kind === eventKind.prompt) {
-      const listed = topLogprobs.length > 0
-      const reported = { token, depth: events[i + 3]!, logprob: events[i + 4]!, ...(listed && { topLogprobs }) }
-      if (kind === eventKind.token) generation.push(reported)
-      else generation.pushPrompt(reported)
-      if (listed) topLogprobs = []
-      continue
-    }
-    requests.delete(id)
-    if (kind === eventKind.stop) generation.finish('stop')
-    else if (kind === eventKind.length) generation.finish('length')
-    else if (kind === eventKind.abort) generation.finish('abort')
-    else generation.finish('error', errorOfEvent(kind, token, message))
-  }
-}
-
-function errorOfEvent(kind: number, codeIndex: number, message: string | undefined): MorError {
-  const code = errorCodes[codeIndex]
-  if (message === undefined || code === undefined) {
-    return new MorError('INTERNAL', `the native engine sent an event of kind ${kind} with value ${codeIndex}`)
-  }
-  return new MorError(code, message)
 }

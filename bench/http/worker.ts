@@ -18,6 +18,8 @@ export interface Measured {
 }
 
 const tokenizer = Tokenizer.byteLevel()
+/** Of the bytes that are no ASCII, which wait for the rest of their character: so every token is a text, and is sent. */
+const logitBias = Object.fromEntries(Array.from({ length: 128 }, (_, i) => [128 + i, -100]))
 let generations = new Map<number, Generation>()
 const written = new Map<number, number>()
 let app: ModelServer | null = null
@@ -30,7 +32,7 @@ async function listen({ threads }: { threads: number }): Promise<{ url: string }
     model: engine.model,
     stats: () => engine.stats(),
     generate: (prompt, options) => {
-      const generation = engine.generate(prompt, options)
+      const generation = engine.generate(prompt, { ...options, logitBias })
       generations.set(options.seed!, generation)
       return generation
     },

@@ -1,7 +1,7 @@
 // What all runs of a study read: a tokenizer, a token dataset, and tasks made of the books that are held out.
 import { existsSync, mkdirSync, renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { readJsonLines } from '../../lib/dataset/source.js'
+import { readSegments } from '../../lib/dataset/source.js'
 import { mor } from './command_line.js'
 import { lastWordExamples, minimalPairs } from './held_out_tasks.js'
 
@@ -40,13 +40,21 @@ export async function prepareCorpus(books: string, folder: string, abort: AbortS
     const tokenizer = ['--tokenizer', corpus.tokenizer]
     await mor(['prepare', train, ...tokenizer, ...validation, '--output', corpus.dataset], abort)
   }
-  if (!existsSync(corpus.tasks)) await writeTasks(heldOut, folder, corpus.tasks)
+  if (!existsSync(corpus.tasks)) await writeTasks(heldOut, folder, corpus.tasks, abort)
   return corpus
 }
 
-async function writeTasks(heldOut: string, folder: string, file: string): Promise<void> {
-  const texts: string[] = []
-  for await (const { value } of readJsonLines(heldOut)) texts.push((value as { text: string }).text)
+async function writeTasks(heldOut: string, folder: string, file: string, abort: AbortSignal): Promise<void> {
+  const texts = ['']
+  for await (const { text, endsDocument } of readSegments([heldOut], {
+    textField: 'text',
+    format: null,
+    signal: abort,
+  })) {
+    texts.push(texts.pop()! + text)
+    if (endsDocument) texts.push('')
+  }
+  texts.pop()
   const write = (name: string, lines: readonly object[]): string => {
     writeFileSync(join(folder, name), lines.map((line) => `${JSON.stringify(line)}\n`).join(''))
     return name

@@ -1,0 +1,53 @@
+import { setImmediate as turn } from 'node:timers/promises'
+import { expect, it } from 'vitest'
+import { EventDelivery } from '../../lib/event_delivery.js'
+import { Generation } from '../../lib/generation.js'
+import { eventKind } from '../../lib/native.js'
+
+function requestsOf(count: number): Map<number, Generation> {
+  return new Map(Array.from({ length: count }, (_, id) => [id, new Generation([1], () => {})]))
+}
+
+/** A step that gives every one of `count` requests a token. */
+const step = (count: number, token: number) =>
+  Float64Array.from(Array.from({ length: count }, (_, id) => [id, eventKind.token, token, 1, -1]).flat())
+
+const ends = (count: number) =>
+  Float64Array.from(Array.from({ length: count }, (_, id) => [id, eventKind.length, -1, 0, 0]).flat())
+
+it('hands out a large step in several turns of the event loop, and every request its tokens in order', async () => {
+  const requests = requestsOf(100)
+  const generations = [...requests.values()]
+  const delivery = new EventDelivery(requests)
+  const reached = () => generations.filter(({ timing }) => timing.firstToken !== null).length
+  delivery.receive(step(100, 7), [])
+  expect(reached()).toBeGreaterThan(0)
+  expect(reached()).toBeLessThanOrEqual(20)
+  delivery.receive(step(100, 8), [])
+  delivery.receive(ends(100), [])
+  const before = reached()
+  await turn()
+  expect(reached()).toBeGreaterThan(before)
+  for (const generation of generations)
+    expect(await generation.result).toMatchObject({ tokens: [7, 8], finishReason: 'length' })
+  expect(requests.size).toBe(0)
+})
+
+it('hands out a small step at once', () => {
+  const requests = requestsOf(4)
+  const generations = [...requests.values()]
+  new EventDelivery(requests).receive(step(4, 7), [])
+  expect(generations.every(({ timing }) => timing.firstToken !== null)).toBe(true)
+})
+
+it('delivers what is left when it is finished', async () => {
+  const requests = requestsOf(100)
+  const generations = [...requests.values()]
+  const delivery = new EventDelivery(requests)
+  delivery.receive(step(100, 7), [])
+  delivery.receive(ends(100), [])
+  delivery.finish()
+  expect(requests.size).toBe(0)
+  expect(await generations[99]!.result).toMatchObject({ tokens: [7], finishReason: 'length' })
+  await turn() // what was scheduled finds nothing
+})
