@@ -62,4 +62,11 @@ export type { Detokenizer } from './tokenizer.js'
 export { Tokenizer } from './tokenizer.js'
 export type { EvaluateOptions, EvaluateResult, ResumeOptions, StepResult } from './trainer.js'
 export { Trainer } from './trainer.js'
-export type { ResolvedTrainerOptions, Schedule, TrainerOptions } from './trainer_options.js'
+export type {
+  DepthSchedule,
+  DistillationOptions,
+  ResolvedTrainerOptions,
+  Schedule,
+  TrainerOptions,
+} from './trainer_options.js'
+export type { MaskedRow, TrainingRow } from './training_rows.js'

@@ -212,6 +212,10 @@ export interface NativeTrainerOptions {
   /** Recursions of the first step, and the first step, counted from 0, that runs all. */
   depthSchedule: { from: number; steps: number }
   parameters: NativeParameterOptions[]
+  /** In place of the model's; null: the model's. */
+  capacityWarmupSteps: number | null
+  /** The teacher stays in memory until the trainer is disposed, and cannot be trained before. */
+  distillation: { teacher: NativeModel; temperature: number; weight: number } | null
 }
 
 /** Of one trained tensor; what is undefined is as for all. */
@@ -225,20 +229,24 @@ export interface NativeParameterOptions {
 
 /** Measurements of one optimizer step. */
 export interface NativeStepStats {
-  /** lmLoss plus every weighted auxiliary term, nats per token. */
+  /** lmLoss, or its mean with distillationLoss by the weight of that, plus every weighted auxiliary term; nats per token. */
   loss: number
   /** Mean cross-entropy, nats per token. */
   lmLoss: number
+  /** Mean KL divergence from the teacher times the square of the temperature, nats per token; 0 without a teacher. */
+  distillationLoss: number
   auxiliaryLoss: number
   zLoss: number
   balancingLoss: number
   /** Global L2 norm before clipping. */
   gradientNorm: number
   learningRate: number
-  /** Predicted tokens of this step, all micro-batches together. */
+  /** Tokens that the model ran over in this step, all micro-batches together. */
   tokens: number
+  /** Those of them after which the next token counts in the loss. */
+  lossTokens: number
   seconds: number
-  /** Executed floating-point operations, forward and backward, head included. */
+  /** Executed floating-point operations, forward and backward, head and teacher included. */
   flops: number
   /** What a vanilla model of the same effective depth would have executed. */
   vanillaFlops: number
@@ -254,35 +262,37 @@ export interface NativeStepStats {
   memoryBytes: number
   /** Optimizer steps done so far, this one included. */
   step: number
+  /** Most recursions of a token in this step. */
+  recursions: number
 }
 
 export type NativeEvaluateStats = Pick<
   NativeStepStats,
-  'loss' | 'lmLoss' | 'tokens' | 'depthHistogram' | 'routingAccuracy' | 'seconds'
+  'loss' | 'lmLoss' | 'tokens' | 'lossTokens' | 'depthHistogram' | 'routingAccuracy' | 'seconds'
 >
 
 export interface NativeTrainer {
   /**
-   * tokens: [microBatches * batch * (length + 1)]. An aborted step that has started is finished and reported.
+   * tokens: rows of length + 1 ids, those of the first micro-batch, then those of the next. counts: for each id, whether it
+   * counts as a target; null: all do. shapes: the number of rows and their length, for each micro-batch. An aborted step
+   * that has started is finished and reported.
    */
   step(
     tokens: Int32Array,
-    microBatches: number,
-    batch: number,
-    length: number,
+    counts: Uint8Array | null,
+    shapes: Int32Array,
     signal?: AbortSignal,
   ): Promise<NativeStepStats>
-  /** tokens: [batch * (length + 1)] */
   evaluate(
     tokens: Int32Array,
-    batch: number,
-    length: number,
+    counts: Uint8Array | null,
+    shapes: Int32Array,
     routing: Routing,
     signal?: AbortSignal,
   ): Promise<NativeEvaluateStats>
   /**
    * What it must keep to go on bit for bit, beside the number of steps and the model's own tensors: `exp_avg.<parameter>`,
-   * `exp_avg_sq.<parameter>` and, for bfloat16 models, `master.<parameter>`. All are float32.
+   * `exp_avg_sq.<parameter>` and, where the weights are rounded or some are frozen, `master.<parameter>`. All are float32.
    */
   tensors(): { name: string; shape: number[] }[]
   /** As of the last finished call, also after `dispose`. */

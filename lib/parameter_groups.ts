@@ -11,7 +11,7 @@ export interface ParameterGroup {
   learningRate?: number
   /** In place of the trainer's; a group that has it decays whole, norms and biases included. */
   weightDecay?: number
-  /** The tensors stay as they are, and their gradients do not count in the norm. */
+  /** The tensors stay as they are, cost no optimizer state, and their gradients do not count in the norm. */
   frozen?: boolean
 }
 
@@ -75,6 +75,30 @@ export function parameterOptions(
     weightDecay: group.weightDecay,
     frozen: group.frozen ?? false,
   }))
+}
+
+/**
+ * Moments are kept of what is trained, so what is frozen cannot change in a run that goes on.
+ * @throws {MorError} INVALID_ARGUMENT naming the tensor
+ */
+export function checkSameFrozen(
+  before: readonly ParameterGroup[],
+  after: readonly ParameterGroup[],
+  parameters: readonly Pick<NativeParameter, 'name' | 'trained'>[],
+): void {
+  const names = parameters.filter(({ trained }) => trained).map(({ name }) => name)
+  const frozenBy = (groups: readonly ParameterGroup[]) => {
+    const matchers = groups.filter(({ frozen }) => frozen).map(({ pattern }) => matcher(pattern))
+    return (name: string) => matchers.some((matches) => matches(name))
+  }
+  const [then, now] = [frozenBy(before), frozenBy(after)]
+  const changed = names.find((name) => then(name) !== now(name))
+  if (changed === undefined) return
+  const change = then(changed) ? 'was frozen and is to be trained' : 'was trained and is to be frozen'
+  throw new MorError(
+    'INVALID_ARGUMENT',
+    `Trainer: parameterGroups: ${changed} ${change}, and that cannot change in a run that goes on; start a new one`,
+  )
 }
 
 function matcher(pattern: string): (name: string) => boolean {

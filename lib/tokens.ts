@@ -118,7 +118,8 @@ export function copyTokens(
   return target
 }
 
-function lengthOf(tokens: unknown, row: number | string): number {
+/** @throws {MorError} INVALID_ARGUMENT for what is no array of numbers. */
+export function lengthOf(tokens: unknown, row: number | string): number {
   if (Array.isArray(tokens) || (ArrayBuffer.isView(tokens) && !(tokens instanceof DataView))) {
     return (tokens as ArrayLike<number>).length
   }

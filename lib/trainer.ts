@@ -2,9 +2,9 @@
 import { Checker, checkPath, show } from './check.js'
 import { MorError, wrapNative, wrapNativeAsync } from './errors.js'
 import { type LoadOptions, Model } from './model.js'
-import type { NativeEvaluateStats, NativeStepStats, NativeTrainer, Routing } from './native.js'
+import type { NativeEvaluateStats, NativeStepStats, NativeTrainer, NativeTrainerOptions, Routing } from './native.js'
 import { loadNative } from './native_loader.js'
-import { packRows } from './tokens.js'
+import { checkSameFrozen } from './parameter_groups.js'
 import { readMasters, readTrainerCheckpoint, restoreTrainerState, saveTrainerCheckpoint } from './trainer_checkpoint.js'
 import {
   type ResolvedTrainerOptions,
@@ -12,6 +12,7 @@ import {
   type TrainerOptions,
   toNativeTrainerOptions,
 } from './trainer_options.js'
+import { packTrainingRows, type TrainingRow } from './training_rows.js'
 
 /** Measurements of one step; loss terms in nats per token. */
 export interface StepResult extends NativeStepStats {
@@ -28,7 +29,10 @@ export interface EvaluateOptions {
   signal?: AbortSignal
 }
 
-/** Where to resume, and which of the saved options to change. The precision is the saved one. */
+/**
+ * Where to resume, and which of the saved options to change. The precision is the saved one. Where the run learns from a teacher,
+ * that must be given again.
+ */
 export type ResumeOptions = Omit<LoadOptions, 'dtype'> & Partial<TrainerOptions>
 
 /**
@@ -40,6 +44,8 @@ export class Trainer {
   readonly model: Model
   /** Complete: with every default filled in. */
   readonly options: ResolvedTrainerOptions
+  /** Of distillation. Disposing it is up to you. */
+  readonly teacher: Model | null
   readonly #native: NativeTrainer
   #disposing: Promise<void> | undefined
 
@@ -56,9 +62,10 @@ export class Trainer {
     }
     this.model = model
     this.options = resolveTrainerOptions(options)
+    this.teacher = teacherOf(options, model)
     this.#native = wrapNative(() => {
-      const options = toNativeTrainerOptions(this.options, model.config, model.native.parameters())
-      return loadNative().createTrainer(model.native, options)
+      const own = toNativeTrainerOptions(this.options, model.config, model.native.parameters())
+      return loadNative().createTrainer(model.native, { ...own, distillation: this.#distillation() })
     })
   }
 
@@ -72,7 +79,9 @@ export class Trainer {
     const saved = await readTrainerCheckpoint(folder)
     const model = await Model.load(folder, { device, threads, nice, signal, dtype: saved.dtype })
     try {
-      const trainer = new Trainer(model, { ...saved.options, ...withoutUndefined(changes) })
+      const training = resumedOptions(saved.options, changes, folder)
+      checkSameFrozen(saved.options.parameterGroups, training.parameterGroups ?? [], model.native.parameters())
+      const trainer = new Trainer(model, training)
       await wrapNativeAsync(async () => restoreTrainerState(model, trainer.#native, saved))
       return trainer
     } catch (error) {
@@ -100,6 +109,11 @@ export class Trainer {
     }
   }
 
+  #distillation(): NativeTrainerOptions['distillation'] {
+    const { distillation } = this.options
+    return distillation && this.teacher && { ...distillation, teacher: this.teacher.native }
+  }
+
   /** Optimizer steps done so far, those before a resume included. */
   get stepsDone(): number {
     return this.#native.stepsDone()
@@ -108,40 +122,31 @@ export class Trainer {
   /**
    * One optimizer step on a batch.
    * @param batch rows of T + 1 token ids: each token predicts the next. Their number must be a multiple of
-   * gradientAccumulation, which splits them in order.
+   * gradientAccumulation, which splits them in order. A row may say which of its tokens count in the loss, which is the mean
+   * over all that do. Rows may have different lengths; those of one length run together, so few lengths train faster.
    * @param options.signal aborts a step that has not started; one that has is finished and reported.
    * @throws {MorError} NON_FINITE (loss or gradient; nothing was changed), TOKEN_OUT_OF_RANGE, CONTEXT_OVERFLOW,
    * INVALID_ARGUMENT, OUT_OF_MEMORY, ABORTED, DISPOSED
    */
-  async step(batch: readonly ArrayLike<number>[], options: { signal?: AbortSignal } = {}): Promise<StepResult> {
+  async step(batch: readonly TrainingRow[], options: { signal?: AbortSignal } = {}): Promise<StepResult> {
     Checker.of(options, 'step').onlyKeys(['signal'])
-    const { tokens, batch: rows, columns } = packRows(batch, this.model.config, 1)
-    const parts = this.options.gradientAccumulation
-    if (rows % parts !== 0) {
-      throw new MorError(
-        'INVALID_ARGUMENT',
-        `the batch has ${rows} rows, which gradientAccumulation ${parts} does not divide`,
-      )
-    }
+    const { tokens, counts, shapes } = packTrainingRows(batch, this.model.config, this.options.gradientAccumulation)
     const { signal } = options
-    const stats = await wrapNativeAsync(
-      () => this.#native.step(tokens, parts, rows / parts, columns - 1, signal),
-      signal,
-    )
+    const stats = await wrapNativeAsync(() => this.#native.step(tokens, counts, shapes, signal), signal)
     return { ...stats, tokensPerSecond: stats.tokens / stats.seconds }
   }
 
   /**
-   * Loss on a batch of T + 1 token rows, without a change of any state.
+   * Loss on a batch like those of `step`, without a teacher and without a change of any state.
    * @throws {MorError} as `step`
    */
-  async evaluate(batch: readonly ArrayLike<number>[], options: EvaluateOptions = {}): Promise<EvaluateResult> {
+  async evaluate(batch: readonly TrainingRow[], options: EvaluateOptions = {}): Promise<EvaluateResult> {
     const check = Checker.of(options, 'evaluate')
     check.onlyKeys(['routing', 'signal'])
     const routing = check.choice('routing', ['topk', 'threshold'], 'threshold')
-    const { tokens, batch: rows, columns } = packRows(batch, this.model.config, 1)
+    const { tokens, counts, shapes } = packTrainingRows(batch, this.model.config, 1)
     const { signal } = options
-    const stats = await wrapNativeAsync(() => this.#native.evaluate(tokens, rows, columns - 1, routing, signal), signal)
+    const stats = await wrapNativeAsync(() => this.#native.evaluate(tokens, counts, shapes, routing, signal), signal)
     return { ...stats, tokensPerSecond: stats.tokens / stats.seconds }
   }
 
@@ -166,6 +171,43 @@ export class Trainer {
   [Symbol.asyncDispose](): Promise<void> {
     return this.dispose()
   }
+}
+
+/**
+ * The teacher that the options ask for.
+ * @throws {MorError} INVALID_ARGUMENT for one that cannot teach the model
+ */
+function teacherOf({ distillation }: TrainerOptions, model: Model): Model | null {
+  if (distillation === undefined || distillation === null) return null
+  const check = new Checker({}, 'Trainer: distillation')
+  const { teacher } = distillation
+  if (!(teacher instanceof Model)) {
+    return check.fail(`teacher is ${show(teacher)}; give a model, such as Model.load resolves to`)
+  }
+  if (teacher === model) check.fail('a model cannot be its own teacher; load the teacher by itself')
+  const [taught, own] = [teacher.config.vocab_size, model.config.vocab_size]
+  if (taught !== own) check.fail(`the vocabulary of the teacher has ${taught} tokens and that of the model ${own}`)
+  for (const key of ['device', 'dtype'] as const) {
+    if (teacher[key] === model[key]) continue
+    check.fail(`the teacher has ${key} "${teacher[key]}" and the model "${model[key]}"; load both with the same ${key}`)
+  }
+  return teacher
+}
+
+function resumedOptions(
+  saved: ResolvedTrainerOptions,
+  changes: Partial<TrainerOptions>,
+  folder: string,
+): TrainerOptions {
+  const { distillation: began, ...rest } = saved
+  const { distillation = began === null ? null : undefined, ...others } = withoutUndefined(changes)
+  if (distillation === undefined) {
+    throw new MorError(
+      'INVALID_ARGUMENT',
+      `the run in ${folder} learns from a teacher: give distillation: { teacher } to go on, or distillation: null to go on without`,
+    )
+  }
+  return { ...rest, ...others, distillation: distillation && { ...began, ...withoutUndefined(distillation) } }
 }
 
 function withoutUndefined<T extends object>(object: T): T {

@@ -128,7 +128,7 @@ export async function readMasters(trainer: NativeTrainer, folder: string): Promi
   if (masters.length > 0) await trainer.read(locateTensors(masters, files, folder, { ignored: () => true }), 0)
 }
 
-/** The float32 weights of a bfloat16 model, under their names in model.safetensors. */
+/** The float32 weights that a trainer has beside those of its model, under their names in model.safetensors. */
 function mastersOf(trainer: NativeTrainer): (ExpectedTensor & { nativeName: string })[] {
   const masters = trainer.tensors().filter(({ name }) => name.startsWith(masterPrefix))
   return masters.map(({ name, shape }) => ({ name: name.slice(masterPrefix.length), shape, nativeName: name }))

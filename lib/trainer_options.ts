@@ -1,6 +1,7 @@
 // The options of a Trainer: defaults (the paper's recipe, docs/model.md section 6), checks, and the addon's form of them.
 import { Checker, show } from './check.js'
 import { blockRecurs, type ResolvedConfig } from './config.js'
+import type { Model } from './model.js'
 import type { NativeParameter, NativeTrainerOptions } from './native.js'
 import { type ParameterGroup, parameterOptions, resolveParameterGroups } from './parameter_groups.js'
 
@@ -24,6 +25,25 @@ export interface DepthSchedule {
   steps: number
 }
 
+/**
+ * The loss of a target becomes (1 − weight) · cross-entropy + weight · temperature² · KL(teacher ‖ model)
+ * (docs/model.md section 11).
+ */
+export interface DistillationOptions {
+  /**
+   * The model whose predictions are learned: of the same vocabulary, device and dtype. It runs as in generation. Its memory is
+   * given back when both it and the trainer are disposed, and it cannot be trained before.
+   */
+  teacher: Model
+  /** Divides the logits of both models. Default 1. */
+  temperature?: number
+  /** From 0 to 1. Default 0.5. */
+  weight?: number
+}
+
+/** Without the teacher, as it is saved. */
+export type ResolvedDistillation = Required<Omit<DistillationOptions, 'teacher'>>
+
 /** AdamW with decoupled weight decay on every matrix and on no norm. */
 export interface TrainerOptions {
   /** Peak learning rate. */
@@ -44,12 +64,17 @@ export interface TrainerOptions {
   parameterGroups?: readonly ParameterGroup[]
   /** For a model with recursions. Evaluations always run all. Default null: steps do, too. */
   depthSchedule?: DepthSchedule | null
+  /** Steps in which the capacities fall from 1, in place of `capacity_warmup_steps` of the model's router. Default null: its. */
+  capacityWarmupSteps?: number | null
+  /** Default null: the text alone is learned. */
+  distillation?: DistillationOptions | null
   /** Recompute activations in the backward pass instead of keeping them: same numbers, less memory. Default false. */
   recompute?: boolean
 }
 
-export type ResolvedTrainerOptions = Required<Omit<TrainerOptions, 'depthSchedule'>> & {
+export type ResolvedTrainerOptions = Required<Omit<TrainerOptions, 'depthSchedule' | 'distillation'>> & {
   depthSchedule: Required<DepthSchedule> | null
+  distillation: ResolvedDistillation | null
 }
 
 const optionKeys = [
@@ -62,6 +87,8 @@ const optionKeys = [
   'gradientAccumulation',
   'parameterGroups',
   'depthSchedule',
+  'capacityWarmupSteps',
+  'distillation',
   'recompute',
 ]
 
@@ -79,6 +106,8 @@ export function resolveTrainerOptions(options: unknown): ResolvedTrainerOptions 
     gradientAccumulation: check.integer('gradientAccumulation', { min: 1, fallback: 1 }),
     parameterGroups: resolveParameterGroups(check.object.parameterGroups ?? []),
     depthSchedule: check.has('depthSchedule') ? resolveDepthSchedule(check.child('depthSchedule')) : null,
+    capacityWarmupSteps: check.has('capacityWarmupSteps') ? check.integer('capacityWarmupSteps', { min: 0 }) : null,
+    distillation: check.has('distillation') ? resolveDistillation(check.child('distillation')) : null,
     recompute: check.boolean('recompute', false),
   }
 }
@@ -91,9 +120,11 @@ export function toNativeTrainerOptions(
   options: ResolvedTrainerOptions,
   config: ResolvedConfig,
   parameters: readonly Pick<NativeParameter, 'name' | 'trained'>[],
-): NativeTrainerOptions {
-  const { betas, schedule, gradientAccumulation: _splitHere, parameterGroups, depthSchedule, ...same } = options
+): Omit<NativeTrainerOptions, 'distillation'> {
+  const { betas, schedule, gradientAccumulation: _splitHere, parameterGroups, depthSchedule, ...others } = options
+  const { distillation: _withItsTeacher, ...same } = others
   if (depthSchedule !== null) checkDepthSchedule(depthSchedule, config)
+  if (options.capacityWarmupSteps !== null) checkCapacityWarmup(config)
   return {
     ...same,
     beta1: betas[0],
@@ -110,6 +141,22 @@ function resolveDepthSchedule(check: Checker): Required<DepthSchedule> {
     from: check.integer('from', { min: 1, fallback: 1 }),
     steps: check.integer('steps', { min: 1, max: Number.MAX_SAFE_INTEGER }),
   }
+}
+
+function resolveDistillation(check: Checker): ResolvedDistillation {
+  check.onlyKeys(['teacher', 'temperature', 'weight'])
+  return {
+    temperature: check.float32('temperature', { above: 0, fallback: 1 }),
+    weight: check.number('weight', { min: 0, max: 1, fallback: 0.5 }),
+  }
+}
+
+function checkCapacityWarmup({ router }: ResolvedConfig): void {
+  if (router?.type === 'expert_choice') return
+  const found = router === null ? 'the model has no router' : `its router is "${router.type}"`
+  new Checker({}, 'Trainer: capacityWarmupSteps').fail(
+    `only an "expert_choice" router has capacities, but ${found}: leave the option out`,
+  )
 }
 
 function checkDepthSchedule({ from }: Required<DepthSchedule>, config: ResolvedConfig): void {

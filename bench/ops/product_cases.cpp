@@ -100,6 +100,16 @@ void add_product_cases(const Shape& s, Cases& cases) {
     const int32_t* target = b.random_integers(s.rows, s.vocabulary);
     return [=](Ops& ops) { ops.cross_entropy_backward(x, w, target, 1 / r, losses, d_x, d_w); };
   });
+  cases.add({.op = "distillation", .flops = 4 * flops, .bytes = 2 * bytes + gradients}, [=](Buffers& b) -> Run {
+    const Tensor x = b.activations(s.rows, s.hidden), w = b.activations(s.vocabulary, s.hidden);
+    const Tensor teacher_x = b.activations(s.rows, s.hidden), teacher_w = b.activations(s.vocabulary, s.hidden);
+    const Tensor losses = b.master_vector(s.rows), divergences = b.master_vector(s.rows);
+    const Tensor d_x = b.activations(s.rows, s.hidden), d_w = b.masters(s.vocabulary, s.hidden);
+    const int32_t* target = b.random_integers(s.rows, s.vocabulary);
+    const DistillationParams params{2, 0.5 / r, 0.5 / r};
+    return
+        [=](Ops& ops) { ops.distillation(x, w, teacher_x, teacher_w, target, params, losses, divergences, d_x, d_w); };
+  });
 }
 
 }  // namespace mor::bench

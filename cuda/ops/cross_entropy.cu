@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "cuda/cuda_ops.h"
+#include "cuda/tile/logit_chunk.cuh"
 #include "cuda/tile/reduce.cuh"
 #include "cuda/tile/vec.cuh"
 #include "ops/checks/cross_entropy.h"
@@ -14,10 +15,7 @@ namespace mor::cuda {
 namespace {
 
 constexpr unsigned kMostThreads = 512;
-constexpr int64_t kChunkElements = int64_t{1} << 26;  // logits of one chunk: 256 MiB of float
-constexpr int64_t kMostChunkRows = 2048;              // more would not make the products faster
-constexpr int64_t kTileRows = 128;                    // rows of a tile of those products; a chunk has whole tiles
-constexpr float kLeast = -3.402823466e38f;            // the least finite number, so that kLeast - kLeast is 0
+constexpr float kLeast = -3.402823466e38f;  // the least finite number, so that kLeast - kLeast is 0
 
 /// losses[row] = logsumexp(logits) - logits[target]. With `gradient`, scale * (softmax_j - [j = target]) replaces the
 /// row's logits, as elements of T that begin at the row's first byte.
@@ -76,12 +74,6 @@ __global__ void __launch_bounds__(kMostThreads)
   }
 }
 
-/// How many rows a chunk has.
-int64_t chunk_rows(int64_t rows, int64_t vocabulary) {
-  const int64_t most = std::clamp<int64_t>(kChunkElements / vocabulary, 1, kMostChunkRows);
-  return std::max<int64_t>(1, std::min(rows, most < kTileRows ? most : most / kTileRows * kTileRows));
-}
-
 template <class T, bool gradient>
 void start(Stream& stream, const Tensor& logits, const int32_t* target, int64_t first_row, double scale, float* losses,
            Fault* fault) {
@@ -98,7 +90,7 @@ void start(Stream& stream, const Tensor& logits, const int32_t* target, int64_t 
 void CudaOps::cross_entropy_forward(const Tensor& x, const Tensor& weight, const int32_t* target,
                                     const Tensor& losses) {
   check_cross_entropy_forward(x, weight, losses);
-  const int64_t vocabulary = weight.rows(), chunk = chunk_rows(x.rows(), vocabulary);
+  const int64_t vocabulary = weight.rows(), chunk = logit_rows(x.rows(), vocabulary);
   const ArenaScope scope(scratch_);
   const Tensor all = scratch_.tensor(DType::float32, chunk, vocabulary, "logits");
   for (int64_t first = 0; first < x.rows(); first += chunk) {
@@ -112,21 +104,20 @@ void CudaOps::cross_entropy_forward(const Tensor& x, const Tensor& weight, const
 void CudaOps::cross_entropy_backward(const Tensor& x, const Tensor& weight, const int32_t* target, double scale,
                                      const Tensor& losses, const Tensor& d_x, const Tensor& d_weight) {
   check_cross_entropy_backward(x, weight, losses, d_x, d_weight);
-  const int64_t vocabulary = weight.rows(), chunk = chunk_rows(x.rows(), vocabulary);
+  const int64_t vocabulary = weight.rows(), chunk = logit_rows(x.rows(), vocabulary);
   const ArenaScope scope(scratch_);
   const Tensor all = scratch_.tensor(DType::float32, chunk, vocabulary, "logits");
   for (int64_t first = 0; first < x.rows(); first += chunk) {
     const int64_t n = std::min(chunk, x.rows() - first);
     const Tensor rows = x.slice(first, n), logits = all.slice(0, n);
     linear_forward(rows, weight, {}, logits);
-    Tensor d_logits = make_tensor(logits.data, compute_, n, vocabulary, "d_logits");
-    d_logits.row_stride = vocabulary * static_cast<int64_t>(sizeof(float) / dtype_size(compute_));
+    const Tensor d_logits = logit_gradient(logits, compute_);
     with_type(compute_, [&](auto type) {
       start<decltype(type), true>(stream_, logits, target + first, first, scale, losses.as<float>() + first,
                                   fault_.device());
     });
     linear_backward_input(d_logits, weight, d_x.slice(first, n));
-    linear_backward_weight(d_logits, rows, d_weight);
+    if (d_weight) linear_backward_weight(d_logits, rows, d_weight);
   }
 }
 

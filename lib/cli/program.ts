@@ -149,6 +149,14 @@ function addTrain(program: Command): void {
     .option('--freeze <patterns...>', 'tensors that stay as they are; * stands for any characters of a name')
     .option('--learning-rate-of <pattern=rate...>', 'peak learning rates of some tensors, such as model.routers.*=1e-3')
     .option('--depth-schedule-steps <count>', 'first steps in which the recursions grow from 1 to all', integer(1))
+    .option(
+      '--capacity-warmup-steps <count>',
+      'first steps in which the capacities fall from 1; default: the model’s',
+      integer(0),
+    )
+    .option('--teacher <checkpoint>', 'model whose predictions are learned beside the text (distillation)')
+    .option('--distillation-weight <share>', 'share of the teacher in the loss; default: 0.5', number(0, 1))
+    .option('--distillation-temperature <value>', 'divides the logits of model and teacher; default: 1', number(0))
     .option('--recompute', 'compute activations again in the backward pass, to save memory')
     .option('--seed <number>', 'of the initial weights and the order of the data', integer(0), trainDefaults.seed)
     .option('--eval-every <steps>', 'steps between evaluations on held-out text', integer(1), trainDefaults.evalEvery)

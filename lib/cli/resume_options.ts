@@ -43,7 +43,17 @@ export async function checkResumeOptions(options: TrainOptions, run: SavedRun): 
     warmupSteps,
     cooldownSteps: 'cooldownSteps' in schedule ? schedule.cooldownSteps : undefined,
   })
-  compare(options, { depthScheduleSteps: trainer.options.depthSchedule?.steps })
+  const { depthSchedule, capacityWarmupSteps, distillation } = trainer.options
+  compare(options, {
+    depthScheduleSteps: depthSchedule?.steps,
+    capacityWarmupSteps: capacityWarmupSteps ?? undefined,
+    distillationTemperature: distillation?.temperature,
+    distillationWeight: distillation?.weight,
+  })
+  const teacher = settings.teacher === undefined ? undefined : resolve(options.output, settings.teacher)
+  if (options.teacher !== undefined && resolve(options.teacher) !== teacher) {
+    throw differs('teacher', options.teacher, teacher)
+  }
   const groups = parameterGroupsOf(options)
   if (groups.length > 0 && !isDeepStrictEqual(groups, trainer.options.parameterGroups)) {
     throw new MorError(

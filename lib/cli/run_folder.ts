@@ -9,6 +9,8 @@ import { withoutByteOrderMark } from '../json_file.js'
 export interface RunSettings {
   /** The token dataset, relative to the folder of the run. */
   dataset: string
+  /** The checkpoint of the teacher, relative to the folder of the run; a run without one has none. */
+  teacher?: string
   /** Tokens of a row. */
   length: number
   batchSize: number

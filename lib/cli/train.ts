@@ -4,10 +4,12 @@ import { relative, resolve } from 'node:path'
 import { readConfigFile } from '../config_file.js'
 import { Dataset, type DatasetState, readDatasetInfo } from '../dataset.js'
 import { MorError } from '../errors.js'
+import { Model } from '../model.js'
 import { Tokenizer } from '../tokenizer.js'
 import { Trainer } from '../trainer.js'
 import { readTrainerCheckpoint } from '../trainer_checkpoint.js'
 import type { Schedule } from '../trainer_options.js'
+import { loadDistillation } from './distillation.js'
 import type { Output } from './output.js'
 import { prepareData } from './prepare_data.js'
 import { checkDatasetOptions, checkResumeOptions } from './resume_options.js'
@@ -49,6 +51,7 @@ export async function train(options: TrainOptions, output: Output, signal: Abort
   const { length, batchSize, gradientAccumulation, seed, steps, evalEvery, evalBatches, saveEvery } =
     run.record.settings
   const files = runFiles(options.output)
+  await using _teacher = trainer.teacher
   await using _model = trainer.model
   await using _trainer = trainer
   await using train = await Dataset.open(dataset, { split: 'train', length, seed, tokenizer })
@@ -122,23 +125,29 @@ async function startRun(options: TrainOptions, output: Output, signal: AbortSign
   checkDatasetOptions(options, dataset, await readDatasetInfo(dataset))
   const { learningRate, weightDecay, gradientClip, gradientAccumulation, recompute } = course
   const depthSchedule = options.depthScheduleSteps === undefined ? null : { steps: options.depthScheduleSteps }
-  const trainer = await start.makeTrainer(
-    {
-      learningRate,
-      schedule,
-      weightDecay,
-      gradientClip,
-      gradientAccumulation,
-      parameterGroups,
-      depthSchedule,
-      recompute,
-    },
-    signal,
+  const distillation = await loadDistillation(options, signal)
+  const trainer = await disposing(distillation?.teacher, () =>
+    start.makeTrainer(
+      {
+        learningRate,
+        schedule,
+        weightDecay,
+        gradientClip,
+        gradientAccumulation,
+        parameterGroups,
+        depthSchedule,
+        capacityWarmupSteps: options.capacityWarmupSteps,
+        distillation,
+        recompute,
+      },
+      signal,
+    ),
   )
   try {
     const { batchSize, steps, evalEvery, evalBatches, saveEvery } = course
     const settings = {
       dataset: relative(folder, dataset),
+      ...(options.teacher !== undefined && { teacher: relative(folder, options.teacher) }),
       length,
       batchSize,
       gradientAccumulation,
@@ -154,7 +163,7 @@ async function startRun(options: TrainOptions, output: Output, signal: AbortSign
     await trimMetrics(folder, 0)
     return { tokenizer, trainer, record, position: null, dataset }
   } catch (error) {
-    await trainer.model.dispose()
+    await disposeModels(trainer)
     throw error
   }
 }
@@ -183,14 +192,36 @@ async function resumeRun(options: TrainOptions, signal: AbortSignal): Promise<Ru
     info: await readDatasetInfo(dataset),
   })
   const schedule = withSteps(saved.options.schedule, steps)
-  const trainer = await Trainer.resume(files.checkpoint, { device, threads, nice, recompute, schedule, signal })
+  const load = { device, threads, nice, signal }
+  const teacher =
+    settings.teacher === undefined
+      ? null
+      : await Model.load(resolve(folder, settings.teacher), { ...load, dtype: saved.dtype })
+  const trainer = await disposing(teacher, () =>
+    Trainer.resume(files.checkpoint, { ...load, recompute, schedule, distillation: teacher && { teacher } }),
+  )
   try {
     const position = positionAt(record, trainer.stepsDone)
     await writeRunRecord(folder, { ...record, settings })
     await trimMetrics(folder, trainer.stepsDone)
     return { tokenizer, trainer, record: { ...record, settings }, position, dataset }
   } catch (error) {
-    await trainer.model.dispose()
+    await disposeModels(trainer)
+    throw error
+  }
+}
+
+async function disposeModels({ model, teacher }: Trainer): Promise<void> {
+  await model.dispose()
+  await teacher?.dispose()
+}
+
+/** Disposes the teacher if there is no trainer for it. */
+async function disposing(teacher: Model | null | undefined, make: () => Promise<Trainer>): Promise<Trainer> {
+  try {
+    return await make()
+  } catch (error) {
+    await teacher?.dispose()
     throw error
   }
 }

@@ -38,6 +38,13 @@ export interface TrainOptions extends Partial<CourseOptions>, Pick<LoadOptions, 
   learningRateOf?: string[]
   /** Steps until all recursions run; default: they always do. */
   depthScheduleSteps?: number
+  /** In place of the model's. */
+  capacityWarmupSteps?: number
+  /** The checkpoint whose predictions are learned. */
+  teacher?: string
+  /** Only with a teacher; default: the trainer's. */
+  distillationTemperature?: number
+  distillationWeight?: number
 }
 
 export const trainDefaults: CourseOptions = {

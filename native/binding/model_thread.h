@@ -75,6 +75,8 @@ class ModelThread {
 
   // ---- from any thread, once created; so are the constant parts of model()
   const ModelConfig& config() const { return config_; }
+  /// For a user on another thread, who reads the weights and the tables. Must not be called once it is disposed.
+  std::shared_ptr<const Model> shared_model() const { return model_; }
   /// Of the device that the model is on; 0: unknown.
   size_t device_memory_bytes() const { return device_memory_bytes_; }
 
@@ -82,7 +84,7 @@ class ModelThread {
   const std::shared_ptr<DisposedFlag> disposed_ = std::make_shared<DisposedFlag>("model");
   ModelConfig config_;
   size_t device_memory_bytes_ = 0;
-  std::unique_ptr<Model> model_;
+  std::shared_ptr<Model> model_;
   std::unique_ptr<Arena> activations_, tokens_;
   std::vector<std::shared_ptr<ModelUser>> users_;
   CancelCheck check_;

@@ -12,8 +12,12 @@ namespace mor::binding {
 
 class ModelTrainer final : public ModelUser {
  public:
-  ModelTrainer(std::shared_ptr<const DisposedFlag> model, const TrainerOptions& options)
-      : disposed(std::make_shared<DisposedFlag>("trainer", std::move(model))), options_(options) {}
+  /// teacher: that of the options, which stays in memory as long as the trainer.
+  ModelTrainer(std::shared_ptr<const DisposedFlag> model, const TrainerOptions& options,
+               std::shared_ptr<const Model> teacher)
+      : disposed(std::make_shared<DisposedFlag>("trainer", std::move(model))),
+        options_(options),
+        teacher_(std::move(teacher)) {}
 
   const std::shared_ptr<DisposedFlag> disposed;
 
@@ -21,6 +25,7 @@ class ModelTrainer final : public ModelUser {
   /// Whether it trains the model or may still do so.
   bool in_use() const { return !disposed->is_set() && !failed_; }
   int64_t steps_done() const { return steps_done_; }
+  const TrainerOptions& options() const { return options_; }
   /// Without the model's.
   size_t bytes() const { return bytes_; }
 
@@ -30,11 +35,15 @@ class ModelTrainer final : public ModelUser {
   Trainer& trainer();
   /// Updates the figures; to be called after anything that may have changed them.
   void refresh();
-  void release() noexcept override { trainer_.reset(); }
+  void release() noexcept override {
+    trainer_.reset();
+    teacher_.reset();
+  }
   void add_memory(MemoryByPurpose& use) const override;
 
  private:
   const TrainerOptions options_;
+  std::shared_ptr<const Model> teacher_;
   std::unique_ptr<Trainer> trainer_;
   std::exception_ptr failure_;
   std::atomic<bool> failed_{false};

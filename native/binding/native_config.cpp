@@ -184,6 +184,13 @@ TrainerOptions trainer_options(const Input& input) {
   options.depth.from = depth.field("from").int32(1, INT32_MAX);
   options.depth.steps = depth.field("steps").natural();
   options.parameters = parameter_options(input.field("parameters"));
+  const Input warmup = input.field("capacityWarmupSteps");
+  if (!warmup.null()) options.capacity_warmup_steps = warmup.natural();
+  const Input distillation = input.field("distillation");
+  if (!distillation.null()) {
+    options.distillation.temperature = distillation.field("temperature").number(DBL_MIN, DBL_MAX);
+    options.distillation.weight = distillation.field("weight").number(0, 1);
+  }
   return options;
 }
 

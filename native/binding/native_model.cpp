@@ -156,7 +156,10 @@ Napi::Value NativeModel::parameters(const Napi::CallbackInfo& info) {
 Napi::Value NativeModel::init(const Napi::CallbackInfo& info) {
   const auto seed = static_cast<uint64_t>(Input(info[0], "seed").natural());
   CallOptions call = options(info, "initialising the weights", info[1]);
-  return post_call(*thread_, call, [seed](ModelThread& thread) { thread.model().init(seed); });
+  return post_call(*thread_, call, [seed](ModelThread& thread) {
+    thread.model().init(seed);
+    thread.model().ops().synchronize();  // the threads of its pupils may read the weights
+  });
 }
 
 Napi::Value NativeModel::read(const Napi::CallbackInfo& info) {
@@ -165,6 +168,7 @@ Napi::Value NativeModel::read(const Napi::CallbackInfo& info) {
   return post_call(*thread_, call, [files](ModelThread& thread) {
     thread.model().weights_changed();
     read_tensors(thread.model().ops(), files, thread.model().checkpoint_tensors(), thread.check());
+    thread.model().ops().synchronize();  // the threads of its pupils may read the weights
   });
 }
 

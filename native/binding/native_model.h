@@ -4,6 +4,7 @@
 #include <napi.h>
 
 #include <memory>
+#include <vector>
 
 #include "binding/call.h"
 #include "binding/convert.h"
@@ -30,6 +31,8 @@ class NativeModel final : public ObjectWrap<NativeModel> {
   const std::shared_ptr<ModelThread>& thread() const { return thread_; }
   /// The model's last trainer. Two would each write weights that the other has not seen.
   std::weak_ptr<ModelTrainer> trainer;
+  /// Trainers that it is the teacher of.
+  std::vector<std::weak_ptr<ModelTrainer>> pupils;
 
  private:
   Napi::Value parameters(const Napi::CallbackInfo& info);

@@ -64,11 +64,12 @@ Napi::Value parameter_list(Napi::Env env, const Parameters& parameters) {
   return list;
 }
 
-Napi::Value trainer_tensor_list(Napi::Env env, const Model& model) {
+Napi::Value trainer_tensor_list(Napi::Env env, const Model& model, const TrainerOptions& options) {
   const Napi::Array list = Napi::Array::New(env);
-  for (const std::string& prefix : Trainer::state_prefixes(model))
-    for (const Parameter& p : model.parameters().list()) {
-      if (!p.trained) continue;
+  const Parameters parameters = trained_parameters(model.config(), model.parameters(), options.parameters);
+  for (const std::string& prefix : Trainer::state_prefixes(model, parameters))
+    for (const Parameter& p : parameters.list()) {
+      if (!Trainer::keeps(prefix, p, model)) continue;
       const Napi::Object object = Napi::Object::New(env);
       object.Set("name", prefix + p.name);
       object.Set("shape", numbers(env, p.shape));
@@ -82,6 +83,7 @@ Napi::Object evaluate_stats(Napi::Env env, const StepResult& result) {
   object.Set("loss", result.loss);
   object.Set("lmLoss", result.lm_loss);
   object.Set("tokens", number(result.tokens));
+  object.Set("lossTokens", number(result.targets));
   object.Set("depthHistogram", numbers(env, result.depth_histogram));
   object.Set("routingAccuracy", or_null(env, result.routing_accuracy));
   object.Set("seconds", result.seconds);
@@ -90,6 +92,7 @@ Napi::Object evaluate_stats(Napi::Env env, const StepResult& result) {
 
 Napi::Object step_stats(Napi::Env env, const StepResult& result) {
   const Napi::Object object = evaluate_stats(env, result);
+  object.Set("distillationLoss", result.distillation_loss);
   object.Set("auxiliaryLoss", result.auxiliary_loss);
   object.Set("zLoss", result.z_loss);
   object.Set("balancingLoss", result.balancing_loss);
@@ -102,6 +105,7 @@ Napi::Object step_stats(Napi::Env env, const StepResult& result) {
   object.Set("loadEntropy", or_null(env, result.load_entropy));
   object.Set("memoryBytes", static_cast<double>(result.memory_bytes));
   object.Set("step", number(result.step));
+  object.Set("recursions", result.recursions);
   return object;
 }
 

@@ -14,8 +14,8 @@ namespace mor::binding {
 
 /// DeviceInfo[].
 Napi::Value device_list(Napi::Env env, const std::vector<DeviceInfo>& devices);
-/// What NativeTrainer.tensors() returns. It follows from the model: the trainer may still have to be created.
-Napi::Value trainer_tensor_list(Napi::Env env, const Model& model);
+/// What NativeTrainer.tensors() returns. It follows from model and options: the trainer may still have to be created.
+Napi::Value trainer_tensor_list(Napi::Env env, const Model& model, const TrainerOptions& options);
 /// NativeParameter[].
 Napi::Value parameter_list(Napi::Env env, const Parameters& parameters);
 /// NativeStepStats.

@@ -20,23 +20,74 @@ struct TrainerParts {
   Napi::Value model;
 };
 
-struct TokenRows {
-  std::vector<int32_t> tokens;  ///< [micro_batches * sequences * (length + 1)]
-  int32_t micro_batches = 1, sequences, length;
+/// TokenRows that own their memory.
+struct Rows {
+  std::vector<int32_t> tokens;
+  std::string counts;  ///< empty: every target counts
+  std::vector<BatchShape> micro_batches;
+  TokenRows view() const {
+    return {tokens.data(), counts.empty() ? nullptr : reinterpret_cast<const uint8_t*>(counts.data()), micro_batches};
+  }
 };
 
-void check_rows(const TokenRows& rows) {
-  const double expected = static_cast<double>(rows.micro_batches) * rows.sequences * (rows.length + 1.0);
+/// Of the arguments tokens, counts and shapes.
+Rows rows_of(const Napi::CallbackInfo& info) {
+  Rows rows;
+  rows.tokens = Input(info[0], "tokens").int32_array();
+  const Input counts(info[1], "counts");
+  if (!counts.null()) rows.counts = counts.bytes();
+  const Input shapes(info[2], "shapes");
+  const std::vector<int32_t> extents = shapes.int32_array();
+  if (extents.empty() || extents.size() % 2 != 0) shapes.fail("pairs of a number of rows and their length");
+  double expected = 0;
+  for (size_t i = 0; i < extents.size(); i += 2) {
+    const BatchShape shape{extents[i], extents[i + 1]};
+    if (shape.sequences < 1 || shape.length < 1) shapes.fail("pairs of numbers of at least 1");
+    MOR_CHECK(int64_t{2} * shape.sequences * shape.length <= INT32_MAX, INVALID_ARGUMENT, shape.sequences, " rows of ",
+              shape.length, " tokens are too many for one micro-batch; at most ", INT32_MAX / 2,
+              " tokens are allowed. Use more micro-batches");
+    rows.micro_batches.push_back(shape);
+    expected += shape.sequences * (shape.length + 1.0);
+  }
   MOR_CHECK(static_cast<double>(rows.tokens.size()) == expected, INVALID_ARGUMENT, "tokens has ", rows.tokens.size(),
-            " ids, but ", rows.micro_batches, " x ", rows.sequences, " rows of ", rows.length, " + 1 ids are ",
-            expected);
-  MOR_CHECK(int64_t{2} * rows.sequences * rows.length <= INT32_MAX, INVALID_ARGUMENT, rows.sequences, " rows of ",
-            rows.length, " tokens are too many for one micro-batch; at most ", INT32_MAX / 2,
-            " tokens are allowed. Use more micro-batches");
+            " ids, but in rows of these shapes there are ", expected);
+  MOR_CHECK(rows.counts.empty() || rows.counts.size() == rows.tokens.size(), INVALID_ARGUMENT, "counts has ",
+            rows.counts.size(), " elements, but tokens has ", rows.tokens.size(), " ids");
+  return rows;
 }
 
-std::string sizes(const TokenRows& rows) {
-  return concat(rows.micro_batches, " x ", rows.sequences, " x ", rows.length, " tokens");
+std::string sizes(const Rows& rows) {
+  const BatchShape& first = rows.micro_batches[0];
+  int64_t tokens = 0;
+  bool equal = true;
+  for (const BatchShape& shape : rows.micro_batches) {
+    tokens += int64_t{shape.sequences} * shape.length;
+    equal = equal && shape.sequences == first.sequences && shape.length == first.length;
+  }
+  if (!equal) return concat(tokens, " tokens in ", rows.micro_batches.size(), " micro-batches");
+  return concat(rows.micro_batches.size(), " x ", first.sequences, " x ", first.length, " tokens");
+}
+
+/// The model that `options.distillation.teacher` is; null without distillation. Throws INVALID_ARGUMENT if its weights
+/// may change.
+NativeModel* teacher_of(const Input& options, const NativeModel& pupil) {
+  const Input distillation = options.field("distillation");
+  if (distillation.null()) return nullptr;
+  NativeModel& teacher = NativeModel::of(distillation.field("teacher"));
+  MOR_CHECK(&teacher != &pupil, INVALID_ARGUMENT, "a model cannot be its own teacher; load the teacher by itself");
+  const std::shared_ptr<ModelTrainer> trainer = teacher.trainer.lock();
+  MOR_CHECK(trainer == nullptr || !trainer->in_use(), INVALID_ARGUMENT,
+            "the teacher has a trainer, which would change its weights; dispose that trainer first");
+  return &teacher;
+}
+
+void check_teaches_nobody(const NativeModel& model) {
+  for (const std::weak_ptr<ModelTrainer>& pupil : model.pupils) {
+    const std::shared_ptr<ModelTrainer> trainer = pupil.lock();
+    MOR_CHECK(
+        trainer == nullptr || !trainer->in_use(), INVALID_ARGUMENT,
+        "the model is the teacher of another trainer, so its weights must not change; dispose that trainer first");
+  }
 }
 
 }  // namespace
@@ -53,12 +104,18 @@ void NativeTrainer::define(Napi::Env env) {
 Napi::Value NativeTrainer::create(const Napi::CallbackInfo& info) {
   return throwing(info.Env(), "createTrainer", [&]() -> Napi::Value {
     NativeModel& model = NativeModel::of(Input(info[0], "model"));
-    const TrainerOptions options = trainer_options(Input(info[1], "options"));
+    const Input input(info[1], "options");
+    TrainerOptions options = trainer_options(input);
+    NativeModel* teacher = teacher_of(input, model);
     const std::shared_ptr<ModelTrainer> other = model.trainer.lock();
     MOR_CHECK(other == nullptr || !other->in_use(), INVALID_ARGUMENT,
               "the model has a trainer, and a second one would undo its steps; dispose it before making another");
+    check_teaches_nobody(model);
     const std::shared_ptr<ModelThread>& thread = model.thread();
-    const auto trainer = std::make_shared<ModelTrainer>(thread->disposed(), options);
+    std::shared_ptr<const Model> teaching;
+    if (teacher != nullptr) teaching = teacher->thread()->shared_model();
+    options.distillation.teacher = teaching.get();
+    const auto trainer = std::make_shared<ModelTrainer>(thread->disposed(), options, std::move(teaching));
     const auto create = [&on_thread = *thread, trainer] {
       if (trainer->disposed->is_set()) return;
       trainer->create(on_thread.model());
@@ -67,6 +124,7 @@ Napi::Value NativeTrainer::create(const Napi::CallbackInfo& info) {
     };
     MOR_CHECK(thread->worker().post(task_of(create)), DISPOSED, "the process is exiting");
     model.trainer = trainer;
+    if (teacher != nullptr) teacher->pupils.push_back(trainer);
     Environment& environment = Environment::of(info.Env());
     return environment.construct(environment.trainer_class,
                                  std::make_shared<TrainerParts>(TrainerParts{thread, trainer, info[0]}));
@@ -108,41 +166,30 @@ Napi::Promise NativeTrainer::run(const CallOptions& options, Work work, ToJs to_
 }
 
 Napi::Value NativeTrainer::step(const Napi::CallbackInfo& info) {
-  TokenRows rows;
-  rows.tokens = Input(info[0], "tokens").int32_array();
-  rows.micro_batches = Input(info[1], "microBatches").int32(1, INT32_MAX);
-  rows.sequences = Input(info[2], "batch").int32(1, INT32_MAX);
-  rows.length = Input(info[3], "length").int32(1, INT32_MAX);
-  check_rows(rows);
-  CallOptions call = options(info, "a step of " + sizes(rows), info[4]);
+  Rows rows = rows_of(info);
+  CallOptions call = options(info, "a step of " + sizes(rows), info[3]);
   call.abort = Abort::ignored;
   return run(
       call,
-      [rows = std::move(rows)](ModelThread&, ModelTrainer& trainer) {
-        return trainer.trainer().step(rows.tokens.data(), rows.micro_batches, rows.sequences, rows.length);
-      },
+      [rows = std::move(rows)](ModelThread&, ModelTrainer& trainer) { return trainer.trainer().step(rows.view()); },
       step_stats);
 }
 
 Napi::Value NativeTrainer::evaluate(const Napi::CallbackInfo& info) {
-  TokenRows rows;
-  rows.tokens = Input(info[0], "tokens").int32_array();
-  rows.sequences = Input(info[1], "batch").int32(1, INT32_MAX);
-  rows.length = Input(info[2], "length").int32(1, INT32_MAX);
-  check_rows(rows);
+  Rows rows = rows_of(info);
   const Routing by = routing(Input(info[3], "routing"));
   CallOptions call = options(info, "an evaluation of " + sizes(rows), info[4]);
   return run(
       call,
       [rows = std::move(rows), by](ModelThread&, ModelTrainer& trainer) {
-        return trainer.trainer().evaluate(rows.tokens.data(), rows.sequences, rows.length, by);
+        return trainer.trainer().evaluate(rows.view(), by);
       },
       evaluate_stats);
 }
 
 Napi::Value NativeTrainer::tensors(const Napi::CallbackInfo& info) {
   trainer_->disposed->check();
-  return trainer_tensor_list(info.Env(), thread_->model());
+  return trainer_tensor_list(info.Env(), thread_->model(), trainer_->options());
 }
 
 Napi::Value NativeTrainer::steps_done(const Napi::CallbackInfo& info) {

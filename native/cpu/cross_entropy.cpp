@@ -2,30 +2,15 @@
 // gradient in place, and from it the gradients of linear (docs/kernels/cross_entropy.md).
 #include "ops/checks/cross_entropy.h"
 
-#include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <limits>
 
 #include "cpu/cpu_ops.h"
-#include "cpu/lanes.h"
+#include "cpu/logit_chunk.h"
 
 namespace mor::MOR_CPU_ISA {
 
 namespace {
-
-constexpr int64_t kMostRows = 512;  // of a chunk; the larger, the fewer passes over the weights' gradient
-constexpr int64_t kMostLogits = int64_t{16} << 20;  // of a chunk: 64 MiB
-constexpr int64_t kLeastRows = 64;                  // of a chunk, whatever the vocabulary
-
-/// The logits from j on, one vector of them; -infinity behind the last one.
-Vec logits_at(const float* logits, int64_t j, int64_t n) {
-  if (j + kLanes <= n) return load(logits + j);
-  float lanes[kLanes];
-  std::fill(lanes, lanes + kLanes, -std::numeric_limits<float>::infinity());
-  std::copy(logits + j, logits + n, lanes);
-  return load(lanes);
-}
 
 /// The softmax of one row: its largest logit and the sum of exp(logit - most).
 struct Softmax {
@@ -33,10 +18,10 @@ struct Softmax {
 
   Softmax(const float* logits, int64_t n) {
     Vec lanes = splat(-std::numeric_limits<float>::infinity());
-    for (int64_t j = 0; j < n; j += kLanes) lanes = max(lanes, logits_at(logits, j, n));
+    for (int64_t j = 0; j < n; j += kLanes) lanes = max(lanes, logits_at(logits, j, n, kNoLogit));
     most = largest(lanes);
     Vec sums = {};
-    for (int64_t j = 0; j < n; j += kLanes) sums += exp(logits_at(logits, j, n) - most);
+    for (int64_t j = 0; j < n; j += kLanes) sums += exp(logits_at(logits, j, n, kNoLogit) - most);
     sum = MOR_CPU_ISA::sum(sums);
   }
   float loss(float target_logit) const { return most + std::log(sum) - target_logit; }
@@ -53,20 +38,13 @@ void write_gradient(const float* logits, int64_t n, int64_t target, const Softma
   gradient[target] = T(at_target);
 }
 
-/// Rows of a chunk.
-int64_t chunk_rows(int64_t rows, int64_t vocabulary) {
-  return std::min(rows, std::clamp(kMostLogits / vocabulary / kLeastRows * kLeastRows, kLeastRows, kMostRows));
-}
-
 }  // namespace
 
 template <class Body>
 void CpuOps::cross_entropy_chunks(const Tensor& x, const Tensor& weight, const Body& body) {
-  const int64_t vocabulary = weight.rows(), rows = chunk_rows(x.rows(), vocabulary);
+  const int64_t vocabulary = weight.rows(), rows = logit_rows(x.rows(), vocabulary);
   const ArenaScope scope(scratch_);
-  // Rows of a multiple of 16 numbers but not of a page: rows of 2^n bytes would all use the same cache sets.
-  const int64_t stride = (vocabulary + kLanes - 1) / kLanes * kLanes + kLanes;
-  const Tensor chunk = scratch_.tensor(DType::float32, rows, stride, "logits").column_range(0, vocabulary);
+  const Tensor chunk = logit_chunk(scratch_, rows, vocabulary, "logits");
   for (int64_t first = 0; first < x.rows(); first += rows) {
     const Tensor logits = chunk.slice(0, std::min(rows, x.rows() - first));
     linear_forward(x.slice(first, logits.rows()), weight, {}, logits);
@@ -93,9 +71,7 @@ void CpuOps::cross_entropy_backward(const Tensor& x, const Tensor& weight, const
   check_targets(target, x.rows(), weight.rows());
   const int64_t n = weight.rows();
   cross_entropy_chunks(x, weight, [&](int64_t first, const Tensor& logits) {
-    Tensor gradient = logits.named("logits' gradient");
-    gradient.dtype = compute_;
-    gradient.row_stride = logits.row_stride * static_cast<int64_t>(sizeof(float) / dtype_size(compute_));
+    const Tensor gradient = logit_gradient(logits, compute_);
     with_type(compute_, [&](auto type) {
       using T = decltype(type);
       parallel_for(logits.rows(), n / 4 + 1, [&](int64_t i) {
@@ -113,7 +89,7 @@ void CpuOps::cross_entropy_backward(const Tensor& x, const Tensor& weight, const
       });
     });
     linear_backward_input(gradient, weight, d_x.slice(first, logits.rows()));
-    linear_backward_weight(gradient, x.slice(first, logits.rows()), d_weight);
+    if (d_weight) linear_backward_weight(gradient, x.slice(first, logits.rows()), d_weight);
   });
 }
 

@@ -12,6 +12,11 @@ QkvTensors projections(const ModelConfig& config, const LayerTensors& tensors, c
   return keys.source == KeySource::given ? tensors.qkv.queries_only(config.query_size()) : tensors.qkv;
 }
 
+/// Not of a frozen weight, whose gradient is an empty tensor.
+void backward_weight(Ops& ops, const Tensor& d_y, const Tensor& x, const Tensor& d_weight) {
+  if (d_weight) ops.linear_backward_weight(d_y, x, d_weight);
+}
+
 }  // namespace
 
 void layer_forward(const LayerContext& context, const LayerTensors& weights, const Rows& rows, const Tensor& stream,
@@ -80,10 +85,10 @@ void layer_backward(const LayerContext& context, const LayerTensors& weights, co
     const ArenaScope feed_forward(arena);
     const Tensor d_activated = arena.tensor(compute, n, f, "d_activated");
     const Tensor d_gate_up = arena.tensor(compute, n, 2 * f, "d_gate_up");
-    ops.linear_backward_weight(d, kept.activated, gradients.down_proj);
+    backward_weight(ops, d, kept.activated, gradients.down_proj);
     ops.linear_backward_input(d, weights.down_proj, d_activated);
     ops.swiglu_backward(d_activated, kept.gate_up, d_gate_up);
-    ops.linear_backward_weight(d_gate_up, kept.middle_normed, gradients.gate_up);
+    backward_weight(ops, d_gate_up, kept.middle_normed, gradients.gate_up);
     ops.linear_backward_input(d_gate_up, weights.gate_up, d_normed);
     ops.rmsnorm_backward(d_normed, kept.middle, weights.post_attention_layernorm, kept.middle_rstd, d,
                          gradients.post_attention_layernorm);
@@ -91,7 +96,7 @@ void layer_backward(const LayerContext& context, const LayerTensors& weights, co
 
   // Attention: middle = x + o(attention(q, k, v)).
   const Tensor d_attention = arena.tensor(compute, n, config.query_size(), "d_attention");
-  ops.linear_backward_weight(d, kept.attention, gradients.o_proj);
+  backward_weight(ops, d, kept.attention, gradients.o_proj);
   ops.linear_backward_input(d, weights.o_proj, d_attention);
   const QkvTensors qkv = projections(config, weights, keys), d_weights = projections(config, gradients, keys);
   const Tensor d_qkv = arena.tensor(compute, n, qkv.weight.rows(), "d_qkv");
@@ -107,7 +112,7 @@ void layer_backward(const LayerContext& context, const LayerTensors& weights, co
   }
   ops.qkv_backward(dp.q, dp.k, dp.v, kept.projected, qkv, config.rms_norm_eps, rows.position, context.rotary_table,
                    d_weights);
-  ops.linear_backward_weight(d_qkv, kept.input_normed, d_weights.weight);
+  backward_weight(ops, d_qkv, kept.input_normed, d_weights.weight);
   ops.linear_backward_input(d_qkv, qkv.weight, d_normed);
   ops.rmsnorm_backward(d_normed, kept.x, weights.input_layernorm, kept.input_rstd, d, gradients.input_layernorm);
 }

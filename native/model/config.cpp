@@ -130,15 +130,17 @@ int32_t ModelConfig::layers_after() const {
   return num_hidden_layers - layers_before() - body_recursions() * body_layers();
 }
 
-int32_t ModelConfig::selected_count(int32_t r, int32_t length, int64_t step) const {
+int32_t ModelConfig::selected_count(int32_t r, int32_t length, int64_t step,
+                                    std::optional<int64_t> warmup_steps) const {
   const int32_t n = num_recursions;
-  const bool warming = step < router.capacity_warmup_steps;
+  const int64_t warmup = warmup_steps.value_or(router.capacity_warmup_steps);
+  const bool warming = step < warmup;
   if (router.capacities.empty() && !warming)
     return std::max<int32_t>(1, static_cast<int32_t>(static_cast<int64_t>(n - r + 1) * length / n));
   double capacity =
       router.capacities.empty() ? static_cast<double>(n - r + 1) / n : router.capacities[static_cast<size_t>(r - 1)];
   if (warming) {
-    const double progress = static_cast<double>(step) / static_cast<double>(router.capacity_warmup_steps);
+    const double progress = static_cast<double>(step) / static_cast<double>(warmup);
     capacity += (1 - capacity) * 0.5 * (1 + std::cos(3.14159265358979323846 * progress));
   }
   return std::min(length, std::max<int32_t>(1, static_cast<int32_t>(std::floor(capacity * length))));

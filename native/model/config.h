@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "model/routing_rules.h"
@@ -74,8 +75,10 @@ struct ModelConfig {
   int32_t layers_after() const;
 
   /// How many of `length` tokens run recursion r = 1..N under expert choice at an optimiser step (for the capacity
-  /// warm-up; any step past it gives the final capacity): max(1, floor(c_r length)).
-  int32_t selected_count(int32_t r, int32_t length, int64_t step = INT64_MAX) const;
+  /// warm-up; any step past it gives the final capacity): max(1, floor(c_r length)). warmup_steps: in place of the
+  /// router's own.
+  int32_t selected_count(int32_t r, int32_t length, int64_t step = INT64_MAX,
+                         std::optional<int64_t> warmup_steps = {}) const;
   /// Whether every token runs recursion r (capacity 1).
   bool runs_all(int32_t r) const;
 };

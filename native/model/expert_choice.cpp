@@ -17,7 +17,7 @@ void select(Pass& pass, int32_t r, const ActiveRows& parent, const Tensor& score
                                                   selection.start, selection.selected);
     return;
   }
-  const int32_t wanted = config.selected_count(r, rows.max_keys, pass.options.step);
+  const int32_t wanted = config.selected_count(r, rows.max_keys, pass.options.step, pass.options.capacity_warmup_steps);
   pass.ops().select_topk(scores, rows.start, rows.key_lists, wanted, selection.index, selection.start,
                          selection.selected);
   selection.count = wanted * rows.key_lists;
@@ -32,7 +32,7 @@ Tensor score_losses(Pass& pass, const Tensor& scores, const Selection& selection
     d_scores = pass.arena().tensor(ops.master_dtype(), scores.rows(), 1, "d_scores");
     zero(ops, d_scores);
   }
-  const double scale = pass.options.loss_scale / static_cast<double>(std::max<int64_t>(1, scores.rows()));
+  const double scale = pass.options.router_loss_scale / static_cast<double>(std::max<int64_t>(1, scores.rows()));
   ops.expert_choice_loss(scores, selection.selected, score_threshold(pass.options.router_threshold), bce * scale,
                          z * scale, sums, d_scores);
   return sums;

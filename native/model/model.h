@@ -28,13 +28,16 @@ class Model {
   const Tensor& balancing_bias() const { return tensors_.balancing_bias; }
   /// All of the weights.
   std::vector<NamedTensor> checkpoint_tensors() const;
-  LayerContext context(Arena& arena) const { return context(*ops_, arena); }
-  /// For a device other than the model's own: one that only counts.
-  LayerContext context(Ops& ops, Arena& arena) const { return {ops, arena, config_, rotary_table_, interruption_}; }
+  LayerContext context(Arena& arena) const { return context(*ops_, arena, interruption_); }
+  /// For an Ops other than the model's own: one that only counts, or that of another model of the device.
+  LayerContext context(Ops& ops, Arena& arena, const std::function<void()>& interruption) const {
+    return {ops, arena, config_, rotary_table_, interruption};
+  }
 
   /// Sets a function that is called before every layer of every pass and before every tensor that `init` fills; if it
   /// throws, the work ends there. To be set between passes; empty: none.
   void set_interruption(std::function<void()> interruption) { interruption_ = std::move(interruption); }
+  const std::function<void()>& interruption() const { return interruption_; }
 
   /// Fills every parameter as its initialiser says. Random numbers come from a counter-based stream of (seed, index of
   /// the parameter): the same weights on every device.

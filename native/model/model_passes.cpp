@@ -46,7 +46,7 @@ void backward(Pass& pass, const Batch& batch, ModelActivations& kept, const Tens
   layers_backward(pass, rows, kept.after, d);
   if (pass.rules.block_recurs) body_backward(pass, kept.body, d);
   layers_backward(pass, rows, kept.before, d);
-  pass.ops().embedding_backward(batch.tokens, d, pass.gradients->embed_tokens);
+  if (pass.gradients->embed_tokens) pass.ops().embedding_backward(batch.tokens, d, pass.gradients->embed_tokens);
 }
 
 int64_t rows_of(const Batch& batch) {
@@ -66,11 +66,18 @@ Tensor normed(Pass& pass, const ModelActivations& kept, const Tensor& rstd) {
   return normed(pass, kept, nullptr, kept.hidden.rows(), rstd);
 }
 
+/// Targets that the mean loss of a batch is divided by.
+double target_count(const Batch& batch) {
+  const int64_t count = batch.target_count < 0 ? rows_of(batch) : batch.target_count;
+  return static_cast<double>(std::max<int64_t>(1, count));
+}
+
 PassReport reported(Pass& pass, const Batch& batch, const ModelActivations& kept) {
   const ModelConfig& config = pass.model.config();
   const Rows& rows = kept.all.rows;
   pass.report.length = batch.length;
   pass.report.tokens = rows.count;
+  pass.report.targets = target_count(batch);
   report_layers(pass, rows, config.layers_before() + config.layers_after(), false);
   pass.report.flops += 2.0 * config.vocab_size * config.hidden_size * rows.count;
   if (pass.rules.block_recurs) body_report(pass, kept.body);
@@ -97,6 +104,42 @@ void for_chunks(Pass& pass, const ModelActivations& kept, const std::vector<int3
   }
 }
 
+/// The input of the teacher's output projection, for every row of the batch; nothing else of its pass is kept.
+Tensor teacher_forward(Pass& student, const Workspace& workspace, const Batch& batch) {
+  const Model& teacher = *student.options.distillation.teacher;
+  const Tensor out =
+      student.arena().tensor(student.ops().compute_dtype(), rows_of(batch), teacher.config().hidden_size, "teacher");
+  const ArenaScope scope(student.arena());
+  PassOptions options;
+  options.routing = Routing::threshold;
+  Workspace own = workspace;
+  own.interruption = &student.model.interruption();
+  Pass pass(teacher, own, nullptr, options, 0);
+  ModelActivations kept;
+  forward(pass, batch, kept);
+  pass.ops().rmsnorm_forward(kept.hidden, nullptr, teacher.tensors().norm, teacher.config().rms_norm_eps, {}, out, {});
+  const PassReport report = reported(pass, batch, kept);
+  student.report.teacher_flops = report.flops;
+  student.report.teacher_seen = report.seen;
+  return out;
+}
+
+/// The losses of the targets and the gradient of x, the input of the output projection.
+void target_losses(Pass& pass, const Batch& batch, const Tensor& x, const Tensor& teacher_x, const Tensor& d_x) {
+  const Tensor &weight = pass.model.tensors().lm_head, &d_weight = pass.gradients->lm_head;
+  const double scale = pass.options.loss_scale / target_count(batch);
+  if (!teacher_x) {
+    pass.ops().cross_entropy_backward(x, weight, batch.targets, scale, pass.report.losses, d_x, d_weight);
+    return;
+  }
+  const Distillation& distillation = pass.options.distillation;
+  pass.report.distillation_weight = distillation.weight;
+  const DistillationParams params{distillation.temperature, (1 - distillation.weight) * scale,
+                                  distillation.weight * scale};
+  pass.ops().distillation(x, weight, teacher_x, distillation.teacher->tensors().lm_head, batch.targets, params,
+                          pass.report.losses, pass.report.divergences, d_x, d_weight);
+}
+
 }  // namespace
 
 PassReport training_pass(const Model& model, const Workspace& workspace, const ModelTensors& gradients,
@@ -106,6 +149,8 @@ PassReport training_pass(const Model& model, const Workspace& workspace, const M
   options.keep = true;
   const int64_t rows = rows_of(batch);
   Pass pass(model, workspace, &gradients, options, rows);
+  Tensor teacher_x;
+  if (options.distillation.teacher != nullptr) teacher_x = teacher_forward(pass, workspace, batch);
   ModelActivations kept;
   forward(pass, batch, kept);
 
@@ -116,9 +161,7 @@ PassReport training_pass(const Model& model, const Workspace& workspace, const M
   {
     const ArenaScope scope(arena);
     const Tensor d_normed = arena.tensor(ops.compute_dtype(), rows, x.columns(), "d_normed");
-    ops.cross_entropy_backward(x, model.tensors().lm_head, batch.targets,
-                               options.loss_scale / static_cast<double>(rows), pass.report.losses, d_normed,
-                               gradients.lm_head);
+    target_losses(pass, batch, x, teacher_x, d_normed);
     zero(ops, d);
     ops.rmsnorm_backward(d_normed, kept.hidden, model.tensors().norm, rstd, d, gradients.norm);
   }
@@ -136,8 +179,9 @@ PassReport evaluation_pass(const Model& model, const Workspace& workspace, const
   return reported(pass, batch, kept);
 }
 
-bool waits_for_counts(const ModelConfig& config) {
-  return config.router.type == RouterType::token_choice;
+bool waits_for_counts(const ModelConfig& config, const Distillation& distillation) {
+  if (config.router.type == RouterType::token_choice) return true;
+  return distillation.teacher != nullptr && distillation.teacher->config().routed();
 }
 
 PassMemory count_memory(const Ops& device, const std::function<void(const Workspace& workspace)>& work) {

@@ -9,12 +9,13 @@ namespace mor {
 struct Batch {
   int32_t sequences = 0, length = 0;
   const int32_t* tokens = nullptr;   ///< [sequences * length]
-  const int32_t* targets = nullptr;  ///< [sequences * length], the next token of each; null if no loss is wanted
+  const int32_t* targets = nullptr;  ///< [sequences * length], the next token of each, or -1; null if no loss is wanted
+  int64_t target_count = -1;         ///< how many of them are not -1; -1: all
 };
 
-/// Forward and backward: gradients of options.loss_scale * (mean cross-entropy + auxiliary terms) accumulate into
-/// `gradients` (views of a flat master buffer). workspace.activations is reset first and holds the activations
-/// afterwards; the result says where the numbers are in workspace.report. Waits for the device only if
+/// Forward and backward: gradients of options.loss_scale * mean cross-entropy + options.router_loss_scale * router's
+/// terms accumulate into `gradients` (views of a flat master buffer). workspace.activations is reset first and holds
+/// the activations afterwards; the result says where the numbers are in workspace.report. Waits for the device only if
 /// waits_for_counts.
 PassReport training_pass(const Model& model, const Workspace& workspace, const ModelTensors& gradients,
                          const Batch& batch, PassOptions options);
@@ -22,9 +23,9 @@ PassReport training_pass(const Model& model, const Workspace& workspace, const M
 /// Forward only, for losses and statistics.
 PassReport evaluation_pass(const Model& model, const Workspace& workspace, const Batch& batch, PassOptions options);
 
-/// Whether a training pass waits for the device: under token choice the host reads how many rows a recursion has. A
-/// pass that does not wait can be recorded (Ops::replay).
-bool waits_for_counts(const ModelConfig& config);
+/// Whether a training pass waits for the device: under token choice, and for a teacher with a router, which works as in
+/// generation, the host reads how many rows a recursion has. A pass that does not wait can be recorded (Ops::replay).
+bool waits_for_counts(const ModelConfig& config, const Distillation& distillation = {});
 
 /// Bytes that the arenas of a workspace take at most while `work` runs on `device`. `work` runs on a CountingOps
 /// instead. The numbers are upper bounds if the host reads from the device how many rows a recursion has, and else

@@ -112,7 +112,7 @@ Tensor Parameter::in_weights(void* weights) const {
 }
 
 Tensor Parameter::in_flat(const Tensor& flat) const {
-  if (!trained) return {};
+  if (element < 0) return {};
   return tensor_at(flat.data, element * static_cast<int64_t>(dtype_size(flat.dtype)), flat.dtype, *this);
 }
 

@@ -23,17 +23,18 @@ struct Parameter {
   DType storage = DType::float32;  ///< of the weights
   Initializer initializer = Initializer::normal;
   bool decays = true;             ///< takes part in weight decay (docs/model.md section 6)
-  bool trained = true;            ///< by the optimiser; its gradient, master and moments have a place in flat buffers
+  bool trained = true;            ///< by the optimiser, which has moments of it
+  bool frozen = false;            ///< would be trained, but a trainer leaves it as it is (train/parameter_options.h)
   float learning_rate_scale = 1;  ///< 10 for auxiliary routers (docs/model.md section 3)
   bool fused = false;             ///< its rows follow those of the parameter before it: together they are one view
   int64_t offset = 0;             ///< bytes into the weights
-  int64_t element = -1;           ///< index into flat buffers of master dtype; -1: not trained
+  int64_t element = -1;           ///< index into flat buffers of master dtype; -1: no gradient of it is computed
 
   int64_t count() const;
   int64_t bytes() const { return count() * static_cast<int64_t>(dtype_size(storage)); }
   /// The tensor itself, in the buffer of a model's weights.
   Tensor in_weights(void* weights) const;
-  /// Its part of a flat buffer of Parameters::size() elements of master dtype. Empty if it is not trained.
+  /// Its part of a flat buffer of master dtype that reaches so far. Empty if it has no gradient.
   Tensor in_flat(const Tensor& flat) const;
 };
 

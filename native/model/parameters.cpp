@@ -15,6 +15,12 @@ int64_t aligned(int64_t n, int64_t alignment) {
   return (n + alignment - 1) / alignment * alignment;
 }
 
+/// Whether the gradient of a frozen parameter is computed all the same: it comes with that of the activations, and no
+/// product of its own would be saved.
+bool has_idle_gradient(const Parameter& p) {
+  return p.frozen && p.role != ParameterRole::embedding && p.role != ParameterRole::projection;
+}
+
 }  // namespace
 
 std::vector<Parameter> parameter_rows(const ModelConfig& config, DType compute, DType master) {
@@ -49,13 +55,36 @@ Parameters::Parameters(const ModelConfig& config, std::vector<Parameter> rows)
               " GB, and no device has as much memory");
     if (!p.fused) bytes_ = aligned(bytes_, kAlignment * size);
     p.offset = bytes_;
+    p.element = -1;
     bytes_ += p.bytes();
-    if (!p.trained) continue;
-    if (!p.fused) size_ = aligned(size_, kAlignment);
-    p.element = size_;
-    size_ += p.count();
   }
   bytes_ = aligned(bytes_, kAlignment);
+  place_in_flat_buffers();
+}
+
+/// A view is whole in a flat buffer or not at all, since one product computes its gradient. The views behind size() are
+/// those of which nothing is trained.
+void Parameters::place_in_flat_buffers() {
+  const auto end_of_view = [&](size_t begin) {
+    size_t end = begin + 1;
+    while (end < list_.size() && list_[end].fused) ++end;
+    return end;
+  };
+  for (const bool trained : {true, false}) {
+    for (size_t begin = 0, end; begin < list_.size(); begin = end) {
+      end = end_of_view(begin);
+      const auto first = list_.begin() + static_cast<ptrdiff_t>(begin),
+                 last = list_.begin() + static_cast<ptrdiff_t>(end);
+      const bool any = std::any_of(first, last, [](const Parameter& p) { return p.trained; });
+      if (any != trained || (!any && !has_idle_gradient(*first))) continue;
+      gradient_size_ = aligned(gradient_size_, kAlignment);
+      for (auto p = first; p != last; ++p) {
+        p->element = gradient_size_;
+        gradient_size_ += p->count();
+      }
+    }
+    if (trained) size_ = gradient_size_;
+  }
 }
 
 int64_t Parameters::count() const {
@@ -77,7 +106,7 @@ ModelTensors Parameters::views(const Place& place) const {
   describe_model(config_, tensors, [&](const Parameter&, Tensor& view) {
     const Parameter& p = list_[index++];
     const Tensor own = place(p);
-    if (p.fused)
+    if (p.fused && own)
       view.shape[0] += own.shape[0];
     else
       view = own;

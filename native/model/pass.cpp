@@ -7,17 +7,20 @@ Pass::Pass(const Model& model_, const Workspace& workspace, const ModelTensors* 
            int64_t rows)
     : model(model_),
       rules(routing_rules(model_.config())),
-      context(model_.context(workspace.ops, workspace.activations)),
+      context(model_.context(workspace.ops, workspace.activations,
+                             workspace.interruption == nullptr ? model_.interruption() : *workspace.interruption)),
       report_arena(workspace.report),
       gradients(gradients_),
       options(options_) {
   const RouterConfig& router = model.config().router;
-  int64_t n = rows;
+  const bool distils = options.distillation.teacher != nullptr;
+  int64_t n = distils ? 2 * rows : rows;
   if (router.type == RouterType::expert_choice) n += int64_t{3} * recursions() * (router.auxiliary_router ? 2 : 1);
   if (router.type == RouterType::token_choice) n += 2 * int64_t{model.config().num_recursions} + 1;
   report.values = report_arena.vector(ops().master_dtype(), n, "report values");
   zero(ops(), report.values);
   report.losses = report_values(rows, "losses");
+  if (distils) report.divergences = report_values(rows, "divergences");
 }
 
 Tensor Pass::report_values(int64_t n, const char* name) {

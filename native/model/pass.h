@@ -1,6 +1,8 @@
 // Pass: what the functions of one pass over a batch share: the model, the options, where they work, and the report.
 #pragma once
 
+#include <optional>
+
 #include "model/model.h"
 #include "model/report.h"
 
@@ -11,21 +13,32 @@ enum class Routing : uint8_t {
   threshold,  ///< causal, as in generation (docs/model.md section 3)
 };
 
+/// A model whose predictions another one learns (docs/model.md section 6).
+struct Distillation {
+  const Model* teacher = nullptr;  ///< of the same vocabulary, compute dtype and device; null: no distillation
+  double temperature = 1;
+  double weight = 0.5;  ///< of the divergence; that of the cross-entropy is 1 - weight
+};
+
 struct PassOptions {
   Routing routing = Routing::topk;
-  double router_threshold = 0.5;  ///< compared with sigmoid(score), also for tanh gates: 0.5 is score 0
-  int32_t max_recursions = 0;     ///< 0: all
-  int64_t step = INT64_MAX;       ///< optimiser steps done, for the capacity warm-up
-  bool keep = false;              ///< keep activations for a backward
-  bool recompute = false;         ///< keep only each layer's input, and run the layer again in its backward
-  double loss_scale = 1;          ///< factor of every loss: the share of this micro-batch in the optimiser step
+  double router_threshold = 0.5;                 ///< compared with sigmoid(score), also for tanh gates: 0.5 is score 0
+  int32_t max_recursions = 0;                    ///< 0: all
+  int64_t step = INT64_MAX;                      ///< optimiser steps done, for the capacity warm-up
+  std::optional<int64_t> capacity_warmup_steps;  ///< in place of RouterConfig::capacity_warmup_steps
+  bool keep = false;                             ///< keep activations for a backward
+  bool recompute = false;     ///< keep only each layer's input, and run the layer again in its backward
+  double loss_scale = 1;      ///< of the mean loss of the targets: the share of this micro-batch's targets in the step
+  Distillation distillation;  ///< of a training pass
+  double router_loss_scale = 1;  ///< of the router's terms: the share of this micro-batch's tokens in the step
 };
 
 /// Where a pass works: the device of the model or a CountingOps, and memory of it.
 struct Workspace {
   Ops& ops;
   Arena& activations;
-  Arena& report;  ///< of a Readback, for the numbers that the host will read
+  Arena& report;                                        ///< of a Readback, for the numbers that the host will read
+  const std::function<void()>* interruption = nullptr;  ///< null: the model's own
 };
 
 class HiddenStates;

@@ -40,13 +40,21 @@ int64_t Readback::integer(const int64_t* device) const {
 
 PassResult read_report(const ModelConfig& config, const PassReport& report, const Readback& readback) {
   PassResult result;
-  double sum = 0;
-  for (const double loss : readback.values(report.losses)) sum += loss;
-  result.lm_loss = sum / static_cast<double>(std::max<int64_t>(1, report.losses.rows()));
+  const auto mean = [&](const Tensor& losses) {
+    double sum = 0;
+    for (const double loss : readback.values(losses)) sum += loss;
+    return sum / report.targets;
+  };
+  result.lm_loss = mean(report.losses);
+  if (report.divergences) result.distillation_loss = mean(report.divergences);
+  result.distillation_weight = report.distillation_weight;
   PassStatistics& statistics = result.statistics;
-  statistics.flops = report.flops;
-  for (const PassReport::Seen& seen : report.seen)
-    statistics.flops += seen.flops * static_cast<double>(readback.integer(seen.keys));
+  const auto executed = [&](double flops, const std::vector<PassReport::Seen>& all) {
+    for (const PassReport::Seen& seen : all) flops += seen.flops * static_cast<double>(readback.integer(seen.keys));
+    return flops;
+  };
+  statistics.flops = executed(report.flops, report.seen);
+  statistics.teacher_flops = executed(report.teacher_flops, report.teacher_seen);
   const auto tokens = static_cast<int32_t>(report.tokens);
   statistics.active.resize(static_cast<size_t>(config.num_recursions), routing_rules(config).block_recurs ? 0 : tokens);
   for (size_t r = 0; r < report.recursions.size(); ++r) statistics.active[r] = report.recursions[r].rows;

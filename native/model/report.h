@@ -42,18 +42,23 @@ struct RecursionReport {
 
 /// Of one pass. All pointers are to memory of a Readback's arena.
 struct PassReport {
-  Tensor values;     ///< [n] master: all numbers that the loss is made of; the tensors below are parts of it
-  Tensor losses;     ///< [rows]
+  Tensor values;       ///< [n] master: all numbers that the loss is made of; the tensors below are parts of it
+  Tensor losses;       ///< [rows]
+  Tensor divergences;  ///< [rows] of distillation, else empty
+  double distillation_weight = 0;
   double flops = 0;  ///< forward, without those of `seen`
   struct Seen {
     double flops;         ///< per visible key
     const int64_t* keys;  ///< number of visible keys over all rows
   };
   std::vector<Seen> seen;
+  double teacher_flops = 0;  ///< likewise of the teacher's forward pass
+  std::vector<Seen> teacher_seen;
   std::vector<RecursionReport> recursions;
   const int32_t* last_position = nullptr;  ///< expert choice: [rows of the last recursion]
   int32_t length = 0;                      ///< tokens of a sequence
   int64_t tokens = 0;                      ///< tokens of the batch
+  double targets = 1;                      ///< targets whose losses the mean is taken of
   Tensor load, p_sum, z_sum;               ///< token choice: sums of token_choice_forward
 };
 
@@ -66,13 +71,19 @@ struct PassStatistics {
   double max_vio = -1, load_entropy = -1;  ///< token choice
   std::vector<double> load;                ///< [N] rows whose depth is j+1; token choice
   double flops = 0;                        ///< executed, forward
+  double teacher_flops = 0;                ///< likewise by the teacher
+  double router_loss() const { return auxiliary_loss + z_loss + balancing_loss; }
 };
 
 struct PassResult {
-  double lm_loss = 0;  ///< mean over the targets of the batch
+  double lm_loss = 0;            ///< mean cross-entropy of the targets of the batch
+  double distillation_loss = 0;  ///< mean divergence from the teacher, times the square of the temperature
+  double distillation_weight = 0;
   PassStatistics statistics;
-  /// The language-model loss and every auxiliary term.
-  double loss() const { return lm_loss + statistics.auxiliary_loss + statistics.z_loss + statistics.balancing_loss; }
+  /// What the targets are trained by.
+  double target_loss() const { return (1 - distillation_weight) * lm_loss + distillation_weight * distillation_loss; }
+  /// The loss of the targets and every auxiliary term.
+  double loss() const { return target_loss() + statistics.router_loss(); }
 };
 
 /// What the report says, by the numbers that were fetched.

@@ -96,7 +96,7 @@ void token_choice_backward(Pass& pass, BodyActivations& kept, const Tensor& d) {
   if (deeper) ops.add_rows(deeper, nullptr, d);
 
   // Losses: N sum_j load_j mean_t p_tj, and mean_t logsumexp^2. The loads are counts, so the host may scale them.
-  const double scale = pass.options.loss_scale / static_cast<double>(std::max<int64_t>(1, rows));
+  const double scale = pass.options.router_loss_scale / static_cast<double>(std::max<int64_t>(1, rows));
   std::vector<double> p_scale;
   for (const double load : read_master(ops, kept.choice.load))
     p_scale.push_back(balancing_coefficient(config.router) * static_cast<double>(n) * load /

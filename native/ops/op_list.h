@@ -196,7 +196,18 @@ MOR_OP(void, cross_entropy_forward,
 MOR_OP(void, cross_entropy_backward,
        (const Tensor& x, const Tensor& weight, const int32_t* target, double scale,
         const Tensor& losses /*[R] master =*/, const Tensor& d_x /*[R,d] compute =*/,
-        const Tensor& d_weight /*[V,d] master +=*/));
+        const Tensor& d_weight /*[V,d] master +=; empty: not wanted*/));
+
+// ---- distillation (Hinton et al. 2015) fused with both output projections: logits are never stored whole
+/// With s_i = weight x_i, t_i = teacher_weight teacher_x_i and T = params.temperature: losses[i] as cross_entropy, and
+/// divergences[i] = T^2 KL(softmax(t_i / T) || softmax(s_i / T)); both are 0 where the target is -1. And the gradient
+/// of loss_scale * sum_i losses[i] + divergence_scale * sum_i divergences[i]. If s_i is t_i bit for bit, the divergence
+/// and its gradient are exactly 0.
+MOR_OP(void, distillation,
+       (const Tensor& x /*[R,d]*/, const Tensor& weight /*[V,d]*/, const Tensor& teacher_x /*[R,e]*/,
+        const Tensor& teacher_weight /*[V,e]*/, const int32_t* target, const DistillationParams& params,
+        const Tensor& losses /*[R] master =*/, const Tensor& divergences /*[R] master =*/,
+        const Tensor& d_x /*[R,d] compute =*/, const Tensor& d_weight /*[V,d] master +=; empty: not wanted*/));
 
 // ---- optimiser
 /// norm[0] = sqrt(sum gradient^2), in a fixed order.

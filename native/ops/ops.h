@@ -34,6 +34,12 @@ struct AdamWParams {
   double gradient_clip = 1;  ///< 0: no clipping
 };
 
+struct DistillationParams {
+  double temperature = 1;       ///< above 0; divides the logits of both models
+  double loss_scale = 1;        ///< factor of every cross-entropy
+  double divergence_scale = 0;  ///< factor of every divergence
+};
+
 /// What changes from one optimiser step to the next. It lies in device memory, so that recorded work reads the values
 /// of the step it is run for. adamw_step (ops/adamw_step.h) makes it.
 struct AdamWStep {
@@ -57,14 +63,14 @@ struct SamplingParams {
 };
 
 /// The parameters of qkv as weights (compute dtype) or as their gradients (master dtype). All but `weight` may be
-/// empty.
+/// empty, and among gradients `weight` too.
 struct QkvTensors {
   Tensor weight = {};               ///< [(h+2kv)*hd, d], rows of q's heads, then k's, then v's; [h*hd, d]: queries only
   Tensor bias = {};                 ///< [(h+2kv)*hd] or [h*hd]
   Tensor q_norm = {}, k_norm = {};  ///< [hd] RMSNorm over each head of q and of k (Qwen3); both or neither
 
   QkvTensors queries_only(int64_t query_size) const {
-    return {weight.slice(0, query_size), bias ? bias.slice(0, query_size) : bias, q_norm, k_norm};
+    return {weight ? weight.slice(0, query_size) : weight, bias ? bias.slice(0, query_size) : bias, q_norm, k_norm};
   }
 };
 

@@ -2,36 +2,37 @@
 #include "train/parameter_options.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace mor {
 
-Optimized optimized(const Parameters& parameters, float weight_decay, const std::vector<ParameterOptions>& options) {
-  const auto is_trained = [&](const ParameterOptions& own) {
-    const std::vector<Parameter>& list = parameters.list();
-    return std::any_of(list.begin(), list.end(), [&](const Parameter& p) { return p.trained && p.name == own.name; });
-  };
-  for (const ParameterOptions& own : options)
-    MOR_CHECK(is_trained(own), INVALID_ARGUMENT, "there are options for ", own.name,
+Parameters trained_parameters(const ModelConfig& config, const Parameters& parameters,
+                              const std::vector<ParameterOptions>& options) {
+  std::vector<Parameter> rows = parameters.list();
+  for (const ParameterOptions& own : options) {
+    const auto row = std::find_if(rows.begin(), rows.end(), [&](const Parameter& p) { return p.name == own.name; });
+    MOR_CHECK(row != rows.end() && row->trained, INVALID_ARGUMENT, "there are options for ", own.name,
               ", which is no trained parameter of the model");
-  Optimized found;
+    row->frozen = own.frozen;
+    row->trained = !own.frozen;
+  }
+  return {config, std::move(rows)};
+}
+
+std::vector<ParameterSegment> segments_of(const Parameters& parameters, float weight_decay,
+                                          const std::vector<ParameterOptions>& options) {
   std::vector<ParameterSegment> segments = parameters.segments(weight_decay);
   auto segment = segments.begin();
   for (const Parameter& p : parameters.list()) {
     if (!p.trained) continue;
-    ParameterSegment s = *segment++;
+    ParameterSegment& s = *segment++;
     const auto own =
         std::find_if(options.begin(), options.end(), [&](const ParameterOptions& o) { return o.name == p.name; });
-    if (own != options.end()) {
-      s.learning_rate_scale = own->learning_rate_scale.value_or(s.learning_rate_scale);
-      s.weight_decay = own->weight_decay.value_or(s.weight_decay);
-      if (own->frozen) {
-        found.frozen.push_back(&p);
-        continue;
-      }
-    }
-    found.segments.push_back(s);
+    if (own == options.end()) continue;
+    s.learning_rate_scale = own->learning_rate_scale.value_or(s.learning_rate_scale);
+    s.weight_decay = own->weight_decay.value_or(s.weight_decay);
   }
-  return found;
+  return segments;
 }
 
 }  // namespace mor

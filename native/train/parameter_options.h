@@ -16,13 +16,13 @@ struct ParameterOptions {
   bool frozen = false;                         ///< stays as it is, and its gradient does not count in the norm
 };
 
-/// What the optimiser is given of a model's parameters.
-struct Optimized {
-  std::vector<ParameterSegment> segments;  ///< those that are trained and not frozen
-  std::vector<const Parameter*> frozen;    ///< whose gradients are to be 0
-};
+/// The parameters of a model as a trainer has them: those that are frozen have no place in the optimiser. Throws
+/// INVALID_ARGUMENT for a name that is no trained parameter.
+Parameters trained_parameters(const ModelConfig& config, const Parameters& parameters,
+                              const std::vector<ParameterOptions>& options);
 
-/// weight_decay: that of the parameters that decay. Throws INVALID_ARGUMENT for a name that is no trained parameter.
-Optimized optimized(const Parameters& parameters, float weight_decay, const std::vector<ParameterOptions>& options);
+/// The optimiser's segments of such parameters. weight_decay: that of the parameters that decay.
+std::vector<ParameterSegment> segments_of(const Parameters& parameters, float weight_decay,
+                                          const std::vector<ParameterOptions>& options);
 
 }  // namespace mor

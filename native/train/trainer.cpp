@@ -1,6 +1,7 @@
 // Trainer: one optimiser step.
 #include "train/trainer.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 
@@ -12,6 +13,13 @@ namespace mor {
 namespace {
 
 using Clock = std::chrono::steady_clock;
+
+const std::string kMaster = "master.";
+
+Tensor frozen_master(Arena& arena, DType master, const Parameter& p) {
+  return p.shape.size() == 1 ? arena.vector(master, p.shape[0], p.name.c_str())
+                             : arena.tensor(master, p.shape[0], p.shape[1], p.name.c_str());
+}
 
 /// Forward and backward FLOPs of a model of the same shape and effective depth without skipping.
 double vanilla_flops(const ModelConfig& c, double sequences, double length) {
@@ -33,12 +41,14 @@ void allocate_for(const std::string& what, const Allocate& allocate) {
   }
 }
 
-void add(StepResult& total, const PassResult& part, double share) {
-  total.lm_loss += share * part.lm_loss;
+/// target_share, token_share: how much of the step's targets and tokens the part has.
+void add(StepResult& total, const PassResult& part, double target_share, double share) {
+  total.lm_loss += target_share * part.lm_loss;
   total.auxiliary_loss += share * part.statistics.auxiliary_loss;
   total.z_loss += share * part.statistics.z_loss;
   total.balancing_loss += share * part.statistics.balancing_loss;
-  total.loss += share * part.loss();
+  total.distillation_loss += target_share * part.distillation_loss;
+  total.loss += target_share * part.target_loss() + share * part.statistics.router_loss();
   total.flops += part.statistics.flops;
   const std::vector<int32_t>& active = part.statistics.active;
   total.depth_histogram.resize(std::max(total.depth_histogram.size(), active.size()));
@@ -51,6 +61,85 @@ void add(StepResult& total, const PassResult& part, double share) {
   mean(total.dead_token_ratio, part.statistics.dead_token_ratio);
   mean(total.max_vio, part.statistics.max_vio);
   mean(total.load_entropy, part.statistics.load_entropy);
+}
+
+/// Batches of the shapes of the rows, whose targets are counted; without ids.
+std::vector<Batch> batches_of(const TokenRows& rows) {
+  std::vector<Batch> batches;
+  const uint8_t* counts = rows.counts;
+  for (const BatchShape& shape : rows.micro_batches) {
+    Batch batch{shape.sequences, shape.length, nullptr, nullptr};
+    batch.target_count = int64_t{shape.sequences} * shape.length;
+    if (counts != nullptr) {
+      batch.target_count = 0;
+      for (int32_t s = 0; s < shape.sequences; ++s, counts += shape.length + 1)
+        batch.target_count += std::count_if(counts + 1, counts + shape.length + 1, [](uint8_t c) { return c != 0; });
+    }
+    batches.push_back(batch);
+  }
+  return batches;
+}
+
+int64_t tokens_of(const Batch& batch) {
+  return int64_t{batch.sequences} * batch.length;
+}
+
+struct Totals {
+  int64_t tokens = 0, targets = 0;
+};
+Totals totals_of(const std::vector<Batch>& batches) {
+  Totals totals;
+  for (const Batch& batch : batches) {
+    totals.tokens += tokens_of(batch);
+    totals.targets += batch.target_count;
+  }
+  return totals;
+}
+
+double share(int64_t part, int64_t all) {
+  return static_cast<double>(part) / static_cast<double>(all);
+}
+
+std::string sizes_of(const std::vector<Batch>& batches) {
+  const Batch& first = batches[0];
+  const bool equal = std::all_of(batches.begin(), batches.end(), [&](const Batch& batch) {
+    return batch.sequences == first.sequences && batch.length == first.length;
+  });
+  if (equal) return concat(batches.size(), " x ", first.sequences, " rows of ", first.length, " tokens");
+  return concat(batches.size(), " micro-batches of together ", totals_of(batches).tokens, " tokens");
+}
+
+void check_rows(const ModelConfig& config, const TokenRows& rows, const std::vector<Batch>& batches) {
+  MOR_CHECK(!batches.empty(), INVALID_ARGUMENT, "there are no rows");
+  const int32_t* tokens = rows.tokens;
+  for (const Batch& batch : batches) {
+    MOR_CHECK(batch.sequences >= 1 && batch.length >= 1, INVALID_ARGUMENT,
+              "a micro-batch needs at least one token: got ", batch.sequences, " rows of ", batch.length, " tokens");
+    check_tokens(config, tokens, batch.sequences, batch.length + 1, batch.length);
+    tokens += batch.sequences * (int64_t{batch.length} + 1);
+  }
+  MOR_CHECK(
+      totals_of(batches).targets > 0, INVALID_ARGUMENT,
+      "no target counts, so there is no loss; let the loss mask be true somewhere behind the first token of a row");
+}
+
+void check_teacher(const Model& model, const Model* teacher) {
+  if (teacher == nullptr) return;
+  MOR_CHECK(teacher != &model, INVALID_ARGUMENT, "a model cannot be its own teacher; load the teacher by itself");
+  MOR_CHECK(teacher->config().vocab_size == model.config().vocab_size, INVALID_ARGUMENT,
+            "the teacher's vocabulary has ", teacher->config().vocab_size, " tokens and the model's ",
+            model.config().vocab_size, ", but they must be the same");
+  const DType own = model.ops().compute_dtype(), other = teacher->ops().compute_dtype();
+  MOR_CHECK(own == other, INVALID_ARGUMENT, "the teacher is ", dtype_name(other), " and the model ", dtype_name(own),
+            ", but both must have one precision");
+}
+
+void check_teacher_context(const Model* teacher, const std::vector<Batch>& batches) {
+  if (teacher == nullptr) return;
+  const int32_t context = teacher->config().max_position_embeddings;
+  for (const Batch& batch : batches)
+    MOR_CHECK(batch.length <= context, CONTEXT_OVERFLOW, "rows of ", batch.length,
+              " tokens do not fit the teacher's context of ", context);
 }
 
 }  // namespace
@@ -67,26 +156,36 @@ void check_tokens(const ModelConfig& config, const int32_t* tokens, int64_t rows
 Trainer::Trainer(Model& model, const TrainerOptions& options)
     : model_(model),
       options_(options),
+      parameters_(trained_parameters(model.config(), model.parameters(), options.parameters)),
       buffers_(model.ops()),
       inputs_(model.ops()),
       activations_(model.ops()),
       readback_(model.ops()) {
   Ops& ops = model.ops();
-  const Parameters& parameters = model.parameters();
-  const bool rounded = !parameters.are_masters(ops.master_dtype());
-  const Optimized chosen = optimized(parameters, static_cast<float>(options.weight_decay), options.parameters);
-  const std::vector<ParameterSegment>& segments = chosen.segments;
+  check_teacher(model, options.distillation.teacher);
+  const Parameters& parameters = parameters_;
+  const bool separate = !parameters.are_masters(ops.master_dtype());
+  const std::vector<ParameterSegment> segments =
+      segments_of(parameters, static_cast<float>(options.weight_decay), options.parameters);
   const int32_t recursions = model.config().num_recursions;
   MOR_CHECK(options.depth.from >= 1 && options.depth.from <= recursions, INVALID_ARGUMENT,
             "the schedule of depth begins with ", options.depth.from, " recursions, but the model has ", recursions);
   segment_count_ = static_cast<int32_t>(segments.size());
   const size_t flat_bytes = static_cast<size_t>(parameters.size()) * dtype_size(ops.master_dtype());
-  planned_.parameters = rounded ? flat_bytes : 0;
-  planned_.gradients = flat_bytes;
+  planned_.parameters = separate ? flat_bytes : 0;
+  for (const Parameter& p : parameters.list())
+    if (p.frozen && keeps(kMaster, p, model))
+      planned_.parameters += static_cast<size_t>(p.count()) * dtype_size(ops.master_dtype());
+  planned_.gradients = static_cast<size_t>(parameters.gradient_size()) * dtype_size(ops.master_dtype());
   planned_.optimizer = 2 * flat_bytes;
   const auto allocate = [&](Arena& arena) {
-    if (rounded) master_ = flat(arena, "master");
-    gradient_ = flat(arena, "gradient");
+    if (separate) master_ = flat(arena, "master");
+    all_gradients_ = arena.vector(ops.master_dtype(), parameters.gradient_size(), "gradient");
+    gradient_ = all_gradients_.slice(0, parameters.size());
+    frozen_masters_.clear();
+    for (const Parameter& p : parameters.list())
+      if (p.frozen && keeps(kMaster, p, model))
+        frozen_masters_.push_back({kMaster + p.name, frozen_master(arena, ops.master_dtype(), p)});
     exp_avg_ = flat(arena, "exp_avg");
     exp_avg_sq_ = flat(arena, "exp_avg_sq");
     adamw_step_ = arena.array<AdamWStep>(1);
@@ -99,138 +198,166 @@ Trainer::Trainer(Model& model, const TrainerOptions& options)
                [&] { buffers_.reserve(bytes); });
   allocate(buffers_);
 
-  if (!rounded) master_ = make_vector(model.weights(), ops.master_dtype(), parameters.size(), "master");
+  if (!separate) master_ = make_vector(model.weights(), ops.master_dtype(), parameters.size(), "master");
   for (const Parameter& p : parameters.list())
-    if (rounded && p.trained) ops.cast(p.in_weights(model.weights()), p.in_flat(master_));
-  for (const Tensor& t : {gradient_, exp_avg_, exp_avg_sq_}) zero(ops, t);
+    if (separate && p.trained) ops.cast(p.in_weights(model.weights()), p.in_flat(master_));
+  for (const NamedTensor& frozen : frozen_masters_)
+    for (const Parameter& p : parameters.list())
+      if (kMaster + p.name == frozen.name) ops.cast(p.in_weights(model.weights()), frozen.tensor);
+  for (const Tensor& t : {all_gradients_, exp_avg_, exp_avg_sq_}) zero(ops, t);
   ops.copy_to_device(segments_, segments.data(), segments.size() * sizeof(ParameterSegment));
-  gradients_ = parameters.gradients(gradient_);
-  for (const Parameter* p : chosen.frozen) frozen_.push_back(p->in_flat(gradient_));
+  gradients_ = parameters.gradients(all_gradients_);
+  for (const Parameter& p : parameters.list())
+    if (!p.trained && p.element >= 0 && p.element < parameters.size()) idle_gradients_.push_back(p.in_flat(gradient_));
   std::vector<Tensor> kept{exp_avg_, exp_avg_sq_};
-  if (rounded) kept.insert(kept.begin(), master_);
-  const std::vector<std::string> prefixes = state_prefixes(model);
+  if (separate) kept.insert(kept.begin(), master_);
+  const std::vector<std::string> prefixes = state_prefixes(model, parameters);
   for (size_t i = 0; i < kept.size(); ++i)
     for (const Parameter& p : parameters.list())
       if (p.trained) state_.push_back({prefixes[i] + p.name, p.in_flat(kept[i])});
+  state_.insert(state_.end(), frozen_masters_.begin(), frozen_masters_.end());
 }
 
 Tensor Trainer::flat(Arena& arena, const char* name) const {
-  return arena.vector(model_.ops().master_dtype(), model_.parameters().size(), name);
+  return arena.vector(model_.ops().master_dtype(), parameters_.size(), name);
 }
 
-std::vector<std::string> Trainer::state_prefixes(const Model& model) {
-  if (model.parameters().are_masters(model.ops().master_dtype())) return {"exp_avg.", "exp_avg_sq."};
-  return {"master.", "exp_avg.", "exp_avg_sq."};
+bool Trainer::keeps(const std::string& prefix, const Parameter& parameter, const Model& model) {
+  const bool rounded = parameter.storage != model.ops().master_dtype();
+  return parameter.trained || (parameter.frozen && rounded && prefix == kMaster);
 }
 
-RecordingKey Trainer::key_of(const Shape& shape, int32_t recursions) const {
+std::vector<std::string> Trainer::state_prefixes(const Model& model, const Parameters& parameters) {
+  if (parameters.are_masters(model.ops().master_dtype())) return {"exp_avg.", "exp_avg_sq."};
+  return {kMaster, "exp_avg.", "exp_avg_sq."};
+}
+
+PassOptions Trainer::pass_options() const {
+  PassOptions options;
+  options.step = steps_done_;
+  options.capacity_warmup_steps = options_.capacity_warmup_steps;
+  options.max_recursions = options_.depth.recursions(model_.config().num_recursions, steps_done_);
+  options.recompute = options_.recompute;
+  options.distillation = options_.distillation;
+  return options;
+}
+
+RecordingKey Trainer::key_of(const std::vector<Batch>& batches, const PassOptions& options) const {
   const ModelConfig& config = model_.config();
-  RecordingKey key;
-  for (const int32_t extent : {shape.micro_batches, shape.sequences, shape.length, recursions})
-    key.push_back(static_cast<uint64_t>(extent));
-  if (config.router.type == RouterType::expert_choice)
-    for (int32_t r = 1; r <= config.body_recursions(); ++r)
-      key.push_back(static_cast<uint64_t>(config.selected_count(r, shape.length, steps_done_)));
+  const int32_t recursions = routing_rules(config).passes(options.max_recursions);
+  RecordingKey key{static_cast<uint64_t>(recursions)};
+  for (const Batch& batch : batches) {
+    for (const int64_t extent : {int64_t{batch.sequences}, int64_t{batch.length}, batch.target_count})
+      key.push_back(static_cast<uint64_t>(extent));
+    if (config.router.type != RouterType::expert_choice) continue;
+    for (int32_t r = 1; r <= recursions; ++r)
+      key.push_back(
+          static_cast<uint64_t>(config.selected_count(r, batch.length, options.step, options.capacity_warmup_steps)));
+  }
   return key;
 }
 
-void Trainer::reserve(const RecordingKey& key, const Shape& shape,
+void Trainer::reserve(const RecordingKey& key, const std::vector<Batch>& batches,
                       const std::function<void(const Workspace& workspace)>& work) {
   if (key == reserved_for_) return;
   reserved_for_.clear();
   const PassMemory need = count_memory(model_.ops(), work);
-  const size_t inputs = shape.ids() * sizeof(int32_t);
+  const size_t inputs = 2 * static_cast<size_t>(totals_of(batches).tokens) * sizeof(int32_t);
   planned_.activations = inputs + need.activations + need.report;
-  allocate_for(concat(shape.micro_batches, " x ", shape.sequences, " rows of ", shape.length, " tokens take ",
-                      need.activations, " bytes of activations"),
-               [&] {
-                 inputs_.reserve(inputs);
-                 readback_.arena().reserve(need.report);
-                 activations_.reserve(need.activations);
-               });
+  allocate_for(concat(sizes_of(batches), " take ", need.activations, " bytes of activations"), [&] {
+    inputs_.reserve(inputs);
+    readback_.arena().reserve(need.report);
+    activations_.reserve(need.activations);
+  });
   planned_.activations = 0;
   reserved_for_ = key;
 }
 
-std::vector<Batch> Trainer::upload(const int32_t* tokens, const Shape& shape) {
+void Trainer::upload(const TokenRows& rows, std::vector<Batch>& batches) {
   std::vector<int32_t> host;
-  host.reserve(shape.ids());
-  const int64_t count = static_cast<int64_t>(shape.sequences) * shape.length;
-  for (int32_t m = 0; m < shape.micro_batches; ++m)
-    for (const int32_t ahead : {0, 1})  // the tokens, then their targets
-      for (int32_t s = 0; s < shape.sequences; ++s) {
-        const int32_t* row = tokens + (static_cast<int64_t>(m) * shape.sequences + s) * (shape.length + 1) + ahead;
-        host.insert(host.end(), row, row + shape.length);
-      }
+  const int64_t tokens = totals_of(batches).tokens;
+  host.reserve(2 * static_cast<size_t>(tokens));
+  int64_t first = 0;  // id of a micro-batch
+  for (const Batch& batch : batches) {
+    const int64_t columns = int64_t{batch.length} + 1;
+    for (const int64_t ahead : {0, 1})  // the tokens, then their targets
+      for (int64_t s = 0; s < batch.sequences; ++s)
+        for (int64_t i = first + s * columns + ahead; i < first + s * columns + ahead + batch.length; ++i)
+          host.push_back(ahead == 1 && rows.counts != nullptr && rows.counts[i] == 0 ? -1 : rows.tokens[i]);
+    first += batch.sequences * columns;
+  }
   inputs_.reset();
   int32_t* device = inputs_.array<int32_t>(static_cast<int64_t>(host.size()));
   model_.ops().copy_to_device(device, host.data(), host.size() * sizeof(int32_t));
-  std::vector<Batch> batches;
-  for (int32_t m = 0; m < shape.micro_batches; ++m, device += 2 * count)
-    batches.push_back({shape.sequences, shape.length, device, device + count});
-  return batches;
+  for (Batch& batch : batches) {
+    batch.tokens = device;
+    batch.targets = device + tokens_of(batch);
+    device += 2 * tokens_of(batch);
+  }
 }
 
 Trainer::StepReport Trainer::passes(const Workspace& workspace, const std::vector<Batch>& batches) const {
-  PassOptions options;
-  options.step = steps_done_;
-  options.max_recursions = recursions();
-  options.recompute = options_.recompute;
-  options.loss_scale = 1.0 / static_cast<double>(batches.size());
+  PassOptions options = pass_options();
+  const Totals totals = totals_of(batches);
   workspace.report.reset();
   StepReport report;
   report.norm = workspace.report.vector(workspace.ops.master_dtype(), 1, "gradient norm");
-  for (const Batch& batch : batches)
+  for (const Batch& batch : batches) {
+    options.loss_scale = share(batch.target_count, totals.targets);
+    options.router_loss_scale = share(tokens_of(batch), totals.tokens);
     report.passes.push_back(training_pass(model_, workspace, gradients_, batch, options));
+  }
   return report;
 }
 
-StepResult Trainer::step(const int32_t* tokens, int32_t micro_batches, int32_t sequences, int32_t length) {
-  MOR_CHECK(micro_batches >= 1 && sequences >= 1 && length >= 1, INVALID_ARGUMENT,
-            "a step needs at least one token: got ", micro_batches, " micro-batches of ", sequences, " rows of ",
-            length, " tokens");
+StepResult Trainer::step(const TokenRows& rows) {
   const ModelConfig& config = model_.config();
-  check_tokens(config, tokens, static_cast<int64_t>(micro_batches) * sequences, length + 1, length);
+  std::vector<Batch> batches = batches_of(rows);
+  check_rows(config, rows, batches);
+  check_teacher_context(options_.distillation.teacher, batches);
   const Clock::time_point begin = Clock::now();
   Ops& ops = model_.ops();
-  const Shape shape{micro_batches, sequences, length};
-  RecordingKey key = key_of(shape, recursions());
-  reserve(key, shape, [&](const Workspace& counting) {
-    passes(counting, std::vector<Batch>(static_cast<size_t>(micro_batches), {sequences, length, nullptr, nullptr}));
-  });
+  const PassOptions pass = pass_options();
+  RecordingKey key = key_of(batches, pass);
+  reserve(key, batches, [&](const Workspace& counting) { passes(counting, batches); });
   // These arenas get other addresses when a larger batch comes. The buffers of the model and the trainer never move.
   for (const Arena* arena : {&inputs_, &activations_, &readback_.arena()})
     key.push_back(reinterpret_cast<uintptr_t>(arena->contents().data));
 
-  const std::vector<Batch> batches = upload(tokens, shape);
+  upload(rows, batches);
   StepResult result;
   result.learning_rate = options_.schedule.rate(options_.learning_rate, steps_done_);
   const AdamWStep now = adamw_step(options_, result.learning_rate, steps_done_ + 1);
   ops.copy_to_device(adamw_step_, &now, sizeof now);
   const auto work = [&] {
-    zero(ops, gradient_);
+    zero(ops, all_gradients_);
     report_ = passes(workspace(), batches);
     report_.bytes = readback_.arena().contents().bytes;
-    for (const Tensor& gradient : frozen_) zero(ops, gradient);
+    for (const Tensor& idle : idle_gradients_) zero(ops, idle);
     ops.global_norm(gradient_, report_.norm);
-    for (const PassReport& pass : report_.passes) ops.reject_non_finite(pass.values, report_.norm);
+    for (const PassReport& part : report_.passes) ops.reject_non_finite(part.values, report_.norm);
     ops.adamw(master_, model_.weights(), gradient_, exp_avg_, exp_avg_sq_, report_.norm, segments_, segment_count_,
               options_, adamw_step_);
   };
   model_.context(activations_).may_interrupt();
   model_.weights_changed();
-  if (waits_for_counts(config))
+  if (waits_for_counts(config, options_.distillation))
     work();
   else
     ops.replay(recording_, key, work);
   readback_.fetch(report_.bytes);
 
   std::vector<double> load;
-  for (const PassReport& pass : report_.passes) {
-    const PassResult part = read_report(config, pass, readback_);
-    add(result, part, 1.0 / micro_batches);
+  double teacher_flops = 0;
+  const Totals totals = totals_of(batches);
+  for (size_t m = 0; m < batches.size(); ++m) {
+    const Batch& batch = batches[m];
+    const PassResult part = read_report(config, report_.passes[m], readback_);
+    add(result, part, share(batch.target_count, totals.targets), share(tokens_of(batch), totals.tokens));
     load.resize(std::max(load.size(), part.statistics.load.size()));
     for (size_t j = 0; j < part.statistics.load.size(); ++j) load[j] += part.statistics.load[j];
+    teacher_flops += part.statistics.teacher_flops;
+    result.vanilla_flops += vanilla_flops(config, batch.sequences, batch.length);
   }
   result.gradient_norm = readback_.values(report_.norm)[0];
   // adamw has read the same norm, which is NaN where a loss is not finite, and has changed nothing.
@@ -239,36 +366,43 @@ StepResult Trainer::step(const int32_t* tokens, int32_t micro_batches, int32_t s
             "; weights and optimiser state are as before. Lower the learning rate or look at the batch");
   if (model_.balancing_bias()) update_balancing_bias(load);
   result.step = ++steps_done_;
-  result.tokens = static_cast<int64_t>(micro_batches) * sequences * length;
-  result.flops *= 3;
-  result.vanilla_flops = vanilla_flops(config, static_cast<double>(micro_batches) * sequences, length);
+  result.tokens = totals.tokens;
+  result.targets = totals.targets;
+  result.recursions = pass.max_recursions;
+  result.flops = 3 * result.flops + teacher_flops;
   result.memory_bytes = memory().total();
   result.seconds = std::chrono::duration<double>(Clock::now() - begin).count();
   return result;
 }
 
-StepResult Trainer::evaluate(const int32_t* tokens, int32_t sequences, int32_t length, Routing routing) {
-  MOR_CHECK(sequences >= 1 && length >= 1, INVALID_ARGUMENT, "an evaluation needs at least one token: got ", sequences,
-            " rows of ", length, " tokens");
-  const ModelConfig& config = model_.config();
-  check_tokens(config, tokens, sequences, length + 1, length);
+StepResult Trainer::evaluate(const TokenRows& rows, Routing routing) {
+  std::vector<Batch> batches = batches_of(rows);
+  check_rows(model_.config(), rows, batches);
   const Clock::time_point begin = Clock::now();
-  PassOptions options;
+  PassOptions options = pass_options();
   options.routing = routing;
-  options.step = steps_done_;
-  const Shape shape{1, sequences, length};
-  RecordingKey key = key_of(shape, config.num_recursions);
-  key[0] = 0;  // micro-batches; 0, so that no key of a step is equal
+  options.distillation = {};
+  options.max_recursions = 0;
+  RecordingKey key = key_of(batches, options);
   key.push_back(static_cast<uint64_t>(routing));
-  reserve(key, shape, [&](const Workspace& counting) {
-    evaluation_pass(model_, counting, {sequences, length, nullptr, nullptr}, options);
-  });
-  readback_.arena().reset();
-  const PassReport report = evaluation_pass(model_, workspace(), upload(tokens, shape)[0], options);
+  key.push_back(0);  // so that no key of a step is equal
+  const auto work = [&](const Workspace& workspace) {
+    workspace.report.reset();
+    std::vector<PassReport> reports;
+    for (const Batch& batch : batches) reports.push_back(evaluation_pass(model_, workspace, batch, options));
+    return reports;
+  };
+  reserve(key, batches, work);
+  upload(rows, batches);
+  const std::vector<PassReport> reports = work(workspace());
   readback_.fetch(readback_.arena().contents().bytes);
   StepResult result;
-  add(result, read_report(config, report, readback_), 1);
-  result.tokens = static_cast<int64_t>(sequences) * length;
+  const Totals totals = totals_of(batches);
+  for (size_t m = 0; m < batches.size(); ++m)
+    add(result, read_report(model_.config(), reports[m], readback_), share(batches[m].target_count, totals.targets),
+        share(tokens_of(batches[m]), totals.tokens));
+  result.tokens = totals.tokens;
+  result.targets = totals.targets;
   result.memory_bytes = memory().total();
   result.seconds = std::chrono::duration<double>(Clock::now() - begin).count();
   return result;

@@ -5,23 +5,29 @@
 #include <vector>
 
 #include "model/model_passes.h"
-#include "train/parameter_options.h"
-#include "train/schedule.h"
+#include "train/trainer_options.h"
 
 namespace mor {
 
-struct TrainerOptions : AdamWParams {
-  double learning_rate = 3e-3, weight_decay = 0.1;
-  Schedule schedule;
-  DepthSchedule depth;
-  std::vector<ParameterOptions> parameters;  ///< at most one entry for each; the others follow the options above
-  bool recompute = false;
+/// Rows of one length, which run together.
+struct BatchShape {
+  int32_t sequences = 0, length = 0;
+};
+/// Token rows in host memory: those of the first micro-batch, then those of the next. A row has length + 1 ids, of
+/// which the last `length` are targets.
+struct TokenRows {
+  const int32_t* tokens = nullptr;
+  const uint8_t* counts = nullptr;  ///< for each id, whether it counts as a target; null: all of them do
+  std::vector<BatchShape> micro_batches;
 };
 
 struct StepResult {
-  double loss = 0, lm_loss = 0, auxiliary_loss = 0, z_loss = 0, balancing_loss = 0;
+  double loss = 0, lm_loss = 0, distillation_loss = 0, auxiliary_loss = 0, z_loss = 0, balancing_loss = 0;
   double gradient_norm = 0, learning_rate = 0, seconds = 0;
-  int64_t tokens = 0, step = 0;          ///< step: how many have been done, this one included
+  int64_t tokens = 0;                    ///< that the model ran over
+  int64_t targets = 0;                   ///< that the loss is the mean of
+  int64_t step = 0;                      ///< how many have been done, this one included
+  int32_t recursions = 0;                ///< most recursions of a token in this step
   double flops = 0;                      ///< executed, forward and backward (3 x forward), head included
   double vanilla_flops = 0;              ///< what the same depth without recursion skipping would execute
   std::vector<int64_t> depth_histogram;  ///< [N] tokens of depth r + 1 (RoutingRules::depth)
@@ -39,24 +45,37 @@ struct MemoryUse {
 class Trainer {
  public:
   /// The model must outlive the trainer. Masters start from the model's weights. Throws INVALID_ARGUMENT for options of
-  /// a parameter that the model does not train or a depth that it does not have, and OUT_OF_MEMORY, naming the bytes
+  /// a parameter that the model does not train, a depth that it does not have, or a teacher of another vocabulary or
+  /// dtype, and OUT_OF_MEMORY, naming the bytes
   /// that masters, gradients and optimiser state take, if the device has fewer.
   Trainer(Model& model, const TrainerOptions& options);
 
-  /// One optimiser step over micro_batches * sequences host rows of length + 1 ids each.
+  /// One optimiser step. The loss is the mean over all targets that count; the router's terms of the micro-batches are
+  /// weighed by their tokens.
   /// Throws NON_FINITE if a loss or gradient is not finite, and leaves weights and state as they were. Throws
   /// OUT_OF_MEMORY, before it computes anything, if the device has no room for the batch.
   /// Without token choice, a device that records (Ops::replay) repeats the recorded work from the third step of one
   /// shape on: everything between zeroing the gradients and the new weights.
-  StepResult step(const int32_t* tokens, int32_t micro_batches, int32_t sequences, int32_t length);
+  StepResult step(const TokenRows& rows);
+  /// Of micro-batches of one shape.
+  StepResult step(const int32_t* tokens, int32_t micro_batches, int32_t sequences, int32_t length) {
+    return step({tokens, nullptr, std::vector<BatchShape>(static_cast<size_t>(micro_batches), {sequences, length})});
+  }
   /// Losses without a step, at full depth; fields that belong to the optimiser stay 0. With top-k routing, recursions
   /// have the capacities of the next step.
-  StepResult evaluate(const int32_t* tokens, int32_t sequences, int32_t length, Routing routing);
+  StepResult evaluate(const TokenRows& rows, Routing routing);
+  StepResult evaluate(const int32_t* tokens, int32_t sequences, int32_t length, Routing routing) {
+    return evaluate({tokens, nullptr, {{sequences, length}}}, routing);
+  }
 
-  /// The prefixes of names in state(): "exp_avg.", "exp_avg_sq.", and "master." if any weights are rounded masters.
-  static std::vector<std::string> state_prefixes(const Model& model);
+  /// parameters: trained_parameters of the model. The prefixes of names in state(): "exp_avg.", "exp_avg_sq.", and
+  /// "master." if the weights cannot be the masters.
+  static std::vector<std::string> state_prefixes(const Model& model, const Parameters& parameters);
+  /// Whether state() has the parameter with the prefix: all that are trained, and the masters of frozen ones whose
+  /// weights are rounded, since a checkpoint keeps the values that a frozen tensor had in the one before it.
+  static bool keeps(const std::string& prefix, const Parameter& parameter, const Model& model);
   /// Everything that a resumed run needs besides the model's weights and steps_done(): masters and both moments. For
-  /// each prefix it has every trained parameter, whose name follows the prefix.
+  /// each prefix it has the parameters that it `keeps`, whose names follow the prefix.
   const std::vector<NamedTensor>& state() const { return state_; }
   int64_t steps_done() const { return steps_done_; }
   void set_steps_done(int64_t steps) { steps_done_ = steps; }
@@ -65,22 +84,16 @@ class Trainer {
   MemoryUse memory() const;
 
  private:
-  /// Rows of one call: micro_batches * sequences of length + 1 ids.
-  struct Shape {
-    int32_t micro_batches, sequences, length;
-    /// Tokens and targets, on the device.
-    size_t ids() const { return size_t{2} * micro_batches * sequences * length; }
-  };
   Tensor flat(Arena& arena, const char* name) const;
-  /// Recursions that the next step runs.
-  int32_t recursions() const { return options_.depth.recursions(model_.config().num_recursions, steps_done_); }
-  /// The shape, the recursions that run, and how many rows of the shape each recursion selects at this step.
-  RecordingKey key_of(const Shape& shape, int32_t recursions) const;
+  /// Of a training pass of the next step.
+  PassOptions pass_options() const;
+  /// The shapes, how many targets count, and how many rows each recursion selects.
+  RecordingKey key_of(const std::vector<Batch>& batches, const PassOptions& options) const;
   /// Reserves memory for ids and for what `work` takes, unless the last call was for the same key.
-  void reserve(const RecordingKey& key, const Shape& shape,
+  void reserve(const RecordingKey& key, const std::vector<Batch>& batches,
                const std::function<void(const Workspace& workspace)>& work);
-  /// One batch for each micro-batch, in memory that `reserve` has taken.
-  std::vector<Batch> upload(const int32_t* tokens, const Shape& shape);
+  /// Fills the batches, whose shapes are those of the rows, in memory that `reserve` has taken.
+  void upload(const TokenRows& rows, std::vector<Batch>& batches);
   /// What the host reads back after a step.
   struct StepReport {
     std::vector<PassReport> passes;
@@ -94,16 +107,19 @@ class Trainer {
 
   Model& model_;
   const TrainerOptions options_;
+  const Parameters parameters_;
   Arena buffers_, inputs_, activations_;
   Readback readback_;
   MemoryUse planned_;          ///< without the model's weights; activations: 0, or those of a batch that did not fit
   RecordingKey reserved_for_;  ///< key of the work that the arenas are reserved for
-  Tensor master_, gradient_, exp_avg_, exp_avg_sq_;
-  AdamWStep* adamw_step_;       ///< device memory
-  ParameterSegment* segments_;  ///< device memory
+  Tensor master_, exp_avg_, exp_avg_sq_;
+  Tensor gradient_, all_gradients_;  ///< of what is trained; and behind them those that nothing is trained by
+  AdamWStep* adamw_step_;            ///< device memory
+  ParameterSegment* segments_;       ///< device memory
   int32_t segment_count_ = 0;
   ModelTensors gradients_;
-  std::vector<Tensor> frozen_;  ///< gradients of the frozen parameters
+  std::vector<NamedTensor> frozen_masters_;  ///< of rounded weights
+  std::vector<Tensor> idle_gradients_;       ///< of frozen tensors among the trained ones
   std::vector<NamedTensor> state_;
   int64_t steps_done_ = 0;
   StepReport report_;  ///< of the last step that ran or was recorded; replayed work writes its numbers there, too

@@ -68,9 +68,30 @@ describe('bad input', () => {
     await refused(model.forward(new Int32Array(5), 2, 3, forwardOptions), 'INVALID_ARGUMENT', /5 ids.* are 6/)
     await refused(model.forward(Int32Array.of(48), 1, 1, forwardOptions), 'TOKEN_OUT_OF_RANGE', /48 .*48/)
     await refused(model.forward(new Int32Array(33), 1, 33, forwardOptions), 'CONTEXT_OVERFLOW', /33 .*32/)
-    await refused(trainer.step(new Int32Array(16), 1, 1, 16), 'INVALID_ARGUMENT', /16 ids.* are 17/)
-    await refused(trainer.step(Int32Array.of(1, -1), 1, 1, 1), 'TOKEN_OUT_OF_RANGE', /-1/)
-    await refused(trainer.evaluate(new Int32Array(2), 1, 1, untyped('x')), 'INVALID_ARGUMENT', /got 'x'/)
+    await refused(trainer.step(new Int32Array(16), null, Int32Array.of(1, 16)), 'INVALID_ARGUMENT', /16 ids.* are 17/)
+    await refused(trainer.step(Int32Array.of(1, -1), null, Int32Array.of(1, 1)), 'TOKEN_OUT_OF_RANGE', /-1/)
+    await refused(
+      trainer.evaluate(new Int32Array(2), null, Int32Array.of(1, 1), untyped('x')),
+      'INVALID_ARGUMENT',
+      /got 'x'/,
+    )
+    for (const [shapes, message] of [
+      [[], /shapes must be pairs of a number of rows and their length/],
+      [[1], /shapes must be pairs of a number of rows/],
+      [[0, 1], /shapes must be pairs of numbers of at least 1/],
+    ] as const) {
+      await refused(trainer.step(new Int32Array(2), null, Int32Array.from(shapes)), 'INVALID_ARGUMENT', message)
+    }
+    await refused(
+      trainer.step(new Int32Array(2), new Uint8Array(1), Int32Array.of(1, 1)),
+      'INVALID_ARGUMENT',
+      /counts has 1 elements, but tokens has 2 ids/,
+    )
+    await refused(
+      trainer.step(new Int32Array(2), new Uint8Array(2), Int32Array.of(1, 1)),
+      'INVALID_ARGUMENT',
+      /no target counts/,
+    )
     await refused(trainer.read([], -1), 'INVALID_ARGUMENT', /stepsDone must be an integer/)
     const thrown = (call: () => unknown, code: string, message: RegExp) =>
       expect(call).toThrow(expect.objectContaining({ code, message: expect.stringMatching(message) }))

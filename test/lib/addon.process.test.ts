@@ -133,7 +133,7 @@ it('lets a model have another trainer once the first one is collected', async ()
   const body = `
     const model = await addon.createModel(tinyConfig, { device: 'cpu', dtype: 'float32', threads: 2, nice: 5 })
     const make = () => addon.createTrainer(model, trainerOptions)
-    await make().evaluate(new Int32Array(17), 1, 16, 'threshold')
+    await make().evaluate(new Int32Array(17), null, Int32Array.of(1, 16), 'threshold')
     for (let i = 0; i < 100; i++) {
       gc()
       await new Promise((resolve) => setTimeout(resolve, 10))
@@ -159,7 +159,7 @@ it('says in the first call that there is no memory for a trainer, and lets anoth
     execFileSync('prlimit', ['--pid', String(process.pid), '--as=' + (kibibytes * 1024 + 2 ** 29)])
     for (let i = 0; i < 2; i++) {
       const trainer = addon.createTrainer(model, trainerOptions)
-      await trainer.evaluate(new Int32Array(17), 1, 16, 'threshold').catch(({ code, message }) => {
+      await trainer.evaluate(new Int32Array(17), null, Int32Array.of(1, 16), 'threshold').catch(({ code, message }) => {
         process.stdout.write(code + ' ' + message + '\\n')
       })
     }`

@@ -99,6 +99,8 @@ export const trainerOptions: NativeTrainerOptions = {
   recompute: false,
   depthSchedule: { from: 1, steps: 0 },
   parameters: [],
+  capacityWarmupSteps: null,
+  distillation: null,
 }
 
 export const generateParams: NativeGenerateParams = {
@@ -165,8 +167,10 @@ export function addonFixture() {
   return { folder, newModel, newTrainer }
 }
 
-export const tinyStep = (trainer: NativeTrainer) => trainer.step(patternTokens(4 * 17), 2, 2, 16)
-export const slowStep = (trainer: NativeTrainer) => trainer.step(patternTokens(4 * (slowLength + 1)), 1, 4, slowLength)
+export const tinyStep = (trainer: NativeTrainer) =>
+  trainer.step(patternTokens(4 * 17), null, Int32Array.of(2, 16, 2, 16))
+export const slowStep = (trainer: NativeTrainer) =>
+  trainer.step(patternTokens(4 * (slowLength + 1)), null, Int32Array.of(4, slowLength))
 export const forward = (model: NativeModel) => model.forward(patternTokens(24), 2, 12, forwardOptions)
 
 export type Named = { name: string; shape: number[] }
@@ -204,13 +208,13 @@ export function programSource(body: string): string {
     const model = await addon.createModel(${JSON.stringify(slowConfig)}, { device: 'cpu', dtype: 'float32', threads: 2, nice: 5 })
     await model.init(1)
     const trainer = addon.createTrainer(model, trainerOptions)
-    return { model, trainer, step: (signal) => trainer.step(slowRows, 1, 4, ${slowLength}, signal) }
+    return { model, trainer, step: (signal) => trainer.step(slowRows, null, Int32Array.of(4, ${slowLength}), signal) }
   }
   async function tiny(close) {
     const model = await addon.createModel(tinyConfig, { device: 'cpu', dtype: 'float32', threads: 2, nice: 5 })
     await model.init(1)
     const trainer = addon.createTrainer(model, trainerOptions)
-    const step = await trainer.step(new Int32Array(2 * 17).fill(3), 1, 2, 16)
+    const step = await trainer.step(new Int32Array(2 * 17).fill(3), null, Int32Array.of(2, 16))
     const engine = addon.createEngine(model, engineOptions, (events) => {
       if (events[events.length - 4] === 2) finished()
     })

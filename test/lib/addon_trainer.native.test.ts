@@ -38,7 +38,7 @@ describe.each(Object.keys(configs) as (keyof typeof configs)[])('%s', (name) => 
     let last = first
     while (last.step < 30) last = await tinyStep(trainer)
     expect(last.lmLoss).toBeLessThan(first.lmLoss / 2)
-    const evaluated = await trainer.evaluate(patternTokens(4 * 17), 4, 16, 'threshold')
+    const evaluated = await trainer.evaluate(patternTokens(4 * 17), null, Int32Array.of(4, 16), 'threshold')
     expect(evaluated.lmLoss).toBeLessThan(first.lmLoss / 2)
   })
 

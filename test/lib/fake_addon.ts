@@ -53,6 +53,7 @@ export class FakeAddon implements NativeAddon {
   /** Names of the native calls that have begun, in order. */
   readonly calls: string[] = []
   #stop: { name: string; reached: () => void } | null = null
+  readonly trainers: FakeTrainer[] = []
   readonly models: FakeModel[] = []
   readonly engines: FakeEngine[] = []
   /** Thrown by the next write, as a full disk would. */
@@ -96,7 +97,9 @@ export class FakeAddon implements NativeAddon {
 
   createTrainer = (model: NativeModel, options: NativeTrainerOptions) => {
     ;(model as FakeModel).checkAlive()
-    return new FakeTrainer(this, model as FakeModel, options)
+    const trainer = new FakeTrainer(this, model as FakeModel, options)
+    this.trainers.push(trainer)
+    return trainer
   }
 
   createEngine = (
@@ -254,7 +257,16 @@ function noiseOf(step: number): number {
   return (step * 0.618034) % 1
 }
 
+/** Of micro-batches of (rows, length). */
+function tokensOf(shapes: Int32Array): number {
+  let tokens = 0
+  for (let i = 0; i < shapes.length; i += 2) tokens += shapes[i]! * shapes[i + 1]!
+  return tokens
+}
+
 export class FakeTrainer implements NativeTrainer {
+  /** The arguments of every step. */
+  readonly steps: { tokens: number[]; counts: number[] | null; shapes: number[] }[] = []
   #stepsDone = 0
   #disposed = false
   readonly #tensors: Tensor[]
@@ -273,8 +285,10 @@ export class FakeTrainer implements NativeTrainer {
     this.#begin('createTrainer', () => undefined).catch(() => undefined)
   }
 
-  step = (tokens: Int32Array, microBatches: number, batch: number, length: number, signal?: AbortSignal) =>
-    this.#begin('step', () => this.#step(tokens, microBatches * batch * length), signal, true)
+  step = (tokens: Int32Array, counts: Uint8Array | null, shapes: Int32Array, signal?: AbortSignal) => {
+    this.steps.push({ tokens: [...tokens], counts: counts && [...counts], shapes: [...shapes] })
+    return this.#begin('step', () => this.#step(tokens, tokensOf(shapes)), signal, true)
+  }
 
   #step(tokens: Int32Array, count: number) {
     if (this.options.learningRate > 1e6) throw nativeError('NON_FINITE', 'the loss is NaN; the step was refused')
@@ -304,6 +318,8 @@ export class FakeTrainer implements NativeTrainer {
       gradientNorm: gradient,
       learningRate: this.options.learningRate,
       tokens: count,
+      lossTokens: count,
+      distillationLoss: 0,
       seconds: 0.5,
       flops: 1,
       vanillaFlops: 1,
@@ -314,13 +330,14 @@ export class FakeTrainer implements NativeTrainer {
       loadEntropy: null,
       memoryBytes: 1,
       step: this.#stepsDone,
+      recursions: 1,
     }
   }
 
   evaluate = (
     _tokens: Int32Array,
-    batch: number,
-    length: number,
+    _counts: Uint8Array | null,
+    shapes: Int32Array,
     routing: 'topk' | 'threshold',
     signal?: AbortSignal,
   ) =>
@@ -329,8 +346,9 @@ export class FakeTrainer implements NativeTrainer {
       () => ({
         loss: 1,
         lmLoss: 1,
-        tokens: batch * length,
-        depthHistogram: [batch * length],
+        tokens: tokensOf(shapes),
+        lossTokens: tokensOf(shapes),
+        depthHistogram: [tokensOf(shapes)],
         routingAccuracy: null,
         seconds: 0.5,
       }),
@@ -358,9 +376,10 @@ export class FakeTrainer implements NativeTrainer {
     if (!this.model.disposed) await this.model.begin('dispose', () => undefined)
   }
 
-  /** What gradients change: all but the balancing bias. */
+  /** What gradients change: all but the balancing bias and what is frozen. */
   #trained(): Tensor[] {
-    return this.model.tensors.filter(({ name }) => name !== balancingBias)
+    const frozen = new Set(this.options.parameters.filter((own) => own.frozen).map(({ name }) => name))
+    return this.model.tensors.filter(({ name }) => name !== balancingBias && !frozen.has(name))
   }
 
   #find(prefix: string, index: number): Float32Array {

@@ -1,6 +1,6 @@
 // Parameter groups: which tensors a pattern takes, what they get, and the groups that are refused.
 import { describe, expect, it } from 'vitest'
-import { parameterOptions, resolveParameterGroups } from '../../lib/parameter_groups.js'
+import { checkSameFrozen, parameterOptions, resolveParameterGroups } from '../../lib/parameter_groups.js'
 
 const names = [
   'model.embed_tokens.weight',
@@ -69,4 +69,17 @@ describe('groups', () => {
     refused([{ pattern: '*', lr: 1 }], /unknown key "lr"/)
     refused([7], /parameterGroups\[0\] is 7; it must be an object/)
   })
+})
+
+it('names a tensor whose freezing changes', () => {
+  const frozen = [{ pattern: '*embed*', frozen: true }]
+  const other = [
+    { pattern: 'model.embed*', frozen: true },
+    { pattern: '*norm*', weightDecay: 1 },
+  ]
+  expect(() => checkSameFrozen(frozen, other, parameters)).not.toThrow()
+  const thrown = (before: typeof frozen, after: typeof frozen, message: RegExp) =>
+    expect(() => checkSameFrozen(before, after, parameters)).toThrow(message)
+  thrown(frozen, [], /model.embed_tokens.weight was frozen and is to be trained/)
+  thrown([], frozen, /model.embed_tokens.weight was trained and is to be frozen/)
 })

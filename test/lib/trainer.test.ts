@@ -48,6 +48,8 @@ describe('options', () => {
       gradientAccumulation: 1,
       parameterGroups: [],
       depthSchedule: null,
+      capacityWarmupSteps: null,
+      distillation: null,
       recompute: false,
     })
   })
@@ -134,6 +136,59 @@ describe('options', () => {
   })
 })
 
+describe('options of distillation and capacity', () => {
+  const vanilla = { ...config, num_recursions: 1, router: null }
+
+  it('reach the addon with the teacher', async () => {
+    const [model, teacher] = [await Model.create(config), await Model.create(vanilla)]
+    const trainer = new Trainer(model, {
+      ...options,
+      depthSchedule: { steps: 5 },
+      capacityWarmupSteps: 3,
+      distillation: { teacher, temperature: 2 },
+    })
+    expect(trainer.teacher).toBe(teacher)
+    expect(trainer.options).toMatchObject({
+      depthSchedule: { steps: 5, from: 1 },
+      distillation: { temperature: 2, weight: 0.5 },
+    })
+    expect(JSON.parse(JSON.stringify(trainer.options))).toEqual(trainer.options)
+    expect(addon.trainers[0]!.options).toMatchObject({
+      depthSchedule: { steps: 5, from: 1 },
+      capacityWarmupSteps: 3,
+      distillation: { teacher: teacher.native, temperature: 2, weight: 0.5 },
+    })
+  })
+
+  it.each<[object, object, RegExp]>([
+    [vanilla, { capacityWarmupSteps: 5 }, /only an "expert_choice" router has capacities, but the model has no router/],
+    [config, { distillation: {} }, /distillation: teacher is undefined; give a model/],
+    [config, { distillation: { teacher: 'folder' } }, /distillation: teacher is "folder"; give a model/],
+    [config, { distillation: { teacher: null, weight: 2 } }, /distillation: weight is 2/],
+    [config, { distillation: { temperature: 0 } }, /distillation: temperature is 0; it must be a finite number > 0/],
+  ])('of %j refuse %j', async (own, wrong, message) => {
+    const model = await Model.create(own as ModelConfig)
+    expect(() => new Trainer(model, { ...options, ...wrong } as TrainerOptions)).toThrow(
+      expect.objectContaining({ code: 'INVALID_ARGUMENT', message: expect.stringMatching(message) }),
+    )
+  })
+
+  it('refuse a teacher of another vocabulary or dtype, and the model itself', async () => {
+    const model = await Model.create(config)
+    const refuse = (teacher: Model, message: RegExp) =>
+      expect(() => new Trainer(model, { ...options, distillation: { teacher } })).toThrow(message)
+    refuse(model, /a model cannot be its own teacher/)
+    refuse(
+      await Model.create({ ...vanilla, vocab_size: 17 }),
+      /the vocabulary of the teacher has 17 tokens and that of the model 16/,
+    )
+    refuse(
+      await Model.create(vanilla, { dtype: 'float32' }),
+      /the teacher has dtype "float32" and the model "bfloat16"; load both with the same dtype/,
+    )
+  })
+})
+
 describe('step', () => {
   it('reports the step and its speed', async () => {
     const trainer = new Trainer(await Model.create(config), options)
@@ -169,11 +224,21 @@ describe('step', () => {
       'TOKEN_OUT_OF_RANGE',
       /row 1: the token at index 1 is 99/,
     ],
-    [[[1, 2], [3]], 'INVALID_ARGUMENT', /row 1 has 1 tokens, row 0 has 2/],
+    [[[1, 2], [3]], 'INVALID_ARGUMENT', /rows have 1 tokens; they need at least 2/],
   ])('refuses the batch %j', async (rows, code, message) => {
     const trainer = new Trainer(await Model.create(config), options)
     await expect(trainer.step(rows)).rejects.toMatchObject({ code, message: expect.stringMatching(message) })
     expect(addon.calls).not.toContain('step')
+  })
+
+  it('runs rows of one length together, and passes on which tokens count', async () => {
+    const trainer = new Trainer(await Model.create(config), options)
+    const rows = [{ tokens: [1, 2, 3], lossMask: [1, 0, 1] }, [4, 5], [6, 7, 8]]
+    expect(await trainer.step(rows)).toMatchObject({ tokens: 5 })
+    expect(addon.trainers[0]!.steps).toEqual([
+      { tokens: [1, 2, 3, 6, 7, 8, 4, 5], counts: [1, 0, 1, 1, 1, 1, 1, 1], shapes: [2, 2, 1, 1] },
+    ])
+    expect(await trainer.evaluate(rows)).toMatchObject({ tokens: 5 })
   })
 
   it('takes a row of the whole context and its label', async () => {
@@ -244,6 +309,34 @@ describe('save and resume', () => {
     for (let i = 0; i < 3; i++) expect(await resumed.step(batch)).toEqual(await trainer.step(batch))
     expect(weights(1)).toEqual(weights(0))
   })
+
+  it.each(['float32', 'bfloat16'] as const)(
+    'goes on in %s with groups, a schedule of depth and a teacher',
+    async (dtype) => {
+      const [model, teacher] = [await Model.create(config, { dtype, seed: 7 }), await Model.create(config, { dtype })]
+      const trainer = new Trainer(model, {
+        ...options,
+        parameterGroups: [{ pattern: 'model.embed*', frozen: true }],
+        depthSchedule: { steps: 5 },
+        distillation: { teacher, weight: 0.25 },
+      })
+      await trainer.step(batch)
+      await trainer.save(folder)
+      const resumed = await Trainer.resume(folder, { distillation: { teacher } })
+      expect(resumed.options).toEqual(trainer.options)
+      for (let i = 0; i < 3; i++) expect(await resumed.step(batch)).toEqual(await trainer.step(batch))
+      expect(weights(2)).toEqual(weights(0))
+      await expect(Trainer.resume(folder)).rejects.toMatchObject({
+        code: 'INVALID_ARGUMENT',
+        message: expect.stringMatching(/learns from a teacher: give distillation: \{ teacher \} to go on/),
+      })
+      expect((await Trainer.resume(folder, { distillation: null })).options.distillation).toBeNull()
+      await expect(Trainer.resume(folder, { distillation: null, parameterGroups: [] })).rejects.toMatchObject({
+        code: 'INVALID_ARGUMENT',
+        message: expect.stringMatching(/model.embed_tokens.weight was frozen and is to be trained/),
+      })
+    },
+  )
 
   it('keeps float32 weights in a folder that Model.load reads', async () => {
     const model = await Model.create(config, { seed: 7 })

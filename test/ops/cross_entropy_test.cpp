@@ -122,6 +122,24 @@ TEST(CrossEntropy, BackwardAccumulatesWeightsAndMatchesReference) {
   }
 }
 
+TEST(CrossEntropy, WithoutAGradientOfTheWeightsTheRestIsTheSame) {
+  const std::vector<int32_t> target = some_targets(9, 40);
+  const Array x = random_array(9, 16, 1), weight = random_array(40, 16, 2);
+  for (const Subject& subject : subjects()) {
+    SCOPED_TRACE(subject.name);
+    const std::unique_ptr<Ops> ops = subject.make();
+    const Arrays with = backward_twice(*ops, {x, weight, Array(40, 16)}, target);
+    Buffer x_(*ops, ops->compute_dtype(), 9, 16, "x"), w(*ops, ops->compute_dtype(), 40, 16, "weight");
+    Buffer losses(*ops, ops->master_dtype(), 9, 1, "losses"), d_x(*ops, ops->compute_dtype(), 9, 16, "d_x");
+    Integers targets(*ops, target);
+    x_.set(x);
+    w.set(weight);
+    ops->cross_entropy_backward(x_.tensor(), w.tensor(), targets.data(), kScale, losses.tensor(), d_x.tensor(), {});
+    EXPECT_EQ(losses.get().values, with[0].values);
+    EXPECT_EQ(d_x.get().values, with[1].values);
+  }
+}
+
 TEST(CrossEntropy, IgnoredRowsHaveNoLossAndNoGradient) {
   for (const Subject& subject : subjects()) {
     SCOPED_TRACE(subject.name);

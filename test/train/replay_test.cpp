@@ -25,6 +25,8 @@ void expect_steps_as_one_by_one(const ModelConfig& config, const TestDevice& dev
     EXPECT_EQ(a.loss, b.loss) << t;
     EXPECT_EQ(a.gradient_norm, b.gradient_norm) << t;
     EXPECT_EQ(a.learning_rate, b.learning_rate) << t;
+    EXPECT_EQ(a.recursions, b.recursions) << t;
+    EXPECT_EQ(a.distillation_loss, b.distillation_loss) << t;
     EXPECT_EQ(a.flops, b.flops) << t;
     EXPECT_EQ(a.depth_histogram, b.depth_histogram) << t;
     EXPECT_EQ(a.routing_accuracy, b.routing_accuracy) << t;
@@ -71,6 +73,48 @@ TEST(Replay, ADepthThatGrowsAndFrozenParametersAreFollowed) {
   options.parameters.back().frozen = true;
   for (const TestDevice& device : test_devices(DType::float32))
     expect_steps_as_one_by_one(config, device, DType::float32, 1, {4, 4, 4, 4, 4, 4, 4, 4}, options);
+}
+
+TEST(Replay, ATeacherAndItsPupilsDepthAreFollowed) {
+  const ModelConfig config = small_mor(RouterType::expert_choice, KvCachePolicy::recursion_wise);
+  ModelConfig of_teacher = small_mor(RouterType::none, KvCachePolicy::recursion_wise);
+  of_teacher.num_recursions = 1;
+  for (const TestDevice& device : test_devices(DType::float32)) {
+    Model teacher(of_teacher, device.make(DType::float32));
+    teacher.init(2);
+    teacher.ops().synchronize();
+    TrainerOptions options;
+    options.depth = {1, 8};
+    options.capacity_warmup_steps = 4;
+    options.distillation.teacher = &teacher;
+    for (const char* name : {"model.embed_tokens.weight", "model.layers.1.self_attn.q_proj.weight"}) {
+      options.parameters.push_back({name});
+      options.parameters.back().frozen = true;
+    }
+    expect_steps_as_one_by_one(config, device, DType::float32, 1, std::vector<int32_t>(12, 6), options);
+  }
+}
+
+/// Targets that are left out change the scale of the loss, which recorded work has as a constant.
+TEST(Replay, ALossMaskIsFollowed) {
+  const ModelConfig config = small_mor(RouterType::none, KvCachePolicy::recursion_wise);
+  for (const TestDevice& device : test_devices(DType::float32)) {
+    Model model(config, device.make(DType::float32)), other(config, device.make(DType::float32));
+    model.init(1);
+    other.init(1);
+    Trainer trainer(model, {});
+    const std::vector<int32_t> tokens = random_tokens(9, config.vocab_size, 1);
+    const std::vector<uint8_t> all(9, 1), some = {1, 1, 0, 0, 1, 0, 1, 1, 1};
+    for (int t = 0; t < 3; ++t) trainer.step({tokens.data(), all.data(), {{1, 8}}});
+    const std::vector<uint8_t> weights =
+        bytes_of(model.ops(), make_vector(model.weights(), DType::float32,
+                                          static_cast<int64_t>(model.parameters().bytes() / sizeof(float)), "weights"));
+    other.ops().copy_to_device(other.weights(), weights.data(), weights.size());
+    const StepResult a = trainer.step({tokens.data(), some.data(), {{1, 8}}});
+    const StepResult b = Trainer(other, {}).step({tokens.data(), some.data(), {{1, 8}}});
+    EXPECT_EQ(a.loss, b.loss);
+    EXPECT_EQ(a.gradient_norm, b.gradient_norm);
+  }
 }
 
 }  // namespace

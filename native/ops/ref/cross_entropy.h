@@ -59,7 +59,7 @@ void RefOps<T>::cross_entropy_backward(const Tensor& x, const Tensor& weight, co
       const T g = T(scale) * (std::exp(logits[static_cast<size_t>(j)] - lse) - (j == target[i] ? T(1) : T(0)));
       for (int64_t c = 0; c < d; ++c) {
         dx(i, c) += g * w(j, c);
-        dw(j, c) += g * x_(i, c);
+        if (d_weight) dw(j, c) += g * x_(i, c);
       }
     }
   }

@@ -7,6 +7,7 @@
 #include "ops/ref/attention.h"
 #include "ops/ref/cast.h"
 #include "ops/ref/cross_entropy.h"
+#include "ops/ref/distillation.h"
 #include "ops/ref/embedding.h"
 #include "ops/ref/expert_choice_loss.h"
 #include "ops/ref/gelu.h"

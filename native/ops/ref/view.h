@@ -14,7 +14,8 @@ template <class T>
 struct View {
   T* data;
   int64_t stride;
-  explicit View(const Tensor& tensor) : data(tensor.as<T>()), stride(tensor.row_stride) {}
+  /// Of an empty tensor too, which has no elements to ask for.
+  explicit View(const Tensor& tensor) : data(tensor ? tensor.as<T>() : nullptr), stride(tensor.row_stride) {}
   T& operator()(int64_t i, int64_t j = 0) const { return data[i * stride + j]; }
 };
 

@@ -1,0 +1,144 @@
+// The train command with a teacher, on a stand-in addon: what it passes on, what is refused, and what cannot change when it is
+// resumed.
+import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { beforeEach, expect, it, vi } from 'vitest'
+import { Output } from '../../../lib/cli/output.js'
+import { train } from '../../../lib/cli/train.js'
+import type { TrainOptions } from '../../../lib/cli/train_options.js'
+import { Model } from '../../../lib/model.js'
+import { Tokenizer } from '../../../lib/tokenizer.js'
+import { FakeAddon } from '../fake_addon.js'
+import { RecordingStream } from './recording_stream.js'
+
+// A machine may be busy with much else.
+vi.setConfig({ testTimeout: 60_000, hookTimeout: 60_000 })
+
+let addon: FakeAddon
+vi.mock('../../../lib/native_loader.js', () => ({ loadNative: () => addon }))
+
+const config = {
+  vocab_size: 257,
+  hidden_size: 8,
+  intermediate_size: 8,
+  num_hidden_layers: 5,
+  num_attention_heads: 2,
+  max_position_embeddings: 64,
+  num_recursions: 3,
+  router: { type: 'expert_choice' },
+} as const
+
+let folder: string
+let from: string
+let teacher: string
+beforeEach(async () => {
+  addon = new FakeAddon()
+  folder = mkdtempSync(join(tmpdir(), 'mor-up-train-'))
+  writeFileSync(join(folder, 'text.txt'), 'some text to learn from. '.repeat(40))
+  from = join(folder, 'checkpoint')
+  teacher = join(folder, 'teacher')
+  const tokenizer = Tokenizer.byteLevel()
+  await (await Model.create(config, { dtype: 'float32', seed: 3, tokenizer })).save(from)
+  await (await Model.create({ ...config, num_recursions: 1, router: null }, { seed: 4, tokenizer })).save(teacher)
+  addon.models.length = 0
+})
+
+async function run(changes: Partial<TrainOptions>, signal = new AbortController().signal) {
+  const options: TrainOptions = {
+    output: join(folder, 'run'),
+    data: [join(folder, 'text.txt')],
+    length: 16,
+    batchSize: 2,
+    steps: 4,
+    saveEvery: 2,
+    ...changes,
+  }
+  return train(options, new Output(new RecordingStream(false)), signal)
+}
+const given = (changes: Partial<TrainOptions> = {}): Partial<TrainOptions> => ({
+  from,
+  teacher,
+  distillationWeight: 0.25,
+  distillationTemperature: 2,
+  freeze: ['model.embed_tokens*'],
+  depthScheduleSteps: 3,
+  capacityWarmupSteps: 2,
+  ...changes,
+})
+const checkpoint = (output: string) => readFileSync(join(folder, output, 'checkpoint', 'model.safetensors'))
+
+it('passes the teacher and the capacity warm-up on', async () => {
+  await run(given())
+  expect(addon.trainers.at(-1)!.options).toMatchObject({
+    capacityWarmupSteps: 2,
+    distillation: { temperature: 2, weight: 0.25 },
+  })
+  expect(addon.models).toHaveLength(2)
+  expect(addon.models.every(({ disposed }) => disposed)).toBe(true)
+})
+
+it('is the same run whether it is stopped or not', async () => {
+  await run(given({ output: join(folder, 'whole') }))
+  const controller = new AbortController()
+  const { calls } = addon
+  const push = calls.push.bind(calls)
+  let steps = 0
+  calls.push = (...names: string[]) => {
+    if (names[0] === 'step' && ++steps === 2) controller.abort()
+    return push(...names)
+  }
+  expect(await run(given(), controller.signal)).toMatchObject({ interrupted: true })
+  calls.push = push
+  expect(await run({ resume: true, data: undefined, length: undefined, batchSize: undefined })).toMatchObject({
+    step: 4,
+  })
+  expect(checkpoint('run').subarray(-400)).toEqual(checkpoint('whole').subarray(-400))
+  expect(addon.models.every(({ disposed }) => disposed)).toBe(true)
+})
+
+it('goes on with the options that it began with, and refuses others by name', async () => {
+  await run(given())
+  const goOn = (changes: Partial<TrainOptions>) => run({ resume: true, ...changes })
+  await expect(goOn(given({ from: undefined, steps: 5 }))).resolves.toMatchObject({ step: 5 })
+  const changes: [Partial<TrainOptions>, RegExp][] = [
+    [{ teacher: from }, /--teacher is .*checkpoint, but the run began with .*teacher/],
+    [{ distillationWeight: 0.5 }, /--distillation-weight is 0.5, but the run began with 0.25/],
+    [{ distillationTemperature: 1 }, /--distillation-temperature is 1, but the run began with 2/],
+    [{ capacityWarmupSteps: 5 }, /--capacity-warmup-steps is 5, but the run began with 2/],
+  ]
+  for (const [change, message] of changes) {
+    await expect(goOn(change)).rejects.toMatchObject({
+      code: 'INVALID_ARGUMENT',
+      message: expect.stringMatching(message),
+    })
+  }
+})
+
+it('refuses what a run began without', async () => {
+  await run({ from, steps: 1 })
+  for (const change of [{ teacher }, { capacityWarmupSteps: 2 }, { distillationWeight: 0.5 }]) {
+    await expect(run({ resume: true, ...change })).rejects.toMatchObject({
+      message: expect.stringMatching(/but the run began without it/),
+    })
+  }
+})
+
+it.each<[string, () => Partial<TrainOptions>, RegExp]>([
+  [
+    'a temperature without a teacher',
+    () => ({ from, distillationTemperature: 2 }),
+    /--distillation-temperature is 2, but there is no --teacher/,
+  ],
+  [
+    'a weight without a teacher',
+    () => ({ from, distillationWeight: 1 }),
+    /--distillation-weight is 1, but there is no --teacher/,
+  ],
+  ['a folder without a checkpoint as the teacher', () => ({ from, teacher: folder }), /config.json/],
+  ['options that the trainer refuses', () => given({ freeze: ['nothing*'] }), /no trained tensor matches/],
+  ['a temperature of 0', () => given({ distillationTemperature: 0 }), /temperature is 0/],
+])('refuses %s and gives back what it loaded', async (_name, changes, message) => {
+  await expect(run(changes())).rejects.toMatchObject({ message: expect.stringMatching(message) })
+  expect(addon.models.every(({ disposed }) => disposed)).toBe(true)
+})
