@@ -95,13 +95,26 @@ describe('the work of a run', () => {
 
 describe('series', () => {
   test('a sweep asks twice as many requests as a batch holds, of every model at the last', () => {
-    const sweep = newSweep()
+    const sweep = newSweep('all')
     for (const { requests, maxBatchSize } of sweep) expect(requests).toBe(2 * maxBatchSize)
     expect(sweep.filter(({ maxBatchSize }) => maxBatchSize === 128)).toHaveLength(7)
   })
 
+  test('a slow machine measures the same, but less of it', () => {
+    const all = newSweep('all')
+    const few = newSweep('few')
+    for (const series of few) expect(all).toContainEqual(series)
+    expect(few.map(({ model, maxBatchSize }) => [model, maxBatchSize])).toEqual([
+      ['vanilla', 8],
+      ['mor4', 8],
+      ['vanilla', 128],
+      ['mor4', 128],
+    ])
+    expect(newEqualMemory('few')).toEqual(newEqualMemory('all').slice(0, 1))
+  })
+
   test('equal memory is so many sequences of 128 tokens in 30 layers, the same for both models', () => {
-    for (const { sequences, kvCacheBytes, vanilla, mor4 } of newEqualMemory()) {
+    for (const { sequences, kvCacheBytes, vanilla, mor4 } of newEqualMemory('all')) {
       expect(kvCacheBytes).toBe(sequences * 128 * 30 * 2 * 3 * 64 * 2)
       expect({ ...mor4, model: 'vanilla' }).toEqual(vanilla)
       expect(vanilla).toMatchObject({ kvCacheBytes, maxBatchSize: vanilla.requests })
@@ -117,7 +130,7 @@ describe('series', () => {
 
   test('at equal memory the ratio is the median of the runs, its spread and the mean depth are told', () => {
     const report = new Report('serve', 'a machine')
-    const [least] = newEqualMemory()
+    const [least] = newEqualMemory('all')
     least!.vanilla.answers = [answer(100), answer(50), answer(10)]
     least!.mor4.answers = [150, 200, 20].map((tokens) => answer(tokens, [1, 1, 1, 1]))
     reportEqualMemory(report, [least!])
