@@ -30,6 +30,9 @@ constexpr int64_t kOwnBytes = 128 << 10, kBlockRows = 16 * kTileHeight, kBlockCo
 #endif
 constexpr int64_t kStretch = 256;     // of the depth: a panel of b of this depth stays in the first-level cache
 constexpr int64_t kMostDepth = 2048;  // that is packed at a time
+// The same where the wider operand has the depth in rows: a task then packs 64 neighbouring numbers of each row or
+// more. Of fewer, nearly every read is another page.
+constexpr int64_t kMostDepthAcross = kOwnBytes / (64 * static_cast<int64_t>(sizeof(float)));
 
 /// How operands of type T are packed.
 #if defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC)
@@ -115,11 +118,12 @@ class BlockedProduct {
     Panels<Format> rows{m, height, depth}, columns{n, kTileWidth, depth};
     float* sums = nullptr;
     const int64_t sums_stride = columns.count() * kTileWidth;
-    if (depth > kMostDepth) sums = scratch_.array<float>(rows.count() * height * sums_stride);
+    const int64_t most_depth = (own_columns(rows, columns) ? b : a).along ? kMostDepth : kMostDepthAcross;
+    if (depth > most_depth) sums = scratch_.array<float>(rows.count() * height * sums_stride);
     const int team = m * n * depth < kWorthATeam ? 1 : threads_;
-    for (int64_t begin = 0; begin < depth; begin += kMostDepth) {
-      rows.depth = columns.depth = std::min(kMostDepth, depth - begin);
-      const bool last = begin + kMostDepth >= depth;
+    for (int64_t begin = 0; begin < depth; begin += most_depth) {
+      rows.depth = columns.depth = std::min(most_depth, depth - begin);
+      const bool last = begin + most_depth >= depth;
       const auto finish = [&](PanelRange i, PanelRange j, const float* c, int64_t stride) {
         if (!last) return;
         const int64_t i_end = std::min(m, i.end * height), j_end = std::min(n, j.end * kTileWidth);
@@ -135,6 +139,12 @@ class BlockedProduct {
   /// Is given the sums of panels i and j of c, of which it may use those that are there, row by row `stride` apart.
   using Finish = std::function<void(PanelRange i, PanelRange j, const float* c, int64_t stride)>;
 
+  /// Whether b is the wider operand, which is cut into tasks.
+  template <class Format>
+  static bool own_columns(const Panels<Format>& rows, const Panels<Format>& columns) {
+    return rows.count() * rows.width <= columns.count() * columns.width;
+  }
+
   static constexpr int64_t kWorthATeam = 1 << 20;  // multiplications
   static constexpr int64_t kPackedTogether = 16;   // panels
 
@@ -145,9 +155,9 @@ class BlockedProduct {
                 const Finish& finish) {
     using Element = typename Format::Element;
     const ArenaScope scope(scratch_);
-    const bool own_columns = rows.count() * rows.width <= columns.count() * columns.width;
-    const Panels<Format>&own = own_columns ? columns : rows, &shared = own_columns ? rows : columns;
-    const ProductOperand<T>&own_operand = own_columns ? b : a, &shared_operand = own_columns ? a : b;
+    const bool of_b = own_columns(rows, columns);
+    const Panels<Format>&own = of_b ? columns : rows, &shared = of_b ? rows : columns;
+    const ProductOperand<T>&own_operand = of_b ? b : a, &shared_operand = of_b ? a : b;
     const int64_t fit = std::max<int64_t>(1, kOwnBytes / (own.size(1) * static_cast<int64_t>(sizeof(Element))));
     const int64_t own_count = std::clamp<int64_t>(own.count() / (4 * team), 1, fit);
     const int64_t own_tasks = parts_of(own.count(), own_count);
@@ -170,11 +180,11 @@ class BlockedProduct {
       Element* packed = own_panels + thread * own.size(own_count);
       for (int64_t l = 0; l < own.depth; l += kStretch)
         own.pack(own_operand, first_depth, l, mine.begin, mine.end, packed, 0, mine.end - mine.begin);
-      const PanelRange i = own_columns ? theirs : mine, j = own_columns ? mine : theirs;
+      const PanelRange i = of_b ? theirs : mine, j = of_b ? mine : theirs;
       const PackedPanels<Element> owned{packed, mine.begin, mine.end - mine.begin},
           common{shared_panels, 0, shared.count()};
-      by_blocks(rows, columns, i, j, own_columns ? common : owned, own_columns ? owned : common, first_depth > 0, sums,
-                sums_stride, blocks == nullptr ? nullptr : blocks + thread * kBlockFloats, finish);
+      by_blocks(rows, columns, i, j, of_b ? common : owned, of_b ? owned : common, first_depth > 0, sums, sums_stride,
+                blocks == nullptr ? nullptr : blocks + thread * kBlockFloats, finish);
     });
   }
 
