@@ -12,6 +12,9 @@ export interface Corpus {
   tasks: string
 }
 
+/** The held-out texts, a line each. */
+export const heldOutFile = 'held_out.jsonl'
+
 const vocabulary = 4096
 /** Examples of a task: their standard error is below one percentage point. */
 const examples = 2000
@@ -69,7 +72,7 @@ async function writeTasks(heldOut: string, folder: string, file: string, abort: 
       name: 'held_out',
       type: 'perplexity',
       data: write(
-        'held_out.jsonl',
+        heldOutFile,
         texts.map((text) => ({ text })),
       ),
     },

@@ -2,6 +2,7 @@
 //
 //   npm run study -- run quality --books <folder>     what is not done yet, in the order of the manifest
 //   npm run study -- serve quality                    tokens/s of the models that are there, in one process each
+//   npm run study -- knobs quality --only <one run>   its model at every threshold and number of recursions
 //   npm run study -- table quality                    the results as a Markdown table
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
@@ -9,14 +10,15 @@ import { qualityRuns } from '../quality/manifest.js'
 import { uptrainRuns } from '../uptrain/manifest.js'
 import { root } from './command_line.js'
 import { prepareCorpus } from './corpus.js'
-import { finishRun, type Places, readResult } from './run.js'
+import { measureKnobs } from './knobs.js'
+import { checkpointOf, finishRun, type Places, readResult } from './run.js'
 import { serveRuns } from './serving.js'
 import { idOf, neededBy, type StudyRun } from './study.js'
 import { markdownTable } from './table.js'
 
 const studies: Record<string, readonly StudyRun[]> = { quality: qualityRuns, uptrain: uptrainRuns }
 
-const usage = `usage: npm run study -- run | serve | table  ${Object.keys(studies).join(' | ')}
+const usage = `usage: npm run study -- run | serve | knobs | table  ${Object.keys(studies).join(' | ')}
   --only <text>     runs whose name contains it
   --books <folder>  train-*.jsonl.xz and val.jsonl.xz, for run
   --work <folder>   where runs are kept; default: runs/study`
@@ -47,7 +49,10 @@ async function main(): Promise<void> {
     }
     for (const run of runs) await finish(run)
   } else if (runs.length > 0 && command === 'serve') {
-    await serveRuns(runs, places)
+    await serveRuns(runs, places, join(values.work, 'corpus'))
+  } else if (runs.length === 1 && command === 'knobs') {
+    const file = join(places.results, `knobs.${idOf(runs[0]!)}.json`)
+    await measureKnobs(checkpointOf(runs[0]!, places), join(values.work, 'corpus', 'tasks.json'), file)
   } else if (runs.length > 0 && command === 'table') {
     console.log(markdownTable(runs, places).join('\n'))
   } else {
