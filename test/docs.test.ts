@@ -1,22 +1,17 @@
 // What the documentation names must exist: sections that code cites, linked files, paths in backticks.
 import { readdirSync, readFileSync } from 'node:fs'
 import { dirname, join, relative } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { describe, expect, it, vi } from 'vitest'
+import { filesIn, root } from './source_files.js'
 
 // A machine may be busy with much else.
 vi.setConfig({ testTimeout: 60_000 })
 
-const root = join(dirname(fileURLToPath(import.meta.url)), '..')
 const folders = ['bench', 'cuda', 'docs', 'lib', 'native', 'scripts', 'test']
 
 const files = [
   ...readdirSync(root, { withFileTypes: true }).flatMap((entry) => (entry.isFile() ? [entry.name] : [])),
-  ...folders.flatMap((folder) =>
-    readdirSync(join(root, folder), { withFileTypes: true, recursive: true })
-      .filter((entry) => entry.isFile())
-      .map((entry) => relative(root, join(entry.parentPath, entry.name))),
-  ),
+  ...folders.flatMap(filesIn),
 ]
 const exists = new Set(files.flatMap((file) => [file, ...foldersOf(file)]))
 const documents = files.filter((file) => file.endsWith('.md'))

@@ -1,10 +1,8 @@
 // No file may import itself by way of others: neither TypeScript, types included, nor C++ and CUDA headers.
-import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { dirname, join, normalize } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { expect, it } from 'vitest'
-
-const root = join(dirname(fileURLToPath(import.meta.url)), '..')
+import { filesIn, root } from './source_files.js'
 
 /** Files of the project that each file names, by paths from the root. */
 type Graph = Map<string, string[]>
@@ -16,9 +14,7 @@ function graphOf(
   pattern: RegExp,
   resolve: (file: string, name: string) => string[],
 ): Graph {
-  const files = folders
-    .flatMap((folder) => readdirSync(join(root, folder), { recursive: true }).map((file) => join(folder, String(file))))
-    .filter((file) => ending.test(file))
+  const files = folders.flatMap(filesIn).filter((file) => ending.test(file))
   return new Map(
     files.map((file) => {
       const names = [...readFileSync(join(root, file), 'utf8').matchAll(pattern)].map((match) => match[1] as string)

@@ -1,11 +1,9 @@
 // The include rules of docs/architecture.md as one table, checked over every C++ and CUDA file.
 // Must not know what the files do.
-import { existsSync, readdirSync, readFileSync } from 'node:fs'
-import { dirname, join, relative } from 'node:path'
-import { fileURLToPath } from 'node:url'
+import { existsSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
-
-const root = join(dirname(fileURLToPath(import.meta.url)), '..')
+import { filesIn, root } from './source_files.js'
 
 /** Which folders of the project a folder may include from. */
 const mayInclude: Record<string, string[]> = {
@@ -39,10 +37,7 @@ const onlyIn: [header: RegExp, where: RegExp][] = [
 
 function sources(folder: string): string[] {
   if (!existsSync(join(root, folder))) return []
-  return readdirSync(join(root, folder), { withFileTypes: true, recursive: true })
-    .filter((entry) => entry.isFile() && !entry.parentPath.includes('node_modules'))
-    .filter((entry) => /\.(h|hpp|cpp|cu|cuh)$/.test(entry.name))
-    .map((entry) => relative(root, join(entry.parentPath, entry.name)))
+  return filesIn(folder).filter((file) => /\.(h|hpp|cpp|cu|cuh)$/.test(file))
 }
 
 function includes(file: string): { header: string; quoted: boolean }[] {
