@@ -27,6 +27,7 @@ export function makeProgram(): Command {
   addView(program)
   addConvert(program)
   addEvaluate(program)
+  addReport(program)
   addInspect(program)
   addDoctor(program)
   return program
@@ -346,6 +347,26 @@ function addEvaluate(program: Command): void {
       await withInterrupt((signal) =>
         evaluateCheckpoint(checkpoint, tasks, options, new Output(process.stdout), signal),
       )
+    })
+}
+
+function addReport(program: Command): void {
+  program
+    .command('report')
+    .description(
+      'Draw training runs as one HTML page (docs/report.md): losses, quality against speed, routing, and depths of a text. Nothing is overwritten.',
+    )
+    .argument('<runs...>', 'folders of runs: the --output of mor train')
+    .requiredOption('--output <file>', 'HTML file to make')
+    .option('--svg <folder>', 'folder to make, with each chart as an SVG file')
+    .option('--text <file>', 'text whose tokens are shown with their depths, for each run with a checkpoint')
+    .addOption(deviceOption())
+    .addOption(dtypeOption())
+    .addOption(threadsOption())
+    .addOption(niceOption())
+    .action(async (runs, options) => {
+      const { report } = await import('./report.js')
+      await withInterrupt((signal) => report(runs, options, new Output(process.stdout), signal))
     })
 }
 

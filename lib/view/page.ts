@@ -13,6 +13,7 @@ const folder = join(__dirname, '..', '..', 'lib', 'view', 'page')
 
 const files = {
   'index.html': 'text/html; charset=utf-8',
+  'depths.css': 'text/css; charset=utf-8',
   'view.css': 'text/css; charset=utf-8',
   'view.mjs': 'text/javascript; charset=utf-8',
   'depths.mjs': 'text/javascript; charset=utf-8',
@@ -34,7 +35,11 @@ export function readPage(): Promise<PageFile[]> {
     Object.entries(files).map(async ([name, type]) => ({
       url: name === 'index.html' ? '/' : `/view/${name}`,
       type,
-      content: await readFile(join(folder, name)),
+      content: await readPageFile(name),
     })),
   )
+}
+
+export function readPageFile(name: string): Promise<Buffer> {
+  return readFile(join(folder, name))
 }

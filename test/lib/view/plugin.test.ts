@@ -150,6 +150,7 @@ describe('view', () => {
       ['/', 'text/html; charset=utf-8'],
       ['/view/view.mjs', 'text/javascript; charset=utf-8'],
       ['/view/view.css', 'text/css; charset=utf-8'],
+      ['/view/depths.css', 'text/css; charset=utf-8'],
     ]) {
       const response = await fetch(url + path)
       expect(response.status).toBe(200)

@@ -1,0 +1,116 @@
+// Reads metrics.jsonl: the measurements that `mor train` leaves (docs/report.md), each with what training had cost until then.
+import { createReadStream } from 'node:fs'
+import { Checker } from '../check.js'
+import { MorError, throwIfAborted, toMorError } from '../errors.js'
+
+/** What training had cost when something was measured. */
+export interface Cost {
+  /** Predicted tokens. */
+  tokens: number
+  /** Executed floating-point operations, forward and backward. */
+  flops: number
+  /** Of the steps alone, without evaluations and checkpoints. */
+  seconds: number
+}
+
+/** What a step, or an evaluation on held-out text, measured. NaN stands for a value that is null or no finite number. */
+export interface Measurement extends Cost {
+  step: number
+  /** Mean cross-entropy, nats per token. */
+  lmLoss: number
+  /** Tokens that ran 1..N recursions. */
+  depthHistogram: number[]
+}
+
+export interface StepMeasurement extends Measurement {
+  /** NaN also where the router has none. */
+  routingAccuracy: number
+}
+
+export interface EvaluationMeasurement extends Measurement {
+  bitsPerByte: number
+}
+
+export interface RunMetrics {
+  /** In the order of the file, as the next. */
+  steps: StepMeasurement[]
+  evaluations: EvaluationMeasurement[]
+  /** Steps that were refused for a loss that was not finite. */
+  refused: number
+  /** Losses that are no finite numbers. */
+  missingLosses: number
+}
+
+/**
+ * The last line may be incomplete, as a process leaves it that was killed; then it counts as absent. Lines of other types are
+ * skipped.
+ * @throws {MorError} CHECKPOINT_INVALID naming file and line for what is no record; IO_ERROR, ABORTED
+ */
+export async function readMetrics(path: string, signal: AbortSignal): Promise<RunMetrics> {
+  const metrics: RunMetrics = { steps: [], evaluations: [], refused: 0, missingLosses: 0 }
+  const cost: Cost = { tokens: 0, flops: 0, seconds: 0 }
+  let number = 0
+  for await (const { text, ended } of linesOf(path, signal)) {
+    number++
+    const record = readRecord(text, `${path}, line ${number}`, ended)
+    if (record !== null) addRecord(record, cost, metrics)
+  }
+  return metrics
+}
+
+/** Null for a blank line, and for a last one that is incomplete. */
+function readRecord(text: string, where: string, ended: boolean): Checker | null {
+  if (text.trim() === '') return null
+  try {
+    return Checker.of(JSON.parse(text), where, 'CHECKPOINT_INVALID')
+  } catch (error) {
+    if (error instanceof MorError) throw error
+    if (!ended) return null
+    const message = `${where} is not JSON: ${(error as Error).message}; delete the line if the rest of the run is sound`
+    throw new MorError('CHECKPOINT_INVALID', message, { cause: error })
+  }
+}
+
+function addRecord(record: Checker, cost: Cost, metrics: RunMetrics): void {
+  const { type, lmLoss, depthHistogram, routingAccuracy, bitsPerByte } = record.object
+  if (typeof type !== 'string') record.fail('type is missing; it must say what the line records, such as "step"')
+  if (type === 'refused') metrics.refused++
+  if (type !== 'step' && type !== 'evaluation') return
+  const step = record.integer('step', { min: 0, max: Number.MAX_SAFE_INTEGER })
+  if (type === 'step') {
+    cost.tokens += record.number('tokens', { min: 0 })
+    cost.flops += record.number('flops', { min: 0 })
+    cost.seconds += record.number('seconds', { min: 0 })
+  }
+  const counts = Array.isArray(depthHistogram) ? depthHistogram.map(numberOrNaN) : []
+  const measured = { step, ...cost, lmLoss: numberOrNaN(lmLoss), depthHistogram: counts }
+  if (Number.isNaN(measured.lmLoss)) metrics.missingLosses++
+  if (type === 'step') metrics.steps.push({ ...measured, routingAccuracy: numberOrNaN(routingAccuracy) })
+  else metrics.evaluations.push({ ...measured, bitsPerByte: numberOrNaN(bitsPerByte) })
+}
+
+/** JSON has no NaN: where a loss was not finite, the file holds null. */
+function numberOrNaN(value: unknown): number {
+  return typeof value === 'number' && Number.isFinite(value) ? value : Number.NaN
+}
+
+/** Only "\n" ends a line: messages may hold the Unicode line separators. `ended`: a line end follows. */
+async function* linesOf(path: string, signal: AbortSignal): AsyncGenerator<{ text: string; ended: boolean }> {
+  let parts: Buffer[] = []
+  try {
+    for await (const chunk of createReadStream(path, { signal }) as AsyncIterable<Buffer>) {
+      let start = 0
+      for (let end = chunk.indexOf(10); end >= 0; end = chunk.indexOf(10, start)) {
+        parts.push(chunk.subarray(start, end))
+        yield { text: Buffer.concat(parts).toString(), ended: true }
+        parts = []
+        start = end + 1
+      }
+      parts.push(chunk.subarray(start))
+    }
+  } catch (error) {
+    throwIfAborted(signal, `reading ${path}`)
+    throw toMorError(error)
+  }
+  yield { text: Buffer.concat(parts).toString(), ended: false }
+}

@@ -1,0 +1,39 @@
+// The points of a chart: from measurements, few enough to be drawn.
+
+export interface Point {
+  x: number
+  y: number
+}
+
+/** Most points of a line. */
+export const MOST_POINTS = 500
+
+/**
+ * Points for the measurements that have both values. More than `MOST_POINTS` are put together in groups of equal size, one after
+ * another: each is the mean of its group, at the place of the last of them.
+ */
+export function pointsOf<T>(measurements: readonly T[], x: (of: T) => number, y: (of: T) => number): Point[] {
+  const points = measurements
+    .map((of) => ({ x: x(of), y: y(of) }))
+    .filter((point) => Number.isFinite(point.x) && Number.isFinite(point.y))
+  const size = Math.ceil(points.length / MOST_POINTS)
+  if (size <= 1) return points
+  return Array.from({ length: Math.ceil(points.length / size) }, (_, i) => {
+    const group = points.slice(i * size, (i + 1) * size)
+    return { x: group.at(-1)!.x, y: group.reduce((sum, point) => sum + point.y, 0) / group.length }
+  })
+}
+
+/** Mean depth of the tokens counted by depth 1..N; NaN without tokens. */
+export function meanDepth(histogram: readonly number[]): number {
+  return histogram.reduce((sum, count, i) => sum + count * (i + 1), 0) / total(histogram)
+}
+
+/** Share of the tokens whose depth is `depth`; NaN without tokens. */
+export function shareOfDepth(histogram: readonly number[], depth: number): number {
+  return (histogram[depth - 1] ?? 0) / total(histogram)
+}
+
+function total(histogram: readonly number[]): number {
+  return histogram.reduce((sum, count) => sum + count, 0)
+}
