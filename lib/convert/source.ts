@@ -7,6 +7,7 @@ import type { NativeReadFile, SafetensorsFloat } from '../native.js'
 import { loadNative } from '../native_loader.js'
 import { openCheckpoint } from '../open_checkpoint.js'
 import type { OpenedCheckpoint } from '../opened_checkpoint.js'
+import { checkTokenizerIds } from './tokenizer_ids.js'
 
 export type SourceTensor = NativeReadFile['tensors'][number] & { path: string }
 
@@ -21,8 +22,9 @@ export interface WeightSource {
 export interface ConversionSource extends OpenedCheckpoint, WeightSource {}
 
 /**
- * Opens a vanilla checkpoint and checks that all of its tensors are there.
- * @throws {MorError} as `Model.load`, and INVALID_ARGUMENT for a model that is not vanilla
+ * Opens a vanilla checkpoint and checks that all of its tensors are there, and an embedding for every id of its tokenizer.
+ * @throws {MorError} as `Model.load`, INVALID_ARGUMENT for a model that is not vanilla, and CHECKPOINT_INVALID for a tokenizer with
+ * more ids than the model
  */
 export async function openSource(path: string, signal: AbortSignal | undefined): Promise<ConversionSource> {
   const opened = await openCheckpoint(path)
@@ -34,6 +36,7 @@ export async function openSource(path: string, signal: AbortSignal | undefined):
         'can be converted. Give the checkpoint that it was made of',
     )
   }
+  await checkTokenizerIds(path, config.vocab_size)
   const table = wrapNative(() => loadNative().parameterTable(toNativeConfig(config), 'bfloat16'))
   const reads = await locateWeights(table, config, files, path, signal)
   const tensors = new Map(

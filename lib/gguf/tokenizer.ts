@@ -75,7 +75,8 @@ export function ggufTokenizer(file: GgufFile): GgufTokenizer {
   return { json: `${JSON.stringify(json)}\n`, config: tokenizerConfig(file, tokens, kind) }
 }
 
-function hasVocabulary(file: GgufFile): boolean {
+/** Whether the file has a vocabulary of a kind that is read. */
+export function hasVocabulary(file: GgufFile): boolean {
   return ['gpt2', 'llama'].includes(String(file.metadata.get('tokenizer.ggml.model')))
 }
 

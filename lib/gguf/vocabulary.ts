@@ -23,7 +23,7 @@ interface TokenizerJson {
 }
 
 /**
- * @param size ids of the model; those without a token get one that no text has
+ * @param size ids of the model, more than any in `json`; those without a token get one that no text has
  * @throws {MorError} CHECKPOINT_INVALID for a tokenizer that GGUF cannot describe, or that is not known here
  */
 export function vocabularyMetadata(json: TokenizerJson, size: number, where: string): [string, TypedValue][] {
@@ -34,7 +34,7 @@ export function vocabularyMetadata(json: TokenizerJson, size: number, where: str
   const merges = (model.merges ?? []).map(
     (pair) => (typeof pair === 'string' ? pair.split(' ') : pair) as [string, string],
   )
-  const tokens = tokensOf(json, size, where)
+  const tokens = tokensOf(json, size)
   return model.byte_fallback === true
     ? sentencePieces(tokens, merges, where)
     : [
@@ -50,15 +50,11 @@ const listed = (tokens: readonly Token[]): [string, TypedValue][] => [
   ['tokenizer.ggml.token_type', int32s(tokens.map(({ type }) => type))],
 ]
 
-function tokensOf({ model, added_tokens: added = [] }: TokenizerJson, size: number, where: string): Token[] {
+function tokensOf({ model, added_tokens: added = [] }: TokenizerJson, size: number): Token[] {
   const texts = new Array<string | undefined>(size)
   const types = new Map<number, number>()
   const all = [...Object.entries(model!.vocab!), ...added.map(({ content, id }) => [content, id] as const)]
-  for (const [text, id] of all) {
-    if (id < size) texts[id] = text
-    else if (!added.some((token) => token.id === id))
-      refuse(where, `its token ${show(text)} has the id ${id}, and the model has ${size} ids`)
-  }
+  for (const [text, id] of all) texts[id] = text
   for (const { id, special } of added) types.set(id, special ? tokenType.control : tokenType.userDefined)
   return Array.from(texts, (text, id): Token => {
     if (text === undefined) return { id, text: `[PAD${id}]`, type: tokenType.unused, score: 0 }

@@ -18,6 +18,33 @@ export function checkTables(content: object, path: string): void {
   if (type === 'BPE' || 'merges' in model.object) checkMerges(model)
 }
 
+export interface TokenId {
+  token: string
+  id: number
+  /** Whether it is one of `added_tokens`. */
+  added: boolean
+}
+
+/**
+ * Every token of a tokenizer.json with its id.
+ * @param content that of the file at `path`
+ * @throws {MorError} CHECKPOINT_INVALID for what is no tokenizer, and as `checkTables`
+ */
+export function tokenIds(content: unknown, path: string): TokenId[] {
+  const check = Checker.of(content, path, 'CHECKPOINT_INVALID')
+  checkTables(check.object, path)
+  const { vocab } = check.child('model').object as { vocab: object }
+  // Pieces of Unigram stand in the order of their ids.
+  const entries: [string, number][] = Array.isArray(vocab)
+    ? vocab.map(([token], id) => [token, id])
+    : Object.entries(vocab)
+  const { added_tokens: added = [] } = check.object as { added_tokens?: { id: number; content: string }[] }
+  return [
+    ...entries.map(([token, id]) => ({ token, id, added: false })),
+    ...added.map(({ id, content: token }) => ({ token, id, added: true })),
+  ]
+}
+
 function checkAddedTokens(check: Checker): void {
   for (const token of listOf(check, 'added_tokens')) {
     const { id, content } = (token ?? {}) as { id?: unknown; content?: unknown }

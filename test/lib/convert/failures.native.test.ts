@@ -114,6 +114,29 @@ describe('what was asked', () => {
     expect(await failure(options)).toMatch(message)
   })
 
+  it.each([2, 3, 4])(
+    'a depth that N = %i does not divide: the nearest below and above are named, and valid',
+    async (n) => {
+      for (const sharing of ['cycle', 'sequence', 'middle_cycle', 'middle_sequence'] as const) {
+        const unshared = sharing.startsWith('middle') ? 2 : 0
+        const valid = Array.from({ length: 5 }, (_, i) => unshared + n * (i + 1))
+        for (const layers of [1, 5, 7, 9].filter((depth) => !valid.includes(depth))) {
+          const nearest = [valid.findLast((depth) => depth < layers), valid.find((depth) => depth > layers)!]
+          const named = nearest.filter((depth) => depth !== undefined)
+          expect(await failure({ recursions: n, sharing, layers })).toMatch(
+            new RegExp(
+              `num_hidden_layers ${layers} does not divide.*nearest valid num_hidden_layers: ${named.join(' or ')}$`,
+            ),
+          )
+          for (const depth of named) {
+            await convert(changed, { output, recursions: n, sharing, layers: depth })
+            rmSync(output, { recursive: true })
+          }
+        }
+      }
+    },
+  )
+
   it('an output that is there', async () => {
     mkdirSync(output)
     writeFileSync(join(output, 'notes.txt'), 'mine')
@@ -164,6 +187,40 @@ describe('the source', () => {
     expect(await failure({ dtype: 'float16' })).toMatch(
       /CHECKPOINT_INVALID: model.*holds .*, and the largest value of F16 is 65504/,
     )
+  })
+
+  const bpe = (vocab: object) => ({ model: { type: 'BPE', vocab, merges: [] } })
+  it.each<[string, (last: number) => object, string]>([
+    ['a token', (last) => bpe({ a: 0, b: last }), 'the token "b"'],
+    [
+      'an added token',
+      (last) => ({ ...bpe({ a: 0 }), added_tokens: [{ id: last, content: '<pad>' }] }),
+      'the added token "<pad>"',
+    ],
+    [
+      'a piece of Unigram',
+      (last) => ({ model: { type: 'Unigram', vocab: Array.from({ length: last + 1 }, (_, i) => [`piece${i}`, 0]) } }),
+      'the token "piece16"',
+    ],
+  ])('has a tokenizer with an id that the model does not have: %s', async (_, tokenizerUpTo, token) => {
+    const path = join(changed, 'tokenizer.json')
+    writeFileSync(path, JSON.stringify(tokenizerUpTo(16)))
+    expect(await failure()).toMatch(
+      `CHECKPOINT_INVALID: ${token} of ${path} has the id 16, but vocab_size of the model is 16, so that ids end at 15: give the model`,
+    )
+    writeFileSync(path, JSON.stringify(tokenizerUpTo(15)))
+    await convert(changed, { output, recursions: 2, sharing: 'cycle', layers: 6 })
+  })
+
+  it('has a tokenizer that is damaged, also beside a GGUF file', async () => {
+    const file = join(changed, 'model.gguf')
+    await convert(vanilla, { output: file })
+    writeFileSync(join(changed, 'tokenizer.json'), '{"model":')
+    expect(await failure()).toMatch(/CHECKPOINT_INVALID: .*tokenizer.json is not JSON/)
+    writeFileSync(join(changed, 'tokenizer.json'), '{"model":{"vocab":{"a":1.5}}}')
+    expect(await failure()).toMatch(/CHECKPOINT_INVALID: .*tokenizer.json.*vocab gives "a" the id 1.5/)
+    writeFileSync(join(changed, 'tokenizer.json'), JSON.stringify(bpe({ a: 16 })))
+    expect(await failure({}, file)).toMatch(/the token "a" of .*tokenizer.json has the id 16/)
   })
 
   it('is recursive already', async () => {
