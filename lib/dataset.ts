@@ -9,3 +9,5 @@ export {
   type SplitName,
   verifyDataset,
 } from './dataset/format.js'
+export { DatasetMix, type MixPart, type SeenTokens, type WeightedDataset } from './dataset/mix.js'
+export type { DatasetMixState, DatasetPosition } from './dataset/mix_state.js'

@@ -186,7 +186,7 @@ export async function describeSource(
     throw new MorError(
       'IO_ERROR',
       isDataset
-        ? `${path} is a dataset: give it alone, without other files`
+        ? `${path} is a dataset: give it alone, without other files, or mix datasets by weight, as in --data ${path}=1 other=1`
         : `${path} is a folder: name the text files in it`,
     )
   }
