@@ -111,7 +111,10 @@ function addTrain(program: Command): void {
     .option('--resume', 'go on with the run in --output, with its own options; more --steps may be given')
     .option('--config <source>', 'model: a preset or a JSON file (the vocabulary may be left out)')
     .option('--from <checkpoint>', 'in place of --config: start from the weights and the tokenizer of this folder')
-    .option('--data <paths...>', 'text, .jsonl or .parquet files, also compressed, or one dataset folder')
+    .option(
+      '--data <paths...>',
+      'text, .jsonl or .parquet files, also compressed; or one dataset folder; or several with weights, such as books=3 code=1',
+    )
     .option('--tokenizer <source>', 'byte-level, a tokenizer.json, or a folder that holds one', trainDefaults.tokenizer)
     .addOption(textFieldOption())
     .option(

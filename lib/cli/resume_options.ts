@@ -9,6 +9,7 @@ import { MorError, toMorError } from '../errors.js'
 import type { Tokenizer } from '../tokenizer.js'
 import type { TrainerCheckpoint } from '../trainer_checkpoint.js'
 import { findNewConfig } from './config_source.js'
+import { type DataFolders, foldersOf, mapFolders, showWeighted, weightedDatasets } from './run_data.js'
 import type { RunSettings } from './run_folder.js'
 import { findTokenizer } from './tokenizer_source.js'
 import { flagOf, parameterGroupsOf, type TrainOptions } from './train_options.js'
@@ -19,9 +20,9 @@ export interface SavedRun {
   trainer: Pick<TrainerCheckpoint, 'dtype' | 'options' | 'stepsDone'>
   config: ResolvedConfig
   tokenizer: Tokenizer
-  /** The folder of its dataset, and what that says. */
-  dataset: string
-  info: DatasetInfo
+  /** Its datasets, and what each says. */
+  dataset: DataFolders
+  infos: DatasetInfo[]
 }
 
 /**
@@ -30,11 +31,11 @@ export interface SavedRun {
  * may be asked for.
  */
 export async function checkResumeOptions(options: TrainOptions, run: SavedRun): Promise<void> {
-  const { settings, trainer, info, tokenizer } = run
+  const { settings, trainer, infos, tokenizer } = run
   const { length, batchSize, seed } = settings
   const { schedule, learningRate, weightDecay, gradientClip, gradientAccumulation } = trainer.options
   const { dtype } = trainer
-  checkDatasetOptions(options, run.dataset, info)
+  for (const [i, folder] of foldersOf(run.dataset).entries()) checkDatasetOptions(options, folder, infos[i]!)
   compare(options, { length, batchSize, seed, dtype })
   compare(options, { learningRate, weightDecay, gradientClip, gradientAccumulation })
   const { type, warmupSteps } = schedule
@@ -76,7 +77,8 @@ export async function checkResumeOptions(options: TrainOptions, run: SavedRun): 
   if (options.data !== undefined) await compareData(options.data, run)
   if (options.tokenizer !== undefined) {
     const given = await findTokenizer(options.tokenizer)
-    if (given.fingerprint !== tokenizer.fingerprint) throw differs('tokenizer', options.tokenizer, info.tokenizer.name)
+    if (given.fingerprint !== tokenizer.fingerprint)
+      throw differs('tokenizer', options.tokenizer, infos[0]!.tokenizer.name)
   }
   if (options.config !== undefined) {
     compareConfig(options.config, await findNewConfig(options.config, tokenizer), run.config)
@@ -112,19 +114,34 @@ function differs(name: string, given: unknown, began: unknown): MorError {
   )
 }
 
-async function compareData(data: readonly string[], { dataset, info }: SavedRun): Promise<void> {
+async function compareData(data: readonly string[], { dataset, infos }: SavedRun): Promise<void> {
+  const weighted = await weightedDatasets(data)
+  if (weighted !== null || typeof dataset !== 'string') {
+    const given = weighted && mapFolders(weighted, (folder) => resolve(folder))
+    if (!isDeepStrictEqual(given, dataset)) throw differs('data', data.join(' '), describeData(dataset, infos))
+    return
+  }
   if (data.length === 1 && resolve(data[0]!) === resolve(dataset)) return
+  const { sources } = infos[0]!
   const given = await Promise.all(data.map((path) => describeSource(path))).catch((error: unknown) => {
     throw toMorError(error)
   })
-  if (isDeepStrictEqual(given, info.sources)) return
-  const pathsOf = (sources: DatasetInfo['sources']) => sources.map(({ path }) => path).join(' ')
-  if (pathsOf(given) !== pathsOf(info.sources)) throw differs('data', data.join(' '), pathsOf(info.sources))
-  const changed = given.find((source, i) => !isDeepStrictEqual(source, info.sources[i]))!
+  if (isDeepStrictEqual(given, sources)) return
+  if (pathsOf(given) !== pathsOf(sources)) throw differs('data', data.join(' '), pathsOf(sources))
+  const changed = given.find((source, i) => !isDeepStrictEqual(source, sources[i]))!
   throw new MorError(
     'INVALID_ARGUMENT',
     `--data: ${changed.path} has changed since the run began: leave --data out to go on with the tokens of then, or start a new run`,
   )
+}
+
+/** As --data would name them. */
+function describeData(dataset: DataFolders, infos: readonly DatasetInfo[]): string {
+  return typeof dataset === 'string' ? pathsOf(infos[0]!.sources) : showWeighted(dataset)
+}
+
+function pathsOf(sources: DatasetInfo['sources']): string {
+  return sources.map(({ path }) => path).join(' ')
 }
 
 function compareConfig(source: string, given: ResolvedConfig, began: ResolvedConfig): void {

@@ -1,14 +1,14 @@
 // The folder of a training run: its files, and the record from which a run is resumed.
 import { appendFile, readFile, rename, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { DatasetState } from '../dataset.js'
 import { MorError, toMorError } from '../errors.js'
 import { withoutByteOrderMark } from '../json_file.js'
+import type { DataFolders, DataState } from './run_data.js'
 
 /** The options of a run that the trainer does not save itself. */
 export interface RunSettings {
-  /** The token dataset, relative to the folder of the run. */
-  dataset: string
+  /** The token dataset, or those that are mixed. Folders are relative to that of the run. */
+  dataset: DataFolders
   /** The checkpoint of the teacher, relative to the folder of the run; a run without one has none. */
   teacher?: string
   /** Tokens of a row. */
@@ -27,7 +27,7 @@ export interface RunSettings {
 /** The content of run.json. `positions` holds the position in the data after the steps of the last two checkpoints. */
 export interface RunRecord {
   settings: RunSettings
-  positions: { step: number; data: DatasetState }[]
+  positions: { step: number; data: DataState }[]
 }
 
 export function runFiles(folder: string) {
@@ -70,7 +70,7 @@ export async function recordPosition(
   folder: string,
   record: RunRecord,
   step: number,
-  data: DatasetState,
+  data: DataState,
 ): Promise<RunRecord> {
   const earlier = record.positions.filter((position) => position.step < step).slice(-1)
   const next = { ...record, positions: [...earlier, { step, data }] }
@@ -79,7 +79,7 @@ export async function recordPosition(
 }
 
 /** The position in the data after `step` steps. Throws `CHECKPOINT_INVALID` if the record does not have it. */
-export function positionAt(record: RunRecord, step: number): DatasetState {
+export function positionAt(record: RunRecord, step: number): DataState {
   const position = record.positions.find((candidate) => candidate.step === step)
   if (position) return position.data
   const known = record.positions.map((candidate) => candidate.step).join(' and ') || 'none'

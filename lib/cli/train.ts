@@ -2,7 +2,7 @@
 import { mkdir } from 'node:fs/promises'
 import { relative, resolve } from 'node:path'
 import { readConfigFile } from '../config_file.js'
-import { Dataset, type DatasetState, readDatasetInfo } from '../dataset.js'
+import { readDatasetInfo } from '../dataset.js'
 import { MorError } from '../errors.js'
 import { Model } from '../model.js'
 import { Tokenizer } from '../tokenizer.js'
@@ -13,6 +13,7 @@ import { loadDistillation } from './distillation.js'
 import type { Output } from './output.js'
 import { prepareData } from './prepare_data.js'
 import { checkDatasetOptions, checkResumeOptions } from './resume_options.js'
+import { type DataFolders, type DataState, foldersOf, mapFolders, openRunData, weightedDatasets } from './run_data.js'
 import {
   appendMetrics,
   checkNoRun,
@@ -34,8 +35,8 @@ interface Run {
   trainer: Trainer
   record: RunRecord
   /** The position in the data to continue from; null: its start. */
-  position: DatasetState | null
-  dataset: string
+  position: DataState | null
+  dataset: DataFolders
 }
 
 /** Longest rows by default, since longer ones cost more than a first run should. */
@@ -54,9 +55,8 @@ export async function train(options: TrainOptions, output: Output, signal: Abort
   await using _teacher = trainer.teacher
   await using _model = trainer.model
   await using _trainer = trainer
-  await using train = await Dataset.open(dataset, { split: 'train', length, seed, tokenizer })
-  await using validation = await openValidation(dataset, train)
-  if (run.position) train.restore(run.position)
+  await using data = await openRunData(dataset, { length, seed, tokenizer }, run.position)
+  const { train, validation } = data
 
   let record = run.record
   const save = async (step: number) => {
@@ -116,13 +116,11 @@ async function startRun(options: TrainOptions, output: Output, signal: AbortSign
     )
   }
   const { textField, validationFraction, seed } = course
-  const dataset = await prepareData(
-    { data, tokenizer, textField, validationFraction, length },
-    runFiles(folder).dataset,
-    output,
-    signal,
-  )
-  checkDatasetOptions(options, dataset, await readDatasetInfo(dataset))
+  const text = { data, tokenizer, textField, validationFraction, length }
+  const dataset = (await weightedDatasets(data)) ?? (await prepareData(text, runFiles(folder).dataset, output, signal))
+  for (const each of foldersOf(dataset)) checkDatasetOptions(options, each, await readDatasetInfo(each))
+  // Datasets that do not fit are refused before a model is made.
+  await (await openRunData(dataset, { length, seed, tokenizer }, null))[Symbol.asyncDispose]()
   const { learningRate, weightDecay, gradientClip, gradientAccumulation, recompute } = course
   const depthSchedule = options.depthScheduleSteps === undefined ? null : { steps: options.depthScheduleSteps }
   const distillation = await loadDistillation(options, signal)
@@ -146,7 +144,7 @@ async function startRun(options: TrainOptions, output: Output, signal: AbortSign
   try {
     const { batchSize, steps, evalEvery, evalBatches, saveEvery } = course
     const settings = {
-      dataset: relative(folder, dataset),
+      dataset: mapFolders(dataset, (path) => relative(folder, path)),
       ...(options.teacher !== undefined && { teacher: relative(folder, options.teacher) }),
       length,
       batchSize,
@@ -181,7 +179,7 @@ async function resumeRun(options: TrainOptions, signal: AbortSignal): Promise<Ru
   const { steps, evalEvery, evalBatches, saveEvery } = { ...trainDefaults, ...record.settings, ...options }
   const settings = { ...record.settings, steps, evalEvery, evalBatches, saveEvery }
   const tokenizer = await Tokenizer.load(files.checkpoint)
-  const dataset = resolve(folder, settings.dataset)
+  const dataset = mapFolders(settings.dataset, (path) => resolve(folder, path))
   const saved = await readTrainerCheckpoint(files.checkpoint)
   await checkResumeOptions(options, {
     settings: record.settings,
@@ -189,7 +187,7 @@ async function resumeRun(options: TrainOptions, signal: AbortSignal): Promise<Ru
     config: await readConfigFile(files.checkpoint),
     tokenizer,
     dataset,
-    info: await readDatasetInfo(dataset),
+    infos: await Promise.all(foldersOf(dataset).map(readDatasetInfo)),
   })
   const schedule = withSteps(saved.options.schedule, steps)
   const load = { device, threads, nice, signal }
@@ -246,9 +244,4 @@ function scheduleOf({
 /** The same schedule over `totalSteps`, if it has an end. */
 function withSteps(schedule: Schedule, totalSteps: number): Schedule {
   return schedule.type === 'constant' ? schedule : { ...schedule, totalSteps }
-}
-
-/** Null if no text was held out. */
-async function openValidation(folder: string, { info, length }: Dataset): Promise<Dataset | null> {
-  return info.splits.validation.tokens === 0 ? null : Dataset.open(folder, { split: 'validation', length })
 }

@@ -1,7 +1,7 @@
 // The training loop: steps, evaluations, checkpoints, and a clean end when interrupted.
-import type { Dataset } from '../dataset.js'
+import { type Dataset, DatasetMix } from '../dataset.js'
 import { MorError } from '../errors.js'
-import { type Evaluation, type Evaluator, evaluateDataset } from './evaluation.js'
+import { type Evaluation, type Evaluator, evaluateDataset, evaluateMix } from './evaluation.js'
 import { formatCount, formatDuration, formatShares } from './format.js'
 import type { Output } from './output.js'
 
@@ -21,9 +21,9 @@ export interface StepRecord {
 
 export interface TrainLoopOptions {
   trainer: LoopTrainer
-  train: Dataset
+  train: Dataset | DatasetMix
   /** Null: no text is held out, and nothing is evaluated. */
-  validation: Dataset | null
+  validation: Dataset | DatasetMix | null
   /** Steps that were done before this call. */
   firstStep: number
   steps: number
@@ -98,7 +98,7 @@ async function takeSteps(options: TrainLoopOptions, run: RunState): Promise<void
       const stats = await trainer.step(rows)
       run.step = stats.step
       refused = 0
-      const entry = { type: 'step', ...stats, epoch: train.state().epoch }
+      const entry = { type: 'step', ...stats, ...seenOf(train) }
       const seconds = (performance.now() - started) / 1000
       const remaining = (seconds / (run.step - options.firstStep)) * (steps - run.step)
       await tell(entry, () => output.progress(entry, stepStatus(stats, steps, remaining)))
@@ -115,12 +115,10 @@ async function takeSteps(options: TrainLoopOptions, run: RunState): Promise<void
     const last = step === steps
     if (validation && (last || step % evalEvery === 0)) {
       const { batchSize, evalBatches } = options
-      const result = await evaluateDataset(trainer, validation, {
-        batchSize,
-        maxBatches: evalBatches,
-        routing: 'threshold',
-        signal,
-      })
+      const limits = { batchSize, maxBatches: evalBatches, routing: 'threshold', signal } as const
+      const result = await (validation instanceof DatasetMix
+        ? evaluateMix(trainer, validation, limits)
+        : evaluateDataset(trainer, validation, limits))
       run.evaluation = result
       const entry = { type: 'evaluation', step, ...result }
       await tell(entry, () => output.event(entry, evaluationLine(step, result)))
@@ -130,6 +128,11 @@ async function takeSteps(options: TrainLoopOptions, run: RunState): Promise<void
       await save(step)
     }
   }
+}
+
+/** How far the data was taken: for each dataset where several are mixed. */
+function seenOf(data: Dataset | DatasetMix): object {
+  return data instanceof DatasetMix ? { datasets: data.seen() } : { epoch: data.state().epoch }
 }
 
 function stepStatus(stats: StepRecord, steps: number, remainingSeconds: number): string {
@@ -143,7 +146,9 @@ function stepStatus(stats: StepRecord, steps: number, remainingSeconds: number):
   ].join('  ')
 }
 
-function evaluationLine(step: number, { lmLoss, bitsPerByte, depthHistogram }: Evaluation): string {
+function evaluationLine(step: number, { lmLoss, bitsPerByte, depthHistogram, datasets = [] }: Evaluation): string {
   const depths = depthHistogram.length > 1 ? `, depths ${formatShares(depthHistogram)}` : ''
-  return `step ${step}: validation loss ${lmLoss.toFixed(4)}, ${bitsPerByte.toFixed(2)} bits per byte${depths}`
+  const each = datasets.map(({ dataset, lmLoss }) => `${dataset} ${lmLoss.toFixed(4)}`).join(', ')
+  const parts = each === '' ? '' : ` (${each})`
+  return `step ${step}: validation loss ${lmLoss.toFixed(4)}${parts}, ${bitsPerByte.toFixed(2)} bits per byte${depths}`
 }

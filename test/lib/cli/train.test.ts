@@ -11,6 +11,9 @@ import { FakeAddon } from '../fake_addon.js'
 import { savePairTokenizer } from '../tokenizer/pair_tokenizer.js'
 import { RecordingStream } from './recording_stream.js'
 
+// A machine may be busy with much else.
+vi.setConfig({ testTimeout: 60_000 })
+
 let addon: FakeAddon
 vi.mock('../../../lib/native_loader.js', () => ({ loadNative: () => addon }))
 

@@ -3,10 +3,10 @@ import { mkdtempSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { beforeAll, describe, expect, it } from 'vitest'
-import { evaluateDataset } from '../../../lib/cli/evaluation.js'
+import { evaluateDataset, evaluateMix } from '../../../lib/cli/evaluation.js'
 import { Output } from '../../../lib/cli/output.js'
 import { type LoopTrainer, type TrainLoopOptions, trainLoop } from '../../../lib/cli/train_loop.js'
-import { buildDataset, Dataset } from '../../../lib/dataset.js'
+import { buildDataset, Dataset, DatasetMix } from '../../../lib/dataset.js'
 import { MorError } from '../../../lib/errors.js'
 import { Tokenizer } from '../../../lib/tokenizer.js'
 import { RecordingStream } from './recording_stream.js'
@@ -228,5 +228,46 @@ describe('evaluation', () => {
     expect(result).toMatchObject({ routing: 'topk', tokens: rows * LENGTH, depthHistogram: [rows, 2 * rows] })
     expect(result.lmLoss).toBeCloseTo(mean, 12)
     expect(result.bitsPerByte).toBeCloseTo((mean / Math.log(2)) * (dataset.split.tokens / dataset.split.bytes), 12)
+  })
+
+  it('of a mix is that of each dataset, and the mean by their shares', async () => {
+    const root = mkdtempSync(join(tmpdir(), 'mor-loop-mix-'))
+    const short = join(root, 'short')
+    writeFileSync(join(root, 'short.jsonl'), Array.from({ length: 400 }, () => '{"text":"ab"}').join('\n'))
+    const tokenizer = Tokenizer.byteLevel()
+    await buildDataset([join(root, 'short.jsonl')], short, { tokenizer, validationFraction: 0.2 })
+    const datasets = [
+      { folder, weight: 3 },
+      { folder: short, weight: 1 },
+    ]
+    await using mix = await DatasetMix.open(datasets, { length: LENGTH, split: 'validation' })
+    const batches: Record<number, number> = { 1: 0, 3: 0 }
+    const evaluate: LoopTrainer['evaluate'] = async (batch, { routing }) => {
+      expect(routing).toBe('threshold')
+      const lmLoss = /^[ab]+$/.test(tokenizer.decode(batch[0]!)) ? 3 : 1
+      batches[lmLoss]!++
+      return { lmLoss, tokens: batch.length * LENGTH, depthHistogram: [batch.length, lmLoss] }
+    }
+    const { signal } = new AbortController()
+    const result = await evaluateMix({ evaluate }, mix, { batchSize: 2, maxBatches: 3, routing: 'threshold', signal })
+    expect(batches).toEqual({ 1: 3, 3: 3 })
+    const [long, ab] = mix.parts.map(({ dataset }) => dataset.split.bytes / dataset.split.tokens) as [number, number]
+    expect(ab).toBeCloseTo(2 / 3, 2)
+    expect(result).toMatchObject({
+      routing: 'threshold',
+      tokens: 12 * LENGTH,
+      depthHistogram: [12, 3 * 1 + 3 * 3],
+      datasets: [
+        { dataset: 'dataset', lmLoss: 1, tokens: 6 * LENGTH, depthHistogram: [6, 3] },
+        { dataset: 'short', lmLoss: 3, tokens: 6 * LENGTH, depthHistogram: [6, 9] },
+      ],
+    })
+    expect(result.lmLoss).toBeCloseTo(1.5, 12)
+    const bits = 1 / Math.log(2)
+    expect(result.datasets!.map(({ bitsPerByte }) => bitsPerByte / bits)).toEqual([
+      expect.closeTo(1 / long, 12),
+      expect.closeTo(3 / ab, 12),
+    ])
+    expect(result.bitsPerByte).toBeCloseTo((1.5 * bits) / (0.75 * long + 0.25 * ab), 12)
   })
 })
