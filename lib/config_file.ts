@@ -95,8 +95,8 @@ export function configFileContent(config: ResolvedConfig, dtype: DType | 'float1
   return { model_type, ...shape, qkv_bias, qk_norm, torch_dtype: dtype, ...ours }
 }
 
-/** Leaves out capacities that are null: they follow the integer rule. */
+/** Leaves out what is null: capacities that follow the integer rule, and the momentum where no threshold is kept. */
 function routerContent(router: ResolvedConfig['router']): JsonObject | null {
   if (router === null) return null
-  return Object.fromEntries(Object.entries(router).filter(([key, value]) => key !== 'capacities' || value !== null))
+  return Object.fromEntries(Object.entries(router).filter(([, value]) => value !== null))
 }

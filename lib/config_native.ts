@@ -56,6 +56,8 @@ function toNativeRouter(router: ResolvedRouterConfig): NativeRouterConfig {
       auxiliaryLossCoefficient: router.auxiliary_loss_coefficient,
       auxiliaryRouter: router.auxiliary_router,
       capacityWarmupSteps: router.capacity_warmup_steps,
+      selection: router.selection,
+      thresholdMomentum: router.threshold_momentum ?? 0,
       balancing: 'loss',
       balancingLossCoefficient: 0,
     }
@@ -67,6 +69,8 @@ function toNativeRouter(router: ResolvedRouterConfig): NativeRouterConfig {
     auxiliaryLossCoefficient: 0,
     auxiliaryRouter: false,
     capacityWarmupSteps: 0,
+    selection: 'topk',
+    thresholdMomentum: 0,
     balancing: router.balancing,
     balancingLossCoefficient: router.balancing_loss_coefficient,
   }

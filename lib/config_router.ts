@@ -28,6 +28,13 @@ export interface ExpertChoiceConfig {
   auxiliary_router?: boolean
   /** Optimizer steps over which capacities go from 1 to their value (cosine). Default 0: off. */
   capacity_warmup_steps?: number
+  /**
+   * How a training step selects the tokens of a recursion: the best of each sequence, which looks at later tokens; or, as generation
+   * does, all whose scores reach a running threshold that holds the capacity on average (docs/model.md section 3). Default "topk".
+   */
+  selection?: 'topk' | 'threshold'
+  /** With selection "threshold": how much of the running threshold a step leaves, at least 0 and less than 1. Default 0.9. */
+  threshold_momentum?: number | null
 }
 
 /** Token-choice: each token picks its depth (paper, section 2.2.1; docs/model.md section 4). */
@@ -51,7 +58,9 @@ export interface TokenChoiceConfig {
 
 export type RouterConfig = ExpertChoiceConfig | TokenChoiceConfig
 
-/** `capacities` is null where the integer rule k_r = max(1, floor((N-r+1) * T / N)) applies. */
+/**
+ * `capacities` is null where the integer rule k_r = max(1, floor((N-r+1) * T / N)) applies, `threshold_momentum` with selection "topk".
+ */
 export type ResolvedRouterConfig =
   | (Readonly<Required<Omit<ExpertChoiceConfig, 'capacities'>>> & { readonly capacities: readonly number[] | null })
   | Readonly<Required<TokenChoiceConfig>>
@@ -59,7 +68,14 @@ export type ResolvedRouterConfig =
 const commonKeys = ['type', 'activation', 'architecture', 'alpha', 'gated', 'z_loss_coefficient']
 const gatedKinds = ['output', 'update'] as const
 const ownKeys = {
-  expert_choice: ['capacities', 'auxiliary_loss_coefficient', 'auxiliary_router', 'capacity_warmup_steps'],
+  expert_choice: [
+    'capacities',
+    'auxiliary_loss_coefficient',
+    'auxiliary_router',
+    'capacity_warmup_steps',
+    'selection',
+    'threshold_momentum',
+  ],
   token_choice: ['balancing', 'balancing_loss_coefficient'],
 }
 const otherType = { expert_choice: 'token_choice', token_choice: 'expert_choice' } as const
@@ -78,6 +94,10 @@ export function resolveRouter(check: Checker, recursions: number): ResolvedRoute
 }
 
 function expertChoice(check: Checker, recursions: number): ResolvedRouterConfig {
+  const selection = check.choice('selection', ['topk', 'threshold'], 'topk')
+  if (selection === 'topk' && check.has('threshold_momentum')) {
+    check.fail('threshold_momentum belongs to selection "threshold", and selection is "topk"')
+  }
   const resolved = {
     type: 'expert_choice',
     activation: check.choice('activation', ['sigmoid', 'tanh'], 'sigmoid'),
@@ -89,7 +109,16 @@ function expertChoice(check: Checker, recursions: number): ResolvedRouterConfig 
     z_loss_coefficient: check.float32('z_loss_coefficient', { min: 0, fallback: 0 }),
     auxiliary_router: check.boolean('auxiliary_router', false),
     capacity_warmup_steps: check.integer('capacity_warmup_steps', { min: 0, fallback: 0 }),
+    selection,
+    threshold_momentum:
+      selection === 'threshold' ? check.number('threshold_momentum', { min: 0, below: 1, fallback: 0.9 }) : null,
   } as const
+  if (selection === 'threshold' && resolved.auxiliary_router) {
+    check.fail(
+      'selection is "threshold" and auxiliary_router is true: the router itself decides in generation as in training, ' +
+        'so leave auxiliary_router out or set selection to "topk"',
+    )
+  }
   return resolved
 }
 

@@ -7,7 +7,7 @@ import { resolveRouting } from './sampling.js'
 import { packRows, packTargets } from './tokens.js'
 
 export interface PassOptions {
-  /** 'topk': as in training, not causal; 'threshold' (default): causal, as in generation. */
+  /** 'topk': not causal, as in training unless that selects by threshold; 'threshold' (default): causal, as in generation. */
   routing?: Routing
   /** As in generation. Default 0.5. */
   routerThreshold?: number

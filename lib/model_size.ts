@@ -21,7 +21,7 @@ export interface ParameterCount {
 }
 
 /**
- * Counts what gradients train: all tensors of the model but the bias of loss-free balancing.
+ * Counts what gradients train: all tensors of the model but the bias of loss-free balancing and running thresholds.
  * @throws {MorError} what `devices()` throws; OUT_OF_MEMORY for a model that no memory holds
  */
 export function parameterCount(config: ResolvedConfig): ParameterCount {

@@ -43,6 +43,8 @@ export interface NativeRouterConfig {
   balancing: 'loss' | 'loss_free'
   auxiliaryRouter: boolean
   capacityWarmupSteps: number
+  selection: 'topk' | 'threshold'
+  thresholdMomentum: number
 }
 
 export type NativeRopeScaling =
@@ -252,7 +254,11 @@ export interface NativeStepStats {
   vanillaFlops: number
   /** Tokens whose depth was 1..N. */
   depthHistogram: number[]
-  /** Share of routing decisions in which the causal threshold agrees with top-k; null without expert-choice. */
+  /** Share of the tokens that ran recursion 1..N; null without expert-choice. */
+  selectedShares: number[] | null
+  /** For recursion 1..N the running threshold that the scores of this step were compared with; null unless training selects by threshold. */
+  routerThresholds: number[] | null
+  /** Share of routing decisions in which the causal threshold agrees with top-k; null unless top-k was used. */
   routingAccuracy: number | null
   deadTokenRatio: number | null
   /** (largest load - mean load) / mean load; null without token-choice. */

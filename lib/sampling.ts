@@ -40,7 +40,10 @@ export interface GenerateOptions {
   ignoreEos?: boolean
   /** Generate at least so many tokens before a token or a text that ends generation; at most maxTokens. Default 0. */
   minTokens?: number
-  /** Least router probability with which a token runs another recursion (expert-choice), in [0, 1]. Default 0.5. */
+  /**
+   * Least router probability with which a token runs another recursion (expert-choice), in [0, 1]. Default 0.5. Where training selects
+   * by threshold, scores count from the running threshold, so 0.5 is that threshold, and less makes tokens run deeper.
+   */
   routerThreshold?: number
   /**
    * Most recursions a token may run, from 1 to num_recursions. Default num_recursions, and nothing less with sharing

@@ -24,7 +24,7 @@ export interface EvaluateResult extends NativeEvaluateStats {
 }
 
 export interface EvaluateOptions {
-  /** 'topk': as in training; 'threshold' (default): causal, as in generation. */
+  /** 'topk': as in training unless that selects by threshold; 'threshold' (default): causal, as in generation. */
   routing?: Routing
   signal?: AbortSignal
 }

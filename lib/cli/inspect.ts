@@ -1,4 +1,4 @@
-// `mor inspect`: what a model is and what it costs, from its configuration alone.
+// `mor inspect`: what a model is and what it costs, from its configuration, and the running thresholds in its weights.
 import { modelKind, type ResolvedConfig } from '../config.js'
 import { layerMap } from '../layer_map.js'
 import { flopsPerToken, kvBytesPerToken, parameterCount } from '../model_size.js'
@@ -6,6 +6,7 @@ import type { DType } from '../native.js'
 import { findConfig } from './config_source.js'
 import { formatBytes, formatCount } from './format.js'
 import type { Output } from './output.js'
+import { readThresholds, selectsByThreshold } from './thresholds.js'
 
 export interface InspectOptions {
   /** Sequence length for the FLOPs. Default: the context length. */
@@ -15,7 +16,8 @@ export interface InspectOptions {
 
 export async function inspect(source: string, { length, dtype }: InspectOptions, output: Output): Promise<void> {
   const config = await findConfig(source)
-  const report = describeModel(config, length ?? config.max_position_embeddings, dtype)
+  const described = describeModel(config, length ?? config.max_position_embeddings, dtype)
+  const report = { ...described, routerThresholds: await readThresholds(source, config) }
   output.event(report, formatReport(source, config, report))
 }
 
@@ -33,12 +35,14 @@ export function describeModel(config: ResolvedConfig, length: number, dtype: DTy
   }
 }
 
-function formatReport(source: string, config: ResolvedConfig, report: ReturnType<typeof describeModel>): string {
-  const { parameters, kvBytesPerToken: kv, flopsPerToken: flops } = report
+type Report = ReturnType<typeof describeModel> & { routerThresholds: number[] | null }
+
+function formatReport(source: string, config: ResolvedConfig, report: Report): string {
+  const { parameters, kvBytesPerToken: kv, flopsPerToken: flops, routerThresholds } = report
   const kind = {
     vanilla: 'vanilla',
     recursive: `recursive, ${config.num_recursions} recursions, ${config.sharing}`,
-    mor: `Mixture-of-Recursions, ${config.num_recursions} recursions, ${config.sharing}, ${config.router?.type} routing, ${config.kv_cache} KV cache`,
+    mor: `Mixture-of-Recursions, ${config.num_recursions} recursions, ${config.sharing}, ${config.router?.type} routing${selectsByThreshold(config) ? ' by threshold' : ''}, ${config.kv_cache} KV cache`,
   }[report.kind]
   const rows = [
     ['model', `${source}: ${kind}`],
@@ -48,6 +52,11 @@ function formatReport(source: string, config: ResolvedConfig, report: ReturnType
       `embedding ${formatCount(parameters.embedding)}, ${parameters.uniqueLayers} unique layers of ${formatCount(parameters.layer)}, routers ${formatCount(parameters.routers)}, output projection ${formatCount(parameters.outputProjection)}`,
     ],
     ['layer map', formatLayerMap(config)],
+    ...(routerThresholds === null
+      ? []
+      : [
+          ['thresholds', `${routerThresholds.map((value) => value.toFixed(4)).join(' ')}, scores of recursions 1 to N`],
+        ]),
     ['KV cache', `${formatBytes(kv.bytes)} per token of context in ${kv.dtype}, mean over tokens`],
     [
       'FLOPs',

@@ -28,14 +28,14 @@ export function newTensors(
     const chosen = dtype ?? commonDtype(sources) ?? source.dtype
     if (sources.length > 0) return { name, shape, dtype: chosen, ...taken(sources) }
     const elements = routerElements(parameter, config, stream)
-    // The bias of loss-free balancing is float32 in every model.
+    // The bias of loss-free balancing and running thresholds are float32 in every model.
     return { name, shape, dtype: parameter.dtype === 'F32' ? 'F32' : chosen, sources: [], ...elements }
   })
 }
 
 /** The names of the tensors that `parameter` is the mean of; none for one that the source does not have. */
-function namesIn({ name, layer, role }: NativeParameter, layers: readonly (readonly number[])[]): string[] {
-  if (role === 'router' || name === 'model.router.balancing_bias') return []
+function namesIn({ name, layer, role, trained }: NativeParameter, layers: readonly (readonly number[])[]): string[] {
+  if (role === 'router' || !trained) return []
   if (layer === null) return [name]
   return layers[layer]!.map((from) => name.replace(/^(model\.layers\.)\d+/, `$1${from}`))
 }

@@ -53,6 +53,8 @@ RouterConfig router_config(const Input& input) {
   router.loss_free_balancing = input.field("balancing").choice<bool>({{"loss", false}, {"loss_free", true}});
   router.auxiliary_router = input.field("auxiliaryRouter").boolean();
   router.capacity_warmup_steps = input.field("capacityWarmupSteps").natural();
+  router.selects_by_threshold = input.field("selection").choice<bool>({{"topk", false}, {"threshold", true}});
+  router.threshold_momentum = input.field("thresholdMomentum").number(0, 1);
   return router;
 }
 

@@ -14,10 +14,16 @@ double number(int64_t value) {
   return static_cast<double>(value);
 }
 
-Napi::Array numbers(Napi::Env env, const std::vector<int64_t>& values) {
+template <class Value>
+Napi::Array numbers(Napi::Env env, const std::vector<Value>& values) {
   const Napi::Array array = Napi::Array::New(env, values.size());
-  for (uint32_t i = 0; i < values.size(); ++i) array.Set(i, number(values[i]));
+  for (uint32_t i = 0; i < values.size(); ++i) array.Set(i, static_cast<double>(values[i]));
   return array;
+}
+
+/// Empty in the core means that it does not apply.
+Napi::Value numbers_or_null(Napi::Env env, const std::vector<double>& values) {
+  return values.empty() ? env.Null() : numbers(env, values);
 }
 
 }  // namespace
@@ -103,6 +109,8 @@ Napi::Object step_stats(Napi::Env env, const StepResult& result) {
   object.Set("deadTokenRatio", or_null(env, result.dead_token_ratio));
   object.Set("maxVio", or_null(env, result.max_vio));
   object.Set("loadEntropy", or_null(env, result.load_entropy));
+  object.Set("selectedShares", numbers_or_null(env, result.selected_shares));
+  object.Set("routerThresholds", numbers_or_null(env, result.thresholds));
   object.Set("memoryBytes", static_cast<double>(result.memory_bytes));
   object.Set("step", number(result.step));
   object.Set("recursions", result.recursions);

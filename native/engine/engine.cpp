@@ -57,7 +57,7 @@ void check_params(const GenerateParams& p) {
 SchedulerConfig scheduler_config(const Model& model, const KvCache& cache, const EngineOptions& options) {
   const ModelConfig& c = model.config();
   SchedulerConfig s;
-  s.rules = routing_rules(c);
+  s.rules = routing_rules(model);
   s.layers_outside_block = c.layers_before() + c.layers_after() > 0;
   cache.describe(s);
   s.max_batch_size = options.max_batch_size;
@@ -124,6 +124,7 @@ bool Engine::step(std::vector<RequestEvent>& events) {
     if (!scheduler_.unfinished()) return false;
     ++steps_;
     if (const uint64_t version = model_.weights_version(); version != weights_version_) {
+      scheduler_.set_thresholds(routing_rules(model_).thresholds);
       scheduler_.forget_prefixes();
       weights_version_ = version;
     }

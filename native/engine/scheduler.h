@@ -78,6 +78,8 @@ class Scheduler {
   void fail_running(ErrorCode code, std::string_view message);
   /// Empties the prefix cache, since the weights have changed.
   void forget_prefixes();
+  /// Those of RoutingRules, which are part of the weights.
+  void set_thresholds(std::vector<double> thresholds) { config_.rules.thresholds = std::move(thresholds); }
 
   SchedulerStats stats() const;
 

@@ -38,6 +38,8 @@ struct RouterConfig {
   bool loss_free_balancing = false;
   bool auxiliary_router = false;      ///< a second router, trained on detached inputs, decides at inference
   int64_t capacity_warmup_steps = 0;  ///< steps in which capacities fall from 1 along a cosine; 0: none
+  bool selects_by_threshold = false;  ///< expert_choice: training selects by running thresholds instead of top-k
+  double threshold_momentum = 0.9;    ///< what a step leaves of a running threshold
 };
 
 struct ModelConfig {

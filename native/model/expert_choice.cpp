@@ -7,14 +7,17 @@ namespace mor {
 
 namespace {
 
+double least_score(const Pass& pass, int32_t r) {
+  return pass.rules.least_score(r, score_threshold(pass.options.router_threshold));
+}
+
 /// Fills the selection of recursion r out of `parent`, by the scores that decide.
 void select(Pass& pass, int32_t r, const ActiveRows& parent, const Tensor& scores, Selection& selection) {
   const ModelConfig& config = pass.model.config();
   const Rows& rows = parent.rows;
   if (pass.options.routing == Routing::threshold) {
-    const double threshold = pass.rules.least_score(r, score_threshold(pass.options.router_threshold));
-    selection.count = pass.ops().select_threshold(scores, rows.start, rows.key_lists, threshold, selection.index,
-                                                  selection.start, selection.selected);
+    selection.count = pass.ops().select_threshold(scores, rows.start, rows.key_lists, least_score(pass, r),
+                                                  selection.index, selection.start, selection.selected);
     return;
   }
   const int32_t wanted = config.selected_count(r, rows.max_keys, pass.options.step, pass.options.capacity_warmup_steps);
@@ -23,8 +26,8 @@ void select(Pass& pass, int32_t r, const ActiveRows& parent, const Tensor& score
   selection.count = wanted * rows.key_lists;
 }
 
-/// BCE and z-loss of one router's scores. Where the pass keeps, d_scores becomes their gradient.
-Tensor score_losses(Pass& pass, const Tensor& scores, const Selection& selection, double bce, double z,
+/// BCE and z-loss of one router's scores at recursion r. Where the pass keeps, d_scores becomes their gradient.
+Tensor score_losses(Pass& pass, int32_t r, const Tensor& scores, const Selection& selection, double bce, double z,
                     Tensor& d_scores) {
   Ops& ops = pass.ops();
   const Tensor sums = pass.report_values(3, "router loss sums");
@@ -33,9 +36,16 @@ Tensor score_losses(Pass& pass, const Tensor& scores, const Selection& selection
     zero(ops, d_scores);
   }
   const double scale = pass.options.router_loss_scale / static_cast<double>(std::max<int64_t>(1, scores.rows()));
-  ops.expert_choice_loss(scores, selection.selected, score_threshold(pass.options.router_threshold), bce * scale,
-                         z * scale, sums, d_scores);
+  ops.expert_choice_loss(scores, selection.selected, least_score(pass, r), bce * scale, z * scale, sums, d_scores);
   return sums;
+}
+
+/// A copy of the scores that the running threshold of recursion r learns from; else empty.
+Tensor reported_scores(Pass& pass, int32_t r, const Tensor& scores) {
+  if (!pass.options.keep || pass.rules.thresholds.empty() || !pass.rules.asks_router(r)) return {};
+  const Tensor copy = pass.report_arena.vector(scores.dtype, scores.rows(), "reported scores");
+  pass.ops().copy(copy.data, scores.data, static_cast<size_t>(scores.count()) * dtype_size(scores.dtype));
+  return copy;
 }
 
 }  // namespace
@@ -61,12 +71,12 @@ Tensor expert_choice_forward(Pass& pass, const Tensor& stream, BodyActivations& 
     recursion.active = compact_rows(pass.context, parent, recursion.selection, rows_of_first(pass, kept));
     const Rows& rows = recursion.active.rows;
 
-    recursion.sums = score_losses(pass, recursion.router.scores, recursion.selection,
+    recursion.sums = score_losses(pass, r, recursion.router.scores, recursion.selection,
                                   router.auxiliary_router ? 0 : router.auxiliary_loss_coefficient,
                                   router.z_loss_coefficient, recursion.d_scores);
     if (router.auxiliary_router)  // the loss trains this router only, so it needs no coefficient
       recursion.auxiliary_sums =
-          score_losses(pass, recursion.auxiliary.scores, recursion.selection, 1, 0, recursion.d_auxiliary_scores);
+          score_losses(pass, r, recursion.auxiliary.scores, recursion.selection, 1, 0, recursion.d_auxiliary_scores);
     const Tensor next = pass.arena().tensor(x.dtype, x.rows(), x.columns(), "stream");
     ops.copy(next.data, x.data, static_cast<size_t>(x.count()) * dtype_size(x.dtype));
     if (r == 1) kept.shared = allocate_shared_keys(pass, rows.count);
@@ -114,6 +124,7 @@ void expert_choice_report(Pass& pass, const BodyActivations& kept) {
     RecursionReport& to = report.recursions[i];
     to.entering = recursion.router.scores.rows();
     to.judged = pass.options.routing == Routing::topk && pass.rules.asks_router(static_cast<int32_t>(i) + 1);
+    to.scores = reported_scores(pass, static_cast<int32_t>(i) + 1, recursion.router.scores);
     to.sums = recursion.sums;
     to.auxiliary_sums = recursion.auxiliary_sums;
   }

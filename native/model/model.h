@@ -26,6 +26,8 @@ class Model {
   void weights_changed() { ++weights_version_; }
   /// The bias b of loss-free balancing with token choice, [N] master; else empty.
   const Tensor& balancing_bias() const { return tensors_.balancing_bias; }
+  /// The running thresholds of expert choice that selects by threshold, [N] master; else empty.
+  const Tensor& thresholds() const { return tensors_.thresholds; }
   /// All of the weights.
   std::vector<NamedTensor> checkpoint_tensors() const;
   LayerContext context(Arena& arena) const { return context(*ops_, arena, interruption_); }

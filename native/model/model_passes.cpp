@@ -180,7 +180,7 @@ PassReport evaluation_pass(const Model& model, const Workspace& workspace, const
 }
 
 bool waits_for_counts(const ModelConfig& config, const Distillation& distillation) {
-  if (config.router.type == RouterType::token_choice) return true;
+  if (config.router.type == RouterType::token_choice || config.router.selects_by_threshold) return true;
   return distillation.teacher != nullptr && distillation.teacher->config().routed();
 }
 

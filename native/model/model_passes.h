@@ -23,8 +23,9 @@ PassReport training_pass(const Model& model, const Workspace& workspace, const M
 /// Forward only, for losses and statistics.
 PassReport evaluation_pass(const Model& model, const Workspace& workspace, const Batch& batch, PassOptions options);
 
-/// Whether a training pass waits for the device: under token choice, and for a teacher with a router, which works as in
-/// generation, the host reads how many rows a recursion has. A pass that does not wait can be recorded (Ops::replay).
+/// Whether a training pass waits for the device: under token choice, under expert choice that selects by threshold, and
+/// for a teacher with a router, which works as in generation, the host reads how many rows a recursion has. A pass that
+/// does not wait can be recorded (Ops::replay).
 bool waits_for_counts(const ModelConfig& config, const Distillation& distillation = {});
 
 /// Bytes that the arenas of a workspace take at most while `work` runs on `device`. `work` runs on a CountingOps

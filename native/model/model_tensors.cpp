@@ -89,11 +89,14 @@ void describe_model(const ModelConfig& config, ModelTensors& t, const Visit& vis
                     visit);
   for (size_t r = 0; r < t.auxiliary_routers.size(); ++r)
     describe_router(config, concat("model.auxiliary_routers.", r), 1, 10, t.auxiliary_routers[r], visit);
-  if (config.router.type == RouterType::token_choice && config.router.loss_free_balancing) {
-    Parameter bias = row(ParameterRole::bias, "model.router.balancing_bias", {n});
+  const auto adjusted = [&](const char* name, Tensor& view) {
+    Parameter bias = row(ParameterRole::bias, name, {n});
     bias.trained = false;
-    visit(bias, t.balancing_bias);
-  }
+    visit(bias, view);
+  };
+  if (config.router.type == RouterType::token_choice && config.router.loss_free_balancing)
+    adjusted("model.router.balancing_bias", t.balancing_bias);
+  if (expert && config.router.selects_by_threshold) adjusted("model.router.thresholds", t.thresholds);
 }
 
 const char* role_name(ParameterRole role) {

@@ -59,7 +59,9 @@ struct ModelTensors {
   std::vector<LayerTensors> layers;              ///< by unique layer
   std::vector<RouterTensors> routers;            ///< expert_choice: one per recursion; token_choice: one
   std::vector<RouterTensors> auxiliary_routers;  ///< expert_choice with auxiliary routers: one per recursion
-  Tensor balancing_bias;  ///< [N] master; token_choice with loss-free balancing only, and not among gradients
+  // Both [N] master, and not among gradients.
+  Tensor balancing_bias;  ///< token_choice with loss-free balancing only
+  Tensor thresholds;      ///< expert_choice that selects by threshold only
 };
 
 /// Calls `visit` once for every tensor of a model, in the order of checkpoints. `row` describes the tensor, except for

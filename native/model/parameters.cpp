@@ -31,7 +31,8 @@ std::vector<Parameter> parameter_rows(const ModelConfig& config, DType compute, 
   describe_model(config, tensors, [&](const Parameter& row, Tensor& view) {
     rows.push_back(row);
     rows.back().fused = &view == last;
-    // The balancing bias, which is not trained, moves in steps so small that the compute dtype would round them away.
+    // Balancing bias and thresholds, which are not trained, move in steps so small that the compute dtype would round
+    // them away.
     rows.back().storage = row.trained ? compute : master;
     last = &view;
   });

@@ -1,12 +1,14 @@
 // Pass: allocates the values of the report.
 #include "model/pass.h"
 
+#include "model/routing.h"
+
 namespace mor {
 
 Pass::Pass(const Model& model_, const Workspace& workspace, const ModelTensors* gradients_, const PassOptions& options_,
            int64_t rows)
     : model(model_),
-      rules(routing_rules(model_.config())),
+      rules(routing_rules(model_)),
       context(model_.context(workspace.ops, workspace.activations,
                              workspace.interruption == nullptr ? model_.interruption() : *workspace.interruption)),
       report_arena(workspace.report),

@@ -9,7 +9,7 @@
 namespace mor {
 
 enum class Routing : uint8_t {
-  topk,       ///< expert choice as in training, which looks at the whole sequence
+  topk,       ///< expert choice that looks at the whole sequence, as in training unless that selects by threshold
   threshold,  ///< causal, as in generation (docs/model.md section 3)
 };
 

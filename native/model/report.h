@@ -38,6 +38,7 @@ struct RecursionReport {
   int64_t entering = 0;         ///< expert choice: rows that were scored
   bool judged = false;          ///< expert choice: whether the threshold's agreement with top-k is counted
   Tensor sums, auxiliary_sums;  ///< expert_choice_loss sums
+  Tensor scores;                ///< [entering] of a training pass that selects by threshold and asks a router
 };
 
 /// Of one pass. All pointers are to memory of a Readback's arena.

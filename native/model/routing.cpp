@@ -2,8 +2,15 @@
 #include "model/routing.h"
 
 #include "model/active_rows.h"
+#include "model/host_values.h"
 
 namespace mor {
+
+RoutingRules routing_rules(const Model& model) {
+  RoutingRules rules = routing_rules(model.config());
+  if (model.thresholds()) rules.thresholds = read_master(model.ops(), model.thresholds());
+  return rules;
+}
 
 const std::vector<RouterTensors>& threshold_routers(const Model& model) {
   const ModelTensors& tensors = model.tensors();

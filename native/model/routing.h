@@ -9,6 +9,9 @@
 
 namespace mor {
 
+/// The rules of a model, with its running thresholds, if it has any; it then waits for the device.
+RoutingRules routing_rules(const Model& model);
+
 /// The routers whose scores decide by threshold, one for each recursion: the auxiliary ones, where the model has them.
 const std::vector<RouterTensors>& threshold_routers(const Model& model);
 

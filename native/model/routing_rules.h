@@ -26,6 +26,8 @@ struct RoutingRules {
   RouterType router = RouterType::none;
   KvCachePolicy kv_cache = KvCachePolicy::recursion_wise;
   std::vector<bool> runs_all;  ///< expert choice: [N] whether every token runs recursion r + 1 (capacity 1)
+  /// Expert choice that selects by threshold: [N] the running threshold of recursion r + 1. Empty: 0.
+  std::vector<double> thresholds;
 
   // ---- Depth.
 
@@ -44,9 +46,11 @@ struct RoutingRules {
   bool asks_router(int32_t r) const {
     return decides_by_threshold() && r <= passes() && !runs_all[static_cast<size_t>(r) - 1];
   }
-  /// The least score with which a token runs recursion r by threshold; -infinity where no score decides.
+  /// The least score with which a token runs recursion r by threshold; -infinity where no score decides. threshold:
+  /// relative to the running threshold.
   double least_score(int32_t r, double threshold) const {
-    return asks_router(r) ? threshold : -std::numeric_limits<double>::infinity();
+    if (!asks_router(r)) return -std::numeric_limits<double>::infinity();
+    return thresholds.empty() ? threshold : thresholds[static_cast<size_t>(r) - 1] + threshold;
   }
   /// The last recursion that a token may run. chosen: under token choice, the depth that the router chose for it.
   int32_t last_recursion(int32_t limit, int32_t chosen) const {
@@ -87,6 +91,7 @@ struct RoutingRules {
   bool sees_several_lists() const { return kv_cache == KvCachePolicy::hybrid; }
 };
 
+/// Without running thresholds, which are part of the weights (model/routing.h).
 RoutingRules routing_rules(const ModelConfig& config);
 
 }  // namespace mor

@@ -5,8 +5,8 @@
 #include <chrono>
 #include <cmath>
 
-#include "model/host_values.h"
 #include "ops/adamw_step.h"
+#include "train/router_state.h"
 
 namespace mor {
 
@@ -98,6 +98,17 @@ Totals totals_of(const std::vector<Batch>& batches) {
 
 double share(int64_t part, int64_t all) {
   return static_cast<double>(part) / static_cast<double>(all);
+}
+
+/// For every depth, the share of the tokens that went as deep or deeper.
+std::vector<double> shares_of(const std::vector<int64_t>& depth_histogram, int64_t tokens) {
+  std::vector<double> shares(depth_histogram.size());
+  int64_t deeper = 0;
+  for (size_t r = shares.size(); r-- > 0;) {
+    deeper += depth_histogram[r];
+    shares[r] = share(deeper, tokens);
+  }
+  return shares;
 }
 
 std::string sizes_of(const std::vector<Batch>& batches) {
@@ -234,6 +245,7 @@ std::vector<std::string> Trainer::state_prefixes(const Model& model, const Param
 
 PassOptions Trainer::pass_options() const {
   PassOptions options;
+  if (model_.config().router.selects_by_threshold) options.routing = Routing::threshold;
   options.step = steps_done_;
   options.capacity_warmup_steps = options_.capacity_warmup_steps;
   options.max_recursions = options_.depth.recursions(model_.config().num_recursions, steps_done_);
@@ -249,7 +261,7 @@ RecordingKey Trainer::key_of(const std::vector<Batch>& batches, const PassOption
   for (const Batch& batch : batches) {
     for (const int64_t extent : {int64_t{batch.sequences}, int64_t{batch.length}, batch.target_count})
       key.push_back(static_cast<uint64_t>(extent));
-    if (config.router.type != RouterType::expert_choice) continue;
+    if (config.router.type != RouterType::expert_choice || options.routing == Routing::threshold) continue;
     for (int32_t r = 1; r <= recursions; ++r)
       key.push_back(
           static_cast<uint64_t>(config.selected_count(r, batch.length, options.step, options.capacity_warmup_steps)));
@@ -364,7 +376,10 @@ StepResult Trainer::step(const TokenRows& rows) {
   MOR_CHECK(std::isfinite(result.gradient_norm), NON_FINITE, "step ", steps_done_ + 1, " was refused: loss ",
             result.loss, ", gradient norm ", result.gradient_norm,
             "; weights and optimiser state are as before. Lower the learning rate or look at the batch");
-  if (model_.balancing_bias()) update_balancing_bias(load);
+  if (model_.balancing_bias()) update_balancing_bias(model_, load);
+  if (model_.thresholds()) result.thresholds = update_thresholds(model_, batches, pass, report_.passes, readback_);
+  if (config.router.type == RouterType::expert_choice)
+    result.selected_shares = shares_of(result.depth_histogram, totals.tokens);
   result.step = ++steps_done_;
   result.tokens = totals.tokens;
   result.targets = totals.targets;
@@ -406,15 +421,6 @@ StepResult Trainer::evaluate(const TokenRows& rows, Routing routing) {
   result.memory_bytes = memory().total();
   result.seconds = std::chrono::duration<double>(Clock::now() - begin).count();
   return result;
-}
-
-/// b_j += u sign(mean load - load_j), u = 0.001 (docs/model.md section 4).
-void Trainer::update_balancing_bias(const std::vector<double>& load) {
-  std::vector<double> bias = read_master(model_.ops(), model_.balancing_bias());
-  double mean = 0;
-  for (const double l : load) mean += l / static_cast<double>(load.size());
-  for (size_t j = 0; j < bias.size(); ++j) bias[j] += 0.001 * ((mean > load[j]) - (mean < load[j]));
-  mor::upload(model_.ops(), bias.data(), model_.balancing_bias());
 }
 
 MemoryUse Trainer::memory() const {

@@ -31,6 +31,8 @@ struct StepResult {
   double flops = 0;                      ///< executed, forward and backward (3 x forward), head included
   double vanilla_flops = 0;              ///< what the same depth without recursion skipping would execute
   std::vector<int64_t> depth_histogram;  ///< [N] tokens of depth r + 1 (RoutingRules::depth)
+  std::vector<double> selected_shares;   ///< expert choice: [N] share of the tokens that ran recursion r + 1
+  std::vector<double> thresholds;        ///< training by threshold: [N] those that this step selected by
   double routing_accuracy = -1, dead_token_ratio = -1, max_vio = -1, load_entropy = -1;  ///< -1: does not apply
   size_t memory_bytes = 0;
 };
@@ -54,8 +56,8 @@ class Trainer {
   /// weighed by their tokens.
   /// Throws NON_FINITE if a loss or gradient is not finite, and leaves weights and state as they were. Throws
   /// OUT_OF_MEMORY, before it computes anything, if the device has no room for the batch.
-  /// Without token choice, a device that records (Ops::replay) repeats the recorded work from the third step of one
-  /// shape on: everything between zeroing the gradients and the new weights.
+  /// Unless the passes wait for counts (waits_for_counts), a device that records (Ops::replay) repeats the recorded
+  /// work from the third step of one shape on: everything between zeroing the gradients and the new weights.
   StepResult step(const TokenRows& rows);
   /// Of micro-batches of one shape.
   StepResult step(const int32_t* tokens, int32_t micro_batches, int32_t sequences, int32_t length) {
@@ -103,7 +105,6 @@ class Trainer {
   /// All forward and backward passes of one step.
   StepReport passes(const Workspace& workspace, const std::vector<Batch>& batches) const;
   Workspace workspace() { return {model_.ops(), activations_, readback_.arena()}; }
-  void update_balancing_bias(const std::vector<double>& load);
 
   Model& model_;
   const TrainerOptions options_;

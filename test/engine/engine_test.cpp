@@ -14,11 +14,7 @@ class EngineCase : public testing::TestWithParam<std::string> {
   Model model;
 };
 
-TEST_P(EngineCase, PrefillAndDecodeMatchFullForward) {
-  std::vector<Wanted> wanted = mixed_requests(model.config(), 6, 13, 11);
-  if (fixture.has_scalar("router_threshold"))
-    for (Wanted& w : wanted) w.params.router_threshold = fixture.scalar("router_threshold");
-
+void expect_full_forwards_agree(const Model& model, const std::vector<Wanted>& wanted) {
   struct Setting {
     int32_t chunk, block_size;
     size_t apart;
@@ -39,6 +35,40 @@ TEST_P(EngineCase, PrefillAndDecodeMatchFullForward) {
       expect_full_forward_agrees(model, wanted[i], results.at(i), 1e-5);
     }
     EXPECT_EQ(engine.stats().kv_blocks_used, 0);
+  }
+}
+
+TEST_P(EngineCase, PrefillAndDecodeMatchFullForward) {
+  std::vector<Wanted> wanted = mixed_requests(model.config(), 6, 13, 11);
+  if (fixture.has_scalar("router_threshold"))
+    for (Wanted& w : wanted) w.params.router_threshold = fixture.scalar("router_threshold");
+  expect_full_forwards_agree(model, wanted);
+}
+
+/// The depths of a model depend on its running thresholds, which a request may shift.
+TEST(EngineThresholds, PrefillAndDecodeMatchFullForward) {
+  for (const KvCachePolicy kv : {KvCachePolicy::recursion_wise, KvCachePolicy::shared, KvCachePolicy::hybrid}) {
+    SCOPED_TRACE(kv_cache_name(kv));
+    ModelConfig config = tiny_config();
+    config.max_position_embeddings = 64;
+    config.num_hidden_layers = 8;
+    config.num_recursions = 3;
+    config.kv_cache = kv;
+    set_router(config, RouterType::expert_choice);
+    config.router.capacities = {0.9, 0.6, 0.3};
+    config.router.selects_by_threshold = true;
+    Model model(config, std::make_unique<RefOps<double>>());
+    model.init(3);
+    const std::vector<Wanted> wanted = mixed_requests(config, 6, 13, 11);
+    std::vector<std::vector<int64_t>> histograms;
+    for (const std::vector<double>& thresholds : {std::vector<double>{0, 0, 0}, {-0.5, 0.2, -0.1}}) {
+      upload(model.ops(), thresholds.data(), model.thresholds());
+      expect_full_forwards_agree(model, wanted);
+      Engine engine(model, {});
+      run_engine(engine, wanted);
+      histograms.push_back(engine.stats().depth_histogram);
+    }
+    EXPECT_NE(histograms[0], histograms[1]);
   }
 }
 

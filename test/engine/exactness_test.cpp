@@ -14,7 +14,7 @@ struct Case {
   Sharing sharing;
   KvCachePolicy kv_cache;
   RouterType router;
-  bool mlp = false, auxiliary = false, bias_and_norm = false, gates_update = false;
+  bool mlp = false, auxiliary = false, bias_and_norm = false, gates_update = false, by_threshold = false;
 };
 
 ModelConfig config_for(const Case& c) {
@@ -37,6 +37,7 @@ ModelConfig config_for(const Case& c) {
   config.router.mlp = c.mlp;
   config.router.auxiliary_router = c.auxiliary;
   config.router.gates_update = c.gates_update;
+  config.router.selects_by_threshold = c.by_threshold;
   return config;
 }
 
@@ -271,6 +272,10 @@ INSTANTIATE_TEST_SUITE_P(
              RouterType::expert_choice, false, false, false, true},
         Case{"token_gates_update", 8, 3, Sharing::middle_cycle, KvCachePolicy::recursion_wise, RouterType::token_choice,
              false, false, false, true},
+        Case{"expert_by_threshold", 8, 3, Sharing::middle_cycle, KvCachePolicy::recursion_wise,
+             RouterType::expert_choice, false, false, false, false, true},
+        Case{"expert_hybrid_by_threshold", 8, 3, Sharing::middle_cycle, KvCachePolicy::hybrid,
+             RouterType::expert_choice, false, false, false, false, true},
         Case{"vanilla_bias_norm", 3, 1, Sharing::middle_cycle, KvCachePolicy::recursion_wise, RouterType::none, false,
              false, true},
         Case{"expert_shared_bias_norm", 6, 3, Sharing::cycle, KvCachePolicy::shared, RouterType::expert_choice, false,

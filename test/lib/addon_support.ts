@@ -66,6 +66,11 @@ export const configs = {
     kv_cache: 'hybrid',
     router: { type: 'expert_choice', architecture: 'mlp', auxiliary_router: true },
   },
+  'expert choice by threshold, hybrid': {
+    ...recursive,
+    kv_cache: 'hybrid',
+    router: { type: 'expert_choice', selection: 'threshold' },
+  },
   'token choice, shared': { ...recursive, kv_cache: 'shared', router: { type: 'token_choice' } },
   'token choice, loss-free': { ...recursive, router: { type: 'token_choice', balancing: 'loss_free' } },
 }

@@ -33,7 +33,10 @@ describe.each(Object.keys(configs) as (keyof typeof configs)[])('%s', (name) => 
     expect(first.lmLoss).toBeCloseTo(Math.log(config.vocabSize), 0)
     expect(first.depthHistogram).toHaveLength(config.numRecursions)
     expect(first.depthHistogram.reduce((sum, n) => sum + n, 0)).toBe(64)
-    expect(first.routingAccuracy === null).toBe(config.router?.type !== 'expert_choice')
+    const byThreshold = config.router?.selection === 'threshold'
+    expect(first.routingAccuracy === null).toBe(config.router?.type !== 'expert_choice' || byThreshold)
+    expect(first.routerThresholds).toEqual(byThreshold ? new Array(config.numRecursions).fill(0) : null)
+    expect(first.selectedShares === null).toBe(config.router?.type !== 'expert_choice')
     expect(first.maxVio === null).toBe(config.router?.type !== 'token_choice')
     let last = first
     while (last.step < 30) last = await tinyStep(trainer)

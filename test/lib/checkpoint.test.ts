@@ -75,10 +75,12 @@ describe('save and load', () => {
     expect(new Set(file.tensors.map((tensor) => tensor.dtype))).toEqual(new Set([dtype === 'float32' ? 'F32' : 'BF16']))
   })
 
-  it('keeps the loss-free balancing bias in float32 beside bfloat16 weights', async () => {
-    const router = { type: 'token_choice', balancing: 'loss_free' } as const
+  it.each([
+    ['balancing_bias', { type: 'token_choice', balancing: 'loss_free' }],
+    ['thresholds', { type: 'expert_choice', selection: 'threshold' }],
+  ] as const)('keeps %s in float32 beside bfloat16 weights', async (tensor, router) => {
     const model = await Model.create({ ...mor, num_hidden_layers: 5, router }, { dtype: 'bfloat16' })
-    const bias = (index: number) => addon.models[index]!.tensors.find(({ name }) => name.endsWith('balancing_bias'))!
+    const bias = (index: number) => addon.models[index]!.tensors.find(({ name }) => name.endsWith(tensor))!
     bias(0).values.set([0.001, -0.002, 0.003])
     await model.save(folder)
     await Model.load(folder, { dtype: 'bfloat16' })
@@ -106,6 +108,7 @@ describe('save and load', () => {
       router: { type: 'expert_choice', alpha: 0.1, auxiliary_loss_coefficient: 0.001 },
     })
     expect(ours.router).not.toHaveProperty('capacities')
+    expect(ours.router).not.toHaveProperty('threshold_momentum')
   })
 })
 

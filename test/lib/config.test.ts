@@ -64,7 +64,12 @@ describe('defaults', () => {
       z_loss_coefficient: 0,
       auxiliary_router: false,
       capacity_warmup_steps: 0,
+      selection: 'topk',
+      threshold_momentum: null,
     })
+    const threshold = resolveConfig({ ...expert, router: { type: 'expert_choice', selection: 'threshold' } })
+    expect(threshold.router).toMatchObject({ selection: 'threshold', threshold_momentum: 0.9 })
+    expect(toNativeConfig(threshold).router).toMatchObject({ selection: 'threshold', thresholdMomentum: 0.9 })
   })
 
   it('completes a token-choice router, alpha by its activation', () => {
@@ -86,7 +91,8 @@ describe('defaults', () => {
 
   it('is a fixed point: a resolved configuration resolves to itself', () => {
     const layers = { qkv_bias: true, qk_norm: true, rope_scaling: { type: 'linear', factor: 2 } }
-    for (const config of [base, recursive, expert, token, { ...base, ...layers }]) {
+    const threshold = { ...expert, router: { type: 'expert_choice', selection: 'threshold', threshold_momentum: 0 } }
+    for (const config of [base, recursive, expert, token, threshold, { ...base, ...layers }]) {
       const once = resolveConfig(config)
       expect(resolveConfig(once)).toEqual(once)
     }
@@ -274,6 +280,26 @@ describe('refusals', () => {
       /balancing belongs to type "token_choice"/,
     ],
     [
+      'selection in token-choice',
+      { ...token, router: { type: 'token_choice', selection: 'threshold' } },
+      /selection belongs to type "expert_choice", and type is "token_choice"/,
+    ],
+    [
+      'a momentum without thresholds',
+      { ...expert, router: { type: 'expert_choice', threshold_momentum: 0.5 } },
+      /threshold_momentum belongs to selection "threshold", and selection is "topk"/,
+    ],
+    [
+      'a threshold that never moves',
+      { ...expert, router: { type: 'expert_choice', selection: 'threshold', threshold_momentum: 1 } },
+      /threshold_momentum is 1; it must be a finite number >= 0 and < 1/,
+    ],
+    [
+      'two ways of routing as generation does',
+      { ...expert, router: { type: 'expert_choice', selection: 'threshold', auxiliary_router: true } },
+      /selection is "threshold" and auxiliary_router is true: .* leave auxiliary_router out or set selection to "topk"/,
+    ],
+    [
       'two ways of balancing',
       { ...token, router: { type: 'token_choice', balancing: 'loss_free', balancing_loss_coefficient: 0.1 } },
       /balancing is "loss_free" but balancing_loss_coefficient is 0.1/,
@@ -358,6 +384,8 @@ describe('toNativeConfig', () => {
         balancing: 'loss',
         auxiliaryRouter: false,
         capacityWarmupSteps: 0,
+        selection: 'topk',
+        thresholdMomentum: 0,
       },
     })
     const layer = { ...base, qkv_bias: true, qk_norm: true, rope_scaling: { rope_type: 'linear', factor: 2 } }

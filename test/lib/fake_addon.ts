@@ -17,7 +17,7 @@ import type {
 } from '../../lib/native.js'
 import { eventKind, eventStride, mostTopLogprobs } from '../../lib/native.js'
 import {
-  balancingBias,
+  adjustedTensors,
   bf16ToNumber,
   nativeError,
   numberToBf16,
@@ -162,7 +162,9 @@ export class FakeModel implements NativeModel {
       () => {
         this.tensors.forEach((tensor, t) => {
           tensor.values.forEach((_, i) => {
-            tensor.values[i] = tensor.name === balancingBias ? 0 : this.round(Math.sin(seed + 1 + t * 7 + i) / 10)
+            tensor.values[i] = adjustedTensors.includes(tensor.name)
+              ? 0
+              : this.round(Math.sin(seed + 1 + t * 7 + i) / 10)
           })
         })
       },
@@ -221,7 +223,9 @@ export class FakeModel implements NativeModel {
 
   /** The nearest value that the tensor's precision holds: the model's, but float32 for the balancing bias. */
   round(value: number, name = ''): number {
-    return this.dtype === 'float32' || name === balancingBias ? Math.fround(value) : bf16ToNumber(numberToBf16(value))
+    return this.dtype === 'float32' || adjustedTensors.includes(name)
+      ? Math.fround(value)
+      : bf16ToNumber(numberToBf16(value))
   }
 
   /**
@@ -294,7 +298,7 @@ export class FakeTrainer implements NativeTrainer {
     if (this.options.learningRate > 1e6) throw nativeError('NON_FINITE', 'the loss is NaN; the step was refused')
     this.#stepsDone++
     const gradient = tokens.reduce((sum, token) => sum + token, 0) / tokens.length + noiseOf(this.#stepsDone)
-    const bias = this.model.tensors.find(({ name }) => name === balancingBias)
+    const bias = this.model.tensors.find(({ name }) => adjustedTensors.includes(name))
     bias?.values.forEach((value, j) => {
       bias.values[j] = value + 0.001 * (j + 1)
     })
@@ -324,6 +328,8 @@ export class FakeTrainer implements NativeTrainer {
       flops: 1,
       vanillaFlops: 1,
       depthHistogram: [count],
+      selectedShares: null,
+      routerThresholds: null,
       routingAccuracy: null,
       deadTokenRatio: null,
       maxVio: null,
@@ -379,7 +385,7 @@ export class FakeTrainer implements NativeTrainer {
   /** What gradients change: all but the balancing bias and what is frozen. */
   #trained(): Tensor[] {
     const frozen = new Set(this.options.parameters.filter((own) => own.frozen).map(({ name }) => name))
-    return this.model.tensors.filter(({ name }) => name !== balancingBias && !frozen.has(name))
+    return this.model.tensors.filter(({ name }) => !adjustedTensors.includes(name) && !frozen.has(name))
   }
 
   #find(prefix: string, index: number): Float32Array {

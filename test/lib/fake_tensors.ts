@@ -15,7 +15,8 @@ import {
 import { join } from 'node:path'
 import type { DType, NativeConfig, NativeParameter, NativeReadFile, NativeSavedFile } from '../../lib/native.js'
 
-export const balancingBias = 'model.router.balancing_bias'
+/** What steps adjust without gradients. It is float32 in every model. */
+export const adjustedTensors = ['model.router.balancing_bias', 'model.router.thresholds']
 
 export type Tensor = { name: string; shape: number[]; values: Float32Array }
 
@@ -59,7 +60,8 @@ export function tensorTable(config: NativeConfig): Tensor[] {
   if (router?.type === 'expert_choice') {
     for (let r = 0; r < numRecursions; r++) shapes.push([`model.routers.${r}.weight`, [1, d]])
   } else if (router !== null) shapes.push(['model.router.weight', [numRecursions, d]])
-  if (router?.balancing === 'loss_free') shapes.push([balancingBias, [numRecursions]])
+  if (router?.balancing === 'loss_free') shapes.push(['model.router.balancing_bias', [numRecursions]])
+  if (router?.selection === 'threshold') shapes.push(['model.router.thresholds', [numRecursions]])
   return shapes.map(([name, shape]) => {
     return { name, shape, values: new Float32Array(shape.reduce((product, extent) => product * extent, 1)) }
   })
@@ -70,7 +72,7 @@ export function parameterTable(config: NativeConfig, dtype: DType): NativeParame
   return tensorTable(config).map(({ name, shape, values }) => {
     const role = roles.find(([pattern]) => pattern.test(name))![1]
     const layer = /layers\.(\d+)\./.exec(name)?.[1]
-    const wide = dtype === 'float32' || name === balancingBias
+    const wide = dtype === 'float32' || adjustedTensors.includes(name)
     return {
       name,
       shape,
@@ -79,7 +81,7 @@ export function parameterTable(config: NativeConfig, dtype: DType): NativeParame
       dtype: wide ? 'F32' : 'BF16',
       bytes: values.length * (wide ? 4 : 2),
       decays: role !== 'norm' && role !== 'bias',
-      trained: name !== balancingBias,
+      trained: !adjustedTensors.includes(name),
     }
   })
 }
@@ -87,7 +89,7 @@ export function parameterTable(config: NativeConfig, dtype: DType): NativeParame
 const roles: [RegExp, NativeParameter['role']][] = [
   [/embed_tokens/, 'embedding'],
   [/norm/, 'norm'],
-  [/bias/, 'bias'],
+  [/bias|thresholds/, 'bias'],
   [/router/, 'router'],
   [/proj|lm_head/, 'projection'],
 ]

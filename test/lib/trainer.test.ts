@@ -296,6 +296,7 @@ describe('save and resume', () => {
     ['bfloat16', { type: 'expert_choice' }],
     ['float32', { type: 'token_choice', balancing: 'loss_free' }],
     ['bfloat16', { type: 'token_choice', balancing: 'loss_free' }],
+    ['bfloat16', { type: 'expert_choice', selection: 'threshold', threshold_momentum: 0.5 }],
   ] as const)('in %s with router %j is as if it had never stopped, bit for bit', async (dtype, router) => {
     const model = await Model.create({ ...config, router }, { dtype, seed: 7 })
     const trainer = new Trainer(model, { ...options, schedule: { type: 'cosine', totalSteps: 20 } })

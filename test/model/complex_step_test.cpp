@@ -107,6 +107,16 @@ std::vector<Case> cases() {
   for (const char* name : {"expert_linear_sigmoid_middle_cycle_recursion_wise", "expert_mlp_tanh_cycle_hybrid",
                            "token_linear_softmax_middle_cycle_recursion_wise", "token_mlp_sigmoid_cycle_shared"})
     gates_update(name);
+  const auto by_threshold = [&](const std::string& name) {
+    Case c = *std::find_if(list.begin(), list.end(), [&](const Case& known) { return known.name == name; });
+    c.config.router.selects_by_threshold = true;
+    c.name += "_by_threshold";
+    list.push_back(c);
+  };
+  for (const char* name :
+       {"expert_linear_sigmoid_middle_cycle_recursion_wise", "expert_linear_sigmoid_middle_cycle_shared",
+        "expert_mlp_tanh_cycle_hybrid", "expert_linear_sigmoid_middle_cycle_recursion_wise_gates_update"})
+    by_threshold(name);
   // Layers that are not Llama's.
   const auto variant = [&](const std::string& name, bool bias, bool norm) {
     Case c = *std::find_if(list.begin(), list.end(), [&](const Case& known) { return known.name == name; });
@@ -130,13 +140,15 @@ TEST_P(ComplexStep, GradientAlongARandomDirectionOfEveryTensor) {
   const ModelConfig& config = GetParam().config;
   constexpr int32_t kSequences = 2, kLength = 7;
   const std::vector<int32_t> tokens = random_tokens(kSequences * (kLength + 1), config.vocab_size, 5);
+  PassOptions options;
+  if (config.router.selects_by_threshold) options.routing = Routing::threshold;
 
   Model exact(config, std::make_unique<RefOps<double>>());
   init_with_biases(exact, 7);
   DeviceBatch exact_batch(exact.ops(), tokens, kSequences);
   Arena exact_arena(exact.ops());
   Gradients gradients(exact);
-  train(exact, exact_arena, gradients.views(), exact_batch.get(), {});
+  train(exact, exact_arena, gradients.views(), exact_batch.get(), options);
 
   auto owned = std::make_unique<ComplexLoss>();
   ComplexLoss& ops = *owned;
@@ -148,6 +160,7 @@ TEST_P(ComplexStep, GradientAlongARandomDirectionOfEveryTensor) {
   std::mt19937 generator(3);
   std::normal_distribution<double> normal;
   for (const Parameter& p : model.parameters().list()) {
+    if (!p.trained) continue;
     // An auxiliary router's inputs are detached: its loss has a gradient towards its own weights alone.
     if (config.router.auxiliary_router && p.name.find("auxiliary") == std::string::npos) continue;
     Complex* weights = p.in_weights(model.weights()).as<Complex>();
@@ -160,7 +173,7 @@ TEST_P(ComplexStep, GradientAlongARandomDirectionOfEveryTensor) {
       scale += std::abs(gradient[i] * direction);
     }
     ops.loss = 0;
-    train(model, arena, unused.views(), batch.get(), {});
+    train(model, arena, unused.views(), batch.get(), options);
     EXPECT_NEAR(ops.loss.imag() / kStep, expected, 1e-12 * scale) << p.name;
     for (int64_t i = 0; i < p.count(); ++i) weights[i] = weights[i].real();
   }

@@ -27,6 +27,10 @@ std::vector<Kind> kinds() {
       list.push_back({concat(kTypes[static_cast<int>(type)], "_", kv_cache_name(policy)), config});
       config.qkv_bias = config.qk_norm = true;
       list.push_back({list.back().name + "_bias_norm", config});
+      if (type != RouterType::expert_choice) continue;
+      config.router.selects_by_threshold = true;
+      config.router.auxiliary_router = false;
+      list.push_back({list.back().name + "_by_threshold", config});
     }
   return list;
 }
@@ -64,6 +68,7 @@ TEST_P(Memory, OfPassesIsWhatWasCounted) {
     SCOPED_TRACE(recompute ? "recompute" : "keep");
     PassOptions options;
     options.recompute = recompute;
+    if (model.config().router.selects_by_threshold) options.routing = Routing::threshold;
     expect_counted(model, !waits_for_counts(model.config()),
                    [&](const Workspace& w) { training_pass(model, w, gradients.views(), batch.get(), options); });
   }

@@ -63,6 +63,10 @@ TEST(Parameters, NamesOfEveryKindOfModelInTheOrderOfCheckpoints) {
   ModelConfig expert = routed(RouterType::expert_choice);
   EXPECT_EQ(names(expert),
             with(of_layers(4), {"model.routers.0.weight", "model.routers.1.weight", "model.routers.2.weight"}));
+  expert.router.selects_by_threshold = true;
+  EXPECT_EQ(names(expert), with(of_layers(4), {"model.routers.0.weight", "model.routers.1.weight",
+                                               "model.routers.2.weight", "model.router.thresholds"}));
+  expert.router.selects_by_threshold = false;
   expert.num_recursions = 2;
   expert.router.mlp = expert.router.auxiliary_router = true;
   EXPECT_EQ(names(expert),
@@ -124,8 +128,13 @@ TEST(Parameters, RoleDecidesInitialiserAndDecay) {
     EXPECT_EQ(p.learning_rate_scale, 1) << e.name;
   }
   config = routed(RouterType::expert_choice);
-  config.router.auxiliary_router = true;
+  config.router.auxiliary_router = config.router.selects_by_threshold = true;
   const std::vector<Parameter> expert = parameter_rows(config, DType::bfloat16, DType::float32);
+  const Parameter& thresholds = named(expert, "model.router.thresholds");
+  EXPECT_EQ(thresholds.shape, std::vector<int64_t>{3});
+  EXPECT_EQ(thresholds.initializer, Initializer::zeros);
+  EXPECT_EQ(thresholds.storage, DType::float32);
+  EXPECT_FALSE(thresholds.trained);
   EXPECT_EQ(named(expert, "model.routers.2.weight").learning_rate_scale, 1);
   EXPECT_EQ(named(expert, "model.auxiliary_routers.2.weight").learning_rate_scale, 10);
 }

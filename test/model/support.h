@@ -93,14 +93,16 @@ inline void load_weights(const Fixture& f, Model& model) {
   }
 }
 
-/// Initial weights, but biases away from zero and norms of heads away from one, so that what they do shows.
+/// Initial weights, but biases and running thresholds away from zero and norms of heads away from one, so that what
+/// they do shows.
 inline void init_with_biases(Model& model, uint64_t seed) {
   model.init(seed);
   std::mt19937 generator(static_cast<uint32_t>(seed));
   std::normal_distribution<float> normal;
   for (size_t i = 0; i < model.parameters().list().size(); ++i) {
     const Parameter& p = model.parameters().list()[i];
-    if (p.shape.size() != 1 || p.name.find("self_attn.") == std::string::npos) continue;
+    const bool shows = p.name.find("self_attn.") != std::string::npos || p.name == "model.router.thresholds";
+    if (p.shape.size() != 1 || !shows) continue;
     std::vector<float> values(static_cast<size_t>(p.count()));
     for (float& v : values) v = (p.role == ParameterRole::norm ? 1.0f : 0.0f) + 0.3f * normal(generator);
     model.set(i, values.data());

@@ -39,10 +39,14 @@ inline ModelConfig small_mor(RouterType type, KvCachePolicy kv) {
 inline std::vector<ModelConfig> small_models() {
   ModelConfig bias_and_norm = small_mor(RouterType::expert_choice, KvCachePolicy::shared);
   bias_and_norm.qkv_bias = bias_and_norm.qk_norm = true;
+  ModelConfig by_threshold = small_mor(RouterType::expert_choice, KvCachePolicy::hybrid);
+  by_threshold.router.selects_by_threshold = true;
   return {small_mor(RouterType::none, KvCachePolicy::shared),
           small_mor(RouterType::expert_choice, KvCachePolicy::recursion_wise),
           small_mor(RouterType::expert_choice, KvCachePolicy::hybrid),
-          small_mor(RouterType::token_choice, KvCachePolicy::shared), bias_and_norm};
+          small_mor(RouterType::token_choice, KvCachePolicy::shared),
+          bias_and_norm,
+          by_threshold};
 }
 
 inline std::vector<uint8_t> bytes_of(Ops& ops, const Tensor& t) {

@@ -11,7 +11,7 @@ namespace {
 std::vector<std::string> names_of(const Model& model, const std::string& part) {
   std::vector<std::string> names;
   for (const Parameter& p : model.parameters().list())
-    if (p.name.find(part) != std::string::npos) names.push_back(p.name);
+    if (p.trained && p.name.find(part) != std::string::npos) names.push_back(p.name);
   return names;
 }
 

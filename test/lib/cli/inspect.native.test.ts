@@ -8,7 +8,9 @@ import { findConfig, findNewConfig } from '../../../lib/cli/config_source.js'
 import { formatLayerMap, inspect } from '../../../lib/cli/inspect.js'
 import { Output } from '../../../lib/cli/output.js'
 import { resolveConfig } from '../../../lib/config.js'
+import { Model } from '../../../lib/model.js'
 import { Tokenizer } from '../../../lib/tokenizer.js'
+import { Trainer } from '../../../lib/trainer.js'
 import { sharedData } from '../shared_data.js'
 import { RecordingStream } from './recording_stream.js'
 
@@ -40,6 +42,35 @@ describe('inspect', () => {
     expect(text).toContain('layer map   0 | 1 2 3 4 5 6 7 8 9 10 | 1 2 3 4 5 6 7 8 9 10 | 1 2 3 4 5 6 7 8 9 10 | 11')
     expect(text).toMatch(/parameters {2}165M \(165,\d{3},\d{3}\)/)
     expect(text).toMatch(/per token of a sequence of 2048, head included/)
+  })
+
+  it('shows the running thresholds of a checkpoint', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'mor-inspect-'))
+    const shape = {
+      vocab_size: 257,
+      hidden_size: 8,
+      intermediate_size: 8,
+      num_hidden_layers: 4,
+      num_attention_heads: 2,
+    }
+    const router = { type: 'expert_choice', selection: 'threshold' } as const
+    writeFileSync(join(folder, 'config.json'), JSON.stringify({ ...shape, num_recursions: 2, router }))
+    expect((await inspected(folder, false)).records[0]).toMatchObject({ routerThresholds: null })
+    await using model = await Model.create({ ...shape, num_recursions: 2, router }, { dtype: 'bfloat16', seed: 1 })
+    await using trainer = new Trainer(model, { learningRate: 0.01 })
+    const rows = [Array.from({ length: 17 }, (_, i) => i * 3)]
+    await trainer.step(rows)
+    const expected = (await trainer.step(rows)).routerThresholds!
+    await model.save(folder)
+    const [report] = (await inspected(folder, false)).records
+    const thresholds = (report as { routerThresholds: number[] }).routerThresholds
+    expect(thresholds).toHaveLength(2)
+    expect(thresholds[0]).toBe(0)
+    expect(thresholds[1]).not.toBe(0)
+    expect(thresholds[1]).toBeCloseTo(expected[1]!, 1)
+    const { text } = await inspected(folder, true)
+    expect(text).toContain('expert_choice routing by threshold, recursion_wise KV cache')
+    expect(text).toContain(`thresholds  0.0000 ${thresholds[1]!.toFixed(4)}, scores of recursions 1 to N`)
   })
 
   it('draws every way of sharing', () => {
