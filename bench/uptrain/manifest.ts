@@ -20,6 +20,8 @@ export const fromNothing = [2, 3].map((n) => expertChoice(n, 'recursion_wise', '
 
 const steps = Math.floor(vanillaSteps / 3)
 const learningRate = 1e-3
+/** The steps in which the capacities fall from 1; that of a converted model is 1000 steps, more than there are. */
+const capacityWarmup = ['--capacity-warmup-steps', String(Math.round(steps / 3))]
 /** The vanilla model trained on for what the up-training of N = 2 executes. */
 const vanillaOnSteps = stepsOfEqualFlops(vanillaConfig, steps, { ...recursive(2), router: { type: 'expert_choice' } })
 /** The steps in which the recursions grow from 1 to all. */
@@ -46,11 +48,12 @@ function upTrained(
 ): StudyRun {
   const convert = ['--recursions', String(n), '--init', init, '--router', 'expert_choice']
   return {
+    ...further,
     name: `up-${n}.${init}${suffix}`,
     seed: 1,
     start: { run: original, convert },
     steps,
     learningRate,
-    ...further,
+    options: [...capacityWarmup, ...(further.options ?? [])],
   }
 }
