@@ -9,6 +9,7 @@ import { machine } from '../lib/machine.js'
 import { mor } from './command_line.js'
 import type { Corpus } from './corpus.js'
 import { summarizeMetrics, type Training } from './metrics.js'
+import { addReportResults } from './report_results.js'
 import { batchSize, idOf, length, type StudyRun } from './study.js'
 
 /** What is committed of a run. */
@@ -74,6 +75,14 @@ export async function finishRun(run: StudyRun, corpus: Corpus, places: Places, a
     training: summarizeMetrics(join(folderOf(run, places), 'metrics.jsonl')),
     heldOut: { threshold, ...(routed && { topk: await measure('topk') }) },
   }
+  const { threshold: heldOut, topk } = result.heldOut
+  addReportResults(folderOf(run, places), {
+    heldOut: {
+      ...(topk && { lossTopK: topk.held_out!.loss!.value }),
+      lossThreshold: heldOut.held_out!.loss!.value,
+      bitsPerByte: heldOut.held_out!.bitsPerByte!.value,
+    },
+  })
   mkdirSync(places.results, { recursive: true })
   const file = join(places.results, `${idOf(run)}.json`)
   writeFileSync(`${file}.part`, `${JSON.stringify(result, null, 1)}\n`)

@@ -7,7 +7,8 @@ import { table } from '../lib/report.js'
 import { type Summary, summarize } from '../lib/statistics.js'
 import { heldOutFile } from './corpus.js'
 import { meanDepth } from './metrics.js'
-import { checkpointOf, type Places } from './run.js'
+import { addReportResults } from './report_results.js'
+import { checkpointOf, folderOf, type Places } from './run.js'
 import { idOf, type StudyRun } from './study.js'
 
 const requests = 64
@@ -50,6 +51,8 @@ export async function serveRuns(runs: readonly StudyRun[], places: Places, corpu
     corpus,
   )
   for (const model of models) await model.dispose()
+  for (const [i, run] of present.entries())
+    addReportResults(folderOf(run, places), { servedTokensPerSecond: served[i]!.tokensPerSecond.median })
   const byId = Object.fromEntries(present.map((run, i) => [idOf(run), served[i]!]))
   const result: Serving = { machine: machine(), requests, promptCharacters, generatedTokens, models: byId }
   mkdirSync(places.results, { recursive: true })
