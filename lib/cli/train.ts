@@ -1,6 +1,7 @@
 // `mor train`: starts or resumes a run, and gives the training loop its model, data and folder.
 import { mkdir } from 'node:fs/promises'
 import { relative, resolve } from 'node:path'
+import type { ResolvedConfig } from '../config.js'
 import { readConfigFile } from '../config_file.js'
 import { readDatasetInfo } from '../dataset.js'
 import { MorError } from '../errors.js'
@@ -107,6 +108,7 @@ async function startRun(options: TrainOptions, output: Output, signal: AbortSign
   const start = await findStart(options)
   const { source, tokenizer } = start
   await checkNoRun(folder)
+  tellWarmup(start.config, options.capacityWarmupSteps, course.steps, output)
   const { max_position_embeddings: context } = start.config
   const length = options.length ?? Math.min(DEFAULT_LENGTH, context)
   if (length > context) {
@@ -222,6 +224,16 @@ async function disposing(teacher: Model | null | undefined, make: () => Promise<
     await teacher?.dispose()
     throw error
   }
+}
+
+/** A run that ends within the warm-up has never trained with the capacities that its model is used with. */
+function tellWarmup({ router }: ResolvedConfig, given: number | undefined, steps: number, output: Output): void {
+  const warmup = given ?? (router?.type === 'expert_choice' ? router.capacity_warmup_steps : 0)
+  if (warmup < steps) return
+  output.event(
+    { type: 'notice', capacityWarmupSteps: warmup, steps },
+    `the capacities reach their values after ${warmup} steps, and the run has ${steps}: give --capacity-warmup-steps, such as ${Math.ceil(steps / 3)}`,
+  )
 }
 
 /** Throws `INVALID_ARGUMENT` for steps that the schedule does not have. */

@@ -78,6 +78,17 @@ it('passes the teacher and the capacity warm-up on', async () => {
   expect(addon.models.every(({ disposed }) => disposed)).toBe(true)
 })
 
+it('says where a run ends within the capacity warm-up', async () => {
+  const stream = new RecordingStream(false)
+  const options = {
+    ...given({ capacityWarmupSteps: 4 }),
+    output: join(folder, 'run'),
+    data: [join(folder, 'text.txt')],
+  }
+  await train({ ...options, length: 16, batchSize: 2, steps: 4 }, new Output(stream), new AbortController().signal)
+  expect(stream.records).toContainEqual({ type: 'notice', capacityWarmupSteps: 4, steps: 4 })
+})
+
 it('is the same run whether it is stopped or not', async () => {
   await run(given({ output: join(folder, 'whole') }))
   const controller = new AbortController()
