@@ -71,6 +71,25 @@ export const qualityRuns: StudyRun[] = seeds.flatMap((seed) => [
   tokenChoice(3, 'flops', seed),
 ])
 
+/** What closes the gap between top-k and the causal threshold; 0.001 is the default coefficient of the auxiliary loss. */
+const remedies = {
+  'auxiliary-loss-0': { auxiliary_loss_coefficient: 0 },
+  'auxiliary-loss-0.01': { auxiliary_loss_coefficient: 0.01 },
+  'auxiliary-loss-0.1': { auxiliary_loss_coefficient: 0.1 },
+  'auxiliary-router': { auxiliary_router: true },
+  threshold: { selection: 'threshold' },
+  'threshold.auxiliary-loss-0': { selection: 'threshold', auxiliary_loss_coefficient: 0 },
+} as const
+
+/** Beside `mor-2.recursion_wise.tokens` and `token-choice-2.tokens` of the other study. */
+export const causalityRuns: StudyRun[] = seeds.flatMap((seed) => [
+  expertChoice(2, 'recursion_wise', 'tokens', seed),
+  tokenChoice(2, 'tokens', seed),
+  ...Object.entries(remedies).map(([name, remedy]) =>
+    routed(`mor-2.${name}`, { ...recursive(2), router: { type: 'expert_choice', ...remedy } }, 'tokens', seed),
+  ),
+])
+
 export function recursive(n: number): ModelConfig {
   return { ...vanillaConfig, num_recursions: n, sharing: 'middle_cycle' }
 }

@@ -6,7 +6,7 @@
 //   npm run study -- table quality                    the results as a Markdown table
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { qualityRuns } from '../quality/manifest.js'
+import { causalityRuns, qualityRuns } from '../quality/manifest.js'
 import { uptrainRuns } from '../uptrain/manifest.js'
 import { root } from './command_line.js'
 import { prepareCorpus } from './corpus.js'
@@ -16,7 +16,11 @@ import { serveRuns } from './serving.js'
 import { idOf, neededBy, type StudyRun } from './study.js'
 import { markdownTable } from './table.js'
 
-const studies: Record<string, readonly StudyRun[]> = { quality: qualityRuns, uptrain: uptrainRuns }
+const studies: Record<string, readonly StudyRun[]> = {
+  quality: qualityRuns,
+  causality: causalityRuns,
+  uptrain: uptrainRuns,
+}
 
 const usage = `usage: npm run study -- run | serve | knobs | table  ${Object.keys(studies).join(' | ')}
   --only <text>     runs whose name contains it
@@ -35,7 +39,7 @@ async function main(): Promise<void> {
   const [command = '', study = ''] = positionals
   const all = Object.hasOwn(studies, study) ? studies[study]! : []
   const runs = all.filter((run) => idOf(run).includes(values.only))
-  // Both studies have runs in common: each has one result.
+  // Studies have runs in common: each has one result.
   const places: Places = { work: values.work, results: join(root, 'bench', 'results', 'study') }
   if (runs.length > 0 && command === 'run' && values.books !== undefined) {
     const abort = new AbortController()

@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, it } from 'vitest'
-import { qualityRuns, vanilla } from '../../../bench/quality/manifest.js'
+import { causalityRuns, qualityRuns, vanilla } from '../../../bench/quality/manifest.js'
 import type { StudyResult } from '../../../bench/study/run.js'
 import { idOf, neededBy } from '../../../bench/study/study.js'
 import { markdownTable, meanAndSpread } from '../../../bench/study/table.js'
@@ -70,7 +70,7 @@ it('leaves out a spread that rounds to nothing', () => {
 })
 
 it('names every run once, and every run that another one needs', () => {
-  for (const runs of [qualityRuns, uptrainRuns]) {
+  for (const runs of [qualityRuns, causalityRuns, uptrainRuns]) {
     const ids = runs.map(idOf)
     expect(new Set(ids).size).toBe(ids.length)
     for (const needed of runs.flatMap(neededBy)) expect(ids).toContain(idOf(needed))
