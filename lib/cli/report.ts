@@ -90,8 +90,8 @@ async function mapRuns(
 function notesOf({ name, metrics, checkpoint }: Run, wantsMap: boolean): string[] {
   const { refused, missingLosses } = metrics
   return [
-    ...(refused > 0 ? [`${name}: ${refused} steps were refused, since their loss or gradient was not finite`] : []),
-    ...(missingLosses > 0 ? [`${name}: ${missingLosses} losses are no numbers and are left out`] : []),
+    ...(refused > 0 ? [`${name}: steps refused because loss or gradient was not finite: ${refused}`] : []),
+    ...(missingLosses > 0 ? [`${name}: losses left out because they are no finite numbers: ${missingLosses}`] : []),
     ...(wantsMap && checkpoint === null ? [`${name} has no checkpoint yet, and so no depth map`] : []),
     ...(wantsMap && checkpoint !== null && !hasDepths(checkpoint.config)
       ? [`${name} has no depth map, since all tokens of its model run alike`]

@@ -6,7 +6,7 @@ import type { Run } from './run.js'
 import { meanDepth, type Point, pointsOf, shareOfDepth } from './series.js'
 
 /** Charts of loss begin at this share of the training of the shortest run: what comes before would hide how the runs differ. */
-const LOSS_FROM = 0.01
+const LOSS_FROM = 0.05
 /** Values that differ by a larger factor are drawn on a logarithmic axis. */
 const LINEAR_FACTOR = 10
 
@@ -59,7 +59,7 @@ function lossChart(runs: readonly StyledRun[], cost: keyof Cost, axis: Omit<Axis
     kind: 'line',
     name: `loss-by-${cost}`,
     title: `Loss against ${cost === 'flops' ? 'executed FLOPs' : cost}`,
-    caption: `${LINES} Logarithmic from left to right, without the first hundredth of the shortest run.`,
+    caption: `${LINES} Logarithmic from left to right, without the first twentieth of the shortest run.`,
     x: { ...axis, scale: 'log' },
     y: { title: 'loss, nats per token', scale: 'linear', format: '~f' },
     series: runs.map(({ name, style, metrics }) => ({
@@ -134,7 +134,7 @@ function accuracyChart(runs: readonly StyledRun[]): LineChart {
 /** @param number of the run among those that are routed: names of runs need not be names of files */
 function sharesChart({ name, metrics }: Run, number: number): LineChart {
   const all = [...metrics.steps, ...metrics.evaluations]
-  const recursions = Math.max(...all.map(({ depthHistogram }) => depthHistogram.length))
+  const recursions = all.reduce((most, { depthHistogram }) => Math.max(most, depthHistogram.length), 0)
   const points = (measurements: readonly Measurement[], depth: number) =>
     byTokens(measurements, (of) => shareOfDepth(of.depthHistogram, depth))
   return {

@@ -20,7 +20,7 @@ const policy = "default-src 'none'; style-src 'unsafe-inline'"
 
 const style = `
 body {
-  max-width: 68rem;
+  max-width: 72rem;
   margin: 0 auto;
   padding: 1rem;
   background: var(--paper);
@@ -33,12 +33,13 @@ figure { margin: 2rem 0; }
 figure svg { max-width: 100%; height: auto; }
 figcaption, caption { color: var(--quiet); text-align: left; }
 figcaption strong { display: block; color: var(--ink); font-size: 1.1rem; }
-.wide { overflow-x: auto; }
+.wide { overflow-x: auto; font-size: 0.9rem; }
 table { border-collapse: collapse; }
 th, td { padding: 0.2rem 0.7rem 0.2rem 0; border-bottom: 1px solid var(--line); text-align: right; font-variant-numeric: tabular-nums; }
 th:first-child { text-align: left; }
 thead th { vertical-align: bottom; }
 tbody th { font-weight: normal; }
+tbody th, td { white-space: nowrap; }
 .tables { display: flex; flex-wrap: wrap; gap: 1rem 4rem; margin: 1rem 0 2rem; }
 summary { font-size: 1.1rem; font-weight: 600; }
 .text {
@@ -66,7 +67,7 @@ export async function makePage({ runs, summary, notes, charts, depths }: ReportP
     `<style>${shared}\n:root { color-scheme: light; }${style}</style>`,
     '</head>',
     '<body>',
-    `<h1>${escapeHtml(title)}</h1>`,
+    '<h1>Training runs</h1>',
     `<div class="wide">${summary}</div>`,
     ...(notes.length > 0 ? [`<ul>${notes.map((note) => `<li>${escapeHtml(note)}</li>`).join('')}</ul>`] : []),
     ...charts.map(({ chart, svg }) => figureOf(chart, svg)),

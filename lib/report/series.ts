@@ -6,7 +6,7 @@ export interface Point {
 }
 
 /** Most points of a line. */
-export const MOST_POINTS = 500
+export const MOST_POINTS = 200
 
 /**
  * Points for the measurements that have both values. More than `MOST_POINTS` are put together in groups of equal size, one after

@@ -3,7 +3,7 @@ import type { Data, Legend, Mark, Scale, Spec, Axis as VegaAxis } from 'vega'
 import type { Axis, Chart, LineChart, PointChart } from './chart.js'
 import type { Style } from './colors.js'
 
-const WIDTH = 620
+const WIDTH = 640
 const HEIGHT = 300
 
 export function vegaSpec(chart: Chart): Spec {
@@ -17,7 +17,7 @@ export function vegaSpec(chart: Chart): Spec {
     background: '#ffffff',
     config: {
       axis: { gridColor: '#e3e7ec', labelFontSize: 12, titleFontSize: 13, titleFontWeight: 'normal' },
-      legend: { labelFontSize: 12, labelLimit: 280 },
+      legend: { labelFontSize: 12, labelLimit: 600 },
     },
     axes: [axis(chart.x, 'x', 'bottom'), axis(chart.y, 'y', 'left')],
     ...parts,
@@ -27,7 +27,9 @@ export function vegaSpec(chart: Chart): Spec {
 type Parts = Required<Pick<Spec, 'data' | 'scales' | 'legends' | 'marks'>>
 
 function axis({ title, format }: Axis, scale: string, orient: VegaAxis['orient']): VegaAxis {
-  return { scale, orient, title, format, grid: true, tickCount: orient === 'left' ? 6 : 8, labelOverlap: true }
+  // Of labels that would touch, the greedy way leaves out the later one; the other way, every second one of all.
+  const labelOverlap = 'greedy'
+  return { scale, orient, title, format, grid: true, tickCount: orient === 'left' ? 6 : 8, labelOverlap }
 }
 
 /** @param data names of the data that the scale must hold */
@@ -54,13 +56,19 @@ function lines({ series, x, y }: LineChart): Parts {
     return { name: kind, values: series.flatMap((of) => of[kind].map((point) => ({ label: of.label, ...point }))) }
   })
   const evaluated = series.some(({ heldOut }) => heldOut.length > 0)
-  const legend: Legend = { stroke: 'color', strokeDash: 'dash', symbolType: 'stroke', symbolStrokeWidth: 2.5 }
+  const legend: Legend = {
+    stroke: 'color',
+    strokeDash: 'dash',
+    symbolType: 'stroke',
+    symbolSize: 300,
+    symbolStrokeWidth: 2.5,
+  }
   return {
     data,
     scales: [valueScale(x, 'x', [...kinds], 0), valueScale(y, 'y', [...kinds], 0), ...styleScales(series)],
     legends: [legend],
     marks: [
-      lineMark('training', evaluated ? { width: 1, opacity: 0.5 } : { width: 1.5, opacity: 1 }),
+      lineMark('training', evaluated ? { width: 1, opacity: 0.4 } : { width: 1.5, opacity: 1 }),
       lineMark('heldOut', { width: 2, opacity: 1 }),
       {
         type: 'symbol',

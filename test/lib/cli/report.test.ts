@@ -120,8 +120,8 @@ describe('the page', () => {
     writeFileSync(at('text.txt'), 'Some text.')
     const { page, records } = await run([writeRun(at('a'), lines)], { text: at('text.txt') })
     const notes = [
-      'a: 1 steps were refused, since their loss or gradient was not finite',
-      'a: 2 losses are no numbers and are left out',
+      'a: steps refused because loss or gradient was not finite: 1',
+      'a: losses left out because they are no finite numbers: 2',
       'a has no checkpoint yet, and so no depth map',
     ]
     expect(records.at(-1)).toMatchObject({ notes, depthMaps: 0 })

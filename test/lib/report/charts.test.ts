@@ -6,6 +6,7 @@ import { afterAll, beforeAll, expect, it } from 'vitest'
 import type { Chart, LineChart, PointChart } from '../../../lib/report/chart.js'
 import { chartsOf } from '../../../lib/report/charts.js'
 import { readRuns } from '../../../lib/report/run.js'
+import { MOST_POINTS } from '../../../lib/report/series.js'
 import { evaluationRecord, fallingRun, stepRecord, writeRun } from './run_files.js'
 
 let folder: string
@@ -46,12 +47,12 @@ it('draws losses against tokens, FLOPs and seconds', async () => {
   expect(seconds!.series[0]!.heldOut).toEqual([{ x: 1.5, y: 4.5 }])
 })
 
-it('leaves the first hundredth of the shortest run out of the losses', async () => {
-  const charts = await chartsFor({ short: [fallingRun(200)], long: [fallingRun(400)] })
+it('leaves the first twentieth of the shortest run out of the losses', async () => {
+  const charts = await chartsFor({ short: [fallingRun(100)], long: [fallingRun(190)] })
   const { series } = named<LineChart>(charts, 'loss-by-tokens')
-  // 1% of 200 steps of 100 tokens.
-  expect(series.map(({ training }) => training[0]!.x)).toEqual([200, 200])
-  expect(series.map(({ training }) => training.at(-1)!.x)).toEqual([20_000, 40_000])
+  // 5% of 100 steps of 100 tokens.
+  expect(series.map(({ training }) => training[0]!.x)).toEqual([500, 500])
+  expect(series.map(({ training }) => training.at(-1)!.x)).toEqual([10_000, 19_000])
 })
 
 it('draws the routing of runs whose tokens have several depths', async () => {
@@ -101,6 +102,25 @@ it('draws quality against speed, on a logarithmic axis where speeds differ much'
   expect(chart.x.scale).toBe('linear')
   const far = { ...near, fast: [fallingRun(10), { servedTokensPerSecond: 9000 }] as [object[], object] }
   expect(named<PointChart>(await chartsFor(far), 'quality-by-speed').x.scale).toBe('log')
+})
+
+it('draws runs of any length with few points', { timeout: 120_000 }, () => {
+  const step = { lmLoss: 3, depthHistogram: [1, 1], routingAccuracy: 0.5 }
+  const steps = Array.from({ length: 200_000 }, (_, i) => ({
+    ...step,
+    step: i + 1,
+    tokens: i + 1,
+    flops: i,
+    seconds: i,
+  }))
+  const metrics = { steps, evaluations: [], refused: 0, missingLosses: 0 }
+  const results = { servedTokensPerSecond: null, lossTopK: null, lossThreshold: null, bitsPerByte: null }
+  const charts = chartsOf([{ name: 'long', metrics, results, checkpoint: null }]) as LineChart[]
+  expect(charts).toHaveLength(6)
+  for (const { training } of charts.flatMap(({ series }) => series)) {
+    expect(training.length).toBeGreaterThan(50)
+    expect(training.length).toBeLessThanOrEqual(MOST_POINTS)
+  }
 })
 
 it('gives every run a style of its own, and the same one in all charts', async () => {
