@@ -1,6 +1,6 @@
 // Installs the packed package as a user would, in an empty project where no compiler and no Python can be found, without
 // install scripts and without a network, and uses it in every way. Needs prebuilds/ (npm run package:native).
-//   node test/package/install.mjs [--keep <folder>]    keeps the project there, for scripts/prebuilt/debian.sh
+//   node test/package/install.mjs [--keep <folder>]    keeps the project there, for test/package/debian.sh
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
 import { cpSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
