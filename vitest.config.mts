@@ -9,6 +9,7 @@ export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
     pool: 'forks',
+    maxWorkers: '100%', // The default leaves a processor idle, which on two of them is half of the machine.
     env: { FORCE_COLOR: '1' },
   },
 })
