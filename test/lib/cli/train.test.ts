@@ -182,6 +182,14 @@ describe('a run', () => {
     expect(addon.models.every((model) => model.disposed)).toBe(true)
   })
 
+  it('records nothing that docs/report.md does not explain', async () => {
+    await run()
+    const explained = readFileSync(join('docs', 'report.md'), 'utf8')
+    const fields = metrics(join(folder, 'run')).flatMap((record) => Object.keys(record))
+    expect(fields).toContain('lmLoss')
+    for (const field of new Set(fields)) expect(explained).toContain(`\`${field}\``)
+  })
+
   it('that is stopped and resumed ends where one that never stopped ends', async () => {
     await run({ output: join(folder, 'whole') })
     const first = await run({}, abortAtStep(3))

@@ -97,3 +97,14 @@ it('stops when it is told to', async () => {
     drawCharts([{ ...texts, kind: 'points', x: axis, y: axis, points: [] }], AbortSignal.abort()),
   ).rejects.toMatchObject({ code: 'ABORTED' })
 })
+
+it('says what to install where the library is missing', async () => {
+  vi.doMock('vega', () => {
+    throw new Error('Cannot find package')
+  })
+  await expect(drawCharts([], signal)).rejects.toMatchObject({
+    code: 'INVALID_ARGUMENT',
+    message: expect.stringMatching(/^charts need the package vega: npm install vega/),
+  })
+  vi.doUnmock('vega')
+})
