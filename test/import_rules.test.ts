@@ -1,4 +1,6 @@
-// No file may import itself by way of others: neither TypeScript, types included, nor C++ and CUDA headers.
+// No file may import itself by way of others: neither TypeScript, types included, nor C++ and CUDA headers. What is imported from a
+// package when it is needed must be there under Node.js itself, which finds fewer names of CommonJS packages than the test runner.
+import { execFileSync } from 'node:child_process'
 import { existsSync, readFileSync } from 'node:fs'
 import { dirname, join, normalize } from 'node:path'
 import { expect, it } from 'vitest'
@@ -61,4 +63,22 @@ it('headers include one another one way', () => {
   )
   expect([...graph.values()].flat().length).toBeGreaterThan(100)
   expect(circles(graph)).toEqual([])
+})
+
+it('names imported from packages when they are needed are there under Node.js', { timeout: 60_000 }, () => {
+  const imports = filesIn('lib')
+    .filter((file) => file.endsWith('.ts'))
+    .flatMap((file) => [
+      ...readFileSync(join(root, file), 'utf8').matchAll(/const \{ ([\w, ]+) \} = await import\('([^.'][^']*)'\)/g),
+    ])
+    .map(([, names, specifier]) => ({ specifier: specifier!, names: names!.split(', ') }))
+  expect(imports.length).toBeGreaterThan(3)
+  const program = `
+    Promise.all(${JSON.stringify(imports)}.map(async ({ specifier, names }) => {
+      const found = await import(specifier)
+      return names.filter((name) => found[name] === undefined).map((name) => name + ' of ' + specifier)
+    })).then((missing) => console.log(JSON.stringify(missing.flat())))`
+  // Without what the runner of these tests has put into the environment.
+  const output = execFileSync(process.execPath, ['-e', program], { cwd: root, env: { PATH: process.env.PATH } })
+  expect(JSON.parse(output.toString())).toEqual([])
 })

@@ -70,8 +70,7 @@ const unpackers: Record<Compression, (bytes: AsyncGenerator<Buffer>) => AsyncIte
     yield* unpacked
   },
   xz: async function* (bytes) {
-    const { XzReadableStream } = await import('xz-decompress')
-    const source = Readable.toWeb(Readable.from(bytes)) as ReadableStream<Uint8Array>
-    for await (const chunk of new XzReadableStream(source)) yield Buffer.from(chunk)
+    const { unpackXz } = await import('./xz.js')
+    yield* unpackXz(bytes)
   },
 }
