@@ -47,7 +47,7 @@ describe('real tokenizers', () => {
     },
   )
 
-  it.skipIf(!gpt2)('gpt2 gives its published ids', async () => {
+  it.skipIf(!gpt2)('gpt2 gives its published ids', { timeout: 60_000 }, async () => {
     const tokenizer = await Tokenizer.load(gpt2!)
     expect(tokenizer).toMatchObject({ vocabSize: 50257, bosTokenId: null, eosTokenId: 50256 })
     expect([...tokenizer.encode('Hello world')]).toEqual([15496, 995])
