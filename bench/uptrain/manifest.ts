@@ -30,6 +30,8 @@ const depthSchedule = ['--depth-schedule-steps', String(Math.round(steps / 4))]
 export const uptrainRuns: StudyRun[] = [
   original,
   ...initialisations.map((init) => upTrained(2, init, '', {})),
+  upTrained(2, 'stepwise', '.auxiliary-loss-0.1', {}, ['--auxiliary-loss', '0.1']),
+  upTrained(2, 'stepwise', '.threshold', {}, ['--selection', 'threshold']),
   ...[2, 3].flatMap((n) => [
     ...(n === 2 ? [] : [upTrained(n, 'stepwise', '', {})]),
     upTrained(n, 'stepwise', '.depth', { options: depthSchedule }),
@@ -45,8 +47,9 @@ function upTrained(
   init: Initialisation,
   suffix: string,
   further: Pick<StudyRun, 'teacher' | 'options'>,
+  router: readonly string[] = [],
 ): StudyRun {
-  const convert = ['--recursions', String(n), '--init', init, '--router', 'expert_choice']
+  const convert = ['--recursions', String(n), '--init', init, '--router', 'expert_choice', ...router]
   return {
     ...further,
     name: `up-${n}.${init}${suffix}`,

@@ -308,6 +308,13 @@ function addConvert(program: Command): void {
       ]),
     )
     .addOption(
+      new Option(
+        '--selection <rule>',
+        'how an expert-choice router is trained: threshold is what generation does; default: topk',
+      ).choices(['topk', 'threshold']),
+    )
+    .option('--auxiliary-loss <coefficient>', 'of an expert-choice router; default: 0.001', number(0))
+    .addOption(
       new Option('--kv-cache <policy>', 'keys and values of the block').choices(kvCaches).default('recursion_wise'),
     )
     .addOption(

@@ -321,3 +321,15 @@ it('mor convert says what it made', async () => {
   expect(JSON.parse(stdout)).toMatchObject({ type: 'convert', kind: 'mor', layers: [[0], [2], [4], [6]] })
   expect((await mor('inspect', output)).stdout).toContain('"kind":"mor"')
 })
+
+it('mor convert gives an expert-choice router its options, and no other one', async () => {
+  const args = ['convert', vanilla, output, '--recursions', '2', '--layers', '6']
+  const options = ['--selection', 'threshold', '--auxiliary-loss', '0.1']
+  const { code, stderr } = await mor(...args, '--router', 'token_choice', ...options)
+  expect(code).toBe(1)
+  expect(stderr).toContain('--router is token_choice: --selection and --auxiliary-loss are options of expert_choice')
+  expect(existsSync(output)).toBe(false)
+  expect((await mor(...args, '--router', 'expert_choice', ...options)).code).toBe(0)
+  const { router } = JSON.parse(readFileSync(join(output, 'config.json'), 'utf8'))
+  expect(router).toMatchObject({ selection: 'threshold', auxiliary_loss_coefficient: 0.1 })
+})
