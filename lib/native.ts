@@ -211,8 +211,8 @@ export interface NativeTrainerOptions {
   /** Largest global gradient norm; 0 = no clipping. */
   gradientClip: number
   recompute: boolean
-  /** Recursions of the first step, and the first step, counted from 0, that runs all. */
-  depthSchedule: { from: number; steps: number }
+  /** Recursions of the first step, the first step, counted from 0, that runs all, and the share of steps that run fewer. */
+  depthSchedule: { from: number; steps: number; dropout: number }
   parameters: NativeParameterOptions[]
   /** In place of the model's; null: the model's. */
   capacityWarmupSteps: number | null

@@ -64,6 +64,11 @@ export interface TrainerOptions {
   parameterGroups?: readonly ParameterGroup[]
   /** For a model with recursions. Evaluations always run all. Default null: steps do, too. */
   depthSchedule?: DepthSchedule | null
+  /**
+   * Share of the steps that run fewer recursions, a number drawn at random, so that the model is good at every `maxRecursions`. For a
+   * model with recursions; at least 0 and less than 1. Default 0.
+   */
+  depthDropout?: number
   /** Steps in which the capacities fall from 1, in place of `capacity_warmup_steps` of the model's router. Default null: its. */
   capacityWarmupSteps?: number | null
   /** Default null: the text alone is learned. */
@@ -87,6 +92,7 @@ const optionKeys = [
   'gradientAccumulation',
   'parameterGroups',
   'depthSchedule',
+  'depthDropout',
   'capacityWarmupSteps',
   'distillation',
   'recompute',
@@ -106,6 +112,7 @@ export function resolveTrainerOptions(options: unknown): ResolvedTrainerOptions 
     gradientAccumulation: check.integer('gradientAccumulation', { min: 1, fallback: 1 }),
     parameterGroups: resolveParameterGroups(check.object.parameterGroups ?? []),
     depthSchedule: check.has('depthSchedule') ? resolveDepthSchedule(check.child('depthSchedule')) : null,
+    depthDropout: check.number('depthDropout', { min: 0, below: 1, fallback: 0 }),
     capacityWarmupSteps: check.has('capacityWarmupSteps') ? check.integer('capacityWarmupSteps', { min: 0 }) : null,
     distillation: check.has('distillation') ? resolveDistillation(check.child('distillation')) : null,
     recompute: check.boolean('recompute', false),
@@ -121,16 +128,17 @@ export function toNativeTrainerOptions(
   config: ResolvedConfig,
   parameters: readonly Pick<NativeParameter, 'name' | 'trained'>[],
 ): Omit<NativeTrainerOptions, 'distillation'> {
-  const { betas, schedule, gradientAccumulation: _splitHere, parameterGroups, depthSchedule, ...others } = options
-  const { distillation: _withItsTeacher, ...same } = others
+  const { betas, schedule, gradientAccumulation: _splitHere, parameterGroups, ...others } = options
+  const { distillation: _withItsTeacher, depthSchedule, depthDropout, ...same } = others
   if (depthSchedule !== null) checkDepthSchedule(depthSchedule, config)
+  if (depthDropout > 0) checkDepthVaries(new Checker({}, 'Trainer: depthDropout'), config)
   if (options.capacityWarmupSteps !== null) checkCapacityWarmup(config)
   return {
     ...same,
     beta1: betas[0],
     beta2: betas[1],
     schedule: { totalSteps: 0, cooldownSteps: 0, minimumRatio: 0, warmupSteps: 0, ...schedule },
-    depthSchedule: depthSchedule ?? { from: config.num_recursions, steps: 0 },
+    depthSchedule: { ...(depthSchedule ?? { from: config.num_recursions, steps: 0 }), dropout: depthDropout },
     parameters: parameterOptions(parameterGroups, options.learningRate, parameters),
   }
 }
@@ -161,12 +169,16 @@ function checkCapacityWarmup({ router }: ResolvedConfig): void {
 
 function checkDepthSchedule({ from }: Required<DepthSchedule>, config: ResolvedConfig): void {
   const check = new Checker({}, 'Trainer: depthSchedule')
-  const { num_recursions: recursions, sharing } = config
-  if (recursions === 1) check.fail('the model has num_recursions 1, so its depth cannot grow: leave the schedule out')
-  if (!blockRecurs(sharing)) {
-    check.fail(`the model has sharing "${sharing}", of which every token runs all recursions: leave the schedule out`)
-  }
+  checkDepthVaries(check, config)
+  const { num_recursions: recursions } = config
   if (from > recursions) check.fail(`from is ${from}, but the model has num_recursions ${recursions}`)
+}
+
+function checkDepthVaries(check: Checker, { num_recursions: recursions, sharing }: ResolvedConfig): void {
+  if (recursions === 1) check.fail('the model has num_recursions 1, so its depth cannot vary: leave the option out')
+  if (!blockRecurs(sharing)) {
+    check.fail(`the model has sharing "${sharing}", of which every token runs all recursions: leave the option out`)
+  }
 }
 
 function resolveSchedule(schedule: unknown): Schedule {

@@ -153,6 +153,7 @@ function addTrain(program: Command): void {
     .option('--freeze <patterns...>', 'tensors that stay as they are; * stands for any characters of a name')
     .option('--learning-rate-of <pattern=rate...>', 'peak learning rates of some tensors, such as model.routers.*=1e-3')
     .option('--depth-schedule-steps <count>', 'first steps in which the recursions grow from 1 to all', integer(1))
+    .option('--depth-dropout <share>', 'share of the steps that run fewer recursions, drawn at random', number(0, 1))
     .option(
       '--capacity-warmup-steps <count>',
       'first steps in which the capacities fall from 1; default: the model’s',

@@ -44,9 +44,10 @@ export async function checkResumeOptions(options: TrainOptions, run: SavedRun): 
     warmupSteps,
     cooldownSteps: 'cooldownSteps' in schedule ? schedule.cooldownSteps : undefined,
   })
-  const { depthSchedule, capacityWarmupSteps, distillation } = trainer.options
+  const { depthSchedule, depthDropout, capacityWarmupSteps, distillation } = trainer.options
   compare(options, {
     depthScheduleSteps: depthSchedule?.steps,
+    depthDropout,
     capacityWarmupSteps: capacityWarmupSteps ?? undefined,
     distillationTemperature: distillation?.temperature,
     distillationWeight: distillation?.weight,

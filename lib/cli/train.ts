@@ -136,6 +136,7 @@ async function startRun(options: TrainOptions, output: Output, signal: AbortSign
         gradientAccumulation,
         parameterGroups,
         depthSchedule,
+        depthDropout: options.depthDropout,
         capacityWarmupSteps: options.capacityWarmupSteps,
         distillation,
         recompute,

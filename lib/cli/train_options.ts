@@ -39,6 +39,8 @@ export interface TrainOptions extends Partial<CourseOptions>, Pick<LoadOptions, 
   learningRateOf?: string[]
   /** Steps until all recursions run; default: they always do. */
   depthScheduleSteps?: number
+  /** Share of the steps that run fewer recursions. */
+  depthDropout?: number
   /** In place of the model's. */
   capacityWarmupSteps?: number
   /** The checkpoint whose predictions are learned. */

@@ -185,6 +185,7 @@ TrainerOptions trainer_options(const Input& input) {
   const Input depth = input.field("depthSchedule");
   options.depth.from = depth.field("from").int32(1, INT32_MAX);
   options.depth.steps = depth.field("steps").natural();
+  options.depth.dropout = depth.field("dropout").number(0, 1);
   options.parameters = parameter_options(input.field("parameters"));
   const Input warmup = input.field("capacityWarmupSteps");
   if (!warmup.null()) options.capacity_warmup_steps = warmup.natural();

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/rng.h"
+
 namespace mor {
 
 double Schedule::rate(double peak, int64_t t) const {
@@ -20,10 +22,14 @@ double Schedule::rate(double peak, int64_t t) const {
 }
 
 int32_t DepthSchedule::recursions(int32_t num_recursions, int64_t t) const {
-  if (t >= steps) return num_recursions;
-  const double grown =
-      std::floor(static_cast<double>(num_recursions - from) * static_cast<double>(t) / static_cast<double>(steps));
-  return from + static_cast<int32_t>(grown);
+  int32_t n = num_recursions;
+  if (t < steps)
+    n = from + static_cast<int32_t>(std::floor(static_cast<double>(num_recursions - from) * static_cast<double>(t) /
+                                               static_cast<double>(steps)));
+  if (n == 1) return n;
+  const Philox4 bits = philox(0, 0, static_cast<uint64_t>(t));
+  if (double{uniform_from_bits(bits.v[0])} >= dropout) return n;
+  return 1 + static_cast<int32_t>(bits.v[1] % static_cast<uint32_t>(n - 1));
 }
 
 }  // namespace mor

@@ -18,12 +18,14 @@ struct Schedule {
   double rate(double peak, int64_t t) const;
 };
 
-/// Training steps run few recursions at first, and all N later.
+/// Training steps run few recursions at first, and all N later; and of both a share runs fewer, drawn at random.
 struct DepthSchedule {
-  int32_t from = 1;   ///< recursions of the first step
-  int64_t steps = 0;  ///< from this step on, counted from 0, all N run; 0: they always do
+  int32_t from = 1;    ///< recursions of the first step
+  int64_t steps = 0;   ///< from this step on, counted from 0, all N run; 0: they always do
+  double dropout = 0;  ///< share of the steps that run fewer recursions, of which every number is as likely
 
-  /// Recursions of step t: from + floor((N - from) t / steps), so that every number below N has as many steps.
+  /// Recursions of step t: n = from + floor((N - from) t / steps), so that every number below N has as many steps; or
+  /// one of 1 … n - 1. The draw depends on t alone.
   int32_t recursions(int32_t num_recursions, int64_t t) const;
 };
 

@@ -48,6 +48,7 @@ describe('options', () => {
       gradientAccumulation: 1,
       parameterGroups: [],
       depthSchedule: null,
+      depthDropout: 0,
       capacityWarmupSteps: null,
       distillation: null,
       recompute: false,
@@ -124,6 +125,7 @@ describe('options', () => {
     [{ ...options, depthSchedule: { from: 2 } }, /depthSchedule: steps is missing/],
     [{ ...options, depthSchedule: { steps: 0 } }, /depthSchedule: steps is 0; it must be an integer from 1 to/],
     [{ ...options, depthSchedule: { from: 4, steps: 9 } }, /depthSchedule: from is 4, but .* num_recursions 3/],
+    [{ ...options, depthDropout: 1 }, /depthDropout is 1; it must be a finite number >= 0 and < 1/],
     [{ ...options, parameterGroups: {} }, /parameterGroups is {}; it must be an array/],
     [{ ...options, parameterGroups: [{ frozen: true }] }, /parameterGroups\[0\]: pattern is undefined/],
     [{ ...options, parameterGroups: [{ pattern: '*' }] }, /parameterGroups\[0\]: nothing is given for its tensors/],
@@ -144,6 +146,7 @@ describe('options of distillation and capacity', () => {
     const trainer = new Trainer(model, {
       ...options,
       depthSchedule: { steps: 5 },
+      depthDropout: 0.25,
       capacityWarmupSteps: 3,
       distillation: { teacher, temperature: 2 },
     })
@@ -154,13 +157,14 @@ describe('options of distillation and capacity', () => {
     })
     expect(JSON.parse(JSON.stringify(trainer.options))).toEqual(trainer.options)
     expect(addon.trainers[0]!.options).toMatchObject({
-      depthSchedule: { steps: 5, from: 1 },
+      depthSchedule: { steps: 5, from: 1, dropout: 0.25 },
       capacityWarmupSteps: 3,
       distillation: { teacher: teacher.native, temperature: 2, weight: 0.5 },
     })
   })
 
   it.each<[object, object, RegExp]>([
+    [vanilla, { depthDropout: 0.5 }, /depthDropout: the model has num_recursions 1, so its depth cannot vary/],
     [vanilla, { capacityWarmupSteps: 5 }, /only an "expert_choice" router has capacities, but the model has no router/],
     [config, { distillation: {} }, /distillation: teacher is undefined; give a model/],
     [config, { distillation: { teacher: 'folder' } }, /distillation: teacher is "folder"; give a model/],

@@ -1,4 +1,6 @@
 // Tests of the schedule of depth: its steps, and that a step of n recursions is the step of a model that has n.
+#include <cmath>
+
 #include "test/train/support.h"
 
 namespace mor::test {
@@ -38,6 +40,38 @@ TEST(DepthSchedule, AStepOfFewRecursionsIsThatOfAShallowModel) {
       }
       EXPECT_EQ(everything(x), everything(y));
     }
+}
+
+TEST(DepthSchedule, DropoutDrawsEverySmallerNumberAsOften) {
+  DepthSchedule schedule;
+  schedule.dropout = 0.3;
+  std::vector<int> drawn(5, 0);
+  for (int64_t t = 0; t < 10000; ++t) ++drawn.at(static_cast<size_t>(schedule.recursions(4, t)));
+  const double expected[] = {0, 1000, 1000, 1000, 7000};
+  for (size_t n = 0; n < 5; ++n) EXPECT_NEAR(drawn[n], expected[n], 4 * std::sqrt(expected[n])) << n;
+  schedule.from = 2;
+  schedule.steps = 10000;
+  for (int64_t t = 0; t < 5000; ++t) EXPECT_LE(schedule.recursions(4, t), 2);
+  EXPECT_EQ(schedule.recursions(1, 3), 1);
+}
+
+TEST(DepthSchedule, ADroppedStepRunsFewerRecursionsAndAResumedOneDrawsAlike) {
+  for (const ModelConfig& config : small_models()) {
+    Model model(config, cpu_float32());
+    model.init(1);
+    TrainerOptions options;
+    options.depth.dropout = 0.5;
+    Trainer trainer(model, options);
+    trainer.set_steps_done(20);
+    for (uint32_t t = 20; t < 28; ++t) {
+      const StepResult result = trainer.step(batch(config, t).data(), 1, kSequences, kLength);
+      EXPECT_EQ(result.recursions, options.depth.recursions(3, t)) << t;
+      for (size_t r = 0; r < 3; ++r)
+        if (r + 1 > static_cast<size_t>(result.recursions)) {
+          EXPECT_EQ(result.depth_histogram.at(r), 0) << t;
+        }
+    }
+  }
 }
 
 TEST(DepthSchedule, StepsGrowAndEvaluationsAreOfFullDepth) {

@@ -113,6 +113,7 @@ describe('a run from a checkpoint', () => {
       freeze: ['model.embed_tokens*'],
       learningRateOf: ['model.routers.*=0.5'],
       depthScheduleSteps: 6,
+      depthDropout: 0.5,
     }
     await run({ ...course, output: join(folder, 'whole') })
     expect((await run(course, abortAtStep(5))).result.interrupted).toBe(true)
@@ -126,6 +127,7 @@ describe('a run from a checkpoint', () => {
         { pattern: 'model.routers.*', learningRate: 0.5 },
       ],
       depthSchedule: { from: 1, steps: 6 },
+      depthDropout: 0.5,
     })
     const refused = async (changes: Partial<TrainOptions>, message: RegExp) =>
       expect(
@@ -133,6 +135,7 @@ describe('a run from a checkpoint', () => {
       ).rejects.toMatchObject({ code: 'INVALID_ARGUMENT', message: expect.stringMatching(message) })
     await refused({ from: course.from }, /--from is .*: leave --from out/)
     await refused({ freeze: ['model.norm*'] }, /--freeze and --learning-rate-of ask for .*model.norm.*leave them out/)
+    await refused({ depthDropout: 0.25 }, /--depth-dropout is 0.25, but the run began with 0.5/)
     await refused({ depthScheduleSteps: 7 }, /--depth-schedule-steps is 7, but the run began with 6/)
   })
 
