@@ -40,7 +40,7 @@ async function main(): Promise<void> {
   const all = Object.hasOwn(studies, study) ? studies[study]! : []
   const runs = all.filter((run) => idOf(run).includes(values.only))
   // Studies have runs in common: each has one result.
-  const places: Places = { work: values.work, results: join(root, 'bench', 'results', 'study') }
+  const places: Places = { work: values.work, results: join(root, 'bench', 'study', 'results') }
   if (runs.length > 0 && command === 'run' && values.books !== undefined) {
     const abort = new AbortController()
     for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => abort.abort())
