@@ -1,16 +1,22 @@
 // Standard output that nobody reads and that is full: every command ends with a code that says so, and never with a stack.
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { closeSync, existsSync, openSync } from 'node:fs'
+import { closeSync, existsSync, openSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { saveTinyModel } from '../server/tiny_model.js'
 import { command, morProcess } from './process.js'
 
+/** Tokens of a context that takes longer to fill than a busy reader takes to go away. */
+const LONG = 20_000
+
 let folder: string
 let remove: () => Promise<void>
 beforeAll(async () => {
   ;({ folder, remove } = await saveTinyModel())
+  const file = join(folder, 'config.json')
+  writeFileSync(file, JSON.stringify({ ...JSON.parse(readFileSync(file, 'utf8')), max_position_embeddings: LONG }))
 })
 afterAll(() => remove())
 
@@ -31,7 +37,8 @@ describe('a closed standard output', { timeout: 60_000 }, () => {
   })
 
   it('ends a generation under way', async () => {
-    const { code, stderr } = await morProcess(argumentsOf(commands.at(-1)!), (child) =>
+    const args = [...argumentsOf(commands.at(-1)!), '--max-tokens', String(LONG - 10)]
+    const { code, stderr } = await morProcess(args, (child) =>
       child.stdout!.once('data', () => child.stdout!.destroy()),
     )
     expect({ code, stderr }).toEqual({ code: 141, stderr: '' })
