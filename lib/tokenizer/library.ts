@@ -20,9 +20,18 @@ export interface Internals {
   splitter_unnormalized: Splitter
   splitter_normalized: Splitter
   added_tokens_map: Map<string, AddedToken>
-  model: { tokens_to_ids: Map<string, number>; encode(words: string[]): string[] }
+  model: LibraryModel
   pre_tokenizer: PreTokenizer | null
   decoder: Decoder | null
+}
+interface LibraryModel {
+  tokens_to_ids: Map<string, number>
+  encode(words: string[]): string[]
+  /** Those of BPE, best first. */
+  merges: [string, string][]
+  ignore_merges: boolean
+  end_of_word_suffix?: string | null
+  continuing_subword_suffix?: string | null
 }
 interface PreTokenizer {
   /** ByteLevel's. */

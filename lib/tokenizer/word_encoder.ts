@@ -2,10 +2,11 @@
 import type { Tokenizer as LibraryTokenizer } from '@huggingface/tokenizers'
 import { byteCharacters } from './byte_level_json.js'
 import type { Internals, TokenizerJson } from './library.js'
+import { WordMerger } from './word_merger.js'
 
 /** Words that are remembered; when there are more, all are forgotten. Some 20 MB of memory. */
 const REMEMBERED = 1 << 17
-/** Longer words, in UTF-16 units, are not remembered. */
+/** Longer words, in UTF-16 units, are not remembered, and the library encodes them. */
 const LONGEST = 32
 /** V8 keeps substrings of at least this length as references to the whole text. */
 const SUBSTRING = 13
@@ -15,11 +16,14 @@ const characters = byteCharacters()
 export class WordEncoder {
   readonly #internals: Internals
   readonly #split: (text: string) => string[]
+  /** Null: the library encodes short words too. */
+  readonly #merger: WordMerger | null
   readonly #known = new Map<string, readonly number[]>()
 
   private constructor(internals: Internals, split: (text: string) => string[]) {
     this.#internals = internals
     this.#split = split
+    this.#merger = WordMerger.of(internals.model, characters)
   }
 
   /** Null for a tokenizer whose words are not independent of each other, or are not made of bytes. */
@@ -55,15 +59,29 @@ export class WordEncoder {
   }
 
   #encodeWord(word: string): readonly number[] | null {
-    const { model } = this.#internals
-    const bytes = Array.from(Buffer.from(word), (byte) => characters[byte]!).join('')
-    const ids = model.encode([bytes]).map((token) => model.tokens_to_ids.get(token))
-    if (!ids.every((id) => id !== undefined)) return null
-    if (word.length <= LONGEST) {
-      if (this.#known.size >= REMEMBERED) this.#known.clear()
-      const copy = word.length < SUBSTRING ? word : Buffer.from(word, 'utf16le').toString('utf16le')
-      this.#known.set(copy, ids)
-    }
+    const isShort = word.length <= LONGEST
+    const ids = isShort && this.#merger !== null ? this.#mergeWord(word, this.#merger) : this.#encodeByLibrary(word)
+    if (ids === null || !isShort) return ids
+    if (this.#known.size >= REMEMBERED) this.#known.clear()
+    const copy = word.length < SUBSTRING ? word : Buffer.from(word, 'utf16le').toString('utf16le')
+    this.#known.set(copy, ids)
     return ids
   }
+
+  #mergeWord(word: string, merger: WordMerger): number[] {
+    const { ignore_merges, tokens_to_ids } = this.#internals.model
+    const whole = ignore_merges ? tokens_to_ids.get(inCharacters(word)) : undefined
+    return whole === undefined ? merger.merge(word) : [whole]
+  }
+
+  #encodeByLibrary(word: string): number[] | null {
+    const { model } = this.#internals
+    const ids = model.encode([inCharacters(word)]).map((token) => model.tokens_to_ids.get(token))
+    return ids.every((id) => id !== undefined) ? ids : null
+  }
+}
+
+/** The word as the vocabulary writes its bytes. */
+function inCharacters(word: string): string {
+  return Array.from(Buffer.from(word), (byte) => characters[byte]!).join('')
 }
