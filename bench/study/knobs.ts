@@ -1,8 +1,8 @@
 // What one trained model gives at test time for every routerThreshold and maxRecursions: the curve that a service chooses
 // its point from.
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
-import { dirname, join } from 'node:path'
-import { type EvaluationTask, evaluate, Model } from '../../lib/index.js'
+import { mkdirSync, writeFileSync } from 'node:fs'
+import { dirname } from 'node:path'
+import { evaluate, Model, readTasks } from '../../lib/index.js'
 import { machine } from '../lib/machine.js'
 import { table } from '../lib/report.js'
 import { type Served, serveByTurns } from './serving.js'
@@ -25,8 +25,7 @@ export interface Knobs {
 
 /** Measures the model of one run. @param tasks the file of all tasks; @param file gets the result */
 export async function measureKnobs(checkpoint: string, tasks: string, file: string): Promise<void> {
-  const [heldOut] = JSON.parse(readFileSync(tasks, 'utf8')) as EvaluationTask[]
-  const task = { ...heldOut!, data: join(dirname(tasks), heldOut!.data as string) } as EvaluationTask
+  const [heldOut] = await readTasks(tasks)
   await using model = await Model.load(checkpoint)
   const { num_recursions: recursions } = model.config
   const routings = [
@@ -39,7 +38,7 @@ export async function measureKnobs(checkpoint: string, tasks: string, file: stri
   )
   const points: KnobPoint[] = []
   for (const [i, routing] of routings.entries()) {
-    const [result] = await evaluate(model, [task], routing)
+    const [result] = await evaluate(model, [heldOut!], routing)
     const { loss, bitsPerByte } = result!.metrics
     points.push({ ...routing, loss: loss!.value, bitsPerByte: bitsPerByte!.value, ...served[i]! })
   }

@@ -1,5 +1,6 @@
 // What metrics.jsonl of a run says as a whole.
 import { existsSync, readFileSync } from 'node:fs'
+import { meanDepth } from '../../lib/report/series.js'
 import { median } from '../lib/statistics.js'
 
 /** Training as a whole. Losses are nats per token. */
@@ -56,7 +57,6 @@ export function summarizeMetrics(file: string): Training {
   const mean = (value: (step: Step) => number) => sum(value, last) / last.length
   const secondsPerToken = median(steps.map(({ seconds, tokens }) => seconds / tokens))
   const tokens = sum((step) => step.tokens)
-  const depths = last.map((step) => step.depthHistogram)
   return {
     steps: steps.length,
     tokens,
@@ -67,21 +67,9 @@ export function summarizeMetrics(file: string): Training {
     loss: mean((step) => step.lmLoss),
     distillationLoss: mean((step) => step.distillationLoss),
     routingAccuracy: last.some((step) => step.routingAccuracy === null) ? null : mean((step) => step.routingAccuracy!),
-    meanDepth: depths[0]!.length === 1 ? null : meanDepth(depths),
+    meanDepth: last[0]!.depthHistogram.length === 1 ? null : mean((step) => meanDepth(step.depthHistogram)),
     curve: curveOf(steps),
   }
-}
-
-/** @param histograms tokens whose depth was 1..N */
-export function meanDepth(histograms: readonly (readonly number[])[]): number {
-  let [tokens, recursions] = [0, 0]
-  for (const histogram of histograms) {
-    for (const [i, count] of histogram.entries()) {
-      tokens += count
-      recursions += count * (i + 1)
-    }
-  }
-  return recursions / tokens
 }
 
 function curveOf(steps: readonly Step[]): CurvePoint[] {

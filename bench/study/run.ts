@@ -1,6 +1,8 @@
 // Takes one run of a study from where it is to its result: model, training, evaluation under both routings.
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { readRunRecord, runFiles } from '../../lib/cli/run_folder.js'
+import { flagOf } from '../../lib/cli/train_options.js'
 import { readCheckpointConfig } from '../../lib/config_file.js'
 import type { TaskResult } from '../../lib/evaluate.js'
 import { parameterCount } from '../../lib/model_size.js'
@@ -43,7 +45,7 @@ export function folderOf(run: StudyRun, { work }: Places): string {
 
 /** The model of a run that has ended. */
 export function checkpointOf(run: StudyRun, places: Places): string {
-  return join(folderOf(run, places), 'checkpoint')
+  return runFiles(folderOf(run, places)).checkpoint
 }
 
 /** Null if the run has not ended. */
@@ -72,7 +74,7 @@ export async function finishRun(run: StudyRun, corpus: Corpus, places: Places, a
     machine: machine(),
     commands,
     parameters: parameterCount(config).total,
-    training: summarizeMetrics(join(folderOf(run, places), 'metrics.jsonl')),
+    training: summarizeMetrics(runFiles(folderOf(run, places)).metrics),
     heldOut: { threshold, ...(routed && { topk: await measure('topk') }) },
   }
   const { threshold: heldOut, topk } = result.heldOut
@@ -107,12 +109,12 @@ async function train(run: StudyRun, corpus: Corpus, places: Places, abort: Abort
     commands.push(['convert', checkpointOf(start.run, places), begin, ...start.convert])
   }
   const values = { steps, batchSize, length, learningRate, seed, evalEvery: 1000 }
-  const course = Object.entries(values).flatMap(([name, value]) => [flag(name), String(value)])
+  const course = Object.entries(values).flatMap(([name, value]) => [flagOf(name), String(value)])
   const taught = teacher === undefined ? [] : ['--teacher', checkpointOf(teacher, places)]
   const files = ['--data', corpus.dataset, '--output', folder]
   commands.push(['train', ...from, ...course, ...taught, ...options, ...files])
 
-  if (positions(folder) > 0) {
+  if (await canResume(folder)) {
     await mor(['train', '--resume', '--output', folder], abort)
   } else {
     rmSync(folder, { recursive: true, force: true }) // stopped before its first checkpoint
@@ -122,19 +124,13 @@ async function train(run: StudyRun, corpus: Corpus, places: Places, abort: Abort
   return commands.map((command) => `mor ${command.map((part) => nameless(part, places, corpus)).join(' ')}`)
 }
 
-/** Saved places of a run that can be resumed. */
-function positions(folder: string): number {
-  const file = join(folder, 'run.json')
-  if (!existsSync(file)) return 0
-  return (JSON.parse(readFileSync(file, 'utf8')) as { positions: unknown[] }).positions.length
+/** Whether it has been saved, so that it can go on. */
+async function canResume(folder: string): Promise<boolean> {
+  return existsSync(runFiles(folder).record) && (await readRunRecord(folder)).positions.length > 0
 }
 
 function nameless(part: string, { work }: Places, { dataset, tokenizer }: Corpus): string {
   if (part === dataset) return 'dataset'
   if (part === tokenizer) return 'tokenizer'
   return part.startsWith(work) ? part.slice(work.length + 1) : part
-}
-
-function flag(name: string): string {
-  return `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`
 }

@@ -2,11 +2,11 @@
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { Engine, Model } from '../../lib/index.js'
+import { meanDepth } from '../../lib/report/series.js'
 import { machine } from '../lib/machine.js'
 import { table } from '../lib/report.js'
 import { type Summary, summarize } from '../lib/statistics.js'
 import { heldOutFile } from './corpus.js'
-import { meanDepth } from './metrics.js'
 import { addReportResults } from './report_results.js'
 import { checkpointOf, folderOf, type Places } from './run.js'
 import { idOf, type StudyRun } from './study.js'
@@ -81,7 +81,7 @@ export async function serveByTurns(served: readonly ServedModel[], corpus: strin
   }
   const results = series.map(({ engine, rates }) => ({
     tokensPerSecond: summarize(rates),
-    meanDepth: meanDepth([engine.stats().depthHistogram]),
+    meanDepth: meanDepth(engine.stats().depthHistogram),
   }))
   for (const { engine } of series) await engine.close()
   return results

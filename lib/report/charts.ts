@@ -62,13 +62,18 @@ function lossChart(runs: readonly StyledRun[], cost: keyof Cost, axis: Omit<Axis
     caption: `${LINES} Logarithmic from left to right, without the first twentieth of the shortest run.`,
     x: { ...axis, scale: 'log' },
     y: { title: 'loss, nats per token', scale: 'linear', format: '~f' },
-    series: runs.map(({ name, style, metrics }) => ({
-      label: name,
-      style,
-      training: points(metrics.steps),
-      heldOut: points(metrics.evaluations),
-    })),
+    series: seriesOf(runs, points),
   }
+}
+
+/** A line of training and one of held-out text for each run. */
+function seriesOf(runs: readonly StyledRun[], points: (measurements: readonly Measurement[]) => Point[]): Series[] {
+  return runs.map(({ name, style, metrics }) => ({
+    label: name,
+    style,
+    training: points(metrics.steps),
+    heldOut: points(metrics.evaluations),
+  }))
 }
 
 function qualityChart(runs: readonly StyledRun[]): PointChart {
@@ -107,12 +112,7 @@ function meanDepthChart(runs: readonly StyledRun[]): LineChart {
     caption: LINES,
     x: tokensAxis,
     y: { title: 'recursions per token', scale: 'linear', format: '~f' },
-    series: runs.map(({ name, style, metrics }) => ({
-      label: name,
-      style,
-      training: points(metrics.steps),
-      heldOut: points(metrics.evaluations),
-    })),
+    series: seriesOf(runs, points),
   }
 }
 
