@@ -4,6 +4,7 @@
 
 #include <limits>
 
+#include "test/error_message.h"
 #include "test/ops/harness.h"
 
 namespace mor::test {
@@ -406,16 +407,6 @@ TEST(Attention, AnyTeamGivesTheSameBits) {
       for (size_t o = 0; o < 3; ++o) expect_same(backward_many[o], backward_one[o], concat("backward output ", o));
     }
   }
-}
-
-std::string message_of(const std::function<void()>& call) {
-  try {
-    call();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), ErrorCode::INVALID_ARGUMENT);
-    return error.what();
-  }
-  return "no error";
 }
 
 TEST(Attention, WrongShapesAreNamed) {

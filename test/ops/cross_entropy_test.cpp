@@ -2,6 +2,7 @@
 #include "ops/checks/cross_entropy.h"
 
 #include "test/ops/harness.h"
+#include "test/ops/some_targets.h"
 
 namespace mor::test {
 namespace {
@@ -60,15 +61,6 @@ Arrays naive_bfloat16_backward_twice(const Arrays& in, const std::vector<int32_t
     }
   }
   return out;
-}
-
-/// Every fifth row is ignored.
-std::vector<int32_t> some_targets(int64_t rows, int64_t vocabulary) {
-  std::mt19937 generator(3);
-  std::vector<int32_t> target;
-  for (int64_t i = 0; i < rows; ++i)
-    target.push_back(i % 5 == 4 ? -1 : static_cast<int32_t>(generator() % static_cast<uint32_t>(vocabulary)));
-  return target;
 }
 
 /// The largest row count and the largest vocabulary do not fit one tile of the CPU.
