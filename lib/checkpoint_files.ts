@@ -4,6 +4,7 @@ import { basename, join } from 'node:path'
 import { Checker, type JsonObject, show } from './check.js'
 import { MorError } from './errors.js'
 import { readJsonFile } from './json_file.js'
+import { mapInOrder } from './map_in_order.js'
 import type { NativeSavedFile } from './native.js'
 import { readSafetensorsFile, type SafetensorsFile } from './safetensors.js'
 
@@ -64,7 +65,7 @@ async function readShards(folder: string, indexPath: string): Promise<Safetensor
       `${missing.length} of ${tensorsOfShard.size} shards missing in ${folder}: ${missing.join(', ')}`,
     )
   }
-  return Promise.all([...tensorsOfShard].map(([shard, tensors]) => readShard(join(folder, shard), tensors, indexPath)))
+  return mapInOrder(tensorsOfShard, ([shard, tensors]) => readShard(join(folder, shard), tensors, indexPath))
 }
 
 function isFileName(value: unknown): value is string {

@@ -3,6 +3,7 @@ import { basename } from 'node:path'
 import { MorError } from '../errors.js'
 import { evaluate, type TaskResult } from '../evaluate.js'
 import { type EvaluationTask, readTasks } from '../evaluation/tasks.js'
+import { mapInOrder } from '../map_in_order.js'
 import { type LoadOptions, Model } from '../model.js'
 import type { Routing } from '../native.js'
 import { formatCount, formatDuration } from './format.js'
@@ -27,7 +28,7 @@ export async function evaluateCheckpoint(
   signal: AbortSignal,
 ): Promise<void> {
   const { device, dtype, threads, nice, text = [], tokenizer: source, ...routing } = options
-  const tasks = (await Promise.all(files.map(readTasks))).flat()
+  const tasks = (await mapInOrder(files, readTasks)).flat()
   for (const data of text) tasks.push({ name: basename(data), type: 'perplexity', data } satisfies EvaluationTask)
   if (tasks.length === 0) {
     throw new MorError('INVALID_ARGUMENT', 'there is nothing to evaluate: name task files, or texts with --text')

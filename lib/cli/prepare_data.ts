@@ -8,6 +8,7 @@ import { INFO_FILE } from '../dataset/format.js'
 import { isUnfinished } from '../dataset/unfinished.js'
 import { type BuildDatasetOptions, buildDataset, type DatasetInfo, readDatasetInfo } from '../dataset.js'
 import { toMorError } from '../errors.js'
+import { mapInOrder } from '../map_in_order.js'
 import { formatBytes, formatCount } from './format.js'
 import type { Output } from './output.js'
 
@@ -103,7 +104,7 @@ export async function isUpToDate(
 ): Promise<boolean> {
   if (data.includes(STANDARD_INPUT) || !(await exists(join(folder, INFO_FILE)))) return false
   const info = await readDatasetInfo(folder)
-  const sources = await Promise.all(data.map((path) => describeSource(path, format))).catch((error: unknown) => {
+  const sources = await mapInOrder(data, (path) => describeSource(path, format)).catch((error: unknown) => {
     throw toMorError(error)
   })
   return (

@@ -6,6 +6,7 @@ import type { ResolvedConfig } from '../config.js'
 import { describeSource } from '../dataset/build.js'
 import type { DatasetInfo } from '../dataset.js'
 import { MorError, toMorError } from '../errors.js'
+import { mapInOrder } from '../map_in_order.js'
 import type { Tokenizer } from '../tokenizer.js'
 import type { TrainerCheckpoint } from '../trainer_checkpoint.js'
 import { findNewConfig } from './config_source.js'
@@ -124,7 +125,7 @@ async function compareData(data: readonly string[], { dataset, infos }: SavedRun
   }
   if (data.length === 1 && resolve(data[0]!) === resolve(dataset)) return
   const { sources } = infos[0]!
-  const given = await Promise.all(data.map((path) => describeSource(path))).catch((error: unknown) => {
+  const given = await mapInOrder(data, (path) => describeSource(path)).catch((error: unknown) => {
     throw toMorError(error)
   })
   if (isDeepStrictEqual(given, sources)) return

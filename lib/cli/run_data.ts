@@ -13,6 +13,7 @@ import {
   type WeightedDataset,
 } from '../dataset.js'
 import { MorError } from '../errors.js'
+import { mapInOrder } from '../map_in_order.js'
 
 /** The folder of a dataset, or datasets that are mixed. */
 export type DataFolders = string | WeightedDataset[]
@@ -31,9 +32,9 @@ export interface RunData extends AsyncDisposable {
  * for what is no dataset
  */
 export async function weightedDatasets(data: readonly string[]): Promise<WeightedDataset[] | null> {
-  const parts = await Promise.all(data.map(splitWeight))
+  const parts = await mapInOrder(data, splitWeight)
   if (parts.every(({ weight }) => weight === null)) return null
-  return Promise.all(parts.map(checkWeighted))
+  return mapInOrder(parts, checkWeighted)
 }
 
 /** The same datasets with each folder as `map` gives it. */
@@ -89,7 +90,7 @@ export async function openRunData(
 async function heldOut(data: DataFolders): Promise<DataFolders | null> {
   const holdsOut = async (folder: string) => (await readDatasetInfo(folder)).splits.validation.tokens > 0
   if (typeof data === 'string') return (await holdsOut(data)) ? data : null
-  const holding = await Promise.all(data.map(({ folder }) => holdsOut(folder)))
+  const holding = await mapInOrder(data, ({ folder }) => holdsOut(folder))
   const kept = data.filter((_, i) => holding[i])
   return kept.length === 0 ? null : kept
 }

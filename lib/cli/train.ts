@@ -5,6 +5,7 @@ import type { ResolvedConfig } from '../config.js'
 import { readConfigFile } from '../config_file.js'
 import { readDatasetInfo } from '../dataset.js'
 import { MorError } from '../errors.js'
+import { mapInOrder } from '../map_in_order.js'
 import { Model } from '../model.js'
 import { Tokenizer } from '../tokenizer.js'
 import { Trainer } from '../trainer.js'
@@ -190,7 +191,7 @@ async function resumeRun(options: TrainOptions, signal: AbortSignal): Promise<Ru
     config: await readConfigFile(files.checkpoint),
     tokenizer,
     dataset,
-    infos: await Promise.all(foldersOf(dataset).map(readDatasetInfo)),
+    infos: await mapInOrder(foldersOf(dataset), readDatasetInfo),
   })
   const schedule = withSteps(saved.options.schedule, steps)
   const load = { device, threads, nice, signal }

@@ -3,6 +3,7 @@ import { mkdir, readdir, rename, rm, stat } from 'node:fs/promises'
 import { availableParallelism } from 'node:os'
 import { dirname, resolve } from 'node:path'
 import { MorError, toMorError } from '../errors.js'
+import { mapInOrder } from '../map_in_order.js'
 import type { Tokenizer } from '../tokenizer.js'
 import { encodeSegments } from './encode.js'
 import { fileKind, STANDARD_INPUT, type TextFormat } from './file_kind.js'
@@ -77,7 +78,7 @@ export async function buildDataset(
       length: length ?? null,
       text_field: textField,
       text_format: format,
-      sources: await Promise.all(files.map((path) => describeSource(path, format))),
+      sources: await mapInOrder(files, (path) => describeSource(path, format)),
       shard_tokens: shardTokens,
     }
     const before = await readUnfinished(aside, recipe)
