@@ -30,6 +30,7 @@ export const errorCodes = [
   'DRIVER_MISSING',
   'DRIVER_TOO_OLD',
   'DEVICE_LOST',
+  'COMMUNICATION_FAILED',
   'INTERNAL',
   ...loadErrorCodes,
 ] as const

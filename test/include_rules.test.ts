@@ -11,11 +11,12 @@ const mayInclude: Record<string, string[]> = {
   ops: ['ops', 'core'],
   cpu: ['cpu', 'ops', 'core'],
   cuda: ['cuda', 'ops', 'core'],
+  distributed: ['distributed', 'core'],
   model: ['model', 'ops', 'core'],
-  train: ['train', 'model', 'ops', 'core'],
+  train: ['train', 'distributed', 'model', 'ops', 'core'],
   engine: ['engine', 'model', 'ops', 'core'],
   device: ['device', 'cpu', 'cuda', 'ops', 'core'],
-  binding: ['binding', 'train', 'engine', 'model', 'device', 'ops', 'core'],
+  binding: ['binding', 'train', 'engine', 'model', 'device', 'distributed', 'ops', 'core'],
 }
 
 /** Files that run and are tested with no device: they see core and each other only. */

@@ -25,6 +25,7 @@ const char* error_code_name(ErrorCode code) {
                                     "DRIVER_MISSING",
                                     "DRIVER_TOO_OLD",
                                     "DEVICE_LOST",
+                                    "COMMUNICATION_FAILED",
                                     "INTERNAL"};
   static_assert(std::size(kNames) == static_cast<size_t>(ErrorCode::INTERNAL) + 1);
   return kNames[static_cast<size_t>(code)];
