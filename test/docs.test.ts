@@ -7,7 +7,7 @@ import { filesIn, root } from './source_files.js'
 // A machine may be busy with much else.
 vi.setConfig({ testTimeout: 60_000 })
 
-const folders = ['bench', 'cuda', 'docs', 'lib', 'native', 'scripts', 'test']
+const folders = ['bench', 'cuda', 'deploy', 'docs', 'lib', 'native', 'scripts', 'test']
 
 const files = [
   ...readdirSync(root, { withFileTypes: true }).flatMap((entry) => (entry.isFile() ? [entry.name] : [])),

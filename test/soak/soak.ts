@@ -1,6 +1,7 @@
 // Sends many random requests to one server, some of which are cut off or invalid, and counts how they end.
 import { Agent } from 'node:http'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { scrape } from '../lib/server/scrape.js'
 import { type Ending, send } from './client.js'
 import { knownRequests, type PlannedRequest, plan } from './plan.js'
 
@@ -81,13 +82,4 @@ async function settle(url: string): Promise<Record<string, number>> {
     const busy = metrics['vllm:num_requests_running']! + metrics['vllm:num_requests_waiting']!
     if (busy === 0 || performance.now() - began > SETTLE_MS) return metrics
   }
-}
-
-async function scrape(url: string): Promise<Record<string, number>> {
-  const metrics: Record<string, number> = {}
-  for (const line of (await (await fetch(`${url}/metrics`)).text()).split('\n')) {
-    const [, name, value] = /^([^#{\s]+)\S* (\S+)$/.exec(line) ?? []
-    if (name !== undefined && !name.endsWith('_bucket')) metrics[name] = (metrics[name] ?? 0) + Number(value)
-  }
-  return metrics
 }
