@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <limits>
 #include <memory>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -18,6 +19,7 @@ namespace {
 constexpr float kNone = -std::numeric_limits<float>::infinity();  // the logit of a token that cannot be drawn
 constexpr int64_t kFilterBlock = 64;  // numbers that are skipped if their maximum is too small
 constexpr int64_t kSumBlock = 1024;   // numbers summed in float; these sums are added in double
+constexpr int64_t kSorted = 256;      // candidates that are sorted rather than divided once more
 
 struct Candidate {
   float logit;
@@ -80,28 +82,11 @@ void for_each_from(const Row& row, const Bound& bound, const Body& body) {
   }
 }
 
-/// The k largest, in any order. The k-th best so far is a lower bound for all later ones; it is raised whenever the
-/// list has grown enough to be worth a selection.
-std::vector<Candidate> best_k(const Row& row, size_t k) {
-  std::vector<Candidate> best;
-  const size_t room = 2 * k + 1024;
-  best.reserve(room);
-  float bound = std::numeric_limits<float>::lowest();
-  const auto cut_to_k = [&] {
-    std::nth_element(best.begin(), best.begin() + static_cast<int64_t>(k) - 1, best.end());
-    best.resize(k);
-  };
-  for_each_from(
-      row, [&] { return bound; },
-      [&](const Candidate& c) {
-        best.push_back(c);
-        if (best.size() < room) return;
-        cut_to_k();
-        bound = best.back().logit;
-      });
-  if (best.size() > k) cut_to_k();
-  return best;
-}
+/// Some tokens of a row.
+struct Part {
+  double mass = 0;  ///< the sum of their weights
+  int64_t count = 0;
+};
 
 /// Unnormalised probabilities of a row at one temperature, a float for each token, and zeros behind the last one.
 class Weights {
@@ -113,7 +98,6 @@ class Weights {
 
   float operator[](int64_t i) const { return data_[static_cast<size_t>(i)]; }
   double total() const { return total_; }
-  Row row() const { return {data_.get(), count_}; }
 
   /// Sets the weights to exp((logit - most) / temperature), or to zero where that is below `least`. The inverse of a
   /// tiny temperature is kept finite, so that 0 times it is 0.
@@ -130,6 +114,40 @@ class Weights {
       const VecI kept = (logit > last.logit) | ((logit == last.logit) & (id <= last.id));
       return select(kept, weight, Vec{});
     });
+  }
+
+  /// The tokens whose weights are at least `bound`, which is above 0.
+  Part from(float bound) const {
+    Part part;
+    for (size_t block = 0; block < blocks_.size(); ++block) {
+      Vec sums = {}, counts = {};
+      const float* begin = data_.get() + block * kSumBlock;
+      for (const float* w = begin; w < begin + kSumBlock; w += kLanes) {
+        const Vec weight = load(w);
+        const VecI in = weight >= splat(bound);
+        sums += select(in, weight, Vec{});
+        counts += select(in, splat(1), Vec{});
+      }
+      part.mass += double{sum(sums)};
+      part.count += static_cast<int64_t>(sum(counts));
+    }
+    return part;
+  }
+
+  /// Calls body(id) for every token whose weight is in [low, high); low is above 0.
+  template <class Body>
+  void for_each_between(float low, float high, const Body& body) const {
+    const auto in = [&](Vec weight) { return (weight >= splat(low)) & (weight < splat(high)); };
+    for (int64_t begin = 0; begin < count_; begin += kFilterBlock) {
+      Vec most = {};
+      for (int64_t i = begin; i < begin + kFilterBlock; i += kLanes) {
+        const Vec weight = load(data_.get() + i);
+        most = max(most, select(in(weight), weight, Vec{}));
+      }
+      if (largest(most) == 0) continue;
+      for (int64_t i = begin; i < begin + kFilterBlock; ++i)
+        if ((*this)[i] >= low && (*this)[i] < high) body(static_cast<int32_t>(i));
+    }
   }
 
   /// The id at which the sum of the weights, in order of their ids, reaches `uniform` (in (0, 1)) of the total.
@@ -170,44 +188,48 @@ class Weights {
   double total_ = 0;
 };
 
-/// The last candidate of the shortest prefix, in falling order, whose weights add up to `mass`: a quickselect by
-/// weight.
-Candidate last_of_prefix(std::vector<Candidate>& candidates, const Weights& weights, double mass) {
-  auto begin = candidates.begin(), end = candidates.end();
-  while (end - begin > 1) {
-    const auto middle = begin + (end - begin) / 2;
-    std::nth_element(begin, middle, end);
-    double upper = 0;
-    for (auto c = begin; c != middle; ++c) upper += double{weights[c->id]};
-    if (upper >= mass) {
-      end = middle;
-    } else {
-      mass -= upper;
-      begin = middle;
-    }
+/// The last candidate of the shortest prefix, in falling order, that is `enough`; null where all of them are not. The
+/// tokens are divided by a bound of their weights, a vector pass each time, until few are left between the bounds: a
+/// flat distribution has tens of thousands of tokens of about the same weight, which are too many to sort.
+/// least: a bound that all weights of the prefix reach.
+template <class Enough>
+std::optional<Candidate> last_of_prefix(const Row& row, const Weights& weights, float least, const Enough& enough) {
+  float low = least, high = 2;  // the weights of the tokens that may be the last are in [low, high); none is above 1
+  Part from_low = weights.from(low), from_high;
+  if (!enough(from_low)) return {};
+  while (from_low.count - from_high.count > kSorted) {
+    const float middle = std::sqrt(low) * std::sqrt(high);
+    if (middle <= low || middle >= high) break;  // they have the same weight
+    const Part from_middle = weights.from(middle);
+    const bool kept = enough(from_middle);
+    (kept ? low : high) = middle;
+    (kept ? from_low : from_high) = from_middle;
   }
-  return *begin;
+  std::vector<Candidate> candidates;
+  weights.for_each_between(low, high, [&](int32_t id) { candidates.push_back({row[id], id}); });
+  std::sort(candidates.begin(), candidates.end());
+  Part prefix = from_high;
+  for (const Candidate& c : candidates) {
+    prefix.mass += double{weights[c.id]};
+    ++prefix.count;
+    if (enough(prefix)) return c;
+  }
+  return candidates.back();
 }
 
 /// Removes the tokens that top_k, and then top_p, exclude.
 void filter(const Row& row, const SamplingParams& params, Weights& weights) {
-  const bool by_k = params.top_k > 0 && params.top_k < row.count;
-  std::vector<Candidate> candidates;
-  if (by_k) {
-    candidates = best_k(row, static_cast<size_t>(params.top_k));
-    weights.keep_until(row, *std::max_element(candidates.begin(), candidates.end()));
+  if (params.top_k > 0 && params.top_k < row.count) {
+    const auto all = [&](const Part& prefix) { return prefix.count >= params.top_k; };
+    const float least = std::numeric_limits<float>::min();  // a token of weight 0 is not drawn anyhow
+    if (const auto last = last_of_prefix(row, weights, least, all)) weights.keep_until(row, *last);
   }
   if (params.top_p < 1) {
-    if (!by_k) {
-      // All tokens below `least` together weigh less than top_p may exclude, so they need not be candidates.
-      const double least = (1 - double{params.top_p}) * weights.total() / static_cast<double>(row.count);
-      for_each_from(
-          weights.row(), [&] { return least; },
-          [&](const Candidate& c) {
-            candidates.push_back({row[c.id], c.id});
-          });
-    }
-    weights.keep_until(row, last_of_prefix(candidates, weights, double{params.top_p} * weights.total()));
+    const double mass = double{params.top_p} * weights.total();
+    const auto all = [&](const Part& prefix) { return prefix.mass >= mass; };
+    // All tokens below `least` together weigh less than top_p may exclude.
+    const double least = (weights.total() - mass) / static_cast<double>(row.count);
+    if (const auto last = last_of_prefix(row, weights, static_cast<float>(least), all)) weights.keep_until(row, *last);
   }
 }
 
@@ -260,11 +282,22 @@ class Editing {
   std::vector<float> own_;
 };
 
+/// The first candidate of an edited row in falling order, where `best` was the first before.
+Candidate best_of_edited(const Row& row, Candidate best, const SamplingParams& params) {
+  const Candidate before = best;
+  for (int32_t j = 0; j < params.edit_count; ++j) {
+    const int32_t token = params.edits[j].token;
+    if (token == before.id) return best_of(row);
+    best = std::min(best, {row[token], token});
+  }
+  return best;
+}
+
 /// The token of one row, which may be edited.
 int32_t draw_edited(float* data, const Row& row, Candidate best, const SamplingParams& params, Weights& weights) {
   if (params.edit_count == 0) return draw(row, best, params, weights);
   const Editing editing(data, params);
-  return draw(row, best_of(row), params, weights);
+  return draw(row, best_of_edited(row, best, params), params, weights);
 }
 
 /// The token of one row, or -1 where no logit is finite.

@@ -519,6 +519,19 @@ TEST(Sample, DrawsAreTheReferences) {
   }
 }
 
+/// Nearly all tokens of such a row are among those of which the filters keep a part.
+TEST(Sample, DrawsFromFlatDistributionsAreTheReferences) {
+  RefOps<double> reference;
+  const Array flat = random_array(5, 20000, 31, 0.3);
+  Array logits = rounded(flat, DType::float32);
+  for (int64_t j = 0; j < logits.columns; ++j) logits(4, j) = 1;
+  const std::vector<SamplingParams> params = {with(1, 0, 0.95f, 1), with(0.7f, 0, 0.5f, 2), with(1, 9000, 1, 3),
+                                              with(1, 9000, 0.6f, 4), with(1, 12000, 0.5f, 5)};
+  const Drawn expected = sample(reference, logits, params);
+  for (const Subject& subject : subjects())
+    EXPECT_EQ(sample(*subject.make(), logits, params).token, expected.token) << subject.name;
+}
+
 TEST(Sample, WrongParametersAreNamed) {
   const auto call = [](const SamplingParams& params) {
     return [params](Ops& ops) { sample(ops, row({1, 2}), {params}); };
