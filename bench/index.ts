@@ -26,15 +26,8 @@ const benches: Record<string, { run: (rounds: number, device: string) => Promise
 }
 
 async function main(): Promise<void> {
-  const { positionals, values } = parseArgs({
-    allowPositionals: true,
-    options: { rounds: { type: 'string' }, save: { type: 'boolean', default: false }, device: { type: 'string' } },
-  })
-  const [name = ''] = positionals
-  const bench = Object.hasOwn(benches, name) ? benches[name] : undefined
-  const rounds = Number(values.rounds ?? bench?.rounds)
-  const misplaced = values.device !== undefined && name !== 'ops'
-  if (bench === undefined || positionals.length > 1 || !Number.isInteger(rounds) || rounds < 1 || misplaced) {
+  const given = parse(process.argv.slice(2))
+  if (given === null) {
     const names = Object.keys(benches).join(' | ')
     console.error(
       `usage: npm run bench -- ${names} [--rounds N] [--save] [--device D]\n  --save    write the JSON to bench/results/<instruction set>/ too\n  --device  cpu or cuda:<n>, for ops`,
@@ -42,14 +35,35 @@ async function main(): Promise<void> {
     process.exitCode = 2
     return
   }
-  const report = await bench.run(rounds, values.device ?? 'cpu')
+  const { name, bench, rounds, device, save } = given
+  const report = await bench.run(rounds, device)
   showProgress('')
-  if (values.save) {
-    const path = resultPath(name, values.device ?? 'cpu')
+  if (save) {
+    const path = resultPath(name, device)
     mkdirSync(dirname(path), { recursive: true })
     writeFileSync(path, `${JSON.stringify(report.result, null, 2)}\n`)
   }
   console.log(report.toString())
+}
+
+/** What the command line asks for; null where it asks for nothing that there is. */
+function parse(args: string[]) {
+  try {
+    const { positionals, values } = parseArgs({
+      args,
+      allowPositionals: true,
+      options: { rounds: { type: 'string' }, save: { type: 'boolean', default: false }, device: { type: 'string' } },
+    })
+    const [name = ''] = positionals
+    const bench = Object.hasOwn(benches, name) ? benches[name] : undefined
+    const rounds = Number(values.rounds ?? bench?.rounds)
+    const misplaced = values.device !== undefined && name !== 'ops'
+    if (bench === undefined || positionals.length > 1 || !Number.isInteger(rounds) || rounds < 1 || misplaced)
+      return null
+    return { name, bench, rounds, device: values.device ?? 'cpu', save: values.save }
+  } catch {
+    return null // an option that there is not
+  }
 }
 
 void main()

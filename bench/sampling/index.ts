@@ -21,13 +21,7 @@ const changes: Record<string, Partial<GenerateOptions>> = {
   presence_frequency: { presencePenalty: 0.5, frequencyPenalty: 0.5 },
   repetition: { repetitionPenalty: 1.1 },
   bias: { logitBias: bias() },
-  everything: {
-    presencePenalty: 0.5,
-    frequencyPenalty: 0.5,
-    repetitionPenalty: 1.1,
-    logitBias: bias(),
-    minP: 0.05,
-  },
+  everything: { presencePenalty: 0.5, frequencyPenalty: 0.5, repetitionPenalty: 1.1, logitBias: bias() },
 }
 
 export async function benchSampling(rounds: number): Promise<Report> {
