@@ -27,15 +27,31 @@ const usage = `usage: npm run study -- run | serve | knobs | table  ${Object.key
   --books <folder>  train-*.jsonl.xz and val.jsonl.xz, for run
   --work <folder>   where runs are kept; default: runs/study`
 
+/** Null for options that there are not. */
+function parse(args: string[]) {
+  try {
+    return parseArgs({
+      args,
+      allowPositionals: true,
+      options: {
+        only: { type: 'string', default: '' },
+        books: { type: 'string' },
+        work: { type: 'string', default: join(root, 'runs', 'study') },
+      },
+    })
+  } catch {
+    return null
+  }
+}
+
 async function main(): Promise<void> {
-  const { positionals, values } = parseArgs({
-    allowPositionals: true,
-    options: {
-      only: { type: 'string', default: '' },
-      books: { type: 'string' },
-      work: { type: 'string', default: join(root, 'runs', 'study') },
-    },
-  })
+  const given = parse(process.argv.slice(2))
+  if (given === null) {
+    console.error(usage)
+    process.exitCode = 2
+    return
+  }
+  const { positionals, values } = given
   const [command = '', study = ''] = positionals
   const all = Object.hasOwn(studies, study) ? studies[study]! : []
   const runs = all.filter((run) => idOf(run).includes(values.only))
