@@ -1,6 +1,7 @@
 // Layers that run one after another over the same rows.
 #include "model/layer_run.h"
 
+#include <algorithm>
 #include <functional>
 #include <optional>
 
@@ -10,9 +11,14 @@ namespace mor {
 
 namespace {
 
-Layers effective_layers(const ModelConfig& config, int32_t first, int32_t count) {
+/// known: how many unique layers have run before. They are numbered in the order in which they run first.
+Layers effective_layers(const ModelConfig& config, int32_t first, int32_t count, int32_t known) {
   Layers layers;
-  for (int32_t l = first; l < first + count; ++l) layers.unique.push_back(config.unique_layer(l));
+  for (int32_t l = first; l < first + count; ++l) {
+    layers.unique.push_back(config.unique_layer(l));
+    layers.first.push_back(layers.unique.back() >= known);
+    known = std::max(known, layers.unique.back() + 1);
+  }
   layers.keys.resize(layers.unique.size());
   return layers;
 }
@@ -20,15 +26,16 @@ Layers effective_layers(const ModelConfig& config, int32_t first, int32_t count)
 }  // namespace
 
 Layers layers_before_block(const ModelConfig& config) {
-  return effective_layers(config, 0, config.layers_before());
+  return effective_layers(config, 0, config.layers_before(), 0);
 }
 
 Layers layers_of_block(const ModelConfig& config) {
-  return effective_layers(config, config.layers_before(), config.body_layers());
+  return effective_layers(config, config.layers_before(), config.body_layers(), config.layers_before());
 }
 
 Layers layers_after_block(const ModelConfig& config) {
-  return effective_layers(config, config.num_hidden_layers - config.layers_after(), config.layers_after());
+  return effective_layers(config, config.num_hidden_layers - config.layers_after(), config.layers_after(),
+                          config.layers_before() + config.body_layers());
 }
 
 void run_layers(const LayerContext& context, const ModelTensors& tensors, const Layers& layers, const Rows& rows,
@@ -81,6 +88,7 @@ void layers_backward(Pass& pass, const Rows& rows, const LayerRun& run, const Te
     LayerActivations kept = run.kept[i];
     if (pass.options.recompute) layer_forward(pass.context, weights, rows, {}, run.kept[i].x, keys, {}, &kept);
     layer_backward(pass.context, weights, pass.gradients->layers[unique], rows, kept, keys, d);
+    if (pass.options.layer_done && run.layers.first[i]) pass.options.layer_done(run.layers.unique[i]);
   }
 }
 

@@ -11,6 +11,7 @@ namespace mor {
 struct Layers {
   std::vector<int32_t> unique;  ///< unique layer of each (ModelConfig::unique_layer)
   std::vector<LayerKeys> keys;  ///< where the keys and values of each come from
+  std::vector<bool> first;      ///< whether the unique layer has not run before in the pass
 };
 
 /// The layers that run once before the block, those of one pass of the block, and those that run once after it. In all

@@ -42,7 +42,7 @@ std::vector<Parameter> parameter_rows(const ModelConfig& config, DType compute, 
 Parameters::Parameters(const ModelConfig& config, DType compute, DType master)
     : Parameters(config, parameter_rows(config, compute, master)) {}
 
-Parameters::Parameters(const ModelConfig& config, std::vector<Parameter> rows)
+Parameters::Parameters(const ModelConfig& config, std::vector<Parameter> rows, int64_t parts)
     : config_(config), list_(std::move(rows)) {
   DType last = DType::float32;
   for (Parameter& p : list_) {
@@ -60,12 +60,12 @@ Parameters::Parameters(const ModelConfig& config, std::vector<Parameter> rows)
     bytes_ += p.bytes();
   }
   bytes_ = aligned(bytes_, kAlignment);
-  place_in_flat_buffers();
+  place_in_flat_buffers(parts);
 }
 
 /// A view is whole in a flat buffer or not at all, since one product computes its gradient. The views behind size() are
 /// those of which nothing is trained.
-void Parameters::place_in_flat_buffers() {
+void Parameters::place_in_flat_buffers(int64_t parts) {
   const auto end_of_view = [&](size_t begin) {
     size_t end = begin + 1;
     while (end < list_.size() && list_[end].fused) ++end;
@@ -84,7 +84,7 @@ void Parameters::place_in_flat_buffers() {
         gradient_size_ += p->count();
       }
     }
-    if (trained) size_ = gradient_size_;
+    if (trained) size_ = gradient_size_ = aligned(gradient_size_, parts);
   }
 }
 

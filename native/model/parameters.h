@@ -9,10 +9,11 @@
 
 namespace mor {
 
-/// A tensor and the name that it has in files.
+/// A tensor and the name that it has in files; or neighbouring elements of one.
 struct NamedTensor {
   std::string name;
-  Tensor tensor;  ///< on the device, contiguous
+  Tensor tensor;      ///< on the device, contiguous
+  int64_t begin = 0;  ///< which element of the whole tensor, counted row by row, the first one is
 };
 
 class Parameters {
@@ -20,13 +21,15 @@ class Parameters {
   /// compute and master: dtypes of the device that is to hold the weights. Throws INVALID_CONFIG, and OUT_OF_MEMORY
   /// for a table of more bytes than any device has.
   Parameters(const ModelConfig& config, DType compute, DType master);
-  /// rows: those of `parameter_rows`, of which the caller may have changed `storage`, or frozen some.
-  Parameters(const ModelConfig& config, std::vector<Parameter> rows);
+  /// rows: those of `parameter_rows`, of which the caller may have changed `storage`, or frozen some. size() is made a
+  /// multiple of `parts`, so that flat buffers have so many equal parts.
+  Parameters(const ModelConfig& config, std::vector<Parameter> rows, int64_t parts = 1);
 
   const std::vector<Parameter>& list() const { return list_; }
   /// Bytes of the buffer that holds the weights, gaps for alignment included.
   size_t bytes() const { return static_cast<size_t>(bytes_); }
-  /// Elements of a flat buffer of masters or moments, gaps for alignment included.
+  /// Elements of a flat buffer of masters or moments, gaps for alignment included. Those that belong to no parameter
+  /// have gradients of 0.
   int64_t size() const { return size_; }
   /// Elements of a flat buffer of gradients: those of size(), and behind them the gradients that are computed though
   /// nothing is trained by them.
@@ -44,7 +47,7 @@ class Parameters {
   std::vector<ParameterSegment> segments(float weight_decay) const;
 
  private:
-  void place_in_flat_buffers();
+  void place_in_flat_buffers(int64_t parts);
   template <class Place>
   ModelTensors views(const Place& place) const;
 

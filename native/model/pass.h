@@ -1,7 +1,9 @@
 // Pass: what the functions of one pass over a batch share: the model, the options, where they work, and the report.
 #pragma once
 
+#include <functional>
 #include <optional>
+#include <vector>
 
 #include "model/model.h"
 #include "model/report.h"
@@ -31,6 +33,12 @@ struct PassOptions {
   double loss_scale = 1;      ///< of the mean loss of the targets: the share of this micro-batch's targets in the step
   Distillation distillation;  ///< of a training pass
   double router_loss_scale = 1;  ///< of the router's terms: the share of this micro-batch's tokens in the step
+  /// Token choice, called once in every pass: adds to the loads [N] of the batch those of the batches that other ranks
+  /// run at the same time. Empty: there are no other ranks.
+  std::function<void(std::vector<double>& load)> add_loads;
+  /// Called in the backward once the gradients of a unique layer are complete, of the last layer first. Those of the
+  /// final norm and of an output projection of its own are complete before; the others only after the pass.
+  std::function<void(int32_t layer)> layer_done;
 };
 
 /// Where a pass works: the device of the model or a CountingOps, and memory of it.

@@ -47,6 +47,7 @@ void allocate_shared_gradients(Pass& pass, SharedKeys& shared) {
 
 Layers block_layers_at(Pass& pass, int32_t r, SharedKeys& shared) {
   Layers layers = layers_of_block(pass.model.config());
+  if (r > 1) layers.first.assign(layers.first.size(), false);
   const bool several = shows_several_lists(pass, r);
   if (several && (pass.options.keep || shared.shown.k.empty()))
     shared.shown = allocate_keys(pass, shared.first.k[0].rows(), "shown keys", "shown values");

@@ -1,6 +1,7 @@
 // Token-choice recursion (docs/model.md section 4; paper section 2.2.1): the router chooses each token's depth once.
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "model/host_values.h"
 #include "model/recursion.h"
@@ -11,6 +12,11 @@ namespace {
 
 double balancing_coefficient(const RouterConfig& router) {
   return router.loss_free_balancing ? 0 : router.balancing_loss_coefficient;
+}
+
+/// How many tokens have chosen, on other ranks too.
+double tokens_of(const std::vector<double>& load) {
+  return std::max(1.0, std::accumulate(load.begin(), load.end(), 0.0));
 }
 
 }  // namespace
@@ -24,6 +30,11 @@ Tensor token_choice_forward(Pass& pass, const Tensor& stream, BodyActivations& k
   kept.choice.p_sum = pass.report_values(n, "probability sums");
   kept.choice.z_sum = pass.report_values(1, "z sum");
   choose_depths(pass.context, pass.model, stream, kept.choice);
+  if (pass.options.add_loads) {
+    std::vector<double> load = read_master(ops, kept.choice.load);
+    pass.options.add_loads(load);
+    upload(ops, load.data(), kept.choice.load);
+  }
   const Tensor out = arena.tensor(stream.dtype, stream.rows(), stream.columns(), "stream");
   ops.copy(out.data, stream.data, static_cast<size_t>(stream.count()) * dtype_size(stream.dtype));
 
@@ -97,10 +108,10 @@ void token_choice_backward(Pass& pass, BodyActivations& kept, const Tensor& d) {
 
   // Losses: N sum_j load_j mean_t p_tj, and mean_t logsumexp^2. The loads are counts, so the host may scale them.
   const double scale = pass.options.router_loss_scale / static_cast<double>(std::max<int64_t>(1, rows));
-  std::vector<double> p_scale;
-  for (const double load : read_master(ops, kept.choice.load))
-    p_scale.push_back(balancing_coefficient(config.router) * static_cast<double>(n) * load /
-                      static_cast<double>(std::max<int64_t>(1, rows)) * scale);
+  std::vector<double> p_scale = read_master(ops, kept.choice.load);
+  const double tokens = tokens_of(p_scale);
+  for (double& load : p_scale)
+    load = balancing_coefficient(config.router) * static_cast<double>(n) * load / tokens * scale;
   const Tensor p_scales = arena.vector(master, n, "probability scales");
   upload(ops, p_scale.data(), p_scales);
   const Tensor d_logits = arena.tensor(master, rows, n, "d_logits");
@@ -122,10 +133,11 @@ void token_choice_statistics(const ModelConfig& config, const PassReport& report
   const double rows = static_cast<double>(std::max<int64_t>(1, report.tokens)), n = config.num_recursions;
   statistics.load = readback.values(report.load);
   const std::vector<double> p_sum = readback.values(report.p_sum);
+  const double tokens = tokens_of(statistics.load);
   double largest = 0;
   statistics.load_entropy = 0;
   for (size_t j = 0; j < statistics.load.size(); ++j) {
-    const double share = statistics.load[j] / rows;
+    const double share = statistics.load[j] / tokens;
     statistics.balancing_loss += balancing_coefficient(config.router) * n * share * p_sum[j] / rows;
     largest = std::max(largest, share);
     if (share > 0) statistics.load_entropy -= share * std::log(share);

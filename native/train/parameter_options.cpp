@@ -7,7 +7,7 @@
 namespace mor {
 
 Parameters trained_parameters(const ModelConfig& config, const Parameters& parameters,
-                              const std::vector<ParameterOptions>& options) {
+                              const std::vector<ParameterOptions>& options, int32_t ranks) {
   std::vector<Parameter> rows = parameters.list();
   for (const ParameterOptions& own : options) {
     const auto row = std::find_if(rows.begin(), rows.end(), [&](const Parameter& p) { return p.name == own.name; });
@@ -16,7 +16,7 @@ Parameters trained_parameters(const ModelConfig& config, const Parameters& param
     row->frozen = own.frozen;
     row->trained = !own.frozen;
   }
-  return {config, std::move(rows)};
+  return {config, std::move(rows), ranks};
 }
 
 std::vector<ParameterSegment> segments_of(const Parameters& parameters, float weight_decay,

@@ -16,10 +16,11 @@ struct ParameterOptions {
   bool frozen = false;                         ///< stays as it is, and its gradient does not count in the norm
 };
 
-/// The parameters of a model as a trainer has them: those that are frozen have no place in the optimiser. Throws
-/// INVALID_ARGUMENT for a name that is no trained parameter.
+/// The parameters of a model as a trainer has them: those that are frozen have no place in the optimiser. ranks: how
+/// many share the flat buffers (Parameters::Parameters). Throws INVALID_ARGUMENT for a name that is no trained
+/// parameter.
 Parameters trained_parameters(const ModelConfig& config, const Parameters& parameters,
-                              const std::vector<ParameterOptions>& options);
+                              const std::vector<ParameterOptions>& options, int32_t ranks = 1);
 
 /// The optimiser's segments of such parameters. weight_decay: that of the parameters that decay.
 std::vector<ParameterSegment> segments_of(const Parameters& parameters, float weight_decay,

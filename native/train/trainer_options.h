@@ -1,9 +1,10 @@
-// TrainerOptions: how a model is trained (docs/model.md sections 6 and 11).
+// TrainerOptions: how a model is trained (docs/model.md sections 6 and 11), and with whom.
 #pragma once
 
 #include <optional>
 #include <vector>
 
+#include "distributed/communicator.h"
 #include "model/pass.h"
 #include "train/parameter_options.h"
 #include "train/schedule.h"
@@ -18,6 +19,12 @@ struct TrainerOptions : AdamWParams {
   std::vector<ParameterOptions> parameters;      ///< at most one entry for each; the others follow the options above
   Distillation distillation;                     ///< the teacher must outlive the trainer
   bool recompute = false;
+
+  // ---- Ranks that train one model together (docs/distributed.md). All of them have the same options, and models with
+  // the same weights.
+  Communicator* communicator = nullptr;    ///< of this rank; null: it trains alone. Must outlive the trainer
+  DType gradient_wire = DType::float32;    ///< in which gradients travel: float32 or bfloat16
+  int64_t bucket_size = int64_t{1} << 22;  ///< elements of the gradient that travel together, for all ranks
 };
 
 }  // namespace mor

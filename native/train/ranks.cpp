@@ -1,0 +1,83 @@
+// Ranks: numbers and errors as the bytes that a communicator carries.
+#include "train/ranks.h"
+
+#include <algorithm>
+#include <cstring>
+#include <exception>
+
+#include "core/check.h"
+
+namespace mor {
+
+namespace {
+
+/// What a rank sends: its numbers, or the code of an error and its message.
+enum class Kind : char { numbers, error };
+
+std::string message_of(const Numbers& numbers) {
+  std::string bytes(1 + numbers.size() * sizeof(double), static_cast<char>(Kind::numbers));
+  std::memcpy(bytes.data() + 1, numbers.data(), numbers.size() * sizeof(double));
+  return bytes;
+}
+
+std::string message_of(ErrorCode code, const char* what) {
+  return std::string{static_cast<char>(Kind::error), static_cast<char>(code)} + what;
+}
+
+Numbers numbers_in(const std::string& message) {
+  Numbers numbers((message.size() - 1) / sizeof(double));
+  std::memcpy(numbers.data(), message.data() + 1, numbers.size() * sizeof(double));
+  return numbers;
+}
+
+}  // namespace
+
+std::vector<Numbers> Ranks::gather(const std::function<Numbers()>& work) const {
+  if (communicator_ == nullptr) return {work()};
+  std::string own;
+  std::exception_ptr failure;
+  try {
+    own = message_of(work());
+  } catch (const Error& error) {
+    if (error.code() == ErrorCode::COMMUNICATION_FAILED) throw;
+    failure = std::current_exception();
+    own = message_of(error.code(), error.what());
+  } catch (const std::exception& error) {
+    failure = std::current_exception();
+    own = message_of(ErrorCode::INTERNAL, error.what());
+  } catch (...) {
+    failure = std::current_exception();
+    own = message_of(ErrorCode::INTERNAL, "its step was interrupted");
+  }
+  const std::vector<std::string> messages = communicator_->gather(own);
+  if (failure != nullptr) std::rethrow_exception(failure);
+  std::vector<Numbers> all;
+  for (size_t rank = 0; rank < messages.size(); ++rank) {
+    const std::string& message = messages[rank];
+    if (message[0] == static_cast<char>(Kind::error))
+      throw Error(static_cast<ErrorCode>(message[1]), concat("rank ", rank, ": ", message.substr(2)), __FILE__,
+                  __LINE__);
+    all.push_back(numbers_in(message));
+  }
+  return all;
+}
+
+void check_same(const std::vector<Numbers>& ranks, size_t place, const char* what) {
+  const auto of = [&](size_t rank) { return static_cast<int64_t>(ranks[rank][place]); };
+  for (size_t rank = 1; rank < ranks.size(); ++rank)
+    MOR_CHECK(of(rank) == of(0), INVALID_ARGUMENT, "ranks differ in ", what, ": ", of(0), " on rank 0, but ", of(rank),
+              " on rank ", rank, "; give all ranks the same model, options and checkpoint");
+}
+
+void add_to(Numbers& sums, const Numbers& values) {
+  sums.resize(std::max(sums.size(), values.size()));
+  for (size_t i = 0; i < values.size(); ++i) sums[i] += values[i];
+}
+
+Numbers sum_of(const std::vector<Numbers>& ranks) {
+  Numbers sums;
+  for (const Numbers& values : ranks) add_to(sums, values);
+  return sums;
+}
+
+}  // namespace mor

@@ -1,0 +1,38 @@
+// Ranks: what a trainer learns from the trainers of the other ranks, and errors that are errors of all of them.
+#pragma once
+
+#include <functional>
+#include <vector>
+
+#include "distributed/communicator.h"
+
+namespace mor {
+
+using Numbers = std::vector<double>;
+
+class Ranks {
+ public:
+  /// communicator: null for a rank that trains alone. Must outlive this.
+  explicit Ranks(Communicator* communicator) : communicator_(communicator) {}
+
+  /// What `work` gives on every rank, by rank. If it throws on some of them, all throw: each of those what its own
+  /// `work` threw, and the others an Error with the code and the message of the first, which names its rank. (An error
+  /// that is not an Error is INTERNAL there.) Only a COMMUNICATION_FAILED of `work` is thrown without telling the
+  /// others, who get their own.
+  std::vector<Numbers> gather(const std::function<Numbers()>& work) const;
+
+ private:
+  Communicator* communicator_;
+};
+
+/// Throws INVALID_ARGUMENT, on every rank alike, unless the numbers at `place`, which are integers, are the same on all
+/// of them. what: names them.
+void check_same(const std::vector<Numbers>& ranks, size_t place, const char* what);
+
+/// sums[i] += values[i]; sums become as many as the values.
+void add_to(Numbers& sums, const Numbers& values);
+
+/// The sums over ranks, in their order: of the numbers at one place. Where one rank has fewer, they count as 0.
+Numbers sum_of(const std::vector<Numbers>& ranks);
+
+}  // namespace mor
