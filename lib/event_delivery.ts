@@ -69,17 +69,18 @@ export class EventDelivery {
       this.#topLogprobs.push({ token, logprob: events[i + 4]! })
     } else if (kind === eventKind.prefill) {
       generation.began(events[i + 4]!)
-    } else if (kind === eventKind.token || kind === eventKind.prompt) {
+    } else if (kind === eventKind.token || kind === eventKind.prompt || kind === eventKind.stop) {
       const topLogprobs = this.#topLogprobs
       const listed = topLogprobs.length > 0
       if (listed) this.#topLogprobs = []
       const reported = { token, depth: events[i + 3]!, logprob: events[i + 4]!, ...(listed && { topLogprobs }) }
+      if (kind === eventKind.stop) this.#requests.delete(id)
       if (kind === eventKind.token) generation.push(reported)
-      else generation.pushPrompt(reported)
+      else if (kind === eventKind.prompt) generation.pushPrompt(reported)
+      else generation.stop(reported)
     } else {
       this.#requests.delete(id)
-      if (kind === eventKind.stop) generation.finish('stop')
-      else if (kind === eventKind.length) generation.finish('length')
+      if (kind === eventKind.length) generation.finish('length')
       else if (kind === eventKind.abort) generation.finish('abort')
       else generation.finish('error', errorOfEvent(kind, token, message))
     }

@@ -52,18 +52,30 @@ export class GeneratedText {
     return this.#stopped
   }
 
-  push({ token, logprob, topLogprobs: top }: GeneratedToken): TextPiece {
-    const topLogprobs = top?.map((other) => ({ ...other, text: this.#detokenizer.peek(other.token) })) ?? null
-    const text = this.#detokenizer.push(token)
-    this.#tokens.push({ token, text, offset: this.#end, logprob, topLogprobs })
+  push(generated: GeneratedToken): TextPiece {
+    const listed = this.#listed(generated)
+    const text = this.#detokenizer.push(generated.token)
+    this.#tokens.push({ ...listed, text, offset: this.#end })
     return this.#add(text, this.#stop.push(text, ++this.#count > this.#minTokens))
   }
 
-  /** The rest, when no more tokens come; bytes of an unfinished character become U+FFFD. */
-  finish(): TextPiece {
+  /**
+   * The rest, when no more tokens come; bytes of an unfinished character become U+FFFD.
+   * @param stopToken comes after it where it ended the generation: the text of this token is its name, and not part of the piece's
+   */
+  finish(stopToken?: GeneratedToken): TextPiece {
+    const last = stopToken && { ...this.#listed(stopToken), text: this.#detokenizer.peek(stopToken.token) }
     const text = this.#detokenizer.flush()
     const stop = this.#stop.push(text)
-    return this.#add(text, stop ?? this.#end + text.length, stop !== null)
+    const piece = this.#add(text, stop ?? this.#end + text.length, stop !== null)
+    if (last && stop === null) piece.tokens.push({ ...last, offset: this.#end })
+    return piece
+  }
+
+  /** What is reported of a token that the detokenizer has not been given yet. */
+  #listed({ token, logprob, topLogprobs: top }: GeneratedToken): Omit<TextToken, 'text' | 'offset'> {
+    const topLogprobs = top?.map((other) => ({ ...other, text: this.#detokenizer.peek(other.token) })) ?? null
+    return { token, logprob, topLogprobs }
   }
 
   get #end(): number {

@@ -27,6 +27,8 @@ export interface GenerationResult {
   logprobs: number[]
   /** For each token as in GeneratedToken. Present exactly when asked for. */
   topLogprobs?: TokenLogprob[][]
+  /** The stop token that ended it, which is not among `tokens`. Present where one did. */
+  stopToken?: GeneratedToken
   /** Of the prompt; of its beginning where the generation ended within it. Present exactly when asked for. */
   promptTokens?: PromptToken[]
   finishReason: FinishReason
@@ -78,6 +80,7 @@ export class Generation implements AsyncIterable<GeneratedToken> {
   #prompt: ArrayLike<number> | null
   /** The text so far, where stop strings are looked for or the result has text. */
   #text: { pieces: GeneratedText; shown: string } | null = null
+  #stopToken: GeneratedToken | null = null
   #finished: GenerationResult | undefined
   #resolveResult!: (result: GenerationResult) => void
   #wake!: () => void
@@ -207,6 +210,13 @@ export class Generation implements AsyncIterable<GeneratedToken> {
     this.#notify()
   }
 
+  /** @internal A stop token ends it. */
+  stop(token: GeneratedToken): void {
+    if (this.#finished !== undefined) return
+    this.#stopToken = token
+    this.finish('stop')
+  }
+
   /** @internal */
   finish(finishReason: FinishReason, error?: MorError): void {
     if (this.#finished !== undefined) return
@@ -221,6 +231,7 @@ export class Generation implements AsyncIterable<GeneratedToken> {
         promptTokens: this.#promptTokens.map((token) => token && copyOf(token)),
       }),
       ...(text !== null && { text }),
+      ...(this.#stopToken !== null && { stopToken: copyOf(this.#stopToken) }),
       finishReason: finishReason === 'length' && this.#text?.pieces.stopped ? 'stop' : finishReason,
       ...(error && { error }),
     }

@@ -349,7 +349,7 @@ export const eventStride = 5
 export const eventKind = {
   /** One generated token with its depth and log-probability. */
   token: 0,
-  /** A stop token was sampled, which is not sent as a token event. */
+  /** A stop token was sampled: with what a `token` event says of it. */
   stop: 1,
   /** maxTokens reached. */
   length: 2,

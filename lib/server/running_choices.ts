@@ -113,8 +113,13 @@ async function runChoice(choice: RunningChoice, send: Send): Promise<number> {
       }
       if (piece.text !== '' || piece.tokens.length > 0) await send(choice, shifted(piece, start), null)
     }
-    last ??= text.finish()
-    reason = text.stopped ? 'stop' : (await generation.result).finishReason
+    if (last === null) {
+      const { finishReason, stopToken } = await generation.result
+      // Clients that score prompts count on an entry for the token after one, whatever it is.
+      last = text.finish(choice.opening === null ? undefined : stopToken)
+      reason = finishReason
+    }
+    if (text.stopped) reason = 'stop'
   } finally {
     choice.finishReason = reason
     observer.finished(reason, prompt.length, maxTokens)

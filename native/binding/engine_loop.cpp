@@ -85,12 +85,11 @@ void EngineLoop::step(PackedEvents& events) {
   std::vector<RequestEvent> happened;
   engine_->step(happened);
   for (const RequestEvent& event : happened) {
-    if (event.kind != RequestEvent::Kind::finish) {
+    const bool ends = event.kind == RequestEvent::Kind::finish;
+    if (ends) active_.erase(event.request);
+    if (!ends || event.reason == FinishReason::stop)
       events.token(event);
-      continue;
-    }
-    active_.erase(event.request);
-    if (event.reason == FinishReason::error)
+    else if (event.reason == FinishReason::error)
       events.fail(event.request, {event.code, event.message});
     else
       events.finish(event.request, event.reason);

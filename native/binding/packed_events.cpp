@@ -12,8 +12,9 @@ void PackedEvents::add(uint64_t request, EventKind kind, int64_t token, int32_t 
 void PackedEvents::token(const RequestEvent& event) {
   if (event.prefill_seconds >= 0) add(event.request, EventKind::prefill, -1, 0, event.prefill_seconds);
   for (const TokenLogprob& top : event.top_logprobs) add(event.request, EventKind::top, top.token, 0, top.logprob);
-  const bool prompt = event.kind == RequestEvent::Kind::prompt;
-  add(event.request, prompt ? EventKind::prompt : EventKind::token, event.token, event.depth, event.logprob);
+  constexpr EventKind kKind[] = {EventKind::token, EventKind::prompt, EventKind::stop};  // by kind
+  add(event.request, kKind[static_cast<size_t>(event.kind)], event.token, event.depth, event.logprob);
+  if (event.kind == RequestEvent::Kind::finish) finished.push_back(event.request);
 }
 
 void PackedEvents::finish(uint64_t request, FinishReason reason) {

@@ -23,10 +23,10 @@ struct PackedEvents {
   std::vector<std::string> messages;  ///< one for every error, in order
   std::vector<uint64_t> finished;     ///< requests of which no more will come
 
-  /// A token, generated or of the prompt: first the time of the prefill if the event says it, then its most likely
-  /// tokens if the event has them, one event each.
+  /// A token, generated, of the prompt, or one that stops the request: first the time of the prefill if the event says
+  /// it, then its most likely tokens if the event has them, one event each.
   void token(const RequestEvent& event);
-  /// With any reason but error.
+  /// By length or abort.
   void finish(uint64_t request, FinishReason reason);
   void fail(uint64_t request, const Failure& failure);
 

@@ -13,7 +13,8 @@ namespace mor {
 enum class FinishReason : uint8_t { stop, length, abort, error };
 
 struct RequestEvent {
-  /// prompt: the next token of the prompt, from the second on; all of them come before the first generated one.
+  /// prompt: the next token of the prompt, from the second on; all of them come before the first generated one. A
+  /// finish with the reason stop says the stop token as if it were a generated one.
   enum class Kind : uint8_t { token, prompt, finish } kind = Kind::token;
   uint64_t request = 0;
   int32_t token = 0;
@@ -47,7 +48,7 @@ struct GenerateParams {
   double presence_penalty = 0;        ///< is subtracted for tokens in the output
   double frequency_penalty = 0;       ///< is subtracted for each time that a token is in the output
   int32_t priority = 0;           ///< higher is served first and may displace lower ones; equals in order of arrival
-  std::vector<int32_t> stop;      ///< ids that end the sequence; the id itself is not reported
+  std::vector<int32_t> stop;      ///< ids that end the sequence; the id itself comes with the finish
   int32_t min_tokens = 0;         ///< before it, no id of `stop` is drawn
   double router_threshold = 0.5;  ///< docs/model.md section 3
   int32_t max_recursions = 0;     ///< 0: all

@@ -1,5 +1,6 @@
 // Scheduler: the plans and commits of the three stages of a step.
 #include <algorithm>
+#include <utility>
 
 #include "engine/scheduler.h"
 
@@ -154,19 +155,22 @@ void Scheduler::commit_exit(const StageOutcome& outcome, std::vector<RequestEven
     Sequence* const s = plan_.sampled[next];
     if (s == nullptr) continue;
     const int32_t token = outcome.token[next];
-    const float logprob = s->request.logprobs ? outcome.logprob[next] : 0;
-    const std::vector<int32_t>& stop = s->request.stop;
     if (token < 0) {
       fail(*s, concat("token ", s->generated()));
-    } else if (std::find(stop.begin(), stop.end(), token) != stop.end()) {
-      finish(*s, {.reason = FinishReason::stop}, events);
+      continue;
+    }
+    RequestEvent drawn{.request = s->request.id,
+                       .token = token,
+                       .depth = s->depths.back(),
+                       .logprob = s->request.logprobs ? outcome.logprob[next] : 0,
+                       .top_logprobs = listed(outcome, next, s->request.top_logprobs),
+                       .prefill_seconds = s->generated() == 0 ? seconds_since(*s->began) : -1,
+                       .reason = FinishReason::stop};
+    const std::vector<int32_t>& stop = s->request.stop;
+    if (std::find(stop.begin(), stop.end(), token) != stop.end()) {
+      finish(*s, std::move(drawn), events);
     } else {
-      events.push_back({.request = s->request.id,
-                        .token = token,
-                        .depth = s->depths.back(),
-                        .logprob = logprob,
-                        .top_logprobs = listed(outcome, next, s->request.top_logprobs),
-                        .prefill_seconds = s->generated() == 0 ? seconds_since(*s->began) : -1});
+      events.push_back(std::move(drawn));
       s->tokens.push_back(token);
       s->logit_edits.add(token);
       ++stats_.tokens_generated;

@@ -46,6 +46,28 @@ TEST_F(Requests, StopsAtAStopTokenWithoutReportingIt) {
   }
 }
 
+TEST_F(Requests, SaysOfTheStopTokenWhatItSaysOfOthers) {
+  Wanted w = greedy(4, 8);
+  w.params.logprobs = true;
+  w.params.top_logprobs = 3;
+  Engine engine(model, {});
+  const Generated all = run_engine(engine, {w}).at(0);
+  ASSERT_EQ(all.reason, FinishReason::length);
+  for (const int32_t token : all.tokens) {
+    w.params.stop = {token};
+    const auto first = static_cast<size_t>(std::find(all.tokens.begin(), all.tokens.end(), token) - all.tokens.begin());
+    const RequestEvent end = run_engine(engine, {w}).at(0).end;
+    EXPECT_EQ(end.token, token);
+    EXPECT_EQ(end.depth, all.depths[first]);
+    EXPECT_EQ(end.logprob, all.logprobs[first]);
+    ASSERT_EQ(end.top_logprobs.size(), 3u);
+    for (size_t i = 0; i < 3; ++i) {
+      EXPECT_EQ(end.top_logprobs[i].token, all.top_logprobs[first][i].token);
+      EXPECT_EQ(end.top_logprobs[i].logprob, all.top_logprobs[first][i].logprob);
+    }
+  }
+}
+
 TEST_F(Requests, StopsNotBeforeItsLeastNumberOfTokens) {
   Wanted w = greedy(4, 20);
   w.params.temperature = 3;

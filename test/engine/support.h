@@ -17,6 +17,7 @@ struct Generated {
   std::vector<float> logprobs;
   std::vector<std::vector<TokenLogprob>> top_logprobs;
   std::vector<RequestEvent> prompt;  ///< of kind prompt
+  RequestEvent end;                  ///< of kind finish
   bool finished = false;
   FinishReason reason = FinishReason::error;
   ErrorCode code = ErrorCode::INTERNAL;  ///< of an error
@@ -41,6 +42,7 @@ inline void collect(const std::vector<RequestEvent>& events, std::map<uint64_t, 
     ASSERT_FALSE(g.finished) << "an event of request " << event.request << " after its end";
     if (event.kind == RequestEvent::Kind::finish) {
       g.finished = true;
+      g.end = event;
       g.reason = event.reason;
       g.code = event.code;
       g.message = event.message;

@@ -160,6 +160,21 @@ describe('engine', () => {
     await engine.close()
   })
 
+  it('sends a stop token with what it says of others', async () => {
+    const model = await newModel(nativeConfig('expert choice'))
+    const { engine, events, until } = collect(model)
+    const params = { ...generateParams, topLogprobs: 2 }
+    engine.submit(1, patternTokens(5), params)
+    await until(() => events.some(({ id, kind }) => id === 1 && kind === eventKind.length))
+    const all = events.map(({ kind, token, depth, logprob }) => ({ kind, token, depth, logprob }))
+    const first = all.slice(0, 3)
+    engine.submit(2, patternTokens(5), { ...params, stop: Int32Array.of(first[2]!.token) })
+    await until(() => events.some(({ id, kind }) => id === 2 && kind === eventKind.stop))
+    const stopped = events.slice(all.length).map(({ kind, token, depth, logprob }) => ({ kind, token, depth, logprob }))
+    expect(stopped).toEqual([...first.slice(0, 2), { ...first[2], kind: eventKind.stop }])
+    await engine.close()
+  })
+
   it('tells what is wrong with a request in its own event, and goes on', async () => {
     const model = await newModel(nativeConfig('expert choice'))
     const { engine, events, messages, until, finished } = collect(model)

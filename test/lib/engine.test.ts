@@ -168,6 +168,14 @@ describe('generate', () => {
     })
   })
 
+  it('says of the stop token what it says of others, beside them', async () => {
+    const ends = async (options: object) => (await engine.generate([6], { maxTokens: 2, ...options }).result).stopToken
+    expect(await ends({ stopTokenIds: [8] })).toEqual({ token: 8, depth: expect.any(Number), logprob: -0.5 })
+    const listed = await ends({ stopTokenIds: [7], topLogprobs: 2 })
+    expect(listed!.topLogprobs!.map(({ token }) => token)).toEqual([7, 8])
+    expect(await engine.generate([6], { maxTokens: 2 }).result).not.toHaveProperty('stopToken')
+  })
+
   it('generates no further than the context', async () => {
     const { tokens, finishReason } = await engine.generate(Array(14).fill(20), { maxTokens: 100 }).result
     expect(tokens).toEqual([21, 22])

@@ -40,6 +40,33 @@ it('hands out a small step at once', () => {
   expect(generations.every(({ timing }) => timing.firstToken !== null)).toBe(true)
 })
 
+it('hands on what is said of a stop token', async () => {
+  const requests = requestsOf(1)
+  const [generation] = requests.values()
+  const { token, top, stop } = eventKind
+  const events = [
+    [0, token, 7, 1, -1],
+    [0, top, 3, 0, -0.25],
+    [0, top, 9, 0, -2],
+    [0, stop, 9, 2, -2],
+  ]
+  new EventDelivery(requests).receive(Float64Array.from(events.flat()), [])
+  expect(await generation!.result).toMatchObject({
+    tokens: [7],
+    finishReason: 'stop',
+    stopToken: {
+      token: 9,
+      depth: 2,
+      logprob: -2,
+      topLogprobs: [
+        { token: 3, logprob: -0.25 },
+        { token: 9, logprob: -2 },
+      ],
+    },
+  })
+  expect(requests.size).toBe(0)
+})
+
 it('delivers what is left when it is finished', async () => {
   const requests = requestsOf(100)
   const generations = [...requests.values()]

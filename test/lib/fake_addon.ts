@@ -455,13 +455,13 @@ export class FakeEngine implements NativeEngine {
     this.onEvents(Float64Array.of(id, kind, token, depth, logprob), [])
   }
 
-  /** A token, after as many of the most likely ones as its request asks for: itself, then the next ids. */
-  #generate({ id, last, left, params }: (typeof this.queue)[number]): void {
+  /** A token, after as many of the most likely ones as its request asks for: itself, then the next ids. @param kind token or stop */
+  #generate({ id, last, left, params }: (typeof this.queue)[number], kind: number): void {
     const { vocabSize, numRecursions } = this.model.config
     const top = Array.from({ length: Math.min(params.topLogprobs, vocabSize) }, (_, i) => {
       return [id, eventKind.top, (last + i) % vocabSize, 0, -0.5 - i]
     })
-    const token = [id, eventKind.token, last, (last % numRecursions) + 1, -0.5]
+    const token = [id, kind, last, (last % numRecursions) + 1, -0.5]
     const prefill = left === params.maxTokens ? [[id, eventKind.prefill, -1, 0, 0.001]] : []
     this.onEvents(Float64Array.from([...prefill, ...top, token].flat()), [])
   }
@@ -495,9 +495,9 @@ export class FakeEngine implements NativeEngine {
       this.emit(request.id, eventKind.length)
     } else if (request.params.stop.includes(request.last)) {
       this.queue.shift()
-      this.emit(request.id, eventKind.stop)
+      this.#generate(request, eventKind.stop)
     } else {
-      this.#generate(request)
+      this.#generate(request, eventKind.token)
       if (--request.left === 0) {
         this.queue.shift()
         this.emit(request.id, eventKind.length)

@@ -43,6 +43,22 @@ describe('GeneratedText', () => {
     expect(text.finish()).toEqual({ text: '\ufffd', tokens: [] })
   })
 
+  it('ends with the stop token, whose name is not part of the text', () => {
+    const text = make(['XYZ'])
+    push(text, Buffer.from('aX'))
+    const topLogprobs = [
+      { token: 256, logprob: -1 },
+      { token: 98, logprob: -2 },
+    ]
+    const rest = text.finish({ token: 256, depth: 1, logprob: -1, topLogprobs })
+    expect(rest.text).toBe('X')
+    expect(rest.tokens.map((token) => [token.text, token.offset, token.logprob])).toEqual([
+      ['X', 1, -88],
+      ['<|endoftext|>', 2, -1],
+    ])
+    expect(topByName(rest.tokens[1]!)).toEqual({ '<|endoftext|>': -1, b: -2 })
+  })
+
   it('holds back what may become a stop string, and lets it go when it does not', () => {
     const text = make(['XYZ'])
     const pieces = push(text, Buffer.from('aXYb'))

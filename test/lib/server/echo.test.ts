@@ -67,6 +67,33 @@ it('gives the log-probabilities of the prompt too, the first of them null, and o
   }
 })
 
+it('lists the stop token after all others, by its name, outside of the text', async () => {
+  const own = new ScriptedEngine(({ prompt, generation }) => {
+    for (const token of prompt.slice(1)) generation.pushPrompt({ token, depth: 1, logprob: -1 })
+    const topLogprobs = [{ token: 256, logprob: -0.5 }]
+    generation.stop({ token: 256, depth: 1, logprob: -0.5, topLogprobs })
+  })
+  await using server = await listen({ engine: own })
+  const ask1 = { prompt: 'ab', echo: true, logprobs: 1, max_tokens: 1 }
+  const { choices, usage } = await ask(server.url, ask1)
+  expect(choices[0]).toMatchObject({
+    text: 'ab',
+    finish_reason: 'stop',
+    logprobs: {
+      tokens: ['a', 'b', '<|endoftext|>'],
+      token_logprobs: [null, -1, -0.5],
+      text_offset: [0, 1, 2],
+    },
+  })
+  expect(choices[0]!.logprobs!.top_logprobs![2]).toEqual({ '<|endoftext|>': -0.5 })
+  expect(usage!.completion_tokens).toBe(0)
+  expect((await askStream(server.url, ask1))[0]).toEqual({
+    pieces: ['ab', ''],
+    tokens: ['a', 'b', '<|endoftext|>'],
+    offsets: [0, 1, 2],
+  })
+})
+
 it('asks the engine for the prompt once for all choices of it', async () => {
   const own = new ScriptedEngine(answerText('x'))
   await using server = await listen({ engine: own })
