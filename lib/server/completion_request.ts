@@ -1,5 +1,6 @@
 // Reads the body of POST /v1/completions: checks every field and fills in defaults.
 import type { JsonObject } from '../check.js'
+import { mostTopLogprobs } from '../native.js'
 import { ApiError, invalidField } from './api_error.js'
 import { describe, FieldReader } from './field_reader.js'
 import { type FieldLimits, readSampling, type SamplingFields, samplingFields } from './sampling_fields.js'
@@ -59,7 +60,7 @@ export function readCompletionRequest(body: unknown, limits: FieldLimits): Compl
     maxTokens,
     ...readSampling(reader, maxTokens, limits),
     ...stream,
-    logprobs: reader.optional('logprobs', () => reader.integer('logprobs', { min: 0, max: 5 })),
+    logprobs: reader.optional('logprobs', () => reader.integer('logprobs', { min: 0, max: mostTopLogprobs })),
     echo,
   }
 }

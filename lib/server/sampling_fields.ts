@@ -21,7 +21,7 @@ export interface SamplingFields {
   sampling: SamplingOptions
   /** Seed of the first choice; choice i has seed + i. Null: each choice has a random seed. */
   seed: number | null
-  /** Up to four strings, none of them empty. */
+  /** Up to `MOST_STOPS` strings, none of them empty. */
   stop: string[]
 }
 
@@ -45,6 +45,9 @@ const readers: Record<string, (reader: FieldReader, key: string, limits: FieldLi
 }
 
 export const samplingFields = [...Object.keys(readers), 'min_tokens', 'seed', 'stop']
+
+/** Of `stop`. OpenAI allows four; tasks of evaluation harnesses name more. */
+const MOST_STOPS = 32
 
 /** Of a text that is longer than any that can be generated. */
 const CHARACTERS_PER_TOKEN = 16
@@ -85,7 +88,7 @@ function checkSomeTokenIsFree(
 /** @param context tokens that the model's context holds */
 function readStop(value: unknown, context: number): string[] {
   const strings = typeof value === 'string' ? [value] : (value ?? [])
-  if (Array.isArray(strings) && strings.length <= 4) {
+  if (Array.isArray(strings) && strings.length <= MOST_STOPS) {
     if (strings.every((item) => typeof item === 'string' && item !== '')) {
       const long = strings.find(({ length }) => length > CHARACTERS_PER_TOKEN * context)
       if (long === undefined) return strings
@@ -98,7 +101,7 @@ function readStop(value: unknown, context: number): string[] {
   }
   throw invalidField(
     'stop',
-    `stop is ${describe(value)}; it must be a text or up to four, none of them empty`,
+    `stop is ${describe(value)}; it must be a text or up to ${MOST_STOPS}, none of them empty`,
     'invalid_value',
   )
 }

@@ -17,7 +17,7 @@ import { type ModelOptions, resolveServerOptions, type ServerOptions } from './o
 import { Outbox } from './outbox.js'
 import type { ServerParts } from './parts.js'
 import { ServedModels } from './served_models.js'
-import { detokenizeHandler, tokenizeHandler } from './tokenization.js'
+import { detokenizeHandler, tokenizeHandler, tokenizerInfoHandler } from './tokenization.js'
 import { RequestTraces } from './traces.js'
 
 declare module 'fastify' {
@@ -47,7 +47,7 @@ const PREFLIGHT_SECONDS = 600
 
 /**
  * A server with OpenAI's completions API over one engine: `/v1/completions`, `/v1/chat/completions`, `/v1/models`, and
- * beside them `/tokenize`, `/detokenize`, `/health`, `/health/live`, `/health/ready`, `/metrics`. It is a
+ * beside them `/tokenize`, `/detokenize`, `/tokenizer_info`, `/health`, `/health/live`, `/health/ready`, `/metrics`. It is a
  * Fastify instance: add routes and plugins, then `listen`, or mount `app.routing` in another server. Every route needs the
  * API key, except those with `config: { public: true }`. `close()` drains: it accepts no more requests, lets completions
  * finish for up to `drainTimeoutMs`, then aborts them. Engine and model stay open.
@@ -119,6 +119,7 @@ export function createServer(options: ServerOptions): ModelServer {
   app.post('/v1/chat/completions', chatHandler(parts))
   app.post('/tokenize', tokenizeHandler(parts))
   app.post('/detokenize', detokenizeHandler(parts))
+  app.get('/tokenizer_info', tokenizerInfoHandler(parts))
   addInformation(app, parts)
   const replaceModel: ModelServer['replaceModel'] = async (model) => {
     const before = models.current.engine

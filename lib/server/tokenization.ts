@@ -1,4 +1,4 @@
-// The handlers of POST /tokenize and /detokenize, in the form of vLLM's API.
+// The handlers of POST /tokenize, POST /detokenize and GET /tokenizer_info, in the form of vLLM's API.
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { readTokenIds } from '../sampling.js'
 import { invalidField } from './api_error.js'
@@ -21,6 +21,15 @@ export interface Tokenization {
   tokens: number[]
   /** The text of each token alone, special tokens by name; null if not asked for. */
   token_strs: string[] | null
+}
+
+export interface TokenizerInfo {
+  /** The class of Hugging Face's library that reads every tokenizer.json. */
+  tokenizer_class: 'PreTrainedTokenizerFast'
+  /** Names, which /tokenize encodes as the tokens; null where there is none. */
+  bos_token: string | null
+  eos_token: string | null
+  chat_template: string | null
 }
 
 const tokenizeFields = new Set(['model', 'prompt', ...conversationFields, 'add_special_tokens', 'return_token_strs'])
@@ -53,6 +62,20 @@ export function detokenizeHandler({ models, metrics }: ServerParts) {
     const tokens = reader.read('tokens', (check) => readTokenIds(check, 'tokens', vocab_size))
     checkLength(tokens.length, max_position_embeddings, 'tokens', { field: 'tokens' })
     return { prompt: options.tokenizer.decode(tokens, { skipSpecialTokens: false }) }
+  }
+}
+
+export function tokenizerInfoHandler({ models }: ServerParts) {
+  return (): TokenizerInfo => {
+    const { tokenizer, chatTemplate } = models.current
+    const nameOf = (token: number | null) =>
+      token === null ? null : tokenizer.decode([token], { skipSpecialTokens: false })
+    return {
+      tokenizer_class: 'PreTrainedTokenizerFast',
+      bos_token: nameOf(tokenizer.bosTokenId),
+      eos_token: nameOf(tokenizer.eosTokenId),
+      chat_template: chatTemplate?.source ?? null,
+    }
   }
 }
 

@@ -124,6 +124,7 @@ describe('readCompletionRequest', () => {
     expect(read({ prompt: [[1], [2, 3]] }).prompts).toEqual([[1], [2, 3]])
     expect(read({ stop: 'a' }).stop).toEqual(['a'])
     expect(read({ stop: ['a', 'b', 'c', 'd'] }).stop).toEqual(['a', 'b', 'c', 'd'])
+    expect(read({ stop: Array(32).fill('a') }).stop).toHaveLength(32)
   })
 
   it.each([
@@ -154,7 +155,7 @@ describe('readCompletionRequest', () => {
     ['seed', { seed: 2 ** 53 }],
     ['stop', { stop: '' }],
     ['stop', { stop: ['a', ''] }],
-    ['stop', { stop: ['a', 'b', 'c', 'd', 'e'] }],
+    ['stop', { stop: Array(33).fill('a') }],
     ['stop', { stop: 5 }],
     ['stop', { stop: ['a', 'x'.repeat(16 * 64 + 1)] }],
     ['stop', { stop: { 0: 'a' } }],
@@ -164,7 +165,7 @@ describe('readCompletionRequest', () => {
     ['stream_options', { stream: true, stream_options: { other: true } }],
     ['stream_options', { stream: true, stream_options: 'all' }],
     ['stream_options', { stream: true, stream_options: [true] }],
-    ['logprobs', { logprobs: 6 }],
+    ['logprobs', { logprobs: 21 }],
     ['logprobs', { logprobs: true }],
     ['router_threshold', { router_threshold: 1.1 }],
     ['max_recursions', { max_recursions: recursions + 1 }],

@@ -1,6 +1,8 @@
-// /tokenize and /detokenize: what they answer, and what they refuse.
+// /tokenize, /detokenize and /tokenizer_info: what they answer, and what they refuse.
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import type { Tokenizer } from '../../../lib/tokenizer.js'
+import { templateOf } from '../chat/load_template.js'
+import { turns } from '../chat/templates.js'
 import { loadFamily } from '../tokenizer/families.js'
 import { ScriptedEngine } from './scripted_engine.js'
 import { listen, type TestServer } from './tiny_model.js'
@@ -45,6 +47,31 @@ it('gives the text of tokens', async () => {
   expect(prompt.startsWith('<s>')).toBe(true)
   expect(await ask('/detokenize', { tokens })).toEqual({ status: 200, json: { prompt } })
   expect((await ask('/detokenize', { tokens: [] })).json).toEqual({ prompt: '' })
+})
+
+it('names the begin and the end token as /tokenize reads them', async () => {
+  const headers = { authorization: 'Bearer secret' }
+  const response = await fetch(`${server.url}/tokenizer_info`, { headers })
+  expect(response.status).toBe(200)
+  expect(await response.json()).toEqual({
+    tokenizer_class: 'PreTrainedTokenizerFast',
+    bos_token: '<s>',
+    eos_token: '</s>',
+    chat_template: null,
+  })
+  const ids = { '<s>': tokenizer.bosTokenId, '</s>': tokenizer.eosTokenId }
+  for (const [prompt, id] of Object.entries(ids))
+    expect((await ask('/tokenize', { prompt, add_special_tokens: false })).json).toMatchObject({ tokens: [id] })
+})
+
+it('gives the source of the chat template, and no begin token where there is none', async () => {
+  const chatTemplate = await templateOf(turns)
+  await using bytes = await listen({ engine: new ScriptedEngine(), chatTemplate })
+  expect(await (await fetch(`${bytes.url}/tokenizer_info`)).json()).toMatchObject({
+    bos_token: null,
+    eos_token: '<|endoftext|>',
+    chat_template: chatTemplate.source,
+  })
 })
 
 it.each([
