@@ -3,6 +3,7 @@ import { MorError } from '../errors.js'
 import { startOf } from '../tokenizer/start.js'
 import type { Tokenizer } from '../tokenizer.js'
 import type { Prompted } from './examples.js'
+import { atPlace } from './place.js'
 
 /** A sequence, of which the tokens from index `from` on are to be scored. */
 export interface ScoredTokens {
@@ -24,7 +25,8 @@ export async function encodeExample(
   const context = example.context.trimEnd()
   const space = example.context.slice(context.length)
   const texts = [context, ...example.continuations.map((continuation) => `${context}${space}${continuation}`)]
-  const [alone, ...whole] = await tokenizer.encodeBatch(texts, { ...(signal && { signal }) })
+  const encode = () => tokenizer.encodeBatch(texts, { ...(signal && { signal }) })
+  const [alone, ...whole] = await atPlace(example.where, encode)
   const start = startOf(alone!, tokenizer)
   if (start === null) {
     const text = `${example.where}: the context is empty, and the tokenizer has no begin or end token to start from`

@@ -5,6 +5,7 @@ import type { Model } from '../model.js'
 import type { Tokenizer } from '../tokenizer.js'
 import { encodeDocument } from './encode.js'
 import { expOf, type Metric, ratioOf, scaled } from './metrics.js'
+import { atPlace } from './place.js'
 import type { RoutingOptions } from './scorer.js'
 import type { PerplexityTask } from './tasks.js'
 
@@ -17,6 +18,8 @@ export interface PerplexityResult {
 
 /** Sums over the scored tokens of a document. */
 interface DocumentSums {
+  /** File and document, for messages. */
+  where: string
   nats: number
   tokens: number
   bytes: number
@@ -58,25 +61,33 @@ export async function measurePerplexity(
     throw new MorError('INVALID_ARGUMENT', `task ${task.name}: stride is ${stride}, and length ${length}`)
   const documents: DocumentSums[] = []
   let batch: Window[] = []
+  // The model computes one batch while the next is read and encoded.
+  let computing = Promise.resolve()
   const flush = async () => {
     const ready = batch
     batch = []
-    if (ready.length > 0) await scoreWindows(model, ready, { ...routing, ...(signal && { signal }) }, task.name)
+    await computing
+    computing = scoreWindows(model, ready, { ...routing, ...(signal && { signal }) })
+    computing.catch(() => {}) // It is awaited later.
   }
-  for await (const text of documentsOf(task)) {
-    throwIfAborted(signal, `task ${task.name}`)
-    const tokens = await encodeDocument(tokenizer, text, signal)
-    const sums = { nats: 0, tokens: 0, bytes: Buffer.byteLength(text) }
-    documents.push(sums)
-    for (const window of windowsOf(tokens, length, stride)) {
-      const columns = window.tokens.length
-      if (batch.length > 0 && (batch[0]!.tokens.length !== columns || (batch.length + 1) * columns > BATCH_TOKENS))
-        await flush()
-      batch.push({ ...window, sums })
+  try {
+    for await (const { text, where } of documentsOf(task)) {
+      throwIfAborted(signal, `task ${task.name}`)
+      const tokens = await atPlace(where, () => encodeDocument(tokenizer, text, signal))
+      const sums = { where, nats: 0, tokens: 0, bytes: Buffer.byteLength(text) }
+      documents.push(sums)
+      for (const window of windowsOf(tokens, length, stride)) {
+        const columns = window.tokens.length
+        if (batch.length > 0 && (batch[0]!.tokens.length !== columns || (batch.length + 1) * columns > BATCH_TOKENS))
+          await flush()
+        batch.push({ ...window, sums })
+      }
+      onDocument(documents.length)
     }
-    onDocument(documents.length)
+    if (batch.length > 0) await flush()
+  } finally {
+    await computing
   }
-  await flush()
   const nats = documents.map((sums) => sums.nats)
   const tokens = documents.map((sums) => sums.tokens)
   const total = tokens.reduce((sum, count) => sum + count, 0)
@@ -98,14 +109,19 @@ async function* documentsOf({
   data,
   textField = 'text',
   limit = Number.POSITIVE_INFINITY,
-}: PerplexityTask): AsyncGenerator<string> {
+}: PerplexityTask): AsyncGenerator<{ text: string; where: string }> {
+  const files = typeof data === 'string' ? [data] : data
+  const inFile = files.map(() => 0)
   let documents = 0
   let parts: string[] = []
-  const files = typeof data === 'string' ? [data] : data
-  for await (const { text, endsDocument } of readSegments(files, { textField, format: null, signal: undefined })) {
+  for await (const { text, endsDocument, after } of readSegments(files, {
+    textField,
+    format: null,
+    signal: undefined,
+  })) {
     parts.push(text)
     if (!endsDocument) continue
-    yield parts.join('')
+    yield { text: parts.join(''), where: `${files[after.file]}, document ${++inFile[after.file]!}` }
     parts = []
     if (++documents >= limit) return
   }
@@ -125,7 +141,6 @@ async function scoreWindows(
   model: Model,
   windows: readonly Window[],
   options: Parameters<Model['logprobs']>[2],
-  name: string,
 ): Promise<void> {
   const rows = windows.map(({ tokens }) => tokens.subarray(0, -1))
   const targets = windows.map(({ tokens, scored }) => tokens.slice(1).fill(-1, 0, tokens.length - 1 - scored))
@@ -134,6 +149,8 @@ async function scoreWindows(
     const end = (row + 1) * shape[1]
     for (let i = end - scored; i < end; i++) sums.nats -= logprobs[i]!
     sums.tokens += scored
-    if (Number.isNaN(sums.nats)) throw new MorError('NON_FINITE', `task ${name}: the loss is not a number`)
+    if (!Number.isFinite(sums.nats)) {
+      throw new MorError('NON_FINITE', `${sums.where}: the loss is ${sums.nats}; the model computes no finite one`)
+    }
   })
 }

@@ -4,6 +4,7 @@ import { MorError } from '../errors.js'
 import type { PassOptions } from '../forward.js'
 import type { Model } from '../model.js'
 import type { ScoredTokens } from './encode.js'
+import { atPlace } from './place.js'
 
 /** How tokens are routed. */
 export type RoutingOptions = Pick<PassOptions, 'routing' | 'routerThreshold' | 'maxRecursions'>
@@ -46,11 +47,16 @@ export class Scorer {
       const text = `${where}: the continuation has ${all.length - first} tokens; the context of the model holds ${context}`
       throw new MorError('INVALID_ARGUMENT', text)
     }
-    const score =
-      this.#engine !== null && tokens.length < context
-        ? await this.#byEngine(this.#engine, tokens, from, signal)
-        : await this.#byForward(tokens, from, signal)
-    if (Number.isNaN(score.logprob)) throw new MorError('NON_FINITE', `${where}: the log-likelihood is not a number`)
+    const engine = tokens.length < context ? this.#engine : null
+    const score = await atPlace(where, () =>
+      engine === null ? this.#byForward(tokens, from, signal) : this.#byEngine(engine, tokens, from, signal),
+    )
+    if (!Number.isFinite(score.logprob)) {
+      throw new MorError(
+        'NON_FINITE',
+        `${where}: the log-likelihood is ${score.logprob}; the model computes no finite one`,
+      )
+    }
     if (excess > 0) this.cut++
     this.tokens += tokens.length - from
     return score

@@ -6,11 +6,13 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import type { ModelConfig } from '../../lib/config.js'
 import { Engine } from '../../lib/engine.js'
+import { MorError } from '../../lib/errors.js'
 import { type EvaluationOptions, evaluate, type TaskResult } from '../../lib/evaluate.js'
 import { type EvaluationTask, readTasks } from '../../lib/evaluation/tasks.js'
 import { Model } from '../../lib/model.js'
 import { Tokenizer } from '../../lib/tokenizer.js'
 import { sharedData } from './shared_data.js'
+import { savePairTokenizer } from './tokenizer/pair_tokenizer.js'
 
 vi.setConfig({ testTimeout: 120_000 })
 
@@ -225,6 +227,82 @@ it('ends at once when it is aborted, and the model goes on', async () => {
   await expect(mor.forward([[1]])).resolves.toBeDefined()
 })
 
+describe('a model whose weights are not numbers', () => {
+  let broken: Model
+  beforeAll(async () => {
+    const checkpoint = join(folder, 'broken')
+    await mor.save(checkpoint)
+    const path = join(checkpoint, 'model.safetensors')
+    const file = readFileSync(path)
+    writeFileSync(path, file.fill(0xff, 8 + Number(file.readBigUInt64LE())))
+    broken = await Model.load(checkpoint, { device: 'cpu' })
+  })
+  afterAll(() => broken.dispose())
+
+  it.each<[EvaluationTask['type'], object, string]>([
+    ['perplexity', { text: 'a text' }, 'document 1'],
+    ['multiple_choice', { query: 'q', choices: ['a', 'b'], gold: 0 }, 'line 1'],
+    ['last_word', { text: 'a text' }, 'line 1'],
+    ['minimal_pairs', { good: 'a', bad: 'b' }, 'line 1'],
+  ])('is found out by %s, which says where', async (type, example, place) => {
+    const data = lines('finite.jsonl', [example])
+    for (const routing of ['threshold', 'topk'] as const) {
+      const running = evaluate(broken, [{ type, name: 'finite', data } as EvaluationTask], { routing })
+      await expect(running).rejects.toMatchObject({
+        code: 'NON_FINITE',
+        message: expect.stringMatching(`^${data}, ${place}: `),
+      })
+    }
+  })
+})
+
+it('says where a text stands that the tokenizer cannot encode', async () => {
+  const encodeBatch = async () => {
+    throw new MorError('INVALID_ARGUMENT', 'the tokenizer has no token for "é"')
+  }
+  const tokenizer: Tokenizer = Object.assign(Object.create(byte), { encodeBatch })
+  const pairs = lines('unknown.jsonl', [{ good: 'é', bad: 'è' }])
+  const text = lines('unknown_text.jsonl', [{ text: 'é' }])
+  const asked = (task: EvaluationTask) => evaluate(mor, [task], { tokenizer })
+  await expect(asked({ type: 'minimal_pairs', name: 'a', data: pairs })).rejects.toMatchObject({
+    code: 'INVALID_ARGUMENT',
+    message: `${pairs}, line 1: the tokenizer has no token for "é"`,
+  })
+  await expect(asked({ type: 'perplexity', name: 'a', data: text })).rejects.toMatchObject({
+    code: 'INVALID_ARGUMENT',
+    message: `${text}, document 1: the tokenizer has no token for "é"`,
+  })
+})
+
+it('refuses a choice that adds no token to its context', async () => {
+  const pairs = await savePairTokenizer()
+  const tokenizer = await Tokenizer.load(pairs)
+  rmSync(pairs, { recursive: true })
+  await using model = await Model.create({ ...config, vocab_size: tokenizer.vocabSize }, { device: 'cpu', seed: 1 })
+  // "ab" is one token, as "a" is.
+  const data = lines('merged.jsonl', [
+    { query: 'a', choices: ['c', 'd'], gold: 0 },
+    { query: '1a', choices: ['2', 'b'], gold: 0 },
+  ])
+  const task: EvaluationTask = { type: 'multiple_choice', name: 'merged', data, delimiter: '' }
+  const onResult = vi.fn()
+  await expect(evaluate(model, [task], { tokenizer, onResult })).rejects.toMatchObject({
+    code: 'INVALID_ARGUMENT',
+    message: expect.stringMatching(`^${data}, line 1: "c" adds no token to the context$`),
+  })
+  expect(onResult).not.toHaveBeenCalled()
+})
+
+it('cuts every choice whose context is too long, and says how many', async () => {
+  const query = 'x'.repeat(100)
+  const data = lines('long.jsonl', [
+    { query, choices: ['a', 'b', 'c'], gold: 0 },
+    { query: 'short', choices: ['a', 'b'], gold: 0 },
+  ])
+  const [result] = await evaluate(mor, [{ type: 'multiple_choice', name: 'long', data }])
+  expect(result).toMatchObject({ examples: 2, cut: 3 })
+})
+
 const pair = { good: 'a', bad: 'b' }
 const choice = { query: 'q', choices: ['a', 'b'], gold: 0 }
 
@@ -246,6 +324,20 @@ it.each<[string, object, unknown[], RegExp]>([
     /line 1: choices is \["a",""\]; it must be a list of at least two texts/,
   ],
   ['one choice', { type: 'multiple_choice' }, [{ ...choice, choices: ['a'] }], /at least two texts/],
+  ['no gold', { type: 'multiple_choice' }, [{ query: 'q', choices: ['a', 'b'] }], /line 1: gold is missing/],
+  [
+    'no choices',
+    { type: 'multiple_choice' },
+    [{ query: 'q', gold: 0 }],
+    /line 1: choices is undefined; it must be a list/,
+  ],
+  ['no continuation', { type: 'last_word' }, [{ context: 'a' }], /line 1: continuation is missing/],
+  [
+    'no text',
+    { type: 'perplexity' },
+    [{ title: 'a' }],
+    /bad.jsonl, line 1 has no string under "text": its keys are title/,
+  ],
   ['no query', { type: 'multiple_choice' }, [{ choices: ['a', 'b'], gold: 0 }], /line 1: query is missing/],
   ['a line that is a list', { type: 'minimal_pairs' }, [[1]], /line 1 is \[1\]; it must be an object/],
   ['one word', { type: 'last_word' }, [{ text: 'word' }], /line 1: text has fewer than two words/],

@@ -70,6 +70,14 @@ it('shows a table on a terminal', async () => {
   )
 })
 
+it('says on a terminal how many sequences were cut', async () => {
+  writeFileSync(join(folder, 'long.jsonl'), JSON.stringify({ context: 'x'.repeat(80), continuation: 'y' }))
+  writeFileSync(join(folder, 'long.json'), JSON.stringify({ name: 'long', type: 'last_word', data: 'long.jsonl' }))
+  expect(await run(true, ['long.json'])).toMatch(/1 examples, 2 tokens, 1 cut to the context, \d+s/)
+  const [line] = (await run(false, ['long.json'])).trim().split('\n')
+  expect(JSON.parse(line!)).toMatchObject({ task: 'long', cut: 1 })
+})
+
 it('says what is wrong', async () => {
   await expect(run(false, [])).rejects.toMatchObject({
     code: 'INVALID_ARGUMENT',
@@ -84,6 +92,12 @@ it('says what is wrong', async () => {
     ['{', /broken.json is not JSON/],
     ['[]', /broken.json holds no tasks/],
     ['[{"name": "a", "type": "quiz"}]', /broken.json, task 1: type is "quiz"/],
+    ['{"type": "minimal_pairs", "data": "a"}', /broken.json: name must be a text, and is undefined/],
+    ['{"name": "a", "data": "a"}', /broken.json: type is missing/],
+    [
+      '[{"name": "a", "type": "minimal_pairs", "data": "pairs.jsonl"}, 5]',
+      /broken.json, task 2 is 5; it must be an object/,
+    ],
     ['{"name": "a", "type": "minimal_pairs"}', /broken.json: data must be a text, and is undefined/],
   ] as const) {
     writeFileSync(broken, content)
