@@ -3,7 +3,8 @@ import { existsSync, mkdirSync, renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { readSegments } from '../../lib/dataset/source.js'
 import { mor } from './command_line.js'
-import { lastWordExamples, minimalPairs } from './held_out_tasks.js'
+import { lastWordExamples } from './last_words.js'
+import { minimalPairs } from './minimal_pairs.js'
 
 export interface Corpus {
   dataset: string
@@ -15,9 +16,18 @@ export interface Corpus {
 /** The held-out texts, a line each. */
 export const heldOutFile = 'held_out.jsonl'
 
+/**
+ * Results name tasks with it, except for the first version, which has none: other examples make another task. Version 1 had at most 446 last
+ * words, and pairs that every model tells apart.
+ */
+export const tasksVersion = 2
+export const tasksFile = `tasks.${tasksVersion}.json`
+
 const vocabulary = 4096
-/** Examples of a task: their standard error is below one percentage point. */
-const examples = 2000
+/** Their standard error is below one percentage point. */
+const lastWords = 4000
+/** Of each kind. */
+const pairs = 1000
 
 /**
  * Makes what is not there yet.
@@ -29,7 +39,7 @@ export async function prepareCorpus(books: string, folder: string, abort: AbortS
   const corpus = {
     dataset: join(folder, 'dataset'),
     tokenizer: join(folder, 'tokenizer'),
-    tasks: join(folder, 'tasks.json'),
+    tasks: join(folder, tasksFile),
   }
   const train = join(books, 'train-*.jsonl.xz')
   const heldOut = join(books, 'val.jsonl.xz')
@@ -62,11 +72,9 @@ async function writeTasks(heldOut: string, folder: string, file: string, abort: 
     writeFileSync(join(folder, name), lines.map((line) => `${JSON.stringify(line)}\n`).join(''))
     return name
   }
-  const pairs = Object.entries(minimalPairs(texts, examples)).map(([phenomenon, lines]) => ({
-    name: phenomenon,
-    type: 'minimal_pairs',
-    data: write(`${phenomenon}.jsonl`, lines),
-  }))
+  const examples = (name: string, type: 'last_word' | 'minimal_pairs', lines: readonly object[]) => {
+    return { name, type, data: write(`${name}.jsonl`, lines) }
+  }
   const tasks = [
     {
       name: 'held_out',
@@ -76,8 +84,10 @@ async function writeTasks(heldOut: string, folder: string, file: string, abort: 
         texts.map((text) => ({ text })),
       ),
     },
-    { name: 'last_word', type: 'last_word', data: write('last_word.jsonl', lastWordExamples(texts, examples)) },
-    ...pairs,
+    examples(`last_word.${tasksVersion}`, 'last_word', lastWordExamples(texts, lastWords)),
+    ...Object.entries(minimalPairs(texts, pairs)).map(([kind, lines]) =>
+      examples(`minimal_pairs.${tasksVersion}.${kind}`, 'minimal_pairs', lines),
+    ),
   ]
   writeFileSync(`${file}.part`, `${JSON.stringify(tasks, null, 2)}\n`)
   renameSync(`${file}.part`, file)

@@ -9,12 +9,12 @@ import { parseArgs } from 'node:util'
 import { causalityRuns, qualityRuns } from '../quality/manifest.js'
 import { uptrainRuns } from '../uptrain/manifest.js'
 import { root } from './command_line.js'
-import { prepareCorpus } from './corpus.js'
+import { prepareCorpus, tasksFile } from './corpus.js'
 import { measureKnobs } from './knobs.js'
 import { checkpointOf, finishRun, type Places, readResult } from './run.js'
 import { serveRuns } from './serving.js'
 import { idOf, neededBy, type StudyRun } from './study.js'
-import { markdownTable } from './table.js'
+import { kindsTable, markdownTable } from './table.js'
 
 const studies: Record<string, readonly StudyRun[]> = {
   quality: qualityRuns,
@@ -72,9 +72,9 @@ async function main(): Promise<void> {
     await serveRuns(runs, places, join(values.work, 'corpus'))
   } else if (runs.length === 1 && command === 'knobs') {
     const file = join(places.results, `knobs.${idOf(runs[0]!)}.json`)
-    await measureKnobs(checkpointOf(runs[0]!, places), join(values.work, 'corpus', 'tasks.json'), file)
+    await measureKnobs(checkpointOf(runs[0]!, places), join(values.work, 'corpus', tasksFile), file)
   } else if (runs.length > 0 && command === 'table') {
-    console.log(markdownTable(runs, places).join('\n'))
+    console.log([...markdownTable(runs, places), '', ...kindsTable(runs, places)].join('\n'))
   } else {
     console.error(usage)
     process.exitCode = 2

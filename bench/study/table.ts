@@ -25,25 +25,61 @@ const head = [
 
 /** Means over the seeds that have ended, ± half the difference of the largest and the smallest. */
 export function markdownTable(runs: readonly StudyRun[], places: Places): string[] {
-  const names = [...new Set(runs.map(({ name }) => name))]
   const rates = servedRates(places)
-  const rows = names.flatMap((name) => {
+  return table(
+    head,
+    endedOf(runs, places).map(([name, results]) => row(name, results, rates)),
+  )
+}
+
+/** The accuracies of the minimal pairs, a column for each kind. */
+export function kindsTable(runs: readonly StudyRun[], places: Places): string[] {
+  const ended = endedOf(runs, places)
+  const kinds = [...new Set(ended.flatMap(([, results]) => results.flatMap(pairTasks)))]
+  const rows = ended.map(([name, results]) => [
+    name,
+    ...kinds.map((kind) => cell(results, 1, (result) => percent(metricOf(result, kind, 'accuracy')), '%')),
+  ])
+  return table(['run', ...kinds], rows)
+}
+
+/** The results of all runs of one name, for the names that have any. */
+function endedOf(runs: readonly StudyRun[], places: Places): [name: string, StudyResult[]][] {
+  const names = [...new Set(runs.map(({ name }) => name))]
+  return names.flatMap((name) => {
     const of = runs.filter((run) => run.name === name)
     const results = of.map((run) => readResult(run, places)).filter((result) => result !== null)
-    return results.length === 0 ? [] : [row(name, results, rates)]
+    return results.length === 0 ? [] : [[name, results]]
   })
+}
+
+function table(head: readonly string[], rows: readonly string[][]): string[] {
   return [head, head.map(() => '---'), ...rows].map((cells) => `| ${cells.join(' | ')} |`)
+}
+
+/** Empty where a result lacks the value. */
+function cell(
+  results: readonly StudyResult[],
+  digits: number,
+  value: (result: StudyResult) => number | null,
+  unit: string,
+): string {
+  const values = results.map(value)
+  if (values.some((one) => one === null)) return ''
+  return `${meanAndSpread(values as number[], digits)}${unit}`
+}
+
+function metricOf({ heldOut: { threshold } }: StudyResult, task: string, metric: string): number | null {
+  return threshold[task]?.[metric]?.value ?? null
 }
 
 function row(name: string, results: readonly StudyResult[], rates: Serving['models']): string[] {
   const { parameters } = results[0]!
-  const of = (digits: number, value: (result: StudyResult) => number | null, unit = ''): string => {
-    const values = results.map(value)
-    if (values.some((one) => one === null)) return ''
-    return `${meanAndSpread(values as number[], digits)}${unit}`
-  }
-  const metric = (task: string, metricName: string) => (result: StudyResult) =>
-    result.heldOut.threshold[task]?.[metricName]?.value ?? null
+  const of = (digits: number, value: (result: StudyResult) => number | null, unit = '') =>
+    cell(results, digits, value, unit)
+  const metric = (task: string, metricName: string) => (result: StudyResult) => metricOf(result, task, metricName)
+  const tasks = versionOf(results)
+  const mark = tasks === null || tasks === 1 ? '%' : `% (${tasks})`
   return [
     name,
     String(results.length),
@@ -55,8 +91,8 @@ function row(name: string, results: readonly StudyResult[], rates: Serving['mode
     of(4, gapOf),
     of(2, ({ training }) => (training.routingAccuracy === null ? null : 100 * training.routingAccuracy), '%'),
     of(2, ({ training }) => training.meanDepth),
-    of(1, (result) => percent(metric('last_word', 'accuracy')(result)), '%'),
-    of(1, pairsOf, '%'),
+    of(1, (result) => (tasks === null ? null : percent(lastWordOf(result))), mark),
+    of(1, (result) => (tasks === null ? null : pairsOf(result)), mark),
     of(0, ({ training }) => training.seconds, ' s'),
     of(0, ({ training }) => training.peakMemoryBytes / 2 ** 20, ' MiB'),
     of(0, ({ seed }) => rates[`${name}.seed${seed}`]?.tokensPerSecond.median ?? null, ' tokens/s'),
@@ -68,11 +104,29 @@ export function gapOf({ heldOut: { threshold, topk } }: StudyResult): number | n
   return topk === undefined ? null : threshold.held_out!.loss!.value - topk.held_out!.loss!.value
 }
 
-/** Mean over the phenomena. */
-function pairsOf({ heldOut: { threshold } }: StudyResult): number {
-  const accuracies = Object.entries(threshold)
-    .filter(([task]) => task !== 'held_out' && task !== 'last_word')
-    .map(([, { accuracy }]) => accuracy!.value)
+/** Of the tasks that all results of a row have; null where they differ, since their means would say nothing. */
+function versionOf(results: readonly StudyResult[]): number | null {
+  const versions = new Set(results.map((result) => Number(lastWordTask(result).split('.')[1] ?? 1)))
+  return versions.size === 1 ? [...versions][0]! : null
+}
+
+/** `last_word`, with the version of the tasks where it is not the first. */
+function lastWordTask({ heldOut: { threshold } }: StudyResult): string {
+  return Object.keys(threshold).find((task) => task.startsWith('last_word')) ?? 'last_word'
+}
+
+function lastWordOf(result: StudyResult): number | null {
+  return metricOf(result, lastWordTask(result), 'accuracy')
+}
+
+/** Those of minimal pairs; in the first version they are named by their kind alone. */
+function pairTasks(result: StudyResult): string[] {
+  return Object.keys(result.heldOut.threshold).filter((task) => task !== 'held_out' && task !== lastWordTask(result))
+}
+
+/** Mean over the kinds. */
+function pairsOf(result: StudyResult): number {
+  const accuracies = pairTasks(result).map((task) => metricOf(result, task, 'accuracy')!)
   return (100 * accuracies.reduce((sum, value) => sum + value, 0)) / accuracies.length
 }
 

@@ -3,9 +3,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, it } from 'vitest'
 import { causalityRuns, qualityRuns, vanilla } from '../../../bench/quality/manifest.js'
-import type { StudyResult } from '../../../bench/study/run.js'
+import type { StudyResult, Tasks } from '../../../bench/study/run.js'
 import { idOf, neededBy } from '../../../bench/study/study.js'
-import { markdownTable, meanAndSpread } from '../../../bench/study/table.js'
+import { kindsTable, markdownTable, meanAndSpread } from '../../../bench/study/table.js'
 import { uptrainRuns } from '../../../bench/uptrain/manifest.js'
 
 let results: string
@@ -14,12 +14,14 @@ beforeEach(() => {
 })
 afterEach(() => rmSync(results, { recursive: true }))
 
-function write(seed: number, loss: number, routed: boolean): void {
-  const tasks = (value: number) => ({
+const accuracy = (value: number) => ({ accuracy: { value, standardError: 0.01 } })
+/** As the results of the first version have them. */
+const firstTasks = { last_word: accuracy(0.25), verb_number: accuracy(0.5), word_order: accuracy(1) }
+
+function write(seed: number, loss: number, routed: boolean, made: Tasks = firstTasks): void {
+  const tasks = (value: number): Tasks => ({
     held_out: { loss: { value, standardError: 0.01 }, bitsPerByte: { value: value / 2, standardError: 0.01 } },
-    last_word: { accuracy: { value: 0.25, standardError: 0.01 } },
-    verb_number: { accuracy: { value: 0.5, standardError: 0.01 } },
-    word_order: { accuracy: { value: 1, standardError: 0 } },
+    ...made,
   })
   const result: StudyResult = {
     name: 'vanilla',
@@ -62,6 +64,26 @@ it('shows what causal routing loses, and the rate of serving where it was measur
   expect(rowsOf()).toEqual([
     '| vanilla | 1 | 8.50M | 16.0M | 1.00P | 1.5000 | 3.0000 | 0.2500 | 97.50% | 1.50 | 25.0% | 75.0% | 100 s | 1024 MiB | 1234 tokens/s |',
   ])
+})
+
+it('names the version of tasks made of the books, and gives no mean over different ones', () => {
+  const second = {
+    'last_word.2': accuracy(0.5),
+    'minimal_pairs.2.nouns': accuracy(0.75),
+    'minimal_pairs.2.tense': accuracy(0.5),
+  }
+  write(1, 3, false, second)
+  expect(rowsOf()[0]).toContain('| 50.0% (2) | 62.5% (2) |')
+  const kinds = () => kindsTable(qualityRuns, { work: '', results })
+  expect(kinds()).toEqual([
+    '| run | minimal_pairs.2.nouns | minimal_pairs.2.tense |',
+    '| --- | --- | --- |',
+    '| vanilla | 75.0% | 50.0% |',
+  ])
+  write(2, 3, false)
+  expect(rowsOf()[0]).toContain('| 3.0000 |  |  |  |  |  | 100 s |')
+  expect(kinds()[0]).toBe('| run | minimal_pairs.2.nouns | minimal_pairs.2.tense | verb_number | word_order |')
+  expect(kinds()[2]).toBe('| vanilla |  |  |  |  |')
 })
 
 it('leaves out a spread that rounds to nothing', () => {
