@@ -2,7 +2,6 @@
 #include "train/ranks.h"
 
 #include <algorithm>
-#include <cstring>
 #include <exception>
 
 #include "core/check.h"
@@ -15,9 +14,8 @@ namespace {
 enum class Kind : char { numbers, error };
 
 std::string message_of(const Numbers& numbers) {
-  std::string bytes(1 + numbers.size() * sizeof(double), static_cast<char>(Kind::numbers));
-  std::memcpy(bytes.data() + 1, numbers.data(), numbers.size() * sizeof(double));
-  return bytes;
+  std::string bytes(1, static_cast<char>(Kind::numbers));
+  return bytes.append(reinterpret_cast<const char*>(numbers.data()), numbers.size() * sizeof(double));
 }
 
 std::string message_of(ErrorCode code, const char* what) {
@@ -26,7 +24,7 @@ std::string message_of(ErrorCode code, const char* what) {
 
 Numbers numbers_in(const std::string& message) {
   Numbers numbers((message.size() - 1) / sizeof(double));
-  std::memcpy(numbers.data(), message.data() + 1, numbers.size() * sizeof(double));
+  std::copy(message.begin() + 1, message.end(), reinterpret_cast<char*>(numbers.data()));
   return numbers;
 }
 
