@@ -3,6 +3,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { parseArgs } from 'node:util'
+import { benchEvaluate } from './evaluate/index.js'
 import { benchGenerate } from './generate/index.js'
 import { benchHttp } from './http/index.js'
 import { showProgress } from './lib/progress.js'
@@ -21,6 +22,7 @@ const benches: Record<string, { run: (rounds: number, device: string) => Promise
   sampling: { run: benchSampling, rounds: 5 },
   serve: { run: benchServe, rounds: 2 },
   http: { run: benchHttp, rounds: 5 },
+  evaluate: { run: benchEvaluate, rounds: 3 },
   ops: { run: benchOps, rounds: 5 },
   products: { run: benchProducts, rounds: 5 },
 }
