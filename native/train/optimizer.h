@@ -42,6 +42,8 @@ class Optimizer {
   /// With the gradients of all ranks, whose calls this one waits for, once all are complete. failed: the passes of this
   /// rank did not end, so the step must not be. Returns the global norm, the same on every rank.
   double update_together(const std::vector<Tensor>& values, bool failed);
+  /// To be called when all that belongs to the step of update_together is done, which has changed weights and state.
+  void end_step() { torn_ = false; }
   /// After update_together found no finite norm: whether this rank's own gradients and `values` are finite.
   bool own_are_finite(const std::vector<Tensor>& values);
 
@@ -55,6 +57,9 @@ class Optimizer {
   /// For each prefix, the parameters that it `keeps`, whose names follow the prefix. A rank that trains alone has whole
   /// tensors. Of several ranks each has parts of them, and every element is on exactly one rank.
   const std::vector<NamedTensor>& state() const { return state_; }
+  /// Throws COMMUNICATION_FAILED if a step began to change weights and state and did not end: some ranks may have done
+  /// it and others not.
+  void check_whole() const;
 
   /// Without activations and the model's weights.
   MemoryUse memory() const { return memory_; }
@@ -106,6 +111,7 @@ class Optimizer {
   };
   std::vector<Completion> completions_;  ///< several ranks: of all buckets, the first ones first
   size_t started_ = 0;                   ///< how many of these have been in this step
+  bool torn_ = false;                    ///< from the first new master to the end of the step
   ModelTensors gradients_;
   std::vector<NamedTensor> frozen_masters_;  ///< of rounded weights
   std::vector<NamedTensor> state_;

@@ -55,11 +55,19 @@ double Optimizer::update_together(const std::vector<Tensor>& values, bool failed
   ops.global_norm(norms_, norm_);
   const double norm = read_master(ops, norm_)[0];
   if (!std::isfinite(norm)) return norm;
+  torn_ = true;
   for (size_t b = 0; b < shards_.buckets().size(); ++b) step_of_bucket(b);
   communicator_->wait();
   for (const Bucket& bucket : shards_.buckets())
     copy_weights(bucket, bucket.begin, bucket.begin + communicator_->size() * bucket.piece, Direction::to_model);
   return norm;
+}
+
+void Optimizer::check_whole() const {
+  MOR_CHECK(
+      !torn_, COMMUNICATION_FAILED,
+      "the ranks lost each other while they took a step, so their weights and optimiser state are of different steps; "
+      "resume from the last checkpoint");
 }
 
 bool Optimizer::own_are_finite(const std::vector<Tensor>& values) {

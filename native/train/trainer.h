@@ -22,8 +22,8 @@ class Trainer {
   /// One optimiser step. The loss is the mean over all targets that count; the router's terms of the micro-batches are
   /// weighed by their tokens. With a communicator, each rank gives rows of its own, the micro-batches of all ranks make
   /// one step, and every rank gets the same result (but its own seconds and memory). What is thrown on one rank is
-  /// thrown on all, as Ranks::gather says, and no rank has done the step; except COMMUNICATION_FAILED, after which the
-  /// ranks may have weights of different steps.
+  /// thrown on all, as Ranks::gather says, and no rank has done the step; except COMMUNICATION_FAILED, after which
+  /// `state` may throw, too.
   /// Throws NON_FINITE if a loss or gradient is not finite, and leaves weights and state as they were. Throws
   /// OUT_OF_MEMORY, before it computes anything, if the device has no room for the batch.
   /// Unless the passes wait for counts (waits_for_counts), a device that records (Ops::replay) repeats the recorded
@@ -40,8 +40,12 @@ class Trainer {
     return evaluate({tokens, nullptr, {{sequences, length}}}, routing);
   }
 
-  /// Optimizer::state: everything that a resumed run needs besides the model's weights and steps_done().
-  const std::vector<NamedTensor>& state() const { return optimizer_->state(); }
+  /// Optimizer::state: everything that a resumed run needs besides the model's weights and steps_done(). Throws
+  /// COMMUNICATION_FAILED after a step that some ranks may have done and others not (Optimizer::check_whole).
+  const std::vector<NamedTensor>& state() const {
+    optimizer_->check_whole();
+    return optimizer_->state();
+  }
   int64_t steps_done() const { return steps_done_; }
   void set_steps_done(int64_t steps) { steps_done_ = steps; }
 

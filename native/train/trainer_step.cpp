@@ -158,6 +158,7 @@ StepResult Trainer::step(const TokenRows& rows) {
   const PassOptions pass = pass_options();
   std::vector<Batch> batches;
   const std::vector<Numbers> told = ranks_.gather([&] {
+    optimizer_->check_whole();
     batches = batches_of(rows);
     check_rows(config, rows, batches);
     check_teacher_context(options_.distillation.teacher, batches);
@@ -207,6 +208,7 @@ StepResult Trainer::step(const TokenRows& rows) {
                           })));
   if (config.router.type == RouterType::expert_choice)
     result.selected_shares = shares_of(result.depth_histogram, totals.tokens);
+  optimizer_->end_step();
   result.step = ++steps_done_;
   result.tokens = totals.tokens;
   result.targets = totals.targets;

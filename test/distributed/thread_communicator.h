@@ -69,6 +69,7 @@ class ThreadCommunicator final : public Communicator {
   int32_t size() const override { return ranks_.size; }
 
   std::vector<std::string> gather(std::string_view bytes) override {
+    count_call();
     return ranks_.exchange("gather", rank_, std::string(bytes));
   }
 
@@ -84,6 +85,7 @@ class ThreadCommunicator final : public Communicator {
   }
 
   void all_gather(const Tensor& all) override {
+    count_call();
     const size_t bytes = static_cast<size_t>(all.count()) * dtype_size(all.dtype), part = bytes / ranks();
     MOR_CHECK(part * ranks() == bytes, INTERNAL, "all_gather of ", all.count(), " elements");
     char* data = static_cast<char*>(all.data);
@@ -103,9 +105,15 @@ class ThreadCommunicator final : public Communicator {
   void fail() { ranks_.fail(rank_); }
 
   int started = 0;  ///< calls of reduce_scatter
+  int gathers = 0;  ///< calls of gather and all_gather
+  int last = -1;    ///< the call of these, counted from 0, at which this rank fails; -1: none
 
  private:
   static constexpr int kNotThere = 0xff;  ///< every byte of a NaN
+
+  void count_call() {
+    if (gathers++ == last) fail();
+  }
 
   size_t ranks() const { return static_cast<size_t>(size()); }
 

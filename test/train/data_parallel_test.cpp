@@ -619,6 +619,44 @@ TEST(DataParallel, ARankThatDiesEndsTheOthers) {
   }
 }
 
+/// In a step, ranks gather the numbers of their tokens, their norms, the new weights of each bucket, and what they
+/// measured. From the weights on, some of them may have done the step.
+TEST(DataParallel, AStepThatOnlySomeRanksMayHaveDoneIsNotSaved) {
+  const ModelConfig config = minimal(RouterType::none);
+  struct Death {
+    int call;  ///< from the end, if it is negative
+    bool torn;
+  };
+  for (const Death& death : {Death{0, false}, Death{1, false}, Death{2, true}, Death{-2, true}, Death{-1, true}})
+    run_ranks(3, [&](ThreadCommunicator& communicator) {
+      TrainerOptions options;
+      options.communicator = &communicator;
+      options.bucket_size = 192;
+      Model model(config, cpu_bfloat16());
+      model.init(1);
+      Trainer trainer(model, options);
+      const Rows rows = rows_of_rank({{1, 1, 1}}, config, 0, static_cast<size_t>(communicator.rank()));
+      const int before_first = communicator.gathers;
+      trainer.step(rows.view());
+      const int calls = communicator.gathers - before_first;
+      const std::vector<std::vector<uint8_t>> before = everything(trainer);
+      if (communicator.rank() == 1)
+        communicator.last = communicator.gathers + death.call + (death.call < 0 ? calls : 0);
+      const std::string lost = message_of([&] { trainer.step(rows.view()); }, ErrorCode::COMMUNICATION_FAILED);
+      EXPECT_NE(lost.find("rank 1 has failed"), std::string::npos) << lost;
+      EXPECT_EQ(trainer.steps_done(), 1);
+      if (!death.torn) {
+        EXPECT_EQ(everything(trainer), before);
+        return;
+      }
+      const std::string torn =
+          "the ranks lost each other while they took a step, so their weights and optimiser state are of different "
+          "steps; resume from the last checkpoint";
+      EXPECT_EQ(message_of([&] { trainer.state(); }, ErrorCode::COMMUNICATION_FAILED), torn);
+      EXPECT_EQ(message_of([&] { trainer.step(rows.view()); }, ErrorCode::COMMUNICATION_FAILED), torn);
+    });
+}
+
 TEST(DataParallel, RanksThatDifferAreNamed) {
   const auto messages = [](const std::function<void(ThreadCommunicator&)>& body) {
     std::vector<std::string> all;
