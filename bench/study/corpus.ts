@@ -26,7 +26,7 @@ export const tasksFile = `tasks.${tasksVersion}.json`
 const vocabulary = 4096
 /** Their standard error is below one percentage point. */
 const lastWords = 4000
-/** Of each kind. */
+/** Of each kind, at most. */
 const pairs = 1000
 
 /**

@@ -32,28 +32,27 @@ function kinds(sentences: readonly string[]): Record<string, readonly Spoil[]> {
   const forms = (find: (verb: (typeof verbs)[number]) => [from: string, to: string]) =>
     new Map(verbs.map(find).filter(([from, to]) => from !== to))
   const plural = new Map([...verbNumber].map(([one, many]) => [many, one]))
-  const before = (words: string) => `(?<=\\b(?:${words}) (?:(?:${adverbs}) )?)`
-  const subjects = before('he|she|it|He|She|It|who')
-  const auxiliaries = before('had|have|has|having|was|were|been|being|be|is|are')
-  const modals = before('to|could|would|should|will|can|may|might|must|did|shall|cannot')
+  const conjunctions = `(?<=\\b(?:and|or|but) (?:(?:${adverbs}) )?)`
+  const auxiliaries = '(?<=\\b(?:had|have|has|having|was|were|been|being) (?:[a-z]+ ){1,2})'
   const noun = `(?<=\\b(?:${determiners}|these|those|some|many|other) ${nounWord} )`
   return {
     adjacent_words: [swapAdjacent],
     nouns: [swapNouns],
     verb_number: [replace(noun, verbNumber), replace(noun, plural)],
+    // The verb before the conjunction tells the form.
     tense: [
       replace(
-        subjects,
+        conjunctions,
         forms(({ past, base }) => [past, base]),
       ),
       replace(
-        modals,
+        conjunctions,
         forms(({ base, past }) => [base, past]),
       ),
     ],
     participle: [
       replace(
-        subjects,
+        noun,
         forms(({ past, participle }) => [past, participle]),
       ),
       replace(

@@ -16,11 +16,15 @@ it.each<[kind: string, good: string[], bad: string[]]>([
     ['Then the walls were very old.', 'Then the house was very old.'],
     ['Then the walls was very old.', 'Then the house were very old.'],
   ],
-  ['tense', ['Then he came to town.', 'They could not see us.'], ['Then he come to town.', 'They could not saw us.']],
+  [
+    'tense',
+    ['He took it and went away.', 'You must sit and think now.'],
+    ['He took it and go away.', 'You must sit and thought now.'],
+  ],
   [
     'participle',
-    ['At last she went to town.', 'They had never seen us.'],
-    ['At last she gone to town.', 'They had never saw us.'],
+    ['At last the man went to town.', 'They had all gone away now.'],
+    ['At last the man gone to town.', 'They had all went away now.'],
   ],
   [
     'article',
