@@ -17,6 +17,10 @@ export class Checker {
     if (typeof value !== 'object' || value === null || Array.isArray(value)) {
       throw new MorError(code ?? 'INVALID_ARGUMENT', `${where} is ${show(value)}; it must be an object`)
     }
+    if (value instanceof Map || value instanceof Set) {
+      const text = `${where} is a ${value.constructor.name}, whose entries are no keys of an object; it must be a plain object`
+      throw new MorError(code ?? 'INVALID_ARGUMENT', text)
+    }
     return new Checker(value as JsonObject, where, code)
   }
 

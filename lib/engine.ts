@@ -1,6 +1,7 @@
 // The public Engine: requests in, tokens out, as the addon's scheduler decides.
 import type { ChatTemplate, RenderOptions } from './chat/chat_template.js'
 import { type ChatMessage, readMessages } from './chat/messages.js'
+import { readChatTemplate } from './chat/option.js'
 import { Checker, show } from './check.js'
 import { MorError, toMorError, wrapNative, wrapNativeAsync } from './errors.js'
 import { EventDelivery } from './event_delivery.js'
@@ -77,8 +78,7 @@ export class Engine {
     }
     this.model = model
     const tokenizer = readTokenizer(check) ?? model.text.tokenizer
-    const { chatTemplate = null } = options
-    this.#text = new ModelText({ ...model.text, tokenizer, chatTemplate })
+    this.#text = new ModelText({ ...model.text, tokenizer, chatTemplate: readChatTemplate(check) })
     // The addon holds this callback as long as the native engine lives. The callback must not hold the Engine, or an engine
     // that was never closed could not be collected.
     const requests = new Map<number, Generation>()

@@ -27,9 +27,17 @@ export class EventDelivery {
     this.#requests = requests
   }
 
+  /** Who was aborted learns it at once: the tokens that wait to be delivered are wanted no more. */
   receive(events: Float64Array, messages: string[]): void {
+    for (let i = 0; i < events.length; i += eventStride) if (events[i + 1] === eventKind.abort) this.#end(events[i]!)
     this.#batches.push({ events, messages, next: 0, nextMessage: 0 })
     if (!this.#scheduled) this.#turn()
+  }
+
+  #end(id: number): void {
+    const generation = this.#requests.get(id)
+    this.#requests.delete(id)
+    generation?.finish('abort')
   }
 
   /** Delivers all that is left. */
@@ -64,7 +72,10 @@ export class EventDelivery {
     const token = events[i + 2]!
     const message = kind === eventKind.error ? batch.messages[batch.nextMessage++] : undefined
     const generation = this.#requests.get(id)
-    if (generation === undefined) return
+    if (generation === undefined) {
+      this.#topLogprobs = [] // of a token that is dropped
+      return
+    }
     if (kind === eventKind.top) {
       this.#topLogprobs.push({ token, logprob: events[i + 4]! })
     } else if (kind === eventKind.prefill) {
@@ -81,7 +92,6 @@ export class EventDelivery {
     } else {
       this.#requests.delete(id)
       if (kind === eventKind.length) generation.finish('length')
-      else if (kind === eventKind.abort) generation.finish('abort')
       else generation.finish('error', errorOfEvent(kind, token, message))
     }
   }

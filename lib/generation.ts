@@ -1,7 +1,9 @@
 // One request under way: its tokens as they come, and its result.
+import { Checker } from './check.js'
 import { MorError } from './errors.js'
 import { GeneratedText } from './generated_text.js'
 import type { GeneratedToken, TokenLogprob } from './generated_token.js'
+import { readTokenizer } from './tokenizer/option.js'
 import type { Tokenizer } from './tokenizer.js'
 
 export type { GeneratedToken, TokenLogprob } from './generated_token.js'
@@ -150,12 +152,13 @@ export class Generation implements AsyncIterable<GeneratedToken> {
    * The text as it comes, in pieces that never end inside a character: that of prompt and tokens together, less that of the
    * prompt. It ends before a text of `stop`. Otherwise like iterating the tokens.
    * @param tokenizer default: that of the engine
-   * @throws {MorError} where the engine has no tokenizer: INVALID_ARGUMENT, or what Tokenizer.load throws
+   * @throws {MorError} for what is no tokenizer, and where the engine has none: INVALID_ARGUMENT; what Tokenizer.load throws
    */
   async *text(tokenizer?: Tokenizer): AsyncGenerator<string, void, undefined> {
     let text: GeneratedText | null = null
     try {
-      const chosen = tokenizer ?? (await this.#ownTokenizer())
+      const given = readTokenizer(Checker.of({ tokenizer }, 'generation.text()'))
+      const chosen = given ?? (await this.#ownTokenizer())
       while (this.#prompt === null && this.#finished === undefined) await this.#changed
       text = this.#newText(chosen)
       for await (const token of this) {

@@ -1,8 +1,10 @@
 // The options of a server: defaults and checks.
 import type { FastifyServerOptions } from 'fastify'
 import type { ChatTemplate } from '../chat/chat_template.js'
+import { readChatTemplate } from '../chat/option.js'
 import { Checker, show } from '../check.js'
 import type { Engine } from '../engine.js'
+import { readTokenizer } from '../tokenizer/option.js'
 import { checkVocabulary } from '../tokenizer/vocabulary.js'
 import type { Tokenizer } from '../tokenizer.js'
 import { LAST_WORDS_MS } from './drain.js'
@@ -87,7 +89,9 @@ const keys: readonly (keyof ServerOptions)[] = [
 export function resolveServerOptions(options: ServerOptions): ResolvedServerOptions {
   const check = Checker.of(options, 'createServer')
   check.onlyKeys(keys)
-  const { engine, tokenizer, logger = false } = options
+  const { engine, logger = false } = options
+  const tokenizer =
+    readTokenizer(check) ?? check.fail('tokenizer is missing; give the one that the model was trained with')
   const { vocab_size, max_position_embeddings: context } = engine.model.config
   checkVocabulary(tokenizer, vocab_size, 'createServer')
   const maxPromptTokens = check.integer('maxPromptTokens', { min: 1, max: context - 1, fallback: context - 1 })
@@ -104,7 +108,7 @@ export function resolveServerOptions(options: ServerOptions): ResolvedServerOpti
     maxCompletions: check.integer('maxCompletions', { min: 1, fallback: 1024 }),
     stallTimeoutMs: check.integer('stallTimeoutMs', { min: 1, fallback: 30_000 }),
     drainTimeoutMs: check.integer('drainTimeoutMs', { min: 0, max: MAX_TIMER_MS - LAST_WORDS_MS, fallback: 30_000 }),
-    chatTemplate: options.chatTemplate ?? null,
+    chatTemplate: readChatTemplate(check),
     strict: check.boolean('strict', false),
     traces: check.boolean('traces', false),
   }

@@ -1,4 +1,5 @@
 // Fields of a body that the server does not act on: which of them are refused, and how the others are counted.
+import type { JsonObject } from '../check.js'
 import { suggestion } from '../suggest.js'
 import { invalidField } from './api_error.js'
 
@@ -58,17 +59,17 @@ const vllm = new Set([
 const LONGEST_NAME = 64
 
 /**
- * Calls `ignored` for each field that is not in `known`.
+ * Calls `ignored` for each field that is not in `known`. A field that is null counts as left out.
  * @param strict whether such a field is refused instead
  */
 export function checkFields(
-  body: object,
+  body: JsonObject,
   known: ReadonlySet<string>,
   strict: boolean,
   ignored: (fieldClass: FieldClass) => void,
 ): void {
   for (const key of Object.keys(body)) {
-    if (known.has(key) || withoutEffect.has(key)) continue
+    if (known.has(key) || withoutEffect.has(key) || body[key] === null) continue
     if (strict) {
       const near = key.length <= LONGEST_NAME ? suggestion(key, known) : ''
       throw invalidField(key, `unknown field "${key}"${near}`, 'unknown_field')

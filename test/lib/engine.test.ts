@@ -351,6 +351,7 @@ describe('generate', () => {
     [[1], { maxTokens: 1, logitBias: { 3: 101 } }, 'INVALID_ARGUMENT', /logitBias: 3 is 101; it must be .* <= 100/],
     [[1], { maxTokens: 1, logitBias: { 3: NaN } }, 'INVALID_ARGUMENT', /logitBias: 3 is NaN/],
     [[1], { maxTokens: 1, logitBias: [1] }, 'INVALID_ARGUMENT', /logitBias is \[1\]; it must be an object/],
+    [[1], { maxTokens: 1, logitBias: new Map([[1, 5]]) }, 'INVALID_ARGUMENT', /logitBias is a Map, .* a plain object/],
     [[1], { maxTokens: 1, repetitionPenalty: 0 }, 'INVALID_ARGUMENT', /repetitionPenalty is 0; it must be .* >= 0.01/],
     [[1], { maxTokens: 1, presencePenalty: 2.5 }, 'INVALID_ARGUMENT', /presencePenalty is 2.5; it must be .* <= 2/],
     [[1], { maxTokens: 1, frequencyPenalty: -3 }, 'INVALID_ARGUMENT', /frequencyPenalty is -3; it must be .* >= -2/],

@@ -67,6 +67,43 @@ it('hands on what is said of a stop token', async () => {
   expect(requests.size).toBe(0)
 })
 
+it('tells those who were aborted at once, and drops the tokens that they still waited for', async () => {
+  const requests = requestsOf(100)
+  const generations = [...requests.values()]
+  const delivery = new EventDelivery(requests)
+  const { abort, token, top } = eventKind
+  const listed = [...Array(100).keys()].flatMap((id) => [
+    [id, top, 3, 0, -0.5],
+    [id, token, 7, 1, -1],
+  ])
+  delivery.receive(Float64Array.from(listed.flat()), [])
+  // Of 98, the list of its token comes before the end of it, and the token after.
+  delivery.receive(Float64Array.from([98, abort, -1, 0, 0]), [])
+  expect(await generations[98]!.result).toMatchObject({ tokens: [], finishReason: 'abort' })
+  delivery.receive(ends(98), [])
+  delivery.receive(Float64Array.from([99, eventKind.length, -1, 0, 0]), [])
+  delivery.finish()
+  expect((await generations[99]!.result).tokens).toEqual([7])
+  for (const id of [0, 97]) expect(await generations[id]!.result).toMatchObject({ tokens: [7], finishReason: 'length' })
+  expect(requests.size).toBe(0)
+})
+
+it('forgets the list of a token whose request is aborted before the token', async () => {
+  const requests = new Map([0, 1].map((id) => [id, new Generation([1], () => {}, { topLogprobs: true })]))
+  const generations = [...requests.values()]
+  const delivery = new EventDelivery(requests)
+  const { abort, length, token, top } = eventKind
+  const lists = [3, 4, 5, 6].map((id) => [0, top, id, 0, -0.5])
+  delivery.receive(
+    Float64Array.from([...lists, [0, token, 7, 1, -1], [1, top, 9, 0, -2], [1, token, 8, 1, -1]].flat()),
+    [],
+  )
+  delivery.receive(Float64Array.from([0, abort, -1, 0, 0]), [])
+  delivery.receive(Float64Array.from([1, length, -1, 0, 0]), [])
+  delivery.finish()
+  expect((await generations[1]!.result).topLogprobs).toEqual([[{ token: 9, logprob: -2 }]])
+})
+
 it('delivers what is left when it is finished', async () => {
   const requests = requestsOf(100)
   const generations = [...requests.values()]

@@ -43,6 +43,9 @@ describe('resolveServerOptions', () => {
     ['drainTimeoutMs', { drainTimeoutMs: -1 }],
     ['drainTimeoutMs', { drainTimeoutMs: 2 ** 31 - 2000 }],
     ['apikey', { apikey: 'secret' }],
+    ['tokenizer is missing', { tokenizer: undefined }],
+    ['give Tokenizer.byteLevel', { tokenizer: Promise.resolve(needed.tokenizer) }],
+    ['give what ChatTemplate.load resolves to', { chatTemplate: Promise.resolve(null) }],
   ])('refuses a wrong %s', (name, wrong) => {
     expect(() => resolveServerOptions({ ...needed, ...(wrong as object) })).toThrow(name)
   })
@@ -60,12 +63,12 @@ describe('resolveServerOptions', () => {
   })
 
   it('refuses a tokenizer larger than the model', () => {
-    const tokenizer = { ...Tokenizer.byteLevel(), name: 'big', minVocabSize: 321 }
+    const tokenizer = Object.assign(Object.create(Tokenizer.byteLevel()), { name: 'big', minVocabSize: 321 })
     expect(() => resolveServerOptions({ ...needed, tokenizer: tokenizer as Tokenizer })).toThrow(/big has 321.*320/)
   })
 
   it('takes a tokenizer with added tokens that the model does not have', () => {
-    const tokenizer = { ...Tokenizer.byteLevel(), vocabSize: 321 } as Tokenizer
+    const tokenizer = Object.assign(Object.create(Tokenizer.byteLevel()), { vocabSize: 321 }) as Tokenizer
     expect(resolveServerOptions({ ...needed, tokenizer }).tokenizer).toBe(tokenizer)
   })
 })

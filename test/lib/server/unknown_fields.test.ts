@@ -1,5 +1,6 @@
 // Fields that the server does not act on: refused where it is strict, else ignored and counted by the API they belong to.
 import { expect, it } from 'vitest'
+import type { JsonObject } from '../../../lib/check.js'
 import { ApiError } from '../../../lib/server/api_error.js'
 import { chatFields } from '../../../lib/server/chat_request.js'
 import { completionFields } from '../../../lib/server/completion_request.js'
@@ -7,13 +8,13 @@ import { checkFields, type FieldClass } from '../../../lib/server/unknown_fields
 
 const known = new Set(['model', 'prompt', 'temperature', 'max_tokens'])
 
-function classesOf(body: object, strict = false): FieldClass[] {
+function classesOf(body: JsonObject, strict = false): FieldClass[] {
   const classes: FieldClass[] = []
   checkFields(body, known, strict, (name) => classes.push(name))
   return classes
 }
 
-function refusalOf(body: object): ApiError {
+function refusalOf(body: JsonObject): ApiError {
   try {
     classesOf(body, true)
   } catch (error) {
@@ -26,6 +27,11 @@ it('ignores them, and says whose they are', () => {
   const body = { model: 'm', temprature: 1, guided_grammar: 'x', best: 2, skip_special_tokens: true, verbosity: 'low' }
   expect(classesOf(body)).toEqual(['unknown', 'unknown', 'unknown', 'vllm', 'openai'])
   expect(classesOf(JSON.parse('{ "__proto__": { "n": 5 } }'))).toEqual(['unknown'])
+})
+
+it('counts a field that is null as left out', () => {
+  expect(classesOf({ model: 'm', guided_grammar: null, best: null })).toEqual([])
+  expect(classesOf({ model: 'm', guided_grammar: null, best: null }, true)).toEqual([])
 })
 
 it('counts fields of another route of OpenAI as OpenAI’s', () => {
