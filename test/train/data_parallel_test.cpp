@@ -19,15 +19,8 @@ constexpr int32_t kRows = 2, kTokens = 8;
 ModelConfig minimal(RouterType type, KvCachePolicy kv = KvCachePolicy::recursion_wise) {
   ModelConfig c = tiny_config();
   c.num_hidden_layers = 5;
-  c.num_recursions = 3;
-  c.kv_cache = kv;
-  c.router.type = type;
-  if (type == RouterType::token_choice) {
-    c.router.activation = Activation::softmax;
-    c.router.alpha = 1;
-    c.router.z_loss_coefficient = 0.001;
-  }
-  return c;
+  if (type == RouterType::token_choice) c.router.z_loss_coefficient = 0.001;
+  return routed(c, type, kv);
 }
 
 /// Rows for each rank: `micro[rank]` micro-batches of kRows rows. Some targets do not count, fewer on each next rank,
@@ -55,6 +48,13 @@ struct Rows {
     const bool none = plan.idle && rank + 1 == plan.micro.size();
     for (size_t i = 0; i < more.size(); ++i) counts.push_back(none || i % (rank + 2) == 0 ? 0 : 1);
   }
+  /// All of a rank, each by itself.
+  void add_all(const Plan& plan, const ModelConfig& config, uint32_t step, size_t rank) {
+    for (int32_t m = 0; m < plan.micro[rank]; ++m) {
+      add(plan, config, step, rank, m);
+      shapes.push_back({kRows, kTokens});
+    }
+  }
 };
 
 /// Which micro-batches one rank has in place of those of all ranks.
@@ -65,11 +65,7 @@ enum class Alone : uint8_t {
 Rows rows_of_all(const Plan& plan, const ModelConfig& config, uint32_t step, Alone alone) {
   Rows rows;
   if (alone == Alone::listed) {
-    for (size_t rank = 0; rank < plan.micro.size(); ++rank)
-      for (int32_t m = 0; m < plan.micro[rank]; ++m) {
-        rows.add(plan, config, step, rank, m);
-        rows.shapes.push_back({kRows, kTokens});
-      }
+    for (size_t rank = 0; rank < plan.micro.size(); ++rank) rows.add_all(plan, config, step, rank);
     return rows;
   }
   for (int32_t left = *std::max_element(plan.micro.begin(), plan.micro.end()); left > 0; --left) {
@@ -84,10 +80,7 @@ Rows rows_of_all(const Plan& plan, const ModelConfig& config, uint32_t step, Alo
 }
 Rows rows_of_rank(const Plan& plan, const ModelConfig& config, uint32_t step, size_t rank) {
   Rows rows;
-  for (int32_t m = 0; m < plan.micro[rank]; ++m) {
-    rows.add(plan, config, step, rank, m);
-    rows.shapes.push_back({kRows, kTokens});
-  }
+  rows.add_all(plan, config, step, rank);
   return rows;
 }
 

@@ -18,14 +18,8 @@ inline std::unique_ptr<Ops> cpu_bfloat16() {
   return make_ops("cpu", DType::bfloat16, 2);
 }
 
-inline ModelConfig small_mor(RouterType type, KvCachePolicy kv) {
-  ModelConfig c = tiny_config();
-  c.hidden_size = 32;
-  c.intermediate_size = 48;
-  c.head_dim = 8;
-  c.vocab_size = 61;
-  c.max_position_embeddings = 64;
-  c.num_hidden_layers = 8;
+/// `c` with 3 recursions and routers of this type.
+inline ModelConfig routed(ModelConfig c, RouterType type, KvCachePolicy kv) {
   c.num_recursions = 3;
   c.kv_cache = kv;
   c.router.type = type;
@@ -34,6 +28,17 @@ inline ModelConfig small_mor(RouterType type, KvCachePolicy kv) {
     c.router.alpha = 1;
   }
   return c;
+}
+
+inline ModelConfig small_mor(RouterType type, KvCachePolicy kv) {
+  ModelConfig c = tiny_config();
+  c.hidden_size = 32;
+  c.intermediate_size = 48;
+  c.head_dim = 8;
+  c.vocab_size = 61;
+  c.max_position_embeddings = 64;
+  c.num_hidden_layers = 8;
+  return routed(c, type, kv);
 }
 
 inline std::vector<ModelConfig> small_models() {
