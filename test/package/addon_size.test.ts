@@ -1,4 +1,4 @@
-// Tests of the addon as a file: it is small enough to publish and needs no CUDA library.
+// Tests of the addon as a file: it is small enough to publish and needs neither a CUDA library nor MPI.
 import { execFileSync } from 'node:child_process'
 import { statSync } from 'node:fs'
 import { expect, it } from 'vitest'
@@ -8,9 +8,9 @@ it('is under 100 MB', () => {
   expect(statSync(binary).size).toBeLessThan(100e6)
 })
 
-it('holds the CUDA runtime and looks for the driver only when it runs', () => {
+it('holds the CUDA runtime, and looks for the driver and for MPI only when it runs', () => {
   const dynamic = execFileSync('readelf', ['--dynamic', '--wide', binary], { encoding: 'utf8' })
   const needed = [...dynamic.matchAll(/\(NEEDED\).*\[(.+)\]/g)].map((match) => match[1])
   expect(needed).toContain('libc.so.6')
-  expect(needed.filter((name) => /^lib(cu|nv)/.test(name!))).toEqual([])
+  expect(needed.filter((name) => /^lib(cu|nv|nccl|mpi)/.test(name!))).toEqual([])
 })

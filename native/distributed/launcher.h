@@ -1,0 +1,30 @@
+// Launcher: the program that started this process as one rank of several, found by the environment variables that it
+// set.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace mor {
+
+/// The libraries of one family are binary compatible with each other. That of MPICH includes Intel MPI and MVAPICH.
+enum class MpiFamily : uint8_t { open_mpi, mpich };
+const char* mpi_family_name(MpiFamily family);
+
+struct Launcher {
+  std::string name;                 ///< for messages, such as "Open MPI's mpirun"
+  std::vector<MpiFamily> families;  ///< those whose libraries find their ranks under this launcher, the likeliest first
+  int32_t rank = 0, size = 1;
+};
+
+/// The value of an environment variable, or null, as std::getenv.
+using Environment = std::function<const char*(const char*)>;
+
+/// The launcher that started this process: Open MPI's mpirun, MPICH's mpiexec, or Slurm's srun; nothing if it was none
+/// of them. Throws COMMUNICATION_FAILED if their variables hold no rank of a size.
+std::optional<Launcher> find_launcher(const Environment& environment);
+
+}  // namespace mor

@@ -1,0 +1,86 @@
+// The Communicator over MPI, and the thread that all communicators of this process share.
+#include "distributed/mpi_communicator.h"
+
+#include <cstdlib>
+#include <mutex>
+#include <utility>
+
+#include "distributed/mpi_library.h"
+#include "distributed/mpi_operations.h"
+
+namespace mor {
+
+namespace {
+
+class MpiCommunicator final : public Communicator {
+ public:
+  explicit MpiCommunicator(MpiThread& thread) : thread_(thread) { thread.enter(); }
+  ~MpiCommunicator() override { thread_.leave(); }
+
+  int32_t rank() const override { return thread_.rank(); }
+  int32_t size() const override { return thread_.size(); }
+
+  std::vector<std::string> gather(std::string_view bytes) override {
+    std::vector<std::string> all;
+    thread_.post("gather", [&](MpiExchange& exchange) { all = mpi_gather(exchange, bytes); });
+    thread_.wait();
+    return all;
+  }
+
+  void reduce_scatter(const Tensor& values, const Tensor& sum, DType wire) override {
+    MOR_CHECK(values.dtype == DType::float32 && sum.dtype == DType::float32, INVALID_ARGUMENT,
+              "reduce_scatter: ", values.name, " is ", dtype_name(values.dtype), " and ", sum.name, " ",
+              dtype_name(sum.dtype), ", but both must be float32");
+    MOR_CHECK(wire == DType::float32 || wire == DType::bfloat16, INVALID_ARGUMENT, "reduce_scatter: values travel as ",
+              "float32 or bfloat16, not as ", dtype_name(wire));
+    MOR_CHECK(values.contiguous() && sum.contiguous() && values.count() == size() * sum.count(), INVALID_ARGUMENT,
+              "reduce_scatter: ", values.name, " must have ", size(), " times the ", sum.count(), " elements of ",
+              sum.name, ", but has ", values.count(), "; both must be contiguous");
+    thread_.post("reduce_scatter", [=](MpiExchange& exchange) { mpi_reduce_scatter(exchange, values, sum, wire); });
+  }
+
+  void all_gather(const Tensor& all) override {
+    MOR_CHECK(all.contiguous() && all.count() % size() == 0, INVALID_ARGUMENT, "all_gather: ", all.name, " has ",
+              all.count(), " elements, which are not the equal pieces of ", size(), " ranks; it must be contiguous");
+    thread_.post("all_gather", [=](MpiExchange& exchange) { mpi_all_gather(exchange, all); });
+  }
+
+  void wait() override { thread_.wait(); }
+
+ private:
+  MpiThread& thread_;
+};
+
+/// Made by the first join and never destroyed, because MPI cannot be initialised twice in a process.
+MpiThread* the_thread = nullptr;
+
+}  // namespace
+
+std::unique_ptr<Communicator> make_mpi_communicator(MpiThread& thread) {
+  return std::make_unique<MpiCommunicator>(thread);
+}
+
+std::unique_ptr<Communicator> join_mpi(const MpiOptions& options) {
+  static std::mutex mutex;
+  const std::lock_guard lock(mutex);
+  if (the_thread == nullptr) {
+    const std::optional<Launcher> launcher = find_launcher(std::getenv);
+    MOR_CHECK(
+        launcher.has_value(), COMMUNICATION_FAILED,
+        "no MPI launcher started this process: none of OMPI_COMM_WORLD_RANK, PMI_RANK and SLURM_STEP_NUM_TASKS is "
+        "set; start the ranks with 'mpirun -n <ranks>' or 'srun'");
+    if (launcher->size == 1) return nullptr;
+    const char* file = std::getenv("MOR_MPI_LIBRARY");
+    if (file != nullptr && *file == 0) file = nullptr;
+    MOR_CHECK(options.silence_seconds > 0 && options.join_seconds > 0, INVALID_ARGUMENT,
+              "ranks must be waited for longer ", "than 0 s, not ", options.silence_seconds,
+              " s when they are silent and ", options.join_seconds, " s when they join");
+    the_thread = new MpiThread(open_mpi_library(*launcher, file), *launcher, options);
+    // After the library was opened, so that it is called before what the library does at exit.
+    std::atexit([] { the_thread->end(); });
+  }
+  the_thread->wait_for_ranks();
+  return make_mpi_communicator(*the_thread);
+}
+
+}  // namespace mor

@@ -1,0 +1,21 @@
+// The ranks that an MPI launcher has started, as a Communicator.
+#pragma once
+
+#include <memory>
+
+#include "distributed/communicator.h"
+#include "distributed/mpi_thread.h"
+
+namespace mor {
+
+/// The communicator of this process on CPUs; null if the launcher started one rank only. Waits for the other ranks. MPI
+/// stays initialised until the process ends, so that one communicator can follow another, with the options of the
+/// first. Throws COMMUNICATION_FAILED if no launcher started this process, if no MPI library of the launcher is found
+/// (the environment variable MOR_MPI_LIBRARY names another file), if the ranks are not those of the launcher, or if
+/// they do not join in time. Must not be called on a thread that others wait for.
+std::unique_ptr<Communicator> join_mpi(const MpiOptions& options = {});
+
+/// A communicator on this thread, which must outlive it.
+std::unique_ptr<Communicator> make_mpi_communicator(MpiThread& thread);
+
+}  // namespace mor

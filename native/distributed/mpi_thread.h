@@ -1,0 +1,89 @@
+// MpiThread: the one thread of a process that calls MPI, from joining the other ranks to leaving them.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+
+#include "distributed/launcher.h"
+#include "distributed/mpi.h"
+#include "distributed/mpi_exchange.h"
+
+namespace mor {
+
+struct MpiOptions {
+  /// How long nothing may be heard of a rank before it counts as lost, in seconds. A rank that computes for long is
+  /// heard all the same.
+  double silence_seconds = 20;
+  /// How long the ranks wait for each other when they start, in seconds.
+  double join_seconds = 300;
+};
+
+/// An operation has no thread of its own: MPI libraries are fastest, and all are able to work, if one thread calls
+/// them. Once something fails, every later call throws what failed first, until the process ends.
+class MpiThread {
+ public:
+  /// Starts the thread. mpi: is initialised there, because MPI must be used by the thread that did this.
+  MpiThread(std::unique_ptr<Mpi> mpi, Launcher launcher, const MpiOptions& options);
+  /// Calls end() and waits for the thread.
+  ~MpiThread();
+  MpiThread(const MpiThread&) = delete;
+  MpiThread& operator=(const MpiThread&) = delete;
+
+  /// Waits until all ranks have initialised MPI. Throws COMMUNICATION_FAILED after join_seconds, or if the ranks are
+  /// not those of the launcher.
+  void wait_for_ranks();
+  int32_t rank() const { return launcher_.rank; }
+  int32_t size() const { return launcher_.size; }
+
+  /// A communicator begins. Throws COMMUNICATION_FAILED if there is one.
+  void enter();
+  /// It ends, and other ranks learn it. Operations that are not finished are given up: they fail on the other ranks
+  /// too.
+  void leave();
+
+  /// Runs operations in the order of the calls. name: for errors.
+  void post(std::string name, std::function<void(MpiExchange&)> run);
+  /// Returns when all that was posted is done.
+  void wait();
+
+  /// Waits until all ranks have called it, or are lost. Then MPI is finalised; or, if ranks are lost, their processes
+  /// and this one are ended, so that none stands still for ever. For the end of the process.
+  void end();
+
+ private:
+  struct Operation {
+    std::string name;
+    std::function<void(MpiExchange&)> run;
+  };
+
+  void run();
+  void start();
+  void work();
+  void run_first(std::unique_lock<std::mutex>& lock);
+  void finish();
+  void throw_failure() const;
+
+  const std::unique_ptr<Mpi> mpi_;
+  const Launcher launcher_;
+  const MpiOptions options_;
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::deque<Operation> queue_;  ///< the first one runs
+  std::string failure_;          ///< empty: none
+  uint64_t phase_ = 0;           ///< RankState::phase
+  bool joined_ = false, ending_ = false, finalizing_ = false, ended_ = false;
+  std::atomic<bool> abandoned_ = false;
+
+  std::unique_ptr<MpiPeers> peers_;        ///< of the thread only
+  std::unique_ptr<MpiExchange> exchange_;  ///< of the thread only
+  std::thread thread_;
+};
+
+}  // namespace mor

@@ -1,0 +1,108 @@
+// Tests of the launcher that started a process, and of the choice and the opening of its MPI library.
+#include "distributed/mpi_library.h"
+
+#include <gtest/gtest.h>
+
+#include <map>
+#include <string>
+
+#include "core/check.h"
+#include "test/distributed/fake_mpi.h"
+#include "test/error_message.h"
+
+namespace mor::test {
+namespace {
+
+using Variables = std::map<std::string, std::string>;
+
+std::optional<Launcher> launcher_of(const Variables& variables) {
+  return find_launcher([&](const char* name) {
+    const auto found = variables.find(name);
+    return found == variables.end() ? nullptr : found->second.c_str();
+  });
+}
+std::string error_of(const std::function<void()>& call) {
+  return message_of(call, ErrorCode::COMMUNICATION_FAILED);
+}
+
+/// Name, rank, size, and the families in their order.
+std::string described(const Variables& variables) {
+  const std::optional<Launcher> launcher = launcher_of(variables);
+  if (!launcher) return "none";
+  std::string text = concat(launcher->name, ", ", launcher->rank, " of ", launcher->size);
+  for (const MpiFamily family : launcher->families) text += concat(", ", mpi_family_name(family));
+  return text;
+}
+
+TEST(Launcher, IsFoundByItsVariables) {
+  EXPECT_EQ(described({}), "none");
+  EXPECT_EQ(described({{"OMPI_COMM_WORLD_RANK", "2"}, {"OMPI_COMM_WORLD_SIZE", "4"}}),
+            "Open MPI's mpirun, 2 of 4, Open MPI");
+  EXPECT_EQ(described({{"PMI_RANK", "0"}, {"PMI_SIZE", "2"}}), "MPICH's mpiexec, 0 of 2, MPICH");
+  EXPECT_EQ(described({{"SLURM_PROCID", "7"}, {"SLURM_STEP_NUM_TASKS", "8"}}), "srun, 7 of 8, Open MPI, MPICH");
+}
+
+TEST(Launcher, InsideAnAllocationOfSlurm) {
+  const Variables step = {{"SLURM_PROCID", "0"}, {"SLURM_NTASKS", "2"}, {"SLURM_STEP_NUM_TASKS", "2"}};
+  Variables mpirun = step, pmi2 = step;
+  mpirun.insert({{"OMPI_COMM_WORLD_RANK", "3"}, {"OMPI_COMM_WORLD_SIZE", "4"}});
+  pmi2.insert({{"PMI_RANK", "1"}, {"PMI_SIZE", "2"}});
+  EXPECT_EQ(described(mpirun), "Open MPI's mpirun, 3 of 4, Open MPI");
+  EXPECT_EQ(described(pmi2), "srun, 1 of 2, MPICH, Open MPI");
+  // The batch script itself is one process, however many tasks srun would start.
+  EXPECT_EQ(described({{"SLURM_PROCID", "0"}, {"SLURM_NTASKS", "16"}}), "none");
+}
+
+TEST(Launcher, RefusesVariablesThatSayNoRank) {
+  EXPECT_EQ(
+      error_of([] {
+        launcher_of({{"PMI_RANK", "1"}});
+      }),
+      "the environment variable PMI_SIZE is missing, although others of the same launcher are set; start all ranks "
+      "by the launcher");
+  EXPECT_EQ(error_of([] {
+              launcher_of({{"PMI_RANK", "1x"}, {"PMI_SIZE", "2"}});
+            }),
+            "the environment variable PMI_RANK is '1x', not a number; start all ranks by the launcher");
+  for (const char* rank : {"2", "-1"})
+    EXPECT_EQ(error_of([&] {
+                launcher_of({{"OMPI_COMM_WORLD_RANK", rank}, {"OMPI_COMM_WORLD_SIZE", "2"}});
+              }),
+              concat("the environment variables OMPI_COMM_WORLD_RANK and OMPI_COMM_WORLD_SIZE say rank ", rank,
+                     " of 2; start all ranks by the launcher"));
+}
+
+TEST(MpiLibrary, IsOfTheFamilyThatItsSymbolsSay) {
+  for (const MpiFamily family : {MpiFamily::open_mpi, MpiFamily::mpich}) {
+    const FakeMpi fake(family, 1);
+    EXPECT_EQ(mpi_family(fake.symbols(0)), family);
+    EXPECT_EQ(make_mpi(fake.symbols(0), "libfake.so")->library(), concat("libfake.so (", mpi_family_name(family), ")"));
+  }
+}
+
+TEST(MpiLibrary, MustHaveEveryFunction) {
+  for (const char* function : {"MPI_Init_thread", "MPI_Comm_set_errhandler", "MPI_Comm_rank", "MPI_Comm_size",
+                               "MPI_Isend", "MPI_Irecv", "MPI_Test", "MPI_Cancel", "MPI_Error_string", "MPI_Finalize",
+                               "MPI_Abort", "ompi_mpi_byte", "ompi_mpi_errors_return"}) {
+    FakeMpi fake(MpiFamily::open_mpi, 1);
+    fake.missing = function;
+    EXPECT_EQ(error_of([&] { make_mpi(fake.symbols(0), "libfake.so"); }),
+              concat("libfake.so has no ", function,
+                     ", so it is no MPI library that can be used; MOR_MPI_LIBRARY may name another"));
+  }
+}
+
+const Launcher kLauncher{"the test", {MpiFamily::mpich}, 0, 2};
+
+TEST(MpiLibrary, MayBeNamed) {
+  const std::string missing = error_of([] { open_mpi_library(kLauncher, "/nowhere/libmpi.so"); });
+  EXPECT_EQ(missing.find("the MPI library that MOR_MPI_LIBRARY names cannot be opened: /nowhere/libmpi.so: "), 0u)
+      << missing;
+  // A library without any function of MPI.
+  EXPECT_EQ(
+      error_of([] { open_mpi_library(kLauncher, "libm.so.6"); }),
+      "libm.so.6 has no MPI_Init_thread, so it is no MPI library that can be used; MOR_MPI_LIBRARY may name another");
+}
+
+}  // namespace
+}  // namespace mor::test
