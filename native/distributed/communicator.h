@@ -18,6 +18,10 @@ class Communicator {
   virtual int32_t rank() const = 0;
   virtual int32_t size() const = 0;
 
+  /// Leaves the other ranks, and returns at once: calls under way and later ones throw COMMUNICATION_FAILED, here and
+  /// on the others. From any thread; does nothing the second time.
+  virtual void abandon() = 0;
+
   // ---- Values in host memory. The calls return when the result is there.
   /// What every rank gave, by rank; their sizes may differ.
   virtual std::vector<std::string> gather(std::string_view bytes) = 0;

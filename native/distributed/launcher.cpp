@@ -52,6 +52,8 @@ std::optional<Launcher> find_launcher(const Environment& environment) {
   }
   if (slurm)
     return read(environment, "srun", {MpiFamily::open_mpi, MpiFamily::mpich}, "SLURM_PROCID", "SLURM_STEP_NUM_TASKS");
+  if (environment("MASTER_ADDR") != nullptr && environment("RANK") != nullptr)
+    return read(environment, "torchrun", {}, "RANK", "WORLD_SIZE");
   return std::nullopt;
 }
 

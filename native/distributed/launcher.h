@@ -15,16 +15,17 @@ enum class MpiFamily : uint8_t { open_mpi, mpich };
 const char* mpi_family_name(MpiFamily family);
 
 struct Launcher {
-  std::string name;                 ///< for messages, such as "Open MPI's mpirun"
-  std::vector<MpiFamily> families;  ///< those whose libraries find their ranks under this launcher, the likeliest first
+  std::string name;  ///< for messages, such as "Open MPI's mpirun"
+  /// Those whose libraries find their ranks under this launcher, the likeliest first; empty: MPI does not know it.
+  std::vector<MpiFamily> families;
   int32_t rank = 0, size = 1;
 };
 
 /// The value of an environment variable, or null, as std::getenv.
 using Environment = std::function<const char*(const char*)>;
 
-/// The launcher that started this process: Open MPI's mpirun, MPICH's mpiexec, or Slurm's srun; nothing if it was none
-/// of them. Throws COMMUNICATION_FAILED if their variables hold no rank of a size.
+/// The launcher that started this process: Open MPI's mpirun, MPICH's mpiexec, Slurm's srun, or PyTorch's torchrun;
+/// nothing if it was none of them. Throws COMMUNICATION_FAILED if their variables hold no rank of a size.
 std::optional<Launcher> find_launcher(const Environment& environment);
 
 }  // namespace mor

@@ -14,15 +14,19 @@ namespace {
 
 class MpiCommunicator final : public Communicator {
  public:
-  explicit MpiCommunicator(MpiThread& thread) : thread_(thread) { thread.enter(); }
-  ~MpiCommunicator() override { thread_.leave(); }
+  explicit MpiCommunicator(MpiThread& thread) : thread_(thread), phase_(thread.enter()) {}
+  ~MpiCommunicator() override {
+    thread_.leave(phase_);
+    thread_.settle(phase_);
+  }
 
   int32_t rank() const override { return thread_.rank(); }
   int32_t size() const override { return thread_.size(); }
+  void abandon() override { thread_.leave(phase_); }
 
   std::vector<std::string> gather(std::string_view bytes) override {
     std::vector<std::string> all;
-    thread_.post("gather", [&](MpiExchange& exchange) { all = mpi_gather(exchange, bytes); });
+    thread_.post(phase_, "gather", [&](MpiExchange& exchange) { all = mpi_gather(exchange, bytes); });
     thread_.wait();
     return all;
   }
@@ -36,31 +40,28 @@ class MpiCommunicator final : public Communicator {
     MOR_CHECK(values.contiguous() && sum.contiguous() && values.count() == size() * sum.count(), INVALID_ARGUMENT,
               "reduce_scatter: ", values.name, " must have ", size(), " times the ", sum.count(), " elements of ",
               sum.name, ", but has ", values.count(), "; both must be contiguous");
-    thread_.post("reduce_scatter", [=](MpiExchange& exchange) { mpi_reduce_scatter(exchange, values, sum, wire); });
+    thread_.post(phase_, "reduce_scatter",
+                 [=](MpiExchange& exchange) { mpi_reduce_scatter(exchange, values, sum, wire); });
   }
 
   void all_gather(const Tensor& all) override {
     MOR_CHECK(all.contiguous() && all.count() % size() == 0, INVALID_ARGUMENT, "all_gather: ", all.name, " has ",
               all.count(), " elements, which are not the equal pieces of ", size(), " ranks; it must be contiguous");
-    thread_.post("all_gather", [=](MpiExchange& exchange) { mpi_all_gather(exchange, all); });
+    thread_.post(phase_, "all_gather", [=](MpiExchange& exchange) { mpi_all_gather(exchange, all); });
   }
 
   void wait() override { thread_.wait(); }
 
  private:
   MpiThread& thread_;
+  const uint64_t phase_;
 };
 
 /// Made by the first join and never destroyed, because MPI cannot be initialised twice in a process.
 MpiThread* the_thread = nullptr;
 
-}  // namespace
-
-std::unique_ptr<Communicator> make_mpi_communicator(MpiThread& thread) {
-  return std::make_unique<MpiCommunicator>(thread);
-}
-
-std::unique_ptr<Communicator> join_mpi(const MpiOptions& options) {
+/// Of the process. Null if the launcher started one rank only.
+MpiThread* start_thread(const MpiOptions& options) {
   static std::mutex mutex;
   const std::lock_guard lock(mutex);
   if (the_thread == nullptr) {
@@ -70,6 +71,9 @@ std::unique_ptr<Communicator> join_mpi(const MpiOptions& options) {
         "no MPI launcher started this process: none of OMPI_COMM_WORLD_RANK, PMI_RANK and SLURM_STEP_NUM_TASKS is "
         "set; start the ranks with 'mpirun -n <ranks>' or 'srun'");
     if (launcher->size == 1) return nullptr;
+    MOR_CHECK(!launcher->families.empty(), COMMUNICATION_FAILED, launcher->name, " started this process as rank ",
+              launcher->rank, " of ", launcher->size,
+              ", but ranks on CPUs need MPI; start them with 'mpirun -n <ranks>' or 'srun'");
     const char* file = std::getenv("MOR_MPI_LIBRARY");
     if (file != nullptr && *file == 0) file = nullptr;
     MOR_CHECK(options.silence_seconds > 0 && options.join_seconds > 0, INVALID_ARGUMENT,
@@ -79,8 +83,20 @@ std::unique_ptr<Communicator> join_mpi(const MpiOptions& options) {
     // After the library was opened, so that it is called before what the library does at exit.
     std::atexit([] { the_thread->end(); });
   }
-  the_thread->wait_for_ranks();
-  return make_mpi_communicator(*the_thread);
+  return the_thread;
+}
+
+}  // namespace
+
+std::unique_ptr<Communicator> make_mpi_communicator(MpiThread& thread) {
+  return std::make_unique<MpiCommunicator>(thread);
+}
+
+std::unique_ptr<Communicator> join_mpi(const MpiOptions& options, const std::function<void()>& check) {
+  MpiThread* thread = start_thread(options);
+  if (thread == nullptr) return nullptr;
+  thread->wait_for_ranks(check);
+  return make_mpi_communicator(*thread);
 }
 
 }  // namespace mor

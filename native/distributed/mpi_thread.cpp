@@ -1,6 +1,7 @@
 // The communication thread: runs operations, and gives signs of life while there are none.
 #include "distributed/mpi_thread.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "core/check.h"
@@ -11,6 +12,7 @@ namespace {
 using Seconds = MpiPeers::Seconds;
 /// A rank that other ranks wait for is seldom later than this, when all of them lost the same rank.
 constexpr double kGracePerSilence = 0.1;
+constexpr Seconds kBetweenChecks{0.1};
 }  // namespace
 
 MpiThread::MpiThread(std::unique_ptr<Mpi> mpi, Launcher launcher, const MpiOptions& options)
@@ -23,37 +25,52 @@ MpiThread::~MpiThread() {
 
 // ---- called by other threads
 
-void MpiThread::wait_for_ranks() {
+void MpiThread::wait_for_ranks(const std::function<void()>& check) {
   std::unique_lock lock(mutex_);
-  const bool in_time =
-      changed_.wait_for(lock, Seconds(options_.join_seconds), [&] { return joined_ || !failure_.empty(); });
-  if (!in_time)
+  const auto ended = [&] { return joined_ || !failure_.empty(); };
+  const auto begin = std::chrono::steady_clock::now();
+  Seconds left(options_.join_seconds);
+  while (!changed_.wait_for(lock, std::min(left, kBetweenChecks), ended) && left.count() > 0) {
+    if (check) check();
+    left = Seconds(options_.join_seconds) - (std::chrono::steady_clock::now() - begin);
+  }
+  if (!ended())
     failure_ = concat("MPI_Init of ", mpi_->library(), " did not return within ", options_.join_seconds, " s: do all ",
                       launcher_.size, " ranks start, and do they all train together?");
   throw_failure();
 }
 
-void MpiThread::enter() {
-  const std::lock_guard lock(mutex_);
+uint64_t MpiThread::enter() {
+  std::unique_lock lock(mutex_);
+  // Where one has left, its last operations are about to end.
+  changed_.wait(lock, [&] { return queue_.empty() || phase_ % 2 == 1; });
   throw_failure();
   MOR_CHECK(phase_ % 2 == 0, COMMUNICATION_FAILED,
             "this process has a communicator already; end what trains with it before another training begins");
+  abandoned_ = false;  // All that was to be given up was finished before.
   ++phase_;
   changed_.notify_all();
+  return phase_;
 }
 
-void MpiThread::leave() {
-  std::unique_lock lock(mutex_);
+void MpiThread::leave(uint64_t phase) {
+  const std::lock_guard lock(mutex_);
+  if (phase_ != phase) return;
   if (!queue_.empty()) abandoned_ = true;
-  changed_.wait(lock, [&] { return queue_.empty(); });
-  if (failure_.empty()) abandoned_ = false;  // All was finished before it could be given up.
   ++phase_;
   changed_.notify_all();
 }
 
-void MpiThread::post(std::string name, std::function<void(MpiExchange&)> run) {
+void MpiThread::settle(uint64_t phase) {
+  std::unique_lock lock(mutex_);
+  // The next communicator has begun after the last operation of this one.
+  changed_.wait(lock, [&] { return queue_.empty() || phase_ > phase + 1; });
+}
+
+void MpiThread::post(uint64_t phase, std::string name, std::function<void(MpiExchange&)> run) {
   const std::lock_guard lock(mutex_);
   throw_failure();
+  MOR_CHECK(phase_ == phase, COMMUNICATION_FAILED, name, ": this rank has left the other ranks");
   queue_.push_back({std::move(name), std::move(run)});
   changed_.notify_all();
 }

@@ -36,19 +36,23 @@ class MpiThread {
   MpiThread& operator=(const MpiThread&) = delete;
 
   /// Waits until all ranks have initialised MPI. Throws COMMUNICATION_FAILED after join_seconds, or if the ranks are
-  /// not those of the launcher.
-  void wait_for_ranks();
+  /// not those of the launcher. `check`, if there is one, is called again and again while it waits, and ends that by
+  /// throwing.
+  void wait_for_ranks(const std::function<void()>& check = {});
   int32_t rank() const { return launcher_.rank; }
   int32_t size() const { return launcher_.size; }
 
-  /// A communicator begins. Throws COMMUNICATION_FAILED if there is one.
-  void enter();
+  /// A communicator begins, and gets the phase in which it may post. Throws COMMUNICATION_FAILED if there is one.
+  uint64_t enter();
   /// It ends, and other ranks learn it. Operations that are not finished are given up: they fail on the other ranks
-  /// too.
-  void leave();
+  /// too. Returns at once, and does nothing the second time.
+  void leave(uint64_t phase);
+  /// Returns when no operation of a communicator that has left uses its memory.
+  void settle(uint64_t phase);
 
-  /// Runs operations in the order of the calls. name: for errors.
-  void post(std::string name, std::function<void(MpiExchange&)> run);
+  /// Runs operations in the order of the calls. name: for errors. Throws COMMUNICATION_FAILED once the communicator has
+  /// left.
+  void post(uint64_t phase, std::string name, std::function<void(MpiExchange&)> run);
   /// Returns when all that was posted is done.
   void wait();
 

@@ -63,10 +63,16 @@ void FakeMpi::resume(int rank) {
   changed_.notify_all();
 }
 
+int64_t FakeMpi::calls(int rank) {
+  const std::lock_guard lock(mutex_);
+  return calls_[rank];
+}
+
 std::unique_lock<std::mutex> FakeMpi::call(const char* function, int& code) {
   std::unique_lock lock(mutex_);
   changed_.wait(lock, [&] { return stopped_.count(this_rank) == 0; });
-  code = failing_.erase({this_rank, function}) != 0 ? kErrorCode : 0;
+  ++calls_[this_rank];
+  code = failing_.erase({this_rank, function}) != 0 || aborted_ > 0 ? kErrorCode : 0;
   return lock;
 }
 

@@ -37,8 +37,11 @@ class FakeMpi {
   int thread_level = 1;  ///< that MPI_Init_thread provides
   int size_of_world;     ///< that ranks are told
   int first_rank = 0;    ///< the rank that rank 0 is told to be
+  // Once a rank has called MPI_Abort, every call of every rank returns kErrorCode, since a thread cannot be killed.
 
   // ---- what happened
+  /// By this rank, of any function.
+  int64_t calls(int rank);
   int finalized() const { return finalized_; }
   int aborted() const { return aborted_; }
   /// Messages that were sent and not received, and requests that are not done.
@@ -70,6 +73,7 @@ class FakeMpi {
   std::condition_variable changed_;
   std::set<std::pair<int, std::string>> failing_;
   std::set<int> stopped_;
+  std::map<int, int64_t> calls_;
   std::map<std::tuple<int, int, int>, std::deque<std::shared_ptr<Message>>> messages_;
   std::map<uint64_t, Request> requests_;
   uint64_t next_request_ = 1;

@@ -270,38 +270,82 @@ TEST(MpiCommunicator, GivesUpWhatWasNotWaitedFor) {
   EXPECT_EQ(errors[1], "no error");
 }
 
-TEST(MpiCommunicator, NamesTheRankThatIsSilent) {
+TEST(MpiCommunicator, MayBeAbandonedWhileItIsWaitedFor) {
+  FakeMpi fake(kTwo.family, 2);
+  const auto errors = run(fake, kTwo.family, 2, {}, [&](int32_t rank, MpiThread& thread) {
+    const auto ranks = make_mpi_communicator(thread);
+    if (rank == 0) {
+      // Rank 1 makes no call, and learns of this one.
+      std::thread other([&] { ranks->abandon(); });
+      const std::string error = message_of([&] { ranks->gather("x"); }, ErrorCode::COMMUNICATION_FAILED);
+      other.join();
+      ranks->abandon();
+      EXPECT_TRUE(says(error, "gather: this rank"));
+      EXPECT_NE(message_of([&] { ranks->gather("x"); }, ErrorCode::COMMUNICATION_FAILED), "no error");
+    } else {
+      std::this_thread::sleep_for(milliseconds(20));
+      ranks->gather("x");
+    }
+  });
+  EXPECT_EQ(errors[0], "no error");
+  EXPECT_TRUE(says(errors[1], "gather: rank 0 has left after 0 operations"));
+  EXPECT_EQ(fake.finalized(), 2);
+}
+
+TEST(MpiCommunicator, OneThatWasAbandonedMakesWayForAnother) {
+  FakeMpi fake(kTwo.family, 2);
+  EXPECT_EQ(run(fake, kTwo.family, 2, {},
+                [&](int32_t, MpiThread& thread) {
+                  const auto first = make_mpi_communicator(thread);
+                  ASSERT_EQ(first->gather("x").size(), 2u);
+                  first->abandon();
+                  const auto second = make_mpi_communicator(thread);
+                  EXPECT_TRUE(says(message_of([&] { first->gather("x"); }, ErrorCode::COMMUNICATION_FAILED),
+                                   "gather: this rank has left the other ranks"));
+                  ASSERT_EQ(second->gather("x").size(), 2u);
+                }),
+            no_errors(2));
+}
+
+TEST(MpiCommunicator, NamesTheRankThatIsSilentAndWaitsForOneThatComputes) {
   FakeMpi fake(kThree.family, 3);
   MpiOptions options;
-  options.silence_seconds = 0.7;
-  std::atomic<int> failed = 0;
+  options.silence_seconds = 1.5;
+  std::atomic<bool> failed = false;
+  const auto until_rank_0_fails = [&] {
+    while (!failed) std::this_thread::sleep_for(milliseconds(5));
+  };
   const auto errors = run(fake, kThree.family, 3, options, [&](int32_t rank, MpiThread& thread) {
     const auto ranks = make_mpi_communicator(thread);
     ranks->gather("all are here");
-    if (rank == 2) {
-      fake.stop(2);
-      while (failed < 2) std::this_thread::sleep_for(milliseconds(5));
-      fake.resume(2);
-      return;
-    }
+    if (rank == 2) fake.stop(2);
+    // Rank 1 calls nothing for as long as rank 2, but its communication thread works.
+    if (rank != 0) until_rank_0_fails();
+    if (rank == 2) return fake.resume(2);
     const std::string error = message_of([&] { ranks->gather(""); }, ErrorCode::COMMUNICATION_FAILED);
-    ++failed;
+    failed = true;
     MOR_FAIL(COMMUNICATION_FAILED, error);
   });
-  for (const int rank : {0, 1})
-    EXPECT_TRUE(says(errors[static_cast<size_t>(rank)], "gather: nothing was heard of rank 2 for 0.7 s"));
+  EXPECT_TRUE(says(errors[0], "gather: nothing was heard of rank 2 for 1.5 s"));
+  EXPECT_TRUE(says(errors[1], "nothing was heard of rank 2 for 1.5 s"));
   EXPECT_GE(fake.aborted(), 2);
 }
 
-TEST(MpiCommunicator, WaitsForARankThatComputesForLong) {
+TEST(MpiCommunicator, LeavesTheProcessorToOthersWhileItWaits) {
   FakeMpi fake(kTwo.family, 2);
-  MpiOptions options;
-  options.silence_seconds = 0.7;
-  EXPECT_EQ(run(fake, kTwo.family, 2, options,
+  EXPECT_EQ(run(fake, kTwo.family, 2, {},
                 [&](int32_t rank, MpiThread& thread) {
                   const auto ranks = make_mpi_communicator(thread);
-                  if (rank == 0) std::this_thread::sleep_for(milliseconds(1000));
-                  EXPECT_EQ(ranks->gather("x").size(), 2u);
+                  ranks->gather("all are here");
+                  const int64_t before = fake.calls(0);
+                  const auto begin = std::chrono::steady_clock::now();
+                  if (rank == 1) std::this_thread::sleep_for(milliseconds(300));
+                  ranks->gather("");
+                  const std::chrono::duration<double, std::milli> waited = std::chrono::steady_clock::now() - begin;
+                  // It looks every 50 us for 100 ms, and then every ms, with at most four calls a look.
+                  if (rank == 0) {
+                    EXPECT_LT(fake.calls(0) - before, 4 * (2000 + waited.count()) + 100);
+                  }
                 }),
             no_errors(2));
 }
@@ -316,7 +360,7 @@ TEST_P(FailingCall, IsReported) {
   const auto [family, function] = GetParam();
   FakeMpi fake(family, 2);
   MpiOptions options;
-  options.silence_seconds = 0.4;  // Rank 0 says nothing any more, and rank 1 waits for it.
+  options.silence_seconds = 1.5;  // It takes a tenth of this until rank 0 ends rank 1.
   const auto errors = run(fake, family, 2, options, [&, function = function](int32_t rank, MpiThread& thread) {
     const auto ranks = make_mpi_communicator(thread);
     ranks->gather("all are here");
@@ -375,6 +419,20 @@ TEST(MpiCommunicator, DoesNotWaitForEverForRanksThatDoNotStart) {
     const auto ranks = make_mpi_communicator(thread);
     EXPECT_TRUE(says(message_of([&] { ranks->gather(""); }, ErrorCode::COMMUNICATION_FAILED), "rank 0 has left"));
   });
+  first.end();
+  second.join();
+}
+
+TEST(MpiCommunicator, MayGiveUpWaitingForRanksToStart) {
+  FakeMpi fake(kTwo.family, 2);
+  MpiThread first(make_mpi(fake.symbols(0), "libfake.so"), {"the test", {kTwo.family}, 0, 2}, {});
+  EXPECT_EQ(message_of([&] { first.wait_for_ranks([] { MOR_FAIL(ABORTED, "enough"); }); }, ErrorCode::ABORTED),
+            "enough");
+  std::thread second([&] {
+    MpiThread thread(make_mpi(fake.symbols(1), "libfake.so"), {"the test", {kTwo.family}, 1, 2}, {});
+    thread.wait_for_ranks();
+  });
+  first.wait_for_ranks([] {});
   first.end();
   second.join();
 }

@@ -40,6 +40,10 @@ TEST(Launcher, IsFoundByItsVariables) {
             "Open MPI's mpirun, 2 of 4, Open MPI");
   EXPECT_EQ(described({{"PMI_RANK", "0"}, {"PMI_SIZE", "2"}}), "MPICH's mpiexec, 0 of 2, MPICH");
   EXPECT_EQ(described({{"SLURM_PROCID", "7"}, {"SLURM_STEP_NUM_TASKS", "8"}}), "srun, 7 of 8, Open MPI, MPICH");
+  EXPECT_EQ(described({{"MASTER_ADDR", "a"}, {"MASTER_PORT", "1"}, {"RANK", "1"}, {"WORLD_SIZE", "2"}}),
+            "torchrun, 1 of 2");
+  // Other programs use such names, too.
+  EXPECT_EQ(described({{"RANK", "1"}, {"WORLD_SIZE", "2"}}), "none");
 }
 
 TEST(Launcher, InsideAnAllocationOfSlurm) {

@@ -103,6 +103,7 @@ class ThreadCommunicator final : public Communicator {
 
   /// As if this rank had died.
   void fail() { ranks_.fail(rank_); }
+  void abandon() override { fail(); }
 
   int started = 0;  ///< calls of reduce_scatter
   int gathers = 0;  ///< calls of gather and all_gather
