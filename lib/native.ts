@@ -218,6 +218,8 @@ export interface NativeTrainerOptions {
   capacityWarmupSteps: number | null
   /** The teacher stays in memory until the trainer is disposed, and cannot be trained before. */
   distillation: { teacher: NativeModel; temperature: number; weight: number } | null
+  /** Ranks have one trainer at a time. gradientDtype: in which gradients travel. bucketBytes: of float32 gradients that travel together. */
+  distributed: { ranks: NativeRanks; gradientDtype: DType; bucketBytes: number } | null
 }
 
 /** Of one trained tensor; what is undefined is as for all. */
@@ -270,6 +272,11 @@ export interface NativeStepStats {
   step: number
   /** Most recursions of a token in this step. */
   recursions: number
+  /** That a rank waited for others, the mean over ranks; null: it trains alone. */
+  communicationSeconds: number | null
+  /** The rank that computed longest, and how long; null: it trains alone. */
+  slowestRank: number | null
+  slowestRankSeconds: number | null
 }
 
 export type NativeEvaluateStats = Pick<
@@ -306,6 +313,22 @@ export interface NativeTrainer {
   /** As NativeModel.save; the tensors are those of `tensors()` and of the model's `parameters()`. */
   save(folder: string, files: NativeSavedFile[]): Promise<void>
   read(files: NativeReadFile[], stepsDone: number): Promise<void>
+  dispose(): Promise<void>
+}
+
+/** Seconds after which ranks give up: one that waits for others to start, and all that hear nothing of another one. */
+export interface NativeJoinOptions {
+  joinTimeout: number
+  silenceTimeout: number
+}
+
+/** This process among those that a launcher started. */
+export interface NativeRanks {
+  rank(): number
+  size(): number
+  /** The texts of all ranks, in their order. */
+  gather(text: string): Promise<string[]>
+  /** Ends all calls that wait for other ranks, those of a trainer too. Resolves when they have ended. */
   dispose(): Promise<void>
 }
 
@@ -467,6 +490,10 @@ export interface NativeAddon {
    * calls reject with that error.
    */
   createTrainer(model: NativeModel, options: NativeTrainerOptions): NativeTrainer
+  /** The program that started this process as one rank of several; null: none. Throws COMMUNICATION_FAILED. */
+  launcher(): { name: string; rank: number; size: number } | null
+  /** Waits for the other ranks. One process may join again when it has left. */
+  joinRanks(options: NativeJoinOptions, signal?: AbortSignal): Promise<NativeRanks>
   /** `onEvents` gets packed events and one message for each error event among them, in order. */
   createEngine(
     model: NativeModel,

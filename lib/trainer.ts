@@ -1,5 +1,6 @@
 // The public Trainer: optimizer steps and evaluation on one Model, saved and resumed bit for bit.
 import { Checker, checkPath, show } from './check.js'
+import { type Ranks, toNativeDistributed } from './distributed.js'
 import { MorError, wrapNative, wrapNativeAsync } from './errors.js'
 import { type LoadOptions, Model } from './model.js'
 import type { NativeEvaluateStats, NativeStepStats, NativeTrainer, NativeTrainerOptions, Routing } from './native.js'
@@ -46,6 +47,8 @@ export class Trainer {
   readonly options: ResolvedTrainerOptions
   /** Of distillation. Disposing it is up to you. */
   readonly teacher: Model | null
+  /** Those that it trains with; null: none. Disposing them is up to you. */
+  readonly ranks: Ranks | null
   readonly #native: NativeTrainer
   #disposing: Promise<void> | undefined
 
@@ -63,9 +66,11 @@ export class Trainer {
     this.model = model
     this.options = resolveTrainerOptions(options)
     this.teacher = teacherOf(options, model)
+    const distributed = toNativeDistributed(options.distributed)
+    this.ranks = options.distributed?.ranks ?? null
     this.#native = wrapNative(() => {
       const own = toNativeTrainerOptions(this.options, model.config, model.native.parameters())
-      return loadNative().createTrainer(model.native, { ...own, distillation: this.#distillation() })
+      return loadNative().createTrainer(model.native, { ...own, distillation: this.#distillation(), distributed })
     })
   }
 

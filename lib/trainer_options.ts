@@ -1,6 +1,7 @@
 // The options of a Trainer: defaults (the paper's recipe, docs/model.md section 6), checks, and the addon's form of them.
 import { Checker, show } from './check.js'
 import { blockRecurs, type ResolvedConfig } from './config.js'
+import type { DistributedOptions } from './distributed.js'
 import type { Model } from './model.js'
 import type { NativeParameter, NativeTrainerOptions } from './native.js'
 import { type ParameterGroup, parameterOptions, resolveParameterGroups } from './parameter_groups.js'
@@ -75,9 +76,17 @@ export interface TrainerOptions {
   distillation?: DistillationOptions | null
   /** Recompute activations in the backward pass instead of keeping them: same numbers, less memory. Default false. */
   recompute?: boolean
+  /**
+   * The ranks that train the model together, each with rows of its own (docs/distributed.md). All of them make a trainer with the same
+   * options, of models with the same weights. Default null: it trains alone.
+   */
+  distributed?: DistributedOptions | null
 }
 
-export type ResolvedTrainerOptions = Required<Omit<TrainerOptions, 'depthSchedule' | 'distillation'>> & {
+/** Without what belongs to this process alone. */
+export type ResolvedTrainerOptions = Required<
+  Omit<TrainerOptions, 'depthSchedule' | 'distillation' | 'distributed'>
+> & {
   depthSchedule: Required<DepthSchedule> | null
   distillation: ResolvedDistillation | null
 }
@@ -96,6 +105,7 @@ const optionKeys = [
   'capacityWarmupSteps',
   'distillation',
   'recompute',
+  'distributed',
 ]
 
 /** @throws {MorError} INVALID_ARGUMENT with the option, its value and what is allowed. */
@@ -127,7 +137,7 @@ export function toNativeTrainerOptions(
   options: ResolvedTrainerOptions,
   config: ResolvedConfig,
   parameters: readonly Pick<NativeParameter, 'name' | 'trained'>[],
-): Omit<NativeTrainerOptions, 'distillation'> {
+): Omit<NativeTrainerOptions, 'distillation' | 'distributed'> {
   const { betas, schedule, gradientAccumulation: _splitHere, parameterGroups, ...others } = options
   const { distillation: _withItsTeacher, depthSchedule, depthDropout, ...same } = others
   if (depthSchedule !== null) checkDepthSchedule(depthSchedule, config)

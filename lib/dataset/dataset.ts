@@ -79,6 +79,11 @@ export class Dataset {
     return Promise.all(starts.map((start) => this.#reader.read(start, this.length + 1)))
   }
 
+  /** Goes on as after `next(rows)`, and reads nothing. */
+  skip(rows: number): void {
+    for (let row = 0; row < rows; row++) this.#takeStart()
+  }
+
   /** All windows in file order, `rows` at a time (the last batch may have fewer). Tokens after the last full window are left out. */
   async *sequential(rows: number): AsyncGenerator<Int32Array[]> {
     const windows = this.#windows(0)

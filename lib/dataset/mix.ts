@@ -80,6 +80,11 @@ export class DatasetMix {
     return (await Promise.all(taken)).flat()
   }
 
+  /** Goes on as after `next(rows)`, and reads nothing. */
+  skip(rows: number): void {
+    for (let row = 0; row < rows; row++) this.#takePart().skip(1)
+  }
+
   /** How much of each dataset was taken, in the order of `parts`. */
   seen(): SeenTokens[] {
     return this.parts.map(({ name, dataset }, i) => ({

@@ -9,6 +9,7 @@
 #include "binding/native_config.h"
 #include "binding/native_engine.h"
 #include "binding/native_model.h"
+#include "binding/native_ranks.h"
 #include "binding/native_results.h"
 #include "binding/native_trainer.h"
 #include "core/token_logprob.h"
@@ -63,12 +64,15 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   NativeModel::define(env);
   NativeTrainer::define(env);
   NativeEngine::define(env);
+  NativeRanks::define(env);
   exports.Set("devices", Napi::Function::New<devices>(env, "devices"));
   exports.Set("parameterTable", Napi::Function::New<parameter_table>(env, "parameterTable"));
   exports.Set("createModel", Napi::Function::New<NativeModel::create>(env, "createModel"));
   exports.Set("writeDerivedFiles", Napi::Function::New<write_derived_files>(env, "writeDerivedFiles"));
   exports.Set("createTrainer", Napi::Function::New<NativeTrainer::create>(env, "createTrainer"));
   exports.Set("createEngine", Napi::Function::New<NativeEngine::create>(env, "createEngine"));
+  exports.Set("launcher", Napi::Function::New<NativeRanks::launcher>(env, "launcher"));
+  exports.Set("joinRanks", Napi::Function::New<NativeRanks::join>(env, "joinRanks"));
   exports.Set("constants", constants(env));
   return exports;
 }

@@ -133,8 +133,8 @@ void Environment::stop_at_exit() {
       process, {Napi::String::New(env_, "exit"), Napi::Function::New(env_, on_exit, "stopMixtureOfRecursions")});
 }
 
-void keep_alive(const Napi::Value& object, const Napi::Value& other) {
-  object.As<Napi::Object>().DefineProperty(Napi::PropertyDescriptor::Value("model", other, napi_default));
+void keep_alive(const Napi::Value& object, const char* name, const Napi::Value& other) {
+  object.As<Napi::Object>().DefineProperty(Napi::PropertyDescriptor::Value(name, other, napi_default));
 }
 
 }  // namespace mor::binding

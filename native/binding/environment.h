@@ -24,10 +24,10 @@ class Environment final : public TaskSink {
 
   /// A new object that has a `worker()`. It lives at least until the worker has ended and been joined. Throws DISPOSED
   /// once the process is exiting.
-  template <class Owner>
-  std::shared_ptr<Owner> start_worker() {
+  template <class Owner, class... Arguments>
+  std::shared_ptr<Owner> start_worker(Arguments&&... arguments) {
     prepare_to_start();
-    auto owner = std::make_shared<Owner>(*this);
+    auto owner = std::make_shared<Owner>(*this, std::forward<Arguments>(arguments)...);
     workers_.emplace_back(owner, &owner->worker());
     return owner;
   }
@@ -39,7 +39,7 @@ class Environment final : public TaskSink {
   void deliver(std::unique_ptr<Task> task) noexcept override;
   void ended(Worker& worker) noexcept override;
 
-  Napi::FunctionReference model_class, trainer_class, engine_class;
+  Napi::FunctionReference model_class, trainer_class, engine_class, ranks_class;
   /// A new object of a class, made of `from`.
   Napi::Object construct(const Napi::FunctionReference& of_class, std::shared_ptr<void> from);
   /// For constructors: what `construct` was given. Throws INVALID_ARGUMENT if JavaScript called the constructor itself.
@@ -70,7 +70,7 @@ class Environment final : public TaskSink {
   bool woken_ = false;
 };
 
-/// `object` keeps `other` from being collected.
-void keep_alive(const Napi::Value& object, const Napi::Value& other);
+/// `object` keeps `other` from being collected, as its property `name`.
+void keep_alive(const Napi::Value& object, const char* name, const Napi::Value& other);
 
 }  // namespace mor::binding

@@ -37,8 +37,9 @@ class ModelUser {
 
 class ModelThread {
  public:
-  /// Starts the thread. The sink must outlive it.
-  explicit ModelThread(TaskSink& sink) : worker_(sink) {}
+  /// Starts the thread. The sink must outlive it. noun: of what JavaScript disposes, for messages.
+  explicit ModelThread(TaskSink& sink, const char* noun = "model")
+      : disposed_(std::make_shared<DisposedFlag>(noun)), worker_(sink) {}
   /// The thread must have been joined.
   ~ModelThread() { release(); }
 
@@ -75,14 +76,16 @@ class ModelThread {
 
   // ---- from any thread, once created; so are the constant parts of model()
   const ModelConfig& config() const { return config_; }
+  const std::string& device() const { return device_; }
   /// For a user on another thread, who reads the weights and the tables. Must not be called once it is disposed.
   std::shared_ptr<const Model> shared_model() const { return model_; }
   /// Of the device that the model is on; 0: unknown.
   size_t device_memory_bytes() const { return device_memory_bytes_; }
 
  private:
-  const std::shared_ptr<DisposedFlag> disposed_ = std::make_shared<DisposedFlag>("model");
+  const std::shared_ptr<DisposedFlag> disposed_;
   ModelConfig config_;
+  std::string device_;
   size_t device_memory_bytes_ = 0;
   std::shared_ptr<Model> model_;
   std::unique_ptr<Arena> activations_, tokens_;

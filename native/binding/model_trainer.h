@@ -12,12 +12,13 @@ namespace mor::binding {
 
 class ModelTrainer final : public ModelUser {
  public:
-  /// teacher: that of the options, which stays in memory as long as the trainer.
+  /// teacher, communicator: those of the options, which stay in memory as long as the trainer.
   ModelTrainer(std::shared_ptr<const DisposedFlag> model, const TrainerOptions& options,
-               std::shared_ptr<const Model> teacher)
+               std::shared_ptr<const Model> teacher, std::shared_ptr<Communicator> communicator)
       : disposed(std::make_shared<DisposedFlag>("trainer", std::move(model))),
         options_(options),
-        teacher_(std::move(teacher)) {}
+        teacher_(std::move(teacher)),
+        communicator_(std::move(communicator)) {}
 
   const std::shared_ptr<DisposedFlag> disposed;
 
@@ -38,12 +39,14 @@ class ModelTrainer final : public ModelUser {
   void release() noexcept override {
     trainer_.reset();
     teacher_.reset();
+    communicator_.reset();
   }
   void add_memory(MemoryByPurpose& use) const override;
 
  private:
   const TrainerOptions options_;
   std::shared_ptr<const Model> teacher_;
+  std::shared_ptr<Communicator> communicator_;
   std::unique_ptr<Trainer> trainer_;
   std::exception_ptr failure_;
   std::atomic<bool> failed_{false};

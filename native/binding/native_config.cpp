@@ -166,6 +166,14 @@ PassOptions forward_options(const Input& input) {
   return options;
 }
 
+MpiOptions mpi_options(const Input& input) {
+  constexpr double kLongest = 1e6;  // seconds that every clock can count
+  MpiOptions options;
+  options.join_seconds = input.field("joinTimeout").number(1e-3, kLongest);
+  options.silence_seconds = input.field("silenceTimeout").number(1e-3, kLongest);
+  return options;
+}
+
 TrainerOptions trainer_options(const Input& input) {
   TrainerOptions options;
   options.learning_rate = finite(input.field("learningRate"));
@@ -193,6 +201,11 @@ TrainerOptions trainer_options(const Input& input) {
   if (!distillation.null()) {
     options.distillation.temperature = distillation.field("temperature").number(DBL_MIN, DBL_MAX);
     options.distillation.weight = distillation.field("weight").number(0, 1);
+  }
+  const Input distributed = input.field("distributed");
+  if (!distributed.null()) {
+    options.gradient_wire = dtype(distributed.field("gradientDtype"));
+    options.bucket_size = distributed.field("bucketBytes").natural() / static_cast<int64_t>(sizeof(float));
   }
   return options;
 }

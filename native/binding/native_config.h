@@ -9,6 +9,7 @@
 #include "binding/convert.h"
 #include "binding/derived_files.h"
 #include "binding/model_thread.h"
+#include "distributed/mpi_thread.h"
 #include "engine/engine.h"
 #include "model/config.h"
 #include "model/pass.h"
@@ -24,7 +25,9 @@ ModelOptions model_options(const Input& input);
 /// NativeForwardOptions.
 PassOptions forward_options(const Input& input);
 Routing routing(const Input& input);
-/// NativeTrainerOptions.
+/// NativeJoinOptions.
+MpiOptions mpi_options(const Input& input);
+/// NativeTrainerOptions, without the model and the ranks.
 TrainerOptions trainer_options(const Input& input);
 EngineOptions engine_options(const Input& input);
 /// NativeGenerateParams.

@@ -74,7 +74,7 @@ Napi::Value NativeEngine::create(const Napi::CallbackInfo& info) {
 NativeEngine::NativeEngine(const Napi::CallbackInfo& info) : ObjectWrap(info) {
   throwing(info.Env(), "NativeEngine", [&]() -> Napi::Value {
     const auto parts = Environment::of(info.Env()).take_from<EngineParts>();
-    keep_alive(info.This(), parts->model);
+    keep_alive(info.This(), "model", parts->model);
     thread_ = parts->thread;
     disposed_ = std::make_shared<DisposedFlag>("engine", thread_->disposed());
     loop_ = parts->loop;

@@ -114,6 +114,9 @@ Napi::Object step_stats(Napi::Env env, const StepResult& result) {
   object.Set("memoryBytes", static_cast<double>(result.memory_bytes));
   object.Set("step", number(result.step));
   object.Set("recursions", result.recursions);
+  object.Set("communicationSeconds", or_null(env, result.communication_seconds));
+  object.Set("slowestRank", or_null(env, result.slowest_rank));
+  object.Set("slowestRankSeconds", or_null(env, result.slowest_rank_seconds));
   return object;
 }
 

@@ -7,6 +7,7 @@
 #include "binding/environment.h"
 #include "binding/native_config.h"
 #include "binding/native_model.h"
+#include "binding/native_ranks.h"
 #include "binding/native_results.h"
 
 namespace mor::binding {
@@ -17,7 +18,7 @@ namespace {
 struct TrainerParts {
   std::shared_ptr<ModelThread> thread;
   std::shared_ptr<ModelTrainer> trainer;
-  Napi::Value model;
+  Napi::Value model, ranks;  ///< ranks: null where it trains alone
 };
 
 /// TokenRows that own their memory.
@@ -81,6 +82,21 @@ NativeModel* teacher_of(const Input& options, const NativeModel& pupil) {
   return &teacher;
 }
 
+/// The ranks that `options.distributed.ranks` are; null for a trainer that trains alone. Throws INVALID_ARGUMENT if
+/// they cannot train this model.
+NativeRanks* ranks_of(const Input& options, const NativeModel& model) {
+  const Input distributed = options.field("distributed");
+  if (distributed.null()) return nullptr;
+  NativeRanks& ranks = NativeRanks::of(distributed.field("ranks"));
+  MOR_CHECK(!ranks.has_trainer(), INVALID_ARGUMENT,
+            "the ranks train another model, and calls of two trainers would mix; dispose the other trainer first");
+  const std::string& device = model.thread()->device();
+  MOR_CHECK(ranks.communicator() == nullptr || device == "cpu", INVALID_ARGUMENT,
+            "ranks that an MPI launcher started train on CPUs, but the model is on ", device,
+            "; make it with device: 'cpu'");
+  return &ranks;
+}
+
 void check_teaches_nobody(const NativeModel& model) {
   for (const std::weak_ptr<ModelTrainer>& pupil : model.pupils) {
     const std::shared_ptr<ModelTrainer> trainer = pupil.lock();
@@ -115,7 +131,12 @@ Napi::Value NativeTrainer::create(const Napi::CallbackInfo& info) {
     std::shared_ptr<const Model> teaching;
     if (teacher != nullptr) teaching = teacher->thread()->shared_model();
     options.distillation.teacher = teaching.get();
-    const auto trainer = std::make_shared<ModelTrainer>(thread->disposed(), options, std::move(teaching));
+    NativeRanks* ranks = ranks_of(input, model);
+    std::shared_ptr<Communicator> communicator;
+    if (ranks != nullptr) communicator = ranks->communicator();
+    options.communicator = communicator.get();
+    const auto trainer =
+        std::make_shared<ModelTrainer>(thread->disposed(), options, std::move(teaching), std::move(communicator));
     const auto create = [&on_thread = *thread, trainer] {
       if (trainer->disposed->is_set()) return;
       trainer->create(on_thread.model());
@@ -125,16 +146,19 @@ Napi::Value NativeTrainer::create(const Napi::CallbackInfo& info) {
     MOR_CHECK(thread->worker().post(task_of(create)), DISPOSED, "the process is exiting");
     model.trainer = trainer;
     if (teacher != nullptr) teacher->pupils.push_back(trainer);
+    if (ranks != nullptr) ranks->set_trainer(trainer, thread);
+    const Napi::Value kept = ranks == nullptr ? info.Env().Null() : input.field("distributed").field("ranks").value();
     Environment& environment = Environment::of(info.Env());
     return environment.construct(environment.trainer_class,
-                                 std::make_shared<TrainerParts>(TrainerParts{thread, trainer, info[0]}));
+                                 std::make_shared<TrainerParts>(TrainerParts{thread, trainer, info[0], kept}));
   });
 }
 
 NativeTrainer::NativeTrainer(const Napi::CallbackInfo& info) : ObjectWrap(info), external_memory_(info.Env()) {
   throwing(info.Env(), "NativeTrainer", [&]() -> Napi::Value {
     const auto parts = Environment::of(info.Env()).take_from<TrainerParts>();
-    keep_alive(info.This(), parts->model);
+    keep_alive(info.This(), "model", parts->model);
+    keep_alive(info.This(), "ranks", parts->ranks);
     thread_ = parts->thread;
     trainer_ = parts->trainer;
     return info.This();

@@ -53,6 +53,7 @@ void Worker::stop() {
     stopping_ = true;
   }
   changed_.notify_one();
+  if (on_stop_) on_stop_();
 }
 
 void Worker::join() {

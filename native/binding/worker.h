@@ -5,6 +5,7 @@
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <thread>
@@ -63,6 +64,8 @@ class Worker {
   /// The thread ends after the task that runs; long tasks look at `stopping` and give up. Tasks that wait are neither
   /// run nor settled.
   void stop();
+  /// What `stop` calls, on JavaScript's thread: it ends what tasks of this or other workers may wait for.
+  void on_stop(std::function<void()> call) { on_stop_ = std::move(call); }
   bool stopping() const { return stopping_.load(std::memory_order_relaxed); }
   /// Waits for the end of the thread, then drops the tasks that never ran. On JavaScript's thread.
   void join();
@@ -80,6 +83,7 @@ class Worker {
   std::unique_ptr<Task> last_;
   bool closed_ = false, alternate_ = false;
   std::atomic<bool> stopping_{false};
+  std::function<void()> on_stop_;  ///< of JavaScript's thread
   std::thread thread_;
 };
 

@@ -10,8 +10,22 @@ namespace mor {
 
 namespace {
 
-/// What a rank sends: its numbers, or the code of an error and its message.
-enum class Kind : char { numbers, error };
+/// What a rank sends: its numbers, or the code of an error and its message, or a text.
+enum class Kind : char { numbers, error, text };
+
+Kind kind_of(const std::string& message) {
+  return static_cast<Kind>(message[0]);
+}
+
+/// Throws COMMUNICATION_FAILED unless all messages are texts, or none is.
+void check_kinds(const std::vector<std::string>& messages, int32_t own, bool texts) {
+  for (size_t rank = 0; rank < messages.size(); ++rank)
+    MOR_CHECK((kind_of(messages[rank]) == Kind::text) == texts, COMMUNICATION_FAILED, "rank ", own,
+              texts ? " gathers texts, but rank " : " takes part in a step or a checkpoint, but rank ", rank,
+              texts ? " takes part in a step or a checkpoint" : " gathers texts",
+              "; all ranks must make the same calls in the same order, unless one of them has failed, which its own "
+              "messages say");
+}
 
 std::string message_of(const Numbers& numbers) {
   std::string bytes(1, static_cast<char>(Kind::numbers));
@@ -49,15 +63,23 @@ std::vector<Numbers> Ranks::gather(const std::function<Numbers()>& work) const {
   }
   const std::vector<std::string> messages = communicator_->gather(own);
   if (failure != nullptr) std::rethrow_exception(failure);
+  check_kinds(messages, communicator_->rank(), false);
   std::vector<Numbers> all;
   for (size_t rank = 0; rank < messages.size(); ++rank) {
     const std::string& message = messages[rank];
-    if (message[0] == static_cast<char>(Kind::error))
+    if (kind_of(message) == Kind::error)
       throw Error(static_cast<ErrorCode>(message[1]), concat("rank ", rank, ": ", message.substr(2)), __FILE__,
                   __LINE__);
     all.push_back(numbers_in(message));
   }
   return all;
+}
+
+std::vector<std::string> gather_texts(Communicator& communicator, const std::string& text) {
+  std::vector<std::string> texts = communicator.gather(std::string(1, static_cast<char>(Kind::text)) + text);
+  check_kinds(texts, communicator.rank(), true);
+  for (std::string& each : texts) each.erase(0, 1);
+  return texts;
 }
 
 void check_same(const std::vector<Numbers>& ranks, size_t place, const char* what) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <string>
 #include <vector>
 
 #include "distributed/communicator.h"
@@ -24,6 +25,9 @@ class Ranks {
  private:
   Communicator* communicator_;
 };
+
+/// What every rank gives, by rank. Throws COMMUNICATION_FAILED where another rank makes a call of its trainer.
+std::vector<std::string> gather_texts(Communicator& communicator, const std::string& text);
 
 /// Throws INVALID_ARGUMENT, on every rank alike, unless the numbers at `place`, which are integers, are the same on all
 /// of them. what: names them.

@@ -13,7 +13,8 @@ constexpr double StepResult::*kSums[] = {
     &StepResult::flops,          &StepResult::vanilla_flops};
 /// Weighed means, which are -1 where they do not apply.
 constexpr double StepResult::*kMeans[] = {&StepResult::routing_accuracy, &StepResult::dead_token_ratio,
-                                          &StepResult::max_vio, &StepResult::load_entropy};
+                                          &StepResult::max_vio, &StepResult::load_entropy,
+                                          &StepResult::communication_seconds};
 
 void add_mean(double& to, double part) {
   if (part >= 0) to = (to < 0 ? 0 : to) + part;
@@ -45,14 +46,19 @@ Numbers numbers_of(const StepResult& part) {
   Numbers numbers;
   for (const auto sum : kSums) numbers.push_back(part.*sum);
   for (const auto mean : kMeans) numbers.push_back(part.*mean);
+  numbers.push_back(part.slowest_rank_seconds);
   numbers.insert(numbers.end(), part.depth_histogram.begin(), part.depth_histogram.end());
   return numbers;
 }
 
-void add_numbers(StepResult& total, const Numbers& numbers) {
+void add_numbers(StepResult& total, const Numbers& numbers, int32_t rank) {
   auto next = numbers.begin();
   for (const auto sum : kSums) total.*sum += *next++;
   for (const auto mean : kMeans) add_mean(total.*mean, *next++);
+  if (const double seconds = *next++; seconds > total.slowest_rank_seconds) {
+    total.slowest_rank_seconds = seconds;
+    total.slowest_rank = rank;
+  }
   const auto depths = static_cast<size_t>(numbers.end() - next);
   total.depth_histogram.resize(std::max(total.depth_histogram.size(), depths));
   for (int64_t& tokens : total.depth_histogram) tokens += static_cast<int64_t>(*next++);

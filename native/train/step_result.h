@@ -22,16 +22,21 @@ struct StepResult {
   std::vector<double> thresholds;        ///< training by threshold: [N] those that this step selected by
   double routing_accuracy = -1, dead_token_ratio = -1, max_vio = -1, load_entropy = -1;  ///< -1: does not apply
   size_t memory_bytes = 0;
+
+  // ---- Of several ranks; -1: it trains alone.
+  double communication_seconds = -1;  ///< that a rank waited for others: the mean over ranks
+  double slowest_rank_seconds = -1;   ///< that the rank took that waited least, without its waiting
+  int32_t slowest_rank = -1;
 };
 
 /// Adds what one micro-batch has of the losses, FLOPs (forward) and statistics. target_share, token_share: how much of
 /// the targets and tokens of the step, on all ranks, it has.
 void add_pass(StepResult& total, const PassResult& part, double target_share, double token_share);
 
-/// What add_pass has added up, as numbers of which the sum over ranks is that of all micro-batches of all ranks: but
-/// -1, which does not apply, stays that.
+/// What add_pass has added up, and the times, as numbers of which the sum over ranks is that of all micro-batches of
+/// all ranks: but -1, which does not apply, stays that, and the slowest rank is one of them.
 Numbers numbers_of(const StepResult& part);
-void add_numbers(StepResult& total, const Numbers& numbers);
+void add_numbers(StepResult& total, const Numbers& numbers, int32_t rank);
 
 /// For every depth, the share of the tokens that went as deep or deeper.
 std::vector<double> shares_of(const std::vector<int64_t>& depth_histogram, int64_t tokens);

@@ -34,12 +34,22 @@ void check_options(const Model& model, const TrainerOptions& options) {
             "gradients cannot travel as ", dtype_name(options.gradient_wire), "; use float32 or bfloat16");
 }
 
+std::unique_ptr<TimedCommunicator> timed(Communicator* communicator) {
+  return communicator == nullptr ? nullptr : std::make_unique<TimedCommunicator>(*communicator);
+}
+
+TrainerOptions with_communicator(TrainerOptions options, Communicator* communicator) {
+  options.communicator = communicator;
+  return options;
+}
+
 }  // namespace
 
 Trainer::Trainer(Model& model, const TrainerOptions& options)
     : model_(model),
-      options_(options),
-      ranks_(options.communicator),
+      timed_(timed(options.communicator)),
+      options_(with_communicator(options, timed_.get())),
+      ranks_(timed_.get()),
       inputs_(model.ops()),
       activations_(model.ops()),
       readback_(model.ops()) {

@@ -5,6 +5,7 @@
 #include <memory>
 #include <vector>
 
+#include "distributed/timed_communicator.h"
 #include "train/optimizer.h"
 #include "train/step_result.h"
 #include "train/token_rows.h"
@@ -84,7 +85,8 @@ class Trainer {
   [[noreturn]] void refuse(const StepResult& result);
 
   Model& model_;
-  const TrainerOptions options_;
+  const std::unique_ptr<TimedCommunicator> timed_;  ///< null: it trains alone
+  const TrainerOptions options_;                    ///< with timed_ as the communicator
   const Ranks ranks_;
   std::unique_ptr<Optimizer> optimizer_;
   Arena inputs_, activations_;

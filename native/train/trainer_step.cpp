@@ -154,6 +154,8 @@ double Trainer::run_together(const TokenRows& rows, std::vector<Batch>& batches,
 
 StepResult Trainer::step(const TokenRows& rows) {
   const Clock::time_point begin = Clock::now();
+  const auto seconds = [&] { return std::chrono::duration<double>(Clock::now() - begin).count(); };
+  if (timed_ != nullptr) timed_->seconds = 0;
   const ModelConfig& config = model_.config();
   const PassOptions pass = pass_options();
   std::vector<Batch> batches;
@@ -193,10 +195,14 @@ StepResult Trainer::step(const TokenRows& rows) {
       own.vanilla_flops += vanilla_flops(config, batch.sequences, batch.length);
     }
     own.flops = 3 * own.flops + teacher_flops;
+    if (timed_ != nullptr) {
+      own.communication_seconds = timed_->seconds / timed_->size();
+      own.slowest_rank_seconds = seconds() - timed_->seconds;
+    }
     return numbers_of(own);
   });
   StepResult result;
-  for (const Numbers& part : parts) add_numbers(result, part);
+  for (size_t rank = 0; rank < parts.size(); ++rank) add_numbers(result, parts[rank], static_cast<int32_t>(rank));
   result.learning_rate = rate;
   result.gradient_norm = norm;
   if (!std::isfinite(norm)) refuse(result);
@@ -214,7 +220,7 @@ StepResult Trainer::step(const TokenRows& rows) {
   result.targets = totals.targets;
   result.recursions = pass.max_recursions;
   result.memory_bytes = memory().total();
-  result.seconds = std::chrono::duration<double>(Clock::now() - begin).count();
+  result.seconds = seconds();
   return result;
 }
 

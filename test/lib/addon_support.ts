@@ -106,6 +106,7 @@ export const trainerOptions: NativeTrainerOptions = {
   parameters: [],
   capacityWarmupSteps: null,
   distillation: null,
+  distributed: null,
 }
 
 export const generateParams: NativeGenerateParams = {

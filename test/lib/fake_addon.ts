@@ -88,6 +88,10 @@ export class FakeAddon implements NativeAddon {
 
   writeDerivedFiles = (): Promise<void> => Promise.reject(nativeError('INTERNAL', 'this stand-in derives no files'))
 
+  launcher = () => null
+
+  joinRanks = (): Promise<never> => Promise.reject(nativeError('INTERNAL', 'this stand-in has no ranks'))
+
   createModel = async (config: NativeConfig, options: NativeModelOptions) => {
     await this.#begin('createModel')
     const model = new FakeModel(this, config, options.dtype)
@@ -337,6 +341,9 @@ export class FakeTrainer implements NativeTrainer {
       memoryBytes: 1,
       step: this.#stepsDone,
       recursions: 1,
+      communicationSeconds: null,
+      slowestRank: null,
+      slowestRankSeconds: null,
     }
   }
 

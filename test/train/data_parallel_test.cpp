@@ -147,6 +147,8 @@ Trained train_alone(const ModelConfig& config, MakeOps make, const TrainerOption
   Trained trained;
   for (uint32_t t = start.steps; t < start.steps + steps; ++t)
     trained.steps.push_back(trainer.step(rows_of_all(plan, config, t, alone).view()));
+  EXPECT_EQ(trained.steps.back().communication_seconds, -1);
+  EXPECT_EQ(trained.steps.back().slowest_rank, -1);
   add_weights(model, trained.weights);
   add_state(trainer, trained.state);
   return trained;
@@ -176,6 +178,17 @@ void expect_equal(const StepResult& a, const StepResult& b) {
   EXPECT_EQ(a.load_entropy, b.load_entropy);
 }
 
+/// The times of a step of several ranks, which all of them get.
+void expect_times(const StepResult& step, const StepResult& of_rank_0, size_t ranks) {
+  EXPECT_GE(step.communication_seconds, 0);
+  EXPECT_EQ(step.communication_seconds, of_rank_0.communication_seconds);
+  EXPECT_GT(step.slowest_rank_seconds, 0);
+  EXPECT_EQ(step.slowest_rank_seconds, of_rank_0.slowest_rank_seconds);
+  EXPECT_GE(step.slowest_rank, 0);
+  EXPECT_LT(step.slowest_rank, static_cast<int32_t>(ranks));
+  EXPECT_EQ(step.slowest_rank, of_rank_0.slowest_rank);
+}
+
 /// Every rank must measure the same and leave the same weights.
 Trained train_ranks(const ModelConfig& config, MakeOps make, TrainerOptions options, const Plan& plan, uint32_t steps,
                     Start start = {}) {
@@ -200,7 +213,10 @@ Trained train_ranks(const ModelConfig& config, MakeOps make, TrainerOptions opti
   });
   for (const Trained& other : trained) {
     EXPECT_EQ(other.weights, trained[0].weights);
-    for (uint32_t t = 0; t < steps; ++t) expect_equal(other.steps[t], trained[0].steps[t]);
+    for (uint32_t t = 0; t < steps; ++t) {
+      expect_equal(other.steps[t], trained[0].steps[t]);
+      expect_times(other.steps[t], trained[0].steps[t], ranks);
+    }
   }
   for (const auto& [name, values] : state)
     EXPECT_EQ(std::count_if(values.begin(), values.end(), [](double v) { return std::isnan(v); }), 0) << name;
@@ -690,6 +706,30 @@ TEST(DataParallel, RanksThatDifferAreNamed) {
             }),
             (std::vector<std::string>{"rank 1: gradients cannot travel as int32; use float32 or bfloat16",
                                       "gradients cannot travel as int32; use float32 or bfloat16"}));
+}
+
+TEST(Ranks, GatherTexts) {
+  run_ranks(3, [](ThreadCommunicator& communicator) {
+    const std::vector<std::string> texts = gather_texts(communicator, std::string(communicator.rank(), 'x'));
+    EXPECT_EQ(texts, (std::vector<std::string>{"", "x", "xx"}));
+  });
+}
+
+TEST(Ranks, NameCallsThatDiffer) {
+  run_ranks(2, [](ThreadCommunicator& communicator) {
+    const std::string error = message_of(
+        [&] {
+          if (communicator.rank() == 0)
+            gather_texts(communicator, "a text");
+          else
+            Ranks(&communicator).gather([] { return Numbers{1}; });
+        },
+        ErrorCode::COMMUNICATION_FAILED);
+    const char* expected = communicator.rank() == 0
+                               ? "rank 0 gathers texts, but rank 1 takes part in a step or a checkpoint; "
+                               : "rank 1 takes part in a step or a checkpoint, but rank 0 gathers texts; ";
+    EXPECT_EQ(error.find(expected), 0u) << error;
+  });
 }
 
 }  // namespace

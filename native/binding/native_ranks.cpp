@@ -1,0 +1,151 @@
+// NativeRanks: joining and leaving the other ranks, and what they tell each other.
+#include "binding/native_ranks.h"
+
+#include <cstdlib>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "binding/environment.h"
+#include "binding/model_trainer.h"
+#include "binding/native_config.h"
+#include "distributed/mpi_communicator.h"
+#include "train/ranks.h"
+
+namespace mor::binding {
+
+/// The thread that joined, and what it got.
+struct JoinedRanks {
+  JoinedRanks(std::shared_ptr<ModelThread> on_thread, std::shared_ptr<Communicator> joined)
+      : thread(std::move(on_thread)), communicator(std::move(joined)) {}
+  ~JoinedRanks() { thread->close(); }
+
+  const std::shared_ptr<ModelThread> thread;
+  std::shared_ptr<Communicator> communicator;  ///< null: there is one rank only
+};
+
+namespace {
+
+constexpr napi_type_tag kRanksTag = {0x6d6f722d72616e6b, 0x5b1e0c77d94f2a38};
+
+}  // namespace
+
+void NativeRanks::define(Napi::Env env) {
+  Environment::of(env).ranks_class = Napi::Persistent(
+      DefineClass(env, "NativeRanks",
+                  {throwing_method<&NativeRanks::rank>("rank"), throwing_method<&NativeRanks::size>("size"),
+                   promise_method<&NativeRanks::gather>("gather"), promise_method<&NativeRanks::dispose>("dispose")}));
+}
+
+Napi::Value NativeRanks::launcher(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  return throwing(env, "launcher", [&]() -> Napi::Value {
+    const std::optional<Launcher> found = find_launcher(std::getenv);
+    if (!found.has_value()) return env.Null();
+    const Napi::Object object = Napi::Object::New(env);
+    object.Set("name", found->name);
+    object.Set("rank", found->rank);
+    object.Set("size", found->size);
+    return object;
+  });
+}
+
+Napi::Value NativeRanks::join(const Napi::CallbackInfo& info) {
+  return rejecting(info.Env(), "joinRanks", [&]() -> Napi::Value {
+    const MpiOptions options = mpi_options(Input(info[0], "options"));
+    const std::shared_ptr<ModelThread> thread = Environment::of(info.Env()).start_worker<ModelThread>("communicator");
+    return post_call(
+        *thread,
+        {.object = info.This(), .disposed = thread->disposed(), .what = "joining the other ranks", .signal = info[1]},
+        [options, thread](ModelThread& on_thread) {
+          try {
+            return std::make_shared<JoinedRanks>(thread, join_mpi(options, on_thread.check()));
+          } catch (...) {
+            on_thread.close();
+            throw;
+          }
+        },
+        [](Napi::Env env, const std::shared_ptr<JoinedRanks>& joined) -> Napi::Value {
+          Environment& environment = Environment::of(env);
+          return environment.construct(environment.ranks_class, joined);
+        });
+  });
+}
+
+NativeRanks& NativeRanks::of(const Input& input) {
+  if (!input.value().IsObject() || !input.value().As<Napi::Object>().CheckTypeTag(&kRanksTag))
+    input.fail("ranks of this addon");
+  NativeRanks& ranks = *Unwrap(input.value().As<Napi::Object>());
+  ranks.joined_->thread->disposed()->check();
+  return ranks;
+}
+
+NativeRanks::NativeRanks(const Napi::CallbackInfo& info) : ObjectWrap(info) {
+  throwing(info.Env(), "NativeRanks", [&]() -> Napi::Value {
+    joined_ = Environment::of(info.Env()).take_from<JoinedRanks>();
+    info.This().As<Napi::Object>().TypeTag(&kRanksTag);
+    joined_->thread->worker().on_stop([ranks = std::weak_ptr<Communicator>(joined_->communicator)] {
+      if (const std::shared_ptr<Communicator> communicator = ranks.lock()) communicator->abandon();
+    });
+    return info.This();
+  });
+}
+
+NativeRanks::~NativeRanks() {
+  if (joined_ == nullptr || !joined_->thread->disposed()->set()) return;
+  if (joined_->communicator != nullptr) joined_->communicator->abandon();
+}
+
+std::shared_ptr<Communicator> NativeRanks::communicator() const {
+  return joined_->communicator;
+}
+
+bool NativeRanks::has_trainer() const {
+  const std::shared_ptr<ModelTrainer> trainer = trainer_.lock();
+  return trainer != nullptr && trainer->in_use();
+}
+
+void NativeRanks::set_trainer(const std::shared_ptr<ModelTrainer>& trainer,
+                              const std::shared_ptr<ModelThread>& thread) {
+  trainer_ = trainer;
+  trainer_thread_ = thread;
+}
+
+Napi::Value NativeRanks::rank(const Napi::CallbackInfo& info) {
+  joined_->thread->disposed()->check();
+  const Communicator* communicator = joined_->communicator.get();
+  return Napi::Number::New(info.Env(), communicator == nullptr ? 0 : communicator->rank());
+}
+
+Napi::Value NativeRanks::size(const Napi::CallbackInfo& info) {
+  joined_->thread->disposed()->check();
+  const Communicator* communicator = joined_->communicator.get();
+  return Napi::Number::New(info.Env(), communicator == nullptr ? 1 : communicator->size());
+}
+
+Napi::Value NativeRanks::gather(const Napi::CallbackInfo& info) {
+  joined_->thread->disposed()->check();
+  std::string text = Input(info[0], "text").string();
+  if (!has_trainer()) trainer_thread_.reset();
+  ModelThread& thread = trainer_thread_ == nullptr ? *joined_->thread : *trainer_thread_;
+  return post_call(
+      thread, {.object = info.This(), .disposed = joined_->thread->disposed(), .what = "a gather of texts"},
+      [communicator = joined_->communicator, text = std::move(text)](ModelThread&) {
+        return communicator == nullptr ? std::vector<std::string>{text} : gather_texts(*communicator, text);
+      },
+      [](Napi::Env env, const std::vector<std::string>& texts) -> Napi::Value {
+        const Napi::Array array = Napi::Array::New(env, texts.size());
+        for (uint32_t rank = 0; rank < texts.size(); ++rank) array.Set(rank, texts[rank]);
+        return array;
+      });
+}
+
+Napi::Value NativeRanks::dispose(const Napi::CallbackInfo& info) {
+  if (!joined_->thread->disposed()->set()) return resolved(info.Env());
+  if (joined_->communicator != nullptr) joined_->communicator->abandon();
+  return post_call(*joined_->thread,
+                   {.object = info.This(), .disposed = nullptr, .what = "leaving the other ranks", .turn = Turn::last},
+                   [joined = joined_](ModelThread&) { joined->communicator.reset(); });
+}
+
+}  // namespace mor::binding

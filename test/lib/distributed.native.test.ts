@@ -1,0 +1,111 @@
+// The API of ranks on the real addon: what it refuses in a process without a launcher, and two ranks under Open MPI.
+import { join } from 'node:path'
+import { describe, expect, it } from 'vitest'
+import { joinRanks, launcher, Model, Trainer } from '../../lib/index.js'
+import { isInstalled, openMpi, startRanks } from './mpi_launchers.js'
+
+const config = { vocab_size: 64, hidden_size: 32, intermediate_size: 64, num_hidden_layers: 2, num_attention_heads: 2 }
+const load = { device: 'cpu', dtype: 'float32', threads: 1, seed: 1 } as const
+
+/** The variables of a launcher, while `work` runs. */
+async function under<T>(variables: Record<string, string>, work: () => Promise<T>): Promise<T> {
+  Object.assign(process.env, variables)
+  try {
+    return await work()
+  } finally {
+    for (const name of Object.keys(variables)) delete process.env[name]
+  }
+}
+
+describe('without other ranks', () => {
+  it('there is no launcher, and nothing to join', async () => {
+    expect(launcher()).toBe(null)
+    await expect(joinRanks()).rejects.toMatchObject({
+      code: 'COMMUNICATION_FAILED',
+      message: expect.stringContaining('no MPI launcher started this process'),
+    })
+  })
+
+  it('torchrun is told that CPUs need MPI', async () => {
+    const variables = { RANK: '1', WORLD_SIZE: '2', MASTER_ADDR: 'localhost', MASTER_PORT: '1' }
+    await under(variables, async () => {
+      expect(launcher()).toEqual({ name: 'torchrun', rank: 1, size: 2 })
+      await expect(joinRanks()).rejects.toMatchObject({
+        code: 'COMMUNICATION_FAILED',
+        message:
+          "torchrun started this process as rank 1 of 2, but ranks on CPUs need MPI; start them with 'mpirun -n <ranks>' or 'srun'",
+      })
+    })
+  })
+
+  it('wrong variables and options are refused', async () => {
+    await under({ PMI_RANK: '2', PMI_SIZE: '2' }, async () => {
+      expect(launcher).toThrow(expect.objectContaining({ code: 'COMMUNICATION_FAILED' }))
+    })
+    for (const [options, message] of [
+      [{ joinTimeout: 0 }, 'joinTimeout is 0'],
+      [{ silenceTimeout: 'long' }, 'silenceTimeout is "long"'],
+      [{ timeout: 1 }, 'timeout'],
+    ] as const)
+      await expect(joinRanks(options as object)).rejects.toMatchObject({
+        code: 'INVALID_ARGUMENT',
+        message: expect.stringContaining(message),
+      })
+    await expect(joinRanks({ signal: AbortSignal.abort() })).rejects.toMatchObject({ code: 'ABORTED' })
+    await using model = await Model.create(config, load)
+    for (const [distributed, message] of [
+      [{ ranks: {} }, 'ranks is {}; give what joinRanks resolves to'],
+      [{ ranks: null }, 'ranks is null'],
+      [5, 'distributed is 5'],
+    ] as const) {
+      expect(() => new Trainer(model, { learningRate: 0.1, distributed: distributed as never })).toThrow(
+        expect.objectContaining({ code: 'INVALID_ARGUMENT', message: expect.stringContaining(message) }),
+      )
+    }
+  })
+
+  it('one rank needs no library, and trains as without ranks', async () => {
+    const rows = [Int32Array.from({ length: 17 }, (_, i) => (5 * i) % 64)]
+    const variables = { PMI_RANK: '0', PMI_SIZE: '1', MOR_MPI_LIBRARY: '/nowhere/libmpi.so' }
+    await using ranks = await under(variables, () => joinRanks())
+    expect([ranks.rank, ranks.size, await ranks.gather('alone')]).toEqual([0, 1, ['alone']])
+    const losses: number[] = []
+    for (const distributed of [null, { ranks, gradientDtype: 'bfloat16' as const }]) {
+      await using model = await Model.create(config, load)
+      await using trainer = new Trainer(model, { learningRate: 0.1, distributed })
+      expect(trainer.ranks).toBe(distributed?.ranks ?? null)
+      await trainer.step(rows)
+      const { loss, communicationSeconds } = await trainer.step(rows)
+      losses.push(loss)
+      expect(communicationSeconds).toBe(null)
+    }
+    expect(losses[0]).toBe(losses[1])
+  })
+})
+
+it.skipIf(!isInstalled(openMpi))('two ranks gather, train, and leave in any order', { timeout: 120_000 }, async () => {
+  const program = ['--import', 'tsx', join('test', 'lib', 'distributed_rank.ts')]
+  const { stdout, stderr, code } = await startRanks(openMpi, 2, program).ended
+  const lines = [0, 1].map((rank) =>
+    stdout.split('\n').flatMap((line) => (line.startsWith(`rank ${rank}: `) ? [line.slice(8)] : [])),
+  )
+  const [first, second] = lines.map((of) => of.join('\n')) as [string, string]
+  const context = `${stdout}\n${stderr}`
+  for (const of of [first, second]) {
+    expect(of, context).toContain('of 2, gathered text 0 ü,text 1 ü\n')
+    expect(of, context).toContain('joined again: COMMUNICATION_FAILED this process has a communicator already')
+    expect(of, context).toContain('disposed: DISPOSED the communicator is disposed\n')
+    expect(of, context).toContain('disposed for a trainer: DISPOSED the communicator is disposed\n')
+    expect(of, context).toMatch(/losses \S+ of 32, true,\S+ of 32, true\n/)
+    expect(of, context).toContain('second trainer: INVALID_ARGUMENT the ranks train another model')
+    expect(of, context).toMatch(/step of ranks that are disposed: COMMUNICATION_FAILED\nends$/)
+  }
+  expect(lines[0]!.find((line) => line.startsWith('losses'))).toBe(lines[1]!.find((line) => line.startsWith('losses')))
+  expect(first, context).toContain(
+    'different calls: COMMUNICATION_FAILED rank 0 takes part in a step or a checkpoint, but rank 1 gathers texts',
+  )
+  expect(second, context).toContain(
+    'different calls: COMMUNICATION_FAILED rank 1 gathers texts, but rank 0 takes part in a step or a checkpoint',
+  )
+  expect(code).toBe(0)
+})

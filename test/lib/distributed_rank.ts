@@ -1,0 +1,83 @@
+// What distributed.native.test.ts runs as each of two ranks: every call of the API of ranks. Writes one line for each thing that it finds.
+import { fileURLToPath } from 'node:url'
+import { isMainThread, Worker } from 'node:worker_threads'
+import { joinRanks, launcher, Model, type MorError, Trainer } from '../../lib/index.js'
+
+const { rank } = launcher()!
+const say = (text: string) => process.stdout.write(`rank ${rank}: ${text}\n`)
+
+async function codeOf(work: Promise<unknown> | (() => unknown)): Promise<string> {
+  try {
+    await (typeof work === 'function' ? work() : work)
+    return 'no error'
+  } catch (error) {
+    const { code, message } = error as MorError
+    return `${code} ${message}`
+  }
+}
+
+const newModel = () =>
+  Model.create(
+    { vocab_size: 64, hidden_size: 32, intermediate_size: 64, num_hidden_layers: 2, num_attention_heads: 2 },
+    { device: 'cpu', dtype: 'float32', threads: 1, seed: 1 },
+  )
+const rowsOf = (first: number) => [Int32Array.from({ length: 17 }, (_, i) => (first + 5 * i) % 64)]
+
+async function takeSteps(): Promise<void> {
+  const first = await joinRanks()
+  say(`of ${first.size}, gathered ${await first.gather(`text ${rank} ü`)}`)
+  say(`joined again: ${await codeOf(joinRanks())}`)
+  await first.dispose()
+  await first.dispose()
+  say(`disposed: ${await codeOf(first.gather('x'))}`)
+
+  const ranks = await joinRanks({ silenceTimeout: 60 })
+  const model = await newModel()
+  say(
+    `disposed for a trainer: ${await codeOf(() => new Trainer(model, { learningRate: 0.01, distributed: { ranks: first } }))}`,
+  )
+  const distributed = { ranks, gradientDtype: 'float32', bucketBytes: 4096 } as const
+  const trainer = new Trainer(model, { learningRate: 0.01, distributed })
+  const steps = [await trainer.step(rowsOf(7 * rank)), await trainer.step(rowsOf(7 * rank + 1))]
+  say(`losses ${steps.map(({ loss, tokens, slowestRank }) => `${loss} of ${tokens}, ${slowestRank! >= 0}`)}`)
+  const second = await newModel()
+  say(`second trainer: ${await codeOf(() => new Trainer(second, { learningRate: 0.01, distributed }))}`)
+  await second.dispose()
+
+  const wrong = rank === 0 ? trainer.step([new Int32Array(17).fill(1)]) : ranks.gather('not a step')
+  say(`different calls: ${await codeOf(wrong)}`)
+  // Rank 0 leaves while it waits for a step that rank 1 does not take before it has left, too.
+  if (rank === 1) await new Promise((resolve) => setTimeout(resolve, 1000))
+  const waiting = rank === 0 ? codeOf(trainer.step(rowsOf(0))) : null
+  await ranks.dispose()
+  say(`step of ranks that are disposed: ${(await (waiting ?? codeOf(trainer.step(rowsOf(0))))).slice(0, 20)}`)
+  // The model and its trainer are left to the end of the process.
+}
+
+/** Rank 1 works in a thread that is terminated, with everything open. */
+async function main(): Promise<void> {
+  if (rank === 0 || !isMainThread) {
+    await takeSteps()
+    if (!isMainThread) setInterval(() => {}, 1000)
+  } else {
+    // The hooks that let Node read TypeScript are those of the main thread only.
+    const source = `require('tsx/cjs'); require(${JSON.stringify(fileURLToPath(import.meta.url))})`
+    const worker = new Worker(source, { eval: true, stdout: true })
+    const done = new Promise<void>((resolve, reject) => {
+      worker.on('error', reject)
+      worker.stdout.on('data', (text: Buffer) => {
+        process.stdout.write(text)
+        if (text.toString().includes('that are disposed')) resolve()
+      })
+    })
+    await done
+    await worker.terminate()
+  }
+  say('ends')
+  if (rank === 0) process.exit(0)
+}
+
+main().catch((error: unknown) => {
+  say(`failed: ${error}`)
+  process.exit(1)
+})
