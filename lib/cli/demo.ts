@@ -55,11 +55,12 @@ async function demo(signal: AbortSignal): Promise<void> {
   })
   const { interrupted } = await trainLoop({
     trainer,
+    ranks: null,
     train,
+    nextRows: () => train.next(batchSize),
     validation: heldOut,
     firstStep: 0,
     steps,
-    rowsPerStep: batchSize,
     batchSize: EVALUATION_ROWS,
     evalEvery: Math.ceil(steps / 4),
     evalBatches: 4,

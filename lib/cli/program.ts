@@ -105,7 +105,7 @@ function addTrain(program: Command): void {
   program
     .command('train')
     .description(
-      'Train a model on text. On a terminal it shows a progress line, elsewhere JSON lines. Ctrl-C, SIGTERM, a closed terminal and an output that nobody reads save and stop it.',
+      'Train a model on text. On a terminal it shows a progress line, elsewhere JSON lines. Ctrl-C, SIGTERM, a closed terminal and an output that nobody reads save and stop it. Under mpirun or srun all ranks train one model.',
     )
     .requiredOption('--output <folder>', 'folder of the run: checkpoint/, dataset/, metrics.jsonl, run.json')
     .option('--resume', 'go on with the run in --output, with its own options; more --steps may be given')
@@ -124,7 +124,7 @@ function addTrain(program: Command): void {
       trainDefaults.validationFraction,
     )
     .option('--length <tokens>', 'tokens of a row; default: the context of the model, at most 512', integer(1))
-    .option('--batch-size <rows>', 'rows of a micro-batch', integer(1), trainDefaults.batchSize)
+    .option('--batch-size <rows>', 'rows of a micro-batch, of all ranks together', integer(1), trainDefaults.batchSize)
     .option(
       '--gradient-accumulation <count>',
       'micro-batches of a step',
@@ -172,6 +172,12 @@ function addTrain(program: Command): void {
       trainDefaults.evalBatches,
     )
     .option('--save-every <steps>', 'steps between checkpoints', integer(1), trainDefaults.saveEvery)
+    .addOption(
+      new Option('--gradient-dtype <type>', 'in which gradients travel between ranks; default: float32').choices([
+        'bfloat16',
+        'float32',
+      ]),
+    )
     .addOption(deviceOption())
     .addOption(dtypeOption())
     .addOption(threadsOption())
@@ -179,8 +185,8 @@ function addTrain(program: Command): void {
     .action(async (options, command: Command) => {
       const { train } = await import('./train.js')
       await withInterrupt(async (signal) => {
-        const { interrupted } = await train(givenOptions(options, command), new Output(process.stdout), signal)
-        if (interrupted) process.exitCode = exitCodeOf(signal.reason)
+        const result = await train(givenOptions(options, command), new Output(process.stdout), signal)
+        if (result.interrupted) process.exitCode = exitCodeOf(result.reason)
       })
     })
 }

@@ -17,34 +17,53 @@ export interface StepRecord {
   learningRate: number
   tokensPerSecond: number
   depthHistogram: number[]
+  seconds: number
+  /** Of several ranks; null: there is one. */
+  communicationSeconds: number | null
+  slowestRank: number | null
+}
+
+/** What a process does together with the other ranks of a run (RunRanks). */
+export interface LoopRanks {
+  rank: number
+  /** Aborted once a rank was told to stop. */
+  signal: AbortSignal
+  /** Runs work of each rank. All throw if one fails. */
+  together<T>(work: () => Promise<T>): Promise<T>
 }
 
 export interface TrainLoopOptions {
   trainer: LoopTrainer
+  /** Null: there is one rank. */
+  ranks: LoopRanks | null
+  /** For the epoch, and how far each dataset of a mix was taken. */
   train: Dataset | DatasetMix
+  /** This rank's rows of the next step. */
+  nextRows: () => Promise<Int32Array[]>
   /** Null: no text is held out, and nothing is evaluated. */
   validation: Dataset | DatasetMix | null
   /** Steps that were done before this call. */
   firstStep: number
   steps: number
-  /** Rows of one step, all micro-batches together. */
-  rowsPerStep: number
   /** Rows of one evaluation batch. */
   batchSize: number
   evalEvery: number
   evalBatches: number
   saveEvery: number
-  /** Saves everything after `step` steps. */
+  /** Saves everything after `step` steps, together with the other ranks. */
   save: (step: number) => Promise<void>
   /** Receives every record for metrics.jsonl. */
   record: (record: object) => Promise<void>
   output: Output
+  /** Of this rank. */
   signal: AbortSignal
 }
 
 export interface TrainResult {
   step: number
   interrupted: boolean
+  /** Why it was interrupted, on whichever rank that was. */
+  reason: unknown
   /** The last one, if any. */
   evaluation: Evaluation | null
 }
@@ -55,26 +74,35 @@ const MAX_REFUSED_STEPS = 10
 /**
  * Trains until `steps` or until the signal aborts; the current step then finishes, an evaluation does not. Saves in either
  * case, and also before it throws, whatever ends the run. Evaluates with threshold routing, which is causal like that of generation. A step that is
- * refused for a non-finite loss is recorded and skipped; ten in a row end the run with `NON_FINITE`.
+ * refused for a non-finite loss is recorded and skipped; ten in a row end the run with `NON_FINITE`. Several ranks evaluate on rank 0,
+ * and end together.
  */
 export async function trainLoop(options: TrainLoopOptions): Promise<TrainResult> {
-  const { firstStep, steps, signal, output } = options
+  const { firstStep, steps, output } = options
+  const ranks = options.ranks ?? oneRank(options.signal)
   const run: RunState = { step: firstStep, savedStep: null, evaluation: null }
   try {
-    await takeSteps(options, run)
+    await takeSteps(options, ranks, run)
   } catch (error) {
-    const interrupted = signal.aborted && error instanceof MorError && error.code === 'ABORTED'
+    const interrupted = ranks.signal.aborted && error instanceof MorError && error.code === 'ABORTED'
     if (!interrupted) {
-      // The error says why the run ends; one of this save would only hide it.
-      if (run.step > (run.savedStep ?? firstStep)) await options.save(run.step).catch(() => {})
+      // The error says why the run ends; one of this save would only hide it. Ranks that have lost each other do not agree to save.
+      const save = () => options.save(run.step)
+      if (run.step > (run.savedStep ?? firstStep)) await ranks.together(nothing).then(save).catch(nothing)
       output.end()
       throw error
     }
   }
   if (run.savedStep !== run.step) await options.save(run.step)
   output.end()
-  return { step: run.step, interrupted: run.step < steps, evaluation: run.evaluation }
+  return { step: run.step, interrupted: run.step < steps, reason: ranks.signal.reason, evaluation: run.evaluation }
 }
+
+function oneRank(signal: AbortSignal): LoopRanks {
+  return { rank: 0, signal, together: (work) => work() }
+}
+
+async function nothing(): Promise<void> {}
 
 interface RunState {
   /** Steps done. */
@@ -84,50 +112,65 @@ interface RunState {
   evaluation: Evaluation | null
 }
 
-async function takeSteps(options: TrainLoopOptions, run: RunState): Promise<void> {
-  const { trainer, train, validation, steps, rowsPerStep, evalEvery, saveEvery, save, record, output, signal } = options
+async function takeSteps(options: TrainLoopOptions, ranks: LoopRanks, run: RunState): Promise<void> {
+  const { trainer, train, nextRows, steps, evalEvery, saveEvery, save, output } = options
   const started = performance.now()
-  const tell = async (entry: object, show: () => void) => {
-    await record(entry)
-    show()
-  }
   let refused = 0
-  while (run.step < steps && !signal.aborted) {
-    const rows = await train.next(rowsPerStep)
-    try {
-      const stats = await trainer.step(rows)
-      run.step = stats.step
-      refused = 0
-      const entry = { type: 'step', ...stats, ...seenOf(train) }
-      const seconds = (performance.now() - started) / 1000
-      const remaining = (seconds / (run.step - options.firstStep)) * (steps - run.step)
-      await tell(entry, () => output.progress(entry, stepStatus(stats, steps, remaining)))
-    } catch (error) {
-      if (!(error instanceof MorError) || error.code !== 'NON_FINITE') throw error
-      const entry = { type: 'refused', step: run.step, message: error.message }
-      await tell(entry, () => output.event(entry, `step ${run.step + 1} refused: ${error.message}`))
+  while (run.step < steps && !ranks.signal.aborted) {
+    const rows = await ranks.together(nextRows)
+    const stats = await stepOrRefusal(trainer, rows)
+    if (stats instanceof MorError) {
+      const entry = { type: 'refused', step: run.step, message: stats.message }
+      const show = () => output.event(entry, `step ${run.step + 1} refused: ${stats.message}`)
+      await ranks.together(() => tell(options, entry, show))
       if (++refused < MAX_REFUSED_STEPS) continue
       run.savedStep = run.step
       await save(run.step) // with the place in the data after what was refused
-      throw error
+      throw stats
     }
-    const { step } = run
-    const last = step === steps
-    if (validation && (last || step % evalEvery === 0)) {
-      const { batchSize, evalBatches } = options
-      const limits = { batchSize, maxBatches: evalBatches, routing: 'threshold', signal } as const
-      const result = await (validation instanceof DatasetMix
-        ? evaluateMix(trainer, validation, limits)
-        : evaluateDataset(trainer, validation, limits))
-      run.evaluation = result
-      const entry = { type: 'evaluation', step, ...result }
-      await tell(entry, () => output.event(entry, evaluationLine(step, result)))
-    }
-    if (last || step % saveEvery === 0) {
-      run.savedStep = step
-      await save(step)
+    refused = 0
+    run.step = stats.step
+    const last = run.step === steps
+    const evaluates = ranks.rank === 0 && (last || run.step % evalEvery === 0)
+    await ranks.together(async () => {
+      const entry = { type: 'step', ...stats, ...seenOf(train) }
+      const seconds = (performance.now() - started) / 1000
+      const remaining = (seconds / (run.step - options.firstStep)) * (steps - run.step)
+      await tell(options, entry, () => output.progress(entry, stepStatus(stats, steps, remaining)))
+      if (evaluates) await evaluate(options, run)
+    })
+    if (last || run.step % saveEvery === 0) {
+      run.savedStep = run.step
+      await save(run.step)
     }
   }
+}
+
+/** The error of a step that was refused is returned; others are thrown. */
+async function stepOrRefusal(trainer: LoopTrainer, rows: Int32Array[]): Promise<StepRecord | MorError> {
+  try {
+    return await trainer.step(rows)
+  } catch (error) {
+    if (error instanceof MorError && error.code === 'NON_FINITE') return error
+    throw error
+  }
+}
+
+async function evaluate(options: TrainLoopOptions, run: RunState): Promise<void> {
+  const { trainer, validation, batchSize, evalBatches, output, signal } = options
+  if (validation === null) return
+  const limits = { batchSize, maxBatches: evalBatches, routing: 'threshold', signal } as const
+  const result = await (validation instanceof DatasetMix
+    ? evaluateMix(trainer, validation, limits)
+    : evaluateDataset(trainer, validation, limits))
+  run.evaluation = result
+  const entry = { type: 'evaluation', step: run.step, ...result }
+  await tell(options, entry, () => output.event(entry, evaluationLine(run.step, result)))
+}
+
+async function tell({ record }: TrainLoopOptions, entry: object, show: () => void): Promise<void> {
+  await record(entry)
+  show()
 }
 
 /** How far the data was taken: for each dataset where several are mixed. */
@@ -142,8 +185,13 @@ function stepStatus(stats: StepRecord, steps: number, remainingSeconds: number):
     `lr ${stats.learningRate.toExponential(1)}`,
     `${formatCount(stats.tokensPerSecond)} tokens/s`,
     ...(stats.depthHistogram.length > 1 ? [`depths ${formatShares(stats.depthHistogram)}`] : []),
+    ...(stats.slowestRank === null ? [] : [ranksStatus(stats)]),
     `${formatDuration(remainingSeconds)} left`,
   ].join('  ')
+}
+
+function ranksStatus({ seconds, communicationSeconds, slowestRank }: StepRecord): string {
+  return `${Math.round((100 * (communicationSeconds ?? 0)) / seconds)}% waiting, rank ${slowestRank} slowest`
 }
 
 function evaluationLine(step: number, { lmLoss, bitsPerByte, depthHistogram, datasets = [] }: Evaluation): string {

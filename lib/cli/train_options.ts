@@ -2,6 +2,7 @@
 import { show } from '../check.js'
 import { MorError } from '../errors.js'
 import type { LoadOptions } from '../model.js'
+import type { DType } from '../native.js'
 import type { ParameterGroup } from '../parameter_groups.js'
 import type { Schedule } from '../trainer_options.js'
 import type { RunSettings } from './run_folder.js'
@@ -33,6 +34,8 @@ export interface TrainOptions extends Partial<CourseOptions>, Pick<LoadOptions, 
   warmupSteps?: number
   cooldownSteps?: number
   recompute?: boolean
+  /** In which gradients travel between ranks; default: the trainer's. */
+  gradientDtype?: DType
   /** Patterns of tensors that stay as they are. */
   freeze?: string[]
   /** Each `pattern=rate`. */

@@ -49,6 +49,9 @@ async function run(
         learningRate: 0.001,
         tokensPerSecond: 1234,
         depthHistogram: [6, 3, 3],
+        seconds: 0.5,
+        communicationSeconds: null,
+        slowestRank: null,
       }
     },
     async evaluate(batch, { routing }) {
@@ -63,11 +66,12 @@ async function run(
   const stream = new RecordingStream(changes.output !== undefined)
   const result = trainLoop({
     trainer,
+    ranks: null,
     train,
+    nextRows: () => train.next(3),
     validation,
     firstStep: 0,
     steps: 10,
-    rowsPerStep: 3,
     batchSize: 4,
     evalEvery: 4,
     evalBatches: 2,

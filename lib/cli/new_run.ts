@@ -1,0 +1,142 @@
+// Starts a run of `mor train`: its options, its data, its model and its folder.
+import { mkdir } from 'node:fs/promises'
+import { relative } from 'node:path'
+import type { ResolvedConfig } from '../config.js'
+import { readDatasetInfo } from '../dataset.js'
+import { MorError } from '../errors.js'
+import { mapInOrder } from '../map_in_order.js'
+import type { Schedule } from '../trainer_options.js'
+import { loadDistillation } from './distillation.js'
+import type { Output } from './output.js'
+import { prepareData } from './prepare_data.js'
+import { type RunRanks, rowsOfRank } from './ranks.js'
+import { checkDatasetOptions } from './resume_options.js'
+import { disposeModels, disposing, distributedOf, identityOf, type Run } from './run.js'
+import { foldersOf, mapFolders, openRunData, weightedDatasets } from './run_data.js'
+import { checkNoRun, type RunRecord, runFiles, trimMetrics, writeRunRecord } from './run_folder.js'
+import { flagOf, parameterGroupsOf, type TrainOptions, trainDefaults } from './train_options.js'
+import { findStart } from './train_start.js'
+
+/** Longest rows by default, since longer ones cost more than a first run should. */
+const DEFAULT_LENGTH = 512
+
+/** Throws what its parts throw, on all ranks. */
+export async function startRun(
+  options: TrainOptions,
+  ranks: RunRanks,
+  output: Output,
+  signal: AbortSignal,
+): Promise<Run> {
+  const { output: folder } = options
+  const course = { ...trainDefaults, ...options }
+  const { start, length, data, rows, trainerOptions } = await ranks.together(() => planRun(options, ranks, output))
+  const { tokenizer } = start
+  const { textField, validationFraction, seed } = course
+  const text = { data, tokenizer, textField, validationFraction, length }
+  const dataset = await ranks.first(
+    async () => (await weightedDatasets(data)) ?? (await prepareData(text, runFiles(folder).dataset, output, signal)),
+  )
+  const infos = await ranks.together(async () => {
+    const found = await mapInOrder(foldersOf(dataset), readDatasetInfo)
+    for (const [i, each] of foldersOf(dataset).entries()) checkDatasetOptions(options, each, found[i]!)
+    // Datasets that do not fit are refused before a model is made.
+    await (await openRunData(dataset, { length, seed, tokenizer }, null))[Symbol.asyncDispose]()
+    return found
+  })
+  await ranks.same(identityOf(start.config, dataset, infos))
+  const trainer = await ranks.together(async () => {
+    const distillation = await loadDistillation(options, signal)
+    const distributed = distributedOf(options, ranks)
+    return disposing(distillation?.teacher, () =>
+      start.makeTrainer({ ...trainerOptions, distillation, distributed }, signal),
+    )
+  })
+  try {
+    const { batchSize, gradientAccumulation, steps, evalEvery, evalBatches, saveEvery } = course
+    const settings = {
+      dataset: mapFolders(dataset, (path) => relative(folder, path)),
+      ...(options.teacher !== undefined && { teacher: relative(folder, options.teacher) }),
+      length,
+      batchSize,
+      gradientAccumulation,
+      steps,
+      seed,
+      evalEvery,
+      evalBatches,
+      saveEvery,
+    }
+    const record: RunRecord = { settings, positions: [] }
+    await ranks.first(async () => {
+      await mkdir(folder, { recursive: true })
+      await writeRunRecord(folder, record)
+      await trimMetrics(folder, 0)
+    })
+    return { tokenizer, trainer, record, position: null, dataset, rows }
+  } catch (error) {
+    await disposeModels(trainer)
+    throw error
+  }
+}
+
+/** What a new run is made of, checked before anything is written. */
+async function planRun(options: TrainOptions, ranks: RunRanks, output: Output) {
+  const { data, output: folder } = options
+  if (data === undefined)
+    throw new MorError('INVALID_ARGUMENT', 'a new run needs text: give --data, or --resume to go on with a run')
+  const course = { ...trainDefaults, ...options }
+  const rows = rowsOfRank(course.batchSize, ranks.size, false)
+  const schedule = scheduleOf(course)
+  const parameterGroups = parameterGroupsOf(options)
+  const start = await findStart(options)
+  await checkNoRun(folder)
+  tellWarmup(start.config, options.capacityWarmupSteps, course.steps, output)
+  const { max_position_embeddings: context } = start.config
+  const length = options.length ?? Math.min(DEFAULT_LENGTH, context)
+  if (length > context) {
+    throw new MorError(
+      'INVALID_ARGUMENT',
+      `--length is ${length}, more than max_position_embeddings ${context} of ${start.source}`,
+    )
+  }
+  const { learningRate, weightDecay, gradientClip, gradientAccumulation, recompute } = course
+  const trainerOptions = {
+    learningRate,
+    schedule,
+    weightDecay,
+    gradientClip,
+    gradientAccumulation,
+    parameterGroups,
+    depthSchedule: options.depthScheduleSteps === undefined ? null : { steps: options.depthScheduleSteps },
+    depthDropout: options.depthDropout,
+    capacityWarmupSteps: options.capacityWarmupSteps,
+    recompute,
+  }
+  return { start, length, data, rows, trainerOptions }
+}
+
+/** A run that ends within the warm-up has never trained with the capacities that its model is used with. */
+function tellWarmup({ router }: ResolvedConfig, given: number | undefined, steps: number, output: Output): void {
+  const warmup = given ?? (router?.type === 'expert_choice' ? router.capacity_warmup_steps : 0)
+  if (warmup < steps) return
+  output.event(
+    { type: 'notice', capacityWarmupSteps: warmup, steps },
+    `the capacities reach their values after ${warmup} steps, and the run has ${steps}: give --capacity-warmup-steps, such as ${Math.ceil(steps / 3)}`,
+  )
+}
+
+/** Throws `INVALID_ARGUMENT` for steps that the schedule does not have. */
+function scheduleOf({
+  schedule: type,
+  steps: totalSteps,
+  warmupSteps,
+  cooldownSteps,
+}: typeof trainDefaults & TrainOptions): Schedule {
+  if (type === 'trapezoid') return { type, totalSteps, warmupSteps, cooldownSteps }
+  if (cooldownSteps !== undefined) {
+    throw new MorError(
+      'INVALID_ARGUMENT',
+      `${flagOf('cooldownSteps')} is ${cooldownSteps}, but the schedule is ${type}: only the trapezoid has a cool-down`,
+    )
+  }
+  return type === 'constant' ? { type, warmupSteps } : { type, totalSteps, warmupSteps }
+}

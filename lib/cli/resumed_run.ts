@@ -1,0 +1,85 @@
+// Goes on with a run of `mor train` from its folder.
+import { resolve } from 'node:path'
+import { readConfigFile } from '../config_file.js'
+import { readDatasetInfo } from '../dataset.js'
+import { MorError } from '../errors.js'
+import { mapInOrder } from '../map_in_order.js'
+import { Model } from '../model.js'
+import { Tokenizer } from '../tokenizer.js'
+import { Trainer } from '../trainer.js'
+import { readTrainerCheckpoint } from '../trainer_checkpoint.js'
+import type { Schedule } from '../trainer_options.js'
+import { type RunRanks, rowsOfRank } from './ranks.js'
+import { checkResumeOptions } from './resume_options.js'
+import { disposeModels, disposing, distributedOf, identityOf, type Run } from './run.js'
+import { foldersOf, mapFolders } from './run_data.js'
+import { positionAt, readRunRecord, runFiles, trimMetrics, writeRunRecord } from './run_folder.js'
+import { type TrainOptions, trainDefaults } from './train_options.js'
+
+/** Throws what its parts throw, on all ranks. */
+export async function resumeRun(options: TrainOptions, ranks: RunRanks, signal: AbortSignal): Promise<Run> {
+  const { output: folder, device, threads, nice, recompute } = options
+  const files = runFiles(folder)
+  const { record, settings, rows, tokenizer, dataset, infos, saved } = await ranks.together(() =>
+    readRun(options, ranks),
+  )
+  await ranks.same({ 'steps done': saved.stepsDone, ...identityOf(saved.config, dataset, infos) })
+  const schedule = withSteps(saved.options.schedule, settings.steps)
+  const load = { device, threads, nice, signal }
+  const trainer = await ranks.together(async () => {
+    const teacher =
+      settings.teacher === undefined
+        ? null
+        : await Model.load(resolve(folder, settings.teacher), { ...load, dtype: saved.dtype })
+    const distillation = teacher && { teacher }
+    const distributed = distributedOf(options, ranks)
+    return disposing(teacher, () =>
+      Trainer.resume(files.checkpoint, { ...load, recompute, schedule, distillation, distributed }),
+    )
+  })
+  try {
+    const position = positionAt(record, trainer.stepsDone)
+    await ranks.first(async () => {
+      await writeRunRecord(folder, { ...record, settings })
+      await trimMetrics(folder, trainer.stepsDone)
+    })
+    return { tokenizer, trainer, record: { ...record, settings }, position, dataset, rows }
+  } catch (error) {
+    await disposeModels(trainer)
+    throw error
+  }
+}
+
+/** What the folder of a run says of it, checked against the options. */
+async function readRun(options: TrainOptions, ranks: RunRanks) {
+  const { output: folder } = options
+  const files = runFiles(folder)
+  const record = await readRunRecord(folder)
+  if (record.positions.length === 0) {
+    throw new MorError(
+      'CHECKPOINT_MISSING',
+      `the run in ${folder} was stopped before its first checkpoint: delete the folder and start again`,
+    )
+  }
+  const { steps, evalEvery, evalBatches, saveEvery } = { ...trainDefaults, ...record.settings, ...options }
+  const settings = { ...record.settings, steps, evalEvery, evalBatches, saveEvery }
+  const rows = rowsOfRank(settings.batchSize, ranks.size, true)
+  const tokenizer = await Tokenizer.load(files.checkpoint)
+  const dataset = mapFolders(settings.dataset, (path) => resolve(folder, path))
+  const saved = { ...(await readTrainerCheckpoint(files.checkpoint)), config: await readConfigFile(files.checkpoint) }
+  const infos = await mapInOrder(foldersOf(dataset), readDatasetInfo)
+  await checkResumeOptions(options, {
+    settings: record.settings,
+    trainer: saved,
+    config: saved.config,
+    tokenizer,
+    dataset,
+    infos,
+  })
+  return { record, settings, rows, tokenizer, dataset, infos, saved }
+}
+
+/** The same schedule over `totalSteps`, if it has an end. */
+function withSteps(schedule: Schedule, totalSteps: number): Schedule {
+  return schedule.type === 'constant' ? schedule : { ...schedule, totalSteps }
+}

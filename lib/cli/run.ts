@@ -1,0 +1,56 @@
+// A run of `mor train` when it is about to take steps, and what new and resumed ones have in common.
+import type { ResolvedConfig } from '../config.js'
+import { checksumOf } from '../dataset/mix_state.js'
+import type { DatasetInfo } from '../dataset.js'
+import type { DistributedOptions } from '../distributed.js'
+import type { Model } from '../model.js'
+import type { Tokenizer } from '../tokenizer.js'
+import type { Trainer } from '../trainer.js'
+import type { RunRanks } from './ranks.js'
+import { type DataFolders, type DataState, foldersOf } from './run_data.js'
+import type { RunRecord } from './run_folder.js'
+import type { TrainOptions } from './train_options.js'
+
+export interface Run {
+  tokenizer: Tokenizer
+  trainer: Trainer
+  record: RunRecord
+  /** The position in the data to continue from; null: its start. */
+  position: DataState | null
+  dataset: DataFolders
+  /** Of one micro-batch of this rank. */
+  rows: number
+}
+
+/** What must be the same on all ranks: of the model, and of the text that it learns from. */
+export function identityOf(
+  config: ResolvedConfig,
+  dataset: DataFolders,
+  infos: readonly DatasetInfo[],
+): Record<string, unknown> {
+  const keys = Object.entries(config).map(([key, value]) => [`${key} of the model`, value])
+  const texts = foldersOf(dataset).map((folder, i) => [
+    `the checksum of the dataset ${folder}`,
+    checksumOf(infos[i]!.splits.train),
+  ])
+  return Object.fromEntries([...keys, ...texts])
+}
+
+export function distributedOf({ gradientDtype }: TrainOptions, { ranks }: RunRanks): DistributedOptions | null {
+  return ranks && { ranks, gradientDtype }
+}
+
+export async function disposeModels({ model, teacher }: Trainer): Promise<void> {
+  await model.dispose()
+  await teacher?.dispose()
+}
+
+/** Disposes the teacher if there is no trainer for it. */
+export async function disposing(teacher: Model | null | undefined, make: () => Promise<Trainer>): Promise<Trainer> {
+  try {
+    return await make()
+  } catch (error) {
+    await teacher?.dispose()
+    throw error
+  }
+}
