@@ -311,19 +311,22 @@ TEST(MpiCommunicator, NamesTheRankThatIsSilentAndWaitsForOneThatComputes) {
   FakeMpi fake(kThree.family, 3);
   MpiOptions options;
   options.silence_seconds = 1.5;
-  std::atomic<bool> failed = false;
-  const auto until_rank_0_fails = [&] {
-    while (!failed) std::this_thread::sleep_for(milliseconds(5));
+  std::atomic<int> failed = 0;
+  const auto wait_for_failures = [&](int count) {
+    while (failed < count) std::this_thread::sleep_for(milliseconds(5));
   };
   const auto errors = run(fake, kThree.family, 3, options, [&](int32_t rank, MpiThread& thread) {
     const auto ranks = make_mpi_communicator(thread);
     ranks->gather("all are here");
     if (rank == 2) fake.stop(2);
+    if (rank == 2) {
+      wait_for_failures(2);
+      return fake.resume(2);
+    }
     // Rank 1 calls nothing for as long as rank 2, but its communication thread works.
-    if (rank != 0) until_rank_0_fails();
-    if (rank == 2) return fake.resume(2);
+    if (rank == 1) wait_for_failures(1);
     const std::string error = message_of([&] { ranks->gather(""); }, ErrorCode::COMMUNICATION_FAILED);
-    failed = true;
+    ++failed;
     MOR_FAIL(COMMUNICATION_FAILED, error);
   });
   EXPECT_TRUE(says(errors[0], "gather: nothing was heard of rank 2 for 1.5 s"));
