@@ -17,6 +17,6 @@ if(CMAKE_SYSTEM_NAME STREQUAL "Linux")
   set_property(TARGET mixture_of_recursions APPEND PROPERTY LINK_DEPENDS ${exports})
   target_sources(mixture_of_recursions PRIVATE ${MOR_LIBC_ADDITIONS})  # set by scripts/prebuilt/toolchain.cmake
   # A worker thread of Node unloads the addon when it ends. The compute team's threads stay for the whole process
-  # (cpu/team.h) and still run its code.
+  # (core/team.h) and still run its code.
   target_link_options(mixture_of_recursions PRIVATE -Wl,-z,nodelete)
 endif()

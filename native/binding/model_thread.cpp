@@ -63,6 +63,7 @@ void ModelThread::create(const ModelConfig& config, const ModelOptions& options)
   check_weights_fit(config, options.dtype, device_memory_bytes_);
   config_ = config;
   device_ = options.device;
+  threads_ = options.threads;
   model_ = std::make_shared<Model>(config, make_ops(options.device, options.dtype, options.threads));
   activations_ = std::make_unique<Arena>(model_->ops());
   tokens_ = std::make_unique<Arena>(model_->ops());

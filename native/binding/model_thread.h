@@ -75,6 +75,8 @@ class ModelThread {
   void refresh_memory();
 
   // ---- from any thread, once created; so are the constant parts of model()
+  /// 0: as many as the device chooses.
+  int threads() const { return threads_; }
   const ModelConfig& config() const { return config_; }
   const std::string& device() const { return device_; }
   /// For a user on another thread, who reads the weights and the tables. Must not be called once it is disposed.
@@ -87,6 +89,7 @@ class ModelThread {
   ModelConfig config_;
   std::string device_;
   size_t device_memory_bytes_ = 0;
+  int threads_ = 0;
   std::shared_ptr<Model> model_;
   std::unique_ptr<Arena> activations_, tokens_;
   std::vector<std::shared_ptr<ModelUser>> users_;

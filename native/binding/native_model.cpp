@@ -157,7 +157,7 @@ Napi::Value NativeModel::init(const Napi::CallbackInfo& info) {
   const auto seed = static_cast<uint64_t>(Input(info[0], "seed").natural());
   CallOptions call = options(info, "initialising the weights", info[1]);
   return post_call(*thread_, call, [seed](ModelThread& thread) {
-    thread.model().init(seed);
+    thread.model().init(seed, thread.threads());
     thread.model().ops().synchronize();  // the threads of its pupils may read the weights
   });
 }

@@ -2,7 +2,7 @@
 # runs. Every copy is linked into one object whose other symbols are local: otherwise the linker could pick an inline
 # function compiled for AVX-512 and call it on a machine that has none.
 file(GLOB cpu_sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_LIST_DIR}/*.cpp)
-set(cpu_common ${CMAKE_CURRENT_LIST_DIR}/cpu_device.cpp ${CMAKE_CURRENT_LIST_DIR}/team.cpp)
+set(cpu_common ${CMAKE_CURRENT_LIST_DIR}/cpu_device.cpp)
 list(REMOVE_ITEM cpu_sources ${cpu_common})
 
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")

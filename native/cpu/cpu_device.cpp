@@ -1,17 +1,16 @@
 // Reads the processor's features and picks the copy of the CPU device that fits, or the one that the environment names.
 #include "cpu/cpu_device.h"
 
-#include <sched.h>
 #include <sys/auxv.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <cmath>
 #include <cstdlib>
 #include <fstream>
 
 #include "core/control_group.h"
+#include "core/team.h"
 
 namespace mor {
 
@@ -68,14 +67,9 @@ DeviceInfo cpu_info() {
 #else
   info.features = cpu_instruction_sets();
 #endif
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  const ControlGroupLimits limits = control_group_limits();
-  // More threads than the control group grants would use up their time early in each period and then all wait.
-  const int processors = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
-  info.threads = static_cast<int>(std::max(1.0, std::min<double>(processors, std::floor(limits.processors))));
+  info.threads = usable_threads();
   const size_t installed = static_cast<size_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<size_t>(sysconf(_SC_PAGE_SIZE));
-  info.memory_bytes = std::min(installed, limits.memory_bytes);
+  info.memory_bytes = std::min(installed, control_group_limits().memory_bytes);
   return info;
 }
 

@@ -2,7 +2,7 @@
 // (cpu.cmake).
 #pragma once
 
-#include "cpu/team.h"
+#include "core/team.h"
 #include "ops/ops.h"
 
 namespace mor::MOR_CPU_ISA {
@@ -10,8 +10,8 @@ namespace mor::MOR_CPU_ISA {
 /// The class is hidden, so that the linker refuses a shared object too if an op has no definition.
 class __attribute__((visibility("hidden"))) CpuOps final : public Ops {
  public:
-  /// compute: float32 or bfloat16. threads: how many threads of the team (team.h) an op may use, at least 1. tiles:
-  /// whether bfloat16 products and attention may use AMX tiles.
+  /// compute: float32 or bfloat16. threads: how many threads of the team (core/team.h) an op may use, at least 1.
+  /// tiles: whether bfloat16 products and attention may use AMX tiles.
   CpuOps(DType compute, int threads, bool tiles);
 
   const char* name() const override { return "cpu"; }

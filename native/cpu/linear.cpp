@@ -6,12 +6,12 @@
 //   backward   blocked                           tiles                           blocked
 #include "ops/checks/linear.h"
 
+#include "core/team.h"
 #include "cpu/cpu_ops.h"
 #include "cpu/linear_amx.h"
 #include "cpu/linear_dot.h"
 #include "cpu/linear_stream.h"
 #include "cpu/product.h"
-#include "cpu/team.h"
 
 namespace mor::MOR_CPU_ISA {
 

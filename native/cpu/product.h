@@ -16,9 +16,9 @@
 #include <type_traits>
 
 #include "core/arena.h"
+#include "core/team.h"
 #include "cpu/product_bf16.h"
 #include "cpu/product_float.h"
-#include "cpu/team.h"
 
 namespace mor::MOR_CPU_ISA {
 

@@ -1,9 +1,11 @@
 // Model: allocation, initialisation, and host access to the weights.
 #include "model/model.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "core/rng.h"
+#include "core/team.h"
 #include "model/host_values.h"
 #include "model/rotary.h"
 
@@ -11,17 +13,18 @@ namespace mor {
 
 namespace {
 
-/// normal: two numbers from each draw of the stream.
-std::vector<float> initial_values(const Parameter& p, uint64_t seed, uint64_t stream, float range) {
-  std::vector<float> values(static_cast<size_t>(p.count()) + 1, p.initializer == Initializer::ones ? 1.0f : 0.0f);
-  if (p.initializer != Initializer::normal) return values;
-  for (size_t i = 0; i + 1 < values.size(); i += 2) {
-    const Philox4 bits = philox(seed, stream, i / 2);
-    normal_from_bits(bits.v[0], bits.v[1], &values[i], &values[i + 1]);
-    values[i] *= range;
-    values[i + 1] *= range;
+constexpr int64_t kDrawnTogether = int64_t{1} << 14;  ///< elements that one thread draws at a time; even
+
+/// Element i of `values` and the next one, if it is before `end`, are the two numbers of one draw of the stream.
+template <class T>
+void draw_normals(uint64_t seed, uint64_t stream, float range, int64_t begin, int64_t end, T* values) {
+  for (int64_t i = begin; i < end; i += 2) {
+    const Philox4 bits = philox(seed, stream, static_cast<uint64_t>(i / 2));
+    float first, second;
+    normal_from_bits(bits.v[0], bits.v[1], &first, &second);
+    values[i] = static_cast<T>(first * range);
+    if (i + 1 < end) values[i + 1] = static_cast<T>(second * range);
   }
-  return values;
 }
 
 }  // namespace
@@ -54,11 +57,26 @@ std::vector<NamedTensor> Model::checkpoint_tensors() const {
   return tensors;
 }
 
-void Model::init(uint64_t seed) {
+void Model::init(uint64_t seed, int threads) {
+  weights_changed();
+  if (threads == 0) threads = usable_threads();
+  const auto range = static_cast<float>(config_.initializer_range);
   for (size_t index = 0; index < parameters_.list().size(); ++index) {
     if (interruption_) interruption_();
-    const auto range = static_cast<float>(config_.initializer_range);
-    set(index, initial_values(parameters_.list()[index], seed, index, range).data());
+    const Parameter& p = parameters_.list()[index];
+    const Tensor weight = p.in_weights(weights_);
+    with_element(weight, [&](auto element) {
+      using T = decltype(element);
+      std::vector<T> values(static_cast<size_t>(p.count()), static_cast<T>(p.initializer == Initializer::ones));
+      if (p.initializer == Initializer::normal) {
+        const int64_t parts = (p.count() + kDrawnTogether - 1) / kDrawnTogether;
+        Team::of_process().run(parts, threads, [&](int64_t part, int) {
+          const int64_t begin = part * kDrawnTogether, end = std::min(begin + kDrawnTogether, p.count());
+          draw_normals(seed, index, range, begin, end, values.data());
+        });
+      }
+      ops_->copy_to_device(weight.data, values.data(), values.size() * sizeof(T));
+    });
   }
 }
 

@@ -42,8 +42,9 @@ class Model {
   const std::function<void()>& interruption() const { return interruption_; }
 
   /// Fills every parameter as its initialiser says. Random numbers come from a counter-based stream of (seed, index of
-  /// the parameter): the same weights on every device.
-  void init(uint64_t seed);
+  /// the parameter): the same weights on every device and for any number of threads. threads: of this machine that
+  /// draw; 0: as many as it can use.
+  void init(uint64_t seed, int threads = 0);
   /// Copies host float32 values to parameter `index`, rounded to its storage, or back.
   void set(size_t index, const float* values);
   void get(size_t index, float* values) const;

@@ -319,6 +319,32 @@ TEST(Parameters, InitialValuesOfASeedStayWhatTheyAre) {
   }
 }
 
+/// Tensors of more elements than a thread draws at a time, one of them of an odd number.
+TEST(Parameters, InitialValuesDoNotDependOnTheNumberOfThreads) {
+  ModelConfig config = tiny_config();
+  config.vocab_size = 4099;
+  config.hidden_size = 9;
+  std::vector<float> alone;
+  for (const int threads : {1, 2, 5, 0}) {
+    Model model(config, std::make_unique<RefOps<float>>());
+    model.init(7, threads);
+    std::vector<float> all;
+    for (size_t i = 0; i < model.parameters().list().size(); ++i) {
+      std::vector<float> values(static_cast<size_t>(model.parameters().list()[i].count()));
+      model.get(i, values.data());
+      all.insert(all.end(), values.begin(), values.end());
+    }
+    if (threads == 1) alone = all;
+    EXPECT_EQ(all, alone) << threads << " threads";
+  }
+  for (const size_t i : {size_t{0}, size_t{16383}, size_t{16384}, size_t{4099} * 9 - 1}) {
+    const Philox4 bits = philox(7, 0, i / 2);
+    float normals[2];
+    normal_from_bits(bits.v[0], bits.v[1], &normals[0], &normals[1]);
+    EXPECT_EQ(alone[i], normals[i % 2] * 0.3f) << i;
+  }
+}
+
 TEST(Parameters, NormsBeginAtOneAndBiasesAtZero) {
   ModelConfig config = routed(RouterType::token_choice);
   config.router.loss_free_balancing = true;

@@ -1,11 +1,12 @@
 // Team: how helper threads wait, wake up and share out parts.
-#include "cpu/team.h"
+#include "core/team.h"
 
 #include <sched.h>
 
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <cmath>
 #include <exception>
 #include <mutex>
 #include <new>
@@ -14,6 +15,7 @@
 #include <utility>
 
 #include "core/check.h"
+#include "core/control_group.h"
 
 namespace mor {
 
@@ -127,6 +129,13 @@ struct Team::State {
     }
   }
 };
+
+int usable_threads() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  const int processors = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+  return static_cast<int>(std::max(1.0, std::min<double>(processors, std::floor(control_group_limits().processors))));
+}
 
 Team::Team() : state_(new State) {}
 

@@ -1,5 +1,5 @@
 // Tests of Team: every part runs exactly once; callers at the same time; jobs inside jobs; parts that throw.
-#include "cpu/team.h"
+#include "core/team.h"
 
 #include <gtest/gtest.h>
 

@@ -5,6 +5,10 @@
 
 namespace mor {
 
+/// How many threads suit a job: as many as the processors that this process may run on, and no more than its control
+/// group grants, because more would use up their time early in each period and then all wait. At least 1.
+int usable_threads();
+
 /// The calling thread and helper threads. Helpers are started when they are first needed and live as long as the
 /// process.
 ///
