@@ -1,13 +1,15 @@
 #!/bin/sh
-# Builds what a machine with an NVIDIA driver and Node needs to run `node build/js/bench/gpu/index.js` from this folder:
-# the addon, the op tests and bench_ops under build/cuda, and the TypeScript under build/js. Needs nvcc, Ninja and GoogleTest, and no GPU.
+# Builds what a machine with an NVIDIA driver and Node needs to run `node build/js/bench/gpu/index.js` from this folder: the
+# addon, the tests and the bench programs under build/cuda, and the TypeScript under build/js. Needs nvcc, Ninja and
+# GoogleTest, and no GPU. The argument says for which GPUs, as CMake names them; without one it is Hopper alone.
 set -eu
 cd "$(dirname "$0")/.."
+architectures=${1:-90a-real}
 
-cmake --preset cuda
-cmake --build --preset cuda
+cmake --preset cuda -DMOR_CUDA_ARCHITECTURES="$architectures"
+cmake --build --preset cuda --target gpu_tests bench_ops gpu_probes gpu_tune
 git rev-parse HEAD > build/cuda/commit
-npm run build:native -- --CDMOR_CUDA=ON
+npm run build:native -- --CDMOR_CUDA=ON --CDMOR_CUDA_ARCHITECTURES="$architectures"
 rm -rf build/js
 npx tsc --noEmit false --outDir build/js --rootDir .
 mkdir -p build/js/build/Release

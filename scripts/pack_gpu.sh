@@ -1,24 +1,36 @@
 #!/bin/sh
 # Packs what scripts/build_gpu.sh has built into one archive, build/gpu.tar.xz: everything that the GPU run needs on a
-# machine with an NVIDIA driver and nothing else, Node and the shared libraries of Debian packages included. There:
-#   tar xf gpu.tar.xz && LD_LIBRARY_PATH=$PWD/lib bin/node build/js/bench/gpu/index.js --output gpu.json
+# machine with an NVIDIA driver and nothing else, Node and the shared libraries of Debian packages included. How to unpack
+# and use it: docs/cuda.md.
 set -eu
 cd "$(dirname "$0")/.."
+most_mib=45
 
 stage=$(mktemp -d)
 trap 'rm -rf "$stage"' EXIT
-mkdir -p "$stage/bin" "$stage/lib" "$stage/build/cuda/test" "$stage/build/cuda/bench/ops" "$stage/node_modules"
+mkdir -p "$stage/bin" "$stage/lib" "$stage/build/cuda"
 cp "$(readlink -f "$(command -v node)")" "$stage/bin/node"
-cp build/cuda/commit "$stage/build/cuda/"
-cp build/cuda/test/ops_*_test build/cuda/test/engine_exactness_test build/cuda/test/train_replay_test "$stage/build/cuda/test/"
-cp build/cuda/bench/ops/bench_ops "$stage/build/cuda/bench/ops/"
+# The paths have no spaces: CMake makes them of the names of tests.
+(cd build/cuda && cp --parents commit gpu_tests.txt $(cat gpu_tests.txt) bench/ops/bench_ops bench/gpu/gpu_probes bench/gpu/gpu_tune "$stage/build/cuda")
 cp -R build/js "$stage/build/js"
-cp -RL node_modules/node-gyp-build "$stage/node_modules/"
+rm -rf "$stage/build/js/test"
+cp --parents bench/baselines/pytorch_llama.py bench/baselines/pytorch_train_gpu.py "$stage"
+# The packages that a list of devices loads are those that training and generation load.
+node -e "require('./build/js/lib/index.js').devices(); console.log(Object.keys(require.cache).join('\n'))" |
+  sed -nE 's,^.*/node_modules/((@[^/]+/)?[^/]+)/.*$,\1,p' | sort -u | while read -r package; do
+  mkdir -p "$stage/node_modules/$(dirname "$package")"
+  cp -RL "node_modules/$package" "$stage/node_modules/$package"
+done
 addon=build/js/build/Release/mixture_of_recursions.node
-for file in "$addon" build/cuda/test/ops_linear_test; do
-  ldd "$file" | awk '/gtest/ && $3 ~ /^\// { print $3 }'
-done | sort -u | while read -r library; do cp -L "$library" "$stage/lib/"; done
-strip "$stage/bin/node" "$stage/lib"/* "$stage/$addon" "$stage/build/cuda/test"/* "$stage/build/cuda/bench/ops/bench_ops"
+find "$stage/build" -type f -perm -u+x -exec ldd {} \; | awk '/gtest/ && $3 ~ /^\// { print $3 }' | sort -u |
+  while read -r library; do cp -L "$library" "$stage/lib/"; done
+find "$stage/bin" "$stage/lib" "$stage/build/cuda" "$stage/$addon" -type f \( -perm -u+x -o -name '*.so*' -o -name '*.node' \) \
+  -exec strip {} +
 # Every test program holds the same kernels: a window wider than several of them keeps one copy.
 tar -C "$stage" --sort=name -c . | xz -T1 --lzma2=preset=6,dict=256MiB > build/gpu.tar.xz
-ls -l build/gpu.tar.xz
+size=$(stat -c %s build/gpu.tar.xz)
+echo "build/gpu.tar.xz: $((size / 1048576)) MiB"
+if [ "$size" -gt $((most_mib * 1048576)) ]; then
+  echo "build/gpu.tar.xz is larger than $most_mib MiB: leave test programs out, or build for one architecture" >&2
+  exit 1
+fi

@@ -31,7 +31,10 @@ const door: Record<string, string> = { cpu: 'cpu/cpu_device.h', cuda: 'cuda/cuda
 /** Outside headers, and the only files that may include them. */
 const onlyIn: [header: RegExp, where: RegExp][] = [
   [/^(napi|node_api|uv|v8|node)\.h$/, /^native\/binding\//],
-  [/^(cu\w*\.h|cuda\/std|cub\/|nvtx|cooperative_groups|mma\.h)/, /^(cuda\/(?!cuda_device\.h)|test\/cuda_host\/)/],
+  [
+    /^(cu\w*\.h|cuda\/std|cub\/|nvtx|cooperative_groups|mma\.h)/,
+    /^(cuda\/(?!cuda_device\.h)|test\/cuda_host\/|bench\/gpu\/)/,
+  ],
   [/^(oneapi\/|dnnl)/, /^bench\/baselines\//],
   [/^omp\.h$/, /^bench\/baselines\//],
 ]

@@ -1,107 +1,107 @@
-// Tests and measures the CUDA device on a machine with a GPU that has only the built files, Node and the driver: op tests,
-// compute-sanitizer, parity with the CPU device, and benches. Writes everything to one JSON file.
+// Tests and measures the CUDA device on a machine with a GPU that has only the built files, Node and the driver. Each part has
+// a limit of time and writes a file of its own, after every figure; whatever fails costs itself alone.
 //
-//   node build/js/bench/gpu/index.js [--device cuda:0] [--rounds 5] [--output gpu.json] [--only tests,parity,…]
-import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+//   node build/js/bench/gpu/index.js [--only probe,test,…] [--device cuda:0] [--rounds 5] [--folder gpu-results]
+//
+// --device cpu is a dry run of the same parts at small sizes; --programs names the folder where CMake built their programs.
+import { existsSync, mkdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { devices, presets } from '../../lib/index.js'
-import type { Report } from '../lib/report.js'
-import { benchOps } from '../ops/index.js'
-import { benchDecoding, benchTraining, contextLength } from './models.js'
-import { compare } from './parity.js'
-import { deviceTests, findSanitizer, type Outcome, runSanitizer, runTests } from './programs.js'
-import { benchPytorch, cublasFolder, hasPytorch } from './pytorch.js'
+import { devices } from '../../lib/index.js'
+import { Deadline } from '../lib/cases.js'
+import { withClocks } from './clocks.js'
+import { decode } from './decode.js'
+import { ops } from './ops.js'
+import type { Part } from './part.js'
+import { PartReport } from './part_report.js'
+import { probe } from './probe.js'
+import { pytorch } from './pytorch.js'
+import { sanitize } from './sanitize.js'
+import { serve } from './serve.js'
+import { shapesFor } from './shapes.js'
+import { test } from './tests.js'
+import { train } from './train.js'
+import { tune } from './tune.js'
 
-const parts = ['tests', 'sanitizer', 'parity', 'benches'] as const
-const programs = join(process.cwd(), 'build', 'cuda')
+/** The parts in the order in which they run, with the seconds that each may take (docs/cuda.md plans with them). */
+const parts = {
+  probe: { run: probe, seconds: 90 },
+  test: { run: test, seconds: 420 },
+  ops: { run: ops, seconds: 480 },
+  train: { run: train, seconds: 270 },
+  decode: { run: decode, seconds: 210 },
+  serve: { run: serve, seconds: 240 },
+  tune: { run: tune, seconds: 480 },
+  pytorch: { run: pytorch, seconds: 300 },
+  sanitize: { run: sanitize, seconds: 480 },
+} satisfies Record<string, { run: (part: Part) => Promise<void>; seconds: number }>
 
-function driver(): string | null {
-  const file = '/proc/driver/nvidia/version'
-  return existsSync(file) ? (/Kernel Module\D+([\d.]+)/.exec(readFileSync(file, 'utf8'))?.[1] ?? null) : null
-}
+type PartName = keyof typeof parts
+const partNames = Object.keys(parts) as PartName[]
 
-/** @param keep is called with the results so far before rivals run, so that their failure loses none of our figures. */
-async function benches(device: string, rounds: number, keep: (report: Report) => void): Promise<Report> {
-  const loaderPath = [process.env.LD_LIBRARY_PATH, cublasFolder()].filter((folder) => folder)
-  if (loaderPath.length > 0) process.env.LD_LIBRARY_PATH = loaderPath.join(':')
-  const report = await benchOps(rounds, device, join(programs, 'bench', 'ops', 'bench_ops'))
-  const { dense_peak, copy_bandwidth } = report.result.figures
-  const seconds = await benchTraining(report, device, dense_peak!.median * 1e12, rounds)
-  await benchDecoding(report, device, copy_bandwidth!.median * 1e9, rounds)
-  keep(report)
-  if (hasPytorch())
-    await benchPytorch(report, { name: '360M', config: presets['360M'], length: contextLength, seconds }, rounds)
-  else console.log('pytorch: no python3 with a PyTorch that sees the GPU was found')
-  return report
-}
-
-async function main(): Promise<void> {
+function options(args: string[]) {
+  const text = (fallback: string) => ({ type: 'string', default: fallback }) as const
   const { values } = parseArgs({
+    args,
     options: {
-      device: { type: 'string', default: 'cuda:0' },
-      rounds: { type: 'string', default: '5' },
-      output: { type: 'string', default: 'gpu.json' },
-      only: { type: 'string', default: parts.join(',') },
+      only: text(partNames.join(',')),
+      device: text('cuda:0'),
+      rounds: text('5'),
+      folder: text('gpu-results'),
+      programs: text(join('build', 'cuda')),
     },
   })
   const only = values.only.split(',')
-  const unknown = only.find((part) => !(parts as readonly string[]).includes(part))
-  const info = devices().find(({ id }) => id === values.device)
-  if (unknown !== undefined || info?.usable !== true) {
+  const unknown = only.find((name) => !(partNames as string[]).includes(name))
+  if (unknown !== undefined) throw new RangeError(`there is no part "${unknown}"; there are ${partNames.join(', ')}`)
+  const rounds = Number(values.rounds)
+  if (!Number.isInteger(rounds) || rounds < 1) throw new RangeError(`--rounds must be at least 1, not ${values.rounds}`)
+  const device = devices().find(({ id }) => id === values.device)
+  if (device?.usable !== true) {
     const why = devices().map(({ id, reason }) => `${id}: ${reason ?? 'usable'}`)
-    console.error(unknown ? `no part "${unknown}" in ${parts.join(', ')}` : `no ${values.device}\n${why.join('\n')}`)
-    process.exitCode = 2
-    return
+    throw new RangeError([`the device ${values.device} cannot be used`, ...why].join('\n'))
   }
-  const commit = join(programs, 'commit')
-  const result: Record<string, unknown> = {
-    date: new Date().toISOString(),
-    commit: existsSync(commit) ? readFileSync(commit, 'utf8').trim() : null,
-    gpu: info.name,
-    computeCapability: info.computeCapability,
-    memoryBytes: info.memoryBytes,
-    driver: driver(),
-    node: process.version,
-  }
-  let failed = 0
-  /** Writes after every part, so that results are kept if a later part ends the process. */
-  const add = (part: string, value: unknown, failures: number): void => {
-    result[part] = value
-    failed += failures
-    writeFileSync(values.output, `${JSON.stringify(result, null, 2)}\n`)
-    console.log(`${part}: ${typeof value === 'string' ? value : failures === 0 ? 'ok' : `${failures} failed`}`)
-  }
-  const tests = join(programs, 'test')
-  if (only.includes('tests')) {
-    const outcome = runTests(tests, deviceTests(tests))
-    add('tests', outcome, outcome.failed)
-  }
-  if (only.includes('sanitizer')) {
-    const sanitizer = findSanitizer()
-    const run = (tool: 'memcheck' | 'racecheck'): Outcome =>
-      runSanitizer(
-        sanitizer!,
-        tool,
-        tests,
-        deviceTests(tests).filter((name) => name.startsWith('ops_')),
-      )
-    for (const tool of ['memcheck', 'racecheck'] as const) {
-      const outcome = sanitizer === null ? null : run(tool)
-      add(tool, outcome ?? 'compute-sanitizer was not found', outcome?.failed ?? 0)
-    }
-  }
-  if (only.includes('parity')) {
-    const found = await compare(values.device)
-    add('parity', found, Object.values(found).filter(({ ok }) => !ok).length)
-  }
-  if (only.includes('benches')) {
-    const keep = (report: Report): void => add('benches', report.result, 0)
-    const report = await benches(values.device, Number(values.rounds), keep)
-    keep(report)
-    console.log(report.toString())
-  }
-  process.exitCode = failed === 0 ? 0 : 1
+  return { ...values, names: partNames.filter((name) => only.includes(name)), rounds, device }
 }
 
-void main()
+async function main(): Promise<void> {
+  const { names, device, rounds, folder, programs } = options(process.argv.slice(2))
+  mkdirSync(folder, { recursive: true })
+  const commit = join(programs, 'commit')
+  for (const name of names) {
+    const { run, seconds } = parts[name]
+    const report = new PartReport(name, folder, {
+      part: name,
+      date: new Date().toISOString(),
+      commit: existsSync(commit) ? readFileSync(commit, 'utf8').trim() : null,
+      device: device.name,
+      memoryBytes: device.memoryBytes,
+      node: process.version,
+    })
+    console.log(`${name}: up to ${seconds} s`)
+    const part = {
+      report,
+      device: device.id,
+      shapes: shapesFor(device.id),
+      rounds,
+      programs,
+      folder,
+      deadline: new Deadline(seconds),
+    }
+    const unwatched = await withClocks(join(folder, `${name}.clocks.csv`), seconds, async () => {
+      await run(part).catch((error: unknown) =>
+        report.fail(name, error instanceof Error ? (error.stack ?? error.message) : String(error)),
+      )
+    })
+    if (unwatched !== undefined) report.remark(unwatched)
+    report.finish()
+    console.log(report.tables())
+    if (Object.keys(report.failures).length > 0) process.exitCode = 1
+  }
+}
+
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1)) // ends what it started
+main().catch((error: unknown) => {
+  console.error(error instanceof Error ? error.message : error)
+  process.exit(2)
+})

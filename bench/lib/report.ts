@@ -44,6 +44,11 @@ export class Report {
   }
 
   toString(): string {
+    return `${this.tables()}\n${JSON.stringify(this.result)}`
+  }
+
+  /** Without the line for programs. */
+  tables(): string {
     const { bench, machine, figures, ratios, remarks = [] } = this.result
     const figureRows = Object.entries(figures).map(([name, { median, min, max, unit }]) => [
       name,
@@ -62,7 +67,6 @@ export class Report {
       ...table(['ratio', 'value', ''], ratioRows),
       '',
       ...remarks,
-      JSON.stringify(this.result),
     ].join('\n')
   }
 }

@@ -10,14 +10,20 @@ namespace {
 
 constexpr int32_t kDecodedSequences = 64, kCachedKeys = 1024, kBlockSize = 16;
 
-/// One causal sequence of `rows` rows.
-Rows causal(Buffers& b, int64_t rows) {
+/// Whole causal sequences of the same length.
+Rows causal(Buffers& b, const Sequences& sequences) {
   Rows r;
-  r.count = r.max_rows = r.max_keys = static_cast<int32_t>(rows);
-  r.key_lists = 1;
-  r.start = r.key_start = b.integers({0, r.count});
-  r.position = b.counting(rows);
-  r.visible = b.counting(rows, 1);
+  r.count = static_cast<int32_t>(sequences.rows());
+  r.max_rows = r.max_keys = static_cast<int32_t>(sequences.length);
+  r.key_lists = static_cast<int32_t>(sequences.count);
+  r.start = r.key_start = b.counting(sequences.count + 1, 0, r.max_rows);
+  std::vector<int32_t> position(static_cast<size_t>(r.count)), visible(position.size());
+  for (int32_t i = 0; i < r.count; ++i) {
+    position[static_cast<size_t>(i)] = i % r.max_rows;
+    visible[static_cast<size_t>(i)] = i % r.max_rows + 1;
+  }
+  r.position = b.integers(position);
+  r.visible = b.integers(visible);
   return r;
 }
 
@@ -40,43 +46,51 @@ Rows decoding(Buffers& b) {
   return r;
 }
 
-}  // namespace
+Tensor heads(Buffers& b, int64_t rows, int64_t count, int64_t head_dim) {
+  return b.activations(rows, count * head_dim).heads(head_dim);
+}
 
-void add_attention_cases(const Shape& s, Cases& cases) {
-  const double r = static_cast<double>(s.rows), q = static_cast<double>(s.query_size());
+void add_causal(const Shape& s, const Sequences& sequences, Cases& cases) {
+  const int64_t n = sequences.rows(), query_heads = s.heads, kv_heads = s.key_value_heads, hd = s.head_dim;
+  const double r = static_cast<double>(n), q = static_cast<double>(s.query_size());
   const double kv = static_cast<double>(s.key_value_size()), h = static_cast<double>(s.heads);
-  const double pairs = r * (r + 1) / 2;
-  const auto heads = [=](Buffers& b, int64_t rows, int64_t count) {
-    return b.activations(rows, count * s.head_dim).heads(s.head_dim);
-  };
+  const double pairs = r * static_cast<double>(sequences.length + 1) / 2;
+  const std::string variant = concat(sequences.count, "x", sequences.length);
   const double forward_bytes = s.size * (2 * r * q + 2 * r * kv) + 4 * r * h;
-  cases.add({.op = "attention_forward", .flops = 4 * pairs * q, .bytes = forward_bytes}, [=](Buffers& b) -> Run {
-    const Tensor query = heads(b, s.rows, s.heads), out = heads(b, s.rows, s.heads);
-    const Tensor k = heads(b, s.rows, s.key_value_heads), v = heads(b, s.rows, s.key_value_heads);
-    const Tensor lse = b.masters(s.rows, s.heads);
-    const Rows rows = causal(b, s.rows);
+  Case forward{.op = "attention_forward", .variant = variant, .flops = 4 * pairs * q, .bytes = forward_bytes};
+  cases.add(forward, [=](Buffers& b) -> Run {
+    const Tensor query = heads(b, n, query_heads, hd), out = heads(b, n, query_heads, hd);
+    const Tensor k = heads(b, n, kv_heads, hd), v = heads(b, n, kv_heads, hd), lse = b.masters(n, query_heads);
+    const Rows rows = causal(b, sequences);
     return [=](Ops& ops) { ops.attention_forward(query, k, v, rows, out, lse); };
   });
 
   const double backward_bytes = s.size * (4 * r * q + 6 * r * kv) + 4 * r * h;
-  cases.add({.op = "attention_backward", .flops = 10 * pairs * q, .bytes = backward_bytes}, [=](Buffers& b) -> Run {
-    const Tensor query = heads(b, s.rows, s.heads), out = heads(b, s.rows, s.heads);
-    const Tensor k = heads(b, s.rows, s.key_value_heads), v = heads(b, s.rows, s.key_value_heads);
-    const Tensor d_out = heads(b, s.rows, s.heads), d_q = heads(b, s.rows, s.heads);
-    const Tensor d_k = heads(b, s.rows, s.key_value_heads), d_v = heads(b, s.rows, s.key_value_heads);
-    const Tensor lse = b.masters(s.rows, s.heads);
-    const Rows rows = causal(b, s.rows);
+  Case backward{.op = "attention_backward", .variant = variant, .flops = 10 * pairs * q, .bytes = backward_bytes};
+  cases.add(backward, [=](Buffers& b) -> Run {
+    const Tensor query = heads(b, n, query_heads, hd), out = heads(b, n, query_heads, hd);
+    const Tensor k = heads(b, n, kv_heads, hd), v = heads(b, n, kv_heads, hd);
+    const Tensor d_out = heads(b, n, query_heads, hd), d_q = heads(b, n, query_heads, hd);
+    const Tensor d_k = heads(b, n, kv_heads, hd), d_v = heads(b, n, kv_heads, hd), lse = b.masters(n, query_heads);
+    const Rows rows = causal(b, sequences);
     b.ops().attention_forward(query, k, v, rows, out, lse);
     return [=](Ops& ops) { ops.attention_backward(d_out, query, k, v, out, lse, rows, d_q, d_k, d_v); };
   });
+}
 
+}  // namespace
+
+void add_attention_cases(const Shape& s, Cases& cases) {
+  for (const Sequences& sequences : s.attention) add_causal(s, sequences, cases);
+  const double q = static_cast<double>(s.query_size()), kv = static_cast<double>(s.key_value_size());
   const double keys = double{kDecodedSequences} * kCachedKeys;
   Case decode{.op = "attention_forward", .variant = "decode", .flops = 4 * keys * q};
   decode.bytes = s.size * (2 * keys * kv + 2 * kDecodedSequences * q);
   cases.add(decode, [=](Buffers& b) -> Run {
-    const Tensor query = heads(b, kDecodedSequences, s.heads), out = heads(b, kDecodedSequences, s.heads);
+    const Tensor query = heads(b, kDecodedSequences, s.heads, s.head_dim);
+    const Tensor out = heads(b, kDecodedSequences, s.heads, s.head_dim);
     const int64_t slots = int64_t{kDecodedSequences} * kCachedKeys;
-    const Tensor k = heads(b, slots, s.key_value_heads), v = heads(b, slots, s.key_value_heads);
+    const Tensor k = heads(b, slots, s.key_value_heads, s.head_dim), v = heads(b, slots, s.key_value_heads, s.head_dim);
     const Rows rows = decoding(b);
     return [=](Ops& ops) { ops.attention_forward(query, k, v, rows, out, {}); };
   });

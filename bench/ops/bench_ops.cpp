@@ -1,24 +1,29 @@
 // Times every op on one device at one shape, as `bench/ops/index.ts` asks for.
 //
-//   bench_ops --cases ops|products --device cpu|cuda:N --dtype bfloat16|float32 --samples N --rows R --batch-rows B
-//             --hidden d --intermediate f --heads h --key-value-heads kv --head-dim hd --vocabulary V
-// prints one JSON object a line:
-//   {"kind":"device","name":…}
-//   {"kind":"copy","bytes":…,"seconds":[…]}                               bytes read and written by a copy; only of ops
-//   {"kind":"op","op":…,"variant":…,"waits":…,"flops":…,"bytes":…,"seconds":[…],"rival":{"name":…,"seconds":[…]}}
-// and where an op is a bare matrix product,
-// "product":{"m":…,"n":…,"k":…,"a_transposed":…,"b_transposed":…,"accumulate":…}
+//   bench_ops --cases ops|products|cubes|copy --first I --device cpu|cuda:N --dtype bfloat16|float32 --samples N
+//             --rows R,… --batch-rows B --attention SxR,… --hidden d --intermediate f --heads h --key-value-heads kv
+//             --head-dim hd --vocabulary V
+// runs the cases from the I-th on (0: all) and prints one JSON object a line: {"kind":"device","name":…}, and between
+// the lines that begin and end a case (bench/lib/case_lines.h)
+//   {"kind":"copy","bytes":…,"seconds":[…]}                               bytes read and written by a copy, or
+//   {"kind":"op","op":…,"variant":…,"waits":…,"flops":…,"bytes":…,"seconds":[…],
+//    "rival":{"name":…,"algorithms":…,"seconds":[…]}}
+// where an op is a bare matrix product, with
+//    "product":{"m":…,"n":…,"k":…,"a_transposed":…,"b_transposed":…,"accumulate":…}
+// A case that throws costs itself alone; then the exit status is 1.
 //
-// The cases `ops` are every op; the calls take turns through several sets of operands, which together are larger than
-// any cache. The cases `products` are the bare products of a training step, each on one set of operands, as in
-// training, where another op has just written them. A sample is the mean of as many calls as fill a few milliseconds of
-// the device's own time, after warm-up. A device that records replays them as one recording, because with small kernels
-// it would otherwise wait for the host to launch them.
+// The cases `ops` are a copy and every op; the calls take turns through several sets of operands, which together are
+// larger than any cache. `cubes` are the products of square matrices, likewise. `products` are the bare products of a
+// training step, each on one set of operands, as in training, where another op has just written them. A sample is the
+// mean of as many calls as fill a few milliseconds of the device's own time, after warm-up. A device that records
+// replays them as one recording, because with small kernels it would otherwise wait for the host to launch them.
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <map>
+#include <sstream>
 
+#include "bench/lib/case_lines.h"
 #include "bench/ops/case.h"
 #include "bench/ops/rival.h"
 #include "device/device.h"
@@ -44,10 +49,30 @@ const std::string& text(const Options& options, const char* name) {
   return found->second;
 }
 
-int64_t number(const Options& options, const char* name) {
+int64_t number(const Options& options, const char* name, int64_t least = 1) {
   const int64_t value = std::atoll(text(options, name).c_str());
-  MOR_CHECK(value >= 1, INVALID_ARGUMENT, name, " must be at least 1, got ", text(options, name));
+  MOR_CHECK(value >= least, INVALID_ARGUMENT, name, " must be at least ", least, ", got ", text(options, name));
   return value;
+}
+
+std::vector<int64_t> numbers(const Options& options, const char* name) {
+  std::vector<int64_t> values;
+  std::istringstream list(text(options, name));
+  for (std::string item; std::getline(list, item, ',');) values.push_back(number({{name, item}}, name));
+  MOR_CHECK(!values.empty(), INVALID_ARGUMENT, name, " is empty");
+  return values;
+}
+
+/// E.g. 8x2048,1x16384.
+std::vector<Sequences> sequences(const Options& options, const char* name) {
+  std::vector<Sequences> values;
+  std::istringstream list(text(options, name));
+  for (std::string item; std::getline(list, item, ',');) {
+    const size_t cross = item.find('x');
+    MOR_CHECK(cross != std::string::npos, INVALID_ARGUMENT, name, " must be like 8x2048, got ", item);
+    values.push_back({number({{name, item.substr(0, cross)}}, name), number({{name, item.substr(cross + 1)}}, name)});
+  }
+  return values;
 }
 
 /// Operands and calls of one case.
@@ -93,30 +118,45 @@ std::vector<double> time_calls(Ops& ops, const std::vector<Run>& calls, bool wai
   return values;
 }
 
-std::string json(const std::vector<double>& values) {
-  std::string list = "[";
-  char digits[32];
-  for (size_t i = 0; i < values.size(); ++i) {
-    std::snprintf(digits, sizeof digits, "%s%.6e", i == 0 ? "" : ",", values[i]);
-    list += digits;
-  }
-  return list + "]";
-}
+/// What all cases share.
+struct Bench {
+  Ops& ops;
+  const Normals& normals;
+  size_t rotated;   ///< bytes of the operands through which the calls take turns
+  CublasLt* rival;  ///< null: there is none
+  int64_t samples;
+};
 
-void bench_copy(Ops& ops, const Normals& normals, int64_t samples) {
-  Buffers buffers(ops, normals);
+void bench_copy(const Bench& bench) {
+  Buffers buffers(bench.ops, bench.normals);
   const int64_t columns = int64_t{1} << 20, rows = static_cast<int64_t>(kRotatedBytes / 4) / columns;
   const Tensor from = buffers.masters(rows, columns), to = buffers.masters(rows, columns);
-  const std::vector<Run> calls{[&](Ops&) { ops.copy(to.data, from.data, kRotatedBytes); }};
-  const std::string seconds = json(time_calls(ops, calls, false, samples));
-  std::printf("{\"kind\":\"copy\",\"bytes\":%zu,\"seconds\":%s}\n", 2 * kRotatedBytes, seconds.c_str());
+  const std::vector<Run> calls{[&](Ops& ops) { ops.copy(to.data, from.data, kRotatedBytes); }};
+  const std::string seconds = json_numbers(time_calls(bench.ops, calls, false, bench.samples));
+  print_line(concat("{\"kind\":\"copy\",\"bytes\":", 2 * kRotatedBytes, ",\"seconds\":", seconds, "}"));
 }
 
-/// The rival's time as a member of the JSON line; empty if the rival refuses the product, so that other figures remain.
-std::string rival_member(Ops& ops, const Normals& normals, size_t rotated, const Product& product, CublasLt& rival,
-                         int64_t samples) try {
-  const Sets sets(ops, normals, rotated, [&](Buffers& buffers) { return rival.make(product, buffers); });
-  return ",\"rival\":{\"name\":\"cublaslt\",\"seconds\":" + json(time_calls(ops, sets.calls, false, samples)) + "}";
+/// The rival's time as a member of the JSON line, by the fastest of its algorithms; empty if the rival refuses the
+/// product, so that other figures remain.
+std::string rival_member(const Bench& bench, const Product& product) try {
+  std::vector<std::vector<Run>> algorithms;  // the calls of each one on all sets of operands
+  const Sets sets(bench.ops, bench.normals, bench.rotated, [&](Buffers& buffers) {
+    std::vector<Run> calls = bench.rival->make(product, buffers);
+    algorithms.resize(calls.size());
+    for (size_t i = 0; i < calls.size(); ++i) algorithms[i].push_back(calls[i]);
+    return calls.front();
+  });
+  const std::vector<Run>* best = nullptr;
+  double least = 0;
+  for (const std::vector<Run>& calls : algorithms) {
+    const double seconds = time_calls(bench.ops, calls, false, 1).front();
+    if (best == nullptr || seconds < least) {
+      best = &calls;
+      least = seconds;
+    }
+  }
+  return concat(",\"rival\":{\"name\":\"cublaslt\",\"algorithms\":", algorithms.size(),
+                ",\"seconds\":", json_numbers(time_calls(bench.ops, *best, false, bench.samples)), "}");
 } catch (const std::exception& error) {
   std::fprintf(stderr, "bench_ops: %s\n", error.what());
   return "";
@@ -129,58 +169,77 @@ std::string product_member(const Product& p) {
                 ",\"accumulate\":", truth(p.accumulate), "}");
 }
 
-/// rotated: bytes of the operands through which the calls take turns.
-void bench_case(Ops& ops, const Normals& normals, size_t rotated, const Case& c, CublasLt* rival, int64_t samples) {
+void bench_op(const Bench& bench, const Case& c) {
   std::string line = concat("{\"kind\":\"op\",\"op\":\"", c.op, "\",\"variant\":\"", c.variant,
                             "\",\"waits\":", c.waits ? "true" : "false", ",\"flops\":", c.flops, ",\"bytes\":", c.bytes,
                             ",\"seconds\":");
-  line += json(time_calls(ops, Sets(ops, normals, rotated, c.make).calls, c.waits, samples));
+  const Sets sets(bench.ops, bench.normals, bench.rotated, c.make);
+  line += json_numbers(time_calls(bench.ops, sets.calls, c.waits, bench.samples));
   if (c.product) line += product_member(*c.product);
-  if (rival != nullptr && c.product) line += rival_member(ops, normals, rotated, *c.product, *rival, samples);
-  std::printf("%s}\n", line.c_str());
-  std::fflush(stdout);
+  if (bench.rival != nullptr && c.product) line += rival_member(bench, *c.product);
+  print_line(line + "}");
+  bench.ops.synchronize();  // throws if the rival took the device along
 }
 
-void run(const Options& options) {
+Shape shape_of(const Options& options) {
   Shape s;
-  s.rows = number(options, "--rows");
+  s.rows = numbers(options, "--rows");
   s.batch_rows = number(options, "--batch-rows");
+  s.attention = sequences(options, "--attention");
   s.hidden = number(options, "--hidden");
   s.intermediate = number(options, "--intermediate");
   s.heads = number(options, "--heads");
   s.key_value_heads = number(options, "--key-value-heads");
   s.head_dim = number(options, "--head-dim");
   s.vocabulary = number(options, "--vocabulary");
-  const int64_t samples = number(options, "--samples");
+  return s;
+}
+
+Cases cases_of(const std::string& which, const Shape& s) {
+  Cases cases;
+  if (which == "ops")
+    for (const auto add :
+         {add_product_cases, add_attention_cases, add_row_cases, add_routing_cases, add_optimizer_cases})
+      add(s, cases);
+  else if (which == "products")
+    add_linear_cases(s, cases);
+  else if (which == "cubes")
+    add_cube_cases(s, cases);
+  else
+    MOR_CHECK(which == "copy", INVALID_ARGUMENT, "--cases must be ops, products, cubes or copy, not '", which, "'");
+  return cases;
+}
+
+/// Whether every case succeeded.
+bool run(const Options& options) {
+  Shape s = shape_of(options);
   const DType dtype = text(options, "--dtype") == "float32" ? DType::float32 : DType::bfloat16;
+  s.size = static_cast<double>(dtype_size(dtype));
+  const std::string& which = text(options, "--cases");
+  const Cases cases = cases_of(which, s);
   const std::unique_ptr<Ops> ops = make_ops(text(options, "--device"), dtype, 0);
   const std::unique_ptr<CublasLt> rival =
       dtype == DType::bfloat16 && device_stream(*ops) != nullptr ? CublasLt::open(device_stream(*ops), *ops) : nullptr;
   const Normals normals;
-  s.size = static_cast<double>(dtype_size(dtype));
-  const std::string& which = text(options, "--cases");
-  const bool every_op = which == "ops";
-  MOR_CHECK(every_op || which == "products", INVALID_ARGUMENT, "--cases must be ops or products, not '", which, "'");
-  Cases cases;
-  if (every_op)
-    for (const auto add :
-         {add_product_cases, add_attention_cases, add_row_cases, add_routing_cases, add_optimizer_cases})
-      add(s, cases);
-  else
-    add_linear_cases(s, cases);
+  const Bench bench{*ops, normals, which == "products" ? 0 : kRotatedBytes, rival.get(), number(options, "--samples")};
   for (const DeviceInfo& info : list_devices())
-    if (info.id == text(options, "--device")) std::printf("{\"kind\":\"device\",\"name\":\"%s\"}\n", info.name.c_str());
-  if (every_op) bench_copy(*ops, normals, samples);
-  const size_t rotated = every_op ? kRotatedBytes : 0;
-  for (const Case& c : cases.list()) bench_case(*ops, normals, rotated, c, rival.get(), samples);
+    if (info.id == text(options, "--device"))
+      print_line(concat("{\"kind\":\"device\",\"name\":", json_string(info.name), "}"));
+  int64_t skip = number(options, "--first", 0);
+  bool ok = true;
+  const auto one = [&](const std::string& name, const std::function<void()>& body) {
+    if (--skip < 0) ok &= run_case(name, body);
+  };
+  if (which == "ops" || which == "copy") one("copy", [&] { bench_copy(bench); });
+  for (const Case& c : cases.list()) one(case_name(c), [&] { bench_op(bench, c); });
+  return ok;
 }
 
 }  // namespace
 }  // namespace mor::bench
 
 int main(int argc, char** argv) try {
-  mor::bench::run(mor::bench::parse(argc, argv));
-  return 0;
+  return mor::bench::run(mor::bench::parse(argc, argv)) ? 0 : 1;
 } catch (const std::exception& error) {
   std::fprintf(stderr, "bench_ops: %s\n", error.what());
   return 1;

@@ -10,11 +10,18 @@
 
 namespace mor::bench {
 
-/// The sizes of a model, the rows of one sequence, and the rows of a batch, with which ops that memory bounds are
-/// timed.
+/// So many sequences of so many rows each.
+struct Sequences {
+  int64_t count = 0, length = 0;
+  int64_t rows() const { return count * length; }
+};
+
+/// The sizes of a model, and how many rows the cases have.
 struct Shape {
-  int64_t rows = 0, batch_rows = 0, hidden = 0, intermediate = 0, heads = 0, key_value_heads = 0, head_dim = 0,
-          vocabulary = 0;
+  std::vector<int64_t> rows{};         ///< of matrix products, one case for each
+  std::vector<Sequences> attention{};  ///< one case for each
+  int64_t batch_rows = 0;              ///< of ops that memory bounds
+  int64_t hidden = 0, intermediate = 0, heads = 0, key_value_heads = 0, head_dim = 0, vocabulary = 0;
   double size = 0;  ///< bytes of an element of the compute dtype
   int64_t query_size() const { return heads * head_dim; }
   int64_t key_value_size() const { return key_value_heads * head_dim; }
@@ -32,13 +39,17 @@ using Run = std::function<void(Ops& ops)>;
 
 struct Case {
   std::string op{};                  ///< as in ops/op_list.h
-  std::string variant{};             ///< which of the model's uses, where there are several; else empty
+  std::string variant{};             ///< which of the model's uses or shapes, where there are several; else empty
   double flops = 0;                  ///< multiplications and additions of matrix products; 0 for ops bound by memory
   double bytes = 0;                  ///< of every input read once and every output written once (+=: read and written)
   bool waits = false;                ///< whether a call waits for its result on the host
   std::optional<Product> product{};  ///< the same as a bare matrix product
   std::function<Run(Buffers&)> make{};  ///< allocates inputs and outputs of its own, and returns the call
 };
+
+inline std::string case_name(const Case& c) {
+  return c.variant.empty() ? c.op : c.op + " " + c.variant;
+}
 
 class Cases {
  public:
@@ -54,9 +65,11 @@ class Cases {
 
 /// The bare products of a training step, forward and both backwards: each projection, the head, and 1024 cubed.
 void add_linear_cases(const Shape& shape, Cases& cases);
+/// The products of square matrices with as many rows as shape.rows says, forward and both backwards.
+void add_cube_cases(const Shape& shape, Cases& cases);
 /// Matrix products: linear, cross_entropy.
 void add_product_cases(const Shape& shape, Cases& cases);
-/// attention over one sequence, and over paged caches for decoding.
+/// attention over whole sequences, and over paged caches for decoding.
 void add_attention_cases(const Shape& shape, Cases& cases);
 /// Ops over rows of activations, bound by memory.
 void add_row_cases(const Shape& shape, Cases& cases);

@@ -1,4 +1,6 @@
 // Cases of matrix products: those of one layer and of the head.
+#include <utility>
+
 #include "bench/ops/case.h"
 
 namespace mor::bench {
@@ -6,23 +8,27 @@ namespace mor::bench {
 namespace {
 
 struct Weight {
-  const char* name;
   int64_t out, in;
 };
 
 /// Of one layer.
-std::vector<Weight> projections(const Shape& s) {
-  return {{"qkv", s.query_size() + 2 * s.key_value_size(), s.hidden},
-          {"o", s.hidden, s.query_size()},
-          {"gate_up", 2 * s.intermediate, s.hidden},
-          {"down", s.hidden, s.intermediate}};
+std::vector<std::pair<const char*, Weight>> projections(const Shape& s) {
+  return {{"qkv", {s.query_size() + 2 * s.key_value_size(), s.hidden}},
+          {"o", {s.hidden, s.query_size()}},
+          {"gate_up", {2 * s.intermediate, s.hidden}},
+          {"down", {s.hidden, s.intermediate}}};
+}
+
+/// The end of a variant that says how many rows it has.
+std::string of_rows(int64_t rows) {
+  return concat(rows, rows == 1 ? "_row" : "_rows");
 }
 
 /// y [R,out] = x [R,in] weight^T, and both of its backward products.
-void add_linear(const Shape& s, const Weight& weight, int64_t rows, Cases& cases) {
+void add_linear(const Shape& s, const Weight& weight, const std::string& variant, int64_t rows, Cases& cases) {
   const int64_t n = weight.out, k = weight.in;
   const double r = static_cast<double>(rows), out = static_cast<double>(n), in = static_cast<double>(k);
-  Case c{.variant = rows == 1 ? std::string(weight.name) + "_1_row" : weight.name, .flops = 2 * r * out * in};
+  Case c{.variant = variant, .flops = 2 * r * out * in};
   c.op = "linear_forward";
   c.bytes = s.size * (r * in + out * in + r * out);
   c.product = Product{rows, n, k, false, true, false};
@@ -54,8 +60,7 @@ void add_qkv(const Shape& s, int64_t rows, bool extras, Cases& cases) {
   const int64_t n = s.query_size() + 2 * s.key_value_size();
   const double r = static_cast<double>(rows), out = static_cast<double>(n), in = static_cast<double>(s.hidden);
   const bool keeps = extras && rows > 1;
-  Case c{.op = "qkv_forward", .variant = extras ? "bias_norms" : "", .flops = 2 * r * out * in};
-  if (rows == 1) c.variant += extras ? "_1_row" : "1_row";
+  Case c{.op = "qkv_forward", .variant = (extras ? "bias_norms_" : "") + of_rows(rows), .flops = 2 * r * out * in};
   c.bytes = s.size * (r * in + out * in + (keeps ? 2 : 1) * r * out) + 4 * r * static_cast<double>(s.head_dim + 1);
   c.product = Product{rows, n, s.hidden, false, true, false};
   cases.add(c, [=](Buffers& b) -> Run {
@@ -69,47 +74,61 @@ void add_qkv(const Shape& s, int64_t rows, bool extras, Cases& cases) {
   });
 }
 
+/// The head with its loss, forward and both ways.
+void add_cross_entropy(const Shape& s, int64_t rows, Cases& cases) {
+  const double r = static_cast<double>(rows), d = static_cast<double>(s.hidden), v = static_cast<double>(s.vocabulary);
+  const double flops = 2 * r * v * d, bytes = s.size * (r * d + v * d) + 8 * r;
+  cases.add({.op = "cross_entropy_forward", .variant = of_rows(rows), .flops = flops, .bytes = bytes},
+            [=](Buffers& b) -> Run {
+              const Tensor x = b.activations(rows, s.hidden), w = b.activations(s.vocabulary, s.hidden);
+              const Tensor losses = b.master_vector(rows);
+              const int32_t* target = b.random_integers(rows, s.vocabulary);
+              return [=](Ops& ops) { ops.cross_entropy_forward(x, w, target, losses); };
+            });
+  const double gradients = s.size * r * d + 8 * v * d;
+  cases.add({.op = "cross_entropy_backward", .variant = of_rows(rows), .flops = 3 * flops, .bytes = bytes + gradients},
+            [=](Buffers& b) -> Run {
+              const Tensor x = b.activations(rows, s.hidden), w = b.activations(s.vocabulary, s.hidden);
+              const Tensor losses = b.master_vector(rows), d_x = b.activations(rows, s.hidden);
+              const Tensor d_w = b.masters(s.vocabulary, s.hidden);
+              const int32_t* target = b.random_integers(rows, s.vocabulary);
+              return [=](Ops& ops) { ops.cross_entropy_backward(x, w, target, 1 / r, losses, d_x, d_w); };
+            });
+  cases.add({.op = "distillation", .variant = of_rows(rows), .flops = 4 * flops, .bytes = 2 * bytes + gradients},
+            [=](Buffers& b) -> Run {
+              const Tensor x = b.activations(rows, s.hidden), w = b.activations(s.vocabulary, s.hidden);
+              const Tensor teacher_x = b.activations(rows, s.hidden), teacher_w = b.activations(s.vocabulary, s.hidden);
+              const Tensor losses = b.master_vector(rows), divergences = b.master_vector(rows);
+              const Tensor d_x = b.activations(rows, s.hidden), d_w = b.masters(s.vocabulary, s.hidden);
+              const int32_t* target = b.random_integers(rows, s.vocabulary);
+              const DistillationParams params{2, 0.5 / r, 0.5 / r};
+              return [=](Ops& ops) {
+                ops.distillation(x, w, teacher_x, teacher_w, target, params, losses, divergences, d_x, d_w);
+              };
+            });
+}
+
 }  // namespace
 
 void add_linear_cases(const Shape& s, Cases& cases) {
-  add_linear(s, {"1024", 1024, 1024}, 1024, cases);
-  for (const Weight& weight : projections(s)) add_linear(s, weight, s.rows, cases);
-  add_linear(s, {"head", s.vocabulary, s.hidden}, s.rows, cases);
+  add_linear(s, {1024, 1024}, "1024", 1024, cases);
+  for (const auto& [name, weight] : projections(s)) add_linear(s, weight, name, s.rows.front(), cases);
+  add_linear(s, {s.vocabulary, s.hidden}, "head", s.rows.front(), cases);
+}
+
+void add_cube_cases(const Shape& s, Cases& cases) {
+  for (const int64_t rows : s.rows) add_linear(s, {rows, rows}, concat("cube_", rows), rows, cases);
 }
 
 void add_product_cases(const Shape& s, Cases& cases) {
-  for (const int64_t rows : {s.rows, int64_t{1}}) {
-    for (const Weight& weight : projections(s)) add_linear(s, weight, rows, cases);
+  std::vector<int64_t> all = s.rows;
+  all.push_back(1);
+  for (const int64_t rows : all) {
+    for (const auto& [name, weight] : projections(s))
+      add_linear(s, weight, concat(name, "_", of_rows(rows)), rows, cases);
     for (const bool extras : {false, true}) add_qkv(s, rows, extras, cases);
   }
-
-  const double r = static_cast<double>(s.rows), d = static_cast<double>(s.hidden),
-               v = static_cast<double>(s.vocabulary);
-  const double flops = 2 * r * v * d, bytes = s.size * (r * d + v * d) + 8 * r;
-  cases.add({.op = "cross_entropy_forward", .flops = flops, .bytes = bytes}, [=](Buffers& b) -> Run {
-    const Tensor x = b.activations(s.rows, s.hidden), w = b.activations(s.vocabulary, s.hidden);
-    const Tensor losses = b.master_vector(s.rows);
-    const int32_t* target = b.random_integers(s.rows, s.vocabulary);
-    return [=](Ops& ops) { ops.cross_entropy_forward(x, w, target, losses); };
-  });
-  const double gradients = s.size * r * d + 8 * v * d;
-  cases.add({.op = "cross_entropy_backward", .flops = 3 * flops, .bytes = bytes + gradients}, [=](Buffers& b) -> Run {
-    const Tensor x = b.activations(s.rows, s.hidden), w = b.activations(s.vocabulary, s.hidden);
-    const Tensor losses = b.master_vector(s.rows), d_x = b.activations(s.rows, s.hidden);
-    const Tensor d_w = b.masters(s.vocabulary, s.hidden);
-    const int32_t* target = b.random_integers(s.rows, s.vocabulary);
-    return [=](Ops& ops) { ops.cross_entropy_backward(x, w, target, 1 / r, losses, d_x, d_w); };
-  });
-  cases.add({.op = "distillation", .flops = 4 * flops, .bytes = 2 * bytes + gradients}, [=](Buffers& b) -> Run {
-    const Tensor x = b.activations(s.rows, s.hidden), w = b.activations(s.vocabulary, s.hidden);
-    const Tensor teacher_x = b.activations(s.rows, s.hidden), teacher_w = b.activations(s.vocabulary, s.hidden);
-    const Tensor losses = b.master_vector(s.rows), divergences = b.master_vector(s.rows);
-    const Tensor d_x = b.activations(s.rows, s.hidden), d_w = b.masters(s.vocabulary, s.hidden);
-    const int32_t* target = b.random_integers(s.rows, s.vocabulary);
-    const DistillationParams params{2, 0.5 / r, 0.5 / r};
-    return
-        [=](Ops& ops) { ops.distillation(x, w, teacher_x, teacher_w, target, params, losses, divergences, d_x, d_w); };
-  });
+  for (const int64_t rows : s.rows) add_cross_entropy(s, rows, cases);
 }
 
 }  // namespace mor::bench

@@ -11,6 +11,7 @@ namespace {
 constexpr int kFloat = 0, kBfloat16 = 14, kComputeFloat = 68;  // cudaDataType, cublasComputeType_t
 constexpr int kTransposeA = 3, kTransposeB = 4;                // cublasLtMatmulDescAttributes_t
 constexpr int kMaxWorkspaceBytes = 1;                          // cublasLtMatmulPreferenceAttributes_t
+constexpr int kMostAlgorithms = 8;
 constexpr size_t kWorkspaceBytes = size_t{32} << 20;
 
 /// cublasLtMatmulHeuristicResult_t.
@@ -76,7 +77,7 @@ CublasLt::~CublasLt() {
 
 /// cuBLASLt's matrices are column-major: it computes C^T [n,m] = B^T A^T, so B is its first operand and A its second.
 /// Descriptors are kept until the process ends, one set for each shape.
-Run CublasLt::make(const Product& p, Buffers& buffers) {
+std::vector<Run> CublasLt::make(const Product& p, Buffers& buffers) {
   const Tensor a = p.a_transposed ? buffers.activations(p.k, p.m) : buffers.activations(p.m, p.k);
   const Tensor b = p.b_transposed ? buffers.activations(p.n, p.k) : buffers.activations(p.k, p.n);
   const Tensor c = p.accumulate ? buffers.masters(p.m, p.n) : buffers.activations(p.m, p.n);
@@ -96,17 +97,22 @@ Run CublasLt::make(const Product& p, Buffers& buffers) {
   check(lt.preference_create(&preference), "cublasLtMatmulPreferenceCreate");
   check(lt.preference_set(preference, kMaxWorkspaceBytes, &kWorkspaceBytes, sizeof(size_t)),
         "cublasLtMatmulPreferenceSetAttribute");
-  Heuristic best{};
+  Heuristic suggested[kMostAlgorithms] = {};
   int found = 0;
-  check(lt.heuristic(lt.handle, desc, first, second, result, result, preference, 1, &best, &found),
+  check(lt.heuristic(lt.handle, desc, first, second, result, result, preference, kMostAlgorithms, suggested, &found),
         "cublasLtMatmulAlgoGetHeuristic");
-  MOR_CHECK(found == 1, INTERNAL, "cuBLASLt has no algorithm for ", p.m, " x ", p.n, " x ", p.k);
   const float alpha = 1, beta = p.accumulate ? 1 : 0;
-  return [=, &lt, workspace = workspace_, stream = stream_](Ops&) {
-    check(lt.matmul(lt.handle, desc, &alpha, b.data, first, a.data, second, &beta, c.data, result, c.data, result,
-                    best.algorithm, workspace, kWorkspaceBytes, stream),
-          "cublasLtMatmul");
-  };
+  std::vector<Run> calls;
+  for (int i = 0; i < found; ++i) {
+    if (suggested[i].status != 0) continue;
+    calls.emplace_back([=, &lt, one = suggested[i], workspace = workspace_, stream = stream_](Ops&) {
+      check(lt.matmul(lt.handle, desc, &alpha, b.data, first, a.data, second, &beta, c.data, result, c.data, result,
+                      one.algorithm, workspace, kWorkspaceBytes, stream),
+            "cublasLtMatmul");
+    });
+  }
+  MOR_CHECK(!calls.empty(), INTERNAL, "cuBLASLt has no algorithm for ", p.m, " x ", p.n, " x ", p.k);
+  return calls;
 }
 
 }  // namespace mor::bench

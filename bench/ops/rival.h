@@ -13,8 +13,9 @@ class CublasLt {
   static std::unique_ptr<CublasLt> open(void* stream, Ops& ops);
   ~CublasLt();
 
-  /// Computes the product with the first algorithm that its heuristic suggests, on operands of its own.
-  Run make(const Product& product, Buffers& buffers);
+  /// Computes the product on operands of its own: one call for each of the algorithms, at most eight, that its
+  /// heuristic suggests and that compute it, the likely fastest first.
+  std::vector<Run> make(const Product& product, Buffers& buffers);
 
  private:
   struct Library;

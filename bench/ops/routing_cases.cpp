@@ -27,26 +27,27 @@ void add_scores(const Shape& s, Cases& cases) {
 }
 
 void add_choices(const Shape& s, Cases& cases) {
-  const double rows = static_cast<double>(s.rows);
+  const int64_t n = s.rows.front();
+  const double rows = static_cast<double>(n);
   // scores, half of the indices, one byte a row
   cases.add({.op = "select_topk", .bytes = rows * (4 + 2 + 1)}, [=](Buffers& b) -> Run {
-    const Tensor scores = b.master_vector(s.rows);
-    const int32_t* parent = b.integers({0, static_cast<int32_t>(s.rows)});
-    int32_t *index = b.random_integers(s.rows, 1), *start = b.random_integers(2, 1);
-    uint8_t* selected = b.copied(std::vector<uint8_t>(static_cast<size_t>(s.rows)));
-    const auto k = static_cast<int32_t>((s.rows + 1) / 2);
+    const Tensor scores = b.master_vector(n);
+    const int32_t* parent = b.integers({0, static_cast<int32_t>(n)});
+    int32_t *index = b.random_integers(n, 1), *start = b.random_integers(2, 1);
+    uint8_t* selected = b.copied(std::vector<uint8_t>(static_cast<size_t>(n)));
+    const auto k = static_cast<int32_t>((n + 1) / 2);
     return [=](Ops& ops) { ops.select_topk(scores, parent, 1, k, index, start, selected); };
   });
   cases.add({.op = "expert_choice_loss", .bytes = rows * (4 + 1 + 8)}, [=](Buffers& b) -> Run {
-    const Tensor scores = b.master_vector(s.rows), sums = b.master_vector(3), d_scores = b.master_vector(s.rows);
-    const uint8_t* selected = b.copied(std::vector<uint8_t>(static_cast<size_t>(s.rows), 1));
+    const Tensor scores = b.master_vector(n), sums = b.master_vector(3), d_scores = b.master_vector(n);
+    const uint8_t* selected = b.copied(std::vector<uint8_t>(static_cast<size_t>(n), 1));
     return [=](Ops& ops) { ops.expert_choice_loss(scores, selected, 0, 1e-3, 1e-3, sums, d_scores); };
   });
   cases.add({.op = "token_choice_forward", .bytes = rows * (8 * kRecursions + 8)}, [=](Buffers& b) -> Run {
-    const Tensor logits = b.masters(s.rows, kRecursions), probabilities = b.masters(s.rows, kRecursions);
-    const Tensor bias = b.master_vector(kRecursions), gate = b.master_vector(s.rows);
+    const Tensor logits = b.masters(n, kRecursions), probabilities = b.masters(n, kRecursions);
+    const Tensor bias = b.master_vector(kRecursions), gate = b.master_vector(n);
     const Tensor load = b.master_vector(kRecursions), p_sum = b.master_vector(kRecursions), z = b.master_vector(1);
-    int32_t* depth = b.random_integers(s.rows, 1);
+    int32_t* depth = b.random_integers(n, 1);
     return [=](Ops& ops) {
       ops.token_choice_forward(logits, bias, Activation::softmax, 1, probabilities, depth, gate, load, p_sum, z);
     };

@@ -156,11 +156,13 @@ function runOurs(precision: Precision): OurLine[] {
   const config = resolveConfig(models.mor)
   const options = {
     cases: 'products',
+    first: 0,
     device: 'cpu',
     dtype: precision,
     samples: 1,
     rows,
     'batch-rows': rows,
+    attention: `1x${rows}`,
     hidden: config.hidden_size,
     intermediate: config.intermediate_size,
     heads: config.num_attention_heads,

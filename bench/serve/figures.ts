@@ -4,8 +4,8 @@ import { heldToSet } from '../lib/instruction_set.js'
 import type { Report } from '../lib/report.js'
 import { median } from '../lib/statistics.js'
 import { type EqualMemory, equalBatch, type RivalSeries, type Series, speedUps, tokensPerSecond } from './series.js'
+import type { ServeAnswer } from './serve_requests.js'
 import { idealSpeedUp, type ModelName, meanDepth, models, workOf } from './shapes.js'
-import type { ServeAnswer } from './worker.js'
 import { requestCount } from './workload.js'
 
 export function reportSweep(report: Report, sweep: readonly Series[]): void {

@@ -20,8 +20,8 @@ import {
   type RivalSeries,
   type Series,
 } from './series.js'
+import type { ServeAnswer } from './serve_requests.js'
 import { type ModelName, modelNames, models } from './shapes.js'
-import type { ServeAnswer } from './worker.js'
 import { contextSize, workload } from './workload.js'
 
 const prompts = (count: number, seed: number) => workload(count, models.vanilla.vocab_size, seed)

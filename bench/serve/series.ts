@@ -1,7 +1,7 @@
 // What the serve bench measures in each round: models, batch sizes, cache sizes, and the speeds.
 import type { Load } from './load.js'
+import type { ServeAnswer } from './serve_requests.js'
 import { type ModelName, modelNames, vanillaKvBytesPerToken } from './shapes.js'
-import type { ServeAnswer } from './worker.js'
 import { contextSize, requestCount } from './workload.js'
 
 /** One way to run one model, with one answer for each run. */

@@ -1,7 +1,7 @@
 // The models of the serve bench: the 135M shape, plain, recursive and as Mixtures-of-Recursions, and the most that depth can
 // save.
 
-import { resolveConfig } from '../../lib/config.js'
+import { type ModelConfig, resolveConfig } from '../../lib/config.js'
 import type { EngineStats } from '../../lib/index.js'
 import { sharedLayers, uniqueLayers } from '../../lib/layer_map.js'
 import { kvBytesPerToken, parameterCount } from '../../lib/model_size.js'
@@ -44,12 +44,17 @@ export interface Work {
 }
 
 export function workOf(name: ModelName, stats: EngineStats): Work {
-  const config = resolveConfig(models[name])
+  return workOfModel(models[name], models.vanilla, stats)
+}
+
+/** @param vanilla the model without recursions of the same shape */
+export function workOfModel(model: ModelConfig, vanilla: ModelConfig, stats: EngineStats): Work {
+  const config = resolveConfig(model)
   const { layer, embedding } = parameterCount(config)
   const tokens = stats.promptTokens + stats.tokensGenerated - stats.finished
-  const vanillaLayerPasses = tokens * models.vanilla.num_hidden_layers
+  const vanillaLayerPasses = tokens * vanilla.num_hidden_layers
   const head = (stats.tokensGenerated * embedding) / layer
-  if (name === 'vanilla') return { tokens, layerPasses: vanillaLayerPasses, vanillaLayerPasses, head }
+  if (model === vanilla) return { tokens, layerPasses: vanillaLayerPasses, vanillaLayerPasses, head }
   const block = sharedLayers(config)
   const layerPasses = tokens * (uniqueLayers(config) - block) + recursionsRun(stats.depthHistogram) * block
   return { tokens, layerPasses, vanillaLayerPasses, head }

@@ -1,7 +1,7 @@
 // Tests of how the op bench turns measured times into figures.
 import { expect, test } from 'vitest'
 import { Report } from '../../bench/lib/report.js'
-import { addRatios, type OpLine, ofRoofline } from '../../bench/ops/index.js'
+import { addRatios, type OpLine, ofRoofline } from '../../bench/ops/figures.js'
 
 const ceilings = { flops: 1e12, bytes: 1e10 }
 const line = (change: Partial<OpLine>): OpLine => ({
