@@ -21,6 +21,11 @@ export class Output {
     this.mode = stream.isTTY ? 'terminal' : elsewhere
   }
 
+  /** The same stream as JSON lines. Some launchers give their processes a terminal, wherever their own output goes. */
+  asJson(): Output {
+    return new Output({ write: (text) => this.#stream.write(text) })
+  }
+
   /** Shows something temporary: rewrites the status line, or writes `record`. */
   progress(record: object, status: string): void {
     if (this.mode === 'json') this.#writeRecord(record)

@@ -14,13 +14,13 @@ import { versionOf } from './version.js'
 
 /**
  * Resolves when the run has ended or was interrupted and saved. Throws what its parts throw, and IO_ERROR where it was
- * interrupted because standard output failed: then an error is the only way to say so. Of several ranks, rank 0 alone shows progress
- * and writes the files of the run, but for the checkpoint, which all write together.
+ * interrupted because standard output failed: then an error is the only way to say so. Of several ranks, rank 0 alone shows progress,
+ * as JSON lines, and writes the files of the run, but for the checkpoint, which all write together.
  */
 export async function train(given: TrainOptions, shown: Output, signal: AbortSignal): Promise<TrainResult> {
   await using ranks = await RunRanks.join(signal)
   const { rank, size } = ranks
-  const output = rank === 0 ? shown : new Output({ write: () => true })
+  const output = size === 1 ? shown : outputOfRank(rank, shown)
   const options = size === 1 ? given : await optionsOfRank(given, ranks)
   const run = options.resume ? await resumeRun(options, ranks, signal) : await startRun(options, ranks, output, signal)
   const { trainer, tokenizer, dataset, rows } = run
@@ -74,6 +74,10 @@ export async function train(given: TrainOptions, shown: Output, signal: AbortSig
     })
   }
   return result
+}
+
+function outputOfRank(rank: number, shown: Output): Output {
+  return rank === 0 ? shown.asJson() : new Output({ write: () => true })
 }
 
 /** The options with the threads of this rank. All ranks must have the same others. */

@@ -17,10 +17,6 @@ export interface StepRecord {
   learningRate: number
   tokensPerSecond: number
   depthHistogram: number[]
-  seconds: number
-  /** Of several ranks; null: there is one. */
-  communicationSeconds: number | null
-  slowestRank: number | null
 }
 
 /** What a process does together with the other ranks of a run (RunRanks). */
@@ -185,13 +181,8 @@ function stepStatus(stats: StepRecord, steps: number, remainingSeconds: number):
     `lr ${stats.learningRate.toExponential(1)}`,
     `${formatCount(stats.tokensPerSecond)} tokens/s`,
     ...(stats.depthHistogram.length > 1 ? [`depths ${formatShares(stats.depthHistogram)}`] : []),
-    ...(stats.slowestRank === null ? [] : [ranksStatus(stats)]),
     `${formatDuration(remainingSeconds)} left`,
   ].join('  ')
-}
-
-function ranksStatus({ seconds, communicationSeconds, slowestRank }: StepRecord): string {
-  return `${Math.round((100 * (communicationSeconds ?? 0)) / seconds)}% waiting, rank ${slowestRank} slowest`
 }
 
 function evaluationLine(step: number, { lmLoss, bitsPerByte, depthHistogram, datasets = [] }: Evaluation): string {

@@ -26,6 +26,15 @@ describe('output', () => {
     expect(stream.text).toBe('{"n":1,"text":"a\\nb"}\n{"n":2}\n')
   })
 
+  it('writes JSON lines on a terminal if it is asked to', () => {
+    const stream = new RecordingStream(true)
+    const output = new Output(stream).asJson()
+    output.progress({ n: 1 }, 'status')
+    output.event({ n: 2 }, 'line')
+    output.end()
+    expect(stream.text).toBe('{"n":1}\n{"n":2}\n')
+  })
+
   it('writes only lasting lines where text was asked for', () => {
     const stream = new RecordingStream(false)
     const output = new Output(stream, 'text')

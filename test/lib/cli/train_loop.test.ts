@@ -49,9 +49,6 @@ async function run(
         learningRate: 0.001,
         tokensPerSecond: 1234,
         depthHistogram: [6, 3, 3],
-        seconds: 0.5,
-        communicationSeconds: null,
-        slowestRank: null,
       }
     },
     async evaluate(batch, { routing }) {
