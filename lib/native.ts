@@ -211,6 +211,7 @@ export interface NativeTrainerOptions {
   /** Largest global gradient norm; 0 = no clipping. */
   gradientClip: number
   recompute: boolean
+  weightHashInterval: number
   /** Recursions of the first step, the first step, counted from 0, that runs all, and the share of steps that run fewer. */
   depthSchedule: { from: number; steps: number; dropout: number }
   parameters: NativeParameterOptions[]

@@ -75,7 +75,7 @@ export class Trainer {
   }
 
   /**
-   * Goes on where `save` left off, bit for bit. The model it loads is `trainer.model`, and disposing it is up to you.
+   * Goes on where `save` left off, bit for bit, on any number of ranks. The model it loads is `trainer.model`, and disposing it is up to you.
    * @throws {MorError} as `Model.load`, and CHECKPOINT_INVALID for files that do not belong together
    */
   static async resume(folder: string, options: ResumeOptions = {}): Promise<Trainer> {
@@ -158,13 +158,14 @@ export class Trainer {
   /**
    * Saves everything that `resume` needs, as a checkpoint folder that `Model.load` reads too: float32 weights, optimizer
    * state, random state, step and options. They are those after the calls made before this one; written aside and renamed,
-   * as `Model.save`.
-   * @throws {MorError} IO_ERROR, DISPOSED
+   * as `Model.save`. Of several ranks, all save together into one folder that they share, each what it keeps; what fails on one rank
+   * fails on all.
+   * @throws {MorError} IO_ERROR, DISPOSED, COMMUNICATION_FAILED
    */
   async save(folder: string): Promise<void> {
     checkPath(folder, 'save: the folder')
     await wrapNativeAsync(async () => saveTrainerCheckpoint(this.model, this.#native, this.options, folder))
-    await this.model.saveTokenizer(folder)
+    if (this.ranks === null || this.ranks.rank === 0) await this.model.saveTokenizer(folder)
   }
 
   /** Gives the optimizer's memory back, not the model's; calls under way reject with DISPOSED. */

@@ -81,6 +81,11 @@ export interface TrainerOptions {
    * options, of models with the same weights. Default null: it trains alone.
    */
   distributed?: DistributedOptions | null
+  /**
+   * Of several ranks: steps between comparisons of their weights, which also precede the first step and every save. Ranks that differ
+   * end with `COMMUNICATION_FAILED`. 0 = never. Default 100.
+   */
+  weightHashInterval?: number
 }
 
 /** Without what belongs to this process alone. */
@@ -106,6 +111,7 @@ const optionKeys = [
   'distillation',
   'recompute',
   'distributed',
+  'weightHashInterval',
 ]
 
 /** @throws {MorError} INVALID_ARGUMENT with the option, its value and what is allowed. */
@@ -126,6 +132,7 @@ export function resolveTrainerOptions(options: unknown): ResolvedTrainerOptions 
     capacityWarmupSteps: check.has('capacityWarmupSteps') ? check.integer('capacityWarmupSteps', { min: 0 }) : null,
     distillation: check.has('distillation') ? resolveDistillation(check.child('distillation')) : null,
     recompute: check.boolean('recompute', false),
+    weightHashInterval: check.integer('weightHashInterval', { min: 0, fallback: 100 }),
   }
 }
 

@@ -14,9 +14,10 @@ const mayInclude: Record<string, string[]> = {
   distributed: ['distributed', 'core'],
   model: ['model', 'ops', 'core'],
   train: ['train', 'distributed', 'model', 'ops', 'core'],
+  checkpoint: ['checkpoint', 'train', 'model', 'ops', 'core'],
   engine: ['engine', 'model', 'ops', 'core'],
   device: ['device', 'cpu', 'cuda', 'ops', 'core'],
-  binding: ['binding', 'train', 'engine', 'model', 'device', 'distributed', 'ops', 'core'],
+  binding: ['binding', 'checkpoint', 'train', 'engine', 'model', 'device', 'distributed', 'ops', 'core'],
 }
 
 /** Files that run and are tested with no device: they see core and each other only. */

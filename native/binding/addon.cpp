@@ -4,7 +4,6 @@
 
 #include "binding/call.h"
 #include "binding/convert.h"
-#include "binding/derived_files.h"
 #include "binding/environment.h"
 #include "binding/native_config.h"
 #include "binding/native_engine.h"

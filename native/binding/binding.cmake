@@ -7,7 +7,7 @@ target_include_directories(mixture_of_recursions SYSTEM PRIVATE ${CMAKE_JS_INC})
 # Node's environment may end while a callback is about to throw: then there is nobody to throw to.
 target_compile_definitions(mixture_of_recursions PRIVATE NAPI_VERSION=8 NAPI_CPP_EXCEPTIONS
   NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS)
-target_link_libraries(mixture_of_recursions PRIVATE mor_train mor_engine mor_device ${CMAKE_JS_LIB})
+target_link_libraries(mixture_of_recursions PRIVATE mor_checkpoint mor_engine mor_device ${CMAKE_JS_LIB})
 if(CMAKE_SYSTEM_NAME STREQUAL "Linux")
   # The C++ library is linked in, because that of the machine may be older than this compiler's. All symbols are looked up
   # when the addon is loaded: a missing one is an error then, and not the end of the process at its first use.

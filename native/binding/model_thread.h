@@ -9,9 +9,9 @@
 #include <string>
 #include <vector>
 
-#include "binding/checkpoint_io.h"
 #include "binding/disposed_flag.h"
 #include "binding/worker.h"
+#include "core/cancel_check.h"
 #include "model/model.h"
 
 namespace mor::binding {

@@ -190,6 +190,7 @@ TrainerOptions trainer_options(const Input& input) {
   options.weight_decay = input.field("weightDecay").number(0, DBL_MAX);
   options.gradient_clip = input.field("gradientClip").number(0, DBL_MAX);
   options.recompute = input.field("recompute").boolean();
+  options.weight_hash_interval = input.field("weightHashInterval").natural();
   const Input depth = input.field("depthSchedule");
   options.depth.from = depth.field("from").int32(1, INT32_MAX);
   options.depth.steps = depth.field("steps").natural();

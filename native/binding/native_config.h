@@ -5,10 +5,10 @@
 #include <string>
 #include <vector>
 
-#include "binding/checkpoint_io.h"
 #include "binding/convert.h"
-#include "binding/derived_files.h"
 #include "binding/model_thread.h"
+#include "checkpoint/derived_files.h"
+#include "checkpoint/trainer_checkpoint.h"
 #include "distributed/mpi_thread.h"
 #include "engine/engine.h"
 #include "model/config.h"

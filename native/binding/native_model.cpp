@@ -167,7 +167,7 @@ Napi::Value NativeModel::read(const Napi::CallbackInfo& info) {
   CallOptions call = options(info, "reading weights", info[1]);
   return post_call(*thread_, call, [files](ModelThread& thread) {
     thread.model().weights_changed();
-    read_tensors(thread.model().ops(), files, thread.model().checkpoint_tensors(), thread.check());
+    read_tensors(thread.model().ops(), files, weights_table(thread.model()), thread.check());
     thread.model().ops().synchronize();  // the threads of its pupils may read the weights
   });
 }
@@ -176,7 +176,7 @@ Napi::Value NativeModel::save(const Napi::CallbackInfo& info) {
   const std::string folder = Input(info[0], "folder").string();
   const std::vector<SavedFile> files = saved_files(Input(info[1], "files"));
   return post_call(*thread_, options(info, "saving " + folder), [folder, files](ModelThread& thread) {
-    save_files(thread.model().ops(), folder, files, thread.model().checkpoint_tensors(), 0, thread.check());
+    save_files(thread.model().ops(), folder, files, weights_table(thread.model()), 0, Ranks(nullptr), thread.check());
   });
 }
 

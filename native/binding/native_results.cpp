@@ -73,14 +73,12 @@ Napi::Value parameter_list(Napi::Env env, const Parameters& parameters) {
 Napi::Value trainer_tensor_list(Napi::Env env, const Model& model, const TrainerOptions& options) {
   const Napi::Array list = Napi::Array::New(env);
   const Parameters parameters = trained_parameters(model.config(), model.parameters(), options.parameters);
-  for (const std::string& prefix : Optimizer::state_prefixes(model, parameters))
-    for (const Parameter& p : parameters.list()) {
-      if (!Optimizer::keeps(prefix, p, model)) continue;
-      const Napi::Object object = Napi::Object::New(env);
-      object.Set("name", prefix + p.name);
-      object.Set("shape", numbers(env, p.shape));
-      list.Set(list.Length(), object);
-    }
+  for (const auto& [name, shape] : Optimizer::whole_state(model, parameters)) {
+    const Napi::Object object = Napi::Object::New(env);
+    object.Set("name", name);
+    object.Set("shape", numbers(env, shape));
+    list.Set(list.Length(), object);
+  }
   return list;
 }
 

@@ -5,7 +5,6 @@
 
 #include <vector>
 
-#include "binding/checkpoint_io.h"
 #include "device/device.h"
 #include "engine/engine.h"
 #include "train/trainer.h"

@@ -226,10 +226,7 @@ Napi::Value NativeTrainer::save(const Napi::CallbackInfo& info) {
   return run(
       options(info, "saving " + folder),
       [folder, files](ModelThread& thread, ModelTrainer& trainer) {
-        const Trainer& from = trainer.trainer();
-        std::vector<NamedTensor> table = thread.model().checkpoint_tensors();
-        table.insert(table.end(), from.state().begin(), from.state().end());
-        save_files(thread.model().ops(), folder, files, table, from.steps_done(), thread.check());
+        save_trainer(trainer.trainer(), folder, files, thread.check());
         return true;
       },
       [](Napi::Env env, bool) { return env.Undefined(); });
@@ -241,9 +238,7 @@ Napi::Value NativeTrainer::read(const Napi::CallbackInfo& info) {
   return run(
       options(info, "reading the optimizer state"),
       [files, steps_done](ModelThread& thread, ModelTrainer& trainer) {
-        Trainer& into = trainer.trainer();
-        read_tensors(thread.model().ops(), files, into.state(), thread.check());
-        into.set_steps_done(steps_done);
+        read_trainer(trainer.trainer(), files, steps_done, thread.check());
         return true;
       },
       [](Napi::Env env, bool) { return env.Undefined(); });

@@ -175,6 +175,14 @@ std::vector<std::string> Optimizer::state_prefixes(const Model& model, const Par
   return {kMaster, "exp_avg.", "exp_avg_sq."};
 }
 
+std::vector<Optimizer::WholeTensor> Optimizer::whole_state(const Model& model, const Parameters& parameters) {
+  std::vector<WholeTensor> all;
+  for (const std::string& prefix : state_prefixes(model, parameters))
+    for (const Parameter& p : parameters.list())
+      if (keeps(prefix, p, model)) all.push_back({prefix + p.name, p.shape});
+  return all;
+}
+
 void Optimizer::set_step(double learning_rate, int64_t step) {
   const AdamWStep now = adamw_step(options_, learning_rate, step);
   model_.ops().copy_to_device(adamw_step_, &now, sizeof now);

@@ -47,15 +47,16 @@ class Optimizer {
   /// After update_together found no finite norm: whether this rank's own gradients and `values` are finite.
   bool own_are_finite(const std::vector<Tensor>& values);
 
-  /// parameters: trained_parameters of the model. The prefixes of names in state(): "exp_avg.", "exp_avg_sq.", and
-  /// "master." if the weights cannot be the masters.
-  static std::vector<std::string> state_prefixes(const Model& model, const Parameters& parameters);
-  /// Whether the ranks' states have the parameter with the prefix: all that are trained, and the masters of frozen ones
-  /// whose weights are rounded, since a checkpoint keeps the values that a frozen tensor had in the one before it.
-  static bool keeps(const std::string& prefix, const Parameter& parameter, const Model& model);
+  struct WholeTensor {
+    std::string name;
+    std::vector<int64_t> shape;
+  };
+  /// What the states of all ranks have together: "exp_avg.<parameter>", "exp_avg_sq.<parameter>", and
+  /// "master.<parameter>" if the weights cannot be the masters. parameters: trained_parameters of the model.
+  static std::vector<WholeTensor> whole_state(const Model& model, const Parameters& parameters);
   /// Everything that a resumed run needs besides the model's weights and the number of steps: masters and both moments.
-  /// For each prefix, the parameters that it `keeps`, whose names follow the prefix. A rank that trains alone has whole
-  /// tensors. Of several ranks each has parts of them, and every element is on exactly one rank.
+  /// A rank that trains alone has the tensors of whole_state. Of several ranks each has parts of them, and every
+  /// element is on exactly one rank.
   const std::vector<NamedTensor>& state() const { return state_; }
   /// Throws COMMUNICATION_FAILED if a step began to change weights and state and did not end: some ranks may have done
   /// it and others not.
@@ -72,6 +73,11 @@ class Optimizer {
   void allocate(Arena& arena, int64_t segments);
   void start_from_weights();
   void list_state();
+  /// The prefixes of names in state(): "exp_avg.", "exp_avg_sq.", and "master." if the weights cannot be the masters.
+  static std::vector<std::string> state_prefixes(const Model& model, const Parameters& parameters);
+  /// Whether the ranks' states have the parameter with the prefix: all that are trained, and the masters of frozen ones
+  /// whose weights are rounded, since a checkpoint keeps the values that a frozen tensor had in the one before it.
+  static bool keeps(const std::string& prefix, const Parameter& parameter, const Model& model);
   /// Zeroes what frozen tensors have of the gradient's elements [begin, end).
   void zero_idle(int64_t begin, int64_t end);
   /// norm [1] master: of the gradient, NaN if one of `values` is not finite.

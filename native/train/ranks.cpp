@@ -10,8 +10,8 @@ namespace mor {
 
 namespace {
 
-/// What a rank sends: its numbers, or the code of an error and its message, or a text.
-enum class Kind : char { numbers, error, text };
+/// What a rank sends: what its work gave, or the code of an error and its message, or a text.
+enum class Kind : char { result, error, text };
 
 Kind kind_of(const std::string& message) {
   return static_cast<Kind>(message[0]);
@@ -27,18 +27,17 @@ void check_kinds(const std::vector<std::string>& messages, int32_t own, bool tex
               "messages say");
 }
 
-std::string message_of(const Numbers& numbers) {
-  std::string bytes(1, static_cast<char>(Kind::numbers));
-  return bytes.append(reinterpret_cast<const char*>(numbers.data()), numbers.size() * sizeof(double));
-}
-
 std::string message_of(ErrorCode code, const char* what) {
   return std::string{static_cast<char>(Kind::error), static_cast<char>(code)} + what;
 }
 
-Numbers numbers_in(const std::string& message) {
-  Numbers numbers((message.size() - 1) / sizeof(double));
-  std::copy(message.begin() + 1, message.end(), reinterpret_cast<char*>(numbers.data()));
+std::string bytes_of(const Numbers& numbers) {
+  return {reinterpret_cast<const char*>(numbers.data()), numbers.size() * sizeof(double)};
+}
+
+Numbers numbers_in(const std::string& bytes) {
+  Numbers numbers(bytes.size() / sizeof(double));
+  std::copy(bytes.begin(), bytes.end(), reinterpret_cast<char*>(numbers.data()));
   return numbers;
 }
 
@@ -46,10 +45,17 @@ Numbers numbers_in(const std::string& message) {
 
 std::vector<Numbers> Ranks::gather(const std::function<Numbers()>& work) const {
   if (communicator_ == nullptr) return {work()};
+  std::vector<Numbers> all;
+  for (const std::string& bytes : gather_bytes([&] { return bytes_of(work()); })) all.push_back(numbers_in(bytes));
+  return all;
+}
+
+std::vector<std::string> Ranks::gather_bytes(const std::function<std::string()>& work) const {
+  if (communicator_ == nullptr) return {work()};
   std::string own;
   std::exception_ptr failure;
   try {
-    own = message_of(work());
+    own = static_cast<char>(Kind::result) + work();
   } catch (const Error& error) {
     if (error.code() == ErrorCode::COMMUNICATION_FAILED) throw;
     failure = std::current_exception();
@@ -59,20 +65,19 @@ std::vector<Numbers> Ranks::gather(const std::function<Numbers()>& work) const {
     own = message_of(ErrorCode::INTERNAL, error.what());
   } catch (...) {
     failure = std::current_exception();
-    own = message_of(ErrorCode::INTERNAL, "its step was interrupted");
+    own = message_of(ErrorCode::INTERNAL, "it was interrupted");
   }
-  const std::vector<std::string> messages = communicator_->gather(own);
+  std::vector<std::string> messages = communicator_->gather(own);
   if (failure != nullptr) std::rethrow_exception(failure);
   check_kinds(messages, communicator_->rank(), false);
-  std::vector<Numbers> all;
   for (size_t rank = 0; rank < messages.size(); ++rank) {
-    const std::string& message = messages[rank];
+    std::string& message = messages[rank];
     if (kind_of(message) == Kind::error)
       throw Error(static_cast<ErrorCode>(message[1]), concat("rank ", rank, ": ", message.substr(2)), __FILE__,
                   __LINE__);
-    all.push_back(numbers_in(message));
+    message.erase(0, 1);
   }
-  return all;
+  return messages;
 }
 
 std::vector<std::string> gather_texts(Communicator& communicator, const std::string& text) {

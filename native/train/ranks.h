@@ -21,6 +21,12 @@ class Ranks {
   /// that is not an Error is INTERNAL there.) Only a COMMUNICATION_FAILED of `work` is thrown without telling the
   /// others, who get their own.
   std::vector<Numbers> gather(const std::function<Numbers()>& work) const;
+  /// The same of bytes.
+  std::vector<std::string> gather_bytes(const std::function<std::string()>& work) const;
+
+  /// 0 of 1 for a rank that trains alone.
+  int32_t rank() const { return communicator_ == nullptr ? 0 : communicator_->rank(); }
+  int32_t size() const { return communicator_ == nullptr ? 1 : communicator_->size(); }
 
  private:
   Communicator* communicator_;

@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "train/allocate_for.h"
+#include "train/divergence.h"
 #include "train/step_result.h"
 
 namespace mor {
@@ -32,6 +33,8 @@ void check_options(const Model& model, const TrainerOptions& options) {
             "the schedule of depth begins with ", options.depth.from, " recursions, but the model has ", recursions);
   MOR_CHECK(options.gradient_wire == DType::float32 || options.gradient_wire == DType::bfloat16, INVALID_ARGUMENT,
             "gradients cannot travel as ", dtype_name(options.gradient_wire), "; use float32 or bfloat16");
+  MOR_CHECK(options.weight_hash_interval >= 0, INVALID_ARGUMENT, "the ranks' weights cannot be compared every ",
+            options.weight_hash_interval, " steps; use 0 for never");
 }
 
 std::unique_ptr<TimedCommunicator> timed(Communicator* communicator) {
@@ -58,12 +61,14 @@ Trainer::Trainer(Model& model, const TrainerOptions& options)
     optimizer_ = std::make_unique<Optimizer>(model, options_);
     return Numbers{static_cast<double>(optimizer_->parameters().count()),
                    static_cast<double>(dtype_size(model.ops().compute_dtype())),
-                   static_cast<double>(dtype_size(options_.gradient_wire)), static_cast<double>(options_.bucket_size)};
+                   static_cast<double>(dtype_size(options_.gradient_wire)), static_cast<double>(options_.bucket_size),
+                   static_cast<double>(options_.weight_hash_interval)};
   });
   check_same(ranks, 0, "the number of trained elements");
   check_same(ranks, 1, "the bytes of a weight");
   check_same(ranks, 2, "the bytes of a gradient on its way");
   check_same(ranks, 3, "the size of buckets");
+  check_same(ranks, 4, "the interval between comparisons of weights");
 }
 
 PassOptions Trainer::pass_options() const {
@@ -152,6 +157,10 @@ StepResult Trainer::evaluate(const TokenRows& rows, Routing routing) {
   result.memory_bytes = memory().total();
   result.seconds = std::chrono::duration<double>(Clock::now() - begin).count();
   return result;
+}
+
+void Trainer::compare_ranks() const {
+  if (ranks_.size() > 1 && options_.weight_hash_interval > 0) check_same_weights(ranks_, model_, steps_done_);
 }
 
 MemoryUse Trainer::memory() const {

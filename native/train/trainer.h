@@ -24,8 +24,8 @@ class Trainer {
   /// weighed by their tokens. With a communicator, each rank gives rows of its own, the micro-batches of all ranks make
   /// one step, and every rank gets the same result (but its own seconds and memory). What is thrown on one rank is
   /// thrown on all, as Ranks::gather says, and no rank has done the step; except COMMUNICATION_FAILED, after which
-  /// `state` may throw, too.
-  /// Throws NON_FINITE if a loss or gradient is not finite, and leaves weights and state as they were. Throws
+  /// `state` may throw, too. Before every weight_hash_interval-th step, the first one included, compare_ranks is
+  /// called. Throws NON_FINITE if a loss or gradient is not finite, and leaves weights and state as they were. Throws
   /// OUT_OF_MEMORY, before it computes anything, if the device has no room for the batch.
   /// Unless the passes wait for counts (waits_for_counts), a device that records (Ops::replay) repeats the recorded
   /// work from the third step of one shape on: everything between zeroing the gradients and the new weights.
@@ -47,10 +47,18 @@ class Trainer {
     optimizer_->check_whole();
     return optimizer_->state();
   }
+  /// Optimizer::whole_state, the same on every rank.
+  std::vector<Optimizer::WholeTensor> whole_state() const {
+    return Optimizer::whole_state(model_, optimizer_->parameters());
+  }
   int64_t steps_done() const { return steps_done_; }
   void set_steps_done(int64_t steps) { steps_done_ = steps; }
 
   const Model& model() const { return model_; }
+  const Ranks& ranks() const { return ranks_; }
+  /// To be called by all ranks. Throws COMMUNICATION_FAILED on every one, naming those that differ from most, unless
+  /// all have the same weights, balancing bias and running thresholds. Does nothing if `weight_hash_interval` is 0.
+  void compare_ranks() const;
   MemoryUse memory() const;
 
  private:
@@ -94,7 +102,8 @@ class Trainer {
   size_t planned_activations_ = 0;  ///< those of a batch that did not fit
   RecordingKey reserved_for_;       ///< key of the work that the arenas are reserved for
   int64_t steps_done_ = 0;
-  StepReport report_;  ///< of the last step that ran or was recorded; replayed work writes its numbers there, too
+  int64_t steps_taken_ = 0;  ///< by this trainer
+  StepReport report_;        ///< of the last step that ran or was recorded; replayed work writes its numbers there, too
   std::unique_ptr<Recording> recording_;  ///< the last member, to be destroyed before the memory that it works on
 };
 

@@ -25,6 +25,7 @@ struct TrainerOptions : AdamWParams {
   Communicator* communicator = nullptr;    ///< of this rank; null: it trains alone. Must outlive the trainer
   DType gradient_wire = DType::float32;    ///< in which gradients travel: float32 or bfloat16
   int64_t bucket_size = int64_t{1} << 22;  ///< elements of the gradient that travel together, for all ranks
+  int64_t weight_hash_interval = 100;  ///< steps between Trainer::compare_ranks, the first step's included; 0: never
 };
 
 }  // namespace mor

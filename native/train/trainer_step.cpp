@@ -170,6 +170,7 @@ StepResult Trainer::step(const TokenRows& rows) {
                    static_cast<double>(batches.size()), static_cast<double>(steps_done_)};
   });
   check_same(told, kStepsDone, "the number of steps done");
+  if (options_.weight_hash_interval > 0 && steps_taken_ % options_.weight_hash_interval == 0) compare_ranks();
   const Totals totals = totals_of(told);
   check_targets(totals);
 
@@ -216,6 +217,7 @@ StepResult Trainer::step(const TokenRows& rows) {
     result.selected_shares = shares_of(result.depth_histogram, totals.tokens);
   optimizer_->end_step();
   result.step = ++steps_done_;
+  ++steps_taken_;
   result.tokens = totals.tokens;
   result.targets = totals.targets;
   result.recursions = pass.max_recursions;

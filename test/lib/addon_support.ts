@@ -102,6 +102,7 @@ export const trainerOptions: NativeTrainerOptions = {
   weightDecay: 0.1,
   gradientClip: 1,
   recompute: false,
+  weightHashInterval: 100,
   depthSchedule: { from: 1, steps: 0, dropout: 0 },
   parameters: [],
   capacityWarmupSteps: null,

@@ -52,6 +52,7 @@ describe('options', () => {
       capacityWarmupSteps: null,
       distillation: null,
       recompute: false,
+      weightHashInterval: 100,
     })
   })
 
@@ -92,6 +93,7 @@ describe('options', () => {
     [{ ...options, epsilon: 0 }, /epsilon is 0/],
     [{ ...options, gradientAccumulation: 0 }, /gradientAccumulation is 0/],
     [{ ...options, recompute: 'yes' }, /recompute is "yes"; it must be true or false/],
+    [{ ...options, weightHashInterval: -1 }, /weightHashInterval is -1; it must be an integer/],
     [{ ...options, schedule: 'cosine' }, /schedule is "cosine"; it must be an object/],
     [
       { ...options, schedule: { type: 'linear' } },

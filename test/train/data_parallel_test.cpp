@@ -9,6 +9,7 @@
 #include "test/distributed/thread_communicator.h"
 #include "test/error_message.h"
 #include "test/train/support.h"
+#include "train/divergence.h"
 
 namespace mor::test {
 namespace {
@@ -641,6 +642,7 @@ TEST(DataParallel, AStepThatOnlySomeRanksMayHaveDoneIsNotSaved) {
       TrainerOptions options;
       options.communicator = &communicator;
       options.bucket_size = 192;
+      options.weight_hash_interval = 0;
       Model model(config, cpu_bfloat16());
       model.init(1);
       Trainer trainer(model, options);
@@ -664,6 +666,90 @@ TEST(DataParallel, AStepThatOnlySomeRanksMayHaveDoneIsNotSaved) {
       EXPECT_EQ(message_of([&] { trainer.state(); }, ErrorCode::COMMUNICATION_FAILED), torn);
       EXPECT_EQ(message_of([&] { trainer.step(rows.view()); }, ErrorCode::COMMUNICATION_FAILED), torn);
     });
+}
+
+/// The weights of rank 1 change between two steps: those that are trained, those that are not, and what routers
+/// measure.
+TEST(DataParallel, RanksThatDivergeAreNamed) {
+  ModelConfig config = minimal(RouterType::expert_choice);
+  config.router.selects_by_threshold = true;
+  for (const std::string name :
+       {"model.layers.1.mlp.down_proj.weight", "model.embed_tokens.weight", "model.router.thresholds"})
+    for (const int64_t interval : {0, 2})
+      run_ranks(3, [&](ThreadCommunicator& communicator) {
+        SCOPED_TRACE(concat(name, " every ", interval));
+        TrainerOptions options = with_groups();
+        options.communicator = &communicator;
+        options.weight_hash_interval = interval;
+        Model model(config, cpu_bfloat16());
+        model.init(1);
+        Trainer trainer(model, options);
+        const Rows rows = rows_of_rank({{1, 1, 1}}, config, 0, static_cast<size_t>(communicator.rank()));
+        for (int t = 0; t < 2; ++t) trainer.step(rows.view());
+        size_t index = 0;
+        while (model.parameters().list()[index].name != name) ++index;
+        std::vector<float> weights(static_cast<size_t>(model.parameters().list()[index].count()));
+        model.get(index, weights.data());
+        const auto set_last = [&](float value) {
+          weights.back() = value;
+          if (communicator.rank() == 1) model.set(index, weights.data());
+        };
+        const float kept = weights.back();
+        set_last(0.25f);
+        if (interval == 0) {
+          EXPECT_EQ(trainer.step(rows.view()).step, 3);
+          return;
+        }
+        const std::vector<std::vector<uint8_t>> before = everything(trainer);
+        for (const std::function<void()>& call :
+             {std::function<void()>([&] { trainer.step(rows.view()); }), {[&] { trainer.compare_ranks(); }}})
+          EXPECT_EQ(message_of(call, ErrorCode::COMMUNICATION_FAILED),
+                    "after step 2, the weights of rank 1 are not those of ranks 0, 2; start all ranks from the same "
+                    "checkpoint, and if they differ again, look for faults of those machines");
+        EXPECT_EQ(everything(trainer), before);
+        set_last(kept);
+        EXPECT_EQ(trainer.step(rows.view()).step, 3);
+        set_last(0.25f);
+        EXPECT_EQ(trainer.step(rows.view()).step, 4) << "before this step nothing is compared";
+      });
+}
+
+TEST(DataParallel, RanksMustBeginWithTheSameWeights) {
+  for (const std::exception_ptr& failure : failures_of_ranks(2, [&](ThreadCommunicator& communicator) {
+         TrainerOptions options;
+         options.communicator = &communicator;
+         Model model(tiny_config(), cpu_float32());
+         model.init(static_cast<uint64_t>(communicator.rank()));
+         Trainer trainer(model, options);
+         trainer.step(rows_of_rank({{1, 1}}, tiny_config(), 0, 0).view());
+       })) {
+    ASSERT_NE(failure, nullptr);
+    const std::string message = message_of([&] { std::rethrow_exception(failure); }, ErrorCode::COMMUNICATION_FAILED);
+    EXPECT_EQ(message.find("after step 0, the weights of rank 1 are not those of rank 0; "), 0u) << message;
+  }
+}
+
+/// Whichever element of whichever tensor changes.
+TEST(DataParallel, EveryWeightHasItsPartInTheHash) {
+  for (const MakeOps make : {cpu_float32, cpu_bfloat16, reference}) {
+    ModelConfig config = minimal(RouterType::token_choice);
+    config.router.loss_free_balancing = true;
+    Model model(config, make());
+    model.init(1);
+    const uint64_t hash = weights_hash(model);
+    for (size_t index = 0; index < model.parameters().list().size(); ++index) {
+      std::vector<float> weights(static_cast<size_t>(model.parameters().list()[index].count()));
+      model.get(index, weights.data());
+      for (float& weight : weights) {
+        const float kept = std::exchange(weight, weight == 0.5f ? 0.25f : 0.5f);
+        model.set(index, weights.data());
+        EXPECT_NE(weights_hash(model), hash);
+        weight = kept;
+      }
+      model.set(index, weights.data());
+      EXPECT_EQ(weights_hash(model), hash) << "the same weights";
+    }
+  }
 }
 
 TEST(DataParallel, RanksThatDifferAreNamed) {

@@ -8,7 +8,7 @@
 
 #include "core/dtype.h"
 
-namespace mor::binding {
+namespace mor {
 
 /// Element types of safetensors and GGUF files.
 enum class FileDType : uint8_t { F32, BF16, F16 };
@@ -32,4 +32,4 @@ struct RowOrder {
 /// The bytes of a tensor of `rows` rows in the other order.
 std::string reordered(const void* tensor, int64_t bytes, int64_t rows, const RowOrder& order);
 
-}  // namespace mor::binding
+}  // namespace mor

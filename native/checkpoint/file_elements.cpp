@@ -1,12 +1,12 @@
 // Conversions between element types of files, one element at a time.
-#include "binding/file_elements.h"
+#include "checkpoint/file_elements.h"
 
 #include <cmath>
 #include <cstring>
 
 #include "core/check.h"
 
-namespace mor::binding {
+namespace mor {
 
 namespace {
 
@@ -90,4 +90,4 @@ std::string reordered(const void* tensor, int64_t bytes, int64_t rows, const Row
   return result;
 }
 
-}  // namespace mor::binding
+}  // namespace mor

@@ -5,9 +5,13 @@
 #include <string>
 #include <vector>
 
-namespace mor::binding {
+#include "core/file_descriptor.h"
+
+namespace mor {
 
 /// Files are written into a new folder beside those they are to replace, and renamed once all of them are on the disk.
+/// What a process that was killed has left of its new folder is removed by a later update of the same folder: a lock
+/// tells it from those in use, on file systems that have locks.
 class FolderUpdate {
  public:
   /// Makes the folder if there is none. Every method throws IO_ERROR with the system's reason.
@@ -17,6 +21,8 @@ class FolderUpdate {
   FolderUpdate(const FolderUpdate&) = delete;
   FolderUpdate& operator=(const FolderUpdate&) = delete;
 
+  /// The name of the new folder in the other one.
+  std::string staging() const { return staging_.filename(); }
   /// Where to write the file that is to have this name.
   std::string path(const std::string& name);
   /// Has `commit` remove the file of this name, an index of shards, and the .safetensors files that it names.
@@ -29,10 +35,14 @@ class FolderUpdate {
   const std::filesystem::path folder_;
   bool made_folder_;
   std::filesystem::path staging_;
+  const FileDescriptor lock_;  ///< of staging_
   std::vector<std::string> names_;
   std::vector<std::string> replaced_indexes_;
 
+  /// Makes staging_ and returns its lock.
+  int make_staging();
+  void remove_abandoned() const;
   void remove_indexed(const std::string& index) const;
 };
 
-}  // namespace mor::binding
+}  // namespace mor

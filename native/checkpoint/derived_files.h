@@ -5,10 +5,10 @@
 #include <string>
 #include <vector>
 
-#include "binding/checkpoint_io.h"
-#include "binding/file_elements.h"
+#include "checkpoint/file_elements.h"
+#include "core/cancel_check.h"
 
-namespace mor::binding {
+namespace mor {
 
 /// The mean of its sources, element by element, in float32.
 struct DerivedTensor {
@@ -40,4 +40,4 @@ struct DerivedFile {
 /// there, and CHECKPOINT_INVALID as append_rounded.
 void write_derived(const std::string& folder, const std::vector<DerivedFile>& files, const CancelCheck& check);
 
-}  // namespace mor::binding
+}  // namespace mor

@@ -1,5 +1,5 @@
 // OutputFile over POSIX.
-#include "binding/output_file.h"
+#include "checkpoint/output_file.h"
 
 #include <fcntl.h>
 #include <unistd.h>
@@ -9,7 +9,7 @@
 
 #include "core/check.h"
 
-namespace mor::binding {
+namespace mor {
 
 void fail_io(const std::string& what, int reason) {
   const bool full = reason == ENOSPC || reason == EDQUOT;
@@ -20,18 +20,23 @@ void fail_io(const std::string& what, int reason) {
                        : "");
 }
 
-OutputFile::OutputFile(const std::string& path)
-    : path_(path), file_(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666)) {
-  if (file_.number < 0) fail_io("cannot create " + path_, errno);
+OutputFile::OutputFile(const std::string& path, Start start)
+    : path_(path),
+      file_(::open(path.c_str(), O_WRONLY | O_CLOEXEC | (start == Start::empty ? O_CREAT | O_TRUNC : 0), 0666)) {
+  if (file_.number < 0) fail_io((start == Start::empty ? "cannot create " : "cannot write ") + path_, errno);
+}
+
+void OutputFile::resize(int64_t bytes) {
+  if (::ftruncate(file_.number, bytes) != 0) fail_io(concat("cannot give ", path_, " ", bytes, " bytes"), errno);
 }
 
 void OutputFile::write(std::string_view bytes) {
   while (!bytes.empty()) {
-    const ssize_t n = ::write(file_.number, bytes.data(), bytes.size());
+    const ssize_t n = ::pwrite(file_.number, bytes.data(), bytes.size(), offset_);
     if (n < 0 && errno == EINTR) continue;
-    if (n < 0) fail_io(concat("cannot write ", path_, " after ", written_, " bytes"), errno);
+    if (n < 0) fail_io(concat("cannot write ", path_, " after ", offset_, " bytes"), errno);
     bytes.remove_prefix(static_cast<size_t>(n));
-    written_ += static_cast<uint64_t>(n);
+    offset_ += n;
   }
 }
 
@@ -40,4 +45,4 @@ void OutputFile::sync() {
   if (::fsync(file_.number) != 0 && errno != EINVAL) fail_io("cannot sync " + path_, errno);
 }
 
-}  // namespace mor::binding
+}  // namespace mor

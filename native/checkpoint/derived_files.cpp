@@ -1,16 +1,16 @@
 // Derived files in chunks: sources are mapped, and given up as soon as they have been read.
-#include "binding/derived_files.h"
+#include "checkpoint/derived_files.h"
 
 #include <algorithm>
 #include <map>
 #include <memory>
 
-#include "binding/folder_update.h"
-#include "binding/output_file.h"
+#include "checkpoint/folder_update.h"
+#include "checkpoint/output_file.h"
 #include "core/mapped_file.h"
 #include "core/rng.h"
 
-namespace mor::binding {
+namespace mor {
 
 namespace {
 
@@ -89,7 +89,7 @@ void write_derived(const std::string& folder, const std::vector<DerivedFile>& fi
   FolderUpdate update(folder);
   Sources sources;
   for (const DerivedFile& file : files) {
-    OutputFile output(update.path(file.name));
+    OutputFile output(update.path(file.name), OutputFile::Start::empty);
     output.write(file.head);
     for (const DerivedTensor& tensor : file.tensors) write_tensor(tensor, sources, output, check);
     output.sync();
@@ -98,4 +98,4 @@ void write_derived(const std::string& folder, const std::vector<DerivedFile>& fi
   update.commit();
 }
 
-}  // namespace mor::binding
+}  // namespace mor

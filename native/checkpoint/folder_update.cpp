@@ -1,21 +1,23 @@
 // FolderUpdate over POSIX.
-#include "binding/folder_update.h"
+#include "checkpoint/folder_update.h"
 
 #include <fcntl.h>
 #include <stdlib.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <fstream>
 #include <iterator>
 #include <mutex>
 #include <system_error>
 
-#include "binding/output_file.h"
+#include "checkpoint/output_file.h"
 #include "core/file_descriptor.h"
 
-namespace mor::binding {
+namespace mor {
 
 namespace fs = std::filesystem;
 
@@ -28,6 +30,17 @@ bool make_folder(const fs::path& folder) {
   return made;
 }
 
+const std::string kPrefix = ".saving-";
+
+/// A descriptor that holds the lock of a folder as long as it is open; negative if another one holds it, or the file
+/// system has no locks.
+int locked(const fs::path& folder) {
+  const int file = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (file < 0 || ::flock(file, LOCK_EX | LOCK_NB) == 0) return file;
+  ::close(file);
+  return -1;
+}
+
 /// Makes renames durable.
 void sync_folder(const fs::path& folder) {
   const FileDescriptor file(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
@@ -37,14 +50,35 @@ void sync_folder(const fs::path& folder) {
 
 }  // namespace
 
-FolderUpdate::FolderUpdate(const std::string& folder) : folder_(folder), made_folder_(make_folder(folder_)) {
-  std::string name = folder_ / ".saving-XXXXXX";
+FolderUpdate::FolderUpdate(const std::string& folder)
+    : folder_(folder), made_folder_(make_folder(folder_)), lock_(make_staging()) {
+  if (lock_.number >= 0) remove_abandoned();
+}
+
+int FolderUpdate::make_staging() {
+  std::string name = folder_ / (kPrefix + "XXXXXX");
   if (::mkdtemp(name.data()) == nullptr) {
     const int reason = errno;
     if (made_folder_) ::rmdir(folder_.c_str());
-    fail_io("cannot create a folder in " + folder, reason);
+    fail_io("cannot create a folder in " + folder_.string(), reason);
   }
   staging_ = name;
+  return locked(staging_);
+}
+
+void FolderUpdate::remove_abandoned() const {
+  // A folder this young may be one whose lock has yet to be taken.
+  constexpr std::chrono::minutes kYoung(1);
+  std::error_code ignored;
+  std::vector<fs::path> found;
+  for (fs::directory_iterator entry(folder_, ignored), end; entry != end; entry.increment(ignored))
+    if (entry->path().filename().string().rfind(kPrefix, 0) == 0) found.push_back(entry->path());
+  for (const fs::path& path : found) {
+    const auto age = fs::file_time_type::clock::now() - fs::last_write_time(path, ignored);
+    if (ignored || age < kYoung) continue;
+    const FileDescriptor lock(locked(path));
+    if (lock.number >= 0) fs::remove_all(path, ignored);
+  }
 }
 
 FolderUpdate::~FolderUpdate() {
@@ -101,4 +135,4 @@ void FolderUpdate::remove_indexed(const std::string& index) const {
   }
 }
 
-}  // namespace mor::binding
+}  // namespace mor

@@ -7,16 +7,23 @@
 
 #include "core/file_descriptor.h"
 
-namespace mor::binding {
+namespace mor {
 
 /// Throws IO_ERROR: `what`, the reason of an `errno`, and what to do where that is known.
 [[noreturn]] void fail_io(const std::string& what, int reason);
 
 class OutputFile {
  public:
-  /// Creates or empties the file. Every method throws IO_ERROR.
-  explicit OutputFile(const std::string& path);
+  enum class Start : uint8_t {
+    empty,     ///< the file is created, or emptied
+    as_it_is,  ///< it must be there, and keeps what is in it
+  };
+  /// Every method throws IO_ERROR.
+  OutputFile(const std::string& path, Start start);
 
+  void resize(int64_t bytes);
+  /// Where the next byte is written; at first, at the beginning.
+  void seek(int64_t offset) { offset_ = offset; }
   void write(std::string_view bytes);
   /// Waits until everything is on the disk.
   void sync();
@@ -24,7 +31,7 @@ class OutputFile {
  private:
   const std::string path_;
   const FileDescriptor file_;
-  uint64_t written_ = 0;
+  int64_t offset_ = 0;
 };
 
-}  // namespace mor::binding
+}  // namespace mor
