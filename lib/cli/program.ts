@@ -105,7 +105,7 @@ function addTrain(program: Command): void {
   program
     .command('train')
     .description(
-      'Train a model on text. On a terminal it shows a progress line, elsewhere JSON lines. Ctrl-C, SIGTERM, a closed terminal and an output that nobody reads save and stop it. Under mpirun or srun all ranks train one model.',
+      'Train a model on text. On a terminal it shows a progress line, elsewhere JSON lines. Ctrl-C, SIGTERM, SIGUSR2, a closed terminal and an output that nobody reads save and stop it. Under mpirun or srun all ranks train one model.',
     )
     .requiredOption('--output <folder>', 'folder of the run: checkpoint/, dataset/, metrics.jsonl, run.json')
     .option('--resume', 'go on with the run in --output, with its own options; more --steps may be given')
@@ -184,10 +184,12 @@ function addTrain(program: Command): void {
     .addOption(niceOption())
     .action(async (options, command: Command) => {
       const { train } = await import('./train.js')
-      await withInterrupt(async (signal) => {
+      const run = async (signal: AbortSignal) => {
         const result = await train(givenOptions(options, command), new Output(process.stdout), signal)
         if (result.interrupted) process.exitCode = exitCodeOf(result.reason)
-      })
+      }
+      // mpirun passes SIGUSR2 on at once, and SIGTERM only shortly before it kills.
+      await withInterrupt(run, { otherSignals: ['SIGUSR2'] })
     })
 }
 

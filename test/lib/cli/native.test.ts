@@ -120,6 +120,7 @@ describe.skipIf(!hasAddon)('the commands on the real addon', { timeout: 120000 }
 
   it.each<[string, (child: ChildProcess) => unknown, number, RegExp]>([
     ['SIGTERM', (child) => child.kill('SIGTERM'), 143, /^$/],
+    ['SIGUSR2, and another one', (child) => child.kill('SIGUSR2') && child.kill('SIGUSR2'), 140, /^$/],
     ['SIGHUP, and another one', (child) => child.kill('SIGHUP') && child.kill('SIGHUP'), 129, /^$/],
     [
       'a closed standard output',
