@@ -310,7 +310,7 @@ TEST(MpiCommunicator, OneThatWasAbandonedMakesWayForAnother) {
 TEST(MpiCommunicator, NamesTheRankThatIsSilentAndWaitsForOneThatComputes) {
   FakeMpi fake(kThree.family, 3);
   MpiOptions options;
-  options.silence_seconds = 1.5;
+  options.silence_seconds = 1;
   std::atomic<int> failed = 0;
   const auto wait_for_failures = [&](int count) {
     while (failed < count) std::this_thread::sleep_for(milliseconds(5));
@@ -329,8 +329,8 @@ TEST(MpiCommunicator, NamesTheRankThatIsSilentAndWaitsForOneThatComputes) {
     ++failed;
     MOR_FAIL(COMMUNICATION_FAILED, error);
   });
-  EXPECT_TRUE(says(errors[0], "gather: nothing was heard of rank 2 for 1.5 s"));
-  EXPECT_TRUE(says(errors[1], "nothing was heard of rank 2 for 1.5 s"));
+  EXPECT_TRUE(says(errors[0], "gather: nothing was heard of rank 2 for 1 s"));
+  EXPECT_TRUE(says(errors[1], "nothing was heard of rank 2 for 1 s"));
   EXPECT_GE(fake.aborted(), 2);
 }
 
@@ -363,7 +363,7 @@ TEST_P(FailingCall, IsReported) {
   const auto [family, function] = GetParam();
   FakeMpi fake(family, 2);
   MpiOptions options;
-  options.silence_seconds = 1.5;  // It takes a tenth of this until rank 0 ends rank 1.
+  options.silence_seconds = 1;  // It takes a tenth of this until rank 0 ends rank 1.
   const auto errors = run(fake, family, 2, options, [&, function = function](int32_t rank, MpiThread& thread) {
     const auto ranks = make_mpi_communicator(thread);
     ranks->gather("all are here");

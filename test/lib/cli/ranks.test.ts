@@ -2,13 +2,15 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { exitCodeOf, Interruption } from '../../../lib/cli/failure.js'
 import { nextRows, RunRanks, rowsOfRank } from '../../../lib/cli/ranks.js'
 import { buildDataset, Dataset, DatasetMix } from '../../../lib/dataset.js'
 import type { Ranks } from '../../../lib/distributed.js'
 import { MorError } from '../../../lib/errors.js'
 import { Tokenizer } from '../../../lib/tokenizer.js'
+
+vi.mock('../../../lib/devices.js', () => ({ devices: () => [{ id: 'cpu', threads: 7 }] }))
 
 /** Each gather ends when all ranks have called it. */
 function fakeRanks(size: number): Ranks[] {
@@ -130,6 +132,11 @@ describe('ranks', () => {
     expect(await message([{}, { '--data': ['a', 'b'] }])).toContain(
       '--data: nothing on rank 0, but ["a","b"] on rank 1',
     )
+  })
+
+  it('share the processors that they have together, but each has one', async () => {
+    expect(await onAll(2, (ranks) => ranks.defaultThreads())).toEqual([3, 3])
+    expect(await onAll(9, (ranks) => ranks.defaultThreads())).toEqual(Array.from({ length: 9 }, () => 1))
   })
 
   it('of one process are this one alone', async () => {
