@@ -126,7 +126,7 @@ Napi::Value NativeRanks::size(const Napi::CallbackInfo& info) {
 Napi::Value NativeRanks::gather(const Napi::CallbackInfo& info) {
   joined_->thread->disposed()->check();
   std::string text = Input(info[0], "text").string();
-  if (!has_trainer()) trainer_thread_.reset();
+  if (trainer_thread_ != nullptr && trainer_thread_->disposed()->is_set()) trainer_thread_.reset();
   ModelThread& thread = trainer_thread_ == nullptr ? *joined_->thread : *trainer_thread_;
   return post_call(
       thread, {.object = info.This(), .disposed = joined_->thread->disposed(), .what = "a gather of texts"},

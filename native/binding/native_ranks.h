@@ -16,9 +16,9 @@ class ModelTrainer;
 struct JoinedRanks;
 
 /// This process among the ranks that a launcher started. A trainer shares the communicator and calls it on the thread
-/// of its model. As long as there is one, gathers run there too, so that all calls have the order in which JavaScript
-/// made them; otherwise on a thread that has no model. All calls end when the ranks are disposed, and when the
-/// environment ends, even if other ranks never make theirs.
+/// of its model. As long as that model lives, gathers run there too, so that all calls have the order in which
+/// JavaScript made them; otherwise on a thread that has no model. All calls end when the ranks are disposed, and when
+/// the environment ends, even if other ranks never make theirs.
 class NativeRanks final : public ObjectWrap<NativeRanks> {
  public:
   static void define(Napi::Env env);
