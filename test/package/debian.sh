@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs the packed package as test/package/install.mjs does, and then uses it in a fresh Debian 11 and a fresh Debian 12
-# that have nothing but their base system and this machine's Node. Needs root, debootstrap, and prebuilds/.
+# that have nothing but their base system and this machine's Node. Needs root that may mount, debootstrap, and prebuilds/.
 set -eu
 cd "$(dirname "$0")/../.."
 archive=$(sh scripts/prebuilt/debian_archive.sh)
@@ -10,8 +10,10 @@ trap 'for proc in "$stage"/*/proc; do umount "$proc" 2>/dev/null || true; done; 
 node test/package/install.mjs --keep "$stage/project"
 for release in bullseye bookworm; do
   system=$stage/$release
-  debootstrap --variant=minbase "$release" "$system" "$archive" > "$stage/$release.log" 2>&1 ||
+  debootstrap --foreign --variant=minbase "$release" "$system" "$archive" > "$stage/$release.log" 2>&1 ||
     { tail "$stage/$release.log" >&2; exit 1; }
+  rm -f "$system/proc"  # packages are unpacked and not set up, which takes half the time and leaves a link here
+  mkdir "$system/proc"
   mount --bind /proc "$system/proc"
   cp "$(readlink -f "$(command -v node)")" "$system/usr/bin/node"
   cp -R "$stage/project" "$system/project"

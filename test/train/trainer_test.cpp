@@ -136,22 +136,26 @@ TEST(Trainer, AnInterruptedStepNeverWas) {
   }
 }
 
-TEST(Trainer, RecomputationChangesNothing) {
-  for (const MakeOps make : {cpu_float32, cpu_bfloat16})
-    for (const ModelConfig& config : small_models()) {
-      Model kept(config, make()), recomputed(config, make());
-      kept.init(1);
-      recomputed.init(1);
-      TrainerOptions options;
-      Trainer a(kept, options);
-      options.recompute = true;
-      Trainer b(recomputed, options);
-      for (uint32_t t = 0; t < 3; ++t)
-        EXPECT_EQ(a.step(batch(config, t).data(), 1, kSequences, kLength).loss,
-                  b.step(batch(config, t).data(), 1, kSequences, kLength).loss);
-      EXPECT_EQ(everything(a), everything(b));
-      EXPECT_LT(b.memory().activations, a.memory().activations);
-    }
+/// The number of one of small_models().
+class SmallModel : public testing::TestWithParam<size_t> {};
+INSTANTIATE_TEST_SUITE_P(All, SmallModel, testing::Range(size_t{0}, small_models().size()));
+
+TEST_P(SmallModel, RecomputationChangesNothing) {
+  const ModelConfig config = small_models()[GetParam()];
+  for (const MakeOps make : {cpu_float32, cpu_bfloat16}) {
+    Model kept(config, make()), recomputed(config, make());
+    kept.init(1);
+    recomputed.init(1);
+    TrainerOptions options;
+    Trainer a(kept, options);
+    options.recompute = true;
+    Trainer b(recomputed, options);
+    for (uint32_t t = 0; t < 3; ++t)
+      EXPECT_EQ(a.step(batch(config, t).data(), 1, kSequences, kLength).loss,
+                b.step(batch(config, t).data(), 1, kSequences, kLength).loss);
+    EXPECT_EQ(everything(a), everything(b));
+    EXPECT_LT(b.memory().activations, a.memory().activations);
+  }
 }
 
 TEST(Trainer, LossFallsOnARepeatedBatch) {

@@ -24,7 +24,7 @@ namespace mor::cuda_host {
 struct Meeting::State {
   uint32_t mask = 0, arrived = 0, left = 0;  ///< mask 0: not in use
   const char* operation = nullptr;
-  alignas(16) uint8_t values[kWarpSize][kMaxBytes];
+  alignas(16) Values values;
 };
 
 namespace {
@@ -275,7 +275,7 @@ void barrier_sync(int id, int threads, const char* operation) {
   }
 }
 
-Meeting::Meeting(uint32_t mask, const char* operation, const void* value, size_t bytes) {
+Meeting::Meeting(uint32_t mask, const char* operation, const void* value, size_t bytes, void (*finish)(Values&)) {
   Grid& g = grid();
   Thread& self = *g.current;
   const uint32_t me = 1u << lane();
@@ -297,11 +297,12 @@ Meeting::Meeting(uint32_t mask, const char* operation, const void* value, size_t
     state_->arrived = state_->left = 0;
     state_->operation = operation;
   }
-  if (std::strcmp(state_->operation, operation) != 0)
+  if (state_->operation != operation && std::strcmp(state_->operation, operation) != 0)
     fail(std::string("lanes of one warp meet in different operations: ") + state_->operation + " and " + operation);
   std::memcpy(state_->values[lane()], value, bytes);
   state_->arrived |= me;
   if (state_->arrived == mask) {
+    if (finish != nullptr) finish(state_->values);
     for (int l = 0; l < std::min(present, kWarpSize); ++l) {
       Thread& other = *g.threads[static_cast<size_t>(warp * kWarpSize + l)];
       if (other.wait == Wait::meeting && other.meeting == state_) other.wait = Wait::none;

@@ -68,7 +68,10 @@ void warp_sync(uint32_t mask);
 /// the constructor until the destructor. All lanes must arrive at the same operation with the same mask.
 class Meeting {
  public:
-  Meeting(uint32_t mask, const char* operation, const void* value, size_t bytes);
+  static constexpr size_t kMaxBytes = 128;
+  using Values = uint8_t[kWarpSize][kMaxBytes];  ///< by lane
+  /// finish: what the last lane to arrive does to the values before any lane reads them; null: nothing.
+  Meeting(uint32_t mask, const char* operation, const void* value, size_t bytes, void (*finish)(Values&) = nullptr);
   template <class T>
   Meeting(uint32_t mask, const char* operation, const T& value) : Meeting(mask, operation, &value, sizeof(T)) {
     static_assert(std::is_trivially_copyable_v<T> && sizeof(T) <= kMaxBytes);
@@ -85,7 +88,6 @@ class Meeting {
     return value;
   }
 
-  static constexpr size_t kMaxBytes = 128;
   struct State;
 
  private:

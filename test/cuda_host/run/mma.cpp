@@ -1,4 +1,4 @@
-// mma.sync on the host: the lanes exchange their fragments, and each computes its own four elements.
+// mma.sync on the host: the lanes exchange their fragments, and the last one to arrive computes the product for all.
 #include "test/cuda_host/run/mma.h"
 
 #include <cstring>
@@ -11,6 +11,7 @@ namespace {
 
 struct Fragments {
   uint32_t a[4], b[2];
+  float d[4];
 };
 
 float half(uint32_t packed, int i) {
@@ -20,38 +21,39 @@ float half(uint32_t packed, int i) {
   return value;
 }
 
-/// A row of a or a column of b. Lane q of four has depth 2q and 2q + 1 in one register, 2q + 8 and 2q + 9 in another.
-void unpack(float (&to)[16], const uint32_t (&low)[4], const uint32_t (&high)[4]) {
-  for (int q = 0; q < 4; ++q)
-    for (int i = 0; i < 2; ++i) {
-      to[2 * q + i] = half(low[q], i);
-      to[8 + 2 * q + i] = half(high[q], i);
-    }
+/// Lane l has row l / 4 of a (and 8 rows below), column l / 4 of b, and of d row l / 4 and two columns. With q = l % 4
+/// its depths are 2q and 2q + 1 in one register, 2q + 8 and 2q + 9 in another, and its columns of d are 2q and 2q + 1.
+void multiply(Meeting::Values& values) {
+  Fragments lanes[kWarpSize];
+  for (int l = 0; l < kWarpSize; ++l) std::memcpy(&lanes[l], values[l], sizeof lanes[l]);
+  float a[16][16], b[16][8], d[16][8];
+  for (int l = 0; l < kWarpSize; ++l) {
+    const int group = l / 4, pair = 2 * (l % 4);
+    for (int part = 0; part < 2; ++part)
+      for (int i = 0; i < 2; ++i) {
+        const int depth = 8 * part + pair + i;
+        b[depth][group] = half(lanes[l].b[part], i);
+        for (int row = 0; row < 2; ++row) a[group + 8 * row][depth] = half(lanes[l].a[2 * part + row], i);
+        d[group + 8 * part][pair + i] = lanes[l].d[2 * part + i];
+      }
+  }
+  for (int row = 0; row < 16; ++row)
+    for (int k = 0; k < 16; ++k)
+      for (int column = 0; column < 8; ++column) d[row][column] += a[row][k] * b[k][column];
+  for (int l = 0; l < kWarpSize; ++l) {
+    for (int row = 0; row < 2; ++row)
+      for (int i = 0; i < 2; ++i) lanes[l].d[2 * row + i] = d[l / 4 + 8 * row][2 * (l % 4) + i];
+    std::memcpy(values[l], &lanes[l], sizeof lanes[l]);
+  }
 }
 
 }  // namespace
 
 void mma_16x8x16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
-  const Meeting meeting(0xffffffffu, "mma.sync", Fragments{{a[0], a[1], a[2], a[3]}, {b[0], b[1]}});
-  const int group = lane() / 4, pair = 2 * (lane() % 4);
-  Fragments of_row[4], of_column[2][4];
-  for (int q = 0; q < 4; ++q) {
-    of_row[q] = meeting.from<Fragments>(4 * group + q);
-    for (int column = 0; column < 2; ++column) of_column[column][q] = meeting.from<Fragments>(4 * (pair + column) + q);
-  }
-  for (int row = 0; row < 2; ++row)
-    for (int column = 0; column < 2; ++column) {
-      uint32_t left[2][4], right[2][4];
-      for (int part = 0; part < 2; ++part)
-        for (int q = 0; q < 4; ++q) {
-          left[part][q] = of_row[q].a[2 * part + row];
-          right[part][q] = of_column[column][q].b[part];
-        }
-      float x[16], y[16];
-      unpack(x, left[0], left[1]);
-      unpack(y, right[0], right[1]);
-      for (int k = 0; k < 16; ++k) d[2 * row + column] += x[k] * y[k];
-    }
+  const Fragments mine{{a[0], a[1], a[2], a[3]}, {b[0], b[1]}, {d[0], d[1], d[2], d[3]}};
+  const Meeting meeting(0xffffffffu, "mma.sync", &mine, sizeof mine, multiply);
+  const auto product = meeting.from<Fragments>(lane());
+  std::memcpy(d, product.d, sizeof d);
 }
 
 }  // namespace mor::cuda_host

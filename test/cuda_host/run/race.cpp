@@ -3,7 +3,9 @@
 
 #include <sanitizer/common_interface_defs.h>
 
+#include <algorithm>
 #include <array>
+#include <cstring>
 #include <memory>
 #include <stdexcept>
 #include <unordered_map>
@@ -27,6 +29,7 @@ struct Record {
 struct Byte {
   /// reads: by two threads, of two warps if two have read; the later one first.
   Record write{}, reads[2]{};
+  bool operator==(const Byte& other) const { return std::memcmp(this, &other, sizeof other) == 0; }
 };
 using Page = std::array<Byte, kPageBytes>;
 
@@ -36,14 +39,18 @@ struct Watch {
   uint64_t first_block = 1, end_block = 1;  ///< numbers of the grid's blocks
   uintptr_t shared_begin = 0, shared_end = 0;
   std::unordered_map<uintptr_t, std::unique_ptr<Page>> pages;
-  uintptr_t last_index = 0;
-  Page* last = nullptr;
+  struct Recent {
+    uintptr_t index = 0;
+    Page* page = nullptr;
+  };
+  std::array<Recent, 64> recent;  ///< pages by their index modulo its size
   Race found;
 
   Page& page(uintptr_t index);
   bool is_shared(uintptr_t address) const;
   bool ordered(const Record& earlier, const Record& now, bool shared) const;
   void check(const Record& earlier, const Record& now, bool shared, const char* what, const void* where);
+  void access(Byte& byte, const Record& now, Kind kind, bool shared, const void* where);
   void access(uintptr_t address, size_t bytes, Kind kind, const void* where);
 };
 
@@ -53,13 +60,13 @@ Watch& watch() {
 }
 
 Page& Watch::page(uintptr_t index) {
-  if (last == nullptr || last_index != index) {
+  Recent& last = recent[index % recent.size()];
+  if (last.page == nullptr || last.index != index) {
     std::unique_ptr<Page>& entry = pages[index];
     if (entry == nullptr) entry = std::make_unique<Page>();
-    last_index = index;
-    last = entry.get();
+    last = {index, entry.get()};
   }
-  return *last;
+  return *last.page;
 }
 
 bool Watch::is_shared(uintptr_t address) const {
@@ -84,29 +91,43 @@ void Watch::check(const Record& earlier, const Record& now, bool shared, const c
   found.earlier = {static_cast<uint32_t>(earlier.block - first_block), static_cast<uint32_t>(earlier.thread)};
 }
 
+void Watch::access(Byte& byte, const Record& now, Kind kind, bool shared, const void* where) {
+  if (kind != Kind::read) {
+    check(byte.write, now, shared, "a write of what another thread writes", where);
+    for (const Record& read : byte.reads) check(read, now, shared, "a write of what another thread reads", where);
+    byte = {now, {}};
+    return;
+  }
+  check(byte.write, now, shared, "a read of what another thread writes", where);
+  Record &young = byte.reads[0], &old = byte.reads[1];
+  const bool same_thread = young.block == now.block && young.thread == now.thread;
+  const bool same_warp = young.block == now.block && young.thread / 32 == now.thread / 32;
+  const bool old_is_of_another_warp =
+      old.block >= first_block && (old.block != now.block || old.thread / 32 != now.thread / 32);
+  if (!same_thread && !(same_warp && old_is_of_another_warp && !ordered(old, now, shared))) old = young;
+  young = now;
+}
+
 void Watch::access(uintptr_t address, size_t bytes, Kind kind, const void* where) {
   const uintptr_t stack_begin = reinterpret_cast<uintptr_t>(running->stack_begin);
   if (address - stack_begin < static_cast<uintptr_t>(running->stack_end - running->stack_begin)) return;
   const bool shared = is_shared(address);
   const Record now{first_block + running->block, running->thread, running->barriers, running->warp_syncs,
                    kind == Kind::atomic};
-  for (const uintptr_t end = address + bytes; address < end; ++address) {
-    Byte& byte = page(address / kPageBytes)[address % kPageBytes];
-    if (kind == Kind::read) {
-      check(byte.write, now, shared, "a read of what another thread writes", where);
-      Record& young = byte.reads[0];
-      const bool same_thread = young.block == now.block && young.thread == now.thread;
-      const bool same_warp = young.block == now.block && young.thread / 32 == now.thread / 32;
-      const Record& old = byte.reads[1];
-      const bool old_is_of_another_warp =
-          old.block >= first_block && (old.block != now.block || old.thread / 32 != now.thread / 32);
-      if (!same_thread && !(same_warp && old_is_of_another_warp && !ordered(old, now, shared))) byte.reads[1] = young;
-      young = now;
-    } else {
-      check(byte.write, now, shared, "a write of what another thread writes", where);
-      for (const Record& read : byte.reads) check(read, now, shared, "a write of what another thread reads", where);
-      byte = {now, {}};
+  while (bytes > 0) {
+    const size_t first = address % kPageBytes, here = std::min(bytes, kPageBytes - first);
+    Byte* byte = &page(address / kPageBytes)[first];
+    // The bytes of a number mostly have one history, so that what holds of one of them holds of the next.
+    Byte before{}, after{};
+    for (size_t i = 0; i < here; ++i, ++byte) {
+      if (i == 0 || !(*byte == before)) {
+        before = after = *byte;
+        access(after, now, kind, shared, where);
+      }
+      *byte = after;
     }
+    address += here;
+    bytes -= here;
   }
 }
 
@@ -118,7 +139,7 @@ void begin_grid(uint64_t blocks) {
   w.first_block = w.end_block;
   if (w.first_block + blocks > kMostBlocks || w.pages.size() > kMostPages) {
     w.pages.clear();
-    w.last = nullptr;
+    w.recent = {};
     w.first_block = 1;
   }
   w.end_block = w.first_block + blocks;

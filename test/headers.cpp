@@ -1,0 +1,1 @@
+// The source that CMake needs to compile a precompiled header with.
