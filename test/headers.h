@@ -1,4 +1,4 @@
-// What most tests include, for the precompiled header (test/CMakeLists.txt). Tests name their own includes all the same.
+// What most tests include, for the precompiled header (test/CMakeLists.txt). Tests name their own includes, too.
 #include <gtest/gtest.h>
 
 #include <algorithm>
