@@ -272,18 +272,20 @@ TEST(MpiCommunicator, GivesUpWhatWasNotWaitedFor) {
 
 TEST(MpiCommunicator, MayBeAbandonedWhileItIsWaitedFor) {
   FakeMpi fake(kTwo.family, 2);
+  std::atomic<bool> failed = false;
   const auto errors = run(fake, kTwo.family, 2, {}, [&](int32_t rank, MpiThread& thread) {
     const auto ranks = make_mpi_communicator(thread);
     if (rank == 0) {
-      // Rank 1 makes no call, and learns of this one.
+      // Rank 1 makes no call before this one has failed.
       std::thread other([&] { ranks->abandon(); });
       const std::string error = message_of([&] { ranks->gather("x"); }, ErrorCode::COMMUNICATION_FAILED);
       other.join();
+      failed = true;
       ranks->abandon();
       EXPECT_TRUE(says(error, "gather: this rank"));
       EXPECT_NE(message_of([&] { ranks->gather("x"); }, ErrorCode::COMMUNICATION_FAILED), "no error");
     } else {
-      std::this_thread::sleep_for(milliseconds(20));
+      while (!failed) std::this_thread::sleep_for(milliseconds(1));
       ranks->gather("x");
     }
   });
