@@ -1,4 +1,7 @@
 // CudaOps: allocation, copies, waiting and replay. The arithmetic of ops is in ops/.
+#include <algorithm>
+#include <vector>
+
 #include "cuda/cuda_ops.h"
 #include "cuda/graph_recording.h"
 
@@ -68,10 +71,12 @@ void CudaOps::replay(std::unique_ptr<Recording>& recording, const RecordingKey& 
   static_cast<GraphRecording&>(*recording).run(key, work);
 }
 
-int32_t CudaOps::read_count(const int32_t* device) {
-  int32_t count = 0;
-  copy_to_host(&count, device, sizeof count);
-  return count;
+SelectedRows CudaOps::read_selection(const int32_t* start, int32_t sequences) {
+  std::vector<int32_t> starts(static_cast<size_t>(sequences) + 1);
+  copy_to_host(starts.data(), start, starts.size() * sizeof(int32_t));
+  SelectedRows selected{starts.back(), 0};
+  for (size_t s = 1; s < starts.size(); ++s) selected.max_rows = std::max(selected.max_rows, starts[s] - starts[s - 1]);
+  return selected;
 }
 
 }  // namespace mor::cuda

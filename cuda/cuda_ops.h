@@ -31,8 +31,8 @@ class __attribute__((visibility("hidden"))) CudaOps : public Ops {
 #include "ops/op_list.h"
 
  private:
-  /// Copies one number from device memory; waits.
-  int32_t read_count(const int32_t* device);
+  /// How many rows the selection has whose sequences start at `start` [sequences + 1]; waits.
+  SelectedRows read_selection(const int32_t* start, int32_t sequences);
 
   Stream stream_;
   DType compute_;

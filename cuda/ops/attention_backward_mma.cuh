@@ -88,8 +88,9 @@ __global__ void __launch_bounds__(Shape::threads, Shape::resident)
   const int s = list / in.k.heads, key_head = list % in.k.heads;
   const int first_key = static_cast<int>(blockIdx.x) / lists * kKeys;
   const Lanes lanes(in.rows, s, key_head, in.group());
+  if (lanes.count == 0) return;
   const int keys = visible_of(in.rows, lanes, lanes.count - 1);
-  if (lanes.count == 0 || first_key >= keys) return;
+  if (first_key >= keys) return;
   const int first_lane =  // the first lane that sees any of these keys
       first_where(0, lanes.count, [&](int lane) { return visible_of(in.rows, lanes, lane) > first_key; });
   const int64_t first_slot = in.rows.key_start[s];

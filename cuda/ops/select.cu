@@ -118,19 +118,20 @@ void CudaOps::select_topk(const Tensor& scores, const int32_t* parent_start, int
          0, stream_, scores.as<float>(), parent_start, k, index, start, selected, fault_.device());
 }
 
-int32_t CudaOps::select_threshold(const Tensor& scores, const int32_t* parent_start, int32_t sequences,
-                                  double threshold, int32_t* index, int32_t* start, uint8_t* selected) {
+SelectedRows CudaOps::select_threshold(const Tensor& scores, const int32_t* parent_start, int32_t sequences,
+                                       double threshold, int32_t* index, int32_t* start, uint8_t* selected) {
   check_select(scores, sequences);
   launch(select_kernel<AtLeast>, dim3(1), dim3(select_threads(scores.count())), 0, stream_,
          AtLeast{scores.as<float>(), threshold}, parent_start, sequences, index, start, selected);
-  return read_count(start + sequences);
+  return read_selection(start, sequences);
 }
 
-int32_t CudaOps::select_between(const int32_t* values, int32_t rows, const int32_t* parent_start, int32_t sequences,
-                                int32_t low, int32_t high, int32_t* index, int32_t* start, uint8_t* selected) {
+SelectedRows CudaOps::select_between(const int32_t* values, int32_t rows, const int32_t* parent_start,
+                                     int32_t sequences, int32_t low, int32_t high, int32_t* index, int32_t* start,
+                                     uint8_t* selected) {
   launch(select_kernel<Between>, dim3(1), dim3(select_threads(rows)), 0, stream_, Between{values, low, high},
          parent_start, sequences, index, start, selected);
-  return read_count(start + sequences);
+  return read_selection(start, sequences);
 }
 
 void CudaOps::gather_indices(const int32_t* from, const int32_t* index, int32_t n, int32_t* to) {

@@ -40,9 +40,9 @@ void select_sequence(const float* scores, int32_t first, int32_t last, int32_t k
 /// Writes without a branch on `chosen`: index[count] is written for every row, and count rises only if the row is
 /// chosen. count never exceeds the row's own number, so index is large enough.
 template <class Chosen>
-int32_t write_selection(const int32_t* parent_start, int32_t sequences, const Chosen& chosen, int32_t* index,
-                        int32_t* start, uint8_t* selected) {
-  int32_t count = 0;
+SelectedRows write_selection(const int32_t* parent_start, int32_t sequences, const Chosen& chosen, int32_t* index,
+                             int32_t* start, uint8_t* selected) {
+  int32_t count = 0, max_rows = 0;
   start[0] = 0;
   for (int32_t s = 0; s < sequences; ++s) {
     for (int32_t i = parent_start[s]; i < parent_start[s + 1]; ++i) {
@@ -51,8 +51,9 @@ int32_t write_selection(const int32_t* parent_start, int32_t sequences, const Ch
       count += selected[i];
     }
     start[s + 1] = count;
+    max_rows = std::max(max_rows, count - start[s]);
   }
-  return count;
+  return {count, max_rows};
 }
 
 }  // namespace
@@ -72,16 +73,16 @@ void CpuOps::select_topk(const Tensor& scores, const int32_t* parent_start, int3
   });
 }
 
-int32_t CpuOps::select_threshold(const Tensor& scores, const int32_t* parent_start, int32_t sequences, double threshold,
-                                 int32_t* index, int32_t* start, uint8_t* selected) {
+SelectedRows CpuOps::select_threshold(const Tensor& scores, const int32_t* parent_start, int32_t sequences,
+                                      double threshold, int32_t* index, int32_t* start, uint8_t* selected) {
   check_select(scores, sequences);
   const float* s = scores.as<float>();
   return write_selection(
       parent_start, sequences, [&](int32_t i) { return double{s[i]} >= threshold; }, index, start, selected);
 }
 
-int32_t CpuOps::select_between(const int32_t* values, int32_t, const int32_t* parent_start, int32_t sequences,
-                               int32_t low, int32_t high, int32_t* index, int32_t* start, uint8_t* selected) {
+SelectedRows CpuOps::select_between(const int32_t* values, int32_t, const int32_t* parent_start, int32_t sequences,
+                                    int32_t low, int32_t high, int32_t* index, int32_t* start, uint8_t* selected) {
   return write_selection(
       parent_start, sequences, [&](int32_t i) { return values[i] >= low && values[i] <= high; }, index, start,
       selected);

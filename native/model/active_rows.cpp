@@ -1,6 +1,8 @@
 // ActiveRows: the geometry of the rows that run a recursion.
 #include "model/active_rows.h"
 
+#include <algorithm>
+
 namespace mor {
 
 ActiveRows all_rows(const LayerContext& context, int32_t sequences, int32_t length) {
@@ -31,7 +33,7 @@ Selection allocate_selection(Arena& arena, const ActiveRows& parent) {
 ActiveRows compact_rows(const LayerContext& context, const ActiveRows& parent, const Selection& selection,
                         const ActiveRows* first) {
   Ops& ops = context.ops;
-  const int32_t n = selection.count;
+  const int32_t n = selection.rows.count;
   const auto gathered = [&](const int32_t* from) -> const int32_t* {
     if (from == nullptr) return selection.index;
     int32_t* to = context.arena.array<int32_t>(n);
@@ -41,6 +43,7 @@ ActiveRows compact_rows(const LayerContext& context, const ActiveRows& parent, c
   ActiveRows child;
   child.rows = parent.rows;
   child.rows.count = n;
+  child.rows.max_rows = std::min(parent.rows.max_rows, selection.rows.max_rows);
   child.rows.start = selection.start;
   child.rows.source = gathered(parent.rows.source);
   child.rows.position = gathered(parent.rows.position);
@@ -48,10 +51,12 @@ ActiveRows compact_rows(const LayerContext& context, const ActiveRows& parent, c
   if (first == nullptr) {
     ops.visible_causal(selection.start, parent.rows.key_lists, n, visible);
     child.rows.key_start = selection.start;
+    child.rows.max_keys = child.rows.max_rows;
   } else {
     child.rank = gathered(parent.rank);
     ops.gather_indices(first->rows.visible, child.rank, n, visible);
     child.rows.key_start = first->rows.start;
+    child.rows.max_keys = first->rows.max_keys;
     child.rows.slot = child.rank;
   }
   child.rows.visible = visible;

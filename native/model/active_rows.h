@@ -13,10 +13,10 @@ struct ActiveRows {
 
 /// The rows that a router selected out of some parent rows.
 struct Selection {
-  int32_t* index = nullptr;     ///< [count] parent rows, in order
+  int32_t* index = nullptr;     ///< [rows.count] parent rows, in order
   int32_t* start = nullptr;     ///< [sequences + 1]
   uint8_t* selected = nullptr;  ///< [parent count] 0/1
-  int32_t count = 0;
+  SelectedRows rows;
 };
 
 /// Every row of `sequences` sequences of `length` tokens: row s * length + t is token t of sequence s.

@@ -11,19 +11,20 @@ double least_score(const Pass& pass, int32_t r) {
   return pass.rules.least_score(r, score_threshold(pass.options.router_threshold));
 }
 
-/// Fills the selection of recursion r out of `parent`, by the scores that decide.
-void select(Pass& pass, int32_t r, const ActiveRows& parent, const Tensor& scores, Selection& selection) {
+/// Fills the selection of recursion r out of `parent`, by the scores that decide. length: of the batch's sequences.
+void select(Pass& pass, int32_t r, int32_t length, const ActiveRows& parent, const Tensor& scores,
+            Selection& selection) {
   const ModelConfig& config = pass.model.config();
   const Rows& rows = parent.rows;
   if (pass.options.routing == Routing::threshold) {
-    selection.count = pass.ops().select_threshold(scores, rows.start, rows.key_lists, least_score(pass, r),
-                                                  selection.index, selection.start, selection.selected);
+    selection.rows = pass.ops().select_threshold(scores, rows.start, rows.key_lists, least_score(pass, r),
+                                                 selection.index, selection.start, selection.selected);
     return;
   }
-  const int32_t wanted = config.selected_count(r, rows.max_keys, pass.options.step, pass.options.capacity_warmup_steps);
+  const int32_t wanted = config.selected_count(r, length, pass.options.step, pass.options.capacity_warmup_steps);
   pass.ops().select_topk(scores, rows.start, rows.key_lists, wanted, selection.index, selection.start,
                          selection.selected);
-  selection.count = wanted * rows.key_lists;
+  selection.rows = {wanted * rows.key_lists, wanted};
 }
 
 /// BCE and z-loss of one router's scores at recursion r. Where the pass keeps, d_scores becomes their gradient.
@@ -67,7 +68,8 @@ Tensor expert_choice_forward(Pass& pass, const Tensor& stream, BodyActivations& 
                                            parent.rows.source, parent.rows.count);
     recursion.selection = allocate_selection(pass.arena(), parent);
     const bool by_auxiliary = router.auxiliary_router && pass.options.routing == Routing::threshold;
-    select(pass, r, parent, by_auxiliary ? recursion.auxiliary.scores : recursion.router.scores, recursion.selection);
+    select(pass, r, kept.all.rows.max_rows, parent, by_auxiliary ? recursion.auxiliary.scores : recursion.router.scores,
+           recursion.selection);
     recursion.active = compact_rows(pass.context, parent, recursion.selection, rows_of_first(pass, kept));
     const Rows& rows = recursion.active.rows;
 

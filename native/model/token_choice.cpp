@@ -52,7 +52,7 @@ Tensor token_choice_forward(Pass& pass, const Tensor& stream, BodyActivations& k
 
     const auto select = [&](const RoutingRules::ChosenDepths& chosen) {
       Selection selection = allocate_selection(arena, active);
-      selection.count =
+      selection.rows =
           ops.select_between(depth, active.rows.count, active.rows.start, active.rows.key_lists, chosen.low,
                              chosen.high, selection.index, selection.start, selection.selected);
       return selection;
@@ -60,11 +60,11 @@ Tensor token_choice_forward(Pass& pass, const Tensor& stream, BodyActivations& k
     recursion.exits = select(pass.rules.leaving_after(r, pass.recursions()));
     int32_t* to = recursion.exits.index;
     if (active.rows.source != nullptr) {
-      to = arena.array<int32_t>(recursion.exits.count);
-      ops.gather_indices(active.rows.source, recursion.exits.index, recursion.exits.count, to);
+      to = arena.array<int32_t>(recursion.exits.rows.count);
+      ops.gather_indices(active.rows.source, recursion.exits.index, recursion.exits.rows.count, to);
     }
     recursion.exit_to = to;
-    const Tensor gate = arena.tensor(ops.master_dtype(), recursion.exits.count, 1, "exit gate");
+    const Tensor gate = arena.tensor(ops.master_dtype(), recursion.exits.rows.count, 1, "exit gate");
     ops.gather_rows(kept.choice.gate, to, gate);
     recursion.gates = gates_of(pass.context, gate);
     add_gated(pass.context, recursion.gates, recursion.run.out, recursion.exits.index, to, out);
@@ -76,8 +76,8 @@ Tensor token_choice_forward(Pass& pass, const Tensor& stream, BodyActivations& k
     if (last) break;
     const Selection& deeper = kept.recursions.back().selection;
     active = compact_rows(pass.context, active, deeper, rows_of_first(pass, kept));
-    int32_t* depth_of_deeper = arena.array<int32_t>(deeper.count);
-    ops.gather_indices(depth, deeper.index, deeper.count, depth_of_deeper);
+    int32_t* depth_of_deeper = arena.array<int32_t>(deeper.rows.count);
+    ops.gather_indices(depth, deeper.index, deeper.rows.count, depth_of_deeper);
     depth = depth_of_deeper;
   }
   return out;
@@ -96,7 +96,7 @@ void token_choice_backward(Pass& pass, BodyActivations& kept, const Tensor& d) {
     RecursionActivations& recursion = kept.recursions[i];
     const Tensor d_out = arena.tensor(d.dtype, recursion.active.rows.count, d.columns(), "d_block");
     zero(ops, d_out);
-    const Tensor d_exit = arena.tensor(master, recursion.exits.count, 1, "d_exit gate");
+    const Tensor d_exit = arena.tensor(master, recursion.exits.rows.count, 1, "d_exit gate");
     add_gated_backward(pass.context, recursion.gates, recursion.run.out, recursion.exits.index, recursion.exit_to,
                        kept.recursions[0].run.kept[0].x, d, d_out, d_exit);
     ops.add_rows(d_exit, recursion.exit_to, d_gate);

@@ -7,7 +7,7 @@
 namespace mor {
 
 /// Addresses are numbers that must not be dereferenced: nothing is read or written, neither for the device nor for the
-/// host. Ops that return how many rows they selected return the most that a device could: all of them.
+/// host. Ops that return how many rows they selected return the most that a device could: all of them, in one sequence.
 class CountingOps final : public Ops {
  public:
   /// Sizes follow from the dtypes of the device that is to do the work.
@@ -24,8 +24,8 @@ class CountingOps final : public Ops {
 #define MOR_OP(result, name, parameters) \
   result name parameters override {}
 #define MOR_COUNT_OP(name, parameters, most) \
-  int32_t name parameters override {         \
-    return most;                             \
+  SelectedRows name parameters override {    \
+    return {most, most};                     \
   }
 #include "ops/op_list.h"
 #pragma GCC diagnostic pop

@@ -3,11 +3,11 @@
 //
 // MOR_OP(result, name, (parameters)): one op.
 // MOR_COUNT_OP(name, (parameters), most): an op that returns how many rows it selected; `most` is the largest number
-// that its parameters allow. If MOR_COUNT_OP is not defined, it becomes an MOR_OP that returns int32_t.
+// that its parameters allow. If MOR_COUNT_OP is not defined, it becomes an MOR_OP that returns SelectedRows.
 //
 // The conventions for shapes, dtypes and accumulation are those at `class Ops`.
 #ifndef MOR_COUNT_OP
-#define MOR_COUNT_OP(name, parameters, most) MOR_OP(int32_t, name, parameters)
+#define MOR_COUNT_OP(name, parameters, most) MOR_OP(SelectedRows, name, parameters)
 #endif
 
 // ---- memory (allocate and release come from MemoryResource)

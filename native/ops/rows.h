@@ -32,4 +32,10 @@ struct Rows {
   const int32_t* slot = nullptr;  ///< [count] where the row's own K/V go; null: row i goes to slot i
 };
 
+/// How many rows a selection has.
+struct SelectedRows {
+  int32_t count = 0;     ///< of all sequences
+  int32_t max_rows = 0;  ///< of the sequence that has the most
+};
+
 }  // namespace mor

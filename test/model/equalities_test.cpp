@@ -51,6 +51,44 @@ TEST(Equalities, ABatchIsItsSequencesBitForBitInFloat32) {
     }
 }
 
+/// Whether the counts of the geometry that attention gets are those of its arrays.
+class CheckedAttention final : public RefOps<double> {
+ public:
+  int32_t narrowed = 0;  ///< calls in which no sequence has all of its rows
+
+  explicit CheckedAttention(KvCachePolicy kv_cache) : kv_cache_(kv_cache) {}
+  void attention_forward(const Tensor& q, const Tensor& k, const Tensor& v, const Rows& rows, const Tensor& out,
+                         const Tensor& lse) override {
+    int32_t max_rows = 0, max_keys = 0;
+    for (int32_t s = 0; s < rows.key_lists; ++s) max_rows = std::max(max_rows, rows.start[s + 1] - rows.start[s]);
+    for (int32_t i = 0; i < rows.count; ++i) max_keys = std::max(max_keys, rows.visible[i]);
+    EXPECT_EQ(rows.max_rows, max_rows);
+    // A row that sees the keys of recursion 1 may see fewer of them than the last row there.
+    if (kv_cache_ == KvCachePolicy::recursion_wise)
+      EXPECT_EQ(rows.max_keys, max_keys);
+    else
+      EXPECT_GE(rows.max_keys, max_keys);
+    narrowed += max_rows < kLength ? 1 : 0;
+    RefOps<double>::attention_forward(q, k, v, rows, out, lse);
+  }
+  static constexpr int32_t kLength = 12;
+
+ private:
+  const KvCachePolicy kv_cache_;
+};
+
+TEST(Equalities, AttentionGetsTheMostRowsAndKeysThatASequenceHas) {
+  for (const ModelConfig& config : every_kind())
+    for (const Routing routing : {Routing::topk, Routing::threshold}) {
+      auto ops = std::make_unique<CheckedAttention>(config.kv_cache);
+      const CheckedAttention& checked = *ops;
+      Model model(config, std::move(ops));
+      model.init(3);
+      run(model, random_tokens(3 * (CheckedAttention::kLength + 1), config.vocab_size, 8), 3, routing);
+      EXPECT_EQ(checked.narrowed > 0, config.router.type != RouterType::none);
+    }
+}
+
 /// The block applied once to every row, without a router.
 std::vector<double> block(const Model& model, Arena& arena, const ActiveRows& all, const Tensor& x) {
   Pass pass(model, {model.ops(), arena, arena}, nullptr, {}, 0);

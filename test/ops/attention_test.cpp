@@ -144,8 +144,9 @@ Arrays backward_inputs(const Geometry& g, uint32_t seed) {
   return in;
 }
 
-/// Short and long sequences, a sequence without rows, rows that see no key, rows that see equally many keys, more keys
-/// than rows, and lengths around the multiples of 16, 32, 64 and 128, which are the sizes of kernels' blocks.
+/// Short and long sequences, a sequence without rows, also as the first one, rows that see no key, rows that see
+/// equally many keys, more keys than rows, and lengths around the multiples of 16, 32, 64 and 128, which are the sizes
+/// of kernels' blocks.
 std::vector<Geometry> geometries() {
   std::vector<Geometry> list;
   const auto with_heads = [&](int64_t heads, int64_t key_heads, int64_t head_dim) -> Geometry& {
@@ -162,6 +163,9 @@ std::vector<Geometry> geometries() {
   small.add({}, 3);
   small.add({5}, 5);
   small.add({0, 0}, 0);
+  Geometry& late = with_heads(2, 2, 32);
+  late.add({}, 3);
+  late.add(counting(1, 20), 20);
   for (const auto& [heads, key_heads, head_dim] :
        {std::tuple{3, 1, 64}, std::tuple{2, 2, 32}, std::tuple{2, 1, 128}, std::tuple{4, 2, 20}}) {
     Geometry& g = with_heads(heads, key_heads, head_dim);

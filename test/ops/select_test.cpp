@@ -16,17 +16,20 @@ struct Selection {
   bool operator==(const Selection&) const = default;
 };
 
-using Select = std::function<int32_t(int32_t* index, int32_t* start, uint8_t* selected)>;
+using Select = std::function<SelectedRows(int32_t* index, int32_t* start, uint8_t* selected)>;
 
 /// Runs a selection into poisoned outputs; `room` is the number of entries of index.
 Selection selection_of(Ops& ops, int64_t parents, int64_t room, int64_t sequences, const Select& select) {
   Integers index(ops, std::vector<int32_t>(static_cast<size_t>(room), -7));
   Integers start(ops, std::vector<int32_t>(static_cast<size_t>(sequences) + 1, -7));
   Bytes selected(ops, std::vector<uint8_t>(static_cast<size_t>(parents), 77));
-  const int32_t count = select(index.data(), start.data(), selected.data());
+  const SelectedRows rows = select(index.data(), start.data(), selected.data());
   Selection result{index.get(), start.get(), selected.get()};
-  EXPECT_EQ(result.start.back(), count);
-  result.index.resize(static_cast<size_t>(count));
+  EXPECT_EQ(result.start.back(), rows.count);
+  int32_t most = 0;
+  for (size_t s = 1; s < result.start.size(); ++s) most = std::max(most, result.start[s] - result.start[s - 1]);
+  EXPECT_EQ(rows.max_rows, most);
+  result.index.resize(static_cast<size_t>(rows.count));
   return result;
 }
 
@@ -37,7 +40,7 @@ Selection topk(Ops& ops, const Array& scores, const std::vector<int32_t>& starts
   const auto sequences = static_cast<int32_t>(starts.size()) - 1, total = sequences * k;
   return selection_of(ops, scores.rows, total, sequences, [&](int32_t* index, int32_t* start, uint8_t* selected) {
     ops.select_topk(s.tensor(), parent_start.data(), sequences, k, index, start, selected);
-    return total;
+    return SelectedRows{total, sequences > 0 ? k : 0};
   });
 }
 

@@ -14,9 +14,9 @@ namespace mor::ref {
 
 /// Writes index, start and selected for the rows i for which chosen(i) is true; returns how many there are.
 template <class Chosen>
-int32_t write_selection(const int32_t* parent_start, int32_t sequences, const Chosen& chosen, int32_t* index,
-                        int32_t* start, uint8_t* selected) {
-  int32_t count = 0;
+SelectedRows write_selection(const int32_t* parent_start, int32_t sequences, const Chosen& chosen, int32_t* index,
+                             int32_t* start, uint8_t* selected) {
+  int32_t count = 0, max_rows = 0;
   start[0] = 0;
   for (int32_t s = 0; s < sequences; ++s) {
     for (int32_t i = parent_start[s]; i < parent_start[s + 1]; ++i) {
@@ -24,8 +24,9 @@ int32_t write_selection(const int32_t* parent_start, int32_t sequences, const Ch
       if (selected[i] != 0) index[count++] = i;
     }
     start[s + 1] = count;
+    max_rows = std::max(max_rows, count - start[s]);
   }
-  return count;
+  return {count, max_rows};
 }
 
 /// A NaN score counts as the smallest.
@@ -50,8 +51,8 @@ void RefOps<T>::select_topk(const Tensor& scores, const int32_t* parent_start, i
 }
 
 template <class T>
-int32_t RefOps<T>::select_threshold(const Tensor& scores, const int32_t* parent_start, int32_t sequences,
-                                    double threshold, int32_t* index, int32_t* start, uint8_t* selected) {
+SelectedRows RefOps<T>::select_threshold(const Tensor& scores, const int32_t* parent_start, int32_t sequences,
+                                         double threshold, int32_t* index, int32_t* start, uint8_t* selected) {
   check_select(scores, sequences);
   return write_selection(
       parent_start, sequences, [&](int32_t i) { return real(View<T>(scores)(0, i)) >= threshold; }, index, start,
@@ -59,9 +60,9 @@ int32_t RefOps<T>::select_threshold(const Tensor& scores, const int32_t* parent_
 }
 
 template <class T>
-int32_t RefOps<T>::select_between(const int32_t* values, int32_t /*rows*/, const int32_t* parent_start,
-                                  int32_t sequences, int32_t low, int32_t high, int32_t* index, int32_t* start,
-                                  uint8_t* selected) {
+SelectedRows RefOps<T>::select_between(const int32_t* values, int32_t /*rows*/, const int32_t* parent_start,
+                                       int32_t sequences, int32_t low, int32_t high, int32_t* index, int32_t* start,
+                                       uint8_t* selected) {
   return write_selection(
       parent_start, sequences, [&](int32_t i) { return values[i] >= low && values[i] <= high; }, index, start,
       selected);
