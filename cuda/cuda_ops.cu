@@ -7,13 +7,10 @@
 
 namespace mor::cuda {
 
-CudaOps::CudaOps(int device, DType compute) : stream_(device), compute_(compute), fault_(stream_), scratch_(*this) {
+CudaOps::CudaOps(int device, DType compute)
+    : stream_(device), compute_(compute), fault_(stream_), staging_(stream_), scratch_(*this) {
   MOR_CHECK(compute == DType::float32 || compute == DType::bfloat16, INVALID_ARGUMENT,
             "the CUDA device computes in float32 or bfloat16, not ", dtype_name(compute));
-  int reads = 0;
-  stream_.check(cudaDeviceGetAttribute(&reads, cudaDevAttrPageableMemoryAccessUsesHostPageTables, device),
-                "cudaDeviceGetAttribute");
-  reads_host_memory_ = reads != 0;
 }
 
 void* CudaOps::allocate(size_t bytes) {
@@ -37,11 +34,7 @@ void CudaOps::release(void* pointer, size_t) noexcept {
 }
 
 void CudaOps::copy_to_device(void* device, const void* host, size_t bytes) {
-  // The caller may change `host` after the return. CUDA has copied pageable memory by then, unless the GPU itself reads
-  // the host's memory.
-  const cudaStream_t stream = stream_.handle();
-  stream_.check(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, stream), "copy_to_device");
-  if (reads_host_memory_) stream_.synchronize();
+  staging_.copy_to_device(device, host, bytes);
 }
 
 void CudaOps::copy_to_host(void* host, const void* device, size_t bytes) {

@@ -3,6 +3,7 @@
 
 #include "cuda/fault.h"
 #include "cuda/launch.h"
+#include "cuda/staging.h"
 #include "cuda/tile/bf16.cuh"
 #include "ops/ops.h"
 
@@ -36,8 +37,8 @@ class __attribute__((visibility("hidden"))) CudaOps : public Ops {
 
   Stream stream_;
   DType compute_;
-  bool reads_host_memory_ = false;  ///< whether the GPU itself reads pageable host memory, while the host goes on
   FaultBox fault_;
+  Staging staging_;
   Arena scratch_;  ///< for one op at a time; ops share it safely, since their kernels run in the stream's order
 };
 

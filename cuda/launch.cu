@@ -1,4 +1,4 @@
-// Stream: creation, errors, waiting, time.
+// Stream: creation, errors, waiting, time; and events.
 #include "cuda/launch.h"
 
 namespace mor::cuda {
@@ -47,21 +47,29 @@ void Stream::drain() noexcept {
 }
 
 double Stream::seconds(const std::function<void()>& work) {
-  /// An event, which is destroyed when an error is thrown too.
-  struct Event {
-    explicit Event(Stream& stream) { stream.check(cudaEventCreate(&event), "cudaEventCreate"); }
-    ~Event() { cudaEventDestroy(event); }
-    cudaEvent_t event = nullptr;
-  };
-  handle();
-  const Event begin(*this), end(*this);
-  check(cudaEventRecord(begin.event, handle()), "cudaEventRecord");
+  Event begin(*this, cudaEventDefault), end(*this, cudaEventDefault);
+  begin.record(*this);
   work();
-  check(cudaEventRecord(end.event, handle()), "cudaEventRecord");
+  end.record(*this);
   synchronize();
   float milliseconds = 0;
-  check(cudaEventElapsedTime(&milliseconds, begin.event, end.event), "cudaEventElapsedTime");
+  check(cudaEventElapsedTime(&milliseconds, begin.handle(), end.handle()), "cudaEventElapsedTime");
   return static_cast<double>(milliseconds) * 1e-3;
+}
+
+Event::Event(Stream& stream, unsigned flags) {
+  stream.handle();  // makes the device current, whose event this becomes
+  stream.check(cudaEventCreateWithFlags(&event_, flags), "cudaEventCreateWithFlags");
+}
+
+void Event::record(Stream& stream) {
+  const cudaStream_t handle = stream.handle();
+  stream.check(cudaEventRecord(event_, handle), "cudaEventRecord");
+}
+
+void Event::wait(Stream& stream) {
+  stream.handle();
+  stream.check(cudaEventSynchronize(event_), "cudaEventSynchronize");
 }
 
 }  // namespace mor::cuda

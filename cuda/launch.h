@@ -1,4 +1,5 @@
-// Stream: one CUDA stream and the error, if any, that ended it; launch: the one way in which kernels are started.
+// Stream: one CUDA stream and the error, if any, that ended it; Event: a place in its work; launch: the one way in
+// which kernels are started.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -38,6 +39,25 @@ class Stream {
   int device_;
   cudaStream_t stream_ = nullptr;
   std::string lost_;  ///< the first error's message
+};
+
+/// A place in the work of a stream.
+class Event {
+ public:
+  /// flags: cudaEventDefault if it is to be timed.
+  explicit Event(Stream& stream, unsigned flags = cudaEventDisableTiming);
+  ~Event() { cudaEventDestroy(event_); }
+  Event(const Event&) = delete;
+  Event& operator=(const Event&) = delete;
+
+  cudaEvent_t handle() const { return event_; }
+  /// The place behind all that the stream was told so far.
+  void record(Stream& stream);
+  /// The host waits until the stream has come to the place. Returns at once if none was recorded.
+  void wait(Stream& stream);
+
+ private:
+  cudaEvent_t event_ = nullptr;
 };
 
 /// Dynamic shared memory that a kernel may use without setting an attribute: 48 KiB less room for static arrays.

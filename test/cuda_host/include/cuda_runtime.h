@@ -171,6 +171,14 @@ inline int __ffs(int x) {
 inline int __clz(int x) {
   return x == 0 ? 32 : __builtin_clz(static_cast<unsigned>(x));
 }
+namespace mor::cuda_host {
+/// For an instruction that is not exact: a result that errs by the most that it may (as a share of the result), upwards
+/// or downwards as the last bit happens to be. Results below the smallest normal number become 0.
+inline float approximate(float exact, float most) {
+  if (std::fabs(exact) < 0x1p-126f) return 0;
+  return exact * ((__float_as_uint(exact) & 1) != 0 ? 1 + most : 1 - most);
+}
+}  // namespace mor::cuda_host
 [[noreturn]] inline void __trap() {
   mor::cuda_host::fail("__trap");
 }
@@ -186,6 +194,7 @@ enum cudaError_t {
   cudaErrorNoDevice = 100,
   cudaErrorInvalidDevice = 101,
   cudaErrorIllegalState = 401,
+  cudaErrorNotReady = 600,
   cudaErrorLaunchFailure = 719,
   cudaErrorStreamCaptureUnsupported = 900,
   cudaErrorStreamCaptureInvalidated = 901,
@@ -195,7 +204,8 @@ const char* cudaGetErrorString(cudaError_t error);
 
 enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2, cudaMemcpyDeviceToDevice = 3 };
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
-constexpr unsigned cudaStreamNonBlocking = 1, cudaHostAllocMapped = 2;
+constexpr unsigned cudaStreamNonBlocking = 1, cudaHostAllocDefault = 0, cudaHostAllocMapped = 2;
+constexpr unsigned cudaEventDefault = 0, cudaEventDisableTiming = 2;
 
 struct cudaStreamOnHost;
 using cudaStream_t = cudaStreamOnHost*;
@@ -215,10 +225,7 @@ struct cudaDeviceProp {
   int major, minor;
 };
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device);
-enum cudaDeviceAttr {
-  cudaDevAttrMaxSharedMemoryPerBlockOptin = 97,
-  cudaDevAttrPageableMemoryAccessUsesHostPageTables = 100
-};
+enum cudaDeviceAttr { cudaDevAttrMultiProcessorCount = 16, cudaDevAttrMaxSharedMemoryPerBlockOptin = 97 };
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device);
 cudaError_t cudaMemGetInfo(size_t* free, size_t* total);
 
@@ -227,15 +234,20 @@ cudaError_t cudaFree(void* pointer);
 cudaError_t cudaHostAlloc(void** pointer, size_t bytes, unsigned flags);
 cudaError_t cudaFreeHost(void* pointer);
 cudaError_t cudaHostGetDevicePointer(void** device, void* host, unsigned flags);
+/// Pinned memory that a copy to the device reads must not change before the host has waited for the copy: the next wait
+/// fails otherwise.
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream);
 cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t stream);
 
-/// A time of the host's clock.
+/// A time of the host's clock, and the copies before it.
 struct cudaEventOnHost;
 using cudaEvent_t = cudaEventOnHost*;
-cudaError_t cudaEventCreate(cudaEvent_t* event);
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags);
 cudaError_t cudaEventDestroy(cudaEvent_t event);
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream);
+cudaError_t cudaEventSynchronize(cudaEvent_t event);
+cudaError_t cudaEventQuery(cudaEvent_t event);
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags);
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t begin, cudaEvent_t end);
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags);
@@ -251,7 +263,9 @@ struct cudaGraphExecOnHost;
 using cudaGraph_t = cudaGraphOnHost*;
 using cudaGraphExec_t = cudaGraphExecOnHost*;
 enum cudaStreamCaptureMode { cudaStreamCaptureModeThreadLocal = 1 };
+enum cudaStreamCaptureStatus { cudaStreamCaptureStatusNone, cudaStreamCaptureStatusActive };
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode);
+cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* status);
 cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph);
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph, unsigned long long flags = 0);
 /// Takes device memory for the graph.
@@ -269,10 +283,14 @@ struct Machine {
   int driver_version = CUDART_VERSION;  ///< 0: no driver
   int gpus = 1;
   int compute_capability_major = 9;
+  int multiprocessors = 4;  ///< so few that small products reach every class of tiles (cuda/tuning.h)
   size_t memory_bytes = size_t{4} << 30;
+  bool never_ready = false;        ///< whether no event comes, as behind work that waits for ever
   bool reads_host_memory = false;  ///< as on Grace Hopper: a copy to the device may read its source after the call
 };
 Machine& machine();
+/// For tests: how often the host has waited for a stream, in copies from or to pageable memory too.
+int waits();
 /// For tests: makes a lost device usable again.
 void revive_device();
 }  // namespace mor::cuda_host

@@ -1,6 +1,7 @@
 // The CUDA runtime API of the host run: one device, whose memory only kernels and copies may access. Calls run at once.
 #include <sanitizer/asan_interface.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdlib>
 #include <map>
@@ -8,11 +9,14 @@
 #include <string>
 #include <unordered_map>
 #include <utility>
+#include <vector>
 
 #include "test/cuda_host/run/capture.h"
 
 struct cudaEventOnHost {
   std::chrono::steady_clock::time_point time;
+  uint64_t copies = 0;  ///< of the device when the event was recorded
+  bool recorded = false;
 };
 
 namespace mor::cuda_host {
@@ -21,11 +25,21 @@ namespace {
 
 constexpr size_t kSharedByDefault = size_t{48} << 10, kSharedAtMost = size_t{227} << 10;  // bytes per block, sm_90
 
+/// A copy from pinned memory that the host has not waited for.
+struct Reading {
+  const char* source;
+  std::string bytes;  ///< what the copy read
+  uint64_t number;    ///< of the copy
+};
+
 struct Device {
   std::recursive_mutex mutex;  ///< one kernel or copy at a time
   std::map<char*, size_t> allocations, pinned;
   size_t used = 0;
   std::unordered_map<const void*, size_t> shared_allowed;
+  std::vector<Reading> readings;
+  uint64_t copies = 0;  ///< from pinned memory
+  int waits = 0;
   std::function<void()> late_copy;  ///< a copy to the device that has not read its source yet
   std::string error;                ///< of the kernel that failed; not empty: the device is lost
 
@@ -59,6 +73,19 @@ class Access {
  private:
   std::lock_guard<std::recursive_mutex> lock_;
 };
+
+/// The host waits for the copies up to this number.
+cudaError_t wait_for_copies(uint64_t number) {
+  const std::lock_guard<std::recursive_mutex> lock(device().mutex);
+  ++device().waits;
+  auto& readings = device().readings;
+  for (const Reading& reading : readings)
+    if (reading.number <= number && std::memcmp(reading.source, reading.bytes.data(), reading.bytes.size()) != 0)
+      device().error = "pinned memory has changed before the host waited for the copy from it";
+  readings.erase(std::remove_if(readings.begin(), readings.end(), [&](const Reading& r) { return r.number <= number; }),
+                 readings.end());
+  return device().error.empty() ? cudaSuccess : cudaErrorLaunchFailure;
+}
 
 /// Does the late copy, if there is one.
 void finish_late_copy() {
@@ -102,6 +129,10 @@ Machine& machine() {
   return instance;
 }
 
+int waits() {
+  return device().waits;
+}
+
 void revive_device() {
   device().error.clear();
 }
@@ -128,6 +159,8 @@ const char* cudaGetErrorString(cudaError_t error) {
       return "invalid device ordinal";
     case cudaErrorIllegalState:
       return "the operation cannot be performed in the present state";
+    case cudaErrorNotReady:
+      return "device not ready";
     case cudaErrorLaunchFailure:
       return device().error.c_str();
     case cudaErrorStreamCaptureUnsupported:
@@ -163,11 +196,11 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int index) {
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int index) {
   if (index < 0 || index >= machine().gpus) return cudaErrorInvalidDevice;
   switch (attribute) {
+    case cudaDevAttrMultiProcessorCount:
+      *value = machine().multiprocessors;
+      return cudaSuccess;
     case cudaDevAttrMaxSharedMemoryPerBlockOptin:
       *value = static_cast<int>(kSharedAtMost);
-      return cudaSuccess;
-    case cudaDevAttrPageableMemoryAccessUsesHostPageTables:
-      *value = machine().reads_host_memory ? 1 : 0;
       return cudaSuccess;
   }
   return cudaErrorInvalidValue;
@@ -215,9 +248,10 @@ cudaError_t cudaHostAlloc(void** pointer, size_t bytes, unsigned) {
 cudaError_t cudaFreeHost(void* pointer) {
   if (const cudaError_t status = refuse_while_capturing(); status != cudaSuccess) return status;
   const std::lock_guard<std::recursive_mutex> lock(device().mutex);
+  const cudaError_t status = wait_for_copies(device().copies);
   device().pinned.erase(static_cast<char*>(pointer));
   std::free(pointer);
-  return cudaSuccess;
+  return status;
 }
 cudaError_t cudaHostGetDevicePointer(void** to, void* host, unsigned) {
   *to = host;
@@ -239,7 +273,19 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpy
     if (bytes == 0) return cudaSuccess;
     if (device().holds(to, bytes) != (kind != cudaMemcpyDeviceToHost)) return cudaErrorInvalidValue;
     if (device().holds(from, bytes) != (kind != cudaMemcpyHostToDevice)) return cudaErrorInvalidValue;
-    if (machine().reads_host_memory && kind == cudaMemcpyHostToDevice)
+    if (kind == cudaMemcpyDeviceToDevice) {
+      copy();
+      return cudaSuccess;
+    }
+    const std::lock_guard<std::recursive_mutex> lock(device().mutex);
+    const bool to_device = kind == cudaMemcpyHostToDevice;
+    if (to_device && device().holds(device().pinned, from, bytes)) {
+      const auto* source = static_cast<const char*>(from);
+      device().readings.push_back({source, {source, bytes}, ++device().copies});
+    } else if (const cudaError_t status = wait_for_copies(device().copies); status != cudaSuccess) {
+      return status;
+    }
+    if (machine().reads_host_memory && to_device)
       device().late_copy = copy;
     else
       copy();
@@ -258,7 +304,7 @@ cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t stre
   });
 }
 
-cudaError_t cudaEventCreate(cudaEvent_t* event) {
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
   *event = new cudaEventOnHost;
   return cudaSuccess;
 }
@@ -269,7 +315,20 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t) {
   if (!device().error.empty()) return cudaErrorLaunchFailure;
   event->time = std::chrono::steady_clock::now();
+  const std::lock_guard<std::recursive_mutex> lock(device().mutex);
+  event->copies = device().copies;
+  event->recorded = true;
   return cudaSuccess;
+}
+cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+  return event->recorded ? wait_for_copies(event->copies) : cudaSuccess;
+}
+cudaError_t cudaEventQuery(cudaEvent_t) {
+  if (machine().never_ready) return cudaErrorNotReady;
+  return device().error.empty() ? cudaSuccess : cudaErrorLaunchFailure;
+}
+cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned) {
+  return device().error.empty() ? cudaSuccess : cudaErrorLaunchFailure;
 }
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t begin, cudaEvent_t end) {
   *milliseconds = std::chrono::duration<float, std::milli>(end->time - begin->time).count();
@@ -279,7 +338,7 @@ cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t begin, cudaEve
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   if (capturing(stream)) return refuse_in_capture(stream);
   finish_late_copy();
-  return device().error.empty() ? cudaSuccess : cudaErrorLaunchFailure;
+  return wait_for_copies(device().copies);
 }
 cudaError_t cudaGetLastError() {
   return cudaSuccess;

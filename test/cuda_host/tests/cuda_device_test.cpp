@@ -119,6 +119,45 @@ TEST_F(CudaDevice, WhatWasCopiedToTheDeviceMayChange) {
   }
 }
 
+/// Copies of all sizes, and more of them than there is pinned memory to go through.
+TEST_F(CudaDevice, WhatIsCopiedToTheDeviceArrivesAlthoughItsSourceChanges) {
+  const std::unique_ptr<Ops> ops = make_cuda_ops(0, DType::float32);
+  constexpr size_t kMebibyte = size_t{1} << 20;
+  size_t total = 0;
+  const std::vector<size_t> sizes = {1, 63, 64, 100, kMebibyte - 1, kMebibyte + 5, 3 * kMebibyte, 9 * kMebibyte + 3, 7};
+  for (const size_t size : sizes) total += size;
+  auto* device = static_cast<char*>(ops->allocate(total));
+  std::vector<char> source(9 * kMebibyte + 3), back(total);
+  const auto value = [](size_t i, size_t copy) { return static_cast<char>(i * 7 + (i >> 11) + copy * 31); };
+  size_t at = 0;
+  for (size_t copy = 0; copy < sizes.size(); ++copy) {
+    for (size_t i = 0; i < sizes[copy]; ++i) source[i] = value(i, copy);
+    ops->copy_to_device(device + at, source.data(), sizes[copy]);
+    at += sizes[copy];
+  }
+  ops->copy_to_host(back.data(), device, total);
+  at = 0;
+  for (size_t copy = 0; copy < sizes.size(); ++copy) {
+    size_t wrong = 0;
+    for (size_t i = 0; i < sizes[copy]; ++i) wrong += back[at + i] == value(i, copy) ? 0 : 1;
+    EXPECT_EQ(wrong, 0u) << "of copy " << copy;
+    at += sizes[copy];
+  }
+  ops->release(device, total);
+}
+
+TEST_F(CudaDevice, SmallCopiesToTheDeviceDoNotWaitForItsWork) {
+  const std::unique_ptr<Ops> ops = make_cuda_ops(0, DType::float32);
+  const std::vector<char> source(1000, 'x');
+  void* device = ops->allocate(source.size());
+  const int before = waits();
+  for (int i = 0; i < 4000; ++i) ops->copy_to_device(device, source.data(), source.size());
+  EXPECT_EQ(waits(), before);
+  ops->synchronize();
+  EXPECT_EQ(waits(), before + 1);
+  ops->release(device, source.size());
+}
+
 TEST_F(CudaDevice, AnEmptyAllocationIsMemory) {
   const std::unique_ptr<Ops> ops = make_cuda_ops(0, DType::float32);
   void* nothing = ops->allocate(0);

@@ -58,6 +58,28 @@ TEST(Memory, CopiesCheckTheirDirectionAndBounds) {
   EXPECT_EQ(cudaMemsetAsync(memory.data(), 0, 101, nullptr), cudaErrorInvalidValue);
 }
 
+TEST(Memory, PinnedMemoryMustNotChangeBeforeItsCopyIsWaitedFor) {
+  DeviceArray<char> memory(2);
+  char* pinned = nullptr;
+  ASSERT_EQ(cudaHostAlloc(reinterpret_cast<void**>(&pinned), 2, cudaHostAllocDefault), cudaSuccess);
+  cudaEvent_t event = nullptr;
+  ASSERT_EQ(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), cudaSuccess);
+  EXPECT_EQ(cudaEventSynchronize(event), cudaSuccess) << "it was never recorded";
+  for (const bool behind : {true, false}) {
+    ASSERT_EQ(cudaMemcpyAsync(memory.data(), pinned, 1, cudaMemcpyHostToDevice, nullptr), cudaSuccess);
+    ASSERT_EQ(cudaEventRecord(event, nullptr), cudaSuccess);
+    if (behind) {
+      EXPECT_EQ(cudaEventSynchronize(event), cudaSuccess);
+    }
+    ASSERT_EQ(cudaMemcpyAsync(memory.data() + 1, pinned + 1, 1, cudaMemcpyHostToDevice, nullptr), cudaSuccess);
+    ++pinned[0];
+    EXPECT_EQ(cudaStreamSynchronize(nullptr), behind ? cudaSuccess : cudaErrorLaunchFailure);
+    revive_device();
+  }
+  EXPECT_EQ(cudaEventDestroy(event), cudaSuccess);
+  EXPECT_EQ(cudaFreeHost(pinned), cudaSuccess);
+}
+
 TEST(Memory, NewMemoryIsGarbageAndEnds) {
   DeviceArray<unsigned char> memory(3);
   EXPECT_EQ(memory[2], 0xff);
