@@ -6,28 +6,35 @@
 
 namespace mor::cuda {
 
-/// Blocks that keep every multiprocessor of a large GPU busy: an H200 has 132 multiprocessors, an A100 108. Only speed
-/// depends on this number.
-constexpr int64_t kBusyBlocks = 132;
+/// What the choice of tiles depends on.
+struct Gpu {
+  int64_t multiprocessors;  ///< an H200 has 132, an A100 108
+  size_t shared_bytes;      ///< of shared memory that a block may have
+};
 
 /// One block's tile of a matrix product in bf16: `rows` x `columns`, computed by warps_down x warps_across warps. The
 /// inner extent is taken in steps of `depth`, of which `stages` lie in shared memory. resident: blocks that share a
-/// multiprocessor, which limits the registers of a thread.
-template <int rows_, int columns_, int depth_, int stages_, int warps_down_, int warps_across_, int resident_>
+/// multiprocessor, which limits the registers of a thread. rate: how much of the product a multiprocessor computes in
+/// the time in which it computes 100 by wide tiles; 0: only the number of rows decides about the class.
+template <int rows_, int columns_, int depth_, int stages_, int warps_down_, int warps_across_, int resident_,
+          int rate_>
 struct ProductTile {
   static constexpr int rows = rows_, columns = columns_, depth = depth_, stages = stages_;
-  static constexpr int warps_down = warps_down_, warps_across = warps_across_, resident = resident_;
+  static constexpr int warps_down = warps_down_, warps_across = warps_across_, resident = resident_, rate = rate_;
   static constexpr int threads = 32 * warps_down * warps_across;
   static constexpr size_t shared_bytes = size_t{2} * stages * depth * (rows + columns);
 };
 
 // Shared memory stays below the 99 KiB that a block has on the smallest GPU supported here (compute capability 8.6).
-// Only WideProduct needs more, 144 KiB, which compute capabilities 8.0 and 9.0 have.
-using WideProduct = ProductTile<128, 256, 64, 3, 2, 4, 1>;   ///< bound by arithmetic: fewest bytes from the L2 cache
-using LargeProduct = ProductTile<128, 128, 64, 3, 2, 2, 2>;  ///< likewise, if wide tiles are too few or do not fit
-using MediumProduct = ProductTile<64, 64, 64, 4, 2, 2, 3>;   ///< if large tiles are too few to keep the GPU busy
-using NarrowProduct = ProductTile<64, 32, 64, 5, 2, 2, 3>;   ///< bound by memory: up to 64 rows read the weights once
-using DecodeProduct = ProductTile<16, 16, 128, 6, 1, 1, 4>;  ///< likewise for up to 16 rows: a warp has 16 columns
+// Only WideProduct needs more, 144 KiB, which compute capabilities 8.0 and 9.0 have. The rates are not measured yet:
+// they follow from the bytes that a multiply-add takes from the L2 cache, 1 / rows + 1 / columns elements.
+using WideProduct =
+    ProductTile<128, 256, 64, 3, 2, 4, 1, 100>;  ///< bound by arithmetic: fewest bytes from the L2 cache
+using LargeProduct =
+    ProductTile<128, 128, 64, 3, 2, 2, 2, 75>;                  ///< likewise, where wide ones fill the GPU badly or not
+using MediumProduct = ProductTile<64, 64, 64, 4, 2, 2, 3, 38>;  ///< where large ones leave much of the GPU idle
+using NarrowProduct = ProductTile<64, 32, 64, 5, 2, 2, 3, 0>;  ///< bound by memory: up to 64 rows read the weights once
+using DecodeProduct = ProductTile<16, 16, 128, 6, 1, 1, 4, 0>;  ///< likewise for up to 16 rows: a warp has 16 columns
 
 /// Tiles down the rows whose blocks run through all columns together (linear_mma.cuh).
 constexpr int64_t kBand = 16;
@@ -37,23 +44,40 @@ constexpr int64_t product_tiles(int64_t rows, int64_t columns) {
   return (rows + Tile::rows - 1) / Tile::rows * ((columns + Tile::columns - 1) / Tile::columns);
 }
 
+/// The time of a product [rows, columns] whose inner extent is cut into `splits` parts, in a unit that is the same for
+/// all tiles: of waves in which every multiprocessor computes one tile.
+template <class Tile>
+constexpr double product_time(int64_t rows, int64_t columns, int64_t splits, const Gpu& gpu) {
+  const int64_t blocks = product_tiles<Tile>(rows, columns) * splits;
+  const int64_t waves = (blocks + gpu.multiprocessors - 1) / gpu.multiprocessors;
+  return static_cast<double>(waves * Tile::rows * Tile::columns) / Tile::rate;
+}
+
 enum class ProductClass { decode, narrow, medium, large, wide };
 
-/// shared_bytes: the shared memory that a block may have. The class never changes a result: every element is one sum
-/// over rising depth, 16 at a time (mma_16x8x16), so a row gets the same bits in every class.
-constexpr ProductClass product_class(int64_t rows, int64_t columns, size_t shared_bytes) {
+/// The class of tiles that takes the shortest time. It never changes a result: every element is one sum over rising
+/// depth, 16 at a time (mma_16x8x16), so a row gets the same bits in every class.
+constexpr ProductClass product_class(int64_t rows, int64_t columns, const Gpu& gpu, int64_t splits = 1) {
   if (rows <= DecodeProduct::rows) return ProductClass::decode;
   if (rows <= NarrowProduct::rows) return ProductClass::narrow;
-  if (product_tiles<LargeProduct>(rows, columns) < kBusyBlocks) return ProductClass::medium;
-  if (product_tiles<WideProduct>(rows, columns) < kBusyBlocks || shared_bytes < WideProduct::shared_bytes)
-    return ProductClass::large;
-  return ProductClass::wide;
+  ProductClass best = ProductClass::large;
+  double shortest = product_time<LargeProduct>(rows, columns, splits, gpu);
+  if (const double time = product_time<MediumProduct>(rows, columns, splits, gpu); time < shortest) {
+    best = ProductClass::medium;
+    shortest = time;
+  }
+  if (gpu.shared_bytes >= WideProduct::shared_bytes &&
+      product_time<WideProduct>(rows, columns, splits, gpu) <= shortest)
+    best = ProductClass::wide;
+  return best;
 }
 
 /// The number of parts into which the inner extent of a weight's gradient is cut, each summed by blocks of its own. A
-/// part is at least 512 deep, so that adding up the partial sums stays cheap.
+/// part is at least 512 deep, so that adding up the partial sums stays cheap. How sums are cut shows in their last
+/// bits, so the number does not depend on the GPU.
 constexpr int64_t product_splits(int64_t tiles, int64_t depth) {
-  return std::max<int64_t>(1, std::min((2 * kBusyBlocks) / std::max<int64_t>(tiles, 1), depth / 512));
+  constexpr int64_t kManyBlocks = 2 * 132;
+  return std::max<int64_t>(1, std::min(kManyBlocks / std::max<int64_t>(tiles, 1), depth / 512));
 }
 
 /// One block of attention: each warp has 16 x down lanes (attention_mma.cuh), and keys come in tiles of `keys`.

@@ -34,7 +34,7 @@ const onlyIn: [header: RegExp, where: RegExp][] = [
   [/^(napi|node_api|uv|v8|node)\.h$/, /^native\/binding\//],
   [
     /^(cu\w*\.h|cuda\/std|cub\/|nvtx|cooperative_groups|mma\.h)/,
-    /^(cuda\/(?!cuda_device\.h)|test\/cuda_host\/|bench\/gpu\/)/,
+    /^(cuda\/(?!cuda_device\.h)|test\/cuda(_host)?\/|bench\/gpu\/)/,
   ],
   [/^(oneapi\/|dnnl)/, /^bench\/baselines\//],
   [/^omp\.h$/, /^bench\/baselines\//],

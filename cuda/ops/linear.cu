@@ -95,7 +95,7 @@ void CudaOps::linear_backward_input(const Tensor& d_y, const Tensor& weight, con
   const auto store = store_to<bf16, bf16>(d_x, {});
   if (!async_aligned(d_y, weight))
     return start_product<MediumProduct, false, true, false>(stream_, left, right, 1, store);
-  switch (product_class(d_x.rows(), d_x.columns(), shared_bytes(stream_))) {
+  switch (product_class(d_x.rows(), d_x.columns(), gpu_of(stream_))) {
     case ProductClass::wide:
       return start_product<WideProduct, false, true, true>(stream_, left, right, 1, store);
     case ProductClass::large:
@@ -121,7 +121,7 @@ void CudaOps::linear_backward_weight(const Tensor& d_y, const Tensor& x, const T
   const MmaFactor left = mma_factor(d_y, true), right = mma_factor(x, true);
   if (!async_aligned(d_y, x))
     start_product<MediumProduct, true, true, false>(stream_, left, right, splits, gradient);
-  else if (product_class(rows, columns, shared_bytes(stream_)) == ProductClass::wide)
+  else if (product_class(rows, columns, gpu_of(stream_), splits) == ProductClass::wide)
     start_product<WideProduct, true, true, true>(stream_, left, right, splits, gradient);
   else
     start_product<LargeProduct, true, true, true>(stream_, left, right, splits, gradient);

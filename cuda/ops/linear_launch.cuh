@@ -27,18 +27,21 @@ void start_product(Stream& stream, const MmaFactor& a, const Right& b, int64_t s
          Shape::shared_bytes, stream, a, b, split_depth, epilogue);
 }
 
-inline size_t shared_bytes(Stream& stream) {
-  int bytes = 0;
-  stream.check(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, stream.device()),
-               "cudaDeviceGetAttribute");
-  return static_cast<size_t>(bytes);
+inline Gpu gpu_of(Stream& stream) {
+  const auto attribute = [&](cudaDeviceAttr which) {
+    int value = 0;
+    stream.check(cudaDeviceGetAttribute(&value, which, stream.device()), "cudaDeviceGetAttribute");
+    return value;
+  };
+  return {attribute(cudaDevAttrMultiProcessorCount),
+          static_cast<size_t>(attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin))};
 }
 
 /// x weight^T; the depth of both lies along their rows. aligned: whether cp.async can load both.
 template <class Right, class Epilogue>
 void start_forward(Stream& stream, const MmaFactor& x, const Right& weight, bool aligned, const Epilogue& epilogue) {
   if (!aligned) return start_product<MediumProduct, false, false, false>(stream, x, weight, 1, epilogue);
-  switch (product_class(x.rows, weight.rows, shared_bytes(stream))) {
+  switch (product_class(x.rows, weight.rows, gpu_of(stream))) {
     case ProductClass::decode:
       return start_product<DecodeProduct, false, false, true>(stream, x, weight, 1, epilogue);
     case ProductClass::narrow:

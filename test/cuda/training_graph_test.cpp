@@ -1,5 +1,6 @@
 // Training steps on the GPU as one graph: from the third step of a shape on no layer is called, until something ends
 // that; and steps that are given up have no effect. test/train checks that such steps compute the same.
+#include "test/cuda/gpu.h"
 #include "test/train/support.h"
 
 namespace mor::test {
@@ -14,7 +15,7 @@ struct Counted {
   int layers = 0;
   uint32_t seed = 0;
   Counted(const ModelConfig& config, DType dtype, const TrainerOptions& options = {})
-      : model(config, make_ops("cuda", dtype, 1)), trainer(initialised(model), options) {
+      : model(config, make_ops("cuda:0", dtype, 1)), trainer(initialised(model), options) {
     model.set_interruption([this] { ++layers; });
   }
   static Model& initialised(Model& model) {
@@ -30,7 +31,9 @@ struct Counted {
   }
 };
 
-TEST(TrainingGraph, TheThirdStepOfAShapeCallsNothing) {
+using TrainingGraph = GpuTest;
+
+TEST_F(TrainingGraph, TheThirdStepOfAShapeCallsNothing) {
   for (const ModelConfig& config : small_models()) {
     const int32_t micro = config.kv_cache == KvCachePolicy::hybrid ? 3 : 1;
     Counted c(config, DType::bfloat16);
@@ -42,7 +45,7 @@ TEST(TrainingGraph, TheThirdStepOfAShapeCallsNothing) {
   }
 }
 
-TEST(TrainingGraph, EndsWithItsShapeItsCapacityAndItsMemory) {
+TEST_F(TrainingGraph, EndsWithItsShapeItsCapacityAndItsMemory) {
   ModelConfig config = small_mor(RouterType::expert_choice, KvCachePolicy::recursion_wise);
   Counted c(config, DType::float32);
   for (int i = 0; i < 3; ++i) c.step();
@@ -72,10 +75,10 @@ struct GivenUp {};
 
 /// Steps are given up at every point where the host can stop them: while memory is counted, in the first step, while
 /// the second is captured, and before the third is launched.
-TEST(TrainingGraph, AStepGivenUpNeverWas) {
+TEST_F(TrainingGraph, AStepGivenUpNeverWas) {
   const ModelConfig config = small_mor(RouterType::expert_choice, KvCachePolicy::hybrid);
-  Model undisturbed(config, make_ops("cuda", DType::float32, 1)),
-      disturbed(config, make_ops("cuda", DType::float32, 1));
+  Model undisturbed(config, make_ops("cuda:0", DType::float32, 1)),
+      disturbed(config, make_ops("cuda:0", DType::float32, 1));
   undisturbed.init(1);
   disturbed.init(1);
   Trainer a(undisturbed, {}), b(disturbed, {});
@@ -99,10 +102,10 @@ TEST(TrainingGraph, AStepGivenUpNeverWas) {
   }
 }
 
-TEST(TrainingGraph, MayGoRightAfterAStepOrAnError) {
+TEST_F(TrainingGraph, MayGoRightAfterAStepOrAnError) {
   const ModelConfig config = small_mor(RouterType::none, KvCachePolicy::shared);
   for (const bool broken : {false, true}) {
-    Model model(config, make_ops("cuda", DType::bfloat16, 1));
+    Model model(config, make_ops("cuda:0", DType::bfloat16, 1));
     model.init(1);
     auto trainer = std::make_unique<Trainer>(model, TrainerOptions{});
     const std::vector<int32_t> tokens = random_tokens(kRows * (kTokens + 1), config.vocab_size, 1);

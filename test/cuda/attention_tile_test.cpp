@@ -2,7 +2,7 @@
 // both in one batch; and that the bits of a row do not depend on its neighbours' keys.
 #include <limits>
 
-#include "cuda/tuning.h"
+#include "test/cuda/gpu.h"
 #include "test/ops/harness.h"
 
 namespace mor::test {
@@ -68,7 +68,9 @@ Arrays run(Ops& ops, const Arrays& in, const Batch& batch, bool backward) {
   return {out.get(), lse.get(), d_q.get(), d_k.get(), d_v.get()};
 }
 
-TEST(AttentionTile, MatchesReference) {
+using AttentionTile = GpuTest;
+
+TEST_F(AttentionTile, MatchesReference) {
   const int32_t stretch = cuda::kDecodeStretch;
   for (const auto& [heads, key_heads, head_dim] :
        {std::tuple<int64_t, int64_t, int64_t>{6, 2, 64}, {2, 2, 128}, {2, 1, 40}, {2, 1, 72}}) {
@@ -81,7 +83,7 @@ TEST(AttentionTile, MatchesReference) {
 }
 
 /// More query heads for each key head than a decode tile has lanes, and sequences of the same length.
-TEST(AttentionTile, WideGroupsMatchReference) {
+TEST_F(AttentionTile, WideGroupsMatchReference) {
   for (const Batch& batch : {Batch(34, 2, 16, {{1, 100}, {1, 20}}), Batch(4, 2, 64, {{70, 1}, {70, 9}})}) {
     SCOPED_TRACE(concat(batch.heads, " heads"));
     compare_with_reference([&](Ops& ops, const Arrays& in) { return run(ops, in, batch, false); }, batch.inputs(2),
@@ -90,7 +92,7 @@ TEST(AttentionTile, WideGroupsMatchReference) {
 }
 
 /// A row is decoded alone, with its keys in one stretch, and beside sequences with more keys and more rows.
-TEST(AttentionTile, DecodedRowsDependOnNoNeighbour) {
+TEST_F(AttentionTile, DecodedRowsDependOnNoNeighbour) {
   const Batch batch(6, 2, 64, {{1, 100}, {1, 5 * cuda::kDecodeStretch}, {90, 1}});
   const Batch alone(6, 2, 64, {{1, 100}});
   const Arrays in = batch.inputs(3);

@@ -1,12 +1,10 @@
 // linear in bf16 by every class of tiles that cp.async loads: whole and partial tiles against the reference, and rows,
 // which get the same bits in every class.
-#include "cuda/tuning.h"
+#include "test/cuda/gpu.h"
 #include "test/ops/harness.h"
 
 namespace mor::test {
 namespace {
-
-constexpr size_t kShared = size_t{227} << 10;  // shared memory of a block on the host run's device
 
 /// A buffer whose rows begin at multiples of 16 bytes.
 Buffer aligned(Ops& ops, DType dtype, int64_t rows, int64_t columns, const char* name) {
@@ -48,16 +46,37 @@ void expect_products(int64_t rows, int64_t k, int64_t n) {
                          {random_array(rows, k, 1), random_array(n, k, 2)}, {true, true}, {true});
 }
 
-TEST(LinearTile, ForwardMatchesReferenceInEveryClass) {
-  for (int64_t rows : {5, 16, 40, 64, 150})
-    for (const auto& [k, n] : {std::pair<int64_t, int64_t>{8, 24}, {301, 75}, {136, 200}}) expect_products(rows, k, n);
-  ASSERT_EQ(cuda::product_class(1500, 1470, kShared), cuda::ProductClass::large);
-  expect_products(1500, 24, 1470);
-  ASSERT_EQ(cuda::product_class(1500, 2700, kShared), cuda::ProductClass::wide);
-  expect_products(1500, 8, 2700);
+TEST(ProductClass, TakesTheShortestTime) {
+  using cuda::ProductClass;
+  const cuda::Gpu h200{132, size_t{227} << 10}, small{132, size_t{99} << 10};
+  const auto expect = [](int64_t rows, int64_t columns, const cuda::Gpu& gpu, ProductClass expected) {
+    EXPECT_EQ(cuda::product_class(rows, columns, gpu), expected) << rows << " x " << columns;
+  };
+  expect(16, 8192, h200, ProductClass::decode);
+  expect(64, 8192, h200, ProductClass::narrow);
+  expect(512, 960, h200,
+         ProductClass::medium);  // 120 tiles in one wave; 32 large ones would leave most of the GPU idle
+  expect(2048, 960, h200, ProductClass::large);  // 128 tiles in one wave
+  expect(2048, 1600, h200, ProductClass::wide);  // 112 tiles in one wave; 208 large ones would take two
+  expect(2048, 1600, small, ProductClass::large);
+  expect(8192, 8192, h200, ProductClass::wide);
+  // A gradient of 960 x 960 over 2048 rows is cut into four parts: 256 large tiles in two waves, 128 wide ones in one.
+  EXPECT_EQ(cuda::product_class(960, 960, h200, 4), ProductClass::wide);
 }
 
-TEST(LinearTile, BackwardMatchesReference) {
+class LinearTile : public GpuTest {
+ protected:
+  int64_t columns() const { return columns_with_every_class(136, 30, gpu()); }
+};
+
+TEST_F(LinearTile, ForwardMatchesReferenceInEveryClass) {
+  for (int64_t rows : {5, 16, 40, 64, 150})
+    for (const auto& [k, n] : {std::pair<int64_t, int64_t>{8, 24}, {301, 75}, {136, 200}}) expect_products(rows, k, n);
+  for (const cuda::ProductClass wanted : product_classes(gpu()))
+    expect_products(rows_of(wanted, columns(), gpu()), 24, columns());
+}
+
+TEST_F(LinearTile, BackwardMatchesReferenceInEveryClass) {
   const auto expect = [](int64_t rows, int64_t k, int64_t n) {
     SCOPED_TRACE(concat(rows, " rows, k ", k, ", n ", n));
     compare_with_reference(
@@ -68,20 +87,24 @@ TEST(LinearTile, BackwardMatchesReference) {
   expect(30, 139, 20);
   ASSERT_GT(cuda::product_splits(cuda::product_tiles<cuda::LargeProduct>(140, 66), 1100), 1);
   expect(1100, 66, 140);
-  expect(1500, 1470, 10);  // large
-  expect(1500, 2700, 10);  // wide
-  expect(20, 1500, 2700);  // a wide d_weight
+  for (const cuda::ProductClass wanted : product_classes(gpu())) {
+    const int64_t many = rows_of(wanted, columns(), gpu());
+    expect(many, columns(), 10);
+    expect(20, columns(), many);  // d_weight has so many rows
+  }
 }
 
 /// All rows in the largest class, then some of them in every other class.
-TEST(LinearTile, RowsGetTheSameBitsInEveryClass) {
+TEST_F(LinearTile, RowsGetTheSameBitsInEveryClass) {
+  const int64_t most = rows_of(product_classes(gpu()).back(), columns(), gpu());
   for (const Subject& subject : subjects()) {
     if (subject.compute != DType::bfloat16) continue;
     SCOPED_TRACE(subject.name);
     const std::unique_ptr<Ops> ops = subject.make();
-    const Array x = random_array(1500, 72, 7), weight = random_array(2700, 72, 8);
+    const Array x = random_array(most, 72, 7), weight = random_array(columns(), 72, 8);
     const Array all = product(*ops, x, weight);
-    for (int64_t rows : {1, 17, 65, 800}) {
+    for (const cuda::ProductClass wanted : product_classes(gpu())) {
+      const int64_t rows = rows_of(wanted, columns(), gpu());
       Array some(rows, x.columns);
       std::copy(x.values.end() - rows * x.columns, x.values.end(), some.values.begin());
       const Array y = product(*ops, some, weight);

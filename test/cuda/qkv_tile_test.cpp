@@ -1,12 +1,11 @@
 // qkv in bf16 by every class of tiles that cp.async loads: whole and partial tiles against the reference, and rows,
 // which get the same bits in every class.
-#include "cuda/tuning.h"
+#include "test/cuda/gpu.h"
 #include "test/ops/harness.h"
 
 namespace mor::test {
 namespace {
 
-constexpr size_t kShared = size_t{227} << 10;  // shared memory of a block on the host run's device
 constexpr int64_t kPositions = 7;
 
 struct Heads {
@@ -50,29 +49,34 @@ void expect_projections(int64_t rows, int64_t d, const Heads& heads) {
   }
 }
 
-TEST(QkvTile, MatchesReferenceInEveryClass) {
+class QkvTile : public GpuTest {
+ protected:
+  /// Heads whose products reach every class.
+  Heads heads() const { return {columns_with_every_class(3 * 46, 46, gpu()) / 46 - 2, 1, 46}; }
+};
+
+TEST_F(QkvTile, MatchesReferenceInEveryClass) {
   for (const int64_t rows : {5, 16, 40, 64, 150})
     for (const Heads& heads : {Heads{3, 1, 14}, Heads{2, 1, 64}, Heads{1, 1, 128}}) expect_projections(rows, 75, heads);
-  ASSERT_EQ(cuda::product_class(1500, 1470, kShared), cuda::ProductClass::large);
-  expect_projections(1500, 8, {19, 1, 70});
-  ASSERT_EQ(cuda::product_class(1500, 2700, kShared), cuda::ProductClass::wide);
-  expect_projections(1500, 8, {23, 2, 100});
+  for (const cuda::ProductClass wanted : product_classes(gpu()))
+    expect_projections(rows_of(wanted, heads().columns(), gpu()), 8, heads());
 }
 
 /// All rows in the largest class, then the last of them in every other class.
-TEST(QkvTile, RowsGetTheSameBitsInEveryClass) {
-  const Heads heads{23, 2, 100};
+TEST_F(QkvTile, RowsGetTheSameBitsInEveryClass) {
+  const int64_t most = rows_of(product_classes(gpu()).back(), heads().columns(), gpu());
   for (const Subject& subject : subjects()) {
     if (subject.compute != DType::bfloat16) continue;
     SCOPED_TRACE(subject.name);
     const std::unique_ptr<Ops> ops = subject.make();
-    const Array x = random_array(1500, 72, 4), weight = random_array(heads.columns(), 72, 5);
-    const Array table = random_array(kPositions, heads.dim, 6);
-    const Array all = project(*ops, heads, x, weight, table, {});
-    for (const int64_t rows : {1, 17, 65, 800}) {
+    const Array x = random_array(most, 72, 4), weight = random_array(heads().columns(), 72, 5);
+    const Array table = random_array(kPositions, heads().dim, 6);
+    const Array all = project(*ops, heads(), x, weight, table, {});
+    for (const cuda::ProductClass wanted : product_classes(gpu())) {
+      const int64_t rows = rows_of(wanted, heads().columns(), gpu());
       Array some(rows, x.columns);
       std::copy(x.values.end() - rows * x.columns, x.values.end(), some.values.begin());
-      const Array y = project(*ops, heads, some, weight, table, {});
+      const Array y = project(*ops, heads(), some, weight, table, {});
       for (size_t i = 0; i < y.values.size(); ++i)
         ASSERT_EQ(y.values[i], all.values[all.values.size() - y.values.size() + i]) << rows << " rows, element " << i;
     }
