@@ -3,10 +3,10 @@
 #pragma once
 
 #include "cuda/ops/attention.cuh"
-#include "cuda/tile/exp2.cuh"
 #include "cuda/tile/matrix_tile.cuh"
 #include "cuda/tile/reduce.cuh"
 #include "cuda/tile/shared.cuh"
+#include "cuda/tile/special_functions.cuh"
 
 namespace mor::cuda {
 

@@ -1,7 +1,10 @@
 // swiglu on the GPU.
 // Bytes: forward reads 2f elements of a row and writes f; backward reads 3f and writes 2f.
+#include <type_traits>
+
 #include "cuda/cuda_ops.h"
 #include "cuda/tile/for_each.cuh"
+#include "cuda/tile/special_functions.cuh"
 #include "cuda/tile/vec.cuh"
 #include "cuda/tile/views.cuh"
 #include "ops/checks/swiglu.h"
@@ -10,8 +13,14 @@ namespace mor::cuda {
 
 namespace {
 
+/// In bfloat16 by the special function unit: an exact exponential and a division take more time than the bytes do, and
+/// their last bits would be rounded away.
+template <class T>
 __device__ __forceinline__ float sigmoid(float x) {
-  return 1.0f / (1.0f + expf(-x));
+  if constexpr (std::is_same_v<T, bf16>)
+    return fast_reciprocal(1.0f + fast_exp2(-kLog2E * x));
+  else
+    return 1.0f / (1.0f + expf(-x));
 }
 
 template <int N, class T>
@@ -25,7 +34,7 @@ struct Swiglu {
     load(gate, gate_up.at(row, column));
     load(up, gate_up.at(row, f + column));
 #pragma unroll
-    for (int i = 0; i < N; ++i) up[i] *= gate[i] * sigmoid(gate[i]);
+    for (int i = 0; i < N; ++i) up[i] *= gate[i] * sigmoid<T>(gate[i]);
     store(out.at(row, column), up);
   }
 };
@@ -43,7 +52,7 @@ struct SwigluBackward {
     load(up, gate_up.at(row, f + column));
 #pragma unroll
     for (int i = 0; i < N; ++i) {
-      const float s = sigmoid(gate[i]), d_up = d[i] * gate[i] * s;
+      const float s = sigmoid<T>(gate[i]), d_up = d[i] * gate[i] * s;
       gate[i] = d[i] * up[i] * s * (1.0f + gate[i] * (1.0f - s));
       up[i] = d_up;
     }
