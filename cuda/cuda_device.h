@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/device_info.h"
+#include "distributed/communicator.h"
 #include "ops/ops.h"
 
 namespace mor {
@@ -37,5 +38,10 @@ std::unique_ptr<Ops> make_cuda_ops(int index, DType compute);
 double cuda_seconds(Ops& ops, const std::function<void()>& work);
 /// The stream of such ops, a cudaStream_t.
 void* cuda_stream(Ops& ops);
+
+/// A communicator over NCCL between such ops of all ranks of `host`, which gathers for it and must outlive it, as the
+/// ops must. A wait() lets the host wait for the GPU. require_ranks: is called meanwhile, and throws if a rank is gone.
+/// Waits for the other ranks. Throws COMMUNICATION_FAILED on every rank if one has no libnccl.so.2, or if NCCL fails.
+std::unique_ptr<Communicator> make_nccl_communicator(Ops& ops, HostRanks& host, std::function<void()> require_ranks);
 
 }  // namespace mor

@@ -25,4 +25,8 @@ void* cuda_stream(Ops&) {
   MOR_FAIL(DEVICE_UNAVAILABLE, kReason);
 }
 
+std::unique_ptr<Communicator> make_nccl_communicator(Ops&, HostRanks&, std::function<void()>) {
+  MOR_FAIL(DEVICE_UNAVAILABLE, kReason);
+}
+
 }  // namespace mor

@@ -10,7 +10,7 @@ const mayInclude: Record<string, string[]> = {
   core: ['core'],
   ops: ['ops', 'core'],
   cpu: ['cpu', 'ops', 'core'],
-  cuda: ['cuda', 'ops', 'core'],
+  cuda: ['cuda', 'distributed', 'ops', 'core'],
   distributed: ['distributed', 'core'],
   model: ['model', 'ops', 'core'],
   train: ['train', 'distributed', 'model', 'ops', 'core'],

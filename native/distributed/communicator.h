@@ -1,4 +1,4 @@
-// Communicator: what the ranks that train one model together tell each other.
+// HostRanks and Communicator: what the ranks that train one model together tell each other.
 #pragma once
 
 #include <cstdint>
@@ -12,9 +12,9 @@ namespace mor {
 
 /// One rank of `size()`. All ranks make the same calls in the same order. A call that fails, because a rank died or the
 /// library below reports an error, throws COMMUNICATION_FAILED naming the call and the rank if it is known.
-class Communicator {
+class HostRanks {
  public:
-  virtual ~Communicator() = default;
+  virtual ~HostRanks() = default;
   virtual int32_t rank() const = 0;
   virtual int32_t size() const = 0;
 
@@ -22,10 +22,13 @@ class Communicator {
   /// on the others. From any thread; does nothing the second time.
   virtual void abandon() = 0;
 
-  // ---- Values in host memory. The calls return when the result is there.
-  /// What every rank gave, by rank; their sizes may differ.
+  /// What every rank gave, by rank; their sizes may differ. Returns when the result is there.
   virtual std::vector<std::string> gather(std::string_view bytes) = 0;
+};
 
+/// Ranks that also have devices.
+class Communicator : public HostRanks {
+ public:
   // ---- Values in device memory. The calls begin after what the device was told before them and return at once; wait()
   // makes whatever the device is told later come after them (on the CPU: returns when they are done).
   /// values: [size * n]; sum: [n] float32, becomes the sum over the ranks of their values [rank * n, (rank + 1) * n),
