@@ -1,0 +1,215 @@
+// Sockets of TCP, none of which blocks: every wait is a poll with a deadline.
+#include "distributed/tcp_connection.h"
+
+#include <fcntl.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <memory>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "core/check.h"
+
+namespace mor {
+
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::steady_clock;
+
+int milliseconds_to(Deadline deadline) {
+  if (deadline == Deadline::max()) return -1;
+  const auto left = std::chrono::ceil<milliseconds>(deadline - steady_clock::now()).count();
+  return static_cast<int>(std::clamp<int64_t>(left, 0, 1 << 30));
+}
+
+/// Whether one of the descriptors is ready for `events` before the deadline.
+bool wait_for(const std::vector<int>& descriptors, short events, Deadline deadline) {
+  std::vector<pollfd> all;
+  for (const int descriptor : descriptors) all.push_back({descriptor, events, 0});
+  for (;;) {
+    const int ready = poll(all.data(), all.size(), milliseconds_to(deadline));
+    if (ready > 0) return true;
+    if (ready == 0 && steady_clock::now() >= deadline) return false;
+    MOR_CHECK(ready >= 0 || errno == EINTR, COMMUNICATION_FAILED, "poll: ", std::strerror(errno));
+  }
+}
+
+struct Addresses {
+  addrinfo* first = nullptr;
+  std::string error;  ///< empty: none
+
+  Addresses(const char* address, int port, int flags) {
+    addrinfo wanted = {};
+    wanted.ai_socktype = SOCK_STREAM;
+    wanted.ai_flags = flags | AI_NUMERICSERV;
+    const int status = getaddrinfo(address, std::to_string(port).c_str(), &wanted, &first);
+    if (status != 0) error = gai_strerror(status);
+  }
+  ~Addresses() {
+    if (first != nullptr) freeaddrinfo(first);
+  }
+  Addresses(const Addresses&) = delete;
+  Addresses& operator=(const Addresses&) = delete;
+};
+
+Socket make_socket(const addrinfo& address) {
+  return Socket(socket(address.ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, address.ai_protocol));
+}
+
+/// A connection to one of the addresses, or none and the error of the last one.
+Socket connect_once(const std::string& address, int port, Deadline deadline, std::string& error) {
+  const Addresses found(address.c_str(), port, 0);
+  error = found.error;
+  for (const addrinfo* one = found.first; one != nullptr; one = one->ai_next) {
+    Socket socket = make_socket(*one);
+    int status = socket.get() < 0 ? errno : 0;
+    if (status == 0 && connect(socket.get(), one->ai_addr, one->ai_addrlen) != 0) status = errno;
+    if (status == EINPROGRESS) {
+      socklen_t size = sizeof status;
+      status = ETIMEDOUT;
+      if (wait_for({socket.get()}, POLLOUT, deadline)) getsockopt(socket.get(), SOL_SOCKET, SO_ERROR, &status, &size);
+    }
+    if (status == 0) return socket;
+    error = std::strerror(status);
+  }
+  return Socket();
+}
+
+}  // namespace
+
+Deadline after(double seconds) {
+  return steady_clock::now() +
+         std::chrono::duration_cast<steady_clock::duration>(std::chrono::duration<double>(seconds));
+}
+
+Socket::Socket(Socket&& other) noexcept : descriptor_(std::exchange(other.descriptor_, -1)) {}
+
+Socket& Socket::operator=(Socket&& other) noexcept {
+  std::swap(descriptor_, other.descriptor_);
+  return *this;
+}
+
+Socket::~Socket() {
+  if (descriptor_ >= 0) close(descriptor_);
+}
+
+TcpConnection::TcpConnection(Socket socket, std::string peer, double silence_seconds)
+    : socket_(std::move(socket)), peer_(std::move(peer)) {
+  const auto set = [&](int level, int option, int value) {
+    setsockopt(socket_.get(), level, option, &value, sizeof value);
+  };
+  // The peer's machine is asked four times in this span whether it is there, and what it does not confirm is an error.
+  const int interval = std::max(1, static_cast<int>(silence_seconds / 4));
+  set(SOL_SOCKET, SO_KEEPALIVE, 1);
+  set(IPPROTO_TCP, TCP_KEEPIDLE, interval);
+  set(IPPROTO_TCP, TCP_KEEPINTVL, interval);
+  set(IPPROTO_TCP, TCP_KEEPCNT, 3);
+  set(IPPROTO_TCP, TCP_USER_TIMEOUT, 4 * interval * 1000);
+  set(IPPROTO_TCP, TCP_NODELAY, 1);
+}
+
+TcpConnection::TcpConnection(const std::string& address, int port, std::string peer, double silence_seconds,
+                             double wait_seconds) {
+  const Deadline deadline = after(wait_seconds);
+  std::string error;
+  for (;;) {
+    Socket socket = connect_once(address, port, deadline, error);
+    if (socket.get() >= 0) {
+      *this = TcpConnection(std::move(socket), std::move(peer), silence_seconds);
+      return;
+    }
+    const auto now = steady_clock::now();
+    MOR_CHECK(now < deadline, COMMUNICATION_FAILED, peer, " was not there within ", wait_seconds, " s: ", address, ":",
+              port, ": ", error, "; start all ranks with the same address and port, those of rank 0's machine");
+    std::this_thread::sleep_until(std::min(deadline, now + milliseconds(50)));
+  }
+}
+
+void TcpConnection::move(char* bytes, size_t count, bool out, Deadline deadline) const {
+  MOR_CHECK(open(), COMMUNICATION_FAILED, "there is no connection to ", peer_);
+  while (count > 0) {
+    const ssize_t moved =
+        out ? ::send(socket_.get(), bytes, count, MSG_NOSIGNAL) : recv(socket_.get(), bytes, count, 0);
+    if (moved > 0) {
+      bytes += moved;
+      count -= static_cast<size_t>(moved);
+      continue;
+    }
+    const bool closed = moved == 0 || errno == ECONNRESET || errno == EPIPE;
+    MOR_CHECK(!closed, COMMUNICATION_FAILED, peer_, " has left; its own messages say why");
+    if (errno == EINTR) continue;
+    MOR_CHECK(errno == EAGAIN || errno == EWOULDBLOCK, COMMUNICATION_FAILED, "the connection to ", peer_,
+              " is broken: ", std::strerror(errno));
+    MOR_CHECK(wait_for({socket_.get()}, out ? POLLOUT : POLLIN, deadline), COMMUNICATION_FAILED, peer_,
+              out ? " does not read what it is sent" : " says nothing");
+  }
+}
+
+void TcpConnection::send(Kind kind, std::string_view bytes, Deadline deadline) const {
+  // All ranks have the same byte order: their tensors travel as they are in memory, too.
+  const uint64_t count = bytes.size();
+  std::string message(1 + sizeof count, static_cast<char>(kind));
+  std::memcpy(message.data() + 1, &count, sizeof count);
+  message += bytes;
+  move(message.data(), message.size(), true, deadline);
+}
+
+TcpConnection::Message TcpConnection::receive(Deadline deadline, uint64_t most) const {
+  char header[1 + sizeof(uint64_t)];
+  move(header, sizeof header, false, deadline);
+  uint64_t count = 0;
+  std::memcpy(&count, header + 1, sizeof count);
+  MOR_CHECK(static_cast<uint8_t>(header[0]) <= static_cast<uint8_t>(Kind::failure) && count <= most,
+            COMMUNICATION_FAILED, peer_, " sent what is no message of a rank");
+  Message message{static_cast<Kind>(header[0]), std::string(count, 0)};
+  move(message.bytes.data(), count, false, deadline);
+  return message;
+}
+
+void TcpConnection::shut() const {
+  if (open()) shutdown(socket_.get(), SHUT_RDWR);
+}
+
+bool TcpConnection::ended() const {
+  pollfd one{socket_.get(), POLLRDHUP, 0};  // which sees the end behind messages that nobody has read yet
+  char kind = 0;
+  return poll(&one, 1, 0) > 0 ||
+         (recv(socket_.get(), &kind, 1, MSG_PEEK) == 1 && static_cast<Kind>(kind) == Kind::failure);
+}
+
+Socket listen_at(const std::string& address, int port) {
+  const Addresses here(address.c_str(), port, AI_PASSIVE), anywhere(nullptr, port, AI_PASSIVE);
+  std::string error = here.error;
+  for (const addrinfo* list : {here.first, anywhere.first}) {
+    if (here.first == nullptr) break;
+    bool in_use = false;
+    for (const addrinfo* one = list; one != nullptr; one = one->ai_next) {
+      Socket socket = make_socket(*one);
+      const int yes = 1;
+      if (socket.get() >= 0 && setsockopt(socket.get(), SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes) == 0 &&
+          bind(socket.get(), one->ai_addr, one->ai_addrlen) == 0 && listen(socket.get(), SOMAXCONN) == 0)
+        return socket;
+      in_use = in_use || errno == EADDRINUSE;
+      error = std::strerror(errno);
+    }
+    if (in_use) break;  // the other ranks look for rank 0 at this address
+  }
+  MOR_FAIL(COMMUNICATION_FAILED, "rank 0 cannot listen at ", address, ":", port, ": ", error,
+           "; give all ranks an address of rank 0's machine and a free port");
+}
+
+bool wait_readable(const std::vector<int>& descriptors, Deadline deadline) {
+  return wait_for(descriptors, POLLIN, deadline);
+}
+
+}  // namespace mor

@@ -1,0 +1,210 @@
+// Tests of ranks that find each other over TCP: ranks are threads, which listen at 127.0.0.1 only.
+#include "distributed/tcp_ranks.h"
+
+#include <arpa/inet.h>
+#include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+
+#include <atomic>
+#include <functional>
+#include <thread>
+
+#include "distributed/tcp_connection.h"
+#include "test/error_message.h"
+
+namespace mor::test {
+namespace {
+
+constexpr double kLong = 120;  ///< seconds, more than any machine takes
+
+/// A port that nobody listens at.
+int free_port() {
+  const Socket socket(::socket(AF_INET, SOCK_STREAM, 0));
+  sockaddr_in address = {};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof address;
+  EXPECT_EQ(bind(socket.get(), reinterpret_cast<sockaddr*>(&address), size), 0);
+  EXPECT_EQ(getsockname(socket.get(), reinterpret_cast<sockaddr*>(&address), &size), 0);
+  return ntohs(address.sin_port);
+}
+
+TcpOptions options_of(int32_t rank, int32_t size, int port, double join_seconds = kLong) {
+  TcpOptions options;
+  options.address = "127.0.0.1";
+  options.port = port;
+  options.rank = rank;
+  options.size = size;
+  options.join_seconds = join_seconds;
+  return options;
+}
+
+/// Runs every one of the ranks on a thread; what each throws, or "no error".
+std::vector<std::string> run(const std::vector<TcpOptions>& all, const std::function<void(TcpRanks&)>& body) {
+  std::vector<std::string> errors(all.size());
+  std::vector<std::thread> threads;
+  for (size_t i = 0; i < all.size(); ++i)
+    threads.emplace_back([&, i] {
+      errors[i] = message_of(
+          [&] {
+            const std::unique_ptr<TcpRanks> ranks = join_tcp(all[i]);
+            body(*ranks);
+          },
+          ErrorCode::COMMUNICATION_FAILED);
+    });
+  for (std::thread& thread : threads) thread.join();
+  return errors;
+}
+
+std::vector<TcpOptions> ranks_of(int32_t size) {
+  const int port = free_port();
+  std::vector<TcpOptions> all;
+  for (int32_t rank = 0; rank < size; ++rank) all.push_back(options_of(rank, size, port));
+  return all;
+}
+
+/// Of different sizes, those of rank 0 empty and those of rank 1 more than a socket takes at once, with zeros.
+std::string given(int32_t rank, int round) {
+  return std::string(static_cast<size_t>(rank) * 1000003, static_cast<char>(rank + round - 1));
+}
+
+TEST(TcpRanks, GatherWhatEachGives) {
+  for (const int32_t size : {1, 2, 4}) {
+    const auto errors = run(ranks_of(size), [&](TcpRanks& ranks) {
+      EXPECT_EQ(ranks.size(), size);
+      for (int round = 0; round < 2; ++round) {
+        const std::vector<std::string> all = ranks.gather(given(ranks.rank(), round));
+        ASSERT_EQ(all.size(), static_cast<size_t>(size));
+        for (int32_t rank = 0; rank < size; ++rank)
+          EXPECT_TRUE(all[static_cast<size_t>(rank)] == given(rank, round)) << "of rank " << rank;
+      }
+    });
+    EXPECT_EQ(errors, std::vector<std::string>(static_cast<size_t>(size), "no error"));
+  }
+}
+
+TEST(TcpRanks, MissingOnesAreNamedOnEveryRankThatIsThere) {
+  const int port = free_port();
+  const auto errors = run({options_of(0, 4, port, 1), options_of(2, 4, port)}, [](TcpRanks&) { ADD_FAILURE(); });
+  EXPECT_EQ(errors[0], concat("ranks 1, 3 of 4 did not join within 1 s at 127.0.0.1:", port,
+                              "; look whether they were started, and reach this address"));
+  EXPECT_EQ(errors[1], errors[0]);
+}
+
+TEST(TcpRanks, RankZeroIsWaitedForAndNamed) {
+  const int port = free_port();
+  const std::string error = run({options_of(1, 2, port, 0.2)}, [](TcpRanks&) { ADD_FAILURE(); })[0];
+  EXPECT_EQ(error, concat("rank 0 was not there within 0.2 s: 127.0.0.1:", port,
+                          ": Connection refused; start all ranks with the same address and port, those of rank 0's "
+                          "machine"));
+}
+
+TEST(TcpRanks, AnAddressThatIsNoneIsNamed) {
+  TcpOptions other = options_of(1, 2, 1, 0.1), zero = options_of(0, 2, 1, 0.1);
+  other.address = zero.address = "..";
+  for (const TcpOptions& options : {other, zero}) {
+    const std::string error = run({options}, [](TcpRanks&) { ADD_FAILURE(); })[0];
+    EXPECT_NE(error.find("..:1: "), std::string::npos) << error;
+  }
+}
+
+TEST(TcpRanks, AnotherSizeAndTheSameRankAreErrorsOfBoth) {
+  const int port = free_port();
+  EXPECT_EQ(run({options_of(0, 2, port), options_of(1, 3, port)}, [](TcpRanks&) { ADD_FAILURE(); }),
+            std::vector<std::string>(2,
+                                     "rank 1 was started as one of 3 ranks, but rank 0 as one of 2; start every rank "
+                                     "once, all with the same number of ranks"));
+  const int next = free_port();
+  EXPECT_EQ(
+      run({options_of(0, 3, next), options_of(1, 3, next), options_of(1, 3, next)}, [](TcpRanks&) { ADD_FAILURE(); }),
+      std::vector<std::string>(3,
+                               "two processes say that they are rank 1; start every rank once, all with the "
+                               "same number of ranks"));
+}
+
+TEST(TcpRanks, ThoseThatAreNoneAreErrors) {
+  EXPECT_EQ(run({options_of(2, 2, 1)}, [](TcpRanks&) {})[0],
+            "rank 2 of 2 is none; RANK counts from 0 and is less than WORLD_SIZE");
+  EXPECT_EQ(run({options_of(0, 1, 65536)}, [](TcpRanks&) {})[0], "the port is 65536, but must be from 1 to 65535");
+}
+
+TEST(TcpRanks, APortInUseIsNamed) {
+  const int port = free_port();
+  const Socket taken = listen_at("127.0.0.1", port);
+  EXPECT_EQ(run({options_of(0, 2, port)}, [](TcpRanks&) { ADD_FAILURE(); })[0],
+            concat("rank 0 cannot listen at 127.0.0.1:", port,
+                   ": Address already in use; give all ranks an address of rank 0's machine and a free port"));
+}
+
+/// Somebody who is no rank connects first: he closes at once, sends something else, or more than a rank would.
+TEST(TcpRanks, StrangersAreSentAway) {
+  const std::vector<TcpOptions> all = ranks_of(2);
+  std::thread stranger([&] {
+    for (const std::string& sent : {std::string(), std::string("GET / HTTP/1.1\r\n\r\n"), std::string(20, '\0')}) {
+      const TcpConnection connection("127.0.0.1", all[0].port, "rank 0", 20, kLong);
+      ::send(connection.descriptor(), sent.data(), sent.size(), MSG_NOSIGNAL);
+    }
+  });
+  std::thread zero([&] { EXPECT_EQ(join_tcp(all[0])->gather("a").at(1), "b"); });
+  stranger.join();
+  EXPECT_EQ(join_tcp(all[1])->gather("b").at(0), "a");
+  zero.join();
+}
+
+/// The others learn it from rank 0, or, if that is the one, from their connection to it.
+TEST(TcpRanks, OneThatLeavesIsNamedOnAllOthers) {
+  for (const int32_t leaving : {0, 2}) {
+    const auto errors = run(ranks_of(3), [&](TcpRanks& ranks) {
+      ranks.gather("all are there");
+      ranks.require_present();
+      if (ranks.rank() == leaving) return;
+      const std::string first = message_of([&] { ranks.gather("some are there"); }, ErrorCode::COMMUNICATION_FAILED);
+      EXPECT_EQ(message_of([&] { ranks.require_present(); }, ErrorCode::COMMUNICATION_FAILED), first);
+      ranks.gather("none");  // throws the same again
+    });
+    for (int32_t rank = 0; rank < 3; ++rank)
+      EXPECT_EQ(errors[static_cast<size_t>(rank)],
+                rank == leaving ? "no error" : concat("rank ", leaving, " has left; its own messages say why"));
+  }
+}
+
+/// From another thread, while this one waits for a rank that never gathers.
+TEST(TcpRanks, CallsUnderWayEndWhenTheRankLeaves) {
+  for (const int32_t leaving : {0, 1}) {
+    const auto errors = run(ranks_of(2), [&](TcpRanks& ranks) {
+      ranks.gather("all are there");
+      if (ranks.rank() == leaving) {
+        std::thread other([&] { ranks.abandon(); });
+        EXPECT_EQ(message_of([&] { ranks.gather("in vain"); }, ErrorCode::COMMUNICATION_FAILED),
+                  concat("rank ", leaving, " has left the others"));
+        other.join();
+        ranks.abandon();
+        return;
+      }
+      for (;;) ranks.require_present();
+    });
+    EXPECT_EQ(errors[static_cast<size_t>(leaving)], "no error");
+    EXPECT_EQ(errors[static_cast<size_t>(1 - leaving)],
+              concat("rank ", leaving, " has left; its own messages say why"));
+  }
+}
+
+TEST(TcpRanks, OneThatLeavesIsMissedByThoseWhoOnlyLook) {
+  for (const int32_t leaving : {0, 2}) {
+    const auto errors = run(ranks_of(3), [&](TcpRanks& ranks) {
+      ranks.gather("all are there");
+      if (ranks.rank() == leaving) return;
+      for (;;) {
+        ranks.require_present();
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      }
+    });
+    for (int32_t rank = 0; rank < 3; ++rank)
+      EXPECT_EQ(errors[static_cast<size_t>(rank)],
+                rank == leaving ? "no error" : concat("rank ", leaving, " has left; its own messages say why"));
+  }
+}
+
+}  // namespace
+}  // namespace mor::test
