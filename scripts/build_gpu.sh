@@ -9,8 +9,14 @@ architectures=${1:-90a-real}
 cmake --preset cuda -DMOR_CUDA_ARCHITECTURES="$architectures"
 cmake --build --preset cuda --target gpu_tests bench_ops gpu_probes gpu_tune
 git rev-parse HEAD > build/cuda/commit
-npm run build:native -- --CDMOR_CUDA=ON --CDMOR_CUDA_ARCHITECTURES="$architectures"
+# In a folder of its own, and configured each time: a build alone would keep the options of an earlier one.
+addon="--out build/addon_cuda --CDMOR_CUDA=ON --CDMOR_CUDA_ARCHITECTURES=$architectures"
+npx cmake-js configure $addon
+npx cmake-js build $addon --parallel 4
 rm -rf build/js
 npx tsc --noEmit false --outDir build/js --rootDir .
 mkdir -p build/js/build/Release
-cp build/Release/mixture_of_recursions.node build/js/build/Release/
+cp build/addon_cuda/Release/mixture_of_recursions.node build/js/build/Release/
+node -e "
+  const gpu = require('./build/js/lib/index.js').devices()[1]
+  if (gpu.code === 'DEVICE_UNAVAILABLE') throw new Error(gpu.reason)"
