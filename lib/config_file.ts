@@ -10,6 +10,7 @@ import { describeFileFormat } from './file_format.js'
 import { readGenerationConfig, withGenerationConfig } from './generation_config.js'
 import { readOptionalJsonFile } from './json_file.js'
 import type { DType } from './native.js'
+import { finishSave } from './unfinished_save.js'
 
 export const configFileName = 'config.json'
 
@@ -27,6 +28,7 @@ export interface CheckpointConfig {
  */
 export async function readCheckpointConfig(folder: string): Promise<CheckpointConfig> {
   await checkFolder(folder)
+  await finishSave(folder)
   const path = join(folder, configFileName)
   const file = await readOptionalJsonFile(path)
   if (file === undefined) return failForFolder(folder)

@@ -13,6 +13,7 @@ import type { DType, NativeTrainer } from './native.js'
 import { openCheckpoint } from './open_checkpoint.js'
 import { buildSafetensorsHeader, readSafetensorsFile, type SafetensorsFile } from './safetensors.js'
 import { type ResolvedTrainerOptions, resolveTrainerOptions } from './trainer_options.js'
+import { finishSave } from './unfinished_save.js'
 
 const stateFileName = 'trainer.safetensors'
 const jsonFileName = 'trainer.json'
@@ -74,6 +75,7 @@ export function saveTrainerCheckpoint(
 /** @throws {MorError} CHECKPOINT_MISSING, CHECKPOINT_INVALID */
 export async function readTrainerCheckpoint(folder: string): Promise<TrainerCheckpoint> {
   await checkFolder(folder)
+  await finishSave(folder)
   const path = join(folder, jsonFileName)
   const check = Checker.of(await readJsonFile(path), path, 'CHECKPOINT_INVALID')
   const { format, save_id: saveId, state: stateText, options } = check.object

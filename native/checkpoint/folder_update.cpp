@@ -30,7 +30,23 @@ bool make_folder(const fs::path& folder) {
   return made;
 }
 
-const std::string kPrefix = ".saving-";
+const std::string kPrefix = ".saving-", kComplete = ".saved-";
+
+std::vector<fs::path> entries_with(const fs::path& folder, const std::string& prefix) {
+  std::error_code ignored;
+  std::vector<fs::path> found;
+  for (fs::directory_iterator entry(folder, ignored), end; entry != end; entry.increment(ignored))
+    if (entry->path().filename().string().rfind(prefix, 0) == 0) found.push_back(entry->path());
+  return found;
+}
+
+/// Another process that finds them may do the same at the same time.
+void put_into_place(const fs::path& file, const fs::path& target) {
+  std::error_code error, ignored;
+  fs::rename(file, target, error);
+  const bool done = error == std::errc::no_such_file_or_directory && fs::exists(target, ignored);
+  if (error && !done) fail_io("cannot replace " + target.string(), error.value());
+}
 
 /// A descriptor that holds the lock of a folder as long as it is open; negative if another one holds it, or the file
 /// system has no locks.
@@ -70,10 +86,7 @@ void FolderUpdate::remove_abandoned() const {
   // A folder this young may be one whose lock has yet to be taken.
   constexpr std::chrono::minutes kYoung(1);
   std::error_code ignored;
-  std::vector<fs::path> found;
-  for (fs::directory_iterator entry(folder_, ignored), end; entry != end; entry.increment(ignored))
-    if (entry->path().filename().string().rfind(kPrefix, 0) == 0) found.push_back(entry->path());
-  for (const fs::path& path : found) {
+  for (const fs::path& path : entries_with(folder_, kPrefix)) {
     const auto age = fs::file_time_type::clock::now() - fs::last_write_time(path, ignored);
     if (ignored || age < kYoung) continue;
     const FileDescriptor lock(locked(path));
@@ -100,16 +113,28 @@ void FolderUpdate::commit() {
   static std::mutex one_at_a_time;
   {
     const std::lock_guard<std::mutex> lock(one_at_a_time);
+    finish_others();
+    const fs::path complete = folder_ / (kComplete + staging().substr(kPrefix.size()));
+    std::error_code error;
+    fs::rename(staging_, complete, error);
+    if (error) fail_io("cannot rename " + staging_.string(), error.value());
+    staging_ = complete;
+    sync_folder(folder_);
     for (const std::string& name : names_) {
-      const fs::path target = folder_ / name;
-      std::error_code error;
-      fs::rename(staging_ / name, target, error);
-      if (error) fail_io("cannot replace " + target.string(), error.value());
+      put_into_place(staging_ / name, folder_ / name);
       made_folder_ = false;
     }
     for (const std::string& index : replaced_indexes_) remove_indexed(index);
   }
   sync_folder(folder_);
+}
+
+void FolderUpdate::finish_others() const {
+  std::error_code ignored;
+  for (const fs::path& folder : entries_with(folder_, kComplete)) {
+    for (const fs::path& file : entries_with(folder, "")) put_into_place(file, folder_ / file.filename());
+    fs::remove(folder, ignored);
+  }
 }
 
 /// The index goes last: if the process ends before, the next save still finds in it what is to be removed.

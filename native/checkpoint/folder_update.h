@@ -9,7 +9,9 @@
 
 namespace mor {
 
-/// Files are written into a new folder beside those they are to replace, and renamed once all of them are on the disk.
+/// Files are written into a new folder beside those they are to replace. Once all of them are on the disk, that folder
+/// gets the name ".saved-*", and then the files are renamed. If the process is killed between two renames, the next
+/// update of the folder renames the others; so does what opens a checkpoint (lib/unfinished_save.ts).
 /// What a process that was killed has left of its new folder is removed by a later update of the same folder: a lock
 /// tells it from those in use, on file systems that have locks.
 class FolderUpdate {
@@ -42,6 +44,8 @@ class FolderUpdate {
   /// Makes staging_ and returns its lock.
   int make_staging();
   void remove_abandoned() const;
+  /// Renames what is left of updates whose process was killed.
+  void finish_others() const;
   void remove_indexed(const std::string& index) const;
 };
 

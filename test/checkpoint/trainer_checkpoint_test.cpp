@@ -413,6 +413,20 @@ TEST(TrainerCheckpoint, WhatAKilledProcessLeftIsRemoved) {
   EXPECT_EQ(left.size(), 6u);
 }
 
+/// Its process was killed between two renames.
+TEST(TrainerCheckpoint, AnUpdateThatWasCompleteIsFinishedByTheNext) {
+  TemporaryFolder folder;
+  const std::string it = folder / "it";
+  fs::create_directories(it + "/.saved-old");
+  for (const std::string name : {"/.saved-old/other", ("/.saved-old/" + kJson).c_str(), "/other"})
+    std::ofstream(it + name) << name;
+  Training(tiny_config(), cpu_float32, nullptr).save(it);
+  const Files left = files_in(it);
+  EXPECT_EQ(left.size(), 4u);
+  EXPECT_EQ(left.at("other"), "/.saved-old/other");
+  EXPECT_EQ(left.at(kJson), "{ \"step\": 0, \"again\": 0 }");
+}
+
 TEST(TrainerCheckpoint, AFileThatOneRankCannotReadIsAnErrorOnAll) {
   TemporaryFolder folder;
   std::vector<std::string> messages(3);

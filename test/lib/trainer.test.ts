@@ -1,5 +1,5 @@
 // Trainer: its options, steps in order, refusals, save and resume, aborts and dispose.
-import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
@@ -415,6 +415,27 @@ describe('save and resume', () => {
     addon.nextWriteError = Object.assign(new Error('ENOSPC: no space left'), { code: 'ENOSPC', syscall: 'write' })
     await expect(trainer.save(folder)).rejects.toMatchObject({ code: 'IO_ERROR' })
     expect((await Trainer.resume(folder)).stepsDone).toBe(1)
+  })
+
+  it('finishes a save whose process was killed when some of its files were in place', async () => {
+    const [before, after] = [join(folder, 'before'), join(folder, 'after')]
+    const trainer = new Trainer(await Model.create(config), options)
+    await trainer.step(batch)
+    await trainer.save(before)
+    await trainer.step(batch)
+    await trainer.save(after)
+    const names = readdirSync(after)
+    for (let placed = 0; placed <= names.length; placed++) {
+      const killed = join(folder, String(placed))
+      cpSync(before, killed, { recursive: true })
+      names.forEach((name, i) => {
+        cpSync(join(after, name), join(killed, i < placed ? '' : '.saved-x', name))
+      })
+      if (placed % 2 === 0) expect((await Trainer.resume(killed)).stepsDone).toBe(2)
+      else await Model.load(killed)
+      expect(readdirSync(killed)).toEqual(names)
+      for (const name of names) expect(readFileSync(join(killed, name))).toEqual(readFileSync(join(after, name)))
+    }
   })
 
   it('gives the loaded model back when it cannot resume', async () => {
