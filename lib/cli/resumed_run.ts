@@ -13,7 +13,7 @@ import { type RunRanks, rowsOfRank } from './ranks.js'
 import { checkResumeOptions } from './resume_options.js'
 import { disposeModels, disposing, distributedOf, identityOf, type Run } from './run.js'
 import { foldersOf, mapFolders } from './run_data.js'
-import { positionAt, readRunRecord, runFiles, trimMetrics, writeRunRecord } from './run_folder.js'
+import { positionAt, readRunRecord, resumedRecord, runFiles, trimMetrics, writeRunRecord } from './run_folder.js'
 import { type TrainOptions, trainDefaults } from './train_options.js'
 
 /** Throws what its parts throw, on all ranks. */
@@ -39,11 +39,12 @@ export async function resumeRun(options: TrainOptions, ranks: RunRanks, signal: 
   })
   try {
     const position = positionAt(record, trainer.stepsDone)
+    const resumed = resumedRecord({ ...record, settings }, trainer.stepsDone)
     await ranks.first(async () => {
-      await writeRunRecord(folder, { ...record, settings })
+      await writeRunRecord(folder, resumed)
       await trimMetrics(folder, trainer.stepsDone)
     })
-    return { tokenizer, trainer, record: { ...record, settings }, position, dataset, rows }
+    return { tokenizer, trainer, record: resumed, position, dataset, rows }
   } catch (error) {
     await disposeModels(trainer)
     throw error

@@ -78,6 +78,11 @@ export async function recordPosition(
   return next
 }
 
+/** The record of a run that goes on from the checkpoint of `step`: without positions of later ones, whose saves failed. */
+export function resumedRecord(record: RunRecord, step: number): RunRecord {
+  return { ...record, positions: record.positions.filter((position) => position.step <= step) }
+}
+
 /** The position in the data after `step` steps. Throws `CHECKPOINT_INVALID` if the record does not have it. */
 export function positionAt(record: RunRecord, step: number): DataState {
   const position = record.positions.find((candidate) => candidate.step === step)

@@ -10,6 +10,7 @@ import {
   type RunRecord,
   readRunRecord,
   recordPosition,
+  resumedRecord,
   trimMetrics,
   writeRunRecord,
 } from '../../../lib/cli/run_folder.js'
@@ -52,6 +53,16 @@ describe('run.json', () => {
         message: expect.stringContaining('step 2, but run.json knows the place in the data for 4 and 6'),
       }),
     )
+  })
+
+  it('knows the place of the checkpoint that a run was resumed from, whatever saves failed after it', async () => {
+    let record: RunRecord = { settings, positions: [] }
+    for (const step of [2, 4, 5]) record = await recordPosition(folder, record, step, data(step * 2))
+    for (const step of [5, 6]) {
+      record = await recordPosition(folder, resumedRecord(await readRunRecord(folder), 4), step, data(step * 3))
+      expect(positionAt(await readRunRecord(folder), 4)).toEqual(data(8))
+      expect(positionAt(await readRunRecord(folder), step)).toEqual(data(step * 3))
+    }
   })
 
   it('forgets a place that a resumed run reaches again', async () => {
