@@ -52,11 +52,13 @@ function start(launcher: MpiLauncher, output: string, steps: number) {
   return startRanks(launcher, 2, command(['train', ...flags]))
 }
 
-const metrics = (output: string) =>
-  readFileSync(join(root, output, 'metrics.jsonl'), 'utf8')
-    .trim()
+/** Launchers write lines of their own. */
+const recordsIn = (text: string) =>
+  text
     .split('\n')
+    .filter((line) => line.startsWith('{'))
     .map((line) => JSON.parse(line))
+const metrics = (output: string) => recordsIn(readFileSync(join(root, output, 'metrics.jsonl'), 'utf8'))
 const lossesOf = (records: { type: string; lmLoss: number }[]) =>
   records.flatMap(({ type, lmLoss }) => (type === 'step' ? [lmLoss] : []))
 const positionsOf = (output: string) => JSON.parse(readFileSync(join(root, output, 'run.json'), 'utf8')).positions
@@ -77,10 +79,7 @@ describe.skipIf(missing.length > 0)('two ranks', { timeout: 180_000 }, () => {
     await trainAlone({ steps: STEPS })
     const [alone, two] = [metrics('alone'), metrics('two')]
     // Only rank 0 writes, and the same on standard output as into the file.
-    const told = stdout
-      .trim()
-      .split('\n')
-      .map((line) => JSON.parse(line))
+    const told = recordsIn(stdout)
     expect(told.filter(({ type }) => type === 'step' || type === 'evaluation')).toEqual(two)
     expect(two.map(({ type, step }) => `${type} ${step}`)).toEqual(alone.map(({ type, step }) => `${type} ${step}`))
     for (const [i, record] of two.entries()) {
@@ -104,9 +103,9 @@ describe.skipIf(missing.length > 0)('two ranks', { timeout: 180_000 }, () => {
       ranks.kill(1, 'SIGTERM')
     })
     const { code, stdout, stderr } = await ranks.ended
-    const end = JSON.parse(stdout.trim().split('\n').at(-1)!)
-    expect(end, stderr).toMatchObject({ type: 'end', interrupted: true })
-    expect(code).toBe(143)
+    const end = recordsIn(stdout).at(-1)
+    expect(end, stdout + stderr).toMatchObject({ type: 'end', interrupted: true })
+    expect(code, stdout + stderr).toBe(143)
     const losses = lossesOf(metrics('stopped'))
     expect(losses.length).toBe(end.step)
     const before = lossesOf(metrics('two'))
