@@ -417,7 +417,7 @@ describe('save and resume', () => {
     expect((await Trainer.resume(folder)).stepsDone).toBe(1)
   })
 
-  it('finishes a save whose process was killed when some of its files were in place', async () => {
+  it('finishes a save whose process was killed when some of its files were in place', { timeout: 60_000 }, async () => {
     const [before, after] = [join(folder, 'before'), join(folder, 'after')]
     const trainer = new Trainer(await Model.create(config), options)
     await trainer.step(batch)
