@@ -418,7 +418,7 @@ TEST(TrainerCheckpoint, AnUpdateThatWasCompleteIsFinishedByTheNext) {
   TemporaryFolder folder;
   const std::string it = folder / "it";
   fs::create_directories(it + "/.saved-old");
-  for (const std::string name : {"/.saved-old/other", ("/.saved-old/" + kJson).c_str(), "/other"})
+  for (const std::string& name : {std::string("/.saved-old/other"), "/.saved-old/" + kJson, std::string("/other")})
     std::ofstream(it + name) << name;
   Training(tiny_config(), cpu_float32, nullptr).save(it);
   const Files left = files_in(it);

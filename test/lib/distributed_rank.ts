@@ -58,7 +58,10 @@ async function takeSteps(): Promise<void> {
 async function main(): Promise<void> {
   if (rank === 0 || !isMainThread) {
     await takeSteps()
-    if (!isMainThread) setInterval(() => {}, 1000)
+    if (!isMainThread) {
+      setInterval(() => {}, 1000)
+      return
+    }
   } else {
     // The hooks that let Node read TypeScript are those of the main thread only.
     const source = `require('tsx/cjs'); require(${JSON.stringify(fileURLToPath(import.meta.url))})`
