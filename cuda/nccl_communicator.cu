@@ -8,6 +8,7 @@
 #include "cuda/cuda_device.h"
 #include "cuda/nccl_communicator.h"
 #include "cuda/tile/for_each.cuh"
+#include "distributed/tensor_checks.h"
 
 namespace mor::cuda {
 
@@ -74,15 +75,8 @@ class NcclCommunicator final : public Communicator {
   std::vector<std::string> gather(std::string_view bytes) override { return host_.gather(bytes); }
 
   void reduce_scatter(const Tensor& values, const Tensor& sum, DType wire) override {
+    check_reduce_scatter(size(), values, sum, wire);
     const int64_t n = sum.count();
-    MOR_CHECK(values.dtype == DType::float32 && sum.dtype == DType::float32, INVALID_ARGUMENT,
-              "reduce_scatter: ", values.name, " is ", dtype_name(values.dtype), " and ", sum.name, " ",
-              dtype_name(sum.dtype), ", but both must be float32");
-    MOR_CHECK(values.contiguous() && sum.contiguous() && values.count() == size() * n, INVALID_ARGUMENT,
-              "reduce_scatter: ", values.name, " must have ", size(), " times the ", n, " elements of ", sum.name,
-              ", but has ", values.count(), "; both must be contiguous");
-    MOR_CHECK(wire == DType::float32 || wire == DType::bfloat16, INVALID_ARGUMENT, "reduce_scatter: values travel as ",
-              "float32 or bfloat16, not as ", dtype_name(wire));
     const cudaStream_t stream = begin();
     if (wire == DType::float32)
       check(nccl_.reduce_scatter(values.as<float>(), sum.as<float>(), static_cast<size_t>(n), Nccl::kFloat32,
@@ -93,8 +87,7 @@ class NcclCommunicator final : public Communicator {
   }
 
   void all_gather(const Tensor& all) override {
-    MOR_CHECK(all.contiguous() && all.count() % size() == 0, INVALID_ARGUMENT, "all_gather: ", all.name, " has ",
-              all.count(), " elements, which are not the equal pieces of ", size(), " ranks; it must be contiguous");
+    check_all_gather(size(), all);
     const size_t piece = static_cast<size_t>(all.count() / size()) * dtype_size(all.dtype);
     const cudaStream_t stream = begin();
     const char* own = static_cast<const char*>(all.data) + static_cast<size_t>(rank()) * piece;

@@ -7,6 +7,7 @@
 
 #include "distributed/mpi_library.h"
 #include "distributed/mpi_operations.h"
+#include "distributed/tensor_checks.h"
 
 namespace mor {
 
@@ -32,21 +33,13 @@ class MpiCommunicator final : public Communicator {
   }
 
   void reduce_scatter(const Tensor& values, const Tensor& sum, DType wire) override {
-    MOR_CHECK(values.dtype == DType::float32 && sum.dtype == DType::float32, INVALID_ARGUMENT,
-              "reduce_scatter: ", values.name, " is ", dtype_name(values.dtype), " and ", sum.name, " ",
-              dtype_name(sum.dtype), ", but both must be float32");
-    MOR_CHECK(wire == DType::float32 || wire == DType::bfloat16, INVALID_ARGUMENT, "reduce_scatter: values travel as ",
-              "float32 or bfloat16, not as ", dtype_name(wire));
-    MOR_CHECK(values.contiguous() && sum.contiguous() && values.count() == size() * sum.count(), INVALID_ARGUMENT,
-              "reduce_scatter: ", values.name, " must have ", size(), " times the ", sum.count(), " elements of ",
-              sum.name, ", but has ", values.count(), "; both must be contiguous");
+    check_reduce_scatter(size(), values, sum, wire);
     thread_.post(phase_, "reduce_scatter",
                  [=](MpiExchange& exchange) { mpi_reduce_scatter(exchange, values, sum, wire); });
   }
 
   void all_gather(const Tensor& all) override {
-    MOR_CHECK(all.contiguous() && all.count() % size() == 0, INVALID_ARGUMENT, "all_gather: ", all.name, " has ",
-              all.count(), " elements, which are not the equal pieces of ", size(), " ranks; it must be contiguous");
+    check_all_gather(size(), all);
     thread_.post(phase_, "all_gather", [=](MpiExchange& exchange) { mpi_all_gather(exchange, all); });
   }
 

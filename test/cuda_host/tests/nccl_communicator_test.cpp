@@ -307,13 +307,18 @@ TEST_F(NcclCommunicator, NamesTheFunctionThatFails) {
   }
 }
 
+/// An all_gather after which the GPU stands still.
+void begin_what_never_ends(OnTheHost& host, std::vector<float>& all) {
+  host.all_gather(make_vector(all.data(), DType::float32, static_cast<int64_t>(all.size()), "all"));
+  machine().never_ready = true;
+}
+
 TEST_F(NcclCommunicator, ReportsAnErrorThatComesLater) {
   Model one(1);
   const auto errors = run(one, [&](Communicator& ranks, Ops& ops) {
     OnTheHost host(ops, ranks);
     std::vector<float> all(4);
-    host.all_gather(make_vector(all.data(), DType::float32, 4, "all"));
-    machine().never_ready = true;
+    begin_what_never_ends(host, all);
     one.failing_rank = 0;
     one.async_error = kSystemError;
     host.wait();
@@ -331,8 +336,7 @@ TEST_F(NcclCommunicator, DoesNotWaitForARankThatIsGone) {
       [&](Communicator& ranks, Ops& ops) {
         OnTheHost host(ops, ranks);
         std::vector<float> all(4);
-        host.all_gather(make_vector(all.data(), DType::float32, 4, "all"));
-        machine().never_ready = true;
+        begin_what_never_ends(host, all);
         host.wait();
       },
       [&] { MOR_CHECK(++asked < 10, COMMUNICATION_FAILED, "rank 5 is gone"); });
@@ -358,8 +362,7 @@ TEST_F(NcclCommunicator, CallsUnderWayEndWhenTheRankLeaves) {
   const auto errors = run(one, [&](Communicator& ranks, Ops& ops) {
     OnTheHost host(ops, ranks);
     std::vector<float> all(4);
-    host.all_gather(make_vector(all.data(), DType::float32, 4, "all"));
-    machine().never_ready = true;
+    begin_what_never_ends(host, all);
     std::thread other([&] { ranks.abandon(); });
     EXPECT_EQ(message_of([&] { host.wait(); }, ErrorCode::COMMUNICATION_FAILED), "rank 0 has left the others");
     other.join();
