@@ -1,5 +1,5 @@
 // Programs whose cases print what they find as JSON, one object a line.
-import type { CaseLine, CaseProgram } from '../lib/cases.js'
+import { type CaseProgram, jsonLines } from '../lib/cases.js'
 import type { PartReport } from './part_report.js'
 
 export type Finding =
@@ -31,14 +31,5 @@ export function findingProgram(report: PartReport, program: Omit<CaseProgram, 'r
       report.fact(found.fact, found.value)
     }
   }
-  return {
-    ...program,
-    read(text) {
-      if (!text.startsWith('{')) return
-      const line = JSON.parse(text) as Finding | CaseLine
-      if ('begin' in line || 'end' in line) return line
-      take(line)
-      return
-    },
-  }
+  return { ...program, read: jsonLines(take) }
 }

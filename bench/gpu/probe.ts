@@ -3,10 +3,8 @@
 import { spawnSync } from 'node:child_process'
 import { existsSync, readFileSync } from 'node:fs'
 import { cpus } from 'node:os'
-import { join } from 'node:path'
-import { runCases } from '../lib/cases.js'
 import { measureCopy } from './decode.js'
-import { findingProgram } from './findings.js'
+import { runGpuProgram } from './gpu_program.js'
 import type { Part } from './part.js'
 
 /** Seconds of one probe. */
@@ -34,22 +32,12 @@ function said([command, ...words]: readonly string[]): string | null {
 }
 
 export async function probe(part: Part): Promise<void> {
-  const { report, deadline, device, rounds } = part
+  const { report, device } = part
   report.fact('processor', `${cpus().length} x ${cpus()[0]?.model}`)
   for (const [name, words] of Object.entries(tools)) report.fact(name, said(words))
   const driver = '/proc/driver/nvidia/version'
   report.fact('kernel_module', existsSync(driver) ? readFileSync(driver, 'utf8').trim() : null)
   await measureCopy(part)
   if (device === 'cpu') return report.remark('the probes of a GPU have no dry run')
-  const program = join(part.programs, 'bench', 'gpu', 'gpu_probes')
-  const words = (done: readonly string[]) => [
-    program,
-    '--device',
-    device,
-    '--samples',
-    `${rounds}`,
-    '--first',
-    `${done.length}`,
-  ]
-  await runCases(findingProgram(report, { name: 'probes', seconds: caseSeconds, words }), deadline, report)
+  await runGpuProgram(part, 'probes', caseSeconds)
 }

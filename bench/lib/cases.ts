@@ -40,6 +40,17 @@ export class Deadline {
   }
 }
 
+/** Reads lines that are JSON objects: some say things about cases, and `take` gets the others. */
+export function jsonLines<Line extends object>(take: (line: Line) => void): CaseProgram['read'] {
+  return (text) => {
+    if (!text.startsWith('{')) return
+    const line = JSON.parse(text) as Line | CaseLine
+    if ('begin' in line || 'end' in line) return line as CaseLine
+    take(line)
+    return
+  }
+}
+
 /** How many lines for people explain a failure. */
 const explained = 12
 

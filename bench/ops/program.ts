@@ -1,6 +1,6 @@
 // bench_ops as a program of cases: its options and its lines.
 import type { ModelConfig } from '../../lib/config.js'
-import type { CaseLine, CaseProgram } from '../lib/cases.js'
+import { type CaseProgram, jsonLines } from '../lib/cases.js'
 import type { Line } from './figures.js'
 
 /** How many rows the cases have. */
@@ -20,25 +20,21 @@ export function shapesOf(device: string): OpShapes {
     : { rows: [2048, 8192, 16384], batchRows: 32768, attention: ['8x2048', '1x16384'] }
 }
 
-/** ops: every op; copy: a copy of memory alone; cubes: the products of square matrices with `rows` rows. */
-export type OpCases = 'ops' | 'copy' | 'cubes'
+/** ops: every op; products: the matrix products of a model; copy: a copy of memory alone; cubes: the products of square matrices with `rows` rows. */
+export type OpCases = 'ops' | 'products' | 'copy' | 'cubes'
 
-/** Seconds that a case may take: upload of operands, warm-up, samples, and those of eight algorithms of the rival. */
-const caseSeconds = 60
-
-/** @param take is called with each line that says something of the device or a case. */
-export function opCases(
-  program: string,
+/** The options of bench_ops. @param first how many of the cases are left out at the beginning */
+export function opWords(
   cases: OpCases,
   config: ModelConfig,
   { rows, batchRows, attention }: OpShapes,
-  { device, samples }: { device: string; samples: number },
-  take: (line: Line) => void,
-): CaseProgram {
+  { device, dtype, samples, first }: { device: string; dtype: string; samples: number; first: number },
+): string[] {
   const options = {
     cases,
+    first,
     device,
-    dtype: 'bfloat16',
+    dtype,
     samples,
     rows: rows.join(','),
     'batch-rows': batchRows,
@@ -50,19 +46,26 @@ export function opCases(
     'head-dim': config.head_dim,
     vocabulary: config.vocab_size,
   }
+  return Object.entries(options).flatMap(([key, value]) => [`--${key}`, `${value}`])
+}
+
+/** Seconds that a case may take: upload of operands, warm-up, samples, and those of eight algorithms of the rival. */
+const caseSeconds = 60
+
+/** @param take is called with each line that says something of the device or a case. */
+export function opCases(
+  program: string,
+  cases: OpCases,
+  config: ModelConfig,
+  shapes: OpShapes,
+  { device, samples }: { device: string; samples: number },
+  take: (line: Line) => void,
+): CaseProgram {
+  const options = { device, samples, dtype: 'bfloat16' }
   return {
     name: 'bench_ops',
     seconds: caseSeconds,
-    words: (done) => [
-      program,
-      ...Object.entries({ ...options, first: done.length }).flatMap(([key, value]) => [`--${key}`, `${value}`]),
-    ],
-    read(text) {
-      if (!text.startsWith('{')) return
-      const line = JSON.parse(text) as Line | CaseLine
-      if ('begin' in line || 'end' in line) return line
-      take(line)
-      return
-    },
+    words: (done) => [program, ...opWords(cases, config, shapes, { ...options, first: done.length })],
+    read: jsonLines(take),
   }
 }

@@ -8,6 +8,7 @@ import { buildProgram, programPath, runProgram } from '../lib/native_programs.js
 import { showProgress } from '../lib/progress.js'
 import { Report } from '../lib/report.js'
 import { geometricMean, median } from '../lib/statistics.js'
+import { opWords } from '../ops/program.js'
 import { models } from '../train/shapes.js'
 
 const precisions = ['float32', 'bfloat16'] as const
@@ -153,24 +154,9 @@ export function productWord({ m, n, k, a_transposed, b_transposed, accumulate }:
 }
 
 function runOurs(precision: Precision): OurLine[] {
-  const config = resolveConfig(models.mor)
-  const options = {
-    cases: 'products',
-    first: 0,
-    device: 'cpu',
-    dtype: precision,
-    samples: 1,
-    rows,
-    'batch-rows': rows,
-    attention: `1x${rows}`,
-    hidden: config.hidden_size,
-    intermediate: config.intermediate_size,
-    heads: config.num_attention_heads,
-    'key-value-heads': config.num_key_value_heads,
-    'head-dim': config.head_dim,
-    vocabulary: config.vocab_size,
-  }
-  const words = Object.entries(options).flatMap(([key, value]) => [`--${key}`, `${value}`])
+  const shapes = { rows: [rows], batchRows: rows, attention: [`1x${rows}`] } as const
+  const options = { device: 'cpu', dtype: precision, samples: 1, first: 0 }
+  const words = opWords('products', resolveConfig(models.mor), shapes, options)
   const lines = runProgram<OurLine | { kind: 'device' }>(programPath('ops', 'bench_ops'), words, { timeout })
   return lines.filter((line) => line.kind === 'op')
 }
