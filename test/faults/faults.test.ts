@@ -3,12 +3,10 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, it } from 'vitest'
+import { isInstalled, openMpi } from '../lib/mpi_launchers.js'
 import { killedRun } from './killed_run.js'
-import { canLaunchRanks } from './ranks_process.js'
 
-if (!canLaunchRanks) process.stderr.write('SKIPPED: killed ranks: mpirun.openmpi is not there; install openmpi-bin\n')
-
-it.skipIf(!canLaunchRanks)(
+it.skipIf(!isInstalled(openMpi))(
   'goes on from a whole checkpoint whenever a rank is killed',
   { timeout: 300_000 },
   async () => {

@@ -1,10 +1,11 @@
 // A training run of which a rank is killed again and again, and which goes on each time with another number of ranks.
-import { readFileSync, writeFileSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { readTrainerCheckpoint } from '../../lib/trainer_checkpoint.js'
-import { mor } from '../lib/cli/process.js'
+import { command, mor } from '../lib/cli/process.js'
+import { writeTinyRun } from '../lib/cli/tiny_run.js'
+import { openMpi, type RunningRanks, startRanks } from '../lib/mpi_launchers.js'
 import { Random } from '../soak/random.js'
-import { startRanks } from './ranks_process.js'
 
 const SAVE_EVERY = 3
 const MOST_RANKS = 3
@@ -34,7 +35,7 @@ export interface KilledRun {
  */
 export async function killedRun(folder: string, rounds: number, seed: number): Promise<KilledRun> {
   const random = new Random(seed)
-  writeData(folder)
+  writeTinyRun(folder)
   const done: Round[] = []
   let saved = 0
   for (let i = 0; i < rounds; i++) {
@@ -43,8 +44,7 @@ export async function killedRun(folder: string, rounds: number, seed: number): P
     done.push(round)
   }
   const steps = saved + 8
-  const last = startRanks(random.integer(1, MOST_RANKS), trainArguments(folder, 'run', steps, true), LIMIT_MS)
-  const { code, stderr } = await last.ended
+  const { code, stderr } = await start(random.integer(1, MOST_RANKS), folder, steps, true).ended
   if (code !== 0) throw new Error(`after all rounds the run ended with ${code}: ${stderr}`)
   const alone = await mor(...trainArguments(folder, 'alone', steps, false))
   if (alone.code !== 0) throw new Error(`the run of one rank ended with ${alone.code}: ${alone.stderr}`)
@@ -57,15 +57,23 @@ async function killedRound(folder: string, random: Random, savedBefore: number):
   // Without a checkpoint, there is nothing to go on from.
   let left = savedBefore === 0 ? SAVE_EVERY + 1 : random.integer(0, 8)
   const began = performance.now()
-  const run = startRanks(ranks, trainArguments(folder, 'run', 1_000_000, savedBefore > 0), LIMIT_MS)
+  const run = start(ranks, folder, 1_000_000, savedBefore > 0)
   let told = savedBefore
   let timer: NodeJS.Timeout | undefined
+  const kill = () => {
+    try {
+      run.kill(killed, 'SIGKILL')
+    } catch {
+      timer = setTimeout(kill, 20) // it has not started, or the run is about to end
+    }
+  }
   const killSoon = () => {
-    timer ??= setTimeout(() => run.kill(killed), random.integer(0, 100))
+    timer ??= setTimeout(kill, random.integer(0, 100))
   }
   // Before the first step, too.
   const early = left === 0 ? setTimeout(killSoon, random.integer(0, 3000)) : undefined
   run.onLine((line) => {
+    if (!line.startsWith('{')) return // the launcher's own
     const { type, step } = JSON.parse(line) as { type: string; step: number }
     if (type !== 'step') return
     told = step
@@ -85,19 +93,8 @@ async function killedRound(folder: string, random: Random, savedBefore: number):
   return { ranks, killed, told, saved, seconds }
 }
 
-function writeData(folder: string): void {
-  const numbers = ['one', 'two', 'three', 'four', 'five', 'six', 'seven']
-  const words = Array.from({ length: 40_000 }, (_, i) => numbers[i % 7]!)
-  writeFileSync(join(folder, 'text.txt'), words.join(' ').replaceAll('seven ', 'seven\n'))
-  const model = {
-    hidden_size: 32,
-    intermediate_size: 64,
-    num_hidden_layers: 5,
-    num_attention_heads: 2,
-    max_position_embeddings: 128,
-    num_recursions: 3,
-  }
-  writeFileSync(join(folder, 'model.json'), JSON.stringify(model))
+function start(ranks: number, folder: string, steps: number, resume: boolean): RunningRanks {
+  return startRanks(openMpi, ranks, command(trainArguments(folder, 'run', steps, resume)), LIMIT_MS)
 }
 
 function trainArguments(folder: string, name: string, steps: number, resume: boolean): string[] {

@@ -1,11 +1,12 @@
 // The commands as processes on the real addon: a run learns, stops and resumes bit for bit, and writes the same text for the same seed.
 import type { ChildProcess } from 'node:child_process'
-import { cpSync, mkdtempSync, readFileSync, truncateSync, writeFileSync } from 'node:fs'
+import { cpSync, mkdtempSync, readFileSync, truncateSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { beforeAll, describe, expect, it } from 'vitest'
 import { loadNative } from '../../../lib/native_loader.js'
 import { type Ended, mor, morProcess } from './process.js'
+import { writeTinyRun } from './tiny_run.js'
 
 const hasAddon = (() => {
   try {
@@ -57,22 +58,7 @@ function tensors(file: Buffer): string {
 describe.skipIf(!hasAddon)('the commands on the real addon', { timeout: 120000 }, () => {
   beforeAll(async () => {
     folder = mkdtempSync(join(tmpdir(), 'mor-native-'))
-    const numbers = ['one', 'two', 'three', 'four', 'five', 'six', 'seven']
-    writeFileSync(
-      join(folder, 'text.txt'),
-      Array.from({ length: 40000 }, (_, i) => numbers[i % 7]!)
-        .join(' ')
-        .replaceAll('seven ', 'seven\n'),
-    )
-    const model = {
-      hidden_size: 32,
-      intermediate_size: 64,
-      num_hidden_layers: 5,
-      num_attention_heads: 2,
-      max_position_embeddings: 128,
-      num_recursions: 3,
-    }
-    writeFileSync(join(folder, 'model.json'), JSON.stringify({ ...model, router: { type: 'expert_choice' } }))
+    writeTinyRun(folder, { router: { type: 'expert_choice' } })
     whole = await mor(...trainArguments('whole'))
   }, 120000)
 

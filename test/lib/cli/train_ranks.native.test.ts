@@ -1,5 +1,5 @@
 // `mor train` as two ranks under each MPI library: what they learn is what one process learns, and all stop when one is told to.
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
@@ -8,22 +8,13 @@ import { train } from '../../../lib/cli/train.js'
 import { isInstalled, type MpiLauncher, mpich, openMpi, startRanks } from '../mpi_launchers.js'
 import { command } from './process.js'
 import { RecordingStream } from './recording_stream.js'
+import { numberWords, writeTinyRun } from './tiny_run.js'
 
 const root = mkdtempSync(join(tmpdir(), 'mor-train-ranks-'))
 afterAll(() => rmSync(root, { recursive: true }))
 beforeAll(() => {
-  const numbers = ['one', 'two', 'three', 'four', 'five', 'six', 'seven']
-  writeFileSync(join(root, 'text.txt'), Array.from({ length: 20000 }, (_, i) => numbers[(i * i) % 7]!).join(' '))
-  const model = {
-    hidden_size: 32,
-    intermediate_size: 64,
-    num_hidden_layers: 5,
-    num_attention_heads: 2,
-    max_position_embeddings: 64,
-    num_recursions: 3,
-    router: { type: 'expert_choice' },
-  }
-  writeFileSync(join(root, 'model.json'), JSON.stringify(model))
+  const text = numberWords(20_000, (i) => i * i)
+  writeTinyRun(root, { max_position_embeddings: 64, router: { type: 'expert_choice' } }, text)
 })
 
 const STEPS = 6
@@ -97,8 +88,8 @@ describe.skipIf(missing.length > 0)('two ranks', { timeout: 180_000 }, () => {
   it('get the same bits by another library, stop when one is told to, and one process goes on', async () => {
     const ranks = start(mpich, 'stopped', 100_000)
     let stopped = false
-    ranks.onOutput((text) => {
-      if (stopped || !text.includes('"step":4,')) return
+    ranks.onLine((line) => {
+      if (stopped || !line.includes('"step":4,')) return
       stopped = true
       ranks.kill(1, 'SIGTERM')
     })
