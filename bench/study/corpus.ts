@@ -11,9 +11,10 @@ export interface Corpus {
   tokenizer: string
   /** The file of all tasks. */
   tasks: string
+  /** The held-out texts, a line each. */
+  heldOut: string
 }
 
-/** The held-out texts, a line each. */
 export const heldOutFile = 'held_out.jsonl'
 
 /**
@@ -40,6 +41,7 @@ export async function prepareCorpus(books: string, folder: string, abort: AbortS
     dataset: join(folder, 'dataset'),
     tokenizer: join(folder, 'tokenizer'),
     tasks: join(folder, tasksFile),
+    heldOut: join(folder, heldOutFile),
   }
   const train = join(books, 'train-*.jsonl.xz')
   const heldOut = join(books, 'val.jsonl.xz')

@@ -23,7 +23,7 @@ export interface StudyResult {
   commands: string[]
   parameters: number
   training: Training
-  /** By task; `topk` is absent without an expert-choice router. */
+  /** By task; `topk`, of the held-out text alone, is absent without an expert-choice router. */
   heldOut: { threshold: Tasks; topk?: Tasks }
 }
 
@@ -60,13 +60,18 @@ export async function finishRun(run: StudyRun, corpus: Corpus, places: Places, a
   const commands = await train(run, corpus, places, abort)
   const checkpoint = checkpointOf(run, places)
   const { config } = await readCheckpointConfig(checkpoint)
-  const measure = async (routing: Routing): Promise<Tasks> => {
-    const lines = await mor(['evaluate', checkpoint, corpus.tasks, '--routing', routing], abort)
+  const evaluate = async (routing: Routing, ...what: string[]): Promise<Tasks> => {
+    const lines = await mor(['evaluate', checkpoint, ...what, '--routing', routing], abort)
     return Object.fromEntries(
       lines.filter(({ type }) => type === 'result').map((line) => [line.task, line.metrics]),
     ) as Tasks
   }
-  const threshold = await measure('threshold')
+  // Top-k sees the whole sequence, so that its answers in the other tasks would mean nothing.
+  const heldOutTopK = async (): Promise<Tasks> => {
+    const [metrics] = Object.values(await evaluate('topk', '--text', corpus.heldOut))
+    return { held_out: metrics! }
+  }
+  const threshold = await evaluate('threshold', corpus.tasks)
   const routed = config.router?.type === 'expert_choice'
   const result: StudyResult = {
     name: run.name,
@@ -75,7 +80,7 @@ export async function finishRun(run: StudyRun, corpus: Corpus, places: Places, a
     commands,
     parameters: parameterCount(config).total,
     training: summarizeMetrics(runFiles(folderOf(run, places)).metrics),
-    heldOut: { threshold, ...(routed && { topk: await measure('topk') }) },
+    heldOut: { threshold, ...(routed && { topk: await heldOutTopK() }) },
   }
   const { threshold: heldOut, topk } = result.heldOut
   addReportResults(folderOf(run, places), {
