@@ -4,8 +4,14 @@ import { Interruption } from './failure.js'
 import { onOutputFailure } from './standard_streams.js'
 
 /**
+ * A terminal sends Ctrl-C to all its processes, and a launcher such as MPICH's sends it on to its ranks, so that they get it twice.
+ * Signals that are no further apart than this are one.
+ */
+const GRACE_MS = 1000
+
+/**
  * Runs `work` with a signal that SIGINT, SIGTERM, SIGHUP or a failing standard output aborts, with an Interruption as its
- * reason. A second SIGINT or SIGTERM ends the process at once, as usual.
+ * reason. A second SIGINT or SIGTERM, more than a second after the first, ends the process at once, as usual.
  * @param options.needsOutput false: the command goes on when nobody reads what it writes
  * @param options.otherSignals that stop the command, too, however often they come
  */
@@ -21,10 +27,14 @@ export async function withInterrupt<T>(
     const abort = () => controller.abort(new Interruption(`stopped by ${name}`, 128 + constants.signals[name]))
     return { name, abort }
   })
+  let grace: NodeJS.Timeout | undefined
   const stopBy = (name: string, exitCode: number) => {
+    controller.abort(new Interruption(`stopped by ${name}`, exitCode))
+    grace ??= setTimeout(ignoreNoMore, GRACE_MS).unref()
+  }
+  const ignoreNoMore = () => {
     process.off('SIGINT', stop)
     process.off('SIGTERM', terminate)
-    controller.abort(new Interruption(`stopped by ${name}`, exitCode))
   }
   process.on('SIGINT', stop)
   process.on('SIGTERM', terminate)
@@ -33,8 +43,8 @@ export async function withInterrupt<T>(
   try {
     return await work(controller.signal)
   } finally {
-    process.off('SIGINT', stop)
-    process.off('SIGTERM', terminate)
+    clearTimeout(grace)
+    ignoreNoMore()
     for (const { name, abort } of gentle) process.off(name, abort)
     unsubscribe()
   }
