@@ -40,8 +40,8 @@ double cuda_seconds(Ops& ops, const std::function<void()>& work);
 void* cuda_stream(Ops& ops);
 
 /// A communicator over NCCL between such ops of all ranks of `host`, which gathers for it and must outlive it, as the
-/// ops must. A wait() lets the host wait for the GPU. require_ranks: is called meanwhile, and throws if a rank is gone.
+/// ops must. A wait() lets the host wait for the GPU, and looks meanwhile whether all ranks of `host` are present.
 /// Waits for the other ranks. Throws COMMUNICATION_FAILED on every rank if one has no libnccl.so.2, or if NCCL fails.
-std::unique_ptr<Communicator> make_nccl_communicator(Ops& ops, HostRanks& host, std::function<void()> require_ranks);
+std::unique_ptr<Communicator> make_nccl_communicator(Ops& ops, HostRanks& host);
 
 }  // namespace mor

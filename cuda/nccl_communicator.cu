@@ -36,15 +36,8 @@ struct AddPieces {
 
 class NcclCommunicator final : public Communicator {
  public:
-  NcclCommunicator(CudaOps& ops, HostRanks& host, std::function<void()> require_ranks, const Nccl& nccl,
-                   const NcclId& id)
-      : ops_(ops),
-        host_(host),
-        require_ranks_(std::move(require_ranks)),
-        nccl_(nccl),
-        stream_(ops.stream().device()),
-        before_(stream_),
-        after_(stream_) {
+  NcclCommunicator(CudaOps& ops, HostRanks& host, const Nccl& nccl, const NcclId& id)
+      : ops_(ops), host_(host), nccl_(nccl), stream_(ops.stream().device()), before_(stream_), after_(stream_) {
     stream_.handle();  // makes the device current, which NCCL takes
     NcclConfig config;
     try {
@@ -73,6 +66,7 @@ class NcclCommunicator final : public Communicator {
     host_.abandon();
   }
   std::vector<std::string> gather(std::string_view bytes) override { return host_.gather(bytes); }
+  void require_present() override { host_.require_present(); }
 
   void reduce_scatter(const Tensor& values, const Tensor& sum, DType wire) override {
     check_reduce_scatter(size(), values, sum, wire);
@@ -164,7 +158,7 @@ class NcclCommunicator final : public Communicator {
   void require_ranks() {
     try {
       MOR_CHECK(!abandoned_, COMMUNICATION_FAILED, "rank ", rank(), " has left the others");
-      require_ranks_();
+      host_.require_present();
     } catch (...) {
       failed_ = true;
       throw;
@@ -192,7 +186,6 @@ class NcclCommunicator final : public Communicator {
 
   CudaOps& ops_;
   HostRanks& host_;
-  std::function<void()> require_ranks_;
   const Nccl& nccl_;
   Stream stream_;
   Event before_, after_;
@@ -205,7 +198,7 @@ class NcclCommunicator final : public Communicator {
 
 }  // namespace
 
-std::unique_ptr<Communicator> make_nccl_communicator(CudaOps& ops, HostRanks& host, std::function<void()> require_ranks,
+std::unique_ptr<Communicator> make_nccl_communicator(CudaOps& ops, HostRanks& host,
                                                      const std::function<const Nccl&()>& nccl) {
   // Every rank says whether it has NCCL, because the others would wait for one without it for ever. Rank 0 also says
   // the id: a '+' and its bytes, or a '-' and what went wrong.
@@ -228,16 +221,15 @@ std::unique_ptr<Communicator> make_nccl_communicator(CudaOps& ops, HostRanks& ho
     MOR_CHECK(all[rank].front() == '+', COMMUNICATION_FAILED, "rank ", rank, ": ", all[rank].substr(1));
   NcclId id;
   all[0].copy(id.bytes, sizeof id.bytes, 1);
-  return std::make_unique<NcclCommunicator>(ops, host, std::move(require_ranks), *functions, id);
+  return std::make_unique<NcclCommunicator>(ops, host, *functions, id);
 }
 
 }  // namespace mor::cuda
 
 namespace mor {
 
-std::unique_ptr<Communicator> make_nccl_communicator(Ops& ops, HostRanks& host, std::function<void()> require_ranks) {
-  return cuda::make_nccl_communicator(static_cast<cuda::CudaOps&>(ops), host, std::move(require_ranks),
-                                      cuda::open_nccl);
+std::unique_ptr<Communicator> make_nccl_communicator(Ops& ops, HostRanks& host) {
+  return cuda::make_nccl_communicator(static_cast<cuda::CudaOps&>(ops), host, cuda::open_nccl);
 }
 
 }  // namespace mor

@@ -11,7 +11,7 @@
 namespace mor::cuda {
 
 /// As mor::make_nccl_communicator, with these functions of NCCL. nccl: gives them, or throws on a rank without NCCL.
-std::unique_ptr<Communicator> make_nccl_communicator(CudaOps& ops, HostRanks& host, std::function<void()> require_ranks,
+std::unique_ptr<Communicator> make_nccl_communicator(CudaOps& ops, HostRanks& host,
                                                      const std::function<const Nccl&()>& nccl);
 
 }  // namespace mor::cuda

@@ -25,7 +25,7 @@ void* cuda_stream(Ops&) {
   MOR_FAIL(DEVICE_UNAVAILABLE, kReason);
 }
 
-std::unique_ptr<Communicator> make_nccl_communicator(Ops&, HostRanks&, std::function<void()>) {
+std::unique_ptr<Communicator> make_nccl_communicator(Ops&, HostRanks&) {
   MOR_FAIL(DEVICE_UNAVAILABLE, kReason);
 }
 

@@ -20,6 +20,8 @@ export interface Launcher {
   /** From 0. */
   rank: number
   size: number
+  /** The place among the ranks of the same machine, from 0; null where the launcher does not say it. */
+  localRank: number | null
 }
 
 /** How a trainer works with other ranks. */
@@ -41,10 +43,11 @@ export function launcher(): Launcher | null {
 }
 
 /**
- * Joins the ranks that a launcher started, and waits for all of them. A process is part of one set of ranks at a time, its worker threads
- * included. A launcher that started one rank only needs no MPI library.
- * @throws {MorError} COMMUNICATION_FAILED if no launcher of MPI started this process, if its library is missing or another one, and if
- * ranks do not start in time; INVALID_ARGUMENT, ABORTED
+ * Joins the ranks that a launcher started, and waits for all of them: over MPI, or, under torchrun, over TCP, whose ranks can train on GPUs
+ * only. A process is part of one set of ranks at a time, its worker threads included. A launcher that started one rank only needs no MPI
+ * library.
+ * @throws {MorError} COMMUNICATION_FAILED if no launcher started this process, if its MPI library is missing or another one, and if ranks do
+ * not start in time; INVALID_ARGUMENT, ABORTED
  */
 export async function joinRanks(options: JoinOptions = {}): Promise<Ranks> {
   const check = Checker.of(options, 'joinRanks')

@@ -129,10 +129,7 @@ export class Model {
     const threads = check.integer('threads', { min: 0, max: 4096, fallback: 0 })
     const nice = check.integer('nice', { min: 0, max: 19, fallback: 5 })
     const addon = loadNative()
-    const device = selectDevice(
-      check.object.device ?? 'auto',
-      wrapNative(() => addon.devices()),
-    )
+    const device = selectDevice(check.object.device ?? 'auto', addon)
     throwIfAborted(signal, 'making the model')
     const native = await wrapNativeAsync(() =>
       addon.createModel(toNativeConfig(parts.config), { device, dtype, threads, nice }),

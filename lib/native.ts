@@ -329,6 +329,8 @@ export interface NativeRanks {
   size(): number
   /** The texts of all ranks, in their order. */
   gather(text: string): Promise<string[]>
+  /** Throws COMMUNICATION_FAILED if the ranks cannot train together on a device like this one. */
+  requireDevice(device: string): void
   /** Ends all calls that wait for other ranks, those of a trainer too. Resolves when they have ended. */
   dispose(): Promise<void>
 }
@@ -492,7 +494,7 @@ export interface NativeAddon {
    */
   createTrainer(model: NativeModel, options: NativeTrainerOptions): NativeTrainer
   /** The program that started this process as one rank of several; null: none. Throws COMMUNICATION_FAILED. */
-  launcher(): { name: string; rank: number; size: number } | null
+  launcher(): { name: string; rank: number; size: number; localRank: number | null } | null
   /** Waits for the other ranks. One process may join again when it has left. */
   joinRanks(options: NativeJoinOptions, signal?: AbortSignal): Promise<NativeRanks>
   /** `onEvents` gets packed events and one message for each error event among them, in order. */

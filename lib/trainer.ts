@@ -53,8 +53,8 @@ export class Trainer {
   #disposing: Promise<void> | undefined
 
   /**
-   * @throws {MorError} INVALID_ARGUMENT (also while the model has another trainer), DISPOSED. A lack of memory shows in the
-   * first call.
+   * @throws {MorError} INVALID_ARGUMENT (also while the model has another trainer), DISPOSED, COMMUNICATION_FAILED if the ranks cannot
+   * train on the model's device. A lack of memory, and of NCCL between GPUs, shows in the first call.
    */
   constructor(model: Model, options: TrainerOptions) {
     if (!(model instanceof Model)) {

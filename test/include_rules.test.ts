@@ -16,7 +16,7 @@ const mayInclude: Record<string, string[]> = {
   train: ['train', 'distributed', 'model', 'ops', 'core'],
   checkpoint: ['checkpoint', 'train', 'model', 'ops', 'core'],
   engine: ['engine', 'model', 'ops', 'core'],
-  device: ['device', 'cpu', 'cuda', 'ops', 'core'],
+  device: ['device', 'cpu', 'cuda', 'distributed', 'ops', 'core'],
   binding: ['binding', 'checkpoint', 'train', 'engine', 'model', 'device', 'distributed', 'ops', 'core'],
 }
 

@@ -3,9 +3,10 @@ import { readFileSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { isDeepStrictEqual } from 'node:util'
 import { show } from '../check.js'
-import { devices } from '../devices.js'
+import { type DeviceOption, devices, selectDevice } from '../devices.js'
 import { joinRanks, launcher, type Ranks } from '../distributed.js'
-import { type ErrorCode, MorError, toMorError } from '../errors.js'
+import { type ErrorCode, MorError, toMorError, wrapNative } from '../errors.js'
+import { loadNative } from '../native_loader.js'
 import { exitCodeOf, Interruption } from './failure.js'
 
 /** What a rank tells the others of work of its own. */
@@ -58,6 +59,24 @@ export class RunRanks implements AsyncDisposable {
     return this.rank === 0 ? (own as T) : (values[0] as T)
   }
 
+  /**
+   * What `work` reads from files that all ranks must see. Rank 0 is first, so that what another one does not find is not shared with it.
+   * Throws as `together`.
+   */
+  async read<T>(work: () => Promise<T>): Promise<T> {
+    const first = await this.together(async () => (this.rank === 0 ? work() : null))
+    return this.together(async () => {
+      if (this.rank === 0) return first as T
+      return work().catch((error: unknown) => {
+        const { code, message } = toMorError(error)
+        if (code === 'ABORTED') throw error
+        const advice =
+          'rank 0 could read it: give all ranks the same files, on several machines by a network file system'
+        throw new MorError(code, `${message}; ${advice}`, { cause: error })
+      })
+    })
+  }
+
   /** Throws `INVALID_ARGUMENT` on every rank, naming the first of these values in which they differ. */
   async same(values: Record<string, unknown>): Promise<void> {
     const { values: all } = await this.#tell(async () => values, Object.entries)
@@ -71,6 +90,20 @@ export class RunRanks implements AsyncDisposable {
         )
       }
     }
+  }
+
+  /**
+   * The device of this rank. Throws what `selectDevice` throws, `COMMUNICATION_FAILED` if ranks cannot train together on it, and
+   * `INVALID_ARGUMENT` if some are on CPUs and others on GPUs.
+   */
+  async device(option: DeviceOption): Promise<DeviceOption> {
+    const device = await this.together(async () => {
+      const chosen = selectDevice(option, loadNative())
+      wrapNative(() => this.ranks?.native.requireDevice(chosen))
+      return chosen as DeviceOption
+    })
+    await this.same({ 'the kind of their devices': device.startsWith('cuda') ? 'cuda' : device })
+    return device
   }
 
   /** Threads of this rank unless told otherwise: its share of the processors that it has together with others. */

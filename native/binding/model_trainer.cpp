@@ -1,14 +1,24 @@
 // ModelTrainer: how it is created, and its figures.
 #include "binding/model_trainer.h"
 
+#include "device/device.h"
+#include "train/ranks.h"
+
 namespace mor::binding {
 
 void ModelTrainer::create(Model& model) noexcept {
   try {
-    trainer_ = std::make_unique<Trainer>(model, options_);
+    TrainerOptions options = options_;
+    if (ranks_ != nullptr) {
+      check_same(Ranks(ranks_.get()), model.ops().name(), "their devices");
+      communicator_ = make_communicator(model.ops(), ranks_);
+      options.communicator = communicator_.get();
+    }
+    trainer_ = std::make_unique<Trainer>(model, options);
     refresh();
   } catch (...) {
     trainer_.reset();
+    communicator_.reset();
     failure_ = std::current_exception();
     failed_ = true;
   }

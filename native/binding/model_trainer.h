@@ -12,13 +12,13 @@ namespace mor::binding {
 
 class ModelTrainer final : public ModelUser {
  public:
-  /// teacher, communicator: those of the options, which stay in memory as long as the trainer.
+  /// teacher: that of the options, which stays in memory as long as the trainer. ranks: null for one that trains alone.
   ModelTrainer(std::shared_ptr<const DisposedFlag> model, const TrainerOptions& options,
-               std::shared_ptr<const Model> teacher, std::shared_ptr<Communicator> communicator)
+               std::shared_ptr<const Model> teacher, std::shared_ptr<HostRanks> ranks)
       : disposed(std::make_shared<DisposedFlag>("trainer", std::move(model))),
         options_(options),
         teacher_(std::move(teacher)),
-        communicator_(std::move(communicator)) {}
+        ranks_(std::move(ranks)) {}
 
   const std::shared_ptr<DisposedFlag> disposed;
 
@@ -31,7 +31,7 @@ class ModelTrainer final : public ModelUser {
   size_t bytes() const { return bytes_; }
 
   // ---- on the model's thread
-  /// Allocates the trainer. What goes wrong is thrown by every later call of `trainer`.
+  /// Allocates the trainer, and waits for the other ranks. What goes wrong is thrown by every later call of `trainer`.
   void create(Model& model) noexcept;
   Trainer& trainer();
   /// Updates the figures; to be called after anything that may have changed them.
@@ -40,13 +40,15 @@ class ModelTrainer final : public ModelUser {
     trainer_.reset();
     teacher_.reset();
     communicator_.reset();
+    ranks_.reset();
   }
   void add_memory(MemoryByPurpose& use) const override;
 
  private:
   const TrainerOptions options_;
   std::shared_ptr<const Model> teacher_;
-  std::shared_ptr<Communicator> communicator_;
+  std::shared_ptr<HostRanks> ranks_;
+  std::shared_ptr<Communicator> communicator_;  ///< between the devices of the ranks
   std::unique_ptr<Trainer> trainer_;
   std::exception_ptr failure_;
   std::atomic<bool> failed_{false};

@@ -166,9 +166,9 @@ PassOptions forward_options(const Input& input) {
   return options;
 }
 
-MpiOptions mpi_options(const Input& input) {
+JoinOptions join_options(const Input& input) {
   constexpr double kLongest = 1e6;  // seconds that every clock can count
-  MpiOptions options;
+  JoinOptions options;
   options.join_seconds = input.field("joinTimeout").number(1e-3, kLongest);
   options.silence_seconds = input.field("silenceTimeout").number(1e-3, kLongest);
   return options;

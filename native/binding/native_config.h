@@ -9,7 +9,7 @@
 #include "binding/model_thread.h"
 #include "checkpoint/derived_files.h"
 #include "checkpoint/trainer_checkpoint.h"
-#include "distributed/mpi_thread.h"
+#include "distributed/join_options.h"
 #include "engine/engine.h"
 #include "model/config.h"
 #include "model/pass.h"
@@ -26,7 +26,7 @@ ModelOptions model_options(const Input& input);
 PassOptions forward_options(const Input& input);
 Routing routing(const Input& input);
 /// NativeJoinOptions.
-MpiOptions mpi_options(const Input& input);
+JoinOptions join_options(const Input& input);
 /// NativeTrainerOptions, without the model and the ranks.
 TrainerOptions trainer_options(const Input& input);
 EngineOptions engine_options(const Input& input);

@@ -9,19 +9,21 @@
 #include "binding/environment.h"
 #include "binding/model_trainer.h"
 #include "binding/native_config.h"
-#include "distributed/mpi_communicator.h"
+#include "device/device.h"
+#include "distributed/join.h"
+#include "distributed/launcher.h"
 #include "train/ranks.h"
 
 namespace mor::binding {
 
 /// The thread that joined, and what it got.
 struct JoinedRanks {
-  JoinedRanks(std::shared_ptr<ModelThread> on_thread, std::shared_ptr<Communicator> joined)
-      : thread(std::move(on_thread)), communicator(std::move(joined)) {}
+  JoinedRanks(std::shared_ptr<ModelThread> on_thread, std::shared_ptr<HostRanks> joined)
+      : thread(std::move(on_thread)), host(std::move(joined)) {}
   ~JoinedRanks() { thread->close(); }
 
   const std::shared_ptr<ModelThread> thread;
-  std::shared_ptr<Communicator> communicator;  ///< null: there is one rank only
+  std::shared_ptr<HostRanks> host;  ///< null: there is one rank only
 };
 
 namespace {
@@ -31,10 +33,11 @@ constexpr napi_type_tag kRanksTag = {0x6d6f722d72616e6b, 0x5b1e0c77d94f2a38};
 }  // namespace
 
 void NativeRanks::define(Napi::Env env) {
-  Environment::of(env).ranks_class = Napi::Persistent(
-      DefineClass(env, "NativeRanks",
-                  {throwing_method<&NativeRanks::rank>("rank"), throwing_method<&NativeRanks::size>("size"),
-                   promise_method<&NativeRanks::gather>("gather"), promise_method<&NativeRanks::dispose>("dispose")}));
+  Environment::of(env).ranks_class = Napi::Persistent(DefineClass(
+      env, "NativeRanks",
+      {throwing_method<&NativeRanks::rank>("rank"), throwing_method<&NativeRanks::size>("size"),
+       promise_method<&NativeRanks::gather>("gather"), throwing_method<&NativeRanks::require_device>("requireDevice"),
+       promise_method<&NativeRanks::dispose>("dispose")}));
 }
 
 Napi::Value NativeRanks::launcher(const Napi::CallbackInfo& info) {
@@ -46,20 +49,21 @@ Napi::Value NativeRanks::launcher(const Napi::CallbackInfo& info) {
     object.Set("name", found->name);
     object.Set("rank", found->rank);
     object.Set("size", found->size);
+    object.Set("localRank", found->local_rank ? Napi::Number::New(env, *found->local_rank) : env.Null());
     return object;
   });
 }
 
 Napi::Value NativeRanks::join(const Napi::CallbackInfo& info) {
   return rejecting(info.Env(), "joinRanks", [&]() -> Napi::Value {
-    const MpiOptions options = mpi_options(Input(info[0], "options"));
+    const JoinOptions options = join_options(Input(info[0], "options"));
     const std::shared_ptr<ModelThread> thread = Environment::of(info.Env()).start_worker<ModelThread>("communicator");
     return post_call(
         *thread,
         {.object = info.This(), .disposed = thread->disposed(), .what = "joining the other ranks", .signal = info[1]},
         [options, thread](ModelThread& on_thread) {
           try {
-            return std::make_shared<JoinedRanks>(thread, join_mpi(options, on_thread.check()));
+            return std::make_shared<JoinedRanks>(thread, join_ranks(options, on_thread.check()));
           } catch (...) {
             on_thread.close();
             throw;
@@ -84,8 +88,8 @@ NativeRanks::NativeRanks(const Napi::CallbackInfo& info) : ObjectWrap(info) {
   throwing(info.Env(), "NativeRanks", [&]() -> Napi::Value {
     joined_ = Environment::of(info.Env()).take_from<JoinedRanks>();
     info.This().As<Napi::Object>().TypeTag(&kRanksTag);
-    joined_->thread->worker().on_stop([ranks = std::weak_ptr<Communicator>(joined_->communicator)] {
-      if (const std::shared_ptr<Communicator> communicator = ranks.lock()) communicator->abandon();
+    joined_->thread->worker().on_stop([weak = std::weak_ptr<HostRanks>(joined_->host)] {
+      if (const std::shared_ptr<HostRanks> ranks = weak.lock()) ranks->abandon();
     });
     return info.This();
   });
@@ -93,11 +97,15 @@ NativeRanks::NativeRanks(const Napi::CallbackInfo& info) : ObjectWrap(info) {
 
 NativeRanks::~NativeRanks() {
   if (joined_ == nullptr || !joined_->thread->disposed()->set()) return;
-  if (joined_->communicator != nullptr) joined_->communicator->abandon();
+  if (joined_->host != nullptr) joined_->host->abandon();
 }
 
-std::shared_ptr<Communicator> NativeRanks::communicator() const {
-  return joined_->communicator;
+const std::shared_ptr<HostRanks>& NativeRanks::host() const {
+  return joined_->host;
+}
+
+void NativeRanks::require_device(const std::string& device) const {
+  if (joined_->host != nullptr) check_ranks_fit(*joined_->host, device);
 }
 
 bool NativeRanks::has_trainer() const {
@@ -113,14 +121,12 @@ void NativeRanks::set_trainer(const std::shared_ptr<ModelTrainer>& trainer,
 
 Napi::Value NativeRanks::rank(const Napi::CallbackInfo& info) {
   joined_->thread->disposed()->check();
-  const Communicator* communicator = joined_->communicator.get();
-  return Napi::Number::New(info.Env(), communicator == nullptr ? 0 : communicator->rank());
+  return Napi::Number::New(info.Env(), joined_->host == nullptr ? 0 : joined_->host->rank());
 }
 
 Napi::Value NativeRanks::size(const Napi::CallbackInfo& info) {
   joined_->thread->disposed()->check();
-  const Communicator* communicator = joined_->communicator.get();
-  return Napi::Number::New(info.Env(), communicator == nullptr ? 1 : communicator->size());
+  return Napi::Number::New(info.Env(), joined_->host == nullptr ? 1 : joined_->host->size());
 }
 
 Napi::Value NativeRanks::gather(const Napi::CallbackInfo& info) {
@@ -130,8 +136,8 @@ Napi::Value NativeRanks::gather(const Napi::CallbackInfo& info) {
   ModelThread& thread = trainer_thread_ == nullptr ? *joined_->thread : *trainer_thread_;
   return post_call(
       thread, {.object = info.This(), .disposed = joined_->thread->disposed(), .what = "a gather of texts"},
-      [communicator = joined_->communicator, text = std::move(text)](ModelThread&) {
-        return communicator == nullptr ? std::vector<std::string>{text} : gather_texts(*communicator, text);
+      [ranks = joined_->host, text = std::move(text)](ModelThread&) {
+        return ranks == nullptr ? std::vector<std::string>{text} : gather_texts(*ranks, text);
       },
       [](Napi::Env env, const std::vector<std::string>& texts) -> Napi::Value {
         const Napi::Array array = Napi::Array::New(env, texts.size());
@@ -140,12 +146,18 @@ Napi::Value NativeRanks::gather(const Napi::CallbackInfo& info) {
       });
 }
 
+Napi::Value NativeRanks::require_device(const Napi::CallbackInfo& info) {
+  joined_->thread->disposed()->check();
+  require_device(Input(info[0], "device").string());
+  return info.Env().Undefined();
+}
+
 Napi::Value NativeRanks::dispose(const Napi::CallbackInfo& info) {
   if (!joined_->thread->disposed()->set()) return resolved(info.Env());
-  if (joined_->communicator != nullptr) joined_->communicator->abandon();
+  if (joined_->host != nullptr) joined_->host->abandon();
   return post_call(*joined_->thread,
                    {.object = info.This(), .disposed = nullptr, .what = "leaving the other ranks", .turn = Turn::last},
-                   [joined = joined_](ModelThread&) { joined->communicator.reset(); });
+                   [joined = joined_](ModelThread&) { joined->host.reset(); });
 }
 
 }  // namespace mor::binding

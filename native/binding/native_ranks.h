@@ -4,6 +4,7 @@
 #include <napi.h>
 
 #include <memory>
+#include <string>
 
 #include "binding/call.h"
 #include "binding/convert.h"
@@ -15,14 +16,14 @@ namespace mor::binding {
 class ModelTrainer;
 struct JoinedRanks;
 
-/// This process among the ranks that a launcher started. A trainer shares the communicator and calls it on the thread
+/// This process among the ranks that a launcher started. A trainer shares them and calls them on the thread
 /// of its model. As long as that model lives, gathers run there too, so that all calls have the order in which
 /// JavaScript made them; otherwise on a thread that has no model. All calls end when the ranks are disposed, and when
 /// the environment ends, even if other ranks never make theirs.
 class NativeRanks final : public ObjectWrap<NativeRanks> {
  public:
   static void define(Napi::Env env);
-  /// launcher(): { name, rank, size }, or null.
+  /// launcher(): { name, rank, size, localRank }, or null.
   static Napi::Value launcher(const Napi::CallbackInfo& info);
   /// joinRanks(options, signal): Promise<NativeRanks>.
   static Napi::Value join(const Napi::CallbackInfo& info);
@@ -33,7 +34,9 @@ class NativeRanks final : public ObjectWrap<NativeRanks> {
   ~NativeRanks() override;
 
   /// Null if there is one rank only.
-  std::shared_ptr<Communicator> communicator() const;
+  const std::shared_ptr<HostRanks>& host() const;
+  /// Throws COMMUNICATION_FAILED if the ranks cannot train on this device.
+  void require_device(const std::string& device) const;
   /// Whether a trainer works with them. The calls of two would mix in another order on each rank.
   bool has_trainer() const;
   void set_trainer(const std::shared_ptr<ModelTrainer>& trainer, const std::shared_ptr<ModelThread>& thread);
@@ -42,6 +45,7 @@ class NativeRanks final : public ObjectWrap<NativeRanks> {
   Napi::Value rank(const Napi::CallbackInfo& info);
   Napi::Value size(const Napi::CallbackInfo& info);
   Napi::Value gather(const Napi::CallbackInfo& info);
+  Napi::Value require_device(const Napi::CallbackInfo& info);
   Napi::Value dispose(const Napi::CallbackInfo& info);
 
   std::shared_ptr<JoinedRanks> joined_;

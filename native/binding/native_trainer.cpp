@@ -83,17 +83,14 @@ NativeModel* teacher_of(const Input& options, const NativeModel& pupil) {
 }
 
 /// The ranks that `options.distributed.ranks` are; null for a trainer that trains alone. Throws INVALID_ARGUMENT if
-/// they cannot train this model.
+/// they train another model, and COMMUNICATION_FAILED if they cannot train on the device of this one.
 NativeRanks* ranks_of(const Input& options, const NativeModel& model) {
   const Input distributed = options.field("distributed");
   if (distributed.null()) return nullptr;
   NativeRanks& ranks = NativeRanks::of(distributed.field("ranks"));
   MOR_CHECK(!ranks.has_trainer(), INVALID_ARGUMENT,
             "the ranks train another model, and calls of two trainers would mix; dispose the other trainer first");
-  const std::string& device = model.thread()->device();
-  MOR_CHECK(ranks.communicator() == nullptr || device == "cpu", INVALID_ARGUMENT,
-            "ranks that an MPI launcher started train on CPUs, but the model is on ", device,
-            "; make it with device: 'cpu'");
+  ranks.require_device(model.thread()->device());
   return &ranks;
 }
 
@@ -132,11 +129,8 @@ Napi::Value NativeTrainer::create(const Napi::CallbackInfo& info) {
     if (teacher != nullptr) teaching = teacher->thread()->shared_model();
     options.distillation.teacher = teaching.get();
     NativeRanks* ranks = ranks_of(input, model);
-    std::shared_ptr<Communicator> communicator;
-    if (ranks != nullptr) communicator = ranks->communicator();
-    options.communicator = communicator.get();
-    const auto trainer =
-        std::make_shared<ModelTrainer>(thread->disposed(), options, std::move(teaching), std::move(communicator));
+    const auto trainer = std::make_shared<ModelTrainer>(thread->disposed(), options, std::move(teaching),
+                                                        ranks == nullptr ? nullptr : ranks->host());
     const auto create = [&on_thread = *thread, trainer] {
       if (trainer->disposed->is_set()) return;
       trainer->create(on_thread.model());

@@ -24,6 +24,10 @@ DeviceInfo cpu_device() {
   return info;
 }
 
+bool is_gpu(const Ops& ops) {
+  return std::string_view(ops.name()) == "cuda";
+}
+
 }  // namespace
 
 std::vector<DeviceInfo> list_devices() {
@@ -44,6 +48,18 @@ std::unique_ptr<Ops> make_ops(const std::string& device, DType dtype, int thread
   MOR_FAIL(INVALID_ARGUMENT, "unknown device '", device, "'; use 'cpu' or 'cuda:<index>'");
 }
 
+void check_ranks_fit(const HostRanks& ranks, const std::string& device) {
+  MOR_CHECK(device != "cpu" || dynamic_cast<const Communicator*>(&ranks) != nullptr, COMMUNICATION_FAILED,
+            "torchrun started this process as rank ", ranks.rank(), " of ", ranks.size(),
+            ", but ranks on CPUs need MPI; start them with 'mpirun -n <ranks>' or 'srun'");
+}
+
+std::shared_ptr<Communicator> make_communicator(Ops& ops, const std::shared_ptr<HostRanks>& ranks) {
+  check_ranks_fit(*ranks, ops.name());
+  if (is_gpu(ops)) return make_nccl_communicator(ops, *ranks);
+  return std::dynamic_pointer_cast<Communicator>(ranks);
+}
+
 double device_seconds(Ops& ops, const std::function<void()>& work) {
   if (device_stream(ops) != nullptr) return cuda_seconds(ops, work);
   const auto begin = std::chrono::steady_clock::now();
@@ -52,7 +68,7 @@ double device_seconds(Ops& ops, const std::function<void()>& work) {
 }
 
 void* device_stream(Ops& ops) {
-  return std::string_view(ops.name()) == "cuda" ? cuda_stream(ops) : nullptr;
+  return is_gpu(ops) ? cuda_stream(ops) : nullptr;
 }
 
 }  // namespace mor

@@ -24,6 +24,9 @@ class HostRanks {
 
   /// What every rank gave, by rank; their sizes may differ. Returns when the result is there.
   virtual std::vector<std::string> gather(std::string_view bytes) = 0;
+
+  /// Throws if a rank has left or is lost, for a caller who waits for what these ranks do not see. Returns at once.
+  virtual void require_present() = 0;
 };
 
 /// Ranks that also have devices.

@@ -10,10 +10,15 @@ namespace mor {
 
 namespace {
 
-int32_t number(const Environment& environment, const char* variable) {
+const char* text_of(const Environment& environment, const char* variable) {
   const char* text = environment(variable);
   MOR_CHECK(text != nullptr, COMMUNICATION_FAILED, "the environment variable ", variable,
             " is missing, although others of the same launcher are set; start all ranks by the launcher");
+  return text;
+}
+
+int32_t number(const Environment& environment, const char* variable) {
+  const char* text = text_of(environment, variable);
   int32_t value = 0;
   const char* end = text + std::strlen(text);
   const auto [last, error] = std::from_chars(text, end, value);
@@ -22,14 +27,27 @@ int32_t number(const Environment& environment, const char* variable) {
   return value;
 }
 
-Launcher read(const Environment& environment, std::string name, std::vector<MpiFamily> families, const char* rank,
-              const char* size) {
+struct Variables {
+  const char *rank, *size, *local_rank;
+};
+
+Launcher read(const Environment& environment, std::string name, std::vector<MpiFamily> families,
+              const Variables& variables) {
+  const auto [rank, size, local_rank] = variables;
   Launcher launcher{std::move(name), std::move(families), number(environment, rank), number(environment, size)};
+  if (environment(local_rank) != nullptr) launcher.local_rank = number(environment, local_rank);
   MOR_CHECK(launcher.rank >= 0 && launcher.rank < launcher.size, COMMUNICATION_FAILED, "the environment variables ",
             rank, " and ", size, " say rank ", launcher.rank, " of ", launcher.size,
             "; start all ranks by the launcher");
+  MOR_CHECK(launcher.local_rank.value_or(0) >= 0, COMMUNICATION_FAILED, "the environment variable ", local_rank, " is ",
+            *launcher.local_rank, ", but ranks of a machine count from 0; start all ranks by the launcher");
   return launcher;
 }
+
+/// No port has a higher number.
+constexpr int32_t kLastPort = 65535;
+/// Far enough from a port that others choose next to each other for several runs.
+constexpr int32_t kFromTheStore = 1000;
 
 }  // namespace
 
@@ -40,21 +58,37 @@ const char* mpi_family_name(MpiFamily family) {
 std::optional<Launcher> find_launcher(const Environment& environment) {
   // A launcher inside an allocation of Slurm inherits Slurm's variables, so its own are asked first.
   if (environment("OMPI_COMM_WORLD_RANK") != nullptr)
-    return read(environment, "Open MPI's mpirun", {MpiFamily::open_mpi}, "OMPI_COMM_WORLD_RANK",
-                "OMPI_COMM_WORLD_SIZE");
+    return read(environment, "Open MPI's mpirun", {MpiFamily::open_mpi},
+                {"OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK"});
   // srun sets this variable, and a batch script that runs the program without srun has the others of Slurm only.
   const bool slurm = environment("SLURM_STEP_NUM_TASKS") != nullptr;
   if (environment("PMI_RANK") != nullptr) {
     // srun --mpi=pmi2 sets the same variables as MPICH's mpiexec, and libraries of both families may know that
     // protocol.
-    if (slurm) return read(environment, "srun", {MpiFamily::mpich, MpiFamily::open_mpi}, "PMI_RANK", "PMI_SIZE");
-    return read(environment, "MPICH's mpiexec", {MpiFamily::mpich}, "PMI_RANK", "PMI_SIZE");
+    if (slurm)
+      return read(environment, "srun", {MpiFamily::mpich, MpiFamily::open_mpi},
+                  {"PMI_RANK", "PMI_SIZE", "SLURM_LOCALID"});
+    return read(environment, "MPICH's mpiexec", {MpiFamily::mpich}, {"PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID"});
   }
   if (slurm)
-    return read(environment, "srun", {MpiFamily::open_mpi, MpiFamily::mpich}, "SLURM_PROCID", "SLURM_STEP_NUM_TASKS");
+    return read(environment, "srun", {MpiFamily::open_mpi, MpiFamily::mpich},
+                {"SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID"});
   if (environment("MASTER_ADDR") != nullptr && environment("RANK") != nullptr)
-    return read(environment, "torchrun", {}, "RANK", "WORLD_SIZE");
+    return read(environment, "torchrun", {}, {"RANK", "WORLD_SIZE", "LOCAL_RANK"});
   return std::nullopt;
+}
+
+MeetingPoint meeting_point(const Environment& environment) {
+  MeetingPoint point{text_of(environment, "MASTER_ADDR")};
+  if (environment("MOR_MASTER_PORT") != nullptr) {
+    point.port = number(environment, "MOR_MASTER_PORT");
+    return point;
+  }
+  point.port = number(environment, "MASTER_PORT");
+  const char* agent = environment("TORCHELASTIC_USE_AGENT_STORE");
+  if (agent != nullptr && std::strcmp(agent, "True") == 0)
+    point.port += point.port + kFromTheStore > kLastPort ? -kFromTheStore : kFromTheStore;
+  return point;
 }
 
 }  // namespace mor

@@ -19,6 +19,8 @@ struct Launcher {
   /// Those whose libraries find their ranks under this launcher, the likeliest first; empty: MPI does not know it.
   std::vector<MpiFamily> families;
   int32_t rank = 0, size = 1;
+  /// Among the ranks of its machine, from 0; nothing if the launcher does not say it.
+  std::optional<int32_t> local_rank{};
 };
 
 /// The value of an environment variable, or null, as std::getenv.
@@ -27,5 +29,15 @@ using Environment = std::function<const char*(const char*)>;
 /// The launcher that started this process: Open MPI's mpirun, MPICH's mpiexec, Slurm's srun, or PyTorch's torchrun;
 /// nothing if it was none of them. Throws COMMUNICATION_FAILED if their variables hold no rank of a size.
 std::optional<Launcher> find_launcher(const Environment& environment);
+
+/// Where ranks meet that MPI does not know: an address of rank 0's machine, and the port at which rank 0 listens.
+struct MeetingPoint {
+  std::string address;
+  int port = 0;
+};
+
+/// MASTER_ADDR, and MOR_MASTER_PORT or, if that is not set, MASTER_PORT. If torchrun itself listens there, it is the
+/// port 1000 above or, beyond the last port, below. Throws COMMUNICATION_FAILED if a variable is missing or no number.
+MeetingPoint meeting_point(const Environment& environment);
 
 }  // namespace mor

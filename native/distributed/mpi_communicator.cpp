@@ -24,6 +24,7 @@ class MpiCommunicator final : public Communicator {
   int32_t rank() const override { return thread_.rank(); }
   int32_t size() const override { return thread_.size(); }
   void abandon() override { thread_.leave(phase_); }
+  void require_present() override { thread_.require_present(phase_); }
 
   std::vector<std::string> gather(std::string_view bytes) override {
     std::vector<std::string> all;
@@ -53,30 +54,18 @@ class MpiCommunicator final : public Communicator {
 /// Made by the first join and never destroyed, because MPI cannot be initialised twice in a process.
 MpiThread* the_thread = nullptr;
 
-/// Of the process. Null if the launcher started one rank only.
-MpiThread* start_thread(const MpiOptions& options) {
+/// Of the process.
+MpiThread& start_thread(const Launcher& launcher, const JoinOptions& options) {
   static std::mutex mutex;
   const std::lock_guard lock(mutex);
   if (the_thread == nullptr) {
-    const std::optional<Launcher> launcher = find_launcher(std::getenv);
-    MOR_CHECK(
-        launcher.has_value(), COMMUNICATION_FAILED,
-        "no MPI launcher started this process: none of OMPI_COMM_WORLD_RANK, PMI_RANK and SLURM_STEP_NUM_TASKS is "
-        "set; start the ranks with 'mpirun -n <ranks>' or 'srun'");
-    if (launcher->size == 1) return nullptr;
-    MOR_CHECK(!launcher->families.empty(), COMMUNICATION_FAILED, launcher->name, " started this process as rank ",
-              launcher->rank, " of ", launcher->size,
-              ", but ranks on CPUs need MPI; start them with 'mpirun -n <ranks>' or 'srun'");
     const char* file = std::getenv("MOR_MPI_LIBRARY");
     if (file != nullptr && *file == 0) file = nullptr;
-    MOR_CHECK(options.silence_seconds > 0 && options.join_seconds > 0, INVALID_ARGUMENT,
-              "ranks must be waited for longer ", "than 0 s, not ", options.silence_seconds,
-              " s when they are silent and ", options.join_seconds, " s when they join");
-    the_thread = new MpiThread(open_mpi_library(*launcher, file), *launcher, options);
+    the_thread = new MpiThread(open_mpi_library(launcher, file), launcher, options);
     // After the library was opened, so that it is called before what the library does at exit.
     std::atexit([] { the_thread->end(); });
   }
-  return the_thread;
+  return *the_thread;
 }
 
 }  // namespace
@@ -85,11 +74,11 @@ std::unique_ptr<Communicator> make_mpi_communicator(MpiThread& thread) {
   return std::make_unique<MpiCommunicator>(thread);
 }
 
-std::unique_ptr<Communicator> join_mpi(const MpiOptions& options, const std::function<void()>& check) {
-  MpiThread* thread = start_thread(options);
-  if (thread == nullptr) return nullptr;
-  thread->wait_for_ranks(check);
-  return make_mpi_communicator(*thread);
+std::unique_ptr<Communicator> join_mpi(const Launcher& launcher, const JoinOptions& options,
+                                       const std::function<void()>& check) {
+  MpiThread& thread = start_thread(launcher, options);
+  thread.wait_for_ranks(check);
+  return make_mpi_communicator(thread);
 }
 
 }  // namespace mor

@@ -190,15 +190,16 @@ std::unique_ptr<Mpi> open_mpi_library(const Launcher& launcher, const char* file
     std::unique_ptr<Mpi> mpi = make_mpi(symbols, name);
     const std::vector<MpiFamily>& families = launcher.families;
     MOR_CHECK(std::find(families.begin(), families.end(), mpi_family(symbols)) != families.end(), COMMUNICATION_FAILED,
-              launcher.name, " started this process, but the MPI library is ", mpi->library(), "; use a library of ",
-              mpi_family_name(families.front()), " (MOR_MPI_LIBRARY names it), or the launcher of ",
-              mpi_family_name(mpi_family(symbols)));
+              launcher.name, " started this process, but the MPI library is ", mpi->library(),
+              "; let MOR_MPI_LIBRARY name a library of ", mpi_family_name(families.front()),
+              ", or start the ranks by the launcher of ", mpi_family_name(mpi_family(symbols)));
     return mpi;
   };
 
   if (file != nullptr) {
     if (std::unique_ptr<Mpi> mpi = open(file)) return mpi;
-    MOR_FAIL(COMMUNICATION_FAILED, "the MPI library that MOR_MPI_LIBRARY names cannot be opened: ", failures.front());
+    MOR_FAIL(COMMUNICATION_FAILED, "the MPI library that MOR_MPI_LIBRARY names cannot be opened: ", failures.front(),
+             "; name the file of a library, or unset the variable to use the one that the system has");
   }
   for (const MpiFamily family : launcher.families) {
     const Names names = names_of(family);

@@ -76,6 +76,12 @@ bool MpiPeers::any_lost() const {
   return std::any_of(peers_.begin(), peers_.end(), [](const Peer& peer) { return peer.lost; });
 }
 
+int32_t MpiPeers::gone() const {
+  for (size_t rank = 0; rank < peers_.size(); ++rank)
+    if (peers_[rank].known.phase > own_.phase) return static_cast<int32_t>(rank);
+  return -1;
+}
+
 bool MpiPeers::all_ended() const {
   for (size_t rank = 0; rank < peers_.size(); ++rank) {
     const Peer& peer = peers_[rank];

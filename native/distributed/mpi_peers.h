@@ -44,6 +44,8 @@ class MpiPeers {
   /// Throws COMMUNICATION_FAILED if this rank has left before it finished this operation, counted from 1.
   void require(int32_t rank, uint64_t operation) const;
   bool any_lost() const;
+  /// A rank that has left what this one takes part in, or -1.
+  int32_t gone() const;
   /// Whether this rank and each other one know of each other that they end, but for those that are lost.
   bool all_ended() const;
 

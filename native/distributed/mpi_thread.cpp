@@ -15,7 +15,7 @@ constexpr double kGracePerSilence = 0.1;
 constexpr Seconds kBetweenChecks{0.1};
 }  // namespace
 
-MpiThread::MpiThread(std::unique_ptr<Mpi> mpi, Launcher launcher, const MpiOptions& options)
+MpiThread::MpiThread(std::unique_ptr<Mpi> mpi, Launcher launcher, const JoinOptions& options)
     : mpi_(std::move(mpi)), launcher_(std::move(launcher)), options_(options), thread_([this] { run(); }) {}
 
 MpiThread::~MpiThread() {
@@ -48,6 +48,7 @@ uint64_t MpiThread::enter() {
   MOR_CHECK(phase_ % 2 == 0, COMMUNICATION_FAILED,
             "this process has a communicator already; end what trains with it before another training begins");
   abandoned_ = false;  // All that was to be given up was finished before.
+  gone_ = -1;
   ++phase_;
   changed_.notify_all();
   return phase_;
@@ -79,6 +80,13 @@ void MpiThread::wait() {
   std::unique_lock lock(mutex_);
   changed_.wait(lock, [&] { return queue_.empty(); });
   throw_failure();
+}
+
+void MpiThread::require_present(uint64_t phase) {
+  const std::lock_guard lock(mutex_);
+  throw_failure();
+  MOR_CHECK(phase_ == phase, COMMUNICATION_FAILED, "this rank has left the other ranks");
+  MOR_CHECK(gone_ < 0, COMMUNICATION_FAILED, "rank ", gone_, " has left; its own messages say why");
 }
 
 void MpiThread::end() {
@@ -114,8 +122,8 @@ void MpiThread::start() {
   mpi_->init();
   MOR_CHECK(mpi_->size() == launcher_.size && mpi_->rank() == launcher_.rank, COMMUNICATION_FAILED, launcher_.name,
             " started rank ", launcher_.rank, " of ", launcher_.size, ", but it is rank ", mpi_->rank(), " of ",
-            mpi_->size(), " for ", mpi_->library(), ", which does not belong to this launcher; MOR_MPI_LIBRARY names ",
-            "another library");
+            mpi_->size(), " for ", mpi_->library(),
+            "; start all ranks by this launcher, and if they were, let MOR_MPI_LIBRARY name the library of its family");
   peers_ = std::make_unique<MpiPeers>(*mpi_, Seconds(options_.silence_seconds));
   exchange_ = std::make_unique<MpiExchange>(*mpi_, *peers_, abandoned_);
   const std::lock_guard lock(mutex_);
@@ -146,6 +154,7 @@ void MpiThread::work() {
     }
     lock.lock();
     if (failure_.empty()) failure_ = failure;
+    if (phase_ == phase) gone_ = peers_->gone();
     changed_.wait_for(lock, pause, [&] { return ending_ || !queue_.empty() || phase_ != phase; });
   }
 }

@@ -10,26 +10,19 @@
 #include <string>
 #include <thread>
 
+#include "distributed/join_options.h"
 #include "distributed/launcher.h"
 #include "distributed/mpi.h"
 #include "distributed/mpi_exchange.h"
 
 namespace mor {
 
-struct MpiOptions {
-  /// How long nothing may be heard of a rank before it counts as lost, in seconds. A rank that computes for long is
-  /// heard all the same.
-  double silence_seconds = 20;
-  /// How long the ranks wait for each other when they start, in seconds.
-  double join_seconds = 300;
-};
-
 /// An operation has no thread of its own: MPI libraries are fastest, and all are able to work, if one thread calls
 /// them. Once something fails, every later call throws what failed first, until the process ends.
 class MpiThread {
  public:
   /// Starts the thread. mpi: is initialised there, because MPI must be used by the thread that did this.
-  MpiThread(std::unique_ptr<Mpi> mpi, Launcher launcher, const MpiOptions& options);
+  MpiThread(std::unique_ptr<Mpi> mpi, Launcher launcher, const JoinOptions& options);
   /// Calls end() and waits for the thread.
   ~MpiThread();
   MpiThread(const MpiThread&) = delete;
@@ -55,6 +48,8 @@ class MpiThread {
   void post(uint64_t phase, std::string name, std::function<void(MpiExchange&)> run);
   /// Returns when all that was posted is done.
   void wait();
+  /// Throws COMMUNICATION_FAILED if something has failed, or if this rank or another one has left.
+  void require_present(uint64_t phase);
 
   /// Waits until all ranks have called it, or are lost. Then MPI is finalised; or, if ranks are lost, their processes
   /// and this one are ended, so that none stands still for ever. For the end of the process.
@@ -75,13 +70,14 @@ class MpiThread {
 
   const std::unique_ptr<Mpi> mpi_;
   const Launcher launcher_;
-  const MpiOptions options_;
+  const JoinOptions options_;
 
   std::mutex mutex_;
   std::condition_variable changed_;
   std::deque<Operation> queue_;  ///< the first one runs
   std::string failure_;          ///< empty: none
   uint64_t phase_ = 0;           ///< RankState::phase
+  int32_t gone_ = -1;            ///< a rank that has left what this one still takes part in; -1: none
   bool joined_ = false, ending_ = false, finalizing_ = false, ended_ = false;
   std::atomic<bool> abandoned_ = false;
 

@@ -26,20 +26,23 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
-int milliseconds_to(Deadline deadline) {
-  if (deadline == Deadline::max()) return -1;
-  const auto left = std::chrono::ceil<milliseconds>(deadline - steady_clock::now()).count();
-  return static_cast<int>(std::clamp<int64_t>(left, 0, 1 << 30));
+constexpr int64_t kBetweenChecks = 100;  ///< milliseconds
+
+int milliseconds_to(const Deadline& deadline) {
+  if (deadline.time == never().time && !deadline.check) return -1;
+  const int64_t left = std::chrono::ceil<milliseconds>(deadline.time - steady_clock::now()).count();
+  return static_cast<int>(std::clamp<int64_t>(left, 0, deadline.check ? kBetweenChecks : 1 << 30));
 }
 
 /// Whether one of the descriptors is ready for `events` before the deadline.
-bool wait_for(const std::vector<int>& descriptors, short events, Deadline deadline) {
+bool wait_for(const std::vector<int>& descriptors, short events, const Deadline& deadline) {
   std::vector<pollfd> all;
   for (const int descriptor : descriptors) all.push_back({descriptor, events, 0});
   for (;;) {
+    if (deadline.check) deadline.check();
     const int ready = poll(all.data(), all.size(), milliseconds_to(deadline));
     if (ready > 0) return true;
-    if (ready == 0 && steady_clock::now() >= deadline) return false;
+    if (ready == 0 && steady_clock::now() >= deadline.time) return false;
     MOR_CHECK(ready >= 0 || errno == EINTR, COMMUNICATION_FAILED, "poll: ", std::strerror(errno));
   }
 }
@@ -67,7 +70,7 @@ Socket make_socket(const addrinfo& address) {
 }
 
 /// A connection to one of the addresses, or none and the error of the last one.
-Socket connect_once(const std::string& address, int port, Deadline deadline, std::string& error) {
+Socket connect_once(const std::string& address, int port, const Deadline& deadline, std::string& error) {
   const Addresses found(address.c_str(), port, 0);
   error = found.error;
   for (const addrinfo* one = found.first; one != nullptr; one = one->ai_next) {
@@ -87,9 +90,13 @@ Socket connect_once(const std::string& address, int port, Deadline deadline, std
 
 }  // namespace
 
-Deadline after(double seconds) {
-  return steady_clock::now() +
-         std::chrono::duration_cast<steady_clock::duration>(std::chrono::duration<double>(seconds));
+Deadline after(double seconds, std::function<void()> check) {
+  const std::chrono::duration<double> span(seconds);
+  return {steady_clock::now() + std::chrono::duration_cast<steady_clock::duration>(span), std::move(check)};
+}
+
+Deadline never() {
+  return {steady_clock::time_point::max()};
 }
 
 Socket::Socket(Socket&& other) noexcept : descriptor_(std::exchange(other.descriptor_, -1)) {}
@@ -119,8 +126,8 @@ TcpConnection::TcpConnection(Socket socket, std::string peer, double silence_sec
 }
 
 TcpConnection::TcpConnection(const std::string& address, int port, std::string peer, double silence_seconds,
-                             double wait_seconds) {
-  const Deadline deadline = after(wait_seconds);
+                             double wait_seconds, const std::function<void()>& check) {
+  const Deadline deadline = after(wait_seconds, check);
   std::string error;
   for (;;) {
     Socket socket = connect_once(address, port, deadline, error);
@@ -129,13 +136,15 @@ TcpConnection::TcpConnection(const std::string& address, int port, std::string p
       return;
     }
     const auto now = steady_clock::now();
-    MOR_CHECK(now < deadline, COMMUNICATION_FAILED, peer, " was not there within ", wait_seconds, " s: ", address, ":",
-              port, ": ", error, "; start all ranks with the same address and port, those of rank 0's machine");
-    std::this_thread::sleep_until(std::min(deadline, now + milliseconds(50)));
+    MOR_CHECK(now < deadline.time, COMMUNICATION_FAILED, peer, " was not there within ", wait_seconds, " s: ", address,
+              ":", port, ": ", error,
+              "; start all ranks, with MASTER_ADDR an address of rank 0's machine and the same port on all");
+    if (check) check();
+    std::this_thread::sleep_until(std::min(deadline.time, now + milliseconds(50)));
   }
 }
 
-void TcpConnection::move(char* bytes, size_t count, bool out, Deadline deadline) const {
+void TcpConnection::move(char* bytes, size_t count, bool out, const Deadline& deadline) const {
   MOR_CHECK(open(), COMMUNICATION_FAILED, "there is no connection to ", peer_);
   while (count > 0) {
     const ssize_t moved =
@@ -155,7 +164,7 @@ void TcpConnection::move(char* bytes, size_t count, bool out, Deadline deadline)
   }
 }
 
-void TcpConnection::send(Kind kind, std::string_view bytes, Deadline deadline) const {
+void TcpConnection::send(Kind kind, std::string_view bytes, const Deadline& deadline) const {
   // All ranks have the same byte order: their tensors travel as they are in memory, too.
   const uint64_t count = bytes.size();
   std::string message(1 + sizeof count, static_cast<char>(kind));
@@ -164,7 +173,7 @@ void TcpConnection::send(Kind kind, std::string_view bytes, Deadline deadline) c
   move(message.data(), message.size(), true, deadline);
 }
 
-TcpConnection::Message TcpConnection::receive(Deadline deadline, uint64_t most) const {
+TcpConnection::Message TcpConnection::receive(const Deadline& deadline, uint64_t most) const {
   char header[1 + sizeof(uint64_t)];
   move(header, sizeof header, false, deadline);
   uint64_t count = 0;
@@ -205,10 +214,10 @@ Socket listen_at(const std::string& address, int port) {
     if (in_use) break;  // the other ranks look for rank 0 at this address
   }
   MOR_FAIL(COMMUNICATION_FAILED, "rank 0 cannot listen at ", address, ":", port, ": ", error,
-           "; give all ranks an address of rank 0's machine and a free port");
+           "; give all ranks an address of rank 0's machine as MASTER_ADDR, and a free port there as MOR_MASTER_PORT");
 }
 
-bool wait_readable(const std::vector<int>& descriptors, Deadline deadline) {
+bool wait_readable(const std::vector<int>& descriptors, const Deadline& deadline) {
   return wait_for(descriptors, POLLIN, deadline);
 }
 

@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -10,9 +11,14 @@
 
 namespace mor {
 
-using Deadline = std::chrono::steady_clock::time_point;
+/// Until when a call waits.
+struct Deadline {
+  std::chrono::steady_clock::time_point time;
+  std::function<void()> check{};  ///< is called again and again while it waits, and ends that by throwing
+};
 /// So many seconds from now.
-Deadline after(double seconds);
+Deadline after(double seconds, std::function<void()> check = {});
+Deadline never();
 
 /// A file descriptor that is closed with the object.
 class Socket {
@@ -42,22 +48,23 @@ class TcpConnection {
   TcpConnection(Socket socket, std::string peer, double silence_seconds);
   /// Connects to who listens there, and tries again for wait_seconds as long as nobody does. Throws
   /// COMMUNICATION_FAILED with the last error of the system.
-  TcpConnection(const std::string& address, int port, std::string peer, double silence_seconds, double wait_seconds);
+  TcpConnection(const std::string& address, int port, std::string peer, double silence_seconds, double wait_seconds,
+                const std::function<void()>& check = {});
 
   bool open() const { return socket_.get() >= 0; }
   int descriptor() const { return socket_.get(); }
   void name_peer(std::string peer) { peer_ = std::move(peer); }
 
-  void send(Kind kind, std::string_view bytes, Deadline deadline) const;
+  void send(Kind kind, std::string_view bytes, const Deadline& deadline) const;
   /// most: a longer message is refused.
-  Message receive(Deadline deadline, uint64_t most = uint64_t{1} << 32) const;
+  Message receive(const Deadline& deadline, uint64_t most = uint64_t{1} << 32) const;
   /// Both ends find the connection closed from now on. From any thread.
   void shut() const;
   /// Whether the peer has closed the connection, or its next message is a failure. Does not wait.
   bool ended() const;
 
  private:
-  void move(char* bytes, size_t count, bool out, Deadline deadline) const;
+  void move(char* bytes, size_t count, bool out, const Deadline& deadline) const;
   Socket socket_;
   std::string peer_;
 };
@@ -66,6 +73,6 @@ class TcpConnection {
 /// COMMUNICATION_FAILED.
 Socket listen_at(const std::string& address, int port);
 /// Waits until one of these can be read, or until the deadline; returns whether one can.
-bool wait_readable(const std::vector<int>& descriptors, Deadline deadline);
+bool wait_readable(const std::vector<int>& descriptors, const Deadline& deadline);
 
 }  // namespace mor

@@ -49,7 +49,7 @@ std::vector<std::string> parts_of(std::string_view all) {
   return parts;
 }
 
-class Ranks : public TcpRanks {
+class Ranks : public HostRanks {
  public:
   explicit Ranks(TcpOptions options) : options_(std::move(options)) {}
   int32_t rank() const override { return options_.rank; }
@@ -79,12 +79,14 @@ class Ranks : public TcpRanks {
   void guarded(const std::function<void()>& body) {
     MOR_CHECK(failure_.empty(), COMMUNICATION_FAILED, failure_);
     try {
-      body();
+      return body();
     } catch (const Error& error) {
-      failure_ = left_ ? concat("rank ", rank(), " has left the others") : error.what();
+      const bool own = error.code() != ErrorCode::COMMUNICATION_FAILED;  // thrown by a check
+      failure_ = left_ ? concat("rank ", rank(), " has left the others")
+                       : concat(own ? concat("rank ", rank(), ": ") : "", error.what());
+      pass_on(failure_);
+      if (own) throw;
     }
-    if (failure_.empty()) return;
-    pass_on(failure_);
     MOR_FAIL(COMMUNICATION_FAILED, failure_);
   }
   const TcpOptions& options() const { return options_; }
@@ -97,13 +99,14 @@ class Ranks : public TcpRanks {
 
 class RankZero final : public Ranks {
  public:
-  explicit RankZero(const TcpOptions& options) : Ranks(options), others_(static_cast<size_t>(options.size)) {
-    if (options.size > 1) guarded([&] { accept_all(); });
+  RankZero(const TcpOptions& options, const std::function<void()>& check)
+      : Ranks(options), others_(static_cast<size_t>(options.size)) {
+    if (options.size > 1) guarded([&] { accept_all(check); });
   }
 
  private:
-  void accept_all() {
-    const Deadline deadline = after(options().join_seconds);
+  void accept_all(const std::function<void()>& check) {
+    const Deadline deadline = after(options().join_seconds, check);
     const Socket listener = listen_at(options().address, options().port);
     for (int32_t missing = size() - 1; missing > 0;) {
       MOR_CHECK(wait_readable({listener.get()}, deadline), COMMUNICATION_FAILED, missing_ranks());
@@ -158,14 +161,14 @@ class RankZero final : public Ranks {
     while (!missing.empty()) {
       std::vector<int> descriptors;
       for (const size_t r : missing) descriptors.push_back(others_[r].descriptor());
-      wait_readable(descriptors, Deadline::max());
+      wait_readable(descriptors, never());
       std::vector<size_t> still;
       for (const size_t r : missing) {
         if (!wait_readable({others_[r].descriptor()}, Deadline{})) {
           still.push_back(r);
           continue;
         }
-        const TcpConnection::Message message = others_[r].receive(Deadline::max());
+        const TcpConnection::Message message = others_[r].receive(never());
         MOR_CHECK(message.kind == Kind::data, COMMUNICATION_FAILED, name_of(static_cast<int32_t>(r)), ": ",
                   message.bytes);
         all[r] = message.bytes;
@@ -173,7 +176,7 @@ class RankZero final : public Ranks {
       missing = std::move(still);
     }
     const std::string list = joined(all);
-    for (size_t r = 1; r < others_.size(); ++r) others_[r].send(Kind::data, list, Deadline::max());
+    for (size_t r = 1; r < others_.size(); ++r) others_[r].send(Kind::data, list, never());
     return all;
   }
 
@@ -201,15 +204,15 @@ class RankZero final : public Ranks {
 
 class OtherRank final : public Ranks {
  public:
-  explicit OtherRank(const TcpOptions& options) : Ranks(options) {
-    zero_ = {options.address, options.port, name_of(0), options.silence_seconds, options.join_seconds};
+  OtherRank(const TcpOptions& options, const std::function<void()>& check) : Ranks(options) {
+    zero_ = {options.address, options.port, name_of(0), options.silence_seconds, options.join_seconds, check};
     zero_.send(Kind::data, concat("mor rank ", rank(), " of ", size()), after(kHelloSeconds));
     // Rank 0 answers when all have joined, or when it has waited as long for the last of them as this rank does for it.
-    receive(after(options.join_seconds + options.silence_seconds));
+    receive(after(options.join_seconds + options.silence_seconds, check));
   }
 
  private:
-  std::string receive(Deadline deadline) {
+  std::string receive(const Deadline& deadline) {
     const TcpConnection::Message message = zero_.receive(deadline);
     MOR_CHECK(message.kind == Kind::data, COMMUNICATION_FAILED, message.bytes);
     return message.bytes;
@@ -217,12 +220,12 @@ class OtherRank final : public Ranks {
 
   std::vector<std::string> exchange(std::string_view bytes) override {
     try {
-      zero_.send(Kind::data, bytes, Deadline::max());
+      zero_.send(Kind::data, bytes, never());
     } catch (const Error&) {
       look_after();  // before rank 0 closed the connection, it has said why
       throw;
     }
-    std::vector<std::string> all = parts_of(receive(Deadline::max()));
+    std::vector<std::string> all = parts_of(receive(never()));
     MOR_CHECK(all.size() == static_cast<size_t>(size()), COMMUNICATION_FAILED, "rank 0 sent the values of ", all.size(),
               " ranks instead of ", size());
     return all;
@@ -239,13 +242,13 @@ class OtherRank final : public Ranks {
 
 }  // namespace
 
-std::unique_ptr<TcpRanks> join_tcp(const TcpOptions& options) {
+std::unique_ptr<HostRanks> join_tcp(const TcpOptions& options, const std::function<void()>& check) {
   MOR_CHECK(options.size >= 1 && options.rank >= 0 && options.rank < options.size, COMMUNICATION_FAILED, "rank ",
             options.rank, " of ", options.size, " is none; RANK counts from 0 and is less than WORLD_SIZE");
   MOR_CHECK(options.port >= 1 && options.port <= 65535, COMMUNICATION_FAILED, "the port is ", options.port,
             ", but must be from 1 to 65535");
-  if (options.rank == 0) return std::make_unique<RankZero>(options);
-  return std::make_unique<OtherRank>(options);
+  if (options.rank == 0) return std::make_unique<RankZero>(options, check);
+  return std::make_unique<OtherRank>(options, check);
 }
 
 }  // namespace mor

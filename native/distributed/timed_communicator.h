@@ -19,6 +19,7 @@ class TimedCommunicator final : public Communicator {
   int32_t rank() const override { return timed_.rank(); }
   int32_t size() const override { return timed_.size(); }
   void abandon() override { timed_.abandon(); }
+  void require_present() override { timed_.require_present(); }
   std::vector<std::string> gather(std::string_view bytes) override {
     const Wait wait(seconds);
     return timed_.gather(bytes);

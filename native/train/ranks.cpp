@@ -41,17 +41,25 @@ Numbers numbers_in(const std::string& bytes) {
   return numbers;
 }
 
+template <class T>
+void check_equal(const std::vector<T>& by_rank, const char* what) {
+  for (size_t rank = 1; rank < by_rank.size(); ++rank)
+    MOR_CHECK(by_rank[rank] == by_rank[0], INVALID_ARGUMENT, "ranks differ in ", what, ": ", by_rank[0],
+              " on rank 0, but ", by_rank[rank], " on rank ", rank,
+              "; give all ranks the same model, options and checkpoint");
+}
+
 }  // namespace
 
 std::vector<Numbers> Ranks::gather(const std::function<Numbers()>& work) const {
-  if (communicator_ == nullptr) return {work()};
+  if (ranks_ == nullptr) return {work()};
   std::vector<Numbers> all;
   for (const std::string& bytes : gather_bytes([&] { return bytes_of(work()); })) all.push_back(numbers_in(bytes));
   return all;
 }
 
 std::vector<std::string> Ranks::gather_bytes(const std::function<std::string()>& work) const {
-  if (communicator_ == nullptr) return {work()};
+  if (ranks_ == nullptr) return {work()};
   std::string own;
   std::exception_ptr failure;
   try {
@@ -67,9 +75,9 @@ std::vector<std::string> Ranks::gather_bytes(const std::function<std::string()>&
     failure = std::current_exception();
     own = message_of(ErrorCode::INTERNAL, "it was interrupted");
   }
-  std::vector<std::string> messages = communicator_->gather(own);
+  std::vector<std::string> messages = ranks_->gather(own);
   if (failure != nullptr) std::rethrow_exception(failure);
-  check_kinds(messages, communicator_->rank(), false);
+  check_kinds(messages, ranks_->rank(), false);
   for (size_t rank = 0; rank < messages.size(); ++rank) {
     std::string& message = messages[rank];
     if (kind_of(message) == Kind::error)
@@ -80,18 +88,21 @@ std::vector<std::string> Ranks::gather_bytes(const std::function<std::string()>&
   return messages;
 }
 
-std::vector<std::string> gather_texts(Communicator& communicator, const std::string& text) {
-  std::vector<std::string> texts = communicator.gather(std::string(1, static_cast<char>(Kind::text)) + text);
-  check_kinds(texts, communicator.rank(), true);
+std::vector<std::string> gather_texts(HostRanks& ranks, const std::string& text) {
+  std::vector<std::string> texts = ranks.gather(std::string(1, static_cast<char>(Kind::text)) + text);
+  check_kinds(texts, ranks.rank(), true);
   for (std::string& each : texts) each.erase(0, 1);
   return texts;
 }
 
 void check_same(const std::vector<Numbers>& ranks, size_t place, const char* what) {
-  const auto of = [&](size_t rank) { return static_cast<int64_t>(ranks[rank][place]); };
-  for (size_t rank = 1; rank < ranks.size(); ++rank)
-    MOR_CHECK(of(rank) == of(0), INVALID_ARGUMENT, "ranks differ in ", what, ": ", of(0), " on rank 0, but ", of(rank),
-              " on rank ", rank, "; give all ranks the same model, options and checkpoint");
+  std::vector<int64_t> all;
+  for (const Numbers& numbers : ranks) all.push_back(static_cast<int64_t>(numbers[place]));
+  check_equal(all, what);
+}
+
+void check_same(const Ranks& ranks, const std::string& own, const char* what) {
+  check_equal(ranks.gather_bytes([&] { return own; }), what);
 }
 
 void add_to(Numbers& sums, const Numbers& values) {

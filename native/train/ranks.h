@@ -13,8 +13,8 @@ using Numbers = std::vector<double>;
 
 class Ranks {
  public:
-  /// communicator: null for a rank that trains alone. Must outlive this.
-  explicit Ranks(Communicator* communicator) : communicator_(communicator) {}
+  /// ranks: null for a rank that trains alone. Must outlive this.
+  explicit Ranks(HostRanks* ranks) : ranks_(ranks) {}
 
   /// What `work` gives on every rank, by rank. If it throws on some of them, all throw: each of those what its own
   /// `work` threw, and the others an Error with the code and the message of the first, which names its rank. (An error
@@ -25,19 +25,21 @@ class Ranks {
   std::vector<std::string> gather_bytes(const std::function<std::string()>& work) const;
 
   /// 0 of 1 for a rank that trains alone.
-  int32_t rank() const { return communicator_ == nullptr ? 0 : communicator_->rank(); }
-  int32_t size() const { return communicator_ == nullptr ? 1 : communicator_->size(); }
+  int32_t rank() const { return ranks_ == nullptr ? 0 : ranks_->rank(); }
+  int32_t size() const { return ranks_ == nullptr ? 1 : ranks_->size(); }
 
  private:
-  Communicator* communicator_;
+  HostRanks* ranks_;
 };
 
 /// What every rank gives, by rank. Throws COMMUNICATION_FAILED where another rank makes a call of its trainer.
-std::vector<std::string> gather_texts(Communicator& communicator, const std::string& text);
+std::vector<std::string> gather_texts(HostRanks& ranks, const std::string& text);
 
 /// Throws INVALID_ARGUMENT, on every rank alike, unless the numbers at `place`, which are integers, are the same on all
 /// of them. what: names them.
 void check_same(const std::vector<Numbers>& ranks, size_t place, const char* what);
+/// Likewise of what each rank gives. Waits for the other ranks.
+void check_same(const Ranks& ranks, const std::string& own, const char* what);
 
 /// sums[i] += values[i]; sums become as many as the values.
 void add_to(Numbers& sums, const Numbers& values);

@@ -26,7 +26,7 @@ using std::chrono::milliseconds;
 
 /// Runs `body` as every rank at once, each on a thread; what the ranks throw, by rank, or "no error".
 using Body = std::function<void(int32_t rank, MpiThread& thread)>;
-std::vector<std::string> run(FakeMpi& fake, MpiFamily family, int32_t ranks, const MpiOptions& options,
+std::vector<std::string> run(FakeMpi& fake, MpiFamily family, int32_t ranks, const JoinOptions& options,
                              const Body& body) {
   std::vector<std::string> errors(static_cast<size_t>(ranks));
   std::vector<std::thread> threads;
@@ -311,7 +311,7 @@ TEST(MpiCommunicator, OneThatWasAbandonedMakesWayForAnother) {
 
 TEST(MpiCommunicator, NamesTheRankThatIsSilentAndWaitsForOneThatComputes) {
   FakeMpi fake(kThree.family, 3);
-  MpiOptions options;
+  JoinOptions options;
   options.silence_seconds = 1;
   std::atomic<int> failed = 0;
   const auto wait_for_failures = [&](int count) {
@@ -334,6 +334,36 @@ TEST(MpiCommunicator, NamesTheRankThatIsSilentAndWaitsForOneThatComputes) {
   EXPECT_TRUE(says(errors[0], "gather: nothing was heard of rank 2 for 1 s"));
   EXPECT_TRUE(says(errors[1], "nothing was heard of rank 2 for 1 s"));
   EXPECT_GE(fake.aborted(), 2);
+}
+
+/// A caller who waits for something else than MPI, such as a GPU, asks again and again.
+TEST(MpiCommunicator, ARankThatLeavesIsMissedByThoseWhoOnlyLook) {
+  FakeMpi fake(kThree.family, 3);
+  JoinOptions options;
+  options.silence_seconds = 1;  // A rank looks at what the others say 20 times in this time.
+  EXPECT_EQ(run(fake, kThree.family, 3, options,
+                [&](int32_t rank, MpiThread& thread) {
+                  const auto first = make_mpi_communicator(thread);
+                  first->gather("all are here");
+                  first->require_present();
+                  first->gather("nobody has left");
+                  if (rank != 2) {
+                    const std::string error = message_of(
+                        [&] {
+                          for (;;) first->require_present();
+                        },
+                        ErrorCode::COMMUNICATION_FAILED);
+                    EXPECT_TRUE(says(error, " has left")) << error;
+                  }
+                  first->abandon();
+                  EXPECT_EQ(message_of([&] { first->require_present(); }, ErrorCode::COMMUNICATION_FAILED),
+                            "this rank has left the other ranks");
+                  const auto second = make_mpi_communicator(thread);
+                  second->gather("all are here again");
+                  second->require_present();
+                  second->gather("nobody has left");
+                }),
+            no_errors(3));
 }
 
 TEST(MpiCommunicator, LeavesTheProcessorToOthersWhileItWaits) {
@@ -364,7 +394,7 @@ INSTANTIATE_TEST_SUITE_P(MpiCommunicator, FailingCall,
 TEST_P(FailingCall, IsReported) {
   const auto [family, function] = GetParam();
   FakeMpi fake(family, 2);
-  MpiOptions options;
+  JoinOptions options;
   options.silence_seconds = 1;  // It takes a tenth of this until rank 0 ends rank 1.
   const auto errors = run(fake, family, 2, options, [&, function = function](int32_t rank, MpiThread& thread) {
     const auto ranks = make_mpi_communicator(thread);
@@ -410,7 +440,7 @@ TEST(MpiCommunicator, NeedsTheRanksOfTheLauncher) {
 
 TEST(MpiCommunicator, DoesNotWaitForEverForRanksThatDoNotStart) {
   FakeMpi fake(kTwo.family, 2);
-  MpiOptions options;
+  JoinOptions options;
   options.join_seconds = 0.05;
   MpiThread first(make_mpi(fake.symbols(0), "libfake.so"), {"the test", {kTwo.family}, 0, 2}, options);
   for (int i = 0; i < 2; ++i)

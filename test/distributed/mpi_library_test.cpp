@@ -15,11 +15,14 @@ namespace {
 
 using Variables = std::map<std::string, std::string>;
 
-std::optional<Launcher> launcher_of(const Variables& variables) {
-  return find_launcher([&](const char* name) {
+Environment environment_of(const Variables& variables) {
+  return [&](const char* name) {
     const auto found = variables.find(name);
     return found == variables.end() ? nullptr : found->second.c_str();
-  });
+  };
+}
+std::optional<Launcher> launcher_of(const Variables& variables) {
+  return find_launcher(environment_of(variables));
 }
 std::string error_of(const std::function<void()>& call) {
   return message_of(call, ErrorCode::COMMUNICATION_FAILED);
@@ -55,6 +58,54 @@ TEST(Launcher, InsideAnAllocationOfSlurm) {
   EXPECT_EQ(described(pmi2), "srun, 1 of 2, MPICH, Open MPI");
   // The batch script itself is one process, however many tasks srun would start.
   EXPECT_EQ(described({{"SLURM_PROCID", "0"}, {"SLURM_NTASKS", "16"}}), "none");
+}
+
+TEST(Launcher, SaysTheRankOnItsMachine) {
+  using Pair = std::pair<const std::string, std::string>;
+  const auto local_rank = [](Variables variables, const Pair& more) {
+    EXPECT_EQ(launcher_of(variables)->local_rank, std::nullopt) << described(variables);
+    variables.insert(more);
+    return launcher_of(variables)->local_rank;
+  };
+  const Variables open_mpi = {{"OMPI_COMM_WORLD_RANK", "2"}, {"OMPI_COMM_WORLD_SIZE", "4"}},
+                  mpich = {{"PMI_RANK", "2"}, {"PMI_SIZE", "4"}},
+                  slurm = {{"SLURM_PROCID", "2"}, {"SLURM_STEP_NUM_TASKS", "4"}},
+                  torchrun = {{"MASTER_ADDR", "a"}, {"RANK", "2"}, {"WORLD_SIZE", "4"}};
+  Variables pmi2 = mpich;
+  pmi2.insert({"SLURM_STEP_NUM_TASKS", "4"});
+  EXPECT_EQ(local_rank(open_mpi, {"OMPI_COMM_WORLD_LOCAL_RANK", "1"}), 1);
+  EXPECT_EQ(local_rank(mpich, {"MPI_LOCALRANKID", "1"}), 1);
+  EXPECT_EQ(local_rank(slurm, {"SLURM_LOCALID", "0"}), 0);
+  EXPECT_EQ(local_rank(pmi2, {"SLURM_LOCALID", "1"}), 1);
+  EXPECT_EQ(local_rank(torchrun, {"LOCAL_RANK", "1"}), 1);
+  EXPECT_EQ(error_of([&] {
+              local_rank(torchrun, {"LOCAL_RANK", "-1"});
+            }),
+            "the environment variable LOCAL_RANK is -1, but ranks of a machine count from 0; start all ranks by the "
+            "launcher");
+}
+
+TEST(Launcher, SaysWhereRanksMeet) {
+  const auto point_of = [](Variables variables) {
+    variables.insert({"MASTER_ADDR", "machine"});
+    const MeetingPoint point = meeting_point(environment_of(variables));
+    return concat(point.address, ":", point.port);
+  };
+  EXPECT_EQ(point_of({{"MASTER_PORT", "29500"}}), "machine:29500");
+  EXPECT_EQ(point_of({{"MASTER_PORT", "29500"}, {"TORCHELASTIC_USE_AGENT_STORE", "False"}}), "machine:29500");
+  EXPECT_EQ(point_of({{"MASTER_PORT", "29500"}, {"TORCHELASTIC_USE_AGENT_STORE", "True"}}), "machine:30500");
+  EXPECT_EQ(point_of({{"MASTER_PORT", "64535"}, {"TORCHELASTIC_USE_AGENT_STORE", "True"}}), "machine:65535");
+  EXPECT_EQ(point_of({{"MASTER_PORT", "64536"}, {"TORCHELASTIC_USE_AGENT_STORE", "True"}}), "machine:63536");
+  EXPECT_EQ(
+      point_of({{"MASTER_PORT", "29500"}, {"TORCHELASTIC_USE_AGENT_STORE", "True"}, {"MOR_MASTER_PORT", "29501"}}),
+      "machine:29501");
+  EXPECT_EQ(error_of([&] { point_of({}); }),
+            "the environment variable MASTER_PORT is missing, although others of the same launcher are set; start all "
+            "ranks by the launcher");
+  EXPECT_EQ(error_of([&] {
+              point_of({{"MOR_MASTER_PORT", "high"}});
+            }),
+            "the environment variable MOR_MASTER_PORT is 'high', not a number; start all ranks by the launcher");
 }
 
 TEST(Launcher, RefusesVariablesThatSayNoRank) {

@@ -1,6 +1,7 @@
 // Tests of the communicator on the MPI libraries of this machine, under their launchers. This program is also what the
 // launchers start: `mpi_ranks_test --rank <part>`.
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <csignal>
@@ -8,10 +9,13 @@
 #include <cstdlib>
 #include <filesystem>
 #include <iostream>
+#include <memory>
+#include <optional>
 #include <sstream>
 #include <stdexcept>
 
-#include "distributed/mpi_communicator.h"
+#include "distributed/join.h"
+#include "distributed/tcp_connection.h"
 #include "test/distributed/rank_values.h"
 
 namespace mor::test {
@@ -49,15 +53,23 @@ void die(Communicator& ranks) {
   ranks.gather("");
 }
 
+void gather(HostRanks& ranks) {
+  std::string all;
+  for (const std::string& each : ranks.gather(concat("of rank ", ranks.rank()))) all += ", " + each;
+  say(concat("rank ", ranks.rank(), " of ", ranks.size(), all));
+}
+
 int run_rank(const std::string& part) {
   try {
-    const std::unique_ptr<Communicator> ranks = join_mpi();
+    const std::unique_ptr<HostRanks> ranks = join_ranks();
     if (ranks == nullptr)
       say("alone");
+    else if (part == "gather")
+      gather(*ranks);
     else if (part == "values")
-      values(*ranks);
+      values(dynamic_cast<Communicator&>(*ranks));
     else
-      die(*ranks);
+      die(dynamic_cast<Communicator&>(*ranks));
     return 0;
   } catch (const std::exception& error) {
     say(concat("error: ", error.what()));
@@ -174,16 +186,30 @@ TEST(MpiRanksOfBothFamilies, GetTheSameBits) {
 TEST(MpiRanksOfNoLauncher, AreNone) {
   const Ended run = run_alone("");
   EXPECT_EQ(run.status, 1);
-  EXPECT_TRUE(has(run.output, "error: no MPI launcher started this process")) << run.output;
+  EXPECT_TRUE(has(run.output, "error: no launcher started this process")) << run.output;
 }
 
-TEST(MpiRanksOfTorchrun, NeedMpi) {
-  const Ended run = run_alone("MASTER_ADDR=localhost MASTER_PORT=1 RANK=1 WORLD_SIZE=2");
-  EXPECT_EQ(run.status, 1);
-  EXPECT_TRUE(has(run.output,
-                  "error: torchrun started this process as rank 1 of 2, but ranks on CPUs need MPI; start them with "
-                  "'mpirun -n <ranks>' or 'srun'"))
+/// Somebody listens at MASTER_PORT, as torchrun may.
+TEST(MpiRanksOfTorchrun, MeetOverTcp) {
+  int port = 20000 + getpid() % 10000;
+  std::optional<Socket> agent;
+  while (!agent) {
+    try {
+      agent = listen_at("127.0.0.1", port);
+    } catch (const Error&) {
+      ++port;
+    }
+  }
+  const auto rank = [&](int number, const std::string& more) {
+    return concat("env -u OMPI_COMM_WORLD_RANK -u PMI_RANK -u SLURM_STEP_NUM_TASKS MASTER_ADDR=127.0.0.1 MASTER_PORT=",
+                  port, " WORLD_SIZE=2 RANK=", number, " ", more, " ", self(), " --rank gather");
+  };
+  const std::string agents = "TORCHELASTIC_USE_AGENT_STORE=True";
+  const Ended run = run_command(concat("sh -c '", rank(0, agents), " & ", rank(1, agents), "; wait'"));
+  EXPECT_EQ(lines_of(run.output, "rank "),
+            (std::vector<std::string>{"rank 0 of 2, of rank 0, of rank 1", "rank 1 of 2, of rank 0, of rank 1"}))
       << run.output;
+  EXPECT_TRUE(has(run_command(rank(0, "")).output, "Address already in use; give all ranks an address of rank 0"));
 }
 
 TEST(MpiRank, NeedsNoLibraryIfItIsTheOnlyOne) {

@@ -10,6 +10,7 @@
 #include <functional>
 #include <thread>
 
+#include "device/device.h"
 #include "distributed/tcp_connection.h"
 #include "test/error_message.h"
 
@@ -41,14 +42,14 @@ TcpOptions options_of(int32_t rank, int32_t size, int port, double join_seconds 
 }
 
 /// Runs every one of the ranks on a thread; what each throws, or "no error".
-std::vector<std::string> run(const std::vector<TcpOptions>& all, const std::function<void(TcpRanks&)>& body) {
+std::vector<std::string> run(const std::vector<TcpOptions>& all, const std::function<void(HostRanks&)>& body) {
   std::vector<std::string> errors(all.size());
   std::vector<std::thread> threads;
   for (size_t i = 0; i < all.size(); ++i)
     threads.emplace_back([&, i] {
       errors[i] = message_of(
           [&] {
-            const std::unique_ptr<TcpRanks> ranks = join_tcp(all[i]);
+            const std::unique_ptr<HostRanks> ranks = join_tcp(all[i]);
             body(*ranks);
           },
           ErrorCode::COMMUNICATION_FAILED);
@@ -71,7 +72,7 @@ std::string given(int32_t rank, int round) {
 
 TEST(TcpRanks, GatherWhatEachGives) {
   for (const int32_t size : {1, 2, 4}) {
-    const auto errors = run(ranks_of(size), [&](TcpRanks& ranks) {
+    const auto errors = run(ranks_of(size), [&](HostRanks& ranks) {
       EXPECT_EQ(ranks.size(), size);
       for (int round = 0; round < 2; ++round) {
         const std::vector<std::string> all = ranks.gather(given(ranks.rank(), round));
@@ -86,7 +87,7 @@ TEST(TcpRanks, GatherWhatEachGives) {
 
 TEST(TcpRanks, MissingOnesAreNamedOnEveryRankThatIsThere) {
   const int port = free_port();
-  const auto errors = run({options_of(0, 4, port, 1), options_of(2, 4, port)}, [](TcpRanks&) { ADD_FAILURE(); });
+  const auto errors = run({options_of(0, 4, port, 1), options_of(2, 4, port)}, [](HostRanks&) { ADD_FAILURE(); });
   EXPECT_EQ(errors[0], concat("ranks 1, 3 of 4 did not join within 1 s at 127.0.0.1:", port,
                               "; look whether they were started, and reach this address"));
   EXPECT_EQ(errors[1], errors[0]);
@@ -94,47 +95,81 @@ TEST(TcpRanks, MissingOnesAreNamedOnEveryRankThatIsThere) {
 
 TEST(TcpRanks, RankZeroIsWaitedForAndNamed) {
   const int port = free_port();
-  const std::string error = run({options_of(1, 2, port, 0.2)}, [](TcpRanks&) { ADD_FAILURE(); })[0];
+  const std::string error = run({options_of(1, 2, port, 0.2)}, [](HostRanks&) { ADD_FAILURE(); })[0];
   EXPECT_EQ(error, concat("rank 0 was not there within 0.2 s: 127.0.0.1:", port,
-                          ": Connection refused; start all ranks with the same address and port, those of rank 0's "
-                          "machine"));
+                          ": Connection refused; start all ranks, with MASTER_ADDR an address of rank 0's machine "
+                          "and the same port on all"));
 }
 
 TEST(TcpRanks, AnAddressThatIsNoneIsNamed) {
   TcpOptions other = options_of(1, 2, 1, 0.1), zero = options_of(0, 2, 1, 0.1);
   other.address = zero.address = "..";
   for (const TcpOptions& options : {other, zero}) {
-    const std::string error = run({options}, [](TcpRanks&) { ADD_FAILURE(); })[0];
+    const std::string error = run({options}, [](HostRanks&) { ADD_FAILURE(); })[0];
     EXPECT_NE(error.find("..:1: "), std::string::npos) << error;
   }
 }
 
 TEST(TcpRanks, AnotherSizeAndTheSameRankAreErrorsOfBoth) {
   const int port = free_port();
-  EXPECT_EQ(run({options_of(0, 2, port), options_of(1, 3, port)}, [](TcpRanks&) { ADD_FAILURE(); }),
+  EXPECT_EQ(run({options_of(0, 2, port), options_of(1, 3, port)}, [](HostRanks&) { ADD_FAILURE(); }),
             std::vector<std::string>(2,
                                      "rank 1 was started as one of 3 ranks, but rank 0 as one of 2; start every rank "
                                      "once, all with the same number of ranks"));
   const int next = free_port();
   EXPECT_EQ(
-      run({options_of(0, 3, next), options_of(1, 3, next), options_of(1, 3, next)}, [](TcpRanks&) { ADD_FAILURE(); }),
+      run({options_of(0, 3, next), options_of(1, 3, next), options_of(1, 3, next)}, [](HostRanks&) { ADD_FAILURE(); }),
       std::vector<std::string>(3,
                                "two processes say that they are rank 1; start every rank once, all with the "
                                "same number of ranks"));
 }
 
 TEST(TcpRanks, ThoseThatAreNoneAreErrors) {
-  EXPECT_EQ(run({options_of(2, 2, 1)}, [](TcpRanks&) {})[0],
+  EXPECT_EQ(run({options_of(2, 2, 1)}, [](HostRanks&) {})[0],
             "rank 2 of 2 is none; RANK counts from 0 and is less than WORLD_SIZE");
-  EXPECT_EQ(run({options_of(0, 1, 65536)}, [](TcpRanks&) {})[0], "the port is 65536, but must be from 1 to 65535");
+  EXPECT_EQ(run({options_of(0, 1, 65536)}, [](HostRanks&) {})[0], "the port is 65536, but must be from 1 to 65535");
 }
 
 TEST(TcpRanks, APortInUseIsNamed) {
   const int port = free_port();
   const Socket taken = listen_at("127.0.0.1", port);
-  EXPECT_EQ(run({options_of(0, 2, port)}, [](TcpRanks&) { ADD_FAILURE(); })[0],
-            concat("rank 0 cannot listen at 127.0.0.1:", port,
-                   ": Address already in use; give all ranks an address of rank 0's machine and a free port"));
+  EXPECT_EQ(
+      run({options_of(0, 2, port)}, [](HostRanks&) { ADD_FAILURE(); })[0],
+      concat("rank 0 cannot listen at 127.0.0.1:", port,
+             ": Address already in use; give all ranks an address of rank 0's machine as MASTER_ADDR, and a free port "
+             "there as MOR_MASTER_PORT"));
+}
+
+TEST(TcpRanks, MayGiveUpWaitingForRanksToStart) {
+  const int port = free_port();
+  for (const int32_t rank : {0, 1}) {
+    int left = 3;
+    const auto check = [&] { MOR_CHECK(left-- > 0, ABORTED, "enough"); };
+    EXPECT_EQ(message_of([&] { join_tcp(options_of(rank, 3, port), check); }, ErrorCode::ABORTED), "enough");
+  }
+  std::atomic<int> waited = 0;
+  std::thread zero([&] {
+    const auto check = [&] { MOR_CHECK(waited < 5, ABORTED, "enough"); };
+    EXPECT_EQ(message_of([&] { join_tcp(options_of(0, 3, port), check); }, ErrorCode::ABORTED), "enough");
+  });
+  TcpConnection("127.0.0.1", port, "rank 0", 20, kLong);  // It listens now.
+  // Rank 1 has joined, and waits for rank 2 when rank 0 gives up.
+  const std::string error =
+      message_of([&] { join_tcp(options_of(1, 3, port), [&] { ++waited; }); }, ErrorCode::COMMUNICATION_FAILED);
+  EXPECT_EQ(error.find("rank 0"), 0u) << error;
+  zero.join();
+}
+
+/// Ranks over TCP gather, but have nothing that adds up what is in the memory of CPUs.
+TEST(TcpRanks, CannotTrainOnCpus) {
+  const auto errors = run(ranks_of(2), [](HostRanks& ranks) {
+    check_ranks_fit(ranks, "cuda:0");
+    check_ranks_fit(ranks, "cpu");
+  });
+  for (int32_t rank = 0; rank < 2; ++rank)
+    EXPECT_EQ(errors[static_cast<size_t>(rank)],
+              concat("torchrun started this process as rank ", rank,
+                     " of 2, but ranks on CPUs need MPI; start them with 'mpirun -n <ranks>' or 'srun'"));
 }
 
 /// Somebody who is no rank connects first: he closes at once, sends something else, or more than a rank would.
@@ -155,7 +190,7 @@ TEST(TcpRanks, StrangersAreSentAway) {
 /// The others learn it from rank 0, or, if that is the one, from their connection to it.
 TEST(TcpRanks, OneThatLeavesIsNamedOnAllOthers) {
   for (const int32_t leaving : {0, 2}) {
-    const auto errors = run(ranks_of(3), [&](TcpRanks& ranks) {
+    const auto errors = run(ranks_of(3), [&](HostRanks& ranks) {
       ranks.gather("all are there");
       ranks.require_present();
       if (ranks.rank() == leaving) return;
@@ -172,7 +207,7 @@ TEST(TcpRanks, OneThatLeavesIsNamedOnAllOthers) {
 /// From another thread, while this one waits for a rank that never gathers.
 TEST(TcpRanks, CallsUnderWayEndWhenTheRankLeaves) {
   for (const int32_t leaving : {0, 1}) {
-    const auto errors = run(ranks_of(2), [&](TcpRanks& ranks) {
+    const auto errors = run(ranks_of(2), [&](HostRanks& ranks) {
       ranks.gather("all are there");
       if (ranks.rank() == leaving) {
         std::thread other([&] { ranks.abandon(); });
@@ -192,7 +227,7 @@ TEST(TcpRanks, CallsUnderWayEndWhenTheRankLeaves) {
 
 TEST(TcpRanks, OneThatLeavesIsMissedByThoseWhoOnlyLook) {
   for (const int32_t leaving : {0, 2}) {
-    const auto errors = run(ranks_of(3), [&](TcpRanks& ranks) {
+    const auto errors = run(ranks_of(3), [&](HostRanks& ranks) {
       ranks.gather("all are there");
       if (ranks.rank() == leaving) return;
       for (;;) {

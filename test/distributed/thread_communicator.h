@@ -42,6 +42,10 @@ class ThreadRanks {
     if (round_ == round) check(call);
     return taken_;  // the next round cannot end before this rank takes part in it
   }
+  void require_present() {
+    const std::lock_guard lock(mutex_);
+    check("require_present");
+  }
   /// From now on, every call of every rank throws.
   void fail(int32_t rank) {
     const std::lock_guard lock(mutex_);
@@ -104,6 +108,7 @@ class ThreadCommunicator final : public Communicator {
   /// As if this rank had died.
   void fail() { ranks_.fail(rank_); }
   void abandon() override { fail(); }
+  void require_present() override { ranks_.require_present(); }
 
   int started = 0;  ///< calls of reduce_scatter
   int gathers = 0;  ///< calls of gather and all_gather

@@ -16,6 +16,11 @@ const gpu = (index: number, refusal?: Pick<DeviceInfo, 'code' | 'reason'>): Devi
 const old = gpu(0, { code: 'DEVICE_TOO_OLD', reason: 'compute capability 7.5; 8.0 is needed' })
 const none: DeviceInfo = { ...gpu(0, { code: 'DRIVER_MISSING', reason: 'no NVIDIA driver was found' }), id: 'cuda' }
 
+type Launched = { name: string; rank: number; size: number; localRank: number | null }
+
+const select = (option: unknown, available: DeviceInfo[], launched: Launched | null = null) =>
+  selectDevice(option, { devices: () => available, launcher: () => launched })
+
 it.each<[string, DeviceInfo[], string]>([
   ['auto', [cpu, none], 'cpu'],
   ['auto', [cpu, old], 'cpu'],
@@ -24,7 +29,7 @@ it.each<[string, DeviceInfo[], string]>([
   ['cuda', [cpu, old, gpu(1)], 'cuda:1'],
   ['cuda:1', [cpu, gpu(0), gpu(1)], 'cuda:1'],
 ])('%s', (option, available, expected) => {
-  expect(selectDevice(option, available)).toBe(expected)
+  expect(select(option, available)).toBe(expected)
 })
 
 it.each<[unknown, DeviceInfo[], string, string]>([
@@ -51,5 +56,25 @@ it.each<[unknown, DeviceInfo[], string, string]>([
   ],
   [0, [cpu, none], 'INVALID_ARGUMENT', 'device is 0; it must be a string'],
 ])('refuses %j', (option, available, code, message) => {
-  expect(() => selectDevice(option, available)).toThrow(expect.objectContaining({ code, message }))
+  expect(() => select(option, available)).toThrow(expect.objectContaining({ code, message }))
+})
+
+it('one of several ranks gets the GPU at its place on the machine', () => {
+  const available = [cpu, old, gpu(1), gpu(2)]
+  const launched = (localRank: number | null, size = 8) => ({ name: 'torchrun', rank: 5, size, localRank })
+  for (const option of ['auto', 'cuda']) {
+    expect(select(option, available, launched(0))).toBe('cuda:1')
+    expect(select(option, available, launched(1))).toBe('cuda:2')
+    expect(select(option, available, launched(null))).toBe('cuda:1')
+    expect(select(option, available, launched(2, 1)), 'not one of several').toBe('cuda:1')
+    expect(() => select(option, available, launched(2))).toThrow(
+      expect.objectContaining({
+        code: 'DEVICE_NOT_FOUND',
+        message: `device is "${option}", but torchrun started 3 ranks or more on this machine, which has 2 usable GPUs (cuda:1, cuda:2): start one rank for each GPU, or, if the launcher gives each rank GPUs of its own, give device "cuda:0", or train on "cpu"`,
+      }),
+    )
+  }
+  expect(select('cuda:1', available, launched(2))).toBe('cuda:1')
+  expect(select('cpu', available, launched(2))).toBe('cpu')
+  expect(select('auto', [cpu, none], launched(2))).toBe('cpu')
 })

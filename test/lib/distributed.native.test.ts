@@ -1,8 +1,10 @@
-// The API of ranks on the real addon: what it refuses in a process without a launcher, and two ranks under Open MPI.
+// The API of ranks on the real addon: what it refuses in a process without a launcher, two ranks under Open MPI, and two as torchrun
+// starts them.
 import { join } from 'node:path'
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 import { joinRanks, launcher, Model, Trainer } from '../../lib/index.js'
 import { isInstalled, openMpi, startRanks } from './mpi_launchers.js'
+import { freePort, startTorchRanks } from './torch_ranks.js'
 
 const config = { vocab_size: 64, hidden_size: 32, intermediate_size: 64, num_hidden_layers: 2, num_attention_heads: 2 }
 const load = { device: 'cpu', dtype: 'float32', threads: 1, seed: 1 } as const
@@ -22,19 +24,42 @@ describe('without other ranks', () => {
     expect(launcher()).toBe(null)
     await expect(joinRanks()).rejects.toMatchObject({
       code: 'COMMUNICATION_FAILED',
-      message: expect.stringContaining('no MPI launcher started this process'),
+      message: expect.stringContaining('no launcher started this process'),
     })
   })
 
-  it('torchrun is told that CPUs need MPI', async () => {
-    const variables = { RANK: '1', WORLD_SIZE: '2', MASTER_ADDR: 'localhost', MASTER_PORT: '1' }
-    await under(variables, async () => {
-      expect(launcher()).toEqual({ name: 'torchrun', rank: 1, size: 2 })
-      await expect(joinRanks()).rejects.toMatchObject({
-        code: 'COMMUNICATION_FAILED',
-        message:
-          "torchrun started this process as rank 1 of 2, but ranks on CPUs need MPI; start them with 'mpirun -n <ranks>' or 'srun'",
+  it('ranks that nobody joins are named, with the limit', async () => {
+    const port = await freePort()
+    const variables = { WORLD_SIZE: '3', MASTER_ADDR: '127.0.0.1', MASTER_PORT: String(port) }
+    for (const [rank, message] of [
+      [
+        0,
+        `ranks 1, 2 of 3 did not join within 0.2 s at 127.0.0.1:${port}; look whether they were started, and reach this address`,
+      ],
+      [
+        1,
+        `rank 0 was not there within 0.2 s: 127.0.0.1:${port}: Connection refused; start all ranks, with MASTER_ADDR an address of rank 0's machine and the same port on all`,
+      ],
+    ] as const) {
+      await under({ ...variables, RANK: String(rank), LOCAL_RANK: String(rank) }, async () => {
+        expect(launcher()).toEqual({ name: 'torchrun', rank, size: 3, localRank: rank })
+        await expect(joinRanks({ joinTimeout: 0.2 })).rejects.toMatchObject({ code: 'COMMUNICATION_FAILED', message })
       })
+    }
+  })
+
+  it('joining can be aborted', async () => {
+    const controller = new AbortController()
+    const variables = { RANK: '0', WORLD_SIZE: '2', MASTER_ADDR: '127.0.0.1', MASTER_PORT: String(await freePort()) }
+    await under(variables, async () => {
+      const joined = joinRanks({ signal: controller.signal })
+      setTimeout(() => controller.abort(), 100)
+      await expect(joined).rejects.toMatchObject({ code: 'ABORTED' })
+      // The port is free again.
+      await vi.waitFor(
+        () => expect(joinRanks({ joinTimeout: 0.05 })).rejects.toThrow('rank 1 of 2 did not join within 0.05 s'),
+        { timeout: 20_000 },
+      )
     })
   })
 
@@ -108,4 +133,19 @@ it.skipIf(!isInstalled(openMpi))('two ranks gather, train, and leave in any orde
     'different calls: COMMUNICATION_FAILED rank 1 gathers texts, but rank 0 takes part in a step or a checkpoint',
   )
   expect(code).toBe(0)
+})
+
+it('ranks as torchrun starts them gather, and are told that CPUs need MPI', { timeout: 120_000 }, async () => {
+  const ended = await startTorchRanks(2, ['--import', 'tsx', join('test', 'lib', 'torch_rank.ts')])
+  expect(ended.map(({ stdout }) => stdout)).toEqual(
+    [0, 1].map((rank) =>
+      [
+        `rank ${rank} of 2, gathered text 0 ü,text 1 ü`,
+        `trainer: COMMUNICATION_FAILED torchrun started this process as rank ${rank} of 2, but ranks on CPUs need MPI; start them with 'mpirun -n <ranks>' or 'srun'`,
+        'joined again: gathered 0,1',
+        `left alone: ${rank === 0 ? 'COMMUNICATION_FAILED' : 'DISPOSED'}`,
+        '',
+      ].join('\n'),
+    ),
+  )
 })

@@ -281,6 +281,9 @@ TEST(DataParallel, RanksThatDifferAreNamed) {
               make_trainer(c, config, options);
             }),
             both("ranks differ in the size of buckets: 4194304 on rank 0, but 4194305 on rank 1" + advice));
+  EXPECT_EQ(
+      messages([&](ThreadCommunicator& c) { check_same(Ranks(&c), c.rank() == 0 ? "cpu" : "cuda", "their devices"); }),
+      both("ranks differ in their devices: cpu on rank 0, but cuda on rank 1" + advice));
   EXPECT_EQ(messages([&](ThreadCommunicator& c) { make_trainer(c, config, {}); }),
             both("ranks differ in the number of steps done: 4 on rank 0, but 5 on rank 1" + advice));
   EXPECT_EQ(messages([&](ThreadCommunicator& c) {

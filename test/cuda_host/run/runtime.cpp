@@ -96,12 +96,14 @@ void finish_late_copy() {
 
 cudaError_t allow_shared_memory(const void* kernel, int bytes) {
   if (bytes < 0 || static_cast<size_t>(bytes) > kSharedAtMost) return cudaErrorInvalidValue;
+  const std::lock_guard<std::recursive_mutex> lock(device().mutex);
   device().shared_allowed[kernel] = static_cast<size_t>(bytes);
   return cudaSuccess;
 }
 
 cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel, const std::function<void()>& thread) {
   const dim3 g = config.gridDim, b = config.blockDim;
+  const std::lock_guard<std::recursive_mutex> lock(device().mutex);
   finish_late_copy();
   if (!device().error.empty()) return cudaErrorLaunchFailure;
   if (g.x == 0 || g.y == 0 || g.z == 0 || g.x > 0x7fffffffu || g.y > 65535 || g.z > 65535)
@@ -258,8 +260,8 @@ cudaError_t cudaHostGetDevicePointer(void** to, void* host, unsigned) {
   return cudaSuccess;
 }
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream) {
+  const std::lock_guard<std::recursive_mutex> lock(device().mutex);
   if (capturing(stream) && kind != cudaMemcpyDeviceToDevice) {
-    const std::lock_guard<std::recursive_mutex> lock(device().mutex);
     const void* host = kind == cudaMemcpyHostToDevice ? from : to;
     if (!device().holds(device().pinned, host, bytes)) return refuse_in_capture(stream);
   }
@@ -269,6 +271,7 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpy
     std::memcpy(to, from, bytes);
   };
   return put(stream, [=] {
+    const std::lock_guard<std::recursive_mutex> lock(device().mutex);
     if (!device().error.empty()) return cudaErrorLaunchFailure;
     if (bytes == 0) return cudaSuccess;
     if (device().holds(to, bytes) != (kind != cudaMemcpyDeviceToHost)) return cudaErrorInvalidValue;
@@ -277,7 +280,6 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpy
       copy();
       return cudaSuccess;
     }
-    const std::lock_guard<std::recursive_mutex> lock(device().mutex);
     const bool to_device = kind == cudaMemcpyHostToDevice;
     if (to_device && device().holds(device().pinned, from, bytes)) {
       const auto* source = static_cast<const char*>(from);
@@ -293,6 +295,7 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpy
   });
 }
 cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t stream) {
+  const std::lock_guard<std::recursive_mutex> lock(device().mutex);
   finish_late_copy();
   return put(stream, [=] {
     if (!device().error.empty()) return cudaErrorLaunchFailure;
@@ -313,9 +316,9 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
   return cudaSuccess;
 }
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t) {
+  const std::lock_guard<std::recursive_mutex> lock(device().mutex);
   if (!device().error.empty()) return cudaErrorLaunchFailure;
   event->time = std::chrono::steady_clock::now();
-  const std::lock_guard<std::recursive_mutex> lock(device().mutex);
   event->copies = device().copies;
   event->recorded = true;
   return cudaSuccess;

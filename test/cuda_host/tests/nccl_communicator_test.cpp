@@ -11,6 +11,7 @@
 #include "test/distributed/rank_values.h"
 #include "test/distributed/thread_communicator.h"
 #include "test/error_message.h"
+#include "test/train/data_parallel.h"
 
 namespace mor::cuda_host::test {
 namespace {
@@ -186,6 +187,7 @@ class OnTheHost final : public Communicator {
   int32_t rank() const override { return device_.rank(); }
   int32_t size() const override { return device_.size(); }
   void abandon() override { device_.abandon(); }
+  void require_present() override { device_.require_present(); }
   std::vector<std::string> gather(std::string_view bytes) override { return device_.gather(bytes); }
   void reduce_scatter(const Tensor& values, const Tensor& sum, DType wire) override {
     Tensor on_device = place(sum);
@@ -227,6 +229,21 @@ class OnTheHost final : public Communicator {
   std::vector<std::pair<Tensor, Tensor>> results_;
 };
 
+/// Ranks of hosts, whose absence is noticed when `look` throws.
+class Watched final : public HostRanks {
+ public:
+  Watched(HostRanks& ranks, const std::function<void()>& look) : ranks_(ranks), look_(look) {}
+  int32_t rank() const override { return ranks_.rank(); }
+  int32_t size() const override { return ranks_.size(); }
+  void abandon() override { ranks_.abandon(); }
+  std::vector<std::string> gather(std::string_view bytes) override { return ranks_.gather(bytes); }
+  void require_present() override { look_(); }
+
+ private:
+  HostRanks& ranks_;
+  const std::function<void()>& look_;
+};
+
 class NcclCommunicator : public ::testing::Test {
  protected:
   ~NcclCommunicator() override {
@@ -245,8 +262,8 @@ class NcclCommunicator : public ::testing::Test {
       errors[static_cast<size_t>(host.rank())] = message_of(
           [&] {
             const std::unique_ptr<Ops> ops = make_cuda_ops(0, DType::float32);
-            const auto ranks =
-                cuda::make_nccl_communicator(static_cast<cuda::CudaOps&>(*ops), host, require_ranks, nccl);
+            Watched watched(host, require_ranks);
+            const auto ranks = cuda::make_nccl_communicator(static_cast<cuda::CudaOps&>(*ops), watched, nccl);
             body(*ranks, *ops);
           },
           ErrorCode::COMMUNICATION_FAILED);
@@ -271,6 +288,38 @@ TEST_F(NcclCommunicator, ComputesAsEveryOther) {
             kNoErrors);
   EXPECT_EQ(three.destroyed, 3);
   EXPECT_EQ(three.aborted, 0);
+}
+
+/// Ranks with devices learn what those of the reference learn, which tell each other by memory that they share.
+TEST_F(NcclCommunicator, TrainsAsRanksOfTheReference) {
+  const ModelConfig config = mor::test::tiny_config();
+  const mor::test::Plan plan{{1, 1}, true};
+  constexpr uint32_t kSteps = 2;
+  const mor::test::Trained expected = mor::test::train_ranks(config, mor::test::reference, {}, plan, kSteps);
+  Model two(2);
+  model = &two;
+  mor::test::run_ranks(2, [&](mor::test::ThreadCommunicator& host) {
+    mor::Model on_device(config, make_cuda_ops(0, DType::float32));
+    on_device.init(1);
+    const auto ranks = cuda::make_nccl_communicator(static_cast<cuda::CudaOps&>(on_device.ops()), host,
+                                                    []() -> const Nccl& { return kNccl; });
+    TrainerOptions options;
+    options.communicator = ranks.get();
+    options.bucket_size = 128;
+    Trainer trainer(on_device, options);
+    for (uint32_t t = 0; t < kSteps; ++t) {
+      const mor::test::Rows rows = rows_of_rank(plan, config, t, static_cast<size_t>(host.rank()));
+      const StepResult step = trainer.step(rows.view());
+      EXPECT_NEAR(step.loss, expected.steps[t].loss, 1e-5);
+      EXPECT_NEAR(step.gradient_norm, expected.steps[t].gradient_norm, 1e-4);
+      EXPECT_EQ(step.tokens, expected.steps[t].tokens);
+    }
+    mor::test::Tensors weights;
+    mor::test::add_weights(on_device, weights);
+    for (const auto& [name, values] : weights)
+      for (size_t i = 0; i < values.size(); ++i) ASSERT_NEAR(values[i], expected.weights.at(name)[i], 1e-4) << name;
+  });
+  EXPECT_EQ(two.destroyed, 2);
 }
 
 TEST_F(NcclCommunicator, SaysOnEveryRankThatOneHasNoNccl) {

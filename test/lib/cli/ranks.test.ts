@@ -6,11 +6,17 @@ import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { exitCodeOf, Interruption } from '../../../lib/cli/failure.js'
 import { nextRows, RunRanks, rowsOfRank } from '../../../lib/cli/ranks.js'
 import { buildDataset, Dataset, DatasetMix } from '../../../lib/dataset.js'
+import type { DeviceOption } from '../../../lib/devices.js'
 import type { Ranks } from '../../../lib/distributed.js'
 import { MorError } from '../../../lib/errors.js'
+import type { NativeRanks } from '../../../lib/native.js'
 import { Tokenizer } from '../../../lib/tokenizer.js'
 
-vi.mock('../../../lib/devices.js', () => ({ devices: () => [{ id: 'cpu', threads: 7 }] }))
+vi.mock('../../../lib/devices.js', () => ({
+  devices: () => [{ id: 'cpu', threads: 7 }],
+  selectDevice: (option: string) => option,
+}))
+vi.mock('../../../lib/native_loader.js', () => ({ loadNative: () => null }))
 
 /** Each gather ends when all ranks have called it. */
 function fakeRanks(size: number): Ranks[] {
@@ -26,7 +32,12 @@ function fakeRanks(size: number): Ranks[] {
       waiting = []
     })
   return Array.from({ length: size }, (_, rank) => {
-    return { rank, size, gather: (text: string) => gather(rank, text) } as Ranks
+    const native = {
+      requireDevice(device: string) {
+        if (device === 'unfit') throw Object.assign(new Error('it does not fit'), { code: 'COMMUNICATION_FAILED' })
+      },
+    } as NativeRanks
+    return { rank, size, native, gather: (text: string) => gather(rank, text) } as Ranks
   })
 }
 
@@ -69,6 +80,20 @@ describe('ranks', () => {
     expect(errors[1]).toBe(own)
     for (const rank of [0, 2])
       expect(errors[rank]).toMatchObject({ code: 'IO_ERROR', message: 'rank 1: the disk is full' })
+  })
+
+  it('read the same files, rank 0 first: what only another one misses is not shared', async () => {
+    const missing = async () => {
+      throw new MorError('IO_ERROR', 'there is no file')
+    }
+    expect(await onAll(2, (ranks, rank) => ranks.read(async () => rank))).toEqual([0, 1])
+    const shared = await onAll(2, (ranks) => thrown(ranks.read(missing)))
+    expect(shared.map((error) => (error as Error).message)).toEqual(['there is no file', 'rank 0: there is no file'])
+    const message =
+      'there is no file; rank 0 could read it: give all ranks the same files, on several machines by a network file system'
+    const errors = await onAll(2, (ranks, rank) => thrown(ranks.read(rank === 1 ? missing : async () => 5)))
+    for (const error of errors) expect(error).toMatchObject({ code: 'IO_ERROR' })
+    expect(errors.map((error) => (error as Error).message)).toEqual([`rank 1: ${message}`, message])
   })
 
   it('stop together when one is told to', async () => {
@@ -137,6 +162,24 @@ describe('ranks', () => {
   it('share the processors that they have together, but each has one', async () => {
     expect(await onAll(2, (ranks) => ranks.defaultThreads())).toEqual([3, 3])
     expect(await onAll(9, (ranks) => ranks.defaultThreads())).toEqual(Array.from({ length: 9 }, () => 1))
+  })
+
+  it('have devices of one kind, on which they can train together', async () => {
+    const choose = (options: DeviceOption[]) =>
+      onAll(options.length, (ranks, rank) => ranks.device(options[rank]!).catch((error: unknown) => error))
+    expect(await choose(['cuda:0', 'cuda:1'])).toEqual(['cuda:0', 'cuda:1'])
+    expect(await choose(['cpu', 'cpu'])).toEqual(['cpu', 'cpu'])
+    for (const error of await choose(['cuda:0', 'cuda:1', 'cpu'])) {
+      expect(error).toMatchObject({
+        code: 'INVALID_ARGUMENT',
+        message: expect.stringContaining(
+          'ranks differ in the kind of their devices: cuda on rank 0, but cpu on rank 2',
+        ),
+      })
+    }
+    const [first, second] = await choose(['cuda:0', 'unfit' as DeviceOption])
+    expect(first).toMatchObject({ code: 'COMMUNICATION_FAILED', message: 'rank 1: it does not fit' })
+    expect(second).toMatchObject({ code: 'COMMUNICATION_FAILED', message: 'it does not fit' })
   })
 
   it('of one process are this one alone', async () => {
