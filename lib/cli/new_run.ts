@@ -11,7 +11,7 @@ import type { Output } from './output.js'
 import { prepareData } from './prepare_data.js'
 import { type RunRanks, rowsOfRank } from './ranks.js'
 import { checkDatasetOptions } from './resume_options.js'
-import { disposeModels, disposing, distributedOf, identityOf, type Run } from './run.js'
+import { disposing, distributedOf, identityOf, modelsOf, type Run } from './run.js'
 import { foldersOf, mapFolders, openRunData, weightedDatasets } from './run_data.js'
 import { checkNoRun, type RunRecord, runFiles, trimMetrics, writeRunRecord } from './run_folder.js'
 import { flagOf, parameterGroupsOf, type TrainOptions, trainDefaults } from './train_options.js'
@@ -36,46 +36,44 @@ export async function startRun(
   const dataset = await ranks.first(
     async () => (await weightedDatasets(data)) ?? (await prepareData(text, runFiles(folder).dataset, output, signal)),
   )
-  const infos = await ranks.together(async () => {
-    const found = await mapInOrder(foldersOf(dataset), readDatasetInfo)
-    for (const [i, each] of foldersOf(dataset).entries()) checkDatasetOptions(options, each, found[i]!)
+  const { infos, opened } = await ranks.read(async () => {
+    const infos = await mapInOrder(foldersOf(dataset), readDatasetInfo)
+    for (const [i, each] of foldersOf(dataset).entries()) checkDatasetOptions(options, each, infos[i]!)
     // Datasets that do not fit are refused before a model is made.
-    await (await openRunData(dataset, { length, seed, tokenizer }, null))[Symbol.asyncDispose]()
-    return found
+    return { infos, opened: await openRunData(dataset, { length, seed, tokenizer }, null) }
   })
-  await ranks.same(identityOf(start.config, dataset, infos))
-  const trainer = await ranks.together(async () => {
-    const distillation = await loadDistillation(options, signal)
-    const distributed = distributedOf(options, ranks)
-    return disposing(distillation?.teacher, () =>
-      start.makeTrainer({ ...trainerOptions, distillation, distributed }, signal),
-    )
-  })
-  try {
-    const { batchSize, gradientAccumulation, steps, evalEvery, evalBatches, saveEvery } = course
-    const settings = {
-      dataset: mapFolders(dataset, (path) => relative(folder, path)),
-      ...(options.teacher !== undefined && { teacher: relative(folder, options.teacher) }),
-      length,
-      batchSize,
-      gradientAccumulation,
-      steps,
-      seed,
-      evalEvery,
-      evalBatches,
-      saveEvery,
-    }
-    const record: RunRecord = { settings, positions: [] }
-    await ranks.first(async () => {
-      await mkdir(folder, { recursive: true })
-      await writeRunRecord(folder, record)
-      await trimMetrics(folder, 0)
+  return disposing(opened, async () => {
+    await ranks.same(identityOf(start.config, dataset, infos))
+    const trainer = await ranks.together(async () => {
+      const distillation = await loadDistillation(options, signal)
+      const distributed = distributedOf(options, ranks)
+      return disposing(distillation?.teacher, () =>
+        start.makeTrainer({ ...trainerOptions, distillation, distributed }, signal),
+      )
     })
-    return { tokenizer, trainer, record, position: null, dataset, rows }
-  } catch (error) {
-    await disposeModels(trainer)
-    throw error
-  }
+    return disposing(modelsOf(trainer), async () => {
+      const { batchSize, gradientAccumulation, steps, evalEvery, evalBatches, saveEvery } = course
+      const settings = {
+        dataset: mapFolders(dataset, (path) => relative(folder, path)),
+        ...(options.teacher !== undefined && { teacher: relative(folder, options.teacher) }),
+        length,
+        batchSize,
+        gradientAccumulation,
+        steps,
+        seed,
+        evalEvery,
+        evalBatches,
+        saveEvery,
+      }
+      const record: RunRecord = { settings, positions: [] }
+      await ranks.first(async () => {
+        await mkdir(folder, { recursive: true })
+        await writeRunRecord(folder, record)
+        await trimMetrics(folder, 0)
+      })
+      return { tokenizer, trainer, record, data: opened, rows }
+    })
+  })
 }
 
 /** What a new run is made of, checked before anything is written. */
@@ -110,6 +108,7 @@ async function planRun(options: TrainOptions, ranks: RunRanks, output: Output) {
     depthDropout: options.depthDropout,
     capacityWarmupSteps: options.capacityWarmupSteps,
     recompute,
+    weightHashInterval: options.weightHashInterval,
   }
   return { start, length, data, rows, trainerOptions }
 }

@@ -105,7 +105,7 @@ function addTrain(program: Command): void {
   program
     .command('train')
     .description(
-      'Train a model on text. On a terminal it shows a progress line, elsewhere JSON lines. Ctrl-C, SIGTERM, SIGUSR2, a closed terminal and an output that nobody reads save and stop it. Under mpirun or srun all ranks train one model.',
+      'Train a model on text. On a terminal it shows a progress line, elsewhere JSON lines. Ctrl-C, SIGTERM, SIGUSR2, a closed terminal and an output that nobody reads save and stop it. Under mpirun, srun or, on GPUs, torchrun all ranks train one model.',
     )
     .requiredOption('--output <folder>', 'folder of the run: checkpoint/, dataset/, metrics.jsonl, run.json')
     .option('--resume', 'go on with the run in --output, with its own options; more --steps may be given')
@@ -177,6 +177,11 @@ function addTrain(program: Command): void {
         'bfloat16',
         'float32',
       ]),
+    )
+    .option(
+      '--weight-hash-interval <steps>',
+      'steps between comparisons of the weights of all ranks; 0 for never; default: 100',
+      integer(0),
     )
     .addOption(deviceOption())
     .addOption(dtypeOption())

@@ -11,47 +11,44 @@ import { readTrainerCheckpoint } from '../trainer_checkpoint.js'
 import type { Schedule } from '../trainer_options.js'
 import { type RunRanks, rowsOfRank } from './ranks.js'
 import { checkResumeOptions } from './resume_options.js'
-import { disposeModels, disposing, distributedOf, identityOf, type Run } from './run.js'
-import { foldersOf, mapFolders } from './run_data.js'
+import { disposing, distributedOf, identityOf, modelsOf, type Run } from './run.js'
+import { foldersOf, mapFolders, openRunData } from './run_data.js'
 import { positionAt, readRunRecord, resumedRecord, runFiles, trimMetrics, writeRunRecord } from './run_folder.js'
 import { type TrainOptions, trainDefaults } from './train_options.js'
 
 /** Throws what its parts throw, on all ranks. */
 export async function resumeRun(options: TrainOptions, ranks: RunRanks, signal: AbortSignal): Promise<Run> {
-  const { output: folder, device, threads, nice, recompute } = options
+  const { output: folder, device, threads, nice, recompute, weightHashInterval } = options
   const files = runFiles(folder)
-  const { record, settings, rows, tokenizer, dataset, infos, saved } = await ranks.together(() =>
+  const { record, settings, rows, tokenizer, dataset, infos, saved, data } = await ranks.read(() =>
     readRun(options, ranks),
   )
-  await ranks.same({ 'steps done': saved.stepsDone, ...identityOf(saved.config, dataset, infos) })
-  const schedule = withSteps(saved.options.schedule, settings.steps)
-  const load = { device, threads, nice, signal }
-  const trainer = await ranks.together(async () => {
-    const teacher =
-      settings.teacher === undefined
-        ? null
-        : await Model.load(resolve(folder, settings.teacher), { ...load, dtype: saved.dtype })
-    const distillation = teacher && { teacher }
-    const distributed = distributedOf(options, ranks)
-    return disposing(teacher, () =>
-      Trainer.resume(files.checkpoint, { ...load, recompute, schedule, distillation, distributed }),
-    )
-  })
-  try {
-    const position = positionAt(record, trainer.stepsDone)
-    const resumed = resumedRecord({ ...record, settings }, trainer.stepsDone)
-    await ranks.first(async () => {
-      await writeRunRecord(folder, resumed)
-      await trimMetrics(folder, trainer.stepsDone)
+  return disposing(data, async () => {
+    await ranks.same({ 'steps done': saved.stepsDone, ...identityOf(saved.config, dataset, infos) })
+    const schedule = withSteps(saved.options.schedule, settings.steps)
+    const load = { device, threads, nice, signal }
+    const trainer = await ranks.together(async () => {
+      const teacher =
+        settings.teacher === undefined
+          ? null
+          : await Model.load(resolve(folder, settings.teacher), { ...load, dtype: saved.dtype })
+      const distillation = teacher && { teacher }
+      const distributed = distributedOf(options, ranks)
+      const changes = { recompute, weightHashInterval, schedule, distillation, distributed }
+      return disposing(teacher, () => Trainer.resume(files.checkpoint, { ...load, ...changes }))
     })
-    return { tokenizer, trainer, record: resumed, position, dataset, rows }
-  } catch (error) {
-    await disposeModels(trainer)
-    throw error
-  }
+    return disposing(modelsOf(trainer), async () => {
+      const resumed = resumedRecord({ ...record, settings }, trainer.stepsDone)
+      await ranks.first(async () => {
+        await writeRunRecord(folder, resumed)
+        await trimMetrics(folder, trainer.stepsDone)
+      })
+      return { tokenizer, trainer, record: resumed, data, rows }
+    })
+  })
 }
 
-/** What the folder of a run says of it, checked against the options. */
+/** What the folder of a run says of it, checked against the options, and its data, open. */
 async function readRun(options: TrainOptions, ranks: RunRanks) {
   const { output: folder } = options
   const files = runFiles(folder)
@@ -77,7 +74,9 @@ async function readRun(options: TrainOptions, ranks: RunRanks) {
     dataset,
     infos,
   })
-  return { record, settings, rows, tokenizer, dataset, infos, saved }
+  const { length, seed } = settings
+  const data = await openRunData(dataset, { length, seed, tokenizer }, positionAt(record, saved.stepsDone))
+  return { record, settings, rows, tokenizer, dataset, infos, saved, data }
 }
 
 /** The same schedule over `totalSteps`, if it has an end. */

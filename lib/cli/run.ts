@@ -3,11 +3,10 @@ import type { ResolvedConfig } from '../config.js'
 import { checksumOf } from '../dataset/mix_state.js'
 import type { DatasetInfo } from '../dataset.js'
 import type { DistributedOptions } from '../distributed.js'
-import type { Model } from '../model.js'
 import type { Tokenizer } from '../tokenizer.js'
 import type { Trainer } from '../trainer.js'
 import type { RunRanks } from './ranks.js'
-import { type DataFolders, type DataState, foldersOf } from './run_data.js'
+import { type DataFolders, foldersOf, type RunData } from './run_data.js'
 import type { RunRecord } from './run_folder.js'
 import type { TrainOptions } from './train_options.js'
 
@@ -15,9 +14,8 @@ export interface Run {
   tokenizer: Tokenizer
   trainer: Trainer
   record: RunRecord
-  /** The position in the data to continue from; null: its start. */
-  position: DataState | null
-  dataset: DataFolders
+  /** Open, at the place to continue from. */
+  data: RunData
   /** Of one micro-batch of this rank. */
   rows: number
 }
@@ -40,17 +38,21 @@ export function distributedOf({ gradientDtype }: TrainOptions, { ranks }: RunRan
   return ranks && { ranks, gradientDtype }
 }
 
-export async function disposeModels({ model, teacher }: Trainer): Promise<void> {
-  await model.dispose()
-  await teacher?.dispose()
+export function modelsOf({ model, teacher }: Trainer): AsyncDisposable {
+  return {
+    async [Symbol.asyncDispose]() {
+      await model.dispose()
+      await teacher?.dispose()
+    },
+  }
 }
 
-/** Disposes the teacher if there is no trainer for it. */
-export async function disposing(teacher: Model | null | undefined, make: () => Promise<Trainer>): Promise<Trainer> {
+/** Disposes `resource` if `make` fails. */
+export async function disposing<T>(resource: AsyncDisposable | null | undefined, make: () => Promise<T>): Promise<T> {
   try {
     return await make()
   } catch (error) {
-    await teacher?.dispose()
+    await resource?.[Symbol.asyncDispose]()
     throw error
   }
 }

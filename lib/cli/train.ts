@@ -5,7 +5,6 @@ import { startRun } from './new_run.js'
 import { Output } from './output.js'
 import { nextRows, RunRanks } from './ranks.js'
 import { resumeRun } from './resumed_run.js'
-import { openRunData } from './run_data.js'
 import { appendMetrics, recordPosition, runFiles } from './run_folder.js'
 import { outputFailure } from './standard_streams.js'
 import { type TrainResult, trainLoop } from './train_loop.js'
@@ -23,14 +22,13 @@ export async function train(given: TrainOptions, shown: Output, signal: AbortSig
   const output = size === 1 ? shown : outputOfRank(rank, shown)
   const options = size === 1 ? given : await optionsOfRank(given, ranks)
   const run = options.resume ? await resumeRun(options, ranks, signal) : await startRun(options, ranks, output, signal)
-  const { trainer, tokenizer, dataset, rows } = run
-  const { length, gradientAccumulation, seed, steps, evalEvery, evalBatches, saveEvery } = run.record.settings
+  const { trainer, tokenizer, rows } = run
+  const { gradientAccumulation, steps, evalEvery, evalBatches, saveEvery } = run.record.settings
   const files = runFiles(options.output)
   await using _teacher = trainer.teacher
   await using _model = trainer.model
   await using _trainer = trainer
-  const open = () => openRunData(dataset, { length, seed, tokenizer }, run.position)
-  await using data = await ranks.together(open)
+  await using data = run.data
   const { train, validation } = data
 
   let record = run.record
@@ -80,9 +78,10 @@ function outputOfRank(rank: number, shown: Output): Output {
   return rank === 0 ? shown.asJson() : new Output({ write: () => true })
 }
 
-/** The options with the threads of this rank. All ranks must have the same others. */
+/** The options with the device and the threads of this rank. All ranks must have the same others. */
 async function optionsOfRank({ threads, nice, ...same }: TrainOptions, ranks: RunRanks): Promise<TrainOptions> {
   const flags = Object.entries(same).map(([name, value]) => [flagOf(name), value])
   await ranks.same({ 'the version': versionOf(packageRoot), ...Object.fromEntries(flags) })
-  return { ...same, nice, threads: threads || (await ranks.defaultThreads()) }
+  const device = await ranks.device(same.device ?? 'auto')
+  return { ...same, device, nice, threads: threads || (await ranks.defaultThreads()) }
 }

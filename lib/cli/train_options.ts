@@ -36,6 +36,8 @@ export interface TrainOptions extends Partial<CourseOptions>, Pick<LoadOptions, 
   recompute?: boolean
   /** In which gradients travel between ranks; default: the trainer's. */
   gradientDtype?: DType
+  /** Steps between comparisons of the weights of ranks; default: the trainer's, or that of the run that is resumed. */
+  weightHashInterval?: number
   /** Patterns of tensors that stay as they are. */
   freeze?: string[]
   /** Each `pattern=rate`. */

@@ -301,6 +301,17 @@ describe('a resumed run with other options', () => {
     })
   })
 
+  it('compares the weights of ranks as often as before, or as often as it is told', async () => {
+    await run({ steps: 2, weightHashInterval: 7 })
+    for (const [changes, expected] of [
+      [{ steps: 3 }, 7],
+      [{ steps: 4, weightHashInterval: 0 }, 0],
+    ] as const) {
+      await resume(changes)
+      expect(optionsOf(join(folder, 'run'))).toMatchObject({ weightHashInterval: expected })
+    }
+  })
+
   it('may end earlier than it was meant to', async () => {
     await run({}, abortAtStep(3))
     expect(await resume({ steps: 5 })).toMatchObject({ step: 5, interrupted: false })

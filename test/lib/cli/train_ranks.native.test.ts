@@ -32,6 +32,7 @@ const options = (output: string) => ({
   evalEvery: 3,
   evalBatches: 3,
   device: 'cpu' as const,
+  weightHashInterval: 2,
 })
 
 function start(launcher: MpiLauncher, output: string, steps: number) {
