@@ -146,6 +146,8 @@ __device__ __forceinline__ void wgmma(float (&d)[columns / 2], const WgmmaTile& 
                                       bool add = true) {
   static_assert(kWgmmaColumns<columns>);
 #if defined(MOR_CUDA_HOST)
+  if (a.transposed != a_transposed || b.transposed != b_transposed)
+    cuda_host::fail("wgmma: a tile is transposed and the product is not, or the other way round");
   cuda_host::wgmma({columns, a.descriptor, b.descriptor, a_transposed, b_transposed, add}, d, nullptr);
 #else
   if constexpr (columns == 64) MOR_WGMMA_SHARED(64, 32, 32, 33, 34, 35, 36);
@@ -162,6 +164,8 @@ __device__ __forceinline__ void wgmma(float (&d)[columns / 2], const uint32_t (&
                                       bool add = true) {
   static_assert(kWgmmaColumns<columns>);
 #if defined(MOR_CUDA_HOST)
+  if (b.transposed != b_transposed)
+    cuda_host::fail("wgmma: a tile is transposed and the product is not, or the other way round");
   cuda_host::wgmma({columns, 0, b.descriptor, false, b_transposed, add}, d, a);
 #else
   if constexpr (columns == 64) MOR_WGMMA_REGISTERS(64, 32, 32, 33, 34, 35, 36, 37, 38);

@@ -11,8 +11,12 @@
 #include <utility>
 
 #include "test/cuda_host/run/block.h"
+#include "test/cuda_host/run/mbarrier.h"
 #include "test/cuda_host/run/mma.h"
 #include "test/cuda_host/run/race.h"
+#include "test/cuda_host/run/tensor_copy.h"
+#include "test/cuda_host/run/warpgroup.h"
+#include "test/cuda_host/run/wgmma.h"
 
 // ---- language
 #define __global__
@@ -21,6 +25,7 @@
 #define __forceinline__ inline __attribute__((always_inline))
 #define __shared__ static
 #define __launch_bounds__(...)
+#define __grid_constant__
 #define __align__(n) __attribute__((aligned(n)))
 
 struct uint3 {
@@ -227,6 +232,14 @@ struct cudaDeviceProp {
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device);
 enum cudaDeviceAttr { cudaDevAttrMultiProcessorCount = 16, cudaDevAttrMaxSharedMemoryPerBlockOptin = 97 };
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device);
+enum cudaDriverEntryPointQueryResult {
+  cudaDriverEntryPointSuccess = 0,
+  cudaDriverEntryPointSymbolNotFound = 1,
+};
+constexpr unsigned long long cudaEnableDefault = 0;
+/// Knows cuTensorMapEncodeTiled.
+cudaError_t cudaGetDriverEntryPointByVersion(const char* symbol, void** function, unsigned version,
+                                             unsigned long long flags, cudaDriverEntryPointQueryResult* found);
 cudaError_t cudaMemGetInfo(size_t* free, size_t* total);
 
 cudaError_t cudaMalloc(void** pointer, size_t bytes);

@@ -3,18 +3,11 @@
 #include "test/cuda_host/run/block.h"
 
 #include <algorithm>
-#include <array>
 #include <cstdlib>
-#include <deque>
-#include <exception>
-#include <memory>
 #include <new>
 #include <utility>
-#include <vector>
 
-#include "test/cuda_host/include/cuda_runtime.h"
-#include "test/cuda_host/run/fiber.h"
-#include "test/cuda_host/run/race.h"
+#include "test/cuda_host/run/threads.h"
 
 uint3 threadIdx, blockIdx;
 dim3 blockDim, gridDim;
@@ -32,46 +25,26 @@ namespace {
 /// Unwinds the stack of a thread whose block has failed. Kernels must not catch it.
 struct Abandoned {};
 
-enum class Wait { none, barrier, meeting, ended };
-
-struct Thread {
-  Thread() : fiber(&Thread::loop, this) {}
-  static void loop(void* self);
-
-  Fiber fiber;
-  int number = 0;
-  uint3 index{};
-  Wait wait = Wait::ended;
-  int barrier = 0;
-  const Meeting::State* meeting = nullptr;
-  const char* operation = "";
-  race::Moment moment;
-  std::vector<AsyncCopy> begun;               ///< not yet in a group
-  std::deque<std::vector<AsyncCopy>> groups;  ///< committed, oldest first
-};
-
-struct Barrier {
-  int arrived = 0, expected = 0;
-};
-
-struct Grid {
-  std::vector<std::unique_ptr<Thread>> threads;  ///< kept from grid to grid; the first `count` belong to this one
-  int count = 0;
-  Thread* current = nullptr;
-  const std::function<void()>* kernel = nullptr;
-  std::exception_ptr error;
-  std::array<Barrier, kMaxBarriers> barriers;
-  std::vector<std::vector<std::unique_ptr<Meeting::State>>> meetings;  ///< of each warp
-  void* shared = nullptr;
-  size_t shared_bytes = 0;
-  bool falling_threads = false, falling_blocks = false;
-
-  void run_block(uint32_t block);
-  std::string describe_deadlock() const;
-  std::string describe(const race::Race& race) const;
-};
-
 Grid the_grid;
+
+/// The index of thread `number` of a block of `size`, or of block `number` of a grid.
+uint3 place(unsigned number, const dim3& size) {
+  return {number % size.x, number / size.x % size.y, number / size.x / size.y};
+}
+
+std::string name_of(const uint3& index) {
+  return "(" + std::to_string(index.x) + "," + std::to_string(index.y) + "," + std::to_string(index.z) + ")";
+}
+
+/// The address that instructions know dynamic shared memory by; not 0, so that no address is.
+constexpr uint64_t kSharedBegin = 1024;
+
+struct FreeDeleter {
+  void operator()(void* p) const { std::free(p); }
+};
+
+}  // namespace
+
 Grid& grid() {
   return the_grid;
 }
@@ -85,33 +58,33 @@ void Thread::loop(void* argument) {
     } catch (...) {
       if (!grid().error) grid().error = std::current_exception();
     }
-    self->wait = Wait::ended;
+    self->ended = true;
     self->fiber.suspend();
   }
 }
 
-/// The index of thread `number` of a block of `size`, or of block `number` of a grid.
-uint3 place(unsigned number, const dim3& size) {
-  return {number % size.x, number / size.x % size.y, number / size.x / size.y};
-}
-
-std::string name_of(const uint3& index) {
-  return "(" + std::to_string(index.x) + "," + std::to_string(index.y) + "," + std::to_string(index.z) + ")";
-}
-
-/// The running thread waits until something sets its state back to none.
-void wait_for(Wait wait, const char* operation) {
-  Thread& self = *grid().current;
-  self.wait = wait;
+void wait_for(const void* event, const char* operation) {
+  Thread& self = running();
+  self.waits_for = event;
   self.operation = operation;
-  while (self.wait != Wait::none) {
+  while (self.waits_for != nullptr) {
     self.fiber.suspend();
     if (grid().error) throw Abandoned{};
   }
 }
 
-void Grid::run_block(uint32_t block) {
+void wake(const void* event, const race::ClockPointer& clock) {
+  for (int t = 0; t < grid().count; ++t) {
+    Thread& thread = *grid().threads[static_cast<size_t>(t)];
+    if (thread.waits_for != event) continue;
+    thread.waits_for = nullptr;
+    race::see(thread.moment, clock);
+  }
+}
+
+void Grid::begin_block(uint32_t block) {
   for (Barrier& b : barriers) b = {};
+  for (WarpSync& w : warp_syncs) w = {};
   for (auto& warp : meetings)
     for (auto& state : warp) state->mask = 0;
   for (int t = 0; t < count; ++t) {
@@ -119,18 +92,27 @@ void Grid::run_block(uint32_t block) {
     const auto n = static_cast<unsigned>(t);
     thread.number = t;
     thread.index = place(n, blockDim);
-    thread.wait = Wait::none;
-    thread.moment = {block, n, 0, 0, thread.fiber.stack_begin(), thread.fiber.stack_end()};
+    thread.ended = false;
+    thread.waits_for = nullptr;
+    thread.moment = {block, n, 1, 0, nullptr, thread.fiber.stack_begin(), thread.fiber.stack_end()};
     thread.begun.clear();
     thread.groups.clear();
   }
+  mbarriers::begin_block();
+  tensor_copies::begin_block();
+  products::begin_block();
+  registers::begin_block();
+}
+
+void Grid::run_block(uint32_t block) {
+  begin_block(block);
   for (;;) {
     bool progress = false, all_ended = true;
     for (int i = 0; i < count; ++i) {
       Thread& thread = *threads[static_cast<size_t>(falling_threads ? count - 1 - i : i)];
-      if (thread.wait == Wait::ended) continue;
+      if (thread.ended) continue;
       all_ended = false;
-      if (thread.wait != Wait::none && !error) continue;
+      if (thread.waits_for != nullptr && !error) continue;
       current = &thread;
       ::threadIdx = thread.index;
       race::run(&thread.moment);
@@ -141,8 +123,16 @@ void Grid::run_block(uint32_t block) {
     current = nullptr;
     if (const race::Race race = race::take(); race && !error)
       error = std::make_exception_ptr(KernelError(describe(race)));
+    try {
+      if (all_ended && !error) {
+        tensor_copies::end_block();
+        products::end_block();
+      }
+      if (!all_ended && !progress && !tensor_copies::do_one()) throw KernelError(describe_deadlock());
+    } catch (const KernelError&) {
+      error = std::current_exception();
+    }
     if (all_ended) break;
-    if (!progress) error = std::make_exception_ptr(KernelError(describe_deadlock()));
   }
   if (error) std::rethrow_exception(std::exchange(error, nullptr));
 }
@@ -152,33 +142,33 @@ std::string Grid::describe_deadlock() const {
   const Thread* first = nullptr;
   for (int t = 0; t < count; ++t) {
     const Thread& thread = *threads[static_cast<size_t>(t)];
-    (thread.wait == Wait::ended ? ended : waiting) += 1;
-    if (thread.wait != Wait::ended && first == nullptr) first = &thread;
+    (thread.ended ? ended : waiting) += 1;
+    if (!thread.ended && first == nullptr) first = &thread;
   }
-  return "deadlock in block " + name_of(::blockIdx) + ": " + std::to_string(waiting) + " of " + std::to_string(count) +
-         " threads wait for others that never come, " + std::to_string(ended) + " have ended; thread " +
-         name_of(first->index) + " waits in " + first->operation;
+  return "deadlock in block " + cuda_host::name_of(::blockIdx) + ": " + std::to_string(waiting) + " of " +
+         std::to_string(count) + " threads wait for others that never come, " + std::to_string(ended) +
+         " have ended; thread " + cuda_host::name_of(first->index) + " waits in " + first->operation +
+         mbarriers::describe(first->waits_for);
+}
+
+std::string Grid::name_of(const race::Race::Place& p) const {
+  const std::string of_block = " of block " + cuda_host::name_of(place(p.block, gridDim));
+  if (p.agent < race::mbarrier_agent(0)) return "thread " + cuda_host::name_of(place(p.agent, blockDim)) + of_block;
+  if (p.agent < race::warpgroup_agent(0)) return "a tensor_copy_load" + of_block;
+  return "wgmma of warpgroup " + std::to_string(p.agent - race::warpgroup_agent(0)) + of_block;
 }
 
 std::string Grid::describe(const race::Race& race) const {
-  const auto name = [](const race::Moment& m) {
-    return "thread " + name_of(place(m.thread, blockDim)) + " of block " + name_of(place(m.block, gridDim));
-  };
-  return "race: " + race.what + ", and nothing orders them: " + name(race.earlier) + ", then " + name(race.later) +
-         ", at " + race.where;
+  return "race: " + race.what + ", and nothing orders them: " + name_of(race.earlier) + ", then " +
+         name_of(race.later) + ", at " + race.where;
 }
-
-struct FreeDeleter {
-  void operator()(void* p) const { std::free(p); }
-};
-
-}  // namespace
 
 void run_grid(Dim3 grid_size, Dim3 block_size, size_t dynamic_shared_bytes, const std::function<void()>& kernel) {
   Grid& g = grid();
   g.count = static_cast<int>(block_size.x * block_size.y * block_size.z);
   while (g.threads.size() < static_cast<size_t>(g.count)) g.threads.push_back(std::make_unique<Thread>());
   g.meetings.resize((g.threads.size() + kWarpSize - 1) / kWarpSize);
+  g.warp_syncs.resize(g.meetings.size());
   g.kernel = &kernel;
   ::gridDim = dim3(grid_size.x, grid_size.y, grid_size.z);
   ::blockDim = dim3(block_size.x, block_size.y, block_size.z);
@@ -189,7 +179,7 @@ void run_grid(Dim3 grid_size, Dim3 block_size, size_t dynamic_shared_bytes, cons
   g.shared = memory;
   g.shared_bytes = dynamic_shared_bytes;
   const uint64_t blocks = uint64_t{grid_size.x} * grid_size.y * grid_size.z;
-  race::begin_grid(blocks);
+  race::begin_grid(blocks, g.count);
   race::set_shared_memory(memory, dynamic_shared_bytes);
   struct Reset {
     Grid& g;
@@ -219,6 +209,20 @@ void* dynamic_shared_memory() {
 void require_global(const void* address, const char* operation) {
   const auto distance = reinterpret_cast<uintptr_t>(address) - reinterpret_cast<uintptr_t>(grid().shared);
   if (distance < grid().shared_bytes) fail(std::string(operation) + ": the address lies in shared memory");
+}
+
+uint64_t shared_address(const void* address) {
+  const auto distance = reinterpret_cast<uintptr_t>(address) - reinterpret_cast<uintptr_t>(grid().shared);
+  if (distance >= grid().shared_bytes) fail("the address does not lie in dynamic shared memory");
+  return kSharedBegin + distance;
+}
+
+uint8_t* at_shared_address(uint64_t address, size_t bytes, const char* operation) {
+  const uint64_t place = address - kSharedBegin;
+  if (address < kSharedBegin || place + bytes > grid().shared_bytes)
+    fail(std::string(operation) + ": " + std::to_string(bytes) + " bytes at " + std::to_string(place) +
+         " are not in the dynamic shared memory of " + std::to_string(grid().shared_bytes) + " bytes");
+  return static_cast<uint8_t*>(grid().shared) + place;
 }
 
 int lane() {
@@ -253,10 +257,14 @@ void wait_async_copies(unsigned pending) {
 
 void fail(const std::string& message) {
   const Thread* thread = grid().current;
-  throw KernelError(message + " (block " + name_of(::blockIdx) + ", thread " + name_of(thread->index) + ")");
+  const std::string of_thread = thread == nullptr ? "" : ", thread " + name_of(thread->index);
+  throw KernelError(message + " (block " + name_of(::blockIdx) + of_thread + ")");
 }
 
-void barrier_sync(int id, int threads, const char* operation) {
+namespace {
+
+/// The running thread arrives. Returns what threads have seen that wait for the barrier, if it is the last to come.
+std::pair<bool, race::ClockPointer> arrive(int id, int threads, const char* operation) {
   Grid& g = grid();
   if (id < 0 || id >= kMaxBarriers) fail(std::string(operation) + ": there is no barrier " + std::to_string(id));
   Barrier& barrier = g.barriers[static_cast<size_t>(id)];
@@ -264,15 +272,26 @@ void barrier_sync(int id, int threads, const char* operation) {
   if (barrier.expected != threads)
     fail(std::string(operation) + ": barrier " + std::to_string(id) + " is waited for with " +
          std::to_string(barrier.expected) + " and with " + std::to_string(threads) + " threads");
-  g.current->barrier = id;
-  // Only barriers of the whole block order accesses for the race detector; kernels use no others.
-  if (threads == g.count && ++g.current->moment.barriers > race::kMostBarriers) fail("too many barriers");
-  if (++barrier.arrived < barrier.expected) return wait_for(Wait::barrier, operation);
+  barrier.gather.add(g.current->moment);
+  if (++barrier.arrived < barrier.expected) return {false, nullptr};
   barrier.arrived = 0;
-  for (int t = 0; t < g.count; ++t) {
-    Thread& other = *g.threads[static_cast<size_t>(t)];
-    if (other.wait == Wait::barrier && other.barrier == id) other.wait = Wait::none;
-  }
+  const race::ClockPointer clock = barrier.gather.take();
+  wake(&barrier, clock);
+  return {true, clock};
+}
+
+}  // namespace
+
+void barrier_sync(int id, int threads, const char* operation) {
+  const auto [last, clock] = arrive(id, threads, operation);
+  if (last)
+    race::see(running().moment, clock);
+  else
+    wait_for(&grid().barriers[static_cast<size_t>(id)], operation);
+}
+
+void barrier_arrive(int id, int threads, const char* operation) {
+  arrive(id, threads, operation);
 }
 
 Meeting::Meeting(uint32_t mask, const char* operation, const void* value, size_t bytes, void (*finish)(Values&)) {
@@ -305,11 +324,10 @@ Meeting::Meeting(uint32_t mask, const char* operation, const void* value, size_t
     if (finish != nullptr) finish(state_->values);
     for (int l = 0; l < std::min(present, kWarpSize); ++l) {
       Thread& other = *g.threads[static_cast<size_t>(warp * kWarpSize + l)];
-      if (other.wait == Wait::meeting && other.meeting == state_) other.wait = Wait::none;
+      if (other.waits_for == state_) other.waits_for = nullptr;
     }
   } else {
-    self.meeting = state_;
-    wait_for(Wait::meeting, operation);
+    wait_for(state_, operation);
   }
 }
 
@@ -319,8 +337,19 @@ Meeting::~Meeting() {
 }
 
 void warp_sync(uint32_t mask) {
+  Thread& self = running();
+  WarpSync& sync = grid().warp_syncs[static_cast<size_t>(self.number / kWarpSize)];
+  if (mask == 0xffffffffu) {
+    sync.gather.add(self.moment);
+    ++sync.arrived;
+  }
   const Meeting meeting(mask, "__syncwarp", 0);
-  if (mask == 0xffffffffu && ++grid().current->moment.warp_syncs > race::kMostWarpSyncs) fail("too many __syncwarp");
+  if (mask != 0xffffffffu) return;
+  if (sync.arrived == kWarpSize) {  // the first lane that goes on
+    sync.clock = sync.gather.take();
+    sync.arrived = 0;
+  }
+  race::see(self.moment, sync.clock);
 }
 
 const void* Meeting::bytes_from(int other) const {

@@ -41,6 +41,9 @@ void* dynamic_shared_memory();
 /// for global memory.
 void require_global(const void* address, const char* operation);
 
+/// The address of a place in dynamic shared memory that instructions know it by; an error for other places.
+uint64_t shared_address(const void* address);
+
 /// The number of the running thread in its warp.
 int lane();
 
@@ -58,6 +61,8 @@ void wait_async_copies(unsigned pending);
 
 /// Waits until `threads` threads of the block have arrived at barrier `id`. A thread that has ended never arrives.
 void barrier_sync(int id, int threads, const char* operation);
+/// The thread arrives likewise, and does not wait.
+void barrier_arrive(int id, int threads, const char* operation);
 /// How many threads the block has.
 int block_threads();
 /// Waits until the lanes of the warp in `mask` have arrived. The race detector takes accesses as ordered only if the

@@ -23,11 +23,12 @@ constexpr uint64_t kMostBlocks = (1 << 22) - 1;
 
 /// Blocks are numbered through all grids, so that records of an earlier grid need not be erased. Block 0: no access.
 struct Record {
-  uint64_t block : 22, thread : 10, barriers : 16, warp_syncs : 15, atomic : 1;
+  uint64_t block : 22, agent : 11, epoch : 30, atomic : 1;
 };
+static_assert(kMostThreads + kMostMbarriers + kMostWarpgroups < 1 << 11);
 
 struct Byte {
-  /// reads: by two threads, of two warps if two have read; the later one first.
+  /// reads: by two agents, of two warps if two have read; the later one first.
   Record write{}, reads[2]{};
   bool operator==(const Byte& other) const { return std::memcmp(this, &other, sizeof other) == 0; }
 };
@@ -37,6 +38,7 @@ struct Watch {
   bool on = false;
   const Moment* running = nullptr;
   uint64_t first_block = 1, end_block = 1;  ///< numbers of the grid's blocks
+  uint32_t threads = 0;                     ///< of a block
   uintptr_t shared_begin = 0, shared_end = 0;
   std::unordered_map<uintptr_t, std::unique_ptr<Page>> pages;
   struct Recent {
@@ -48,10 +50,15 @@ struct Watch {
 
   Page& page(uintptr_t index);
   bool is_shared(uintptr_t address) const;
-  bool ordered(const Record& earlier, const Record& now, bool shared) const;
-  void check(const Record& earlier, const Record& now, bool shared, const char* what, const void* where);
-  void access(Byte& byte, const Record& now, Kind kind, bool shared, const void* where);
-  void access(uintptr_t address, size_t bytes, Kind kind, const void* where);
+  /// A thread itself makes its accesses; copies and products make theirs at any time, also beside each other.
+  bool is_thread(uint64_t agent) const { return agent < threads; }
+  /// The warp of a thread; copies and products count as warps of their own.
+  uint64_t warp_of(const Record& r) const { return is_thread(r.agent) ? r.agent / 32 : kMostThreads + r.agent; }
+  bool ordered(const Record& earlier, bool write, const Moment& now, bool shared) const;
+  void check(const Record& earlier, bool write, const Moment& now, Kind kind, bool shared, const char* what,
+             const void* where);
+  void access(Byte& byte, const Record& record, const Moment& now, Kind kind, bool shared, const void* where);
+  void access(uintptr_t address, size_t bytes, Kind kind, const Moment& now, const void* where);
 };
 
 Watch& watch() {
@@ -74,46 +81,50 @@ bool Watch::is_shared(uintptr_t address) const {
          (address >= reinterpret_cast<uintptr_t>(&__data_start) && address < reinterpret_cast<uintptr_t>(&_end));
 }
 
-bool Watch::ordered(const Record& earlier, const Record& now, bool shared) const {
+bool Watch::ordered(const Record& earlier, bool write, const Moment& now, bool shared) const {
   if (earlier.block < first_block) return true;
-  if (earlier.block != now.block) return shared;
-  if (earlier.thread == now.thread || earlier.barriers < now.barriers) return true;
-  return earlier.thread / 32 == now.thread / 32 && earlier.warp_syncs < now.warp_syncs;
+  if (earlier.block != first_block + now.block) return shared;
+  const bool by_thread = is_thread(earlier.agent);
+  if (by_thread && earlier.agent == now.agent) return true;
+  if (now.clock == nullptr) return false;
+  const bool needs_fence = write && by_thread && !is_thread(now.agent);
+  return (needs_fence ? now.clock->fenced : now.clock->seen)[earlier.agent] >= earlier.epoch;
 }
 
-void Watch::check(const Record& earlier, const Record& now, bool shared, const char* what, const void* where) {
-  if (found || (earlier.atomic && now.atomic) || ordered(earlier, now, shared)) return;
+void Watch::check(const Record& earlier, bool write, const Moment& now, Kind kind, bool shared, const char* what,
+                  const void* where) {
+  if (found || (earlier.atomic && kind == Kind::atomic) || ordered(earlier, write, now, shared)) return;
   found.what = std::string(what) + (shared ? " in shared memory" : " in global memory");
   char text[512] = "";
   __sanitizer_symbolize_pc(const_cast<void*>(where), "%f %s:%l", text, sizeof text);
   found.where = text;
-  found.later = *running;
-  found.earlier = {static_cast<uint32_t>(earlier.block - first_block), static_cast<uint32_t>(earlier.thread)};
+  found.later = {now.block, now.agent};
+  found.earlier = {static_cast<uint32_t>(earlier.block - first_block), static_cast<uint32_t>(earlier.agent)};
 }
 
-void Watch::access(Byte& byte, const Record& now, Kind kind, bool shared, const void* where) {
+void Watch::access(Byte& byte, const Record& record, const Moment& now, Kind kind, bool shared, const void* where) {
   if (kind != Kind::read) {
-    check(byte.write, now, shared, "a write of what another thread writes", where);
-    for (const Record& read : byte.reads) check(read, now, shared, "a write of what another thread reads", where);
-    byte = {now, {}};
+    check(byte.write, true, now, kind, shared, "a write of what another thread writes", where);
+    for (const Record& read : byte.reads)
+      check(read, false, now, kind, shared, "a write of what another thread reads", where);
+    byte = {record, {}};
     return;
   }
-  check(byte.write, now, shared, "a read of what another thread writes", where);
+  check(byte.write, true, now, kind, shared, "a read of what another thread writes", where);
   Record &young = byte.reads[0], &old = byte.reads[1];
-  const bool same_thread = young.block == now.block && young.thread == now.thread;
-  const bool same_warp = young.block == now.block && young.thread / 32 == now.thread / 32;
+  const bool same_agent = young.block == record.block && young.agent == record.agent;
+  const bool same_warp = young.block == record.block && warp_of(young) == warp_of(record);
   const bool old_is_of_another_warp =
-      old.block >= first_block && (old.block != now.block || old.thread / 32 != now.thread / 32);
-  if (!same_thread && !(same_warp && old_is_of_another_warp && !ordered(old, now, shared))) old = young;
-  young = now;
+      old.block >= first_block && (old.block != record.block || warp_of(old) != warp_of(record));
+  if (!same_agent && !(same_warp && old_is_of_another_warp && !ordered(old, false, now, shared))) old = young;
+  young = record;
 }
 
-void Watch::access(uintptr_t address, size_t bytes, Kind kind, const void* where) {
-  const uintptr_t stack_begin = reinterpret_cast<uintptr_t>(running->stack_begin);
-  if (address - stack_begin < static_cast<uintptr_t>(running->stack_end - running->stack_begin)) return;
+void Watch::access(uintptr_t address, size_t bytes, Kind kind, const Moment& now, const void* where) {
+  const uintptr_t stack_begin = reinterpret_cast<uintptr_t>(now.stack_begin);
+  if (address - stack_begin < static_cast<uintptr_t>(now.stack_end - now.stack_begin)) return;
   const bool shared = is_shared(address);
-  const Record now{first_block + running->block, running->thread, running->barriers, running->warp_syncs,
-                   kind == Kind::atomic};
+  const Record record{first_block + now.block, now.agent, now.epoch, kind == Kind::atomic};
   while (bytes > 0) {
     const size_t first = address % kPageBytes, here = std::min(bytes, kPageBytes - first);
     Byte* byte = &page(address / kPageBytes)[first];
@@ -122,7 +133,7 @@ void Watch::access(uintptr_t address, size_t bytes, Kind kind, const void* where
     for (size_t i = 0; i < here; ++i, ++byte) {
       if (i == 0 || !(*byte == before)) {
         before = after = *byte;
-        access(after, now, kind, shared, where);
+        access(after, record, now, kind, shared, where);
       }
       *byte = after;
     }
@@ -133,8 +144,10 @@ void Watch::access(uintptr_t address, size_t bytes, Kind kind, const void* where
 
 }  // namespace
 
-void begin_grid(uint64_t blocks) {
+void begin_grid(uint64_t blocks, int threads) {
   Watch& w = watch();
+  set_threads(threads);
+  w.threads = static_cast<uint32_t>(threads);
   if (blocks >= kMostBlocks) throw std::length_error("the grid has more blocks than the race detector can number");
   w.first_block = w.end_block;
   if (w.first_block + blocks > kMostBlocks || w.pages.size() > kMostPages) {
@@ -154,10 +167,18 @@ void set_shared_memory(const void* begin, size_t bytes) {
   watch().shared_end = watch().shared_begin + bytes;
 }
 
+bool watching() {
+  return watch().on;
+}
+
 void access(const void* address, size_t bytes, Kind kind) {
   Watch& w = watch();
   if (w.on && w.running != nullptr)
-    w.access(reinterpret_cast<uintptr_t>(address), bytes, kind, __builtin_return_address(0));
+    w.access(reinterpret_cast<uintptr_t>(address), bytes, kind, *w.running, __builtin_return_address(0));
+}
+
+void access_by(const Moment& agent, const void* address, size_t bytes, Kind kind) {
+  if (watch().on) watch().access(reinterpret_cast<uintptr_t>(address), bytes, kind, agent, __builtin_return_address(0));
 }
 
 Race take() {
@@ -169,11 +190,12 @@ Race take() {
 // ---- the functions that instrumented code calls, with ThreadSanitizer's names and meanings; its library is not linked
 namespace race = mor::cuda_host::race;
 
-#define MOR_ACCESS(name, bytes, kind)                                                                       \
-  extern "C" void __tsan_##name(void* address) {                                                            \
-    race::Watch& w = race::watch();                                                                         \
-    if (w.running != nullptr)                                                                               \
-      w.access(reinterpret_cast<uintptr_t>(address), bytes, race::Kind::kind, __builtin_return_address(0)); \
+#define MOR_ACCESS(name, bytes, kind)                                                     \
+  extern "C" void __tsan_##name(void* address) {                                          \
+    race::Watch& w = race::watch();                                                       \
+    if (w.running != nullptr)                                                             \
+      w.access(reinterpret_cast<uintptr_t>(address), bytes, race::Kind::kind, *w.running, \
+               __builtin_return_address(0));                                              \
   }
 #define MOR_ACCESSES(bytes)                      \
   MOR_ACCESS(read##bytes, bytes, read)           \

@@ -5,37 +5,39 @@
 #include <cstdint>
 #include <string>
 
+#include "test/cuda_host/run/order.h"
+
 namespace mor::cuda_host::race {
 
-/// How far a thread of the grid has come. Two accesses are ordered if one thread makes both, or if between them both
-/// threads have passed a barrier of their block or a __syncwarp of their warp. Shuffles, votes and mma.sync order
-/// nothing, and nothing orders two blocks of a grid.
-struct Moment {
-  uint32_t block = 0;  ///< number, from 0, in the grid
-  uint32_t thread = 0, barriers = 0, warp_syncs = 0;
-  const char *stack_begin = nullptr, *stack_end = nullptr;  ///< the thread's registers and local memory
-};
+/// Two accesses are ordered if one thread makes both, or if a barrier of some kind lies between them: of the block, of
+/// some of its threads, an mbarrier, or a __syncwarp of the whole warp. Shuffles, votes and mma.sync order nothing, and
+/// nothing orders two blocks of a grid. Copies and products that run on by themselves (TMA, wgmma) make accesses of
+/// their own from where they begin until something has waited for them; an ordinary write is ordered before them only
+/// if a fence_async_proxy of its thread lies between the write and the barrier.
 
-/// How many barriers and __syncwarps a thread may pass.
-constexpr uint32_t kMostBarriers = (1 << 16) - 1, kMostWarpSyncs = (1 << 15) - 1;
-
-/// Begins a grid: all earlier accesses are ordered before those of the grid. Throws std::length_error for too many
-/// blocks.
-void begin_grid(uint64_t blocks);
+/// Begins a grid whose blocks have so many threads: all earlier accesses are ordered before those of the grid. Throws
+/// std::length_error for too many blocks.
+void begin_grid(uint64_t blocks, int threads);
 /// `moment` is how far the running thread has come, until the next call; null: no kernel is running.
 void run(const Moment* moment);
 /// The block's dynamic shared memory. Accesses of two blocks to it do not race, since each block has its own.
 void set_shared_memory(const void* begin, size_t bytes);
+/// Whether the program has instrumented kernels, so that races are looked for.
+bool watching();
 
 enum class Kind { read, write, atomic };
-/// Reports an access of the running thread. Races are looked for only in programs that have instrumented kernels.
+/// Reports an access of the running thread.
 void access(const void* address, size_t bytes, Kind kind);
+/// Reports an access of a copy or of products.
+void access_by(const Moment& agent, const void* address, size_t bytes, Kind kind);
 
-/// The first race of the grid: accesses of one address by two threads that nothing orders, of which one is a write.
+/// The first race of the grid: accesses of one address by two agents that nothing orders, of which one is a write.
 /// Empty: none.
 struct Race {
   std::string what, where;  ///< where: the source line of the later access
-  Moment earlier, later;
+  struct Place {
+    uint32_t block = 0, agent = 0;
+  } earlier, later;
   explicit operator bool() const { return !what.empty(); }
 };
 /// Returns the race that was found, if any, and forgets it.

@@ -1,0 +1,13 @@
+// TMA on the host.
+#pragma once
+
+#include <cstdint>
+
+namespace mor::cuda_host {
+
+/// Begins a copy of the box of the map at these indices, the columns first (cuda/tile/tensor_copy.cuh). It is done at
+/// once or when no thread can go on without it; what was in its place is lost at once.
+void tensor_copy_load(void* to, const void* map, const int* at, int dimensions, uint64_t* mbarrier);
+void fence_async_proxy();
+
+}  // namespace mor::cuda_host
