@@ -42,7 +42,7 @@ struct Copy {
     const int64_t columns = std::clamp<int64_t>(map.size[0] - at[0], 0, map.box[0]);
     for (int row = 0; row < map.rows(); ++row) {
       const int64_t i = at[1] + row % map.box[1], slice = at[2] + row / map.box[1];
-      const bool exists = at[0] >= 0 && i >= 0 && i < map.size[1] && slice >= 0 && slice < map.size[2];
+      const bool exists = i >= 0 && i < map.size[1] && slice >= 0 && slice < map.size[2];
       body(row, map.data + i * map.stride[1] + slice * map.stride[2] + int64_t{at[0]} * kElementBytes,
            exists ? columns : 0);
     }
@@ -78,6 +78,7 @@ void tensor_copy_load(void* to, const void* map, const int* at, int dimensions, 
   if (address % kAlignment != 0) fail("tensor_copy_load: the address is no multiple of 1024");
   at_shared_address(address, bytes, "tensor_copy_load");
   std::copy_n(at, dimensions, copy.at);
+  if (copy.at[0] < 0) fail("tensor_copy_load: the host run has no boxes that begin before the first column");
   copy.use = mbarriers::begin_copy(mbarrier);
   if (race::watching()) {
     race::Moment moment;

@@ -186,7 +186,7 @@ void report_reads(const Product& p) {
   moment.block = running().moment.block;
   moment.agent = agent();
   moment.epoch = static_cast<uint32_t>(p.group) + 1;
-  moment.clock = race::common(p.clocks);
+  if (race::watching()) moment.clock = race::common(p.clocks);
   const auto read = [&](int, int, const uint8_t* chunk) { race::access_by(moment, chunk, 16, race::Kind::read); };
   if (p.call.a != 0) Factor(p.call.a, p.call.a_transposed).for_each_chunk(kRows, read);
   Factor(p.call.b, p.call.b_transposed).for_each_chunk(p.call.columns, read);

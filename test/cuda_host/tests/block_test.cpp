@@ -1,6 +1,9 @@
-// Blocks, barriers and shared memory of the execution model, and the errors that would make a GPU hang.
+// Blocks, barriers, mbarriers, registers and shared memory of the execution model, and the errors that would make a GPU
+// hang.
 #include <numeric>
 
+#include "cuda/tile/mbarrier.cuh"
+#include "cuda/tile/warpgroup.cuh"
 #include "test/cuda_host/tests/run_kernel.h"
 
 namespace mor::cuda_host::test {
@@ -133,6 +136,114 @@ TEST(Block, NamedBarriersHoldTheirOwnThreads) {
   DeviceArray<int> out(64);
   EXPECT_EQ(run(named_barriers, dim3(1), dim3(64), 0, out.data()), "");
   for (size_t i = 0; i < 64; ++i) EXPECT_EQ(out[i], static_cast<int>(i / 32) + 10);
+}
+
+/// The first warp goes on at once; the second one waits for it.
+void arrive_and_wait(int* out) {
+  __shared__ int word;
+  if (threadIdx.x < 32) {
+    if (threadIdx.x == 0) word = 7;
+    cuda::named_barrier_arrive(1, 64);
+  } else {
+    cuda::named_barrier_sync(1, 64);
+    out[threadIdx.x - 32] = word;
+  }
+}
+
+TEST(Block, AnArrivalDoesNotWait) {
+  DeviceArray<int> out(32);
+  EXPECT_EQ(run(arrive_and_wait, dim3(2), dim3(64), 0, out.data()), "");
+  for (size_t i = 0; i < 32; ++i) EXPECT_EQ(out[i], 7);
+}
+
+/// The first warp writes numbers to two places in turn, and the second one reads them.
+void write_and_read(int* out, int steps) {
+  __shared__ cuda::Mbarrier full[2], empty[2];
+  __shared__ int places[2];
+  if (threadIdx.x == 0) {
+    for (int i = 0; i < 2; ++i) {
+      mbarrier_init(full[i], 1);
+      mbarrier_init(empty[i], 32);
+    }
+    cuda::mbarrier_init_fence();
+  }
+  __syncthreads();
+  for (int step = 0; step < steps; ++step) {
+    const int i = step % 2;
+    const uint32_t parity = static_cast<uint32_t>(step) / 2 % 2;
+    if (threadIdx.x == 0) {
+      mbarrier_wait(empty[i], parity ^ 1);
+      places[i] = step;
+      mbarrier_arrive(full[i]);
+    } else if (threadIdx.x >= 32) {
+      mbarrier_wait(full[i], parity);
+      out[step * 32 + static_cast<int>(threadIdx.x) - 32] = places[i];
+      mbarrier_arrive(empty[i]);
+    }
+  }
+}
+
+TEST(Mbarrier, PhasesFollowEachOther) {
+  constexpr size_t kSteps = 7;
+  DeviceArray<int> out(kSteps * 32);
+  EXPECT_EQ(run(write_and_read, dim3(1), dim3(64), 0, out.data(), static_cast<int>(kSteps)), "");
+  for (size_t i = 0; i < kSteps * 32; ++i) EXPECT_EQ(out[i], static_cast<int>(i / 32));
+}
+
+enum class Mistake {
+  no_init,
+  second_init,
+  written_over,
+  an_arrival_too_many,
+  an_arrival_too_few,
+  bytes_that_never_come
+};
+
+void use_wrongly(Mistake mistake) {
+  __shared__ cuda::Mbarrier barrier;
+  barrier.word = 0;
+  if (mistake != Mistake::no_init) mbarrier_init(barrier, 2);
+  if (mistake == Mistake::second_init) mbarrier_init(barrier, 2);
+  if (mistake == Mistake::written_over) barrier.word = 1;
+  mbarrier_arrive(barrier);
+  if (mistake == Mistake::an_arrival_too_many) {
+    mbarrier_expect_bytes(barrier, 64);
+    mbarrier_arrive(barrier);
+  }
+  if (mistake == Mistake::bytes_that_never_come) mbarrier_expect_bytes(barrier, 64);
+  mbarrier_wait(barrier, 0);
+}
+
+TEST(Mbarrier, MistakesAreNamed) {
+  for (const auto& [mistake, error] :
+       {std::pair{Mistake::no_init, "mbarrier_arrive: the mbarrier was not initialised"},
+        {Mistake::second_init, "mbarrier_init: the mbarrier was initialised before"},
+        {Mistake::written_over, "mbarrier_arrive: something was written over the mbarrier"},
+        {Mistake::an_arrival_too_many, "mbarrier_arrive: more than 2 arrivals in one phase"},
+        {Mistake::an_arrival_too_few,
+         "waits in mbarrier_wait for phase 0, in which 1 arrivals and 0 bytes are missing"},
+        {Mistake::bytes_that_never_come,
+         "waits in mbarrier_wait for phase 0, in which 0 arrivals and 64 bytes are missing"}}) {
+    const std::string found = run(use_wrongly, dim3(1), dim3(1), 0, mistake);
+    EXPECT_NE(found.find(error), std::string::npos) << found;
+  }
+}
+
+/// A block of three warpgroups begins with 168 registers for each thread.
+template <int down, int up>
+void share_registers() {
+  if (threadIdx.x < cuda::kWarpgroup)
+    cuda::set_registers_down<down>();
+  else
+    cuda::set_registers_up<up>();
+}
+
+TEST(Registers, WarpgroupsCannotHaveMoreThanAMultiprocessor) {
+  EXPECT_EQ(run(share_registers<24, 240>, dim3(2), dim3(384), 0), "");
+  const std::string error = run(share_registers<32, 240>, dim3(2), dim3(384), 0);
+  EXPECT_NE(error.find("waits in set_registers_up"), std::string::npos) << error;
+  EXPECT_EQ(run(share_registers<176, 240>, dim3(1), dim3(384), 0).substr(0, 81),
+            "set_registers_down: the thread has 168 registers, and would have 176 (block (0,0,");
 }
 
 void count_up(int* counter, unsigned long long* largest) {

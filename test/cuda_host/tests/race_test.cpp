@@ -1,7 +1,11 @@
 // The race detector finds every kind of race and reports no accesses that are ordered. This file is compiled like the
 // kernels of mor_cuda_race.
+#include <algorithm>
+
+#include "cuda/tensor_map.h"
 #include "cuda/tile/async_copy.cuh"
 #include "cuda/tile/shared.cuh"
+#include "cuda/tile/wgmma.cuh"
 #include "test/cuda_host/tests/run_kernel.h"
 
 namespace mor::cuda_host::test {
@@ -164,6 +168,119 @@ void read_twice_then_write(int* out) {
 TEST(Race, AReadIsNotForgottenForAnother) {
   DeviceArray<int> out(65);
   EXPECT_EQ(run(read_twice_then_write, dim3(1), dim3(64), 0, out.data()).substr(0, 4), "race");
+}
+
+/// The first half of the block writes words, and the other half reads them.
+void write_for_the_other_half(int* out, bool arrives) {
+  __shared__ cuda::Mbarrier full;
+  __shared__ int words[32];
+  if (threadIdx.x == 0) mbarrier_init(full, 32);
+  __syncthreads();
+  if (threadIdx.x < 32) {
+    if (!arrives) mbarrier_arrive(full);
+    words[threadIdx.x] = 1;
+    if (arrives) mbarrier_arrive(full);
+  } else {
+    mbarrier_wait(full, 0);
+    out[threadIdx.x - 32] = words[threadIdx.x - 32];
+  }
+}
+
+TEST(Race, AnMbarrierOrdersWhatIsBeforeAnArrival) {
+  DeviceArray<int> out(32);
+  EXPECT_EQ(run(write_for_the_other_half, dim3(1), dim3(64), 0, out.data(), true), "");
+  EXPECT_EQ(run(write_for_the_other_half, dim3(1), dim3(64), 0, out.data(), false).substr(0, 4), "race");
+}
+
+void meet_in_a_named_barrier(int* out, int readers) {
+  __shared__ int word;
+  if (threadIdx.x == 0) word = 1;
+  if (threadIdx.x < 64) cuda::named_barrier_sync(1, 64);
+  if (threadIdx.x < static_cast<unsigned>(readers)) out[threadIdx.x] = word;
+}
+
+TEST(Race, ANamedBarrierOrdersItsThreads) {
+  DeviceArray<int> out(96);
+  EXPECT_EQ(run(meet_in_a_named_barrier, dim3(1), dim3(96), 0, out.data(), 64), "");
+  EXPECT_EQ(run(meet_in_a_named_barrier, dim3(1), dim3(96), 0, out.data(), 96).substr(0, 4), "race");
+}
+
+constexpr int kPanel = 64 * 128;  ///< bytes
+
+enum class Use {
+  right,
+  read_before_the_wait,
+  no_fence,               ///< between ordinary writes and products that read them
+  fence_by_another,       ///< thread
+  write_before_the_wait,  ///< for products that read what is written over
+  load_before_the_wait,   ///< likewise
+};
+
+/// Two warpgroups. The first one writes a factor, loads another one, multiplies both, and then writes and loads them
+/// anew.
+void use_factors(const cuda::TensorMap map, int* out, Use use) {
+  char* shared = dynamic_shared<char>();
+  int* written = reinterpret_cast<int*>(shared);
+  char* loaded = shared + kPanel;
+  cuda::Mbarrier* full = reinterpret_cast<cuda::Mbarrier*>(shared + 2 * kPanel);
+  if (threadIdx.x == 0) {
+    mbarrier_init(full[0], 1);
+    mbarrier_init(full[1], 1);
+    cuda::mbarrier_init_fence();
+  }
+  __syncthreads();
+  const auto load = [&](int i) {
+    mbarrier_expect_bytes(full[i], kPanel);
+    tensor_copy_load(loaded, map, 0, 0, full[i]);
+  };
+  const auto write = [&] {
+    for (int i = static_cast<int>(threadIdx.x); i < kPanel / 4; i += cuda::kWarpgroup) written[i] = 0;
+  };
+  const bool first = threadIdx.x < cuda::kWarpgroup;
+  if (threadIdx.x == 0) load(0);
+  if (first) write();
+  if (use != Use::no_fence && first != (use == Use::fence_by_another)) cuda::fence_async_proxy();
+  __syncthreads();
+  if (use != Use::read_before_the_wait) mbarrier_wait(full[0], 0);
+  out[threadIdx.x] = reinterpret_cast<int*>(loaded)[threadIdx.x];
+  if (!first) return;
+  mbarrier_wait(full[0], 0);
+  float d[32] = {};
+  cuda::wgmma_arrive();
+  cuda::wgmma<64, false, false>(d, cuda::wgmma_tile(written), cuda::wgmma_tile(loaded));
+  cuda::wgmma_commit();
+  if (use == Use::write_before_the_wait) write();
+  cuda::named_barrier_sync(1, cuda::kWarpgroup);
+  if (use == Use::load_before_the_wait && threadIdx.x == 0) load(1);
+  cuda::wgmma_wait<0>();
+  cuda::named_barrier_sync(1, cuda::kWarpgroup);
+  if (use == Use::right) {
+    write();
+    cuda::fence_async_proxy();
+    if (threadIdx.x == 0) load(1);
+  }
+  if (use == Use::right || use == Use::load_before_the_wait) mbarrier_wait(full[1], 0);
+}
+
+TEST(Race, OfCopiesAndProductsThatRunOn) {
+  DeviceArray<bf16> tensor(64 * 64);
+  DeviceArray<int> out(2 * cuda::kWarpgroup);
+  cuda::Stream stream(0);
+  const cuda::TensorMap map = cuda::tensor_map(stream, tensor.data(), 64, {{64, 64, 64}});
+  const auto result = [&](Use use) {
+    return run(use_factors, dim3(1), dim3(2 * cuda::kWarpgroup), 2 * kPanel + 2 * sizeof(cuda::Mbarrier), map,
+               out.data(), use);
+  };
+  for (const auto& [use, error] : {std::pair{Use::right, ""},
+                                   {Use::read_before_the_wait, "a tensor_copy_load of block (0,0,0), then thread"},
+                                   {Use::no_fence, "then wgmma of warpgroup 0 of block (0,0,0)"},
+                                   {Use::fence_by_another, "then wgmma of warpgroup 0 of block (0,0,0)"},
+                                   {Use::write_before_the_wait, "wgmma of warpgroup 0 of block (0,0,0), then thread"},
+                                   {Use::load_before_the_wait, "then a tensor_copy_load of block (0,0,0)"}}) {
+    const std::string found = result(use);
+    EXPECT_EQ(found.substr(0, 4), use == Use::right ? "" : "race") << found;
+    EXPECT_NE(found.find(error), std::string::npos) << found;
+  }
 }
 
 }  // namespace
