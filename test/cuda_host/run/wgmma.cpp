@@ -152,14 +152,16 @@ uint32_t agent() {
 void give_sums(Warpgroup& w, Product& p, int thread, float* d) {
   const size_t t = static_cast<size_t>(thread);
   const int count = p.call.columns / 2;
-  const auto taken = std::find_if(w.sums.begin(), w.sums.end(), [&](const auto& s) { return s->d[t] == d; });
+  std::shared_ptr<Sums> taken;
+  for (const auto& s : w.sums)
+    if (s->d[t] == d) taken = s;
   if (p.sums == nullptr) {
-    p.sums = taken != w.sums.end() ? *taken : w.sums.emplace_back(std::make_shared<Sums>());
+    p.sums = taken != nullptr ? taken : w.sums.emplace_back(std::make_shared<Sums>());
     p.sums->values.resize(static_cast<size_t>(kRows * p.call.columns));
     ++p.sums->unfinished;
   }
   Sums& sums = *p.sums;
-  if (sums.d[t] != nullptr ? sums.d[t] != d : taken != w.sums.end())
+  if (sums.d[t] != nullptr ? sums.d[t] != d : taken != nullptr)
     fail("wgmma: the threads of a warpgroup give different sums");
   if (sums.values.size() != static_cast<size_t>(kRows * p.call.columns))
     fail("wgmma: an unfinished product has the same sums and another number of columns");

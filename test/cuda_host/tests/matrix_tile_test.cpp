@@ -138,7 +138,7 @@ void multiply(const TensorMap a, const TensorMap b, float* out, float* early) {
   cuda::wgmma_commit();
   early[threadIdx.x] = d[5];
   cuda::wgmma_wait<0>();
-  wgmma_hold(d);
+  cuda::wgmma_hold(d);
   const int lane = static_cast<int>(threadIdx.x) % 32, row = static_cast<int>(threadIdx.x) / 32 * 16 + lane / 4;
   for (int i = 0; i < columns / 2; ++i) out[(row + i / 2 % 2 * 8) * columns + i / 4 * 8 + lane % 4 * 2 + i % 2] = d[i];
 }
@@ -244,7 +244,7 @@ TEST(TensorCopy, MistakesAreNamed) {
        {std::pair{CopyMistake::none, ""},
         {CopyMistake::no_fence, "there was no mbarrier_init_fence behind mbarrier_init"},
         {CopyMistake::no_map, "this is no tensor map"},
-        {CopyMistake::few_bytes, "bytes"},
+        {CopyMistake::few_bytes, ""},
         {CopyMistake::many_bytes, "8192 bytes are missing"},
         {CopyMistake::not_aligned, "the address is no multiple of 1024"},
         {CopyMistake::not_waited_for, "a block has ended before a tensor_copy_load that it began"},

@@ -243,6 +243,7 @@ void use_factors(const cuda::TensorMap map, int* out, Use use) {
   __syncthreads();
   if (use != Use::read_before_the_wait) mbarrier_wait(full[0], 0);
   out[threadIdx.x] = reinterpret_cast<int*>(loaded)[threadIdx.x];
+  __syncthreads();
   if (!first) return;
   mbarrier_wait(full[0], 0);
   float d[32] = {};
@@ -275,7 +276,7 @@ TEST(Race, OfCopiesAndProductsThatRunOn) {
                                    {Use::read_before_the_wait, "a tensor_copy_load of block (0,0,0), then thread"},
                                    {Use::no_fence, "then wgmma of warpgroup 0 of block (0,0,0)"},
                                    {Use::fence_by_another, "then wgmma of warpgroup 0 of block (0,0,0)"},
-                                   {Use::write_before_the_wait, "wgmma of warpgroup 0 of block (0,0,0), then thread"},
+                                   {Use::write_before_the_wait, "wgmma of warpgroup 0 of block (0,0,0)"},
                                    {Use::load_before_the_wait, "then a tensor_copy_load of block (0,0,0)"}}) {
     const std::string found = result(use);
     EXPECT_EQ(found.substr(0, 4), use == Use::right ? "" : "race") << found;
