@@ -10,6 +10,7 @@ namespace mor::cuda {
 struct Gpu {
   int64_t multiprocessors;  ///< an H200 has 132, an A100 108
   size_t shared_bytes;      ///< of shared memory that a block may have
+  bool hopper = false;      ///< whether it has the instructions of compute capability 9.0, which no other has
 };
 
 /// One block's tile of a matrix product in bf16: `rows` x `columns`, computed by warps_down x warps_across warps. The
@@ -36,7 +37,23 @@ using MediumProduct = ProductTile<64, 64, 64, 4, 2, 2, 3, 38>;  ///< where large
 using NarrowProduct = ProductTile<64, 32, 64, 5, 2, 2, 3, 0>;  ///< bound by memory: up to 64 rows read the weights once
 using DecodeProduct = ProductTile<16, 16, 128, 6, 1, 1, 4, 0>;  ///< likewise for up to 16 rows: a warp has 16 columns
 
-/// Tiles down the rows whose blocks run through all columns together (linear_mma.cuh).
+/// One block's tile of a product by Hopper's instructions (linear_wgmma.cuh): two warpgroups multiply 64 rows each, by
+/// all columns, and a third one loads. `registers` and `loader_registers` of their threads share out those of a
+/// multiprocessor.
+template <int columns_, int stages_, int rate_>
+struct HopperTile {
+  static constexpr int rows = 128, columns = columns_, depth = 64, stages = stages_, rate = rate_;
+  static constexpr int threads = 3 * 128, registers = 232, loader_registers = 40;
+  static constexpr size_t tile_bytes = size_t{2} * stages * depth * (rows + columns);
+  static constexpr size_t shared_bytes = tile_bytes + size_t{16} * stages;  ///< with two mbarriers for each stage
+};
+
+// Not measured either: published peaks of mma.sync are 0.63 of those of wgmma, and the narrower tile follows by its
+// bytes from the L2 cache again.
+using HopperWideProduct = HopperTile<256, 4, 160>;
+using HopperProduct = HopperTile<128, 6, 120>;  ///< where wide ones fill the GPU badly
+
+/// Tiles down the rows whose blocks run through all columns together (linear_tiles.cuh).
 constexpr int64_t kBand = 16;
 
 template <class Tile>
@@ -53,22 +70,26 @@ constexpr double product_time(int64_t rows, int64_t columns, int64_t splits, con
   return static_cast<double>(waves * Tile::rows * Tile::columns) / Tile::rate;
 }
 
-enum class ProductClass { decode, narrow, medium, large, wide };
+enum class ProductClass { decode, narrow, medium, large, wide, hopper, hopper_wide };
 
 /// The class of tiles that takes the shortest time. It never changes a result: every element is one sum over rising
-/// depth, 16 at a time (mma_16x8x16), so a row gets the same bits in every class.
+/// depth, 16 at a time (mma_16x8x16, wgmma), so a row gets the same bits in every class.
 constexpr ProductClass product_class(int64_t rows, int64_t columns, const Gpu& gpu, int64_t splits = 1) {
   if (rows <= DecodeProduct::rows) return ProductClass::decode;
   if (rows <= NarrowProduct::rows) return ProductClass::narrow;
-  ProductClass best = ProductClass::large;
-  double shortest = product_time<LargeProduct>(rows, columns, splits, gpu);
-  if (const double time = product_time<MediumProduct>(rows, columns, splits, gpu); time < shortest) {
-    best = ProductClass::medium;
+  ProductClass best = ProductClass::medium;
+  double shortest = product_time<MediumProduct>(rows, columns, splits, gpu);
+  const auto consider = [&](ProductClass other, size_t shared_bytes, double time) {
+    if (shared_bytes > gpu.shared_bytes || time > shortest) return;
+    best = other;
     shortest = time;
-  }
-  if (gpu.shared_bytes >= WideProduct::shared_bytes &&
-      product_time<WideProduct>(rows, columns, splits, gpu) <= shortest)
-    best = ProductClass::wide;
+  };
+  consider(ProductClass::large, LargeProduct::shared_bytes, product_time<LargeProduct>(rows, columns, splits, gpu));
+  consider(ProductClass::wide, WideProduct::shared_bytes, product_time<WideProduct>(rows, columns, splits, gpu));
+  if (!gpu.hopper) return best;
+  consider(ProductClass::hopper, HopperProduct::shared_bytes, product_time<HopperProduct>(rows, columns, splits, gpu));
+  consider(ProductClass::hopper_wide, HopperWideProduct::shared_bytes,
+           product_time<HopperWideProduct>(rows, columns, splits, gpu));
   return best;
 }
 

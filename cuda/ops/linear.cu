@@ -1,8 +1,8 @@
-// linear on the GPU: its three products, in bf16 by mma.sync (linear_mma.cuh) and in float32 by FMA (linear_fma.cuh),
-// and the choice of tiles.
-// Bytes: each block reads all of its rows of both factors, (1 / rows + 1 / columns of a tile) elements for each
-// multiply-add, mostly from the L2 cache. From memory both factors are read about once, and the output is written once;
-// d_weight is read and written, and with splits the partial sums too.
+// linear on the GPU: its three products, in bf16 by mma.sync (linear_mma.cuh) or wgmma (linear_wgmma.cuh) and in
+// float32 by FMA (linear_fma.cuh), and the choice of tiles. Bytes: each block reads all of its rows of both factors, (1
+// / rows + 1 / columns of a tile) elements for each multiply-add, mostly from the L2 cache. From memory both factors
+// are read about once, and the output is written once; d_weight is read and written, and with splits the partial sums
+// too.
 #include "cuda/cuda_ops.h"
 #include "cuda/ops/linear_launch.cuh"
 #include "cuda/tile/for_each.cuh"
@@ -95,7 +95,12 @@ void CudaOps::linear_backward_input(const Tensor& d_y, const Tensor& weight, con
   const auto store = store_to<bf16, bf16>(d_x, {});
   if (!async_aligned(d_y, weight))
     return start_product<MediumProduct, false, true, false>(stream_, left, right, 1, store);
-  switch (product_class(d_x.rows(), d_x.columns(), gpu_of(stream_))) {
+  const Gpu gpu = gpu_of(stream_);
+  switch (product_class(d_x.rows(), d_x.columns(), gpu)) {
+    case ProductClass::hopper_wide:
+      return start_wgmma_product<HopperWideProduct, false, true>(stream_, gpu, left, right, 1, store);
+    case ProductClass::hopper:
+      return start_wgmma_product<HopperProduct, false, true>(stream_, gpu, left, right, 1, store);
     case ProductClass::wide:
       return start_product<WideProduct, false, true, true>(stream_, left, right, 1, store);
     case ProductClass::large:
@@ -119,12 +124,22 @@ void CudaOps::linear_backward_weight(const Tensor& d_y, const Tensor& x, const T
     gradient = {partial, rows * columns, columns, columns, columns % 2 == 0, false};
   }
   const MmaFactor left = mma_factor(d_y, true), right = mma_factor(x, true);
-  if (!async_aligned(d_y, x))
-    start_product<MediumProduct, true, true, false>(stream_, left, right, splits, gradient);
-  else if (product_class(rows, columns, gpu_of(stream_), splits) == ProductClass::wide)
-    start_product<WideProduct, true, true, true>(stream_, left, right, splits, gradient);
-  else
-    start_product<LargeProduct, true, true, true>(stream_, left, right, splits, gradient);
+  const Gpu gpu = gpu_of(stream_);
+  const auto start = [&] {
+    if (!async_aligned(d_y, x))
+      return start_product<MediumProduct, true, true, false>(stream_, left, right, splits, gradient);
+    switch (product_class(rows, columns, gpu, splits)) {
+      case ProductClass::hopper_wide:
+        return start_wgmma_product<HopperWideProduct, true, true>(stream_, gpu, left, right, splits, gradient);
+      case ProductClass::hopper:
+        return start_wgmma_product<HopperProduct, true, true>(stream_, gpu, left, right, splits, gradient);
+      case ProductClass::wide:
+        return start_product<WideProduct, true, true, true>(stream_, left, right, splits, gradient);
+      default:
+        return start_product<LargeProduct, true, true, true>(stream_, left, right, splits, gradient);
+    }
+  };
+  start();
   if (splits == 1) return;
   with_width<float>(columns, {&d_weight}, [&](auto width) {
     constexpr int N = width();

@@ -4,6 +4,8 @@
 #include "core/tensor.h"
 #include "cuda/ops/linear_fma.cuh"
 #include "cuda/ops/linear_mma.cuh"
+#include "cuda/ops/linear_wgmma.cuh"
+#include "cuda/tensor_map.h"
 #include "cuda/tile/vec.cuh"
 
 namespace mor::cuda {
@@ -18,10 +20,16 @@ inline FmaFactor fma_factor(const Tensor& tensor, bool transposed) {
   return {tensor.as<float>(), tensor.rows(), tensor.columns(), tensor.row_stride, 1};
 }
 
+/// The length of each of `splits` parts of the depth.
+template <class Shape>
+int64_t split_depth_of(int64_t depth, int64_t splits) {
+  const int64_t steps = (depth + Shape::depth - 1) / Shape::depth;
+  return (steps + splits - 1) / splits * Shape::depth;
+}
+
 template <class Shape, bool a_transposed, bool b_transposed, bool aligned, class Right, class Epilogue>
 void start_product(Stream& stream, const MmaFactor& a, const Right& b, int64_t splits, const Epilogue& epilogue) {
-  const int64_t steps = (a.depth + Shape::depth - 1) / Shape::depth;
-  const int64_t split_depth = (steps + splits - 1) / splits * Shape::depth;
+  const int64_t split_depth = split_depth_of<Shape>(a.depth, splits);
   launch(mma_product_kernel<Shape, a_transposed, b_transposed, aligned, Right, Epilogue>,
          dim3(blocks_for(product_tiles<Shape>(a.rows, b.rows), 1), static_cast<unsigned>(splits)), dim3(Shape::threads),
          Shape::shared_bytes, stream, a, b, split_depth, epilogue);
@@ -34,14 +42,51 @@ inline Gpu gpu_of(Stream& stream) {
     return value;
   };
   return {attribute(cudaDevAttrMultiProcessorCount),
-          static_cast<size_t>(attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin))};
+          static_cast<size_t>(attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin)),
+          attribute(cudaDevAttrComputeCapabilityMajor) == 9 && attribute(cudaDevAttrComputeCapabilityMinor) == 0};
+}
+
+/// Whether wgmma_product_kernel can load the factor. Its rows begin at multiples of 16 bytes.
+inline bool wgmma_loads(const MmaFactor&) {
+  return true;
+}
+inline bool wgmma_loads(const PairedMmaFactor& factor) {
+  return factor.pairs.half % kPairWidth == 0;
+}
+
+/// In boxes of so many rows and 64 of the depth, or, transposed, 64 of both.
+inline TensorMap factor_map(Stream& stream, const MmaFactor& f, bool transposed, int rows) {
+  return transposed ? tensor_map(stream, f.data, f.rows, {{f.depth, f.stride, 64}})
+                    : tensor_map(stream, f.data, f.depth, {{f.rows, f.stride, rows}});
+}
+/// In boxes of kPairWidth pairs, their first halves before their second ones.
+inline TensorMap factor_map(Stream& stream, const PairedMmaFactor& f, bool, int) {
+  const int64_t half = f.pairs.half;
+  return tensor_map(stream, f.data, f.depth, {{half, f.stride, kPairWidth}, {f.rows / half, half * f.stride, 2}});
+}
+
+/// The same by Hopper's instructions.
+template <class Shape, bool a_transposed, bool b_transposed, class Right, class Epilogue>
+void start_wgmma_product(Stream& stream, const Gpu& gpu, const MmaFactor& a, const Right& b, int64_t splits,
+                         const Epilogue& epilogue) {
+  constexpr bool paired = kPaired<Right>;
+  const int64_t tiles = product_tiles<Shape>(a.rows, b.rows) * splits;
+  if (tiles == 0) return;
+  WgmmaProduct product{a.rows, b.rows, a.depth, split_depth_of<Shape>(a.depth, splits), static_cast<int>(splits), {}};
+  if constexpr (paired) product.pairs = b.pairs;
+  launch(wgmma_product_kernel<Shape, a_transposed, b_transposed, paired, Epilogue>,
+         dim3(blocks_for(std::min(tiles, gpu.multiprocessors), 1)), dim3(Shape::threads), Shape::shared_bytes, stream,
+         factor_map(stream, a, a_transposed, Shape::rows), factor_map(stream, b, b_transposed, Shape::columns), product,
+         epilogue);
 }
 
 /// x weight^T; the depth of both lies along their rows. aligned: whether cp.async can load both.
 template <class Right, class Epilogue>
 void start_forward(Stream& stream, const MmaFactor& x, const Right& weight, bool aligned, const Epilogue& epilogue) {
   if (!aligned) return start_product<MediumProduct, false, false, false>(stream, x, weight, 1, epilogue);
-  switch (product_class(x.rows, weight.rows, gpu_of(stream))) {
+  Gpu gpu = gpu_of(stream);
+  gpu.hopper = gpu.hopper && wgmma_loads(weight);
+  switch (product_class(x.rows, weight.rows, gpu)) {
     case ProductClass::decode:
       return start_product<DecodeProduct, false, false, true>(stream, x, weight, 1, epilogue);
     case ProductClass::narrow:
@@ -52,6 +97,10 @@ void start_forward(Stream& stream, const MmaFactor& x, const Right& weight, bool
       return start_product<LargeProduct, false, false, true>(stream, x, weight, 1, epilogue);
     case ProductClass::wide:
       return start_product<WideProduct, false, false, true>(stream, x, weight, 1, epilogue);
+    case ProductClass::hopper:
+      return start_wgmma_product<HopperProduct, false, false>(stream, gpu, x, weight, 1, epilogue);
+    case ProductClass::hopper_wide:
+      return start_wgmma_product<HopperWideProduct, false, false>(stream, gpu, x, weight, 1, epilogue);
   }
 }
 

@@ -2,27 +2,11 @@
 // mma.sync. An epilogue says what happens to the elements.
 #pragma once
 
-#include "cuda/tile/head_pairs.cuh"
+#include "cuda/ops/linear_tiles.cuh"
 #include "cuda/tile/matrix_tile.cuh"
 #include "cuda/tile/shared.cuh"
-#include "cuda/tuning.h"
 
 namespace mor::cuda {
-
-/// A factor [rows, depth] of a product a b^T in device memory. The kernel's parameter says whether its tensor is
-/// [rows, depth] or, transposed, [depth, rows]; rows of the tensor lie `stride` elements apart.
-struct MmaFactor {
-  const bf16* data;
-  int64_t rows, depth, stride;
-};
-/// A factor whose rows become columns of heads, taken in the order that brings rotary pairs together (head_pairs.cuh).
-struct PairedMmaFactor : MmaFactor {
-  HeadPairs pairs;
-};
-template <class Factor>
-constexpr bool kPaired = std::is_same_v<Factor, PairedMmaFactor>;
-
-constexpr int kPairWidth = 8;  // columns of one mma_16x8x16; a pair's halves are in neighbouring products
 
 /// Loads kRows rows of one factor to shared memory, kDepth of the inner extent in each step.
 template <int kRows, int kDepth, int kThreads, bool transposed, bool aligned, class Factor>
@@ -99,35 +83,14 @@ class WarpProduct {
     }
   }
 
-  /// Calls body(row, column, first, second) for every two neighbours, with the indices of the first in the warp's part.
-  template <class Body>
-  __device__ __forceinline__ void for_each_pair(const Body& body) const {
-    const int lane = static_cast<int>(threadIdx.x % 32);
+  /// Gives the sums to the epilogue; place: of the first one.
+  template <bool paired, class Epilogue>
+  __device__ __forceinline__ void give(const Epilogue& epilogue, unsigned split, int64_t rows, int64_t columns,
+                                       const TilePlace& place) const {
 #pragma unroll
     for (int m = 0; m < kDown; ++m)
-#pragma unroll
-      for (int half = 0; half < 2; ++half)
-#pragma unroll
-        for (int n = 0; n < kAcross; ++n)
-          body(16 * m + 8 * half + lane / 4, 8 * n + lane % 4 * 2, sum_[m][n][2 * half], sum_[m][n][2 * half + 1]);
-  }
-
-  /// For a product with paired columns: calls body(row, each) for every row of the warp's part. each(to) then calls
-  /// to(pair, first, second) for every two neighbouring pairs of that row, with the index of the first in the warp's
-  /// part and their first and second halves.
-  template <class Body>
-  __device__ __forceinline__ void for_each_rotary_pair(const Body& body) const {
-    const int lane = static_cast<int>(threadIdx.x % 32);
-#pragma unroll
-    for (int m = 0; m < kDown; ++m)
-#pragma unroll
-      for (int half = 0; half < 2; ++half)
-        body(16 * m + 8 * half + lane / 4, [&](const auto& to) {
-#pragma unroll
-          for (int n = 0; n < kAcross; n += 2)
-            to(kPairWidth * n / 2 + lane % 4 * 2, {sum_[m][n][2 * half], sum_[m][n][2 * half + 1]},
-               {sum_[m][n + 1][2 * half], sum_[m][n + 1][2 * half + 1]});
-        });
+      give_sums<paired, kAcross>([&](int n, int i) { return sum_[m][n][i]; }, epilogue, split, rows, columns,
+                                 {place.row + 16 * m, place.column});
   }
 
  private:
@@ -160,24 +123,17 @@ __global__ void __launch_bounds__(Shape::threads, Shape::resident)
   const auto a_tile = [&](int stage) { return ATile{shared + stage * ATile::elements}; };
   const auto b_tile = [&](int stage) { return BTile{shared + kStages * ATile::elements + stage * BTile::elements}; };
 
-  // Blocks run through bands of kBand tiles of rows, each from its first to its last column, so that blocks that run at
-  // the same time read the same parts of both factors from the L2 cache.
-  const int64_t row_tiles = (a.rows + Shape::rows - 1) / Shape::rows;
-  const int64_t column_tiles = (b.rows + Shape::columns - 1) / Shape::columns;
-  const int64_t band = blockIdx.x / (kBand * column_tiles) * kBand, in_band = blockIdx.x % (kBand * column_tiles);
-  const int64_t band_rows = row_tiles - band < kBand ? row_tiles - band : kBand;
-  const int64_t first_row = (band + in_band % band_rows) * Shape::rows;
-  const int64_t first_column = in_band / band_rows * Shape::columns;
+  const TilePlace place = place_of_tile<Shape>(a.rows, b.rows, blockIdx.x);
   const int64_t begin = blockIdx.y * split_depth, end = begin + split_depth < a.depth ? begin + split_depth : a.depth;
   const int steps = static_cast<int>((end - begin + Shape::depth - 1) / Shape::depth);
-  ALoader a_loader(a, first_row, begin, end);
-  BLoader b_loader(b, first_column, begin, end);
+  ALoader a_loader(a, place.row, begin, end);
+  BLoader b_loader(b, place.column, begin, end);
 
   const int warp = static_cast<int>(threadIdx.x / 32);
   WarpProduct<Shape::rows / Shape::warps_down, Shape::columns / Shape::warps_across> product;
   const int row = warp / Shape::warps_across * (Shape::rows / Shape::warps_down);
   const int column = warp % Shape::warps_across * (Shape::columns / Shape::warps_across);
-  const bool busy = first_row + row < a.rows && first_column + column < b.rows;
+  const bool busy = place.row + row < a.rows && place.column + column < b.rows;
 
 #pragma unroll
   for (int stage = 0; stage < kStages - 1; ++stage) {
@@ -200,21 +156,7 @@ __global__ void __launch_bounds__(Shape::threads, Shape::resident)
     stage = stage + 1 == kStages ? 0 : stage + 1;
     next_stage = next_stage + 1 == kStages ? 0 : next_stage + 1;
   }
-  if constexpr (kPaired<Right>) {
-    const uint32_t first_pair = static_cast<uint32_t>(first_column + column) / 2;
-    product.for_each_rotary_pair([&](int r, const auto& each) {
-      if (first_row + row + r >= a.rows) return;
-      const auto to = epilogue.row(first_row + row + r);
-      each([&](int pair, const float(&first)[2], const float(&second)[2]) {
-        if (2 * (first_pair + pair) < b.rows) to(first_pair + pair, first, second);
-      });
-    });
-  } else {
-    product.for_each_pair([&](int r, int c, float first, float second) {
-      if (first_row + row + r < a.rows && first_column + column + c < b.rows)
-        epilogue(blockIdx.y, first_row + row + r, first_column + column + c, first, second);
-    });
-  }
+  product.template give<kPaired<Right>>(epilogue, blockIdx.y, a.rows, b.rows, {place.row + row, place.column + column});
 }
 
 }  // namespace mor::cuda

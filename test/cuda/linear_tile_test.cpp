@@ -62,21 +62,27 @@ TEST(ProductClass, TakesTheShortestTime) {
   expect(8192, 8192, h200, ProductClass::wide);
   // A gradient of 960 x 960 over 2048 rows is cut into four parts: 256 large tiles in two waves, 128 wide ones in one.
   EXPECT_EQ(cuda::product_class(960, 960, h200, 4), ProductClass::wide);
+  const cuda::Gpu hopper{132, size_t{227} << 10, true};
+  expect(64, 8192, hopper, ProductClass::narrow);
+  expect(512, 960, hopper, ProductClass::medium);
+  expect(2048, 960, hopper, ProductClass::hopper);
+  expect(2048, 1600, hopper, ProductClass::hopper_wide);
 }
 
-class LinearTile : public GpuTest {
+class LinearTile : public EveryGpuTest {
  protected:
   int64_t columns() const { return columns_with_every_class(136, 30, gpu()); }
 };
 
-TEST_F(LinearTile, ForwardMatchesReferenceInEveryClass) {
+TEST_P(LinearTile, ForwardMatchesReferenceInEveryClass) {
   for (int64_t rows : {5, 16, 40, 64, 150})
     for (const auto& [k, n] : {std::pair<int64_t, int64_t>{8, 24}, {301, 75}, {136, 200}}) expect_products(rows, k, n);
   for (const cuda::ProductClass wanted : product_classes(gpu()))
     expect_products(rows_of(wanted, columns(), gpu()), 24, columns());
+  expect_products(128 * (gpu().multiprocessors + 1), 136, columns());  // a block computes several of Hopper's tiles
 }
 
-TEST_F(LinearTile, BackwardMatchesReferenceInEveryClass) {
+TEST_P(LinearTile, BackwardMatchesReferenceInEveryClass) {
   const auto expect = [](int64_t rows, int64_t k, int64_t n) {
     SCOPED_TRACE(concat(rows, " rows, k ", k, ", n ", n));
     compare_with_reference(
@@ -95,7 +101,7 @@ TEST_F(LinearTile, BackwardMatchesReferenceInEveryClass) {
 }
 
 /// All rows in the largest class, then some of them in every other class.
-TEST_F(LinearTile, RowsGetTheSameBitsInEveryClass) {
+TEST_P(LinearTile, RowsGetTheSameBitsInEveryClass) {
   const int64_t most = rows_of(product_classes(gpu()).back(), columns(), gpu());
   for (const Subject& subject : subjects()) {
     if (subject.compute != DType::bfloat16) continue;
@@ -113,6 +119,8 @@ TEST_F(LinearTile, RowsGetTheSameBitsInEveryClass) {
     }
   }
 }
+
+INSTANTIATE_TEST_SUITE_P(Capability, LinearTile, ::testing::ValuesIn(kCapabilities));
 
 }  // namespace
 }  // namespace mor::test

@@ -230,7 +230,12 @@ struct cudaDeviceProp {
   int major, minor;
 };
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device);
-enum cudaDeviceAttr { cudaDevAttrMultiProcessorCount = 16, cudaDevAttrMaxSharedMemoryPerBlockOptin = 97 };
+enum cudaDeviceAttr {
+  cudaDevAttrMultiProcessorCount = 16,
+  cudaDevAttrComputeCapabilityMajor = 75,
+  cudaDevAttrComputeCapabilityMinor = 76,
+  cudaDevAttrMaxSharedMemoryPerBlockOptin = 97,
+};
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device);
 enum cudaDriverEntryPointQueryResult {
   cudaDriverEntryPointSuccess = 0,
@@ -296,7 +301,7 @@ struct Machine {
   int driver_version = CUDART_VERSION;  ///< 0: no driver
   int gpus = 1;
   int compute_capability_major = 9;
-  int multiprocessors = 4;  ///< so few that small products reach every class of tiles (cuda/tuning.h)
+  int multiprocessors = 6;  ///< so few that small products reach every class of tiles (cuda/tuning.h)
   size_t memory_bytes = size_t{4} << 30;
   bool never_ready = false;        ///< whether no event comes, as behind work that waits for ever
   bool reads_host_memory = false;  ///< as on Grace Hopper: a copy to the device may read its source after the call

@@ -1,0 +1,171 @@
+// The matrix product of linear and qkv in bf16 on Hopper: one warpgroup loads tiles by TMA, two others multiply them by
+// wgmma. There is a block for each multiprocessor, which takes one tile of the product after another; the first steps
+// of the next tile are loaded while the sums of this one are written.
+#pragma once
+
+#include "cuda/ops/linear_tiles.cuh"
+#include "cuda/tile/shared.cuh"
+#include "cuda/tile/wgmma.cuh"
+
+namespace mor::cuda {
+
+/// What is multiplied, as far as the maps of the factors do not say it: a [rows, depth] and b [columns, depth], whose
+/// depth is cut into `splits` parts of split_depth (a multiple of Shape::depth).
+struct WgmmaProduct {
+  int64_t rows, columns, depth, split_depth;
+  int splits;
+  HeadPairs pairs;  ///< of b's rows, if it is paired
+};
+
+#if MOR_CUDA_HOPPER
+
+/// The tiles of both factors for one step of the depth. Transposed ones consist of panels [depth, 64 rows].
+template <class Shape>
+struct WgmmaStages {
+  bf16 a[Shape::stages][Shape::rows * Shape::depth];
+  bf16 b[Shape::stages][Shape::columns * Shape::depth];
+  Mbarrier full[Shape::stages], empty[Shape::stages];
+};
+
+/// The stage that a warp is at. Loading and multiplying warps run through the same stages.
+template <int stages>
+struct StagePlace {
+  int index = 0;
+  uint32_t parity = 0;
+
+  __device__ __forceinline__ void advance() {
+    if (++index < stages) return;
+    index = 0;
+    parity ^= 1;
+  }
+};
+
+/// The block's tiles of the product: calls body(place, split, first_depth, steps) for one after another.
+template <class Shape, class Body>
+__device__ __forceinline__ void for_each_tile(const WgmmaProduct& product, const Body& body) {
+  const int64_t tiles = product_tiles<Shape>(product.rows, product.columns);
+  for (int64_t number = blockIdx.x; number < tiles * product.splits; number += gridDim.x) {
+    const auto split = static_cast<unsigned>(number / tiles);
+    const int64_t begin = split * product.split_depth, end = begin + product.split_depth;
+    const int64_t depth = (end < product.depth ? end : product.depth) - begin;
+    body(place_of_tile<Shape>(product.rows, product.columns, number % tiles), split, static_cast<int>(begin),
+         static_cast<int>((depth + Shape::depth - 1) / Shape::depth));
+  }
+}
+
+/// Begins to load kRows rows of a factor, 64 of the depth.
+template <int kRows, bool transposed>
+__device__ __forceinline__ void load_rows(bf16* to, const TensorMap& map, int row, int depth, Mbarrier& full) {
+  if constexpr (transposed) {
+#pragma unroll
+    for (int panel = 0; panel < kRows / 64; ++panel)
+      tensor_copy_load(to + panel * 64 * 64, map, row + 64 * panel, depth, full);
+  } else {
+    tensor_copy_load(to, map, depth, row, full);
+  }
+}
+
+/// The same of a paired factor: kPairWidth first halves of pairs, then their second halves, and so on. The map's rows
+/// are those of half a head, and its slices the halves of heads.
+template <int kRows>
+__device__ __forceinline__ void load_pairs(bf16* to, const TensorMap& map, const HeadPairs& pairs, int row, int depth,
+                                           Mbarrier& full) {
+#pragma unroll 1
+  for (int i = 0; i < kRows; i += 2 * kPairWidth) {
+    const uint32_t pair = static_cast<uint32_t>(row + i) / 2, head = pairs.head(pair);
+    tensor_copy_load(to + i * 64, map, depth, static_cast<int>(pair - head * pairs.half), static_cast<int>(2 * head),
+                     full);
+  }
+}
+
+/// By one thread.
+template <class Shape, bool a_transposed, bool b_transposed, bool paired>
+__device__ __forceinline__ void load_stages(WgmmaStages<Shape>& shared, const TensorMap& a, const TensorMap& b,
+                                            const WgmmaProduct& product) {
+  constexpr int kBytes = static_cast<int>(sizeof shared.a[0] + sizeof shared.b[0]);
+  StagePlace<Shape::stages> stage;
+  for_each_tile<Shape>(product, [&](const TilePlace& place, unsigned, int depth, int steps) {
+    const int row = static_cast<int>(place.row), column = static_cast<int>(place.column);
+    for (int step = 0; step < steps; ++step, depth += Shape::depth, stage.advance()) {
+      Mbarrier& full = shared.full[stage.index];
+      mbarrier_wait(shared.empty[stage.index], stage.parity ^ 1);  // at once in the first round
+      mbarrier_expect_bytes(full, kBytes);
+      load_rows<Shape::rows, a_transposed>(shared.a[stage.index], a, row, depth, full);
+      if constexpr (paired)
+        load_pairs<Shape::columns>(shared.b[stage.index], b, product.pairs, column, depth, full);
+      else
+        load_rows<Shape::columns, b_transposed>(shared.b[stage.index], b, column, depth, full);
+    }
+  });
+}
+
+/// By a warpgroup, which multiplies rows 64 warpgroup .. of every tile.
+template <class Shape, bool a_transposed, bool b_transposed, bool paired, class Epilogue>
+__device__ __forceinline__ void multiply_stages(WgmmaStages<Shape>& shared, const WgmmaProduct& product, int warpgroup,
+                                                const Epilogue& epilogue) {
+  constexpr int kColumns = Shape::columns, kPanel = 64 * 64;
+  const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32 % 4;
+  StagePlace<Shape::stages> stage;
+  for_each_tile<Shape>(product, [&](const TilePlace& place, unsigned split, int, int steps) {
+    float sums[kColumns / 2];
+    if (steps <= 0) {
+#pragma unroll
+      for (float& sum : sums) sum = 0;
+    }
+    int before = stage.index;
+    for (int step = 0; step < steps; ++step, stage.advance()) {
+      mbarrier_wait(shared.full[stage.index], stage.parity);
+      const WgmmaTile a = wgmma_tile<a_transposed>(shared.a[stage.index] + warpgroup * kPanel);
+      const WgmmaTile b = wgmma_tile<b_transposed>(shared.b[stage.index], kPanel * static_cast<int>(sizeof(bf16)));
+      wgmma_arrive();
+#pragma unroll
+      for (int k = 0; k < Shape::depth; k += 16)
+        wgmma<kColumns, a_transposed, b_transposed>(sums, a.advance(k), b.advance(k), step > 0 || k > 0);
+      wgmma_commit();
+      wgmma_wait<1>();  // the products of the step before are finished
+      if (step > 0 && lane == 0) mbarrier_arrive(shared.empty[before]);
+      before = stage.index;
+    }
+    wgmma_wait<0>();
+    wgmma_hold(sums);
+    if (steps > 0 && lane == 0) mbarrier_arrive(shared.empty[before]);
+    give_sums<paired, kColumns / 8>([&](int n, int i) { return sums[4 * n + i]; }, epilogue, split, product.rows,
+                                    product.columns, {place.row + 64 * warpgroup + 16 * warp, place.column});
+  });
+}
+
+#endif
+
+/// Computes a b^T as mma_product_kernel does (linear_mma.cuh), with the same sums over rising depth.
+template <class Shape, bool a_transposed, bool b_transposed, bool paired, class Epilogue>
+__global__ void __launch_bounds__(Shape::threads, 1)
+    wgmma_product_kernel(const __grid_constant__ TensorMap a, const __grid_constant__ TensorMap b,
+                         const WgmmaProduct product, const Epilogue epilogue) {
+#if MOR_CUDA_HOPPER
+  auto& shared = *dynamic_shared<WgmmaStages<Shape>>();
+  static_assert(sizeof shared <= Shape::shared_bytes);
+  constexpr int kMultiplying = Shape::threads - kWarpgroup;
+  if (threadIdx.x == 0) {
+    prefetch_tensor_map(a);
+    prefetch_tensor_map(b);
+    for (int i = 0; i < Shape::stages; ++i) {
+      mbarrier_init(shared.full[i], 1);
+      mbarrier_init(shared.empty[i], kMultiplying / 32);
+    }
+    mbarrier_init_fence();
+  }
+  __syncthreads();
+  if (threadIdx.x >= kMultiplying) {
+    set_registers_down<Shape::loader_registers>();
+    if (threadIdx.x == kMultiplying) load_stages<Shape, a_transposed, b_transposed, paired>(shared, a, b, product);
+  } else {
+    set_registers_up<Shape::registers>();
+    multiply_stages<Shape, a_transposed, b_transposed, paired>(shared, product,
+                                                               static_cast<int>(threadIdx.x) / kWarpgroup, epilogue);
+  }
+#else
+  __trap();  // it is launched on compute capability 9.0 alone
+#endif
+}
+
+}  // namespace mor::cuda
