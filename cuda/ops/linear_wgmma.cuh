@@ -10,14 +10,11 @@
 namespace mor::cuda {
 
 /// What is multiplied, as far as the maps of the factors do not say it: a [rows, depth] and b [columns, depth], whose
-/// depth is cut into `splits` parts of split_depth (a multiple of Shape::depth).
+/// depth is cut into `splits` parts of split_depth (a multiple of Shape::depth). tiles: of one part.
 struct WgmmaProduct {
-  int64_t rows, columns, depth, split_depth;
-  int splits;
+  int64_t rows, columns, depth, split_depth, splits, tiles;
   HeadPairs pairs;  ///< of b's rows, if it is paired
 };
-
-#if MOR_CUDA_HOPPER
 
 /// The tiles of both factors for one step of the depth. Transposed ones consist of panels [depth, 64 rows].
 template <class Shape>
@@ -43,12 +40,11 @@ struct StagePlace {
 /// The block's tiles of the product: calls body(place, split, first_depth, steps) for one after another.
 template <class Shape, class Body>
 __device__ __forceinline__ void for_each_tile(const WgmmaProduct& product, const Body& body) {
-  const int64_t tiles = product_tiles<Shape>(product.rows, product.columns);
-  for (int64_t number = blockIdx.x; number < tiles * product.splits; number += gridDim.x) {
-    const auto split = static_cast<unsigned>(number / tiles);
+  for (int64_t number = blockIdx.x; number < product.tiles * product.splits; number += gridDim.x) {
+    const auto split = static_cast<unsigned>(number / product.tiles);
     const int64_t begin = split * product.split_depth, end = begin + product.split_depth;
     const int64_t depth = (end < product.depth ? end : product.depth) - begin;
-    body(place_of_tile<Shape>(product.rows, product.columns, number % tiles), split, static_cast<int>(begin),
+    body(place_of_tile<Shape>(product.rows, product.columns, number % product.tiles), split, static_cast<int>(begin),
          static_cast<int>((depth + Shape::depth - 1) / Shape::depth));
   }
 }
@@ -133,8 +129,6 @@ __device__ __forceinline__ void multiply_stages(WgmmaStages<Shape>& shared, cons
                                     product.columns, {place.row + 64 * warpgroup + 16 * warp, place.column});
   });
 }
-
-#endif
 
 /// Computes a b^T as mma_product_kernel does (linear_mma.cuh), with the same sums over rising depth.
 template <class Shape, bool a_transposed, bool b_transposed, bool paired, class Epilogue>

@@ -1,4 +1,5 @@
-// MOR_CUDA_HOPPER: whether the instructions that compute capability 9.0 alone has can be compiled here.
+// MOR_CUDA_HOPPER: whether code is being compiled for compute capability 9.0. Kernels with instructions that no other
+// one has are empty elsewhere.
 #pragma once
 
 #include <cuda_runtime.h>

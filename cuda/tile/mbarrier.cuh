@@ -6,8 +6,6 @@
 
 namespace mor::cuda {
 
-#if MOR_CUDA_HOPPER
-
 /// In shared memory. It runs through phases 0, 1, 2, …: a phase is complete when as many arrivals as mbarrier_init says
 /// have come, and all bytes that were announced; the next one begins at once.
 struct Mbarrier {
@@ -70,7 +68,5 @@ __device__ __forceinline__ void mbarrier_wait(Mbarrier& barrier, uint32_t parity
   } while (complete == 0);
 #endif
 }
-
-#endif
 
 }  // namespace mor::cuda

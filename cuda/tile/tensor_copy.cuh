@@ -11,8 +11,6 @@ namespace mor::cuda {
 /// `const __grid_constant__ TensorMap`.
 using TensorMap = CUtensorMap;
 
-#if MOR_CUDA_HOPPER
-
 /// Loads the map itself, so that the first copy need not wait for it.
 __device__ __forceinline__ void prefetch_tensor_map(const TensorMap& map) {
 #if defined(MOR_CUDA_HOST)
@@ -63,7 +61,5 @@ __device__ __forceinline__ void fence_async_proxy() {
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 #endif
 }
-
-#endif
 
 }  // namespace mor::cuda

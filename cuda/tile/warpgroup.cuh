@@ -7,8 +7,6 @@ namespace mor::cuda {
 
 constexpr int kWarpgroup = 128;  ///< threads
 
-#if MOR_CUDA_HOPPER
-
 /// Gives back the registers of each thread beyond n, a multiple of 8 from 24 to 256. All threads of a warpgroup call
 /// it.
 template <int n>
@@ -48,7 +46,5 @@ __device__ __forceinline__ void named_barrier_arrive(int id, int threads) {
   asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory");
 #endif
 }
-
-#endif
 
 }  // namespace mor::cuda

@@ -7,8 +7,6 @@
 
 namespace mor::cuda {
 
-#if MOR_CUDA_HOPPER
-
 /// A factor in shared memory, which consists of panels of 128-byte rows, as tensor_copy_load writes boxes.
 struct WgmmaTile {
   uint64_t descriptor;
@@ -198,8 +196,6 @@ __device__ __forceinline__ void wgmma(float (&d)[columns / 2], const uint32_t (&
 #undef MOR_OPERANDS128
 #undef MOR_WGMMA_SHARED
 #undef MOR_WGMMA_REGISTERS
-#endif
-
 #endif
 
 }  // namespace mor::cuda
