@@ -219,7 +219,10 @@ extern "C" void __tsan_init() {
 extern "C" void __tsan_func_entry(void*) {}
 extern "C" void __tsan_func_exit() {}
 extern "C" void __tsan_vptr_update(void**, void*) {}
-/// The standard library's reference counts call this one; kernels do not.
+/// Static variables of functions call this one, and the standard library's reference counts the next; kernels do not.
+extern "C" uint8_t __tsan_atomic8_load(const volatile uint8_t* address, int) {
+  return __atomic_load_n(address, __ATOMIC_SEQ_CST);
+}
 extern "C" uint32_t __tsan_atomic32_fetch_add(volatile uint32_t* address, uint32_t value, int) {
   return __atomic_fetch_add(address, value, __ATOMIC_SEQ_CST);
 }
