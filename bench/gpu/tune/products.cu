@@ -1,4 +1,4 @@
-// Tiles of matrix products, by the kernel of linear (cuda/ops/linear_mma.cuh).
+// Tiles of matrix products, by the kernels of linear (cuda/ops/linear_mma.cuh, linear_wgmma.cuh).
 #include <algorithm>
 
 #include "bench/gpu/tune/tune.h"
@@ -23,12 +23,23 @@ struct Tile {
   }
 };
 
+/// The same for wgmma_product_kernel.
+template <int columns_, int stages_>
+struct HopperTile : cuda::HopperTile<columns_, stages_, 0> {
+  static std::string name() { return concat("wgmma 128x", columns_, "x64 stages ", stages_); }
+};
+template <class Tile>
+constexpr bool kHopper = false;
+template <int columns, int stages>
+constexpr bool kHopper<HopperTile<columns, stages>> = true;
+
 template <class... Tiles>
 struct TileList {};
 using ManyRows =
     TileList<Tile<128, 256, 64, 3, 2, 4, 1>, Tile<256, 128, 64, 3, 4, 2, 1>, Tile<128, 128, 64, 3, 2, 2, 2>,
              Tile<128, 128, 64, 3, 2, 4, 2>, Tile<128, 128, 64, 5, 2, 4, 1>, Tile<128, 64, 64, 4, 2, 2, 2>,
-             Tile<64, 128, 64, 4, 2, 2, 2>, Tile<64, 64, 64, 4, 2, 2, 3>>;
+             Tile<64, 128, 64, 4, 2, 2, 2>, Tile<64, 64, 64, 4, 2, 2, 3>, HopperTile<256, 4>, HopperTile<192, 5>,
+             HopperTile<128, 6>, HopperTile<64, 8>>;
 using FewRows = TileList<Tile<16, 16, 128, 6, 1, 1, 4>, Tile<16, 32, 128, 6, 1, 2, 4>, Tile<16, 32, 128, 8, 1, 1, 4>,
                          Tile<16, 64, 128, 4, 1, 4, 3>, Tile<64, 32, 64, 5, 2, 2, 3>, Tile<64, 64, 64, 4, 2, 2, 3>>;
 
@@ -113,12 +124,17 @@ template <Form form, class Tile, class T>
 void time_tile(const GpuOptions& options, cuda::Stream& stream, const Product& p, const Operands<T>& operands,
                TileTimes& times) {
   constexpr bool kLeft = form == Form::backward_weight, kRight = form != Form::forward;
+  const cuda::Gpu gpu = cuda::gpu_of(stream);
   const auto call = [&](int i) {
-    cuda::start_product<Tile, kLeft, kRight, true>(stream, factor(operands.left.data(), p.rows, p.depth, kLeft),
-                                                   factor(operands.right_copy(p, i), p.columns, p.depth, kRight),
-                                                   p.splits(),
-                                                   StoreProduct<T>{operands.out.data(), p.columns, p.rows * p.columns});
+    const MmaFactor left = factor(operands.left.data(), p.rows, p.depth, kLeft);
+    const MmaFactor right = factor(operands.right_copy(p, i), p.columns, p.depth, kRight);
+    const StoreProduct<T> store{operands.out.data(), p.columns, p.rows * p.columns};
+    if constexpr (kHopper<Tile>)
+      cuda::start_wgmma_product<Tile, kLeft, kRight>(stream, gpu, left, right, p.splits(), store);
+    else
+      cuda::start_product<Tile, kLeft, kRight, true>(stream, left, right, p.splits(), store);
   };
+  if (kHopper<Tile> && !gpu.hopper) return times.refuse(Tile::name(), "needs compute capability 9.0");
   if (Tile::shared_bytes > options.gpu().sharedMemPerBlockOptin)
     return times.refuse(Tile::name(), concat("needs ", Tile::shared_bytes, " bytes of shared memory"));
   check_cuda(cudaMemsetAsync(operands.out.data(), 0xff, operands.out.count() * sizeof(T), stream.handle()),
