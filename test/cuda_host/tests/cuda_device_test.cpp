@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "cuda/launch.h"
+#include "cuda/tensor_map.h"
 
 namespace mor::cuda_host::test {
 namespace {
@@ -235,6 +236,19 @@ TEST_F(CudaDevice, WhatAKernelReportsIsThrownOnceByTheNextWait) {
   ops->release(x, 48);
   ops->release(device_target, 12);
   ops->release(losses, 12);
+}
+
+TEST_F(CudaDevice, TensorMapsThatTheDriverRefuses) {
+  cuda::Stream stream(0);
+  expect_error(ErrorCode::INTERNAL,
+               "the driver makes no tensor map of 8 x 12 elements, 24 bytes apart, in boxes of 8 rows: error 1", [&] {
+                 cuda::tensor_map(stream, nullptr, 12, {{8, 12, 8}});
+               });
+  expect_error(ErrorCode::INTERNAL,
+               "the driver makes no tensor map of 512 x 16 elements, 32 bytes apart, in boxes of 512 rows: error 1",
+               [&] {
+                 cuda::tensor_map(stream, nullptr, 16, {{512, 16, 512}});
+               });
 }
 
 }  // namespace
