@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <type_traits>
 
 namespace mor::cuda {
 
@@ -117,6 +118,23 @@ using DecodeAttention = AttentionTile<64, 1, 1, 4>;
 /// Keys that one block of DecodeAttention reads. The number is fixed, so that a row's sums depend on its own keys
 /// alone.
 constexpr int kDecodeStretch = 256;
+
+/// One block of attention on Hopper: `warpgroups` that multiply, with 64 rows of the scores each, and one that loads
+/// tiles of `others` columns of the scores, of which `stages` lie in shared memory. registers, loader_registers: of a
+/// thread; all threads together have at most 65536.
+template <int others_, int warpgroups_, int stages_, int registers_, int loader_registers_>
+struct WarpgroupAttention {
+  static constexpr int others = others_, warpgroups = warpgroups_, stages = stages_, rows = 64 * warpgroups_;
+  static constexpr int threads = 128 * (warpgroups_ + 1);
+  static constexpr int registers = registers_, loader_registers = loader_registers_;
+};
+/// Forward over many rows on Hopper: lanes by keys. Head dim 128 needs more registers than three warpgroups have.
+template <int head_dim>
+using HopperForward =
+    std::conditional_t<head_dim == 64, WarpgroupAttention<128, 3, 3, 160, 32>, WarpgroupAttention<128, 2, 2, 232, 40>>;
+/// Backward on Hopper, d_k and d_v: keys by lanes. d_q: lanes by keys.
+using HopperKeyGradients = WarpgroupAttention<64, 2, 4, 232, 40>;
+using HopperQueryGradients = WarpgroupAttention<128, 2, 3, 232, 40>;
 
 /// Backward: a warp holds 16 keys (or lanes) and reads the lanes (or keys) in tiles of `keys`.
 template <int head_dim>

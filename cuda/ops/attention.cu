@@ -1,10 +1,12 @@
-// attention_forward on the GPU: by tiles in bf16 (attention_forward_mma.cuh), else one warp for each row and head
-// (attention_forward_warp.cuh).
+// attention_forward on the GPU: by tiles in bf16 (attention_forward_wgmma.cuh on Hopper, attention_forward_mma.cuh
+// elsewhere and for few rows), else one warp for each row and head (attention_forward_warp.cuh).
 // Bytes: a tile of lanes reads the keys and values that it sees once for all query heads of the group, reads q once and
 // writes out once. Decoding reads 4·keys·kv·hd bytes; all else is little.
 #include "cuda/cuda_ops.h"
+#include "cuda/gpu.h"
 #include "cuda/ops/attention_forward_mma.cuh"
 #include "cuda/ops/attention_forward_warp.cuh"
+#include "cuda/ops/attention_forward_wgmma.cuh"
 #include "ops/checks/attention.h"
 
 namespace mor::cuda {
@@ -19,15 +21,31 @@ void start(Stream& stream, const AttentionForward& in) {
          dim3(Shape::threads), kSharedBytes, stream, in);
 }
 
-/// Sequences with few rows are cut into stretches of their keys, others into tiles of lanes. Each of the two launches
-/// skips the sequences of the other.
-void forward_by_tiles(Stream& stream, Arena& scratch, AttentionForward in, bool aligned) {
+/// A tile has as many whole rows, with all heads of the group, as it has lanes for.
+template <int kHeadDim>
+void start_wgmma(Stream& stream, AttentionForward in, const Tensor& q, const Tensor& k, const Tensor& v,
+                 const Gpu& gpu) {
+  using Shape = HopperForward<kHeadDim>;
+  const int rows_of_tile = Shape::rows / in.group();
+  in.tiles = (in.rows.max_rows + rows_of_tile - 1) / rows_of_tile;
+  const unsigned work = blocks_for(int64_t{in.rows.key_lists} * in.k.heads * in.tiles, 1);
+  launch(attention_forward_wgmma_kernel<kHeadDim, Shape>,
+         dim3(std::min(work, static_cast<unsigned>(gpu.multiprocessors))), dim3(Shape::threads),
+         sizeof(ForwardTiles<kHeadDim, Shape>), stream, heads_map(stream, q, in.group(), rows_of_tile),
+         heads_map(stream, k, 1, Shape::others), heads_map(stream, v, 1, Shape::others), in);
+}
+
+/// Sequences with few rows are cut into stretches of their keys, others into tiles of lanes, on Hopper into its own if
+/// they fill one. Each launch skips the sequences of the others, so that a sequence gets the same bits in any batch.
+void forward_by_tiles(Stream& stream, Arena& scratch, AttentionForward in, const Tensor& q, const Tensor& k,
+                      const Tensor& v) {
   const Rows& rows = in.rows;
   const int group = in.group(), few = group <= DecodeAttention::lanes ? DecodeAttention::lanes : 0;
   const int64_t most_lanes = int64_t{rows.max_rows} * group;
   const bool all_equal = rows.count == int64_t{rows.key_lists} * rows.max_rows;
   const int64_t lists = int64_t{rows.key_lists} * in.k.heads;
-  with_tiles(in.q.head_dim, aligned, [&](auto head_dim, auto is_aligned) {
+  const Gpu gpu = gpu_of(stream);
+  with_tiles(in.q.head_dim, heads_aligned({&q, &k, &v}), [&](auto head_dim, auto is_aligned) {
     if (most_lanes <= few || (few > 0 && !all_equal)) {
       in.fewest_lanes = 1;
       in.most_lanes = few;
@@ -42,15 +60,23 @@ void forward_by_tiles(Stream& stream, Arena& scratch, AttentionForward in, bool 
       if (in.partial != nullptr)
         launch(attention_combine_kernel, dim3(blocks_for(lists * in.partial_lanes, 4)), dim3(128), 0, stream, in);
     }
-    if (most_lanes > few) {
+    const int fewest_on_hopper = HopperForward<head_dim()>::rows;
+    const bool hopper =
+        gpu.hopper && most_lanes >= fewest_on_hopper && heads_mappable({&q, &k, &v}) && group <= fewest_on_hopper;
+    in.stretches = 1;
+    in.partial = nullptr;
+    if (most_lanes > few && !(hopper && all_equal)) {
       using Shape = LongAttention<head_dim()>;
       in.fewest_lanes = few + 1;
-      in.most_lanes = static_cast<int>(most_lanes);
-      in.tiles = static_cast<int>((most_lanes + Shape::lanes - 1) / Shape::lanes);
+      in.most_lanes = hopper ? fewest_on_hopper - 1 : static_cast<int>(most_lanes);
+      in.tiles = (in.most_lanes + Shape::lanes - 1) / Shape::lanes;
       in.stretch = (rows.max_keys / Shape::keys + 1) * Shape::keys;
-      in.stretches = 1;
-      in.partial = nullptr;
       start<head_dim(), Shape, is_aligned()>(stream, in);
+    }
+    if (hopper) {
+      in.fewest_lanes = fewest_on_hopper;
+      in.most_lanes = static_cast<int>(most_lanes);
+      start_wgmma<head_dim()>(stream, in, q, k, v, gpu);
     }
   });
 }
@@ -73,7 +99,7 @@ void CudaOps::attention_forward(const Tensor& q, const Tensor& k, const Tensor& 
     in.rows = rows;
     in.scale = scale;
     in.pairs = heads_in_pairs(out);
-    return forward_by_tiles(stream_, scratch_, in, heads_aligned({&q, &k, &v}));
+    return forward_by_tiles(stream_, scratch_, in, q, k, v);
   }
   const int64_t units = int64_t{rows.count} * q.shape[1];
   with_type(compute_, [&](auto type) {

@@ -1,17 +1,38 @@
-// attention_backward on the GPU: by tiles in bf16 (attention_backward_mma.cuh), else one warp for each row or key
-// (attention_backward_warp.cuh).
+// attention_backward on the GPU: by tiles in bf16 (attention_backward_wgmma.cuh on Hopper, for heads of up to 64
+// columns; attention_backward_mma.cuh), else one warp for each row or key (attention_backward_warp.cuh).
 // FLOPs by tiles: 14·P·h·hd, where P counts the pairs of a row and a key that it sees. That is seven products instead
 // of the necessary five (scores and d_p are computed twice), so that no two blocks add to the same gradient.
 // Bytes by tiles: d_k and d_v read q and d_out once for every tile of keys, d_q reads k and v once for every tile of
 // lanes, and delta reads d_out and out.
 #include "cuda/cuda_ops.h"
+#include "cuda/gpu.h"
 #include "cuda/ops/attention_backward_mma.cuh"
 #include "cuda/ops/attention_backward_warp.cuh"
+#include "cuda/ops/attention_backward_wgmma.cuh"
 #include "ops/checks/attention.h"
 
 namespace mor::cuda {
 
 namespace {
+
+void backward_by_wgmma(Stream& stream, const AttentionBackward& in, const Tensor& d_out, const Tensor& q,
+                       const Tensor& k, const Tensor& v, const Gpu& gpu) {
+  const int64_t lists = int64_t{in.rows.key_lists} * in.k.heads;
+  const auto start = [&](auto kernel, auto shape, size_t shared_bytes, int64_t tiles, int lanes, int keys) {
+    const int group = in.group(), rows = lanes / group;
+    const unsigned work = blocks_for(lists * tiles, 1);
+    launch(kernel, dim3(std::min(work, static_cast<unsigned>(gpu.multiprocessors))), dim3(decltype(shape)::threads),
+           shared_bytes, stream, heads_map(stream, q, group, rows), heads_map(stream, d_out, group, rows),
+           heads_map(stream, k, 1, keys), heads_map(stream, v, 1, keys), in);
+  };
+  using OfKeys = HopperKeyGradients;
+  start(attention_d_kv_wgmma_kernel<OfKeys>, OfKeys{}, sizeof(KeyGradientTiles<OfKeys>),
+        (in.rows.max_keys + OfKeys::rows - 1) / OfKeys::rows, OfKeys::others, OfKeys::rows);
+  using OfQueries = HopperQueryGradients;
+  const int rows_of_tile = OfQueries::rows / in.group();
+  start(attention_d_q_wgmma_kernel<OfQueries>, OfQueries{}, sizeof(QueryGradientTiles<OfQueries>),
+        (in.rows.max_rows + rows_of_tile - 1) / rows_of_tile, OfQueries::rows, OfQueries::others);
+}
 
 void backward_by_tiles(Stream& stream, AttentionBackward in, bool aligned) {
   const int64_t lists = int64_t{in.rows.key_lists} * in.k.heads;
@@ -57,6 +78,10 @@ void CudaOps::attention_backward(const Tensor& d_out, const Tensor& q, const Ten
       launch(attention_delta_kernel<width()>, dim3(blocks_for(units, kDeltaThreads / kDeltaLanes)), dim3(kDeltaThreads),
              0, stream_, units, in.d_out, heads_of<const bf16>(out), delta);
     });
+    const Gpu gpu = gpu_of(stream_);
+    if (gpu.hopper && q.shape[2] <= kBackwardHeadDim && in.group() <= HopperKeyGradients::others &&
+        rows.max_rows * in.group() >= HopperQueryGradients::rows && heads_mappable({&d_out, &q, &k, &v}))
+      return backward_by_wgmma(stream_, in, d_out, q, k, v, gpu);
     return backward_by_tiles(stream_, in, heads_aligned({&d_out, &q, &k, &v}));
   }
   with_type(compute_, [&](auto type) {

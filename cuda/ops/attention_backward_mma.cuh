@@ -2,36 +2,14 @@
 // computes d_q. Both compute the scores again, so no two blocks add to the same sum, and none depends on their order.
 #pragma once
 
-#include "cuda/ops/attention_mma.cuh"
+#include "cuda/ops/attention_backward.cuh"
 #include "cuda/tuning.h"
 
 namespace mor::cuda {
 
-/// With p = exp(s - lse) and delta = <d_out, out>: d_v = p^T d_out, d_s = p (d_out v^T - delta), d_q = d_s k /
-/// sqrt(hd), d_k = d_s^T q / sqrt(hd).
-struct AttentionBackward {
-  Heads<const bf16> d_out, q /*[R,h,hd]*/, k, v /*[slots,kv,hd]*/;
-  Matrix<const float> lse;  ///< [R,h]
-  const float* delta;       ///< [R,h]
-  Heads<bf16> d_q, d_k, d_v;
-  Rows rows;
-  float scale;
-  bool pairs;      ///< whether the rows of all three gradients begin at multiples of 4 bytes
-  int lane_tiles;  ///< of the longest sequence
-
-  __host__ __device__ int group() const { return q.heads / k.heads; }
-};
-
-/// What is needed to compute the weights of one lane.
-struct LaneValues {
-  float lse_log2, delta;
-  int visible;
-};
-
 __device__ __forceinline__ LaneValues lane_values(const AttentionBackward& in, const Lanes& lanes, int lane) {
   if (lane >= lanes.count) return {0, 0, 0};
-  const int64_t row = lanes.row(lane), head = lanes.head(lane);
-  return {*in.lse.at(row, head) * kLog2E, in.delta[row * in.q.heads + head], in.rows.visible[row]};
+  return lane_values(in, lanes.row(lane), lanes.head(lane));
 }
 
 template <int kThreads, bool aligned, class Tile>
@@ -138,17 +116,10 @@ __global__ void __launch_bounds__(Shape::threads, Shape::resident)
   for (int half = 0; half < 2; ++half) {
     const int key = first_key + warp_key + group + 8 * half;
     if (key >= keys) continue;
-    bf16 *k_to = in.d_k.at(first_slot + key, key_head), *v_to = in.d_v.at(first_slot + key, key_head);
-#pragma unroll
-    for (int n = 0; n < kHeadDim / 8; ++n) {
-      const auto add = [&](bf16* to, float first, float second) {
-        float value[2];
-        load_pair(value, to, 8 * n + pair, in.k.head_dim, in.pairs);
-        store_pair(to, 8 * n + pair, in.k.head_dim, in.pairs, {value[0] + first, value[1] + second});
-      };
-      add(k_to, d_k[n][2 * half] * in.scale, d_k[n][2 * half + 1] * in.scale);
-      add(v_to, d_v[n][2 * half], d_v[n][2 * half + 1]);
-    }
+    add_to_head<kHeadDim>(in.d_k, first_slot + key, key_head, in.pairs,
+                          [&](int n, int i) { return d_k[n][2 * half + i] * in.scale; });
+    add_to_head<kHeadDim>(in.d_v, first_slot + key, key_head, in.pairs,
+                          [&](int n, int i) { return d_v[n][2 * half + i]; });
   }
 }
 
@@ -211,11 +182,7 @@ __global__ void __launch_bounds__(Shape::threads, Shape::resident)
   for (int half = 0; half < 2; ++half) {
     const int lane = first_lane + warp_lane + group + 8 * half;
     if (lane >= lanes.count) continue;
-    bf16* to = in.d_q.at(lanes.row(lane), lanes.head(lane));
-#pragma unroll
-    for (int n = 0; n < kHeadDim / 8; ++n)
-      store_pair(to, 8 * n + pair, in.q.head_dim, in.pairs,
-                 {d_q[n][2 * half] * in.scale, d_q[n][2 * half + 1] * in.scale});
+    write_d_q<kHeadDim>(in, lanes.row(lane), lanes.head(lane), [&](int n, int i) { return d_q[n][2 * half + i]; });
   }
 }
 

@@ -2,34 +2,10 @@
 // 64, with a running softmax. The same kernel computes long sequences and, with the keys cut into stretches, decoding.
 #pragma once
 
-#include "cuda/ops/attention_mma.cuh"
+#include "cuda/ops/attention_forward.cuh"
 #include "cuda/tuning.h"
 
 namespace mor::cuda {
-
-struct AttentionForward {
-  Heads<const bf16> q /*[R,h,hd]*/, k /*[slots,kv,hd]*/, v;
-  Heads<bf16> out;    ///< [R,h,hd]
-  Matrix<float> lse;  ///< [R,h], or null
-  Rows rows;
-  float scale;
-  bool pairs;  ///< whether the rows of out begin at multiples of 4 bytes
-
-  // Which sequences this launch computes, and how its blocks share them.
-  int fewest_lanes, most_lanes;  ///< lanes of a sequence
-  int tiles, stretches;          ///< tiles of lanes and stretches of keys in a sequence
-  int stretch;                   ///< keys of a stretch, a multiple of 64
-  /// For every (sequence, key head, stretch, lane): sums [hd], then the maximum of the scores (in units of log2) and
-  /// the sum of weights. Null if there is only one stretch: its results are final.
-  float* partial;
-  int partial_lanes;
-
-  __host__ __device__ int group() const { return q.heads / k.heads; }
-  __device__ float* partial_of(int s, int key_head, int stretch_number, int lane) const {
-    const int64_t unit = (static_cast<int64_t>(s) * k.heads + key_head) * stretches + stretch_number;
-    return partial + (unit * partial_lanes + lane) * (q.head_dim + 2);
-  }
-};
 
 /// The running softmax of a warp's 16 kDown lanes. A thread holds two of every 16 lanes (mma_16x8x16's rows), with a
 /// fourth of the columns.
@@ -39,48 +15,6 @@ struct Softmax {
   float most[kDown][2];        ///< maximum of the scores in units of log2
   float total[kDown][2] = {};  ///< sum of the weights of this thread's columns
 };
-
-/// Takes in one tile of keys for 16 lanes: turns scores into weights, raises the running maximum and scales the earlier
-/// sums down.
-template <int kHeadDim, int kKeys>
-__device__ __forceinline__ void update_softmax(float (&scores)[kKeys / 8][4], float (&sum)[kHeadDim / 8][4],
-                                               float (&most)[2], float (&total)[2], float scale_log2, int first_key,
-                                               const int (&visible)[2]) {
-  const int pair = static_cast<int>(threadIdx.x % 4) * 2;
-  if (first_key + kKeys > visible[0] || first_key + kKeys > visible[1]) {
-#pragma unroll
-    for (int n = 0; n < kKeys / 8; ++n)
-#pragma unroll
-      for (int i = 0; i < 4; ++i)
-        if (first_key + 8 * n + pair + i % 2 >= visible[i / 2]) scores[n][i] = -INFINITY;
-  }
-#pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    float larger = -INFINITY;
-#pragma unroll
-    for (int n = 0; n < kKeys / 8; ++n) larger = fmaxf(larger, fmaxf(scores[n][2 * half], scores[n][2 * half + 1]));
-    larger = fmaxf(larger, __shfl_xor_sync(kAllLanes, larger, 1));
-    larger = fmaxf(larger, __shfl_xor_sync(kAllLanes, larger, 2));
-    larger = fmaxf(most[half], larger * scale_log2);
-    const float reference = larger == -INFINITY ? 0.0f : larger;  // no key was visible so far
-    const float shrink = fast_exp2(most[half] - reference);
-    most[half] = larger;
-    float weights = 0;
-#pragma unroll
-    for (int n = 0; n < kKeys / 8; ++n)
-#pragma unroll
-      for (int i = 2 * half; i < 2 * half + 2; ++i) {
-        scores[n][i] = fast_exp2(scores[n][i] * scale_log2 - reference);
-        weights += scores[n][i];
-      }
-    total[half] = total[half] * shrink + weights;
-#pragma unroll
-    for (int n = 0; n < kHeadDim / 8; ++n) {
-      sum[n][2 * half] *= shrink;
-      sum[n][2 * half + 1] *= shrink;
-    }
-  }
-}
 
 /// Begins to load keys first .. first + 63 of sequence s and their values to shared memory, with zeros from key `end`
 /// on. Each warp looks up every slot once, two in each lane, and shares them by shuffles.
@@ -183,9 +117,15 @@ __global__ void __launch_bounds__(Shape::threads, Shape::resident)
       }
     }
 #pragma unroll
-    for (int m = 0; m < kDown; ++m)
-      update_softmax<kHeadDim, kKeys>(scores[m], softmax.sum[m], softmax.most[m], softmax.total[m], scale_log2,
-                                      first_key, visible[m]);
+    for (int m = 0; m < kDown; ++m) {
+      float shrink[2];
+      update_softmax<kKeys>([&](int n, int i) -> float& { return scores[m][n][i]; }, softmax.most[m], softmax.total[m],
+                            shrink, scale_log2, first_key, visible[m]);
+#pragma unroll
+      for (int n = 0; n < kHeadDim / 8; ++n)
+#pragma unroll
+        for (int i = 0; i < 4; ++i) softmax.sum[m][n][i] *= shrink[i / 2];
+    }
 #pragma unroll
     for (int k = 0; k < kKeys / 16; ++k) {
       uint32_t weights[kDown][4];
@@ -214,9 +154,7 @@ __global__ void __launch_bounds__(Shape::threads, Shape::resident)
   for (int m = 0; m < kDown; ++m)
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      float total = softmax.total[m][half];
-      total += __shfl_xor_sync(kAllLanes, total, 1);
-      total += __shfl_xor_sync(kAllLanes, total, 2);
+      const float total = total_of_lane(softmax.total[m][half]);
       const int lane = first_lane + warp_lane + 16 * m + 8 * half + group;
       if (lane >= lanes.count) continue;
       const float most = softmax.most[m][half];
@@ -233,15 +171,9 @@ __global__ void __launch_bounds__(Shape::threads, Shape::resident)
         }
         continue;
       }
-      const int64_t row = lanes.row(lane), head = lanes.head(lane);
-      const float inverse = total == 0 ? 0.0f : 1.0f / total;
-      bf16* to = in.out.at(row, head);
-#pragma unroll
-      for (int n = 0; n < kHeadDim / 8; ++n)
-        store_pair(to, 8 * n + pair, in.q.head_dim, in.pairs,
-                   {softmax.sum[m][n][2 * half] * inverse, softmax.sum[m][n][2 * half + 1] * inverse});
-      if (in.lse.data != nullptr && pair == 0)
-        *in.lse.at(row, head) = total == 0 ? -INFINITY : most * kLn2 + logf(total);
+      write_lane<kHeadDim>(
+          in, lanes.row(lane), lanes.head(lane), [&](int n, int i) { return softmax.sum[m][n][2 * half + i]; }, most,
+          total);
     }
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "core/tensor.h"
+#include "cuda/gpu.h"
 #include "cuda/ops/linear_fma.cuh"
 #include "cuda/ops/linear_mma.cuh"
 #include "cuda/ops/linear_wgmma.cuh"
@@ -33,17 +34,6 @@ void start_product(Stream& stream, const MmaFactor& a, const Right& b, int64_t s
   launch(mma_product_kernel<Shape, a_transposed, b_transposed, aligned, Right, Epilogue>,
          dim3(blocks_for(product_tiles<Shape>(a.rows, b.rows), 1), static_cast<unsigned>(splits)), dim3(Shape::threads),
          Shape::shared_bytes, stream, a, b, split_depth, epilogue);
-}
-
-inline Gpu gpu_of(Stream& stream) {
-  const auto attribute = [&](cudaDeviceAttr which) {
-    int value = 0;
-    stream.check(cudaDeviceGetAttribute(&value, which, stream.device()), "cudaDeviceGetAttribute");
-    return value;
-  };
-  return {attribute(cudaDevAttrMultiProcessorCount),
-          static_cast<size_t>(attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin)),
-          attribute(cudaDevAttrComputeCapabilityMajor) == 9 && attribute(cudaDevAttrComputeCapabilityMinor) == 0};
 }
 
 /// Whether wgmma_product_kernel can load the factor. Its rows begin at multiples of 16 bytes.

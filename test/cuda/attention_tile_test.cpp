@@ -82,6 +82,17 @@ TEST_F(AttentionTile, MatchesReference) {
   }
 }
 
+/// More tiles of keys than shared memory holds at once, and more tiles of lanes than there are multiprocessors on the
+/// host run; sequences that fill no tile of Hopper's kernels beside others that do; and none but the latter.
+TEST_F(AttentionTile, LongSequencesMatchReference) {
+  for (const Batch& batch : {Batch(6, 2, 64, {{30, 1}, {64, 400}, {0, 1}, {9, 200}, {130, 1}}),
+                             Batch(3, 1, 128, {{140, 1}, {70, 200}}), Batch(10, 2, 40, {{45, 1}, {45, 150}})}) {
+    SCOPED_TRACE(concat(batch.heads, " heads of ", batch.head_dim));
+    compare_with_reference([&](Ops& ops, const Arrays& in) { return run(ops, in, batch, true); }, batch.inputs(4),
+                           {true, true, true, true}, {true, false, true, true, true});
+  }
+}
+
 /// More query heads for each key head than a decode tile has lanes, and sequences of the same length.
 TEST_F(AttentionTile, WideGroupsMatchReference) {
   for (const Batch& batch : {Batch(34, 2, 16, {{1, 100}, {1, 20}}), Batch(4, 2, 64, {{70, 1}, {70, 9}})}) {

@@ -31,24 +31,24 @@ describe('without other ranks', () => {
   it('ranks that nobody joins are named, with the limit', async () => {
     const port = await freePort()
     const variables = { WORLD_SIZE: '3', MASTER_ADDR: '127.0.0.1', MASTER_PORT: String(port) }
-    for (const [rank, parts] of [
-      [0, [`ranks 1, 2 of 3 did not join within 0.2 s at 127.0.0.1:${port}; look whether they were started`]],
-      // Between them stands what the system says.
+    for (const [rank, message] of [
+      [
+        0,
+        `ranks 1, 2 of 3 did not join within 0.2 s at 127.0.0.1:${port}; look whether they were started, and reach this address`,
+      ],
       [
         1,
-        [`rank 0 was not there within 0.2 s: 127.0.0.1:${port}: `, '; start all ranks, with MASTER_ADDR an address of'],
+        `rank 0 was not there within 0.2 s: 127.0.0.1:${port}: Connection refused; start all ranks, with MASTER_ADDR an address of rank 0's machine and the same port on all`,
       ],
     ] as const) {
       await under({ ...variables, RANK: String(rank), LOCAL_RANK: String(rank) }, async () => {
         expect(launcher()).toEqual({ name: 'torchrun', rank, size: 3, localRank: rank })
-        const error = await joinRanks({ joinTimeout: 0.2 }).catch((error: unknown) => error)
-        expect(error).toMatchObject({ code: 'COMMUNICATION_FAILED' })
-        for (const part of parts) expect((error as Error).message).toContain(part)
+        await expect(joinRanks({ joinTimeout: 0.2 })).rejects.toMatchObject({ code: 'COMMUNICATION_FAILED', message })
       })
     }
   })
 
-  it('joining can be aborted', { timeout: 60_000 }, async () => {
+  it('joining can be aborted', async () => {
     const controller = new AbortController()
     const variables = { RANK: '0', WORLD_SIZE: '2', MASTER_ADDR: '127.0.0.1', MASTER_PORT: String(await freePort()) }
     await under(variables, async () => {

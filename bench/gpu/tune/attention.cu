@@ -1,12 +1,14 @@
-// Tiles of attention, by the kernels of cuda/ops/attention_forward_mma.cuh and attention_backward_mma.cuh, at head
-// dim 64.
+// Tiles of attention, by the kernels of cuda/ops/attention_{forward,backward}_mma.cuh and, on Hopper, _wgmma.cuh, at
+// head dim 64.
 #include <algorithm>
 
 #include "bench/gpu/tune/tune.h"
 #include "cuda/ops/attention_backward_mma.cuh"
 #include "cuda/ops/attention_backward_warp.cuh"
+#include "cuda/ops/attention_backward_wgmma.cuh"
 #include "cuda/ops/attention_forward_mma.cuh"
 #include "cuda/ops/attention_forward_warp.cuh"
+#include "cuda/ops/attention_forward_wgmma.cuh"
 
 namespace mor::bench {
 
@@ -25,10 +27,22 @@ struct Tile {
   }
 };
 
+/// The same of the kernels for Hopper.
+template <int others_, int warpgroups_, int stages_, int registers_, int loader_registers_>
+struct HopperTile : cuda::WarpgroupAttention<others_, warpgroups_, stages_, registers_, loader_registers_> {
+  static std::string name() {
+    return concat("wgmma others ", others_, " warpgroups ", warpgroups_, " stages ", stages_);
+  }
+};
+
 template <class... Tiles>
 struct TileList {};
 using ForwardTiles = TileList<Tile<64, 2, 4, 2>, Tile<64, 2, 4, 1>, Tile<64, 1, 4, 2>, Tile<64, 1, 4, 3>,
                               Tile<64, 1, 8, 1>, Tile<64, 2, 8, 1>>;  // the kernel reads keys by 64
+using HopperForwardTiles = TileList<HopperTile<128, 3, 3, 160, 32>, HopperTile<128, 2, 3, 232, 40>,
+                                    HopperTile<64, 3, 4, 160, 32>, HopperTile<192, 2, 2, 232, 40>>;
+using HopperKeyTiles = TileList<HopperTile<64, 2, 4, 232, 40>, HopperTile<64, 2, 2, 232, 40>>;
+using HopperQueryTiles = TileList<HopperTile<128, 2, 3, 232, 40>, HopperTile<64, 2, 4, 232, 40>>;
 using BackwardTiles = TileList<Tile<64, 1, 4, 2>, Tile<32, 1, 4, 2>, Tile<64, 1, 8, 1>, Tile<128, 1, 4, 1>>;
 
 /// Whole causal sequences of one length.
@@ -118,10 +132,29 @@ void poison(cuda::Stream& stream, const DeviceArray<bf16>& array) {
   stream.check(cudaMemsetAsync(array.data(), 0xff, array.count() * sizeof(bf16), stream.handle()), "cudaMemsetAsync");
 }
 
-template <class Tile>
-void time_forward(const GpuOptions& options, cuda::Stream& stream, const Problem& p, const DeviceArray<bf16>& out,
-                  TileTimes& times) {
-  constexpr size_t kSharedBytes = size_t{2} * kHeadDim * (Tile::lanes + 4 * Tile::keys);
+/// Zeros, to which gradients of keys and values are added.
+void clear(cuda::Stream& stream, const DeviceArray<bf16>& array) {
+  stream.check(cudaMemsetAsync(array.data(), 0, array.count() * sizeof(bf16), stream.handle()), "cudaMemsetAsync");
+}
+
+/// The map of heads [rows, heads, kHeadDim] in boxes of so many heads of so many rows.
+cuda::TensorMap map_of(cuda::Stream& stream, const DeviceArray<bf16>& array, const Shape& s, int heads, int box_heads,
+                       int box_rows) {
+  return cuda::tensor_map(stream, array.data(), kHeadDim,
+                          {{heads, kHeadDim, box_heads}, {s.rows(), int64_t{heads} * kHeadDim, box_rows}});
+}
+
+/// One block for each multiprocessor, or for each piece of work if those are fewer.
+dim3 blocks_on_hopper(const GpuOptions& options, const Shape& s, int tiles) {
+  const int64_t work = int64_t{s.sequences} * s.key_heads * tiles;
+  return dim3(static_cast<unsigned>(std::min<int64_t>(work, options.gpu().multiProcessorCount)));
+}
+
+bool is_hopper(const GpuOptions& options) {
+  return options.gpu().major == 9;
+}
+
+cuda::AttentionForward forward_of(const Problem& p, const DeviceArray<bf16>& out) {
   const Shape& s = p.shape();
   cuda::AttentionForward in = {};
   in.q = Problem::heads<const bf16>(p.q, s.heads);
@@ -134,19 +167,49 @@ void time_forward(const GpuOptions& options, cuda::Stream& stream, const Problem
   in.pairs = true;
   in.fewest_lanes = 1;
   in.most_lanes = s.length * in.group();
-  in.tiles = (in.most_lanes + Tile::lanes - 1) / Tile::lanes;
   in.stretches = 1;
-  in.stretch = (s.length / Tile::keys + 1) * Tile::keys;
-  const int64_t blocks = int64_t{s.sequences} * s.key_heads * in.tiles;
-  const auto call = [&](int) {
-    cuda::launch(cuda::attention_forward_mma_kernel<kHeadDim, Tile, true>, dim3(cuda::blocks_for(blocks, 1)),
-                 dim3(Tile::threads), kSharedBytes, stream, in);
-  };
+  return in;
+}
+
+template <class Tile, class Call>
+void check_and_time_forward(const GpuOptions& options, cuda::Stream& stream, const Problem& p,
+                            const DeviceArray<bf16>& out, TileTimes& times, const Call& call) {
   poison(stream, out);
   call(0);
   const std::string wrong = difference(stream, "out", out, p.out);
   if (!wrong.empty()) return times.refuse(Tile::name(), wrong);
   times.add(Tile::name(), time_call(stream, options.samples, call));
+}
+
+template <class Tile>
+void time_forward(const GpuOptions& options, cuda::Stream& stream, const Problem& p, const DeviceArray<bf16>& out,
+                  TileTimes& times) {
+  constexpr size_t kSharedBytes = size_t{2} * kHeadDim * (Tile::lanes + 4 * Tile::keys);
+  const Shape& s = p.shape();
+  cuda::AttentionForward in = forward_of(p, out);
+  in.tiles = (in.most_lanes + Tile::lanes - 1) / Tile::lanes;
+  in.stretch = (s.length / Tile::keys + 1) * Tile::keys;
+  const int64_t blocks = int64_t{s.sequences} * s.key_heads * in.tiles;
+  check_and_time_forward<Tile>(options, stream, p, out, times, [&](int) {
+    cuda::launch(cuda::attention_forward_mma_kernel<kHeadDim, Tile, true>, dim3(cuda::blocks_for(blocks, 1)),
+                 dim3(Tile::threads), kSharedBytes, stream, in);
+  });
+}
+
+template <class Tile>
+void time_forward_on_hopper(const GpuOptions& options, cuda::Stream& stream, const Problem& p,
+                            const DeviceArray<bf16>& out, TileTimes& times) {
+  const Shape& s = p.shape();
+  cuda::AttentionForward in = forward_of(p, out);
+  const int rows_of_tile = Tile::rows / in.group();
+  in.tiles = (s.length + rows_of_tile - 1) / rows_of_tile;
+  const cuda::TensorMap q = map_of(stream, p.q, s, s.heads, in.group(), rows_of_tile);
+  const cuda::TensorMap k = map_of(stream, p.k, s, s.key_heads, 1, Tile::others);
+  const cuda::TensorMap v = map_of(stream, p.v, s, s.key_heads, 1, Tile::others);
+  check_and_time_forward<Tile>(options, stream, p, out, times, [&](int) {
+    cuda::launch(cuda::attention_forward_wgmma_kernel<kHeadDim, Tile>, blocks_on_hopper(options, s, in.tiles),
+                 dim3(Tile::threads), sizeof(cuda::ForwardTiles<kHeadDim, Tile>), stream, q, k, v, in);
+  });
 }
 
 struct Gradients {
@@ -155,10 +218,7 @@ struct Gradients {
       : q(p.elements(p.shape().heads)), k(p.elements(p.shape().key_heads)), v(p.elements(p.shape().key_heads)) {}
 };
 
-template <class Tile>
-void time_backward(const GpuOptions& options, cuda::Stream& stream, const Problem& p, const Gradients& expected,
-                   const Gradients& d, TileTimes& times) {
-  constexpr size_t kSharedBytes = size_t{4} * kHeadDim * (Tile::lanes + 2 * Tile::keys);
+cuda::AttentionBackward backward_of(const Problem& p, const Gradients& d) {
   const Shape& s = p.shape();
   cuda::AttentionBackward in = {};
   in.d_out = Problem::heads<const bf16>(p.d_out, s.heads);
@@ -173,6 +233,15 @@ void time_backward(const GpuOptions& options, cuda::Stream& stream, const Proble
   in.rows = p.rows();
   in.scale = Problem::scale();
   in.pairs = true;
+  return in;
+}
+
+template <class Tile>
+void time_backward(const GpuOptions& options, cuda::Stream& stream, const Problem& p, const Gradients& expected,
+                   const Gradients& d, TileTimes& times) {
+  constexpr size_t kSharedBytes = size_t{4} * kHeadDim * (Tile::lanes + 2 * Tile::keys);
+  const Shape& s = p.shape();
+  cuda::AttentionBackward in = backward_of(p, d);
   in.lane_tiles = (s.length * in.group() + Tile::lanes - 1) / Tile::lanes;
   const int64_t lists = int64_t{s.sequences} * s.key_heads, key_tiles = (s.length + Tile::lanes - 1) / Tile::lanes;
   const auto call = [&](int) {
@@ -181,12 +250,64 @@ void time_backward(const GpuOptions& options, cuda::Stream& stream, const Proble
     cuda::launch(cuda::attention_d_q_mma_kernel<kHeadDim, Tile, true>, dim3(cuda::blocks_for(lists * in.lane_tiles, 1)),
                  dim3(Tile::threads), kSharedBytes, stream, in);
   };
-  for (const DeviceArray<bf16>* array : {&d.q, &d.k, &d.v}) poison(stream, *array);
+  poison(stream, d.q);
+  clear(stream, d.k);
+  clear(stream, d.v);
   call(0);
   const std::string wrong = difference(stream, "d_q", d.q, expected.q) + difference(stream, "d_k", d.k, expected.k) +
                             difference(stream, "d_v", d.v, expected.v);
   if (!wrong.empty()) return times.refuse(Tile::name(), wrong);
   times.add(Tile::name(), time_call(stream, options.samples, call));
+}
+
+/// What a pass of the backward on Hopper is started with, for tiles of so many lanes and keys.
+template <class Tile, class Kernel>
+auto pass_on_hopper(const GpuOptions& options, cuda::Stream& stream, const Problem& p,
+                    const cuda::AttentionBackward& in, Kernel kernel, size_t shared_bytes, int tiles, int lanes,
+                    int keys) {
+  const Shape& s = p.shape();
+  const int group = in.group(), rows = lanes / group;
+  const cuda::TensorMap q = map_of(stream, p.q, s, s.heads, group, rows);
+  const cuda::TensorMap d_out = map_of(stream, p.d_out, s, s.heads, group, rows);
+  const cuda::TensorMap k = map_of(stream, p.k, s, s.key_heads, 1, keys);
+  const cuda::TensorMap v = map_of(stream, p.v, s, s.key_heads, 1, keys);
+  return [=, &stream](int) {
+    cuda::launch(kernel, blocks_on_hopper(options, s, tiles), dim3(Tile::threads), shared_bytes, stream, q, d_out, k, v,
+                 in);
+  };
+}
+
+/// d_k and d_v alone.
+template <class Tile>
+void time_key_gradients(const GpuOptions& options, cuda::Stream& stream, const Problem& p, const Gradients& expected,
+                        const Gradients& d, TileTimes& times) {
+  const auto call = pass_on_hopper<Tile>(options, stream, p, backward_of(p, d), cuda::attention_d_kv_wgmma_kernel<Tile>,
+                                         sizeof(cuda::KeyGradientTiles<Tile>),
+                                         (p.shape().length + Tile::rows - 1) / Tile::rows, Tile::others, Tile::rows);
+  clear(stream, d.k);
+  clear(stream, d.v);
+  call(0);
+  const std::string name = "d_k d_v " + Tile::name();
+  const std::string wrong = difference(stream, "d_k", d.k, expected.k) + difference(stream, "d_v", d.v, expected.v);
+  if (!wrong.empty()) return times.refuse(name, wrong);
+  times.add(name, time_call(stream, options.samples, call));
+}
+
+/// d_q alone.
+template <class Tile>
+void time_query_gradients(const GpuOptions& options, cuda::Stream& stream, const Problem& p, const Gradients& expected,
+                          const Gradients& d, TileTimes& times) {
+  const cuda::AttentionBackward in = backward_of(p, d);
+  const int rows_of_tile = Tile::rows / in.group();
+  const auto call = pass_on_hopper<Tile>(
+      options, stream, p, in, cuda::attention_d_q_wgmma_kernel<Tile>, sizeof(cuda::QueryGradientTiles<Tile>),
+      (p.shape().length + rows_of_tile - 1) / rows_of_tile, Tile::rows, Tile::others);
+  poison(stream, d.q);
+  call(0);
+  const std::string name = "d_q " + Tile::name();
+  const std::string wrong = difference(stream, "d_q", d.q, expected.q);
+  if (!wrong.empty()) return times.refuse(name, wrong);
+  times.add(name, time_call(stream, options.samples, call));
 }
 
 /// The gradients by the kernels without tiles; delta is left for those with tiles.
@@ -201,6 +322,8 @@ void backward_by_warps(cuda::Stream& stream, const Problem& p, const Gradients& 
                               Problem::scale()};
   const int64_t units = int64_t{s.rows()} * s.heads, key_units = int64_t{s.rows()} * s.key_heads;
   const dim3 threads(32 * cuda::kWarpsPerBlock);
+  clear(stream, d.k);
+  clear(stream, d.v);
   cuda::launch(cuda::attention_d_q_warp_kernel<8, bf16>, dim3(cuda::blocks_for(units, cuda::kWarpsPerBlock)), threads,
                0, stream, in, Problem::heads<const bf16>(p.out, s.heads), p.rows(), Problem::heads<bf16>(d.q, s.heads));
   cuda::launch(cuda::attention_d_kv_warp_kernel<8, bf16>, dim3(cuda::blocks_for(key_units, cuda::kWarpsPerBlock)),
@@ -208,24 +331,29 @@ void backward_by_warps(cuda::Stream& stream, const Problem& p, const Gradients& 
                Problem::heads<bf16>(d.v, s.key_heads));
 }
 
-template <class... Tiles>
-void forward(TileList<Tiles...>, const GpuOptions& options, cuda::Stream& stream, const Shape& s,
+template <class... Tiles, class... Hopper>
+void forward(TileList<Tiles...>, TileList<Hopper...>, const GpuOptions& options, cuda::Stream& stream, const Shape& s,
              const std::string& name) {
   const Problem p(stream, s);
   const DeviceArray<bf16> out(p.elements(s.heads));
   TileTimes times(s.forward_flops());
   (time_forward<Tiles>(options, stream, p, out, times), ...);
+  if (is_hopper(options)) (time_forward_on_hopper<Hopper>(options, stream, p, out, times), ...);
   times.print(name);
 }
 
-template <class... Tiles>
-void backward(TileList<Tiles...>, const GpuOptions& options, cuda::Stream& stream, const Shape& s,
-              const std::string& name) {
+template <class... Tiles, class... Keys, class... Queries>
+void backward(TileList<Tiles...>, TileList<Keys...>, TileList<Queries...>, const GpuOptions& options,
+              cuda::Stream& stream, const Shape& s, const std::string& name) {
   const Problem p(stream, s);
   const Gradients expected(p), d(p);
   backward_by_warps(stream, p, expected);
   TileTimes times(2.5 * s.forward_flops());
   (time_backward<Tiles>(options, stream, p, expected, d, times), ...);
+  if (is_hopper(options)) {
+    (time_key_gradients<Keys>(options, stream, p, expected, d, times), ...);
+    (time_query_gradients<Queries>(options, stream, p, expected, d, times), ...);
+  }
   times.print(name);
 }
 
@@ -235,10 +363,10 @@ void add_attention(const GpuOptions& options, cuda::Stream& stream, NamedCases& 
   for (const Shape& s : {Shape{"360M", 8, 2048, 15, 5}, {"360M", 1, 16384, 15, 5}, {"1.7B", 8, 2048, 32, 32}}) {
     const std::string shape = concat(" ", s.name, " ", s.sequences, "x", s.length);
     cases.emplace_back("attention forward" + shape, [=, &options, &stream] {
-      forward(ForwardTiles{}, options, stream, s, "attention forward" + shape);
+      forward(ForwardTiles{}, HopperForwardTiles{}, options, stream, s, "attention forward" + shape);
     });
     cases.emplace_back("attention backward" + shape, [=, &options, &stream] {
-      backward(BackwardTiles{}, options, stream, s, "attention backward" + shape);
+      backward(BackwardTiles{}, HopperKeyTiles{}, HopperQueryTiles{}, options, stream, s, "attention backward" + shape);
     });
   }
 }

@@ -63,9 +63,7 @@ describe('ranks', { timeout: 120_000 }, () => {
   it('without an MPI library', async () => {
     const variables = { OMPI_COMM_WORLD_RANK: '0', OMPI_COMM_WORLD_SIZE: '2', MOR_MPI_LIBRARY: '/nowhere/libmpi.so' }
     expect(errorsOf(await startAlone(variables))).toEqual([
-      expect.stringMatching(
-        /^error \[COMMUNICATION_FAILED\] the MPI library that MOR_MPI_LIBRARY names cannot be opened: \/nowhere\/libmpi\.so: .*; name the file of a library, or unset the variable to use the one that the system has$/,
-      ),
+      'error [COMMUNICATION_FAILED] the MPI library that MOR_MPI_LIBRARY names cannot be opened: /nowhere/libmpi.so: cannot open shared object file: No such file or directory; name the file of a library, or unset the variable to use the one that the system has',
     ])
   })
 
