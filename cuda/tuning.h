@@ -38,21 +38,22 @@ using MediumProduct = ProductTile<64, 64, 64, 4, 2, 2, 3, 38>;  ///< where large
 using NarrowProduct = ProductTile<64, 32, 64, 5, 2, 2, 3, 0>;  ///< bound by memory: up to 64 rows read the weights once
 using DecodeProduct = ProductTile<16, 16, 128, 6, 1, 1, 4, 0>;  ///< likewise for up to 16 rows: a warp has 16 columns
 
-/// One block's tile of a product by Hopper's instructions (linear_wgmma.cuh): two warpgroups multiply 64 rows each, by
-/// all columns, and a third one loads. `registers` and `loader_registers` of their threads share out those of a
-/// multiprocessor.
-template <int columns_, int stages_, int rate_>
+/// One block's tile of a product by Hopper's instructions (linear_wgmma.cuh): each of `warpgroups` warpgroups
+/// multiplies 64 rows by all columns, and another one loads. `registers` and `loader_registers` of their threads share
+/// out those of a multiprocessor.
+template <int warpgroups_, int columns_, int stages_, int rate_>
 struct HopperTile {
-  static constexpr int rows = 128, columns = columns_, depth = 64, stages = stages_, rate = rate_;
-  static constexpr int threads = 3 * 128, registers = 232, loader_registers = 40;
-  static constexpr size_t tile_bytes = size_t{2} * stages * depth * (rows + columns);
-  static constexpr size_t shared_bytes = tile_bytes + size_t{16} * stages;  ///< with two mbarriers for each stage
+  static constexpr int rows = 64 * warpgroups_, columns = columns_, depth = 64, stages = stages_, rate = rate_;
+  static constexpr int threads = 128 * (warpgroups_ + 1);
+  static constexpr int registers = warpgroups_ == 2 ? 232 : 160, loader_registers = warpgroups_ == 2 ? 40 : 32;
+  static constexpr size_t kBarrierBytes = 1024;  ///< for two mbarriers a stage; the ring's size is a multiple of it
+  static constexpr size_t shared_bytes = size_t{2} * stages * depth * (rows + columns) + kBarrierBytes;
 };
 
 // Not measured either: published peaks of mma.sync are 0.63 of those of wgmma, and the narrower tile follows by its
 // bytes from the L2 cache again.
-using HopperWideProduct = HopperTile<256, 4, 160>;
-using HopperProduct = HopperTile<128, 6, 120>;  ///< where wide ones fill the GPU badly
+using HopperWideProduct = HopperTile<2, 256, 4, 160>;
+using HopperProduct = HopperTile<2, 128, 6, 120>;  ///< where wide ones fill the GPU badly
 
 /// Tiles down the rows whose blocks run through all columns together (linear_tiles.cuh).
 constexpr int64_t kBand = 16;

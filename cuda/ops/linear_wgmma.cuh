@@ -5,6 +5,7 @@
 
 #include "cuda/ops/linear_tiles.cuh"
 #include "cuda/tile/shared.cuh"
+#include "cuda/tile/tile_ring.cuh"
 #include "cuda/tile/wgmma.cuh"
 
 namespace mor::cuda {
@@ -18,24 +19,11 @@ struct WgmmaProduct {
 
 /// The tiles of both factors for one step of the depth. Transposed ones consist of panels [depth, 64 rows].
 template <class Shape>
-struct WgmmaStages {
-  bf16 a[Shape::stages][Shape::rows * Shape::depth];
-  bf16 b[Shape::stages][Shape::columns * Shape::depth];
-  Mbarrier full[Shape::stages], empty[Shape::stages];
+struct alignas(1024) WgmmaStep {
+  bf16 a[Shape::rows * Shape::depth], b[Shape::columns * Shape::depth];
 };
-
-/// The stage that a warp is at. Loading and multiplying warps run through the same stages.
-template <int stages>
-struct StagePlace {
-  int index = 0;
-  uint32_t parity = 0;
-
-  __device__ __forceinline__ void advance() {
-    if (++index < stages) return;
-    index = 0;
-    parity ^= 1;
-  }
-};
+template <class Shape>
+using WgmmaRing = TileRing<WgmmaStep<Shape>, Shape::stages>;
 
 /// The block's tiles of the product: calls body(place, split, first_depth, steps) for one after another.
 template <class Shape, class Body>
@@ -76,55 +64,56 @@ __device__ __forceinline__ void load_pairs(bf16* to, const TensorMap& map, const
 
 /// By one thread.
 template <class Shape, bool a_transposed, bool b_transposed, bool paired>
-__device__ __forceinline__ void load_stages(WgmmaStages<Shape>& shared, const TensorMap& a, const TensorMap& b,
-                                            const WgmmaProduct& product) {
-  constexpr int kBytes = static_cast<int>(sizeof shared.a[0] + sizeof shared.b[0]);
-  StagePlace<Shape::stages> stage;
+__device__ __forceinline__ void load_steps(WgmmaRing<Shape>& ring, const TensorMap& a, const TensorMap& b,
+                                           const WgmmaProduct& product) {
+  RingPlace<Shape::stages> at;
   for_each_tile<Shape>(product, [&](const TilePlace& place, unsigned, int depth, int steps) {
     const int row = static_cast<int>(place.row), column = static_cast<int>(place.column);
-    for (int step = 0; step < steps; ++step, depth += Shape::depth, stage.advance()) {
-      Mbarrier& full = shared.full[stage.index];
-      mbarrier_wait(shared.empty[stage.index], stage.parity ^ 1);  // at once in the first round
-      mbarrier_expect_bytes(full, kBytes);
-      load_rows<Shape::rows, a_transposed>(shared.a[stage.index], a, row, depth, full);
+    for (int step = 0; step < steps; ++step, depth += Shape::depth, at.advance()) {
+      WgmmaStep<Shape>& to = ring.tile[at.index];
+      Mbarrier& full = ring.full[at.index];
+      wait_empty(ring, at);
+      mbarrier_expect_bytes(full, sizeof to);
+      load_rows<Shape::rows, a_transposed>(to.a, a, row, depth, full);
       if constexpr (paired)
-        load_pairs<Shape::columns>(shared.b[stage.index], b, product.pairs, column, depth, full);
+        load_pairs<Shape::columns>(to.b, b, product.pairs, column, depth, full);
       else
-        load_rows<Shape::columns, b_transposed>(shared.b[stage.index], b, column, depth, full);
+        load_rows<Shape::columns, b_transposed>(to.b, b, column, depth, full);
     }
   });
 }
 
 /// By a warpgroup, which multiplies rows 64 warpgroup .. of every tile.
 template <class Shape, bool a_transposed, bool b_transposed, bool paired, class Epilogue>
-__device__ __forceinline__ void multiply_stages(WgmmaStages<Shape>& shared, const WgmmaProduct& product, int warpgroup,
-                                                const Epilogue& epilogue) {
+__device__ __forceinline__ void multiply_steps(WgmmaRing<Shape>& ring, const WgmmaProduct& product, int warpgroup,
+                                               const Epilogue& epilogue) {
   constexpr int kColumns = Shape::columns, kPanel = 64 * 64;
-  const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32 % 4;
-  StagePlace<Shape::stages> stage;
+  const int warp = static_cast<int>(threadIdx.x) / 32 % 4;
+  RingPlace<Shape::stages> at;
   for_each_tile<Shape>(product, [&](const TilePlace& place, unsigned split, int, int steps) {
     float sums[kColumns / 2];
     if (steps <= 0) {
 #pragma unroll
       for (float& sum : sums) sum = 0;
     }
-    int before = stage.index;
-    for (int step = 0; step < steps; ++step, stage.advance()) {
-      mbarrier_wait(shared.full[stage.index], stage.parity);
-      const WgmmaTile a = wgmma_tile<a_transposed>(shared.a[stage.index] + warpgroup * kPanel);
-      const WgmmaTile b = wgmma_tile<b_transposed>(shared.b[stage.index], kPanel * static_cast<int>(sizeof(bf16)));
+    RingPlace<Shape::stages> before;
+    for (int step = 0; step < steps; ++step) {
+      wait_full(ring, at);
+      const WgmmaTile a = wgmma_tile<a_transposed>(ring.tile[at.index].a + warpgroup * kPanel);
+      const WgmmaTile b = wgmma_tile<b_transposed>(ring.tile[at.index].b, kPanel * static_cast<int>(sizeof(bf16)));
       wgmma_arrive();
 #pragma unroll
       for (int k = 0; k < Shape::depth; k += 16)
         wgmma<kColumns, a_transposed, b_transposed>(sums, a.advance(k), b.advance(k), step > 0 || k > 0);
       wgmma_commit();
       wgmma_wait<1>();  // the products of the step before are finished
-      if (step > 0 && lane == 0) mbarrier_arrive(shared.empty[before]);
-      before = stage.index;
+      if (step > 0) release(ring, before);
+      before = at;
+      at.advance();
     }
     wgmma_wait<0>();
     wgmma_hold(sums);
-    if (steps > 0 && lane == 0) mbarrier_arrive(shared.empty[before]);
+    if (steps > 0) release(ring, before);
     give_sums<paired, kColumns / 8>([&](int n, int i) { return sums[4 * n + i]; }, epilogue, split, product.rows,
                                     product.columns, {place.row + 64 * warpgroup + 16 * warp, place.column});
   });
@@ -136,26 +125,23 @@ __global__ void __launch_bounds__(Shape::threads, 1)
     wgmma_product_kernel(const __grid_constant__ TensorMap a, const __grid_constant__ TensorMap b,
                          const WgmmaProduct product, const Epilogue epilogue) {
 #if MOR_CUDA_HOPPER
-  auto& shared = *dynamic_shared<WgmmaStages<Shape>>();
-  static_assert(sizeof shared <= Shape::shared_bytes);
+  auto& ring = *dynamic_shared<WgmmaRing<Shape>>();
+  static_assert(sizeof ring <= Shape::shared_bytes);
   constexpr int kMultiplying = Shape::threads - kWarpgroup;
   if (threadIdx.x == 0) {
     prefetch_tensor_map(a);
     prefetch_tensor_map(b);
-    for (int i = 0; i < Shape::stages; ++i) {
-      mbarrier_init(shared.full[i], 1);
-      mbarrier_init(shared.empty[i], kMultiplying / 32);
-    }
+    ring.init(1, kMultiplying / 32);
     mbarrier_init_fence();
   }
   __syncthreads();
   if (threadIdx.x >= kMultiplying) {
     set_registers_down<Shape::loader_registers>();
-    if (threadIdx.x == kMultiplying) load_stages<Shape, a_transposed, b_transposed, paired>(shared, a, b, product);
+    if (threadIdx.x == kMultiplying) load_steps<Shape, a_transposed, b_transposed, paired>(ring, a, b, product);
   } else {
     set_registers_up<Shape::registers>();
-    multiply_stages<Shape, a_transposed, b_transposed, paired>(shared, product,
-                                                               static_cast<int>(threadIdx.x) / kWarpgroup, epilogue);
+    multiply_steps<Shape, a_transposed, b_transposed, paired>(ring, product, static_cast<int>(threadIdx.x) / kWarpgroup,
+                                                              epilogue);
   }
 #else
   __trap();  // it is launched on compute capability 9.0 alone
