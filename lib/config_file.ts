@@ -67,9 +67,14 @@ async function failForFolder(folder: string): Promise<never> {
  */
 export async function checkFolder(path: string): Promise<void> {
   if (!(await stat(path).catch(() => null))?.isFile()) return
-  const advice =
-    (await describeFileFormat(path)) ?? `is a file: give the folder of the checkpoint, ${dirname(path)} perhaps`
+  const advice = (await describeFileFormat(path)) ?? (await describeOtherFile(path))
   throw new MorError('CHECKPOINT_INVALID', `${path} ${advice}`)
+}
+
+async function describeOtherFile(path: string): Promise<string> {
+  if (!/\.gguf$/i.test(path)) return `is a file: give the folder of the checkpoint, ${dirname(path)} perhaps`
+  const { size } = await stat(path)
+  return `is no GGUF file, which begins with "GGUF"; it has ${size} bytes: download or make it again`
 }
 
 /**

@@ -116,6 +116,12 @@ function targetConfig(source: ResolvedConfig, check: Checker): ResolvedConfig {
 
 function layersOf(source: ResolvedConfig, target: ResolvedConfig, check: Checker): number[][] {
   const { keep } = check.object
+  if (check.has('init') && target.num_recursions === 1) {
+    check.fail(
+      `init is ${show(check.object.init)}, but recursions is 1, and a model without recursion has no block to make of layers: ` +
+        'give more recursions, or leave init out',
+    )
+  }
   if (keep === undefined || keep === null) {
     const init = check.choice('init', initialisations, 'upper')
     return sourceLayers(source.num_hidden_layers, target, init)

@@ -2,11 +2,12 @@
 import { mkdir } from 'node:fs/promises'
 import { relative } from 'node:path'
 import type { ResolvedConfig } from '../config.js'
+import { findInputs } from '../dataset/inputs.js'
 import { readDatasetInfo } from '../dataset.js'
 import { MorError } from '../errors.js'
 import { mapInOrder } from '../map_in_order.js'
 import type { Schedule } from '../trainer_options.js'
-import { loadDistillation } from './distillation.js'
+import { checkTeacher, loadDistillation } from './distillation.js'
 import type { Output } from './output.js'
 import { prepareData } from './prepare_data.js'
 import { type RunRanks, rowsOfRank } from './ranks.js'
@@ -32,10 +33,12 @@ export async function startRun(
   const { start, length, data, rows, trainerOptions } = await ranks.together(() => planRun(options, ranks, output))
   const { tokenizer } = start
   const { textField, validationFraction, seed } = course
-  const text = { data, tokenizer, textField, validationFraction, length }
-  const dataset = await ranks.first(
-    async () => (await weightedDatasets(data)) ?? (await prepareData(text, runFiles(folder).dataset, output, signal)),
-  )
+  const text = { tokenizer, textField, validationFraction, length }
+  const dataset = await ranks.first(async () => {
+    const weighted = await weightedDatasets(data)
+    if (weighted !== null) return weighted
+    return prepareData({ ...text, data: await findInputs(data) }, runFiles(folder).dataset, output, signal)
+  })
   const { infos, opened } = await ranks.read(async () => {
     const infos = await mapInOrder(foldersOf(dataset), readDatasetInfo)
     for (const [i, each] of foldersOf(dataset).entries()) checkDatasetOptions(options, each, infos[i]!)
@@ -87,7 +90,9 @@ async function planRun(options: TrainOptions, ranks: RunRanks, output: Output) {
   const parameterGroups = parameterGroupsOf(options)
   const start = await findStart(options)
   await checkNoRun(folder)
+  if (options.teacher !== undefined) await checkTeacher(options.teacher, start)
   tellWarmup(start.config, options.capacityWarmupSteps, course.steps, output)
+  tellDepthSchedule(options.depthScheduleSteps, course.steps, output)
   const { max_position_embeddings: context } = start.config
   const length = options.length ?? Math.min(DEFAULT_LENGTH, context)
   if (length > context) {
@@ -120,6 +125,15 @@ function tellWarmup({ router }: ResolvedConfig, given: number | undefined, steps
   output.event(
     { type: 'notice', capacityWarmupSteps: warmup, steps },
     `the capacities reach their values after ${warmup} steps, and the run has ${steps}: give --capacity-warmup-steps, such as ${Math.ceil(steps / 3)}`,
+  )
+}
+
+/** A run that ends within the schedule of depth has never trained all recursions, which its model is used with. */
+function tellDepthSchedule(scheduled: number | undefined, steps: number, output: Output): void {
+  if (scheduled === undefined || scheduled < steps) return
+  output.event(
+    { type: 'notice', depthScheduleSteps: scheduled, steps },
+    `all recursions run after ${scheduled} steps, and the run has ${steps}: give --depth-schedule-steps, such as ${Math.ceil(steps / 3)}`,
   )
 }
 

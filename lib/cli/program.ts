@@ -113,7 +113,7 @@ function addTrain(program: Command): void {
     .option('--from <checkpoint>', 'in place of --config: start from the weights and the tokenizer of this folder')
     .option(
       '--data <paths...>',
-      'text, .jsonl or .parquet files, also compressed; or one dataset folder; or several with weights, such as books=3 code=1',
+      'text, .jsonl or .parquet files, also compressed, or patterns of their names; or one dataset folder; or several with weights, such as books=3 code=1',
     )
     .option('--tokenizer <source>', 'byte-level, a tokenizer.json, or a folder that holds one', trainDefaults.tokenizer)
     .addOption(textFieldOption())

@@ -4,6 +4,7 @@ import { isDeepStrictEqual } from 'node:util'
 import { show } from '../check.js'
 import type { ResolvedConfig } from '../config.js'
 import { describeSource } from '../dataset/build.js'
+import { findInputs } from '../dataset/inputs.js'
 import type { DatasetInfo } from '../dataset.js'
 import { MorError, toMorError } from '../errors.js'
 import { mapInOrder } from '../map_in_order.js'
@@ -125,7 +126,7 @@ async function compareData(data: readonly string[], { dataset, infos }: SavedRun
   }
   if (data.length === 1 && resolve(data[0]!) === resolve(dataset)) return
   const { sources } = infos[0]!
-  const given = await mapInOrder(data, (path) => describeSource(path)).catch((error: unknown) => {
+  const given = await mapInOrder(await findInputs(data), (path) => describeSource(path)).catch((error: unknown) => {
     throw toMorError(error)
   })
   if (isDeepStrictEqual(given, sources)) return

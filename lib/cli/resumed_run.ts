@@ -1,4 +1,5 @@
 // Goes on with a run of `mor train` from its folder.
+import { stat } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { readConfigFile } from '../config_file.js'
 import { readDatasetInfo } from '../dataset.js'
@@ -53,7 +54,8 @@ async function readRun(options: TrainOptions, ranks: RunRanks) {
   const { output: folder } = options
   const files = runFiles(folder)
   const record = await readRunRecord(folder)
-  if (record.positions.length === 0) {
+  const isSaved = (await stat(files.checkpoint).catch(() => null)) !== null
+  if (record.positions.length === 0 || !isSaved) {
     throw new MorError(
       'CHECKPOINT_MISSING',
       `the run in ${folder} was stopped before its first checkpoint: delete the folder and start again`,

@@ -26,7 +26,7 @@ export interface TrainOptions extends Partial<CourseOptions>, Pick<LoadOptions, 
   config?: string
   /** In place of config: the checkpoint that a new run starts from. */
   from?: string
-  /** Files with text, one dataset folder, or dataset folders with weights, each `folder=weight`. */
+  /** Files with text, also as patterns, one dataset folder, or dataset folders with weights, each `folder=weight`. */
   data?: string[]
   /** Default: the context of the model, at most 512. */
   length?: number

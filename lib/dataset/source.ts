@@ -134,12 +134,19 @@ function parseLine(json: string, where: string): unknown {
 function textOfLine({ value, json, where }: JsonLine, textField: string): string {
   const text = (value as Record<string, unknown> | null)?.[textField]
   if (typeof text === 'string') return text
-  throw new MorError('INVALID_ARGUMENT', `${where} has no string under "${textField}": ${describeLine(value, json)}`)
+  throw new MorError(
+    'INVALID_ARGUMENT',
+    `${where} has no string under "${textField}": ${describeLine(value, json, textField)}`,
+  )
 }
 
-function describeLine(value: unknown, json: string): string {
+function describeLine(value: unknown, json: string, textField: string): string {
   if (Array.isArray(value)) return 'it is an array; each line must be an object'
   if (typeof value !== 'object' || value === null) return `it is ${json.trim().slice(0, 40)}`
+  if (Object.hasOwn(value, textField)) {
+    const found = JSON.stringify((value as Record<string, unknown>)[textField]).slice(0, 40)
+    return `it holds ${found} there; make that a text, leave the line out, or name the key that holds the text (--text-field, textField)`
+  }
   const keys = Object.keys(value)
   const shown = keys.slice(0, 20).join(', ')
   return `its keys are ${shown}${keys.length > 20 ? ', …' : ''}; name the one that holds the text (--text-field, textField)`

@@ -65,7 +65,9 @@ export class HuggingFaceTokenizer implements Tokenizer {
     const added = implementation.get_added_tokens_decoder()
     this.#special = new Set([...added.values()].filter((token) => token.special).map((token) => token.id))
     this.#around = idsAround(source, implementation)
-    const used = [...implementation.get_vocab(true).values()].filter((id) => !added.has(id))
+    // Ids between two tokens that no token has are listed too, under the name undefined.
+    const named = [...implementation.get_vocab(true)].filter(([token]) => token !== undefined)
+    const used = named.map(([, id]) => id).filter((id) => !added.has(id))
     const ends = [bosTokenId, eosTokenId].filter((id) => id !== null)
     this.minVocabSize = 1 + largest([...used, ...ends, ...this.#around.before, ...this.#around.after])
   }

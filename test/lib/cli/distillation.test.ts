@@ -1,6 +1,6 @@
 // The train command with a teacher, on a stand-in addon: what it passes on, what is refused, and what cannot change when it is
 // resumed.
-import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
+import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { beforeEach, expect, it, vi } from 'vitest'
@@ -66,6 +66,17 @@ const given = (changes: Partial<TrainOptions> = {}): Partial<TrainOptions> => ({
   capacityWarmupSteps: 2,
   ...changes,
 })
+
+/** A copy of the teacher with other values in its config.json, and its tokenizer.json as `change` makes it. */
+function otherTeacher(config: object, change = (tokenizer: string) => tokenizer): string {
+  const other = join(folder, 'other')
+  cpSync(teacher, other, { recursive: true })
+  const edit = (name: string, content: (text: string) => string) =>
+    writeFileSync(join(other, name), content(readFileSync(join(other, name), 'utf8')))
+  edit('config.json', (text) => JSON.stringify({ ...JSON.parse(text), ...config }))
+  edit('tokenizer.json', (text) => change(JSON.stringify(JSON.parse(text))))
+  return other
+}
 const checkpoint = (output: string) => readFileSync(join(folder, output, 'checkpoint', 'model.safetensors'))
 
 it('passes the teacher and the capacity warm-up on', async () => {
@@ -76,6 +87,21 @@ it('passes the teacher and the capacity warm-up on', async () => {
   })
   expect(addon.models).toHaveLength(2)
   expect(addon.models.every(({ disposed }) => disposed)).toBe(true)
+})
+
+it('takes a teacher whose tokenizer has the same tokens in another file, and one without a tokenizer', async () => {
+  await run({ from, teacher: otherTeacher({}, (text) => `${text} `), output: join(folder, 'first') })
+  rmSync(join(folder, 'other', 'tokenizer.json'))
+  await run({ from, teacher: join(folder, 'other'), output: join(folder, 'second') })
+})
+
+it('says where a run ends before all recursions run', async () => {
+  const stream = new RecordingStream(false)
+  const options = { from, output: join(folder, 'run'), data: [join(folder, 'text.txt')], depthScheduleSteps: 4 }
+  const short = { length: 16, batchSize: 2, steps: 4, capacityWarmupSteps: 1 }
+  await train({ ...options, ...short }, new Output(stream), new AbortController().signal)
+  expect(stream.records).toContainEqual({ type: 'notice', depthScheduleSteps: 4, steps: 4 })
+  expect(stream.records).not.toContainEqual(expect.objectContaining({ capacityWarmupSteps: 1 }))
 })
 
 it('says where a run ends within the capacity warm-up', async () => {
@@ -145,6 +171,16 @@ it.each<[string, () => Partial<TrainOptions>, RegExp]>([
     'a weight without a teacher',
     () => ({ from, distillationWeight: 1 }),
     /--distillation-weight is 1, but there is no --teacher/,
+  ],
+  [
+    'a teacher of another vocabulary',
+    () => ({ from, teacher: otherTeacher({ vocab_size: 300 }) }),
+    /--teacher is .*other, whose vocab_size is 300, but that of .*checkpoint is 257: give a teacher of the same vocabulary/,
+  ],
+  [
+    'a teacher with other tokens',
+    () => ({ from, teacher: otherTeacher({}, (text) => text.replace('"A":65', '"A":66').replace('"B":66', '"B":65')) }),
+    /--teacher is .*other, whose token 65 is "B", but in the tokenizer byte-level it is "A": give a teacher of the same tokens/,
   ],
   ['a folder without a checkpoint as the teacher', () => ({ from, teacher: folder }), /config.json/],
   ['options that the trainer refuses', () => given({ freeze: ['nothing*'] }), /no trained tensor matches/],

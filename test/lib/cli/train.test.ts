@@ -248,6 +248,18 @@ describe('a run', () => {
     expect(weights(join(folder, 'second'))).toBe(weights(join(folder, 'run')))
   })
 
+  it('finds its text by a pattern, and goes on by the same', async () => {
+    await run({ data: [join(folder, 'text.json?')] })
+    const { sources } = JSON.parse(readFileSync(join(folder, 'run', 'dataset', 'dataset.json'), 'utf8'))
+    expect(sources).toMatchObject([{ path: join(folder, 'text.jsonl') }])
+    const { result } = await run({ data: [join(folder, 'text.json?')], resume: true, steps: 10 })
+    expect(result).toMatchObject({ step: 10 })
+    await expect(run({ output: join(folder, 'second'), data: [join(folder, 'no*.txt')] })).rejects.toMatchObject({
+      code: 'INVALID_ARGUMENT',
+      message: expect.stringMatching(/no file has a name like .*no\*\.txt/),
+    })
+  })
+
   it('takes over tokens that an earlier try made of the same files', async () => {
     const tooSmall = join(folder, 'small.json')
     writeFileSync(tooSmall, JSON.stringify({ ...tiny, vocab_size: 300 }))
@@ -457,6 +469,15 @@ describe('is refused, before a model is made:', () => {
       message: expect.stringContaining('before its first checkpoint'),
     })
     expect(addon.models.every((model) => model.disposed)).toBe(true)
+  })
+
+  it('a run whose first checkpoint could not be saved', async () => {
+    await run()
+    rmSync(join(folder, 'run', 'checkpoint'), { recursive: true })
+    await expect(run({ resume: true })).rejects.toMatchObject({
+      code: 'CHECKPOINT_MISSING',
+      message: expect.stringMatching(/before its first checkpoint: delete the folder and start again/),
+    })
   })
 
   it('options that the trainer refuses, leaving no half-made run', async () => {

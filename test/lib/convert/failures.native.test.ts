@@ -107,6 +107,11 @@ describe('what was asked', () => {
     ['gates that start at 0', { router: { type: 'expert_choice', activation: 'tanh' } }, /make it "sigmoid"/],
     ['an unknown option', { recursion: 2 } as object, /unknown key "recursion" \(did you mean "recursions"\?\)/],
     ['another dtype', { dtype: 'int8' as never }, /"int8"; it must be "float32"/],
+    [
+      'init without recursion',
+      { recursions: 1, layers: 7, init: 'average' },
+      /init is "average", but recursions is 1.*: give more recursions, or leave init out/,
+    ],
     ['init and keep', { init: 'lower', keep: [0, 1, 2] }, /leave one of them out/],
     ['layers that are not there', { keep: [0, 1, 7] }, /numbers from 0 to 6/],
     ['no output', { output: '' }, /the folder to make/],

@@ -253,6 +253,8 @@ describe('bad input', () => {
       'a.jsonl, line 5 has no string under "text": its keys are body, id',
     ],
     ['a field of another type', 'a.jsonl', `{"text":5}`, 'line 1 has no string under "text"'],
+    ['the same, by its value', 'a.jsonl', `{"id":1,"text":5}`, 'has no string under "text": it holds 5 there;'],
+    ['no text in the field', 'a.jsonl', `${line}{"text":null}`, 'has no string under "text": it holds null there;'],
     ['a line that is no object', 'a.jsonl', `${line}17`, 'line 2 has no string under "text": it is 17'],
     ['an array as a line', 'a.jsonl', '[{"text":"x"}]', 'line 1 has no string under "text": it is an array'],
     [

@@ -122,6 +122,14 @@ describe('damage is named with its place', () => {
     await rejects(file(`a.jsonl.${ending}`, 'no archive at all'), where)
   })
 
+  it('an archive of xz: what is wrong with it', async () => {
+    const packed = pack('xz', jsonl)
+    if (packed === null) return
+    await rejects(file('a.jsonl.xz', packed.subarray(0, packed.length >> 1)), /: it ends too early$/)
+    await rejects(file('a.jsonl.xz', damage(packed, packed.length >> 1)), /: its data are damaged$/)
+    await rejects(file('a.jsonl.xz', 'no archive at all'), /: it does not begin as xz does$/)
+  })
+
   it('a Parquet file that is cut short, damaged, without the column, or with something else than text', async () => {
     const bytes = parquet(texts)
     await rejects(file('a.parquet', bytes.subarray(0, 5000)), /a\.parquet is a Parquet file that cannot be read: /)

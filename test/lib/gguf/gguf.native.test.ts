@@ -291,6 +291,15 @@ describe('a file that cannot be read', () => {
     writeFileSync(path, ggufHeader(metadata, []))
   }
 
+  it('that is none, though its name says so', async () => {
+    writeFileSync(path, '')
+    expect(await loaded()).toMatch(/CHECKPOINT_INVALID: .*broken.gguf is no GGUF file.*; it has 0 bytes/)
+    writeFileSync(path, 'GGXF'.repeat(9))
+    expect(await loaded()).toMatch(
+      /broken.gguf is no GGUF file, which begins with "GGUF"; it has 36 bytes: download or make it again/,
+    )
+  })
+
   it('wherever it ends', async () => {
     const { tensors } = await readGguf(path)
     const start = Math.min(...tensors.map(({ offset }) => offset))

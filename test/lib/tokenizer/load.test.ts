@@ -88,6 +88,14 @@ describe('special tokens', () => {
   })
 })
 
+it('an added token far above the others leaves the least vocabulary as it is', async () => {
+  const plain = folderWith({})
+  const json = JSON.parse(readFileSync(join(plain, 'tokenizer.json'), 'utf8'))
+  json.added_tokens.push({ ...json.added_tokens[0], id: 600, content: '[PAD]' })
+  const tokenizer = await Tokenizer.load(folderWith({ 'tokenizer.json': json }))
+  expect(tokenizer).toMatchObject({ vocabSize: 601, minVocabSize: (await Tokenizer.load(plain)).minVocabSize })
+})
+
 it('files with a byte order mark are read like those without', async () => {
   const mark = (content: object) => `\ufeff${JSON.stringify(content)}`
   const plain = folderWith({})
