@@ -60,6 +60,7 @@ async function demo(signal: AbortSignal): Promise<void> {
     nextRows: () => train.next(batchSize),
     validation: heldOut,
     firstStep: 0,
+    owesEvaluation: false,
     steps,
     batchSize: EVALUATION_ROWS,
     evalEvery: Math.ceil(steps / 4),

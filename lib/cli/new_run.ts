@@ -74,7 +74,7 @@ export async function startRun(
         await writeRunRecord(folder, record)
         await trimMetrics(folder, 0)
       })
-      return { tokenizer, trainer, record, data: opened, rows }
+      return { tokenizer, trainer, record, data: opened, rows, owesEvaluation: false }
     })
   })
 }

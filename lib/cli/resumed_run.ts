@@ -15,6 +15,7 @@ import { checkResumeOptions } from './resume_options.js'
 import { disposing, distributedOf, identityOf, modelsOf, type Run } from './run.js'
 import { foldersOf, mapFolders, openRunData } from './run_data.js'
 import { positionAt, readRunRecord, resumedRecord, runFiles, trimMetrics, writeRunRecord } from './run_folder.js'
+import { evaluatesAfter } from './train_loop.js'
 import { type TrainOptions, trainDefaults } from './train_options.js'
 
 /** Throws what its parts throw, on all ranks. */
@@ -40,11 +41,13 @@ export async function resumeRun(options: TrainOptions, ranks: RunRanks, signal: 
     })
     return disposing(modelsOf(trainer), async () => {
       const resumed = resumedRecord({ ...record, settings }, trainer.stepsDone)
-      await ranks.first(async () => {
+      const { stepsDone } = trainer
+      const isEvaluated = await ranks.first(async () => {
         await writeRunRecord(folder, resumed)
-        await trimMetrics(folder, trainer.stepsDone)
+        return trimMetrics(folder, stepsDone)
       })
-      return { tokenizer, trainer, record: resumed, data, rows }
+      const owesEvaluation = !isEvaluated && evaluatesAfter(stepsDone, settings)
+      return { tokenizer, trainer, record: resumed, data, rows, owesEvaluation }
     })
   })
 }

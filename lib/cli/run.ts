@@ -18,6 +18,8 @@ export interface Run {
   data: RunData
   /** Of one micro-batch of this rank. */
   rows: number
+  /** Whether the evaluation after the last step was due and was not made, because the run was stopped. */
+  owesEvaluation: boolean
 }
 
 /** What must be the same on all ranks: of the model, and of the text that it learns from. */

@@ -1,5 +1,5 @@
 // The folder of a training run: its files, and the record from which a run is resumed.
-import { appendFile, readFile, rename, stat, writeFile } from 'node:fs/promises'
+import { appendFile, readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { MorError, toMorError } from '../errors.js'
 import { withoutByteOrderMark } from '../json_file.js'
@@ -107,18 +107,31 @@ export async function checkNoRun(folder: string): Promise<void> {
   )
 }
 
-/** Removes from metrics.jsonl what a resumed run writes again: the records after `step`, and an incomplete last line. */
-export async function trimMetrics(folder: string, step: number): Promise<void> {
+/**
+ * Removes from metrics.jsonl what a resumed run writes again: the records after `step`, and an incomplete last line.
+ * Returns whether an evaluation of `step` is among the others.
+ */
+export async function trimMetrics(folder: string, step: number): Promise<boolean> {
   const { metrics } = runFiles(folder)
   const text = await readFile(metrics, 'utf8').catch(() => '')
+  let isEvaluated = false
   const kept = text.split('\n').filter((line) => {
     try {
-      return JSON.parse(line).step <= step
+      const record = JSON.parse(line)
+      isEvaluated ||= record.type === 'evaluation' && record.step === step
+      return record.step <= step
     } catch {
       return false
     }
   })
-  await writeFile(metrics, kept.map((line) => `${line}\n`).join(''))
+  try {
+    await writeFile(`${metrics}.partial`, kept.map((line) => `${line}\n`).join(''))
+    await rename(`${metrics}.partial`, metrics)
+  } catch (error) {
+    await rm(`${metrics}.partial`, { force: true }).catch(() => {})
+    throw toMorError(error)
+  }
+  return isEvaluated
 }
 
 export async function appendMetrics(folder: string, record: object): Promise<void> {

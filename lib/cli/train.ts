@@ -22,7 +22,7 @@ export async function train(given: TrainOptions, shown: Output, signal: AbortSig
   const output = size === 1 ? shown : outputOfRank(rank, shown)
   const options = size === 1 ? given : await optionsOfRank(given, ranks)
   const run = options.resume ? await resumeRun(options, ranks, signal) : await startRun(options, ranks, output, signal)
-  const { trainer, tokenizer, rows } = run
+  const { trainer, tokenizer, rows, owesEvaluation } = run
   const { gradientAccumulation, steps, evalEvery, evalBatches, saveEvery } = run.record.settings
   const files = runFiles(options.output)
   await using _teacher = trainer.teacher
@@ -44,6 +44,7 @@ export async function train(given: TrainOptions, shown: Output, signal: AbortSig
     nextRows: () => nextRows(train, { rows, microBatches: gradientAccumulation, rank, size }),
     validation,
     firstStep: trainer.stepsDone,
+    owesEvaluation,
     steps,
     // As many rows as one rank would evaluate, in batches that fit this one.
     batchSize: rows,

@@ -40,6 +40,8 @@ export interface TrainLoopOptions {
   validation: Dataset | DatasetMix | null
   /** Steps that were done before this call. */
   firstStep: number
+  /** Whether an evaluation comes before the first step: the run was stopped in it. */
+  owesEvaluation: boolean
   steps: number
   /** Rows of one evaluation batch. */
   batchSize: number
@@ -77,10 +79,11 @@ export async function trainLoop(options: TrainLoopOptions): Promise<TrainResult>
   const { firstStep, steps, output } = options
   const ranks = options.ranks ?? oneRank(options.signal)
   const run: RunState = { step: firstStep, savedStep: null, evaluation: null }
+  let interrupted = false
   try {
     await takeSteps(options, ranks, run)
   } catch (error) {
-    const interrupted = ranks.signal.aborted && error instanceof MorError && error.code === 'ABORTED'
+    interrupted = ranks.signal.aborted && error instanceof MorError && error.code === 'ABORTED'
     if (!interrupted) {
       // The error says why the run ends; one of this save would only hide it. Ranks that have lost each other do not agree to save.
       const save = () => options.save(run.step)
@@ -91,7 +94,12 @@ export async function trainLoop(options: TrainLoopOptions): Promise<TrainResult>
   }
   if (run.savedStep !== run.step) await options.save(run.step)
   output.end()
-  return { step: run.step, interrupted: run.step < steps, reason: ranks.signal.reason, evaluation: run.evaluation }
+  return {
+    step: run.step,
+    interrupted: interrupted || run.step < steps,
+    reason: ranks.signal.reason,
+    evaluation: run.evaluation,
+  }
 }
 
 function oneRank(signal: AbortSignal): LoopRanks {
@@ -109,9 +117,13 @@ interface RunState {
 }
 
 async function takeSteps(options: TrainLoopOptions, ranks: LoopRanks, run: RunState): Promise<void> {
-  const { trainer, train, nextRows, steps, evalEvery, saveEvery, save, output } = options
+  const { trainer, train, nextRows, steps, saveEvery, save, output } = options
   const started = performance.now()
   let refused = 0
+  const evaluateOnce = async () => {
+    if (ranks.rank === 0) await evaluate(options, run)
+  }
+  if (options.owesEvaluation) await ranks.together(evaluateOnce)
   while (run.step < steps && !ranks.signal.aborted) {
     const rows = await ranks.together(nextRows)
     const stats = await stepOrRefusal(trainer, rows)
@@ -127,19 +139,23 @@ async function takeSteps(options: TrainLoopOptions, ranks: LoopRanks, run: RunSt
     refused = 0
     run.step = stats.step
     const last = run.step === steps
-    const evaluates = ranks.rank === 0 && (last || run.step % evalEvery === 0)
     await ranks.together(async () => {
       const entry = { type: 'step', ...stats, ...seenOf(train) }
       const seconds = (performance.now() - started) / 1000
       const remaining = (seconds / (run.step - options.firstStep)) * (steps - run.step)
       await tell(options, entry, () => output.progress(entry, stepStatus(stats, steps, remaining)))
-      if (evaluates) await evaluate(options, run)
+      if (evaluatesAfter(run.step, options)) await evaluateOnce()
     })
     if (last || run.step % saveEvery === 0) {
       run.savedStep = run.step
       await save(run.step)
     }
   }
+}
+
+/** Whether an evaluation follows the step that makes `step` of them. */
+export function evaluatesAfter(step: number, { steps, evalEvery }: { steps: number; evalEvery: number }): boolean {
+  return step > 0 && (step === steps || step % evalEvery === 0)
 }
 
 /** The error of a step that was refused is returned; others are thrown. */

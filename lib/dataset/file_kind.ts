@@ -5,6 +5,11 @@ import { MorError } from '../errors.js'
 /** The name of standard input among files. */
 export const STANDARD_INPUT = '-'
 
+/** As messages name the file. */
+export function shownPath(path: string): string {
+  return path === STANDARD_INPUT ? 'standard input' : path
+}
+
 export const textFormats = ['text', 'jsonl', 'parquet'] as const
 export type TextFormat = (typeof textFormats)[number]
 
@@ -75,7 +80,8 @@ export function fileKind(path: string, format: TextFormat | null): FileKind {
 export function checkBeginning(bytes: Buffer, path: string, format: TextFormat): void {
   const beginning = bytes.toString('latin1', 0, 64)
   const found = signatures.find(([signature]) => beginning.startsWith(signature))
-  if (found !== undefined) throw new MorError('INVALID_ARGUMENT', `${path} is ${found[1]}, not UTF-8 text: ${found[2]}`)
+  if (found !== undefined)
+    throw new MorError('INVALID_ARGUMENT', `${shownPath(path)} is ${found[1]}, not UTF-8 text: ${found[2]}`)
   if (format === 'text' && beginsLikeJson.test(beginning.replace(/^\xef\xbb\xbf/, ''))) {
     throw new MorError(
       'INVALID_ARGUMENT',
@@ -92,6 +98,6 @@ export function checkNoZero(bytes: Buffer, path: string, offset: number): void {
   if (zero < 0) return
   throw new MorError(
     'INVALID_ARGUMENT',
-    `${path}: byte ${offset + zero} is zero, so this is no UTF-8 text but binary data, or text in UTF-16: convert it to UTF-8`,
+    `${shownPath(path)}: byte ${offset + zero} is zero, so this is no UTF-8 text but binary data, or text in UTF-16: convert it to UTF-8`,
   )
 }

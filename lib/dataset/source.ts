@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto'
 import { TextDecoder } from 'node:util'
 import { MorError } from '../errors.js'
 import { readBytes } from './bytes.js'
-import { checkBeginning, checkNoZero, type FileKind, fileKind, type TextFormat } from './file_kind.js'
+import { checkBeginning, checkNoZero, type FileKind, fileKind, shownPath, type TextFormat } from './file_kind.js'
 import { parquetTexts } from './parquet.js'
 
 /** A segment of text. A document is one or more consecutive segments; the last one has `endsDocument`. */
@@ -60,14 +60,14 @@ export async function* readSegments(
       else if (segments === skipped.segments && digest !== skipped.digest) throw hasChanged(path)
     }
     if (segments < skipped.segments) throw hasChanged(path)
-    if (segments === 0) throw new MorError('INVALID_ARGUMENT', `${path} holds no text`)
+    if (segments === 0) throw new MorError('INVALID_ARGUMENT', `${shownPath(path)} holds no text`)
   }
 }
 
 function hasChanged(path: string): MorError {
   return new MorError(
     'INVALID_ARGUMENT',
-    `${path} holds other text than when its preparation was interrupted: delete the .partial folder to start again`,
+    `${shownPath(path)} holds other text than when its preparation was interrupted: delete the .partial folder to start again`,
   )
 }
 
@@ -117,7 +117,7 @@ export async function* readJsonLines(
   let number = 0
   for await (const line of lines(path, kind, signal)) {
     number++
-    const where = `${path}, line ${number}`
+    const where = `${shownPath(path)}, line ${number}`
     const json = decodeUtf8(line, () => where)
     if (json.trim() !== '') yield { value: parseLine(json, where), json, where }
   }
@@ -157,7 +157,7 @@ async function* plainText(path: string, kind: FileKind, { signal }: ReadOptions)
   let text = ''
   let offset = 0
   for await (const chunk of textBytes(path, kind, signal)) {
-    text += decodeWith(decoder, chunk, `${path}, near byte ${offset}`)
+    text += decodeWith(decoder, chunk, `${shownPath(path)}, near byte ${offset}`)
     offset += chunk.length
     // One segment is held back, so that the last one can be marked as the end of the document.
     for (let cut = cutPoint(text); cut < text.length; cut = cutPoint(text)) {
@@ -165,7 +165,7 @@ async function* plainText(path: string, kind: FileKind, { signal }: ReadOptions)
       text = text.slice(cut)
     }
   }
-  text += decodeWith(decoder, undefined, `${path}, at its end`)
+  text += decodeWith(decoder, undefined, `${shownPath(path)}, at its end`)
   yield { text, endsDocument: true }
 }
 

@@ -81,6 +81,17 @@ describe('mor prepare', { timeout: 240_000 }, () => {
     expect(info.splits.train).toMatchObject({ tokens: 22_000_001, bytes: 22_000_000, documents: 1 })
   })
 
+  it.each([
+    ['', 'standard input holds no text'],
+    ['{"text":"a"}\nno JSON\n', 'standard input, line 2 is not JSON'],
+    ['\0', 'standard input: byte 0 is zero'],
+    ['%PDF-1.4', 'standard input is a PDF document'],
+  ])('calls standard input by its name: %j', async (text, message) => {
+    const args = ['prepare', '-', '--format', 'jsonl', '--output', join(newFolder(), 'out')]
+    const ended = await morProcess(args, (child) => child.stdin!.end(text))
+    expect(ended).toMatchObject({ code: 1, stderr: expect.stringContaining(`] ${message}`) })
+  })
+
   it('says what was wrong with an input, and leaves nothing', async () => {
     const folder = newFolder()
     writeFileSync(join(folder, 'a.txt.gz'), gzipSync('text').subarray(0, 12))

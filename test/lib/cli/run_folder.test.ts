@@ -1,5 +1,5 @@
 // The record of a run: positions survive any crash between record and checkpoint; metrics continue from the checkpoint.
-import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { beforeEach, describe, expect, it } from 'vitest'
@@ -113,6 +113,21 @@ describe('metrics.jsonl', () => {
     expect(readFileSync(join(folder, 'metrics.jsonl'), 'utf8')).toBe(
       '{"type":"step","step":1}\n{"type":"step","step":2}\n{"type":"step","step":3,"again":true}\n',
     )
+  })
+
+  it('tells whether the last step that is kept was evaluated', async () => {
+    for (const step of [1, 2]) await appendMetrics(folder, { type: 'step', step })
+    expect(await trimMetrics(folder, 2)).toBe(false)
+    await appendMetrics(folder, { type: 'evaluation', step: 2 })
+    expect(await trimMetrics(folder, 2)).toBe(true)
+    expect(await trimMetrics(folder, 1)).toBe(false)
+  })
+
+  it('stays as it was where it cannot be written anew', async () => {
+    await appendMetrics(folder, { type: 'step', step: 1 })
+    mkdirSync(join(folder, 'metrics.jsonl.partial', 'in the way'), { recursive: true })
+    await expect(trimMetrics(folder, 0)).rejects.toMatchObject({ code: 'IO_ERROR' })
+    expect(readFileSync(join(folder, 'metrics.jsonl'), 'utf8')).toBe('{"type":"step","step":1}\n')
   })
 
   it('that cannot be written is an IO_ERROR', async () => {

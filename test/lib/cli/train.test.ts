@@ -231,6 +231,25 @@ describe('a run', () => {
     ).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9])
   })
 
+  it.each([4, 9])('that is stopped in the evaluation after step %i makes it when it goes on', async (step) => {
+    await run({ output: join(folder, 'whole') })
+    const controller = new AbortController()
+    const { calls } = addon
+    const push = calls.push.bind(calls)
+    let evaluations = 0
+    calls.push = (...names: string[]) => {
+      if (names[0]!.startsWith('evaluate') && ++evaluations > (step === 4 ? 0 : 4)) controller.abort()
+      return push(...names)
+    }
+    expect((await run({}, controller.signal)).result).toMatchObject({ step, interrupted: true })
+    calls.push = push
+    expect(metrics(join(folder, 'run')).at(-1)).toMatchObject({ type: 'step', step })
+    expect((await run({ resume: true })).result).toMatchObject({ step: 9, interrupted: false })
+    const evaluationsOf = (name: string) => metrics(join(folder, name)).filter(({ type }) => type === 'evaluation')
+    expect(evaluationsOf('run')).toEqual(evaluationsOf('whole'))
+    expect(weights(join(folder, 'run'))).toBe(weights(join(folder, 'whole')))
+  })
+
   it('that is over is resumed to no effect', async () => {
     await run()
     const before = weights(join(folder, 'run'))

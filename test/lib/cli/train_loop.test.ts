@@ -68,6 +68,7 @@ async function run(
     nextRows: () => train.next(3),
     validation,
     firstStep: 0,
+    owesEvaluation: false,
     steps: 10,
     batchSize: 4,
     evalEvery: 4,
@@ -148,6 +149,22 @@ describe('the loop', () => {
     const { value, calls } = await run({ signal }, () => {}, { evaluate })
     expect(value).toMatchObject({ step: 4, interrupted: true, evaluation: null })
     expect(calls.saves).toEqual([4])
+  })
+
+  it('is interrupted in the last evaluation too, and makes up for it before anything else', async () => {
+    const controller = new AbortController()
+    const { signal } = controller
+    const evaluate: LoopTrainer['evaluate'] = async () => {
+      controller.abort()
+      throw new MorError('ABORTED', 'the evaluation was aborted')
+    }
+    const { value } = await run({ signal, evalEvery: 20 }, () => {}, { evaluate })
+    expect(value).toMatchObject({ step: 10, interrupted: true, evaluation: null })
+    const owed = await run({ firstStep: 8, owesEvaluation: true })
+    const recorded = owed.calls.records.map(({ type, step }) => `${type} ${step}`)
+    expect(recorded).toEqual(['evaluation 8', 'step 9', 'step 10', 'evaluation 10'])
+    const last = await run({ firstStep: 10, owesEvaluation: true })
+    expect(last.value).toMatchObject({ step: 10, interrupted: false, evaluation: expect.anything() })
   })
 
   it('saves what there is before an error ends it, and tells of that error', async () => {
