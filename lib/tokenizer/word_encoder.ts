@@ -30,18 +30,20 @@ export class WordEncoder {
   static of(json: TokenizerJson, implementation: LibraryTokenizer): WordEncoder | null {
     const { model, normalizer, pre_tokenizer } = json
     if (model.type !== 'BPE' || model.fuse_unk || normalizer || !pre_tokenizer) return null
+    const steps = pre_tokenizer.type === 'Sequence' ? (pre_tokenizer.pretokenizers ?? []) : [pre_tokenizer]
+    const { type, use_regex = true, add_prefix_space = false } = steps.at(-1) ?? { type: 'none' }
+    if (type !== 'ByteLevel' || add_prefix_space || (steps.length === 1 && !use_regex)) return null
+    if (steps.slice(0, -1).some(({ type }) => type !== 'Split' && type !== 'Digits')) return null
     const internals = implementation as unknown as Internals
     const library = internals.pre_tokenizer!
-    if (pre_tokenizer.type === 'ByteLevel') {
-      const { use_regex = true, add_prefix_space = false } = pre_tokenizer
-      return use_regex && !add_prefix_space
-        ? new WordEncoder(internals, (text) => text.match(library.pattern!) ?? [])
-        : null
+    const splits = library.tokenizers?.slice(0, -1) ?? []
+    const { pattern } = library.tokenizers?.at(-1) ?? library
+    const split = (text: string) => {
+      let words = [text]
+      for (const step of splits) words = words.flatMap((part) => step.pre_tokenize_text(part))
+      return use_regex ? words.flatMap((part) => part.match(pattern!) ?? []) : words
     }
-    const [split, bytes, ...more] = pre_tokenizer.pretokenizers ?? []
-    const plain = split?.type === 'Split' && bytes?.type === 'ByteLevel' && more.length === 0
-    if (!plain || bytes.use_regex !== false || bytes.add_prefix_space) return null
-    return new WordEncoder(internals, (text) => library.tokenizers![0]!.pre_tokenize_text(text))
+    return new WordEncoder(internals, split)
   }
 
   /** The ids of `text`; null if an added token is written in it, or if it has a byte that the vocabulary lacks. */

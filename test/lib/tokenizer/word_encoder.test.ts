@@ -27,6 +27,10 @@ const split = {
     { ...byteLevel, use_regex: false },
   ],
 }
+const digits = {
+  type: 'Sequence',
+  pretokenizers: [{ type: 'Digits', individual_digits: true }, byteLevel],
+}
 const merges: [string, string][] = [
   ['Ġ', 't'],
   ['Ġt', 'h'],
@@ -73,6 +77,7 @@ function randomText(seed: number): string {
 it.each([
   ['ByteLevel', byteLevel],
   ['Split and ByteLevel', split],
+  ['Digits and ByteLevel', digits],
 ])('%s: random texts, twice, so that the words are known', async (_, pre_tokenizer) => {
   const json = bpe(pre_tokenizer, merges)
   const library = await makeLibraryTokenizer(json)
