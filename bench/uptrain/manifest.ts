@@ -24,6 +24,8 @@ const learningRate = 1e-3
 const capacityWarmup = ['--capacity-warmup-steps', String(Math.round(steps / 3))]
 /** The vanilla model trained on for what the up-training of N = 2 executes. */
 const vanillaOnSteps = stepsOfEqualFlops(vanillaConfig, steps, { ...recursive(2), router: { type: 'expert_choice' } })
+/** Tokens are selected in training as they are in generation. */
+const byThreshold = ['--selection', 'threshold']
 /** The steps in which the recursions grow from 1 to all. */
 const depthSchedule = ['--depth-schedule-steps', String(Math.round(steps / 4))]
 
@@ -31,9 +33,10 @@ export const uptrainRuns: StudyRun[] = [
   original,
   ...initialisations.map((init) => upTrained(2, init, '', {})),
   upTrained(2, 'stepwise', '.auxiliary-loss-0.1', {}, ['--auxiliary-loss', '0.1']),
-  upTrained(2, 'stepwise', '.threshold', {}, ['--selection', 'threshold']),
   ...[2, 3].flatMap((n) => [
     ...(n === 2 ? [] : [upTrained(n, 'stepwise', '', {})]),
+    upTrained(n, 'stepwise', '.threshold', {}, byThreshold),
+    upTrained(n, 'stepwise', '.threshold.distilled', { teacher: original }, byThreshold),
     upTrained(n, 'stepwise', '.depth', { options: depthSchedule }),
     upTrained(n, 'stepwise', '.distilled', { teacher: original }),
     upTrained(n, 'stepwise', '.distilled.depth', { teacher: original, options: depthSchedule }),
