@@ -5,19 +5,24 @@ import { onOutputFailure } from './standard_streams.js'
 
 /**
  * A terminal sends Ctrl-C to all its processes, and a launcher such as MPICH's sends it on to its ranks, so that they get it twice.
- * Signals that are no further apart than this are one.
+ * For a rank, signals that are no further apart than this are one.
  */
-const GRACE_MS = 1000
+const RANK_GRACE_MS = 1000
 
 /**
  * Runs `work` with a signal that SIGINT, SIGTERM, SIGHUP or a failing standard output aborts, with an Interruption as its
- * reason. A second SIGINT or SIGTERM, more than a second after the first, ends the process at once, as usual.
+ * reason. A second SIGINT or SIGTERM ends the process at once, as usual.
+ * @param options.isRank whether a launcher started the process, as one of several: a second signal within a second is not counted
  * @param options.needsOutput false: the command goes on when nobody reads what it writes
  * @param options.otherSignals that stop the command, too, however often they come
  */
 export async function withInterrupt<T>(
   work: (signal: AbortSignal) => Promise<T>,
-  { needsOutput = true, otherSignals = [] }: { needsOutput?: boolean; otherSignals?: NodeJS.Signals[] } = {},
+  {
+    isRank = false,
+    needsOutput = true,
+    otherSignals = [],
+  }: { isRank?: boolean; needsOutput?: boolean; otherSignals?: NodeJS.Signals[] } = {},
 ): Promise<T> {
   const controller = new AbortController()
   const stop = () => stopBy('SIGINT', 130)
@@ -30,7 +35,8 @@ export async function withInterrupt<T>(
   let grace: NodeJS.Timeout | undefined
   const stopBy = (name: string, exitCode: number) => {
     controller.abort(new Interruption(`stopped by ${name}`, exitCode))
-    grace ??= setTimeout(ignoreNoMore, GRACE_MS).unref()
+    if (isRank) grace ??= setTimeout(ignoreNoMore, RANK_GRACE_MS).unref()
+    else ignoreNoMore()
   }
   const ignoreNoMore = () => {
     process.off('SIGINT', stop)

@@ -188,13 +188,14 @@ function addTrain(program: Command): void {
     .addOption(threadsOption())
     .addOption(niceOption())
     .action(async (options, command: Command) => {
+      const { launcher } = await import('../distributed.js')
       const { train } = await import('./train.js')
       const run = async (signal: AbortSignal) => {
         const result = await train(givenOptions(options, command), new Output(process.stdout), signal)
         if (result.interrupted) process.exitCode = exitCodeOf(result.reason)
       }
       // mpirun passes SIGUSR2 on at once, and SIGTERM only shortly before it kills.
-      await withInterrupt(run, { otherSignals: ['SIGUSR2'] })
+      await withInterrupt(run, { isRank: launcher() !== null, otherSignals: ['SIGUSR2'] })
     })
 }
 

@@ -1,4 +1,4 @@
-// Signals: the first one stops a command, and only one that comes later than a launcher's copy of it ends the process.
+// Signals: the first one stops a command, and the next one ends the process, unless it is a launcher's copy of the first.
 import { afterEach, beforeEach, expect, it, vi } from 'vitest'
 import { withInterrupt } from '../../../lib/cli/interrupt.js'
 
@@ -17,9 +17,9 @@ it.each([
   ['SIGINT', 'SIGINT', 'stopped by SIGINT'],
   ['SIGTERM', 'SIGTERM', 'stopped by SIGTERM'],
   ['SIGINT', 'SIGTERM', 'stopped by SIGINT'],
-] as const)('%s and then %s within a second are one', async (first, second, message) => {
+] as const)('%s and then %s within a second are one for a rank', async (first, second, message) => {
   const before = listeners()
-  await withInterrupt(async (signal) => {
+  const run = async (signal: AbortSignal) => {
     expect(listeners()).toEqual(more(before))
     process.emit(first)
     expect(signal.aborted).toBe(true)
@@ -29,14 +29,25 @@ it.each([
     expect(signal.reason).toMatchObject({ message })
     vi.advanceTimersByTime(1)
     expect(listeners(), 'the next one ends the process').toEqual(before)
+  }
+  await withInterrupt(run, { isRank: true })
+})
+
+it('elsewhere a second signal ends the process at once', async () => {
+  const before = listeners()
+  await withInterrupt(async (signal) => {
+    process.emit('SIGINT')
+    expect(signal.aborted).toBe(true)
+    expect(listeners()).toEqual(before)
   })
 })
 
 it('a command that has ended leaves nothing behind', async () => {
   const before = listeners()
-  await withInterrupt(async () => {
+  const run = async () => {
     process.emit('SIGINT')
-  })
+  }
+  await withInterrupt(run, { isRank: true })
   expect(vi.getTimerCount()).toBe(0)
   expect(listeners()).toEqual(before)
 })
