@@ -4,6 +4,7 @@ file(GLOB binding_sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_LIST_DIR}/*.cpp)
 add_library(mixture_of_recursions MODULE ${binding_sources} ${CMAKE_JS_SRC})
 set_target_properties(mixture_of_recursions PROPERTIES PREFIX "" SUFFIX ".node")
 target_include_directories(mixture_of_recursions SYSTEM PRIVATE ${CMAKE_JS_INC})
+mor_parse_once(mixture_of_recursions <algorithm> <memory> <string> <vector> <napi.h> <ops/ops.h>)
 # Node's environment may end while a callback is about to throw: then there is nobody to throw to.
 target_compile_definitions(mixture_of_recursions PRIVATE NAPI_VERSION=8 NAPI_CPP_EXCEPTIONS
   NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS)

@@ -30,19 +30,21 @@ foreach(isa ${MOR_CPU_ISAS})
   target_include_directories(mor_cpu_${isa} PRIVATE ${CMAKE_SOURCE_DIR}/native)
   target_compile_definitions(mor_cpu_${isa} PRIVATE MOR_CPU_ISA=${isa})
   target_compile_options(mor_cpu_${isa} PRIVATE ${MOR_CPU_FLAGS_${isa}})
+  mor_parse_once(mor_cpu_${isa} <algorithm> <cmath> <limits> <cpu/cpu_ops.h> <cpu/lanes.h>)
+  set(objects $<FILTER:$<TARGET_OBJECTS:mor_cpu_${isa}>,EXCLUDE,[.]gch>)  # without the headers that are parsed once
   if(MOR_SANITIZE)
     # Tests run each copy that this processor can run. The others are only linked, so they compile quickly instead.
     if(isa MATCHES "^avx512" AND NOT processor_flags MATCHES "avx512vl" OR
        isa STREQUAL "avx512_bf16" AND NOT processor_flags MATCHES "avx512_bf16")
       target_compile_options(mor_cpu_${isa} PRIVATE -O0 -g0 -fno-sanitize=all)
     endif()
-    list(APPEND cpu_objects $<TARGET_OBJECTS:mor_cpu_${isa}>)
+    list(APPEND cpu_objects ${objects})
   else()
     set(linked ${CMAKE_CURRENT_BINARY_DIR}/mor_cpu_${isa}.o)
     add_custom_command(OUTPUT ${linked}
-      COMMAND ${CMAKE_LINKER} -r --force-group-allocation -o ${linked} $<TARGET_OBJECTS:mor_cpu_${isa}>
+      COMMAND ${CMAKE_LINKER} -r --force-group-allocation -o ${linked} ${objects}
       COMMAND ${CMAKE_OBJCOPY} --wildcard --keep-global-symbol=*make_cpu_ops* ${linked}
-      DEPENDS mor_cpu_${isa} $<TARGET_OBJECTS:mor_cpu_${isa}> COMMAND_EXPAND_LISTS VERBATIM)
+      DEPENDS mor_cpu_${isa} ${objects} COMMAND_EXPAND_LISTS VERBATIM)
     list(APPEND cpu_objects ${linked})
   endif()
 endforeach()

@@ -142,24 +142,20 @@ TEST(Distillation, DivergenceIsThatOfTheTemperedDistributions) {
 TEST(Distillation, MatchesReferenceAndAccumulatesWeights) {
   for (const Shape& s : kShapes)
     for (const DistillationParams& params : {kParams, DistillationParams{1, 0, 0.5}}) {
+      SCOPED_TRACE(concat(s.rows, " x ", s.vocabulary));
       const std::vector<int32_t> target = some_targets(s.rows, s.vocabulary);
-      for (const Subject& subject : subjects()) {
-        SCOPED_TRACE(concat(subject.name, ", ", s.rows, " x ", s.vocabulary));
-        const auto random = [&](int64_t rows, int64_t columns, uint32_t seed, DType dtype) {
-          return rounded(random_array(rows, columns, seed), dtype);
-        };
-        const Arrays in = {random(s.rows, s.d, 6, subject.compute), random(s.vocabulary, s.d, 7, subject.compute),
-                           random(s.rows, s.e, 8, subject.compute), random(s.vocabulary, s.e, 9, subject.compute),
-                           random(s.vocabulary, s.d, 10, DType::float32)};
+      const Arrays in = {random_array(s.rows, s.d, 6), random_array(s.vocabulary, s.d, 7), random_array(s.rows, s.e, 8),
+                         random_array(s.vocabulary, s.e, 9), random_array(s.vocabulary, s.d, 10)};
+      const auto expected_of = [&](DType compute) -> Expected {
         RefOps<double> exact_ops;
         RefOps<float> naive_ops;
-        const Arrays actual = twice(*subject.make(), in, target, params), exact = twice(exact_ops, in, target, params);
-        Arrays naive = twice(naive_ops, in, target, params);
-        if (subject.compute == DType::bfloat16) naive = with_rounded_gradients(naive, in, target, params);
-        const DType dtypes[4] = {DType::float32, DType::float32, subject.compute, DType::float32};
-        for (size_t o = 0; o < 4; ++o)
-          expect_close(actual[o], exact[o], rounded(naive[o], dtypes[o]), dtypes[o], concat("output ", o));
-      }
+        const Arrays start = rounded(in, {true, true, true, true, false}, compute);
+        const Arrays naive = twice(naive_ops, start, target, params);
+        return {start, twice(exact_ops, start, target, params),
+                compute == DType::bfloat16 ? with_rounded_gradients(naive, start, target, params) : naive};
+      };
+      compare_with(expected_of, [&](Ops& ops, const Arrays& start) { return twice(ops, start, target, params); },
+                   {false, false, true, false});
     }
 }
 

@@ -44,15 +44,27 @@ void expect_steps_as_one_by_one(const ModelConfig& config, const TestDevice& dev
   }
 }
 
-TEST(Replay, StepsInARowAreStepsOneByOne) {
-  std::vector<ModelConfig> configs = small_models();
-  configs[2].router.mlp = configs[2].router.auxiliary_router = true;
+/// small_models(), of which one has an MLP as its router and an auxiliary router.
+std::vector<ModelConfig> configs() {
+  std::vector<ModelConfig> list = small_models();
+  list[2].router.mlp = list[2].router.auxiliary_router = true;
+  return list;
+}
+
+class ReplayOf : public testing::TestWithParam<size_t> {};
+INSTANTIATE_TEST_SUITE_P(SmallModel, ReplayOf, testing::Range(size_t{0}, configs().size()));
+
+TEST_P(ReplayOf, StepsInARowAreStepsOneByOne) {
   for (const TestDevice& device : test_devices(DType::float32))
-    for (const ModelConfig& config : configs)
-      expect_steps_as_one_by_one(config, device, DType::float32, 1, {8, 8, 8, 8});
+    expect_steps_as_one_by_one(configs()[GetParam()], device, DType::float32, 1, {8, 8, 8, 8});
+}
+
+class ReplayOfMicroBatches : public testing::TestWithParam<size_t> {};
+INSTANTIATE_TEST_SUITE_P(SmallModel, ReplayOfMicroBatches, testing::Values(1, 2));
+
+TEST_P(ReplayOfMicroBatches, StepsInARowAreStepsOneByOne) {
   for (const TestDevice& device : test_devices(DType::bfloat16))
-    for (const ModelConfig& config : {configs[1], configs[2]})
-      expect_steps_as_one_by_one(config, device, DType::bfloat16, 3, {4, 4, 4, 4});
+    expect_steps_as_one_by_one(configs()[GetParam()], device, DType::bfloat16, 3, {4, 4, 4, 4});
 }
 
 TEST(Replay, ACapacityThatWarmsUpAndLengthsThatChangeAreFollowed) {
