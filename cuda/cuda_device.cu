@@ -8,6 +8,8 @@ namespace mor {
 namespace {
 
 constexpr int kOldestMajor = 8;  // mma.sync in bf16 and cp.async
+/// The oldest NVIDIA driver for all minor versions of this CUDA.
+constexpr int kOldestDriver = CUDART_VERSION >= 13000 ? 580 : 525;
 
 std::string version_name(int version) {
   return concat(version / 1000, ".", version % 1000 / 10);
@@ -44,9 +46,10 @@ std::vector<DeviceInfo> cuda_devices() {
   int count = 0;
   const cudaError_t status = cudaGetDeviceCount(&count);
   if (status == cudaErrorInsufficientDriver)
-    return {unusable_gpu("cuda", ErrorCode::DRIVER_TOO_OLD,
-                         concat("the NVIDIA driver supports CUDA ", version_name(driver), ", but ",
-                                version_name(CUDART_VERSION), " is needed; update the driver, or use device: 'cpu'"))};
+    return {unusable_gpu(
+        "cuda", ErrorCode::DRIVER_TOO_OLD,
+        concat("the NVIDIA driver supports CUDA ", version_name(driver), ", but ", version_name(CUDART_VERSION),
+               " is needed; install driver ", kOldestDriver, " or newer, or use device: 'cpu'"))};
   if (status == cudaErrorNoDevice || (status == cudaSuccess && count == 0))
     return {unusable_gpu("cuda", ErrorCode::DEVICE_NOT_FOUND,
                          "the NVIDIA driver shows no GPU (CUDA_VISIBLE_DEVICES hides those it does not name); use "

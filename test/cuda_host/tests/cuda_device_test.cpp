@@ -67,7 +67,8 @@ TEST_F(CudaDevice, WithoutADriver) {
 TEST_F(CudaDevice, AnOldDriverIsNamedWithBothVersions) {
   machine().driver_version = 12040;
   expect_none(ErrorCode::DRIVER_TOO_OLD,
-              "the NVIDIA driver supports CUDA 12.4, but 13.0 is needed; update the driver, or use device: 'cpu'");
+              "the NVIDIA driver supports CUDA 12.4, but 13.0 is needed; install driver 580 or newer, or use device: "
+              "'cpu'");
 }
 
 TEST_F(CudaDevice, ADriverWithoutAGpu) {
