@@ -63,15 +63,7 @@ __device__ __forceinline__ void load_forward_tiles(ForwardTiles<kHeadDim, Shape>
   };
   for_each_work<Shape>(in, [&](const LanesWork& work) {
     pass_on(work);
-    for (int first = last_tile(work.keys, Shape::others); first >= 0; first -= Shape::others) {
-      wait_empty(shared.k, key);
-      fill_keys(shared.k.tile[key.index], shared.k.full[key.index], k_map, in.k, in.rows, work.s, work.key_head, first,
-                work.all_keys);
-      wait_empty(shared.v, key);
-      fill_keys(shared.v.tile[key.index], shared.v.full[key.index], v_map, in.v, in.rows, work.s, work.key_head, first,
-                work.all_keys);
-      key.advance();
-    }
+    load_keys_and_values(shared.k, shared.v, key, k_map, v_map, in, work);
   });
   pass_on(LanesWork());
 }

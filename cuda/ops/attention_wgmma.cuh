@@ -103,6 +103,23 @@ __device__ __forceinline__ void fill_keys(Tile& to, Mbarrier& full, const Tensor
   if (thread % 32 == 0) mbarrier_arrive(full);
 }
 
+/// Fills tiles with the keys and the values that a piece of work sees, its last ones first, by all warps of the
+/// warpgroup that loads. in: the operation, with its k, v and rows.
+template <class Ring, class Operation>
+__device__ __forceinline__ void load_keys_and_values(Ring& k, Ring& v, RingPlace<Ring::places>& place,
+                                                     const TensorMap& k_map, const TensorMap& v_map,
+                                                     const Operation& in, const LanesWork& work) {
+  for (int first = last_tile(work.keys, Ring::Tile::rows); first >= 0; first -= Ring::Tile::rows) {
+    wait_empty(k, place);
+    fill_keys(k.tile[place.index], k.full[place.index], k_map, in.k, in.rows, work.s, work.key_head, first,
+              work.all_keys);
+    wait_empty(v, place);
+    fill_keys(v.tile[place.index], v.full[place.index], v_map, in.v, in.rows, work.s, work.key_head, first,
+              work.all_keys);
+    place.advance();
+  }
+}
+
 /// Begins to load a tile of queries, or of what has their shape, by one thread: boxes of the heads of a group.
 template <class Tile>
 __device__ __forceinline__ void copy_lanes(Tile& to, Mbarrier& full, const TensorMap& map, int first_head,
