@@ -1,6 +1,6 @@
 // c = a b by register tiles over packed operands: for float32 on every instruction set, and for bfloat16 where there
 // are no AMX tiles. Operands are packed as float32, so bfloat16 costs nothing more than float32 once it is packed
-// (product_float.h), or, where a processor multiplies matrices of bfloat16, for its instruction (product_bf16.h).
+// (product_float.h), or, where a processor multiplies bfloat16, for its instruction (product_bf16.h).
 //
 // Packing: a is cut into panels of up to kTileHeight rows, b into panels of kTileWidth columns. A panel is [depth,
 // width], so a tile reads both panels in rising addresses: a few vectors of b and some numbers of each row of a for
@@ -35,7 +35,7 @@ constexpr int64_t kMostDepth = 2048;  // that is packed at a time
 constexpr int64_t kMostDepthAcross = kOwnBytes / (64 * static_cast<int64_t>(sizeof(float)));
 
 /// How operands of type T are packed.
-#if defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC)
+#if defined(__AVX512BF16__) || defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC)
 template <class T>
 using PanelsOf = std::conditional_t<std::is_same_v<T, bfloat16>, Bf16Panels, FloatPanels>;
 #else

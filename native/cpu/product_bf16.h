@@ -1,17 +1,116 @@
-// The tile of bfloat16 panels (product.h) for the instruction of arm64 that multiplies 2 x 4 by 4 x 2 (BFMMLA).
+// The tile of bfloat16 panels (product.h): for the instruction of x86-64 that adds products in pairs (VDPBF16PS), and
+// for the one of arm64 that multiplies 2 x 4 by 4 x 2 (BFMMLA).
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <cstring>
 #include <iterator>
+#include <utility>
 
 #include "core/dtype.h"
 #include "cpu/product_float.h"
 
 namespace mor::MOR_CPU_ISA {
 
-#if defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC)
+#if defined(__AVX512BF16__)
+
+/// Panels of bfloat16 in which two depths of a row (of a) or a column (of b) lie together, as one word, then those of
+/// the next one. A depth that an operand does not have is 0.
+struct Bf16Panels {
+  using Element = bfloat16;
+  static constexpr int64_t kGroup = 2;
+  static constexpr int64_t kRowsTogether = 1;
+  using Multiply = void (*)(const bfloat16* a, const bfloat16* b, int64_t depth, float* c, int64_t c_stride, bool add);
+
+  // Packing writes whole vectors, as that of FloatPanels does.
+
+  /// As FloatPanels::pack_across; two rows are interleaved.
+  static void pack_across(const bfloat16* x, int64_t stride, int64_t depth, int64_t columns, int64_t width,
+                          int64_t count, int64_t piece, bfloat16* panels) {
+    for (int64_t l = 0; l < depth; l += kGroup, x += kGroup * stride)
+      for (int64_t p = 0; p < count; ++p) {
+        const bfloat16* from = x + p * width;
+        bfloat16* to = panels + p * piece + l * width;
+        const int64_t left = columns - p * width;
+        for (int64_t j = 0; j < std::min(width, left); j += kLanes) {
+          const __mmask16 lanes = first_lanes<__mmask16>(left - j);
+          const __m512i upper = halves(from + j, lanes);
+          const __m512i lower = halves(from + stride + j, l + 1 < depth ? lanes : __mmask16{0});
+          _mm512_storeu_si512(to + j * kGroup, _mm512_or_si512(upper, _mm512_slli_epi32(lower, 16)));
+        }
+      }
+  }
+
+  /// As FloatPanels::pack_along; words are turned instead of numbers.
+  static void pack_along(const bfloat16* x, int64_t stride, int64_t depth, int64_t rows, int64_t width,
+                         bfloat16* panel) {
+    constexpr int64_t kSquare = kGroup * kLanes;  // depths
+    for (int64_t j = (std::min(width, rows) - 1) / kLanes * kLanes; j >= 0; j -= kLanes)
+      for (int64_t l = 0; l < depth; l += kSquare) {
+        const __mmask32 lanes = first_lanes<__mmask32>(depth - l);
+        Vec v[kLanes];
+#pragma GCC unroll 16
+        for (int64_t i = 0; i < kLanes; ++i)
+          v[i] = reinterpret_cast<Vec>(_mm512_maskz_loadu_epi16(lanes, x + std::min(j + i, rows - 1) * stride + l));
+        transpose(v);
+        const int64_t groups = std::min(kLanes, (depth - l + 1) / kGroup);
+        for (int64_t i = 0; i < groups; ++i)
+          _mm512_storeu_si512(panel + (l + i * kGroup) * width + j * kGroup, reinterpret_cast<__m512i>(v[i]));
+      }
+  }
+
+  /// c [M, kTileWidth] = a b, or += if add, over `depth` steps of both panels.
+  template <int64_t M>
+  static void multiply(const bfloat16* a, const bfloat16* b, int64_t depth, float* c, int64_t c_stride, bool add) {
+    Vec sums[M][kTileVectors] = {};
+    for (int64_t l = 0; l < depth; l += kGroup, a += kGroup * M, b += kGroup * kTileWidth) {
+      __m512bh row[kTileVectors];
+      for (int64_t j = 0; j < kTileVectors; ++j)
+        row[j] = reinterpret_cast<__m512bh>(_mm512_loadu_si512(b + j * kGroup * kLanes));
+#pragma GCC unroll 16
+      for (int64_t i = 0; i < M; ++i) {
+        int pair;
+        std::memcpy(&pair, a + i * kGroup, sizeof pair);
+        const __m512bh values = reinterpret_cast<__m512bh>(_mm512_set1_epi32(pair));
+        for (int64_t j = 0; j < kTileVectors; ++j)
+          sums[i][j] = reinterpret_cast<Vec>(_mm512_dpbf16_ps(reinterpret_cast<__m512>(sums[i][j]), row[j], values));
+      }
+    }
+#pragma GCC unroll 16
+    for (int64_t i = 0; i < M; ++i) {
+      float* to = c + i * c_stride;
+      for (int64_t j = 0; j < kTileVectors; ++j) {
+        if (add) sums[i][j] += load(to + j * kLanes);
+        store(to + j * kLanes, sums[i][j]);
+      }
+    }
+  }
+
+  /// The function for panels of a with `height` rows.
+  static Multiply multiply_of(int64_t height) {
+    static constexpr auto functions = []<size_t... M>(std::index_sequence<M...>) {
+      return std::array<Multiply, sizeof...(M)>{multiply<static_cast<int64_t>(M) + 1>...};
+    }
+    (std::make_index_sequence<kTileHeight>{});
+    return functions[static_cast<size_t>(height - 1)];
+  }
+
+ private:
+  /// The first n lanes, or all.
+  template <class Mask>
+  static Mask first_lanes(int64_t n) {
+    constexpr int64_t kAll = 8 * sizeof(Mask);
+    return n >= kAll ? static_cast<Mask>(~Mask{0}) : static_cast<Mask>((Mask{1} << n) - 1);
+  }
+  /// Each of 16 bfloat16 in the lower half of a word, and 0 for those that `lanes` leaves out, which are not read.
+  static __m512i halves(const bfloat16* p, __mmask16 lanes) {
+    return _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(lanes, p));
+  }
+};
+
+#elif defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC)
 
 /// Panels of bfloat16 in which four depths of a row (of a) or a column (of b) lie together, then those of the next one:
 /// a register holds two rows or two columns. Depths that an operand does not have are 0.
