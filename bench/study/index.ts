@@ -11,7 +11,7 @@ import { uptrainRuns } from '../uptrain/manifest.js'
 import { root } from './command_line.js'
 import { prepareCorpus, tasksFile } from './corpus.js'
 import { measureKnobs } from './knobs.js'
-import { checkpointOf, finishRun, type Places, readResult } from './run.js'
+import { checkpointOf, finishRun, hasModel, type Places, readResult, trainRun } from './run.js'
 import { serveRuns } from './serving.js'
 import { idOf, neededBy, type StudyRun } from './study.js'
 import { kindsTable, markdownTable } from './table.js'
@@ -61,10 +61,19 @@ async function main(): Promise<void> {
     const abort = new AbortController()
     for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => abort.abort())
     const corpus = await prepareCorpus(values.books, join(values.work, 'corpus'), abort.signal)
-    const finish = async (run: StudyRun): Promise<void> => {
-      for (const needed of neededBy(run)) await finish(needed)
-      if (readResult(run, places) !== null) return
+    const prepare = async (run: StudyRun): Promise<void> => {
+      for (const needed of neededBy(run)) {
+        if (readResult(needed, places) === null) await finish(needed)
+        else if (!(await hasModel(needed, places))) {
+          await prepare(needed)
+          await trainRun(needed, corpus, places, abort.signal)
+        }
+      }
       console.log(`${new Date().toISOString()} ${idOf(run)}`)
+    }
+    const finish = async (run: StudyRun): Promise<void> => {
+      if (readResult(run, places) !== null) return
+      await prepare(run)
       await finishRun(run, corpus, places, abort.signal)
     }
     for (const run of runs) await finish(run)

@@ -57,7 +57,7 @@ export function readResult(run: StudyRun, { results }: Places): StudyResult | nu
 /** Does what is left to do; what is needed from other runs must be there. */
 export async function finishRun(run: StudyRun, corpus: Corpus, places: Places, abort: AbortSignal): Promise<void> {
   if (readResult(run, places) !== null) return
-  const commands = await train(run, corpus, places, abort)
+  const commands = await trainRun(run, corpus, places, abort)
   const checkpoint = checkpointOf(run, places)
   const { config } = await readCheckpointConfig(checkpoint)
   const evaluate = async (routing: Routing, ...what: string[]): Promise<Tasks> => {
@@ -96,8 +96,15 @@ export async function finishRun(run: StudyRun, corpus: Corpus, places: Places, a
   renameSync(`${file}.part`, file)
 }
 
+/** Whether its model is here, trained to the end: a result may have been committed on another machine. */
+export async function hasModel(run: StudyRun, places: Places): Promise<boolean> {
+  const folder = folderOf(run, places)
+  if (!existsSync(runFiles(folder).record)) return false
+  return (await readRunRecord(folder)).positions.some(({ step }) => step === run.steps)
+}
+
 /** Trains to the end, and returns the commands that do it from the start. */
-async function train(run: StudyRun, corpus: Corpus, places: Places, abort: AbortSignal): Promise<string[]> {
+export async function trainRun(run: StudyRun, corpus: Corpus, places: Places, abort: AbortSignal): Promise<string[]> {
   const folder = folderOf(run, places)
   const { start, steps, seed, learningRate, teacher, options = [] } = run
   const begin = `${folder}.start`
