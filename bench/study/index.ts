@@ -6,7 +6,7 @@
 //   npm run study -- table quality                    the results as a Markdown table
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { causalityRuns, qualityRuns } from '../quality/manifest.js'
+import { qualityRuns } from '../quality/manifest.js'
 import { uptrainRuns } from '../uptrain/manifest.js'
 import { root } from './command_line.js'
 import { prepareCorpus, tasksFile } from './corpus.js'
@@ -18,7 +18,6 @@ import { kindsTable, markdownTable } from './table.js'
 
 const studies: Record<string, readonly StudyRun[]> = {
   quality: qualityRuns,
-  causality: causalityRuns,
   uptrain: uptrainRuns,
 }
 
@@ -55,8 +54,7 @@ async function main(): Promise<void> {
   const [command = '', study = ''] = positionals
   const all = Object.hasOwn(studies, study) ? studies[study]! : []
   const runs = all.filter((run) => idOf(run).includes(values.only))
-  // Studies have runs in common: each has one result.
-  const places: Places = { work: values.work, results: join(root, 'bench', 'study', 'results') }
+  const places: Places = { work: join(values.work, study), results: join(root, 'bench', study, 'results') }
   if (runs.length > 0 && command === 'run' && values.books !== undefined) {
     const abort = new AbortController()
     for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => abort.abort())
@@ -76,7 +74,15 @@ async function main(): Promise<void> {
       await prepare(run)
       await finishRun(run, corpus, places, abort.signal)
     }
-    for (const run of runs) await finish(run)
+    for (const run of runs) {
+      try {
+        await finish(run)
+      } catch (error) {
+        if (abort.signal.aborted) throw error
+        console.error(`${idOf(run)}: ${(error as Error).message}`) // the others do not depend on it, or say so themselves
+        process.exitCode = 1
+      }
+    }
   } else if (runs.length > 0 && command === 'serve') {
     await serveRuns(runs, places, join(values.work, 'corpus'))
   } else if (runs.length === 1 && command === 'knobs') {

@@ -46,7 +46,7 @@ interface Step {
 
 const curvePoints = 100
 
-/** @throws {Error} if the file has no step or lacks one */
+/** @throws {Error} if the file has no step or lacks one, or if a step was refused because its loss was not finite: naming file and line */
 export function summarizeMetrics(file: string): Training {
   const steps = readSteps(file)
   if (steps.length === 0 || steps.at(-1)!.step !== steps.length) {
@@ -92,5 +92,11 @@ function curveOf(steps: readonly Step[]): CurvePoint[] {
 function readSteps(file: string): Step[] {
   if (!existsSync(file)) return []
   const lines = readFileSync(file, 'utf8').split('\n').slice(0, -1)
-  return lines.map((line) => JSON.parse(line) as Step).filter(({ type }) => type === 'step')
+  return lines.flatMap((line, i) => {
+    const record = JSON.parse(line) as Step | { type: 'evaluation' } | { type: 'refused'; message: string }
+    if (record.type === 'refused') {
+      throw new Error(`${file}, line ${i + 1}: a step was refused, so the run has no result: ${record.message}`)
+    }
+    return record.type === 'step' ? [record] : []
+  })
 }

@@ -58,6 +58,7 @@ export function readResult(run: StudyRun, { results }: Places): StudyResult | nu
 export async function finishRun(run: StudyRun, corpus: Corpus, places: Places, abort: AbortSignal): Promise<void> {
   if (readResult(run, places) !== null) return
   const commands = await trainRun(run, corpus, places, abort)
+  const training = summarizeMetrics(runFiles(folderOf(run, places)).metrics)
   const checkpoint = checkpointOf(run, places)
   const { config } = await readCheckpointConfig(checkpoint)
   const evaluate = async (routing: Routing, ...what: string[]): Promise<Tasks> => {
@@ -79,7 +80,7 @@ export async function finishRun(run: StudyRun, corpus: Corpus, places: Places, a
     machine: machine(),
     commands,
     parameters: parameterCount(config).total,
-    training: summarizeMetrics(runFiles(folderOf(run, places)).metrics),
+    training,
     heldOut: { threshold, ...(routed && { topk: await heldOutTopK() }) },
   }
   const { threshold: heldOut, topk } = result.heldOut

@@ -59,3 +59,10 @@ it('refuses a run that lacks a step', () => {
   expect(() => summarizeMetrics(write([step(1), step(3)]))).toThrow(/2 steps.*last one is 3/)
   expect(() => summarizeMetrics(join(folder, 'none'))).toThrow(/0 steps/)
 })
+
+it('refuses a run in which a loss was not finite, and names the line', () => {
+  const file = write([step(1), { type: 'refused', step: 1, message: 'the loss is NaN' }, step(2)])
+  expect(() => summarizeMetrics(file)).toThrow(
+    `${file}, line 2: a step was refused, so the run has no result: the loss is NaN`,
+  )
+})

@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, it } from 'vitest'
-import { causalityRuns, qualityRuns, vanilla } from '../../../bench/quality/manifest.js'
+import { qualityRuns } from '../../../bench/quality/manifest.js'
 import type { StudyResult, Tasks } from '../../../bench/study/run.js'
 import { idOf, neededBy } from '../../../bench/study/study.js'
 import { kindsTable, markdownTable, meanAndSpread } from '../../../bench/study/table.js'
@@ -59,7 +59,7 @@ it('has a row with the mean of the seeds that have ended', () => {
 
 it('shows what causal routing loses, and the rate of serving where it was measured', () => {
   write(1, 3, true)
-  const models = { [idOf(vanilla(1))]: { tokensPerSecond: { median: 1234, min: 1, max: 2000 }, meanDepth: 1 } }
+  const models = { 'vanilla.seed1': { tokensPerSecond: { median: 1234, min: 1, max: 2000 }, meanDepth: 1 } }
   writeFileSync(join(results, 'serving.json'), JSON.stringify({ models }))
   expect(rowsOf()).toEqual([
     '| vanilla | 1 | 8.50M | 16.0M | 1.00P | 1.5000 | 3.0000 | 0.2500 | 97.50% | 1.50 | 25.0% | 75.0% | 100 s | 1024 MiB | 1234 tokens/s |',
@@ -92,7 +92,7 @@ it('leaves out a spread that rounds to nothing', () => {
 })
 
 it('names every run once, and every run that another one needs', () => {
-  for (const runs of [qualityRuns, causalityRuns, uptrainRuns]) {
+  for (const runs of [qualityRuns, uptrainRuns]) {
     const ids = runs.map(idOf)
     expect(new Set(ids).size).toBe(ids.length)
     for (const needed of runs.flatMap(neededBy)) expect(ids).toContain(idOf(needed))
