@@ -21,6 +21,7 @@ export interface Internals {
   splitter_normalized: Splitter
   added_tokens_map: Map<string, AddedToken>
   model: LibraryModel
+  normalizer: { normalize(text: string): string } | null
   pre_tokenizer: PreTokenizer | null
   decoder: Decoder | null
 }
@@ -30,6 +31,10 @@ interface LibraryModel {
   /** Those of BPE, best first. */
   merges: [string, string][]
   ignore_merges: boolean
+  /** Undefined where the vocabulary has no token for unknown text. */
+  unk_token_id?: number
+  /** Whether neighbours that are unknown become one token. */
+  fuse_unk: boolean
   end_of_word_suffix?: string | null
   continuing_subword_suffix?: string | null
 }
@@ -39,6 +44,8 @@ interface PreTokenizer {
   /** Sequence's. */
   tokenizers?: PreTokenizer[]
   pre_tokenize_text(text: string): string[]
+  /** @param options the place of the text among the parts that added tokens divide a longer one into */
+  pre_tokenize(text: string, options: { section_index: number }): string[]
 }
 interface Splitter {
   /** The parts of `text`: added tokens, and what lies between them. */

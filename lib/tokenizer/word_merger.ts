@@ -9,25 +9,21 @@ interface Merge {
 }
 
 export class WordMerger {
-  readonly #byteIds: readonly number[]
+  readonly #tokens: ReadonlyMap<string, number>
   readonly #merges: ReadonlyMap<number, Merge>
   /** More than any id. */
   readonly #ids: number
 
-  private constructor(byteIds: readonly number[], merges: ReadonlyMap<number, Merge>, ids: number) {
-    this.#byteIds = byteIds
+  private constructor(tokens: ReadonlyMap<string, number>, merges: ReadonlyMap<number, Merge>, ids: number) {
+    this.#tokens = tokens
     this.#merges = merges
     this.#ids = ids
   }
 
-  /**
-   * @param characters those that stand for the bytes in the vocabulary
-   * @returns null for a vocabulary that lacks bytes or what merges give, or whose tokens have a mark at the ends of words
-   */
-  static of(model: Internals['model'], characters: readonly string[]): WordMerger | null {
+  /** Null for a vocabulary that lacks what merges give, or whose tokens have a mark at the ends of words. */
+  static of(model: Internals['model']): WordMerger | null {
     if (model.end_of_word_suffix || model.continuing_subword_suffix) return null
     const idOf = (token: string) => model.tokens_to_ids.get(token)
-    const byteIds = characters.map(idOf)
     const ids = 1 + [...model.tokens_to_ids.values()].reduce((most, id) => Math.max(most, id), 0)
     const merges = new Map<number, Merge>()
     for (const [rank, [left, right]] of model.merges.entries()) {
@@ -35,12 +31,17 @@ export class WordMerger {
       if (a === undefined || b === undefined || id === undefined) return null
       merges.set(a * ids + b, { rank, id })
     }
-    return byteIds.every((id) => id !== undefined) ? new WordMerger(byteIds, merges, ids) : null
+    return new WordMerger(model.tokens_to_ids, merges, ids)
   }
 
-  /** The ids of `word`. The time grows with the square of its length. */
-  merge(word: string): number[] {
-    const ids = Array.from(Buffer.from(word), (byte) => this.#byteIds[byte]!)
+  /** The ids of `word`; null if one of its characters is no token. The time grows with the square of its length. */
+  merge(word: string): number[] | null {
+    const ids: number[] = []
+    for (const character of word) {
+      const id = this.#tokens.get(character)
+      if (id === undefined) return null
+      ids.push(id)
+    }
     // What each token and the one after it become.
     const merges = ids.map((_, i) => this.#mergeAt(ids, i))
     for (;;) {

@@ -64,7 +64,17 @@ function randomText(seed: number): string {
     '!?',
     'x'.repeat(40),
     '\ud800',
+    '\udc00',
     '\ufeff',
+    '▁',
+    'e\u0301',
+    '\u0327\u0301',
+    '\u1100\u1161',
+    '\u212b',
+    'e he',
+    '.\n',
+    '\0',
+    'ññ',
   ]
   let state = seed
   const next = () => {
@@ -74,12 +84,81 @@ function randomText(seed: number): string {
   return Array.from({ length: 200 }, () => pieces[next() % pieces.length]).join('')
 }
 
-it.each([
-  ['ByteLevel', byteLevel],
-  ['Split and ByteLevel', split],
-  ['Digits and ByteLevel', digits],
-])('%s: random texts, twice, so that the words are known', async (_, pre_tokenizer) => {
-  const json = bpe(pre_tokenizer, merges)
+/** BPE on characters, as vocabularies of SentencePiece have it. The merges come best first; the first tokens are special ones. */
+function pieces(
+  changes: object = {},
+  { bytes = true, merges = pieceMerges }: { bytes?: boolean; merges?: [string, string][] } = {},
+) {
+  const known = [...'▁abcehlotxßé😀漢12.,!\n']
+  const tokens = [
+    '<unk>',
+    '<s>',
+    ...(bytes ? Array.from({ length: 256 }, (_, i) => `<0x${i.toString(16).toUpperCase().padStart(2, '0')}>`) : []),
+    ...known,
+    ...merges.map((pair) => pair.join('')),
+  ]
+  const vocab = Object.fromEntries([...new Set(tokens)].map((token, id) => [token, id]))
+  const special = { special: true, normalized: false, single_word: false, lstrip: false, rstrip: false }
+  const { model, ...parts } = changes as { model?: object }
+  return {
+    added_tokens: [0, 1].map((id) => ({ id, content: tokens[id], ...special })),
+    normalizer: { type: 'Sequence', normalizers: [{ type: 'Prepend', prepend: '▁' }, spaces] },
+    pre_tokenizer: null,
+    ...parts,
+    model: { type: 'BPE', vocab, merges, unk_token: '<unk>', fuse_unk: true, byte_fallback: bytes, ...model },
+  } as unknown as TokenizerJson
+}
+
+const spaces = { type: 'Replace', pattern: { String: ' ' }, content: '▁' }
+const pieceMerges: [string, string][] = [
+  ['▁', 't'],
+  ['h', 'e'],
+  ['▁t', 'he'],
+  ['l', 'l'],
+  ['▁', '▁'],
+  ['▁▁', '▁▁'],
+  ['he', 'll'],
+  ['😀', '漢'],
+  ['x', 'x'],
+  ['xx', 'xx'],
+]
+/** Merges across the beginnings and the ends of words. */
+const acrossWords: [string, string][] = [
+  ...pieceMerges,
+  ['e', '▁'],
+  ['e▁', 'he'],
+  ['.', '\n'],
+  ['the', '▁'],
+  ['l', '▁▁'],
+]
+const metaspace = (prepend_scheme: string) => ({ type: 'Metaspace', replacement: '▁', prepend_scheme, split: false })
+const bare = { normalizer: null, pre_tokenizer: null }
+const nfc = { normalizer: { type: 'NFC' } }
+
+it.each<[string, TokenizerJson]>([
+  ['ByteLevel', bpe(byteLevel, merges)],
+  ['Split and ByteLevel', bpe(split, merges)],
+  ['Digits and ByteLevel', bpe(digits, merges)],
+  ['a space before the first word', bpe({ ...byteLevel, add_prefix_space: true }, merges)],
+  ['bytes without words', bpe({ ...byteLevel, use_regex: false }, merges)],
+  ['bytes of composed characters', { ...bpe(split, merges), ...nfc }],
+  ['bytes of small letters', { ...bpe(byteLevel, merges), normalizer: { type: 'Lowercase' } }],
+  ['unknown bytes that are joined', without(bpe(byteLevel, merges, { fuse_unk: true, unk_token: 'a' }), 'x', 'Ġ')],
+  ['pieces as in Llama 2', pieces()],
+  ['pieces of composed characters', pieces(nfc)],
+  ['pieces that cross words', pieces({}, { merges: acrossWords })],
+  ['pieces with Metaspace', pieces({ ...bare, pre_tokenizer: metaspace('first') })],
+  ['pieces with Metaspace always', pieces({ ...bare, pre_tokenizer: metaspace('always') })],
+  ['pieces without spaces before', pieces({ normalizer: spaces })],
+  ['pieces, unknown ones joined', pieces({}, { bytes: false })],
+  ['pieces, unknown ones apart', pieces({ model: { fuse_unk: false } }, { bytes: false })],
+  ['pieces, unknown ones left out', pieces({ model: { unk_token: null } }, { bytes: false })],
+  [
+    'pieces with half of the bytes',
+    without(pieces(), ...Array.from({ length: 100 }, (_, i) => `<0x${(128 + i).toString(16).toUpperCase()}>`)),
+  ],
+  ['pieces whose parts are unknown', without(pieces(), 'h', '😀')],
+])('%s: random texts, twice, so that the words are known', async (_, json) => {
   const library = await makeLibraryTokenizer(json)
   const words = WordEncoder.of(json, library)!
   for (const seed of [...Array(30).keys(), ...Array(30).keys()]) {
@@ -101,11 +180,27 @@ it('leaves to the library a text with an added token, and a byte that the vocabu
   expect(WordEncoder.of(lacking, library)!.encode('az') ?? ids).toEqual(ids)
 })
 
+it('leaves to the library a text that has an added token once it is normalised', async () => {
+  const json = pieces({ normalizer: { type: 'Lowercase' } })
+  const added = { special: false, single_word: false, lstrip: false, rstrip: false }
+  const normalized = { id: 400, content: 'THE', normalized: true, ...added }
+  const list = (json as unknown as { added_tokens: object[] }).added_tokens
+  list.push(normalized)
+  const library = await makeLibraryTokenizer(json)
+  const words = WordEncoder.of(json, library)!
+  for (const text of ['The', 'a The b', '<S>', '<s>']) expect(words.encode(text), text).toBeNull()
+  expect(words.encode('a tale')).toEqual(library.encode('a tale', { add_special_tokens: false }).ids)
+})
+
 it.each([
-  ['a space before the first word', bpe({ ...byteLevel, add_prefix_space: true }, merges)],
-  ['no words', bpe({ ...byteLevel, use_regex: false }, merges)],
-  ['a normalizer', { ...bpe(byteLevel, merges), normalizer: { type: 'NFC' } }],
-  ['unknown tokens that are joined', bpe(byteLevel, merges, { fuse_unk: true })],
-])('is not there for a tokenizer with %s', async (_, json) => {
+  ['whose words may be tokens before they are merged', pieces({ model: { ignore_merges: true } })],
+  ['with a mark at the ends of words', pieces({ model: { end_of_word_suffix: '</w>' } })],
+  ['that is no BPE', pieces({ model: { type: 'WordLevel' } })],
+])('is not there for a tokenizer %s', async (_, json) => {
   expect(WordEncoder.of(json, await makeLibraryTokenizer(json))).toBeNull()
 })
+
+function without(json: TokenizerJson, ...tokens: string[]): TokenizerJson {
+  for (const token of tokens) delete (json.model.vocab as Record<string, number>)[token]
+  return json
+}

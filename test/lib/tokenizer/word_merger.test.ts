@@ -14,10 +14,14 @@ function tokenizerOf(merges: readonly Pair[], model: object = {}, more: readonly
   return { pre_tokenizer, model: { type: 'BPE', vocab, merges, ...model } } as unknown as TokenizerJson
 }
 
+const characters = byteCharacters()
+/** As the vocabulary writes the bytes of `word`. */
+const spelled = (word: string) => Array.from(Buffer.from(word), (byte) => characters[byte]).join('')
+
 const makeLibrary = async (json: TokenizerJson) => {
   const library = await makeLibraryTokenizer(json)
   const { model } = library as unknown as Internals
-  return { library, model, merger: WordMerger.of(model, byteCharacters()) }
+  return { library, model, merger: WordMerger.of(model) }
 }
 
 /** Numbers below `below` in an order without a pattern, the same for the same seed. */
@@ -53,7 +57,7 @@ describe('a word is merged as the library merges it', () => {
       const { library, merger } = await makeLibrary(tokenizerOf(randomMerges(next)))
       for (let i = 0; i < 40; i++) {
         const word = ` ${Array.from({ length: 1 + next(20) }, () => 'ab'[next(2)]).join('')}`
-        expect(merger!.merge(word), word).toEqual(library.encode(word, { add_special_tokens: false }).ids)
+        expect(merger!.merge(spelled(word)), word).toEqual(library.encode(word, { add_special_tokens: false }).ids)
       }
     }
   })
@@ -61,7 +65,7 @@ describe('a word is merged as the library merges it', () => {
   it('for words of other scripts, and for none', async () => {
     const { library, merger } = await makeLibrary(tokenizerOf([['Ã', '¼']]))
     for (const word of ['ü', 'über', '漢字', '😀', ''])
-      expect(merger!.merge(word)).toEqual(library.encode(word, { add_special_tokens: false }).ids)
+      expect(merger!.merge(spelled(word))).toEqual(library.encode(word, { add_special_tokens: false }).ids)
   })
 })
 
@@ -85,11 +89,29 @@ describe('the word encoder', () => {
     }
   })
 
+  it('cuts a text without words only where no merge joins', { timeout: 60_000 }, async () => {
+    for (let seed = 1; seed <= 40; seed++) {
+      const next = random(seed)
+      const json = { ...tokenizerOf(randomMerges(next)), pre_tokenizer: null }
+      const { library } = await makeLibrary(json)
+      const encoder = WordEncoder.of(json, library)!
+      for (let i = 0; i < 40; i++) {
+        const text = Array.from({ length: 1 + next(60) }, () => 'abĠ'[next(3)]).join('')
+        expect(encoder.encode(text), text).toEqual(library.encode(text, { add_special_tokens: false }).ids)
+      }
+    }
+  })
+
   it('has no merger where the library is needed', async () => {
     expect((await makeLibrary(tokenizerOf(merges))).merger).not.toBeNull()
     expect((await makeLibrary(tokenizerOf(merges, { end_of_word_suffix: '</w>' }))).merger).toBeNull()
     expect((await makeLibrary(without(tokenizerOf(merges), 'ba'))).merger).toBeNull()
-    expect((await makeLibrary(without(tokenizerOf(merges), 'z'))).merger).toBeNull()
+  })
+
+  it('leaves a word with an unknown character to the library', async () => {
+    const { merger } = await makeLibrary(without(tokenizerOf(merges), 'z'))
+    expect(merger!.merge('aza')).toBeNull()
+    expect(merger!.merge('aba')).not.toBeNull()
   })
 })
 
