@@ -55,6 +55,8 @@ export interface ConvertResult {
 const dtypes = { float32: 'F32', bfloat16: 'BF16', float16: 'F16' } as const satisfies Record<string, SafetensorsFloat>
 
 const optionKeys = ['output', 'recursions', 'sharing', 'layers', 'init', 'keep', 'kvCache', 'router', 'dtype', 'signal']
+/** Options of models with a shared block. */
+const recursiveKeys = ['sharing', 'kvCache', 'init']
 
 const ggufFileName = 'model.gguf'
 const isGgufName = (output: string) => output.toLowerCase().endsWith('.gguf')
@@ -97,6 +99,13 @@ export async function convert(folder: string, options: ConvertOptions): Promise<
 
 function targetConfig(source: ResolvedConfig, check: Checker): ResolvedConfig {
   const recursions = check.integer('recursions', { min: 1, max: 255, fallback: 1 })
+  for (const key of recursions === 1 ? recursiveKeys : []) {
+    if (!check.has(key)) continue
+    check.fail(
+      `${key} is ${show(check.object[key])}, but recursions is 1, and a model without recursion has no shared block: ` +
+        `give more recursions, or leave ${key} out`,
+    )
+  }
   const router = check.has('router') ? check.child('router').object : null
   if (router?.type === 'expert_choice' && router.activation === 'tanh') {
     check.fail(
@@ -116,12 +125,6 @@ function targetConfig(source: ResolvedConfig, check: Checker): ResolvedConfig {
 
 function layersOf(source: ResolvedConfig, target: ResolvedConfig, check: Checker): number[][] {
   const { keep } = check.object
-  if (check.has('init') && target.num_recursions === 1) {
-    check.fail(
-      `init is ${show(check.object.init)}, but recursions is 1, and a model without recursion has no block to make of layers: ` +
-        'give more recursions, or leave init out',
-    )
-  }
   if (keep === undefined || keep === null) {
     const init = check.choice('init', initialisations, 'upper')
     return sourceLayers(source.num_hidden_layers, target, init)

@@ -99,8 +99,11 @@ export interface NativeDerivedTensor {
   name: string
   dtype: SafetensorsFloat
   shape: readonly number[]
-  /** One of the same dtype is copied as it is. None: `values`, or else normal numbers, or else zeros. */
-  sources: { path: string; dtype: SafetensorsFloat; offset: number }[]
+  /**
+   * One of the same dtype is copied as it is. None: `values`, or else normal numbers, or else zeros. `name` is that of the tensor
+   * there, for messages.
+   */
+  sources: { path: string; name: string; dtype: SafetensorsFloat; offset: number }[]
   values?: Float32Array
   /** Tensors of different streams get different numbers. */
   normal?: { deviation: number; stream: number }
@@ -485,7 +488,7 @@ export interface NativeAddon {
   createModel(config: NativeConfig, options: NativeModelOptions): Promise<NativeModel>
   /**
    * Makes `folder` if need be and writes files into it, all or none, without a model: a few MB or one tensor are in memory at a
-   * time.
+   * time. CHECKPOINT_INVALID where a source holds NaN or an infinity.
    */
   writeDerivedFiles(folder: string, files: NativeDerivedFile[], signal?: AbortSignal): Promise<void>
   /**

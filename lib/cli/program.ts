@@ -308,7 +308,7 @@ function addConvert(program: Command): void {
     .argument('<checkpoint>', 'vanilla checkpoint: a folder of this package or of Hugging Face, or a GGUF file')
     .argument('<output>', 'folder to make, or a file of a vanilla model: its name ends with .gguf')
     .option('--recursions <count>', 'times that a token runs the shared block', integer(1, 255), 1)
-    .addOption(new Option('--sharing <strategy>', 'how layers are shared').choices(sharings).default('middle_cycle'))
+    .addOption(new Option('--sharing <strategy>', 'how layers are shared; default: middle_cycle').choices(sharings))
     .option('--layers <count>', 'layers that a token passes; default: as many as in the checkpoint', integer(1))
     .addOption(
       new Option('--init <layers>', 'layers of the checkpoint that the block is made of; default: upper').choices(
@@ -330,7 +330,7 @@ function addConvert(program: Command): void {
     )
     .option('--auxiliary-loss <coefficient>', 'of an expert-choice router; default: 0.001', number(0))
     .addOption(
-      new Option('--kv-cache <policy>', 'keys and values of the block').choices(kvCaches).default('recursion_wise'),
+      new Option('--kv-cache <policy>', 'keys and values of the block; default: recursion_wise').choices(kvCaches),
     )
     .addOption(
       new Option('--dtype <dtype>', 'of the weights; default: as they are').choices(['float32', 'bfloat16', 'float16']),

@@ -49,6 +49,6 @@ function commonDtype(sources: readonly SourceTensor[]): SafetensorsFloat | null 
 
 function taken(sources: readonly SourceTensor[]): Pick<NativeDerivedTensor, 'sources' | 'rowOrder'> {
   const heads = sources[0]!.interleavedHeads
-  const places = sources.map(({ path, dtype, offset }) => ({ path, dtype, offset }))
+  const places = sources.map(({ path, name, dtype, offset }) => ({ path, name, dtype, offset }))
   return heads === undefined ? { sources: places } : { sources: places, rowOrder: { heads, interleaves: false } }
 }

@@ -67,8 +67,8 @@ DerivedTensor derived_tensor(const Input& input) {
   tensor.name = input.field("name").string();
   tensor.dtype = file_dtype(input.field("dtype"));
   for (const Input& source : input.field("sources").items())
-    tensor.sources.push_back(
-        {source.field("path").string(), file_dtype(source.field("dtype")), source.field("offset").natural()});
+    tensor.sources.push_back({source.field("path").string(), source.field("name").string(),
+                              file_dtype(source.field("dtype")), source.field("offset").natural()});
   const std::vector<Input> shape = input.field("shape").items();
   tensor.count = 1;
   for (const Input& extent : shape) tensor.count *= extent.int32(0, INT32_MAX);

@@ -7,6 +7,7 @@
 
 #include "checkpoint/folder_update.h"
 #include "checkpoint/output_file.h"
+#include "core/check.h"
 #include "core/mapped_file.h"
 #include "core/rng.h"
 
@@ -41,16 +42,20 @@ void add_normal(const DerivedTensor& tensor, int64_t begin, std::vector<float>& 
   }
 }
 
-/// Elements [begin, begin + n) as bytes of the tensor's type.
-std::string elements(const DerivedTensor& tensor, Sources& sources, int64_t begin, int64_t n) {
+/// Elements [begin, begin + n) as bytes of the tensor's type. Adds to `non_finite` how many each source has there that
+/// are NaN or infinite.
+std::string elements(const DerivedTensor& tensor, Sources& sources, int64_t begin, int64_t n,
+                     std::vector<int64_t>& non_finite) {
   std::string bytes;
   const bool as_it_is = tensor.sources.size() == 1 && tensor.sources[0].dtype == tensor.dtype;
   std::vector<float> sum(as_it_is ? 0 : static_cast<size_t>(n)), part(sum.size());
-  for (const DerivedTensor::Source& source : tensor.sources) {
+  for (size_t s = 0; s < tensor.sources.size(); ++s) {
+    const DerivedTensor::Source& source = tensor.sources[s];
     const MappedFile& file = sources.of(source.path);
     const int64_t size = file_dtype_size(source.dtype);
     const auto offset = static_cast<size_t>(source.offset + begin * size), length = static_cast<size_t>(n * size);
     const uint8_t* stored = file.at(offset, length);
+    non_finite[s] += count_non_finite(stored, source.dtype, n);
     if (as_it_is) {
       bytes.assign(reinterpret_cast<const char*>(stored), length);
     } else {
@@ -70,13 +75,20 @@ std::string elements(const DerivedTensor& tensor, Sources& sources, int64_t begi
 
 void write_tensor(const DerivedTensor& tensor, Sources& sources, OutputFile& output, const CancelCheck& check) {
   std::string whole;
+  std::vector<int64_t> non_finite(tensor.sources.size());
   for (int64_t begin = 0; begin < tensor.count; begin += kChunk) {
     check();
-    const std::string chunk = elements(tensor, sources, begin, std::min(kChunk, tensor.count - begin));
+    const std::string chunk = elements(tensor, sources, begin, std::min(kChunk, tensor.count - begin), non_finite);
     if (tensor.order.heads == 0)
       output.write(chunk);
     else
       whole += chunk;
+  }
+  for (size_t s = 0; s < non_finite.size(); ++s) {
+    const DerivedTensor::Source& source = tensor.sources[s];
+    MOR_CHECK(non_finite[s] == 0, CHECKPOINT_INVALID, source.path, ": ", non_finite[s], " of the ", tensor.count,
+              " values of ", source.name, " are NaN or infinite, and no model made of them computes anything: give a ",
+              "checkpoint whose values are finite, such as one that was saved before its training diverged");
   }
   if (tensor.order.heads > 0)
     output.write(reordered(whole.data(), static_cast<int64_t>(whole.size()), tensor.rows, tensor.order));

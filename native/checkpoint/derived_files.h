@@ -17,6 +17,7 @@ struct DerivedTensor {
   int64_t count = 0;  ///< elements
   struct Source {
     std::string path;
+    std::string name;  ///< of the tensor there, for messages
     FileDType dtype = FileDType::F32;
     int64_t offset = 0;  ///< bytes into the file
   };
@@ -37,7 +38,7 @@ struct DerivedFile {
 
 /// Writes files into a folder, all or none (FolderUpdate). Of the sources, a few MB or one tensor are in memory at a
 /// time. Throws IO_ERROR with the system's reason, CHECKPOINT_MISSING or CHECKPOINT_INVALID for sources that are not
-/// there, and CHECKPOINT_INVALID as append_rounded.
+/// there, and CHECKPOINT_INVALID for sources with elements that are NaN or infinite, and as append_rounded.
 void write_derived(const std::string& folder, const std::vector<DerivedFile>& files, const CancelCheck& check);
 
 }  // namespace mor

@@ -47,6 +47,14 @@ T element_of(const void* elements, int64_t i) {
   return value;
 }
 
+/// Those whose exponent is all ones.
+template <class Bits>
+int64_t count_of_exponent(const void* elements, Bits exponent, int64_t n) {
+  int64_t count = 0;
+  for (int64_t i = 0; i < n; ++i) count += (element_of<Bits>(elements, i) & exponent) == exponent;
+  return count;
+}
+
 }  // namespace
 
 void to_floats(const void* elements, FileDType dtype, int64_t n, float* floats) {
@@ -61,6 +69,18 @@ void to_floats(const void* elements, FileDType dtype, int64_t n, float* floats) 
       for (int64_t i = 0; i < n; ++i) floats[i] = half_to_float(element_of<uint16_t>(elements, i));
       return;
   }
+}
+
+int64_t count_non_finite(const void* elements, FileDType dtype, int64_t n) {
+  switch (dtype) {
+    case FileDType::F32:
+      return count_of_exponent<uint32_t>(elements, 0x7f800000u, n);
+    case FileDType::BF16:
+      return count_of_exponent<uint16_t>(elements, 0x7f80u, n);
+    case FileDType::F16:
+      return count_of_exponent<uint16_t>(elements, 0x7c00u, n);
+  }
+  return 0;
 }
 
 void append_rounded(const std::vector<float>& floats, FileDType dtype, const std::string& name, std::string& bytes) {

@@ -19,6 +19,8 @@ inline int64_t file_dtype_size(FileDType dtype) {
 
 /// [n] elements as float32: exact.
 void to_floats(const void* elements, FileDType dtype, int64_t n, float* floats);
+/// How many of [n] elements are NaN or infinite.
+int64_t count_non_finite(const void* elements, FileDType dtype, int64_t n);
 /// Rounds to nearest, ties to even, and appends the bytes. Throws CHECKPOINT_INVALID where a finite value is beyond the
 /// range of F16; `name` is the tensor's.
 void append_rounded(const std::vector<float>& floats, FileDType dtype, const std::string& name, std::string& bytes);

@@ -103,14 +103,28 @@ describe('what was asked', () => {
       { sharing: 'sequence', router: { type: 'expert_choice' } },
       /"cycle" or "middle_cycle"/,
     ],
-    ['a router without recursion', { recursions: 1, layers: 7, router: { type: 'expert_choice' } }, /above 1/],
+    [
+      'a router without recursion',
+      { recursions: 1, layers: 7, sharing: undefined, router: { type: 'expert_choice' } },
+      /above 1/,
+    ],
     ['gates that start at 0', { router: { type: 'expert_choice', activation: 'tanh' } }, /make it "sigmoid"/],
     ['an unknown option', { recursion: 2 } as object, /unknown key "recursion" \(did you mean "recursions"\?\)/],
     ['another dtype', { dtype: 'int8' as never }, /"int8"; it must be "float32"/],
     [
       'init without recursion',
-      { recursions: 1, layers: 7, init: 'average' },
+      { recursions: 1, layers: 7, sharing: undefined, init: 'average' },
       /init is "average", but recursions is 1.*: give more recursions, or leave init out/,
+    ],
+    [
+      'sharing without recursion',
+      { recursions: 1, layers: 7, sharing: 'cycle' },
+      /sharing is "cycle", but recursions is 1.*: give more recursions, or leave sharing out/,
+    ],
+    [
+      'a policy of keys and values without recursion',
+      { recursions: 1, layers: 7, sharing: undefined, kvCache: 'recursion_wise' },
+      /kvCache is "recursion_wise", but recursions is 1.*: give more recursions, or leave kvCache out/,
     ],
     ['init and keep', { init: 'lower', keep: [0, 1, 2] }, /leave one of them out/],
     ['layers that are not there', { keep: [0, 1, 7] }, /numbers from 0 to 6/],
@@ -192,6 +206,35 @@ describe('the source', () => {
     expect(await failure({ dtype: 'float16' })).toMatch(
       /CHECKPOINT_INVALID: model.*holds .*, and the largest value of F16 is 65504/,
     )
+  })
+
+  it.each(['float32', 'bfloat16'] as const)('has %s values that are NaN or infinite', async (dtype) => {
+    await (await Model.load(vanilla, { device: 'cpu', dtype })).save(changed)
+    const path = join(changed, 'model.safetensors')
+    const { tensors } = await readSafetensorsFile(path)
+    const bytes = readFileSync(path)
+    const width = dtype === 'float32' ? 4 : 2
+    const setBits = (name: string, element: number, top: number) => {
+      const { offset } = tensors.find((tensor) => tensor.name === name)!
+      bytes.writeUInt16LE(top, offset + (element + 1) * width - 2)
+    }
+    for (const [element, top] of [0x7fc0, 0x7f80, 0xff80].entries())
+      setBits('model.layers.6.mlp.up_proj.weight', element, top)
+    writeFileSync(path, bytes)
+    // As they are, in another dtype, and as a part of a mean.
+    const ways: Partial<ConvertOptions>[] = [
+      {},
+      { dtype: 'float16' },
+      { init: 'average' },
+      { recursions: 1, layers: 7, sharing: undefined, output: `${output}.gguf` },
+    ]
+    for (const options of ways) {
+      expect(await failure(options)).toMatch(
+        `CHECKPOINT_INVALID: ${path}: 3 of the 96 values of model.layers.6.mlp.up_proj.weight are NaN or infinite`,
+      )
+    }
+    // A layer that the new model does not have does not matter.
+    await convert(changed, { output, recursions: 2, sharing: 'cycle', layers: 6, init: 'lower' })
   })
 
   const bpe = (vocab: object) => ({ model: { type: 'BPE', vocab, merges: [] } })
