@@ -54,10 +54,11 @@ export class MorError extends Error {
  */
 export function toMorError(error: unknown): MorError {
   if (error instanceof MorError) return error
-  const { code, message, syscall, name } = (error ?? {}) as Partial<NodeJS.ErrnoException>
+  const { code, message, syscall, name } = (error ?? {}) as Partial<SystemError>
   const text = message ?? String(error)
   if (isErrorCode(code)) return new MorError(code, text, { cause: error })
-  if (syscall !== undefined) return new MorError('IO_ERROR', describeSystemError(code, text), { cause: error })
+  if (syscall !== undefined)
+    return new MorError('IO_ERROR', describeSystemError(error as SystemError), { cause: error })
   if (name === 'AbortError') return new MorError('ABORTED', text, { cause: error })
   return new MorError('INTERNAL', text, { cause: error })
 }
@@ -94,7 +95,23 @@ function isErrorCode(code: unknown): code is ErrorCode {
   return (errorCodes as readonly unknown[]).includes(code)
 }
 
-function describeSystemError(code: string | undefined, message: string): string {
+/** What Node.js throws: `path` of a file, `address` and `port` of a server. */
+interface SystemError extends NodeJS.ErrnoException {
+  address?: string
+  port?: number
+}
+
+/** The system's message says neither in words what is wrong nor what to do. */
+function describeSystemError({ code, message, path, address, port }: SystemError): string {
+  if (code === 'EADDRINUSE' && port !== undefined)
+    return `port ${port} of ${address} is in use (${code}): give another port, or end the program that listens there`
+  if (code === 'EACCES' && port !== undefined)
+    return `this user may not listen on port ${port} of ${address} (${code}): give a port above 1023`
+  if (code === 'ENOENT' && path !== undefined) return `there is no file or folder ${path} (${code}): check the name`
+  if ((code === 'ENOTDIR' || code === 'EEXIST') && path !== undefined) {
+    const found = `a file is where ${path} needs a folder (${code})`
+    return `${found}: give another folder, or move the file away`
+  }
   if (code === 'ENOSPC') return `${message}: free some space on that disk, then try again`
   if (code === 'EACCES' || code === 'EPERM' || code === 'EROFS') return `${message}: check the folder's permissions`
   return message

@@ -1,5 +1,7 @@
 // How errors of other kinds become MorErrors.
-import { mkdtempSync, readFileSync } from 'node:fs'
+import { once } from 'node:events'
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { type AddressInfo, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, it } from 'vitest'
@@ -45,6 +47,32 @@ it('turns file-system errors into IO_ERROR and names what helps', () => {
   expect(error.message).toContain(missing)
   const full = Object.assign(new Error('ENOSPC: no space left on device, write'), { code: 'ENOSPC', syscall: 'write' })
   expect(toMorError(full).message).toMatch(/free some space/)
+})
+
+it('says in words what is wrong with a path, and what to do', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'mor-'))
+  const [missing, file] = [join(folder, 'missing'), join(folder, 'file')]
+  writeFileSync(file, 'text')
+  const messageOf = (call: () => unknown) => toMorError(thrownBy(call)).message
+  expect(messageOf(() => readFileSync(missing))).toBe(`there is no file or folder ${missing} (ENOENT): check the name`)
+  const inTheWay = (path: string, code: string) =>
+    `a file is where ${path} needs a folder (${code}): give another folder, or move the file away`
+  expect(messageOf(() => readdirSync(file))).toBe(inTheWay(file, 'ENOTDIR'))
+  expect(messageOf(() => mkdirSync(file, { recursive: true }))).toBe(inTheWay(file, 'EEXIST'))
+  expect(messageOf(() => mkdirSync(join(file, 'below'), { recursive: true }))).toBe(
+    inTheWay(join(file, 'below'), 'ENOTDIR'),
+  )
+})
+
+it('says which port is in use', async () => {
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo
+  const [error] = await once(createServer().listen(port, '127.0.0.1'), 'error').catch((reason) => [reason])
+  server.close()
+  expect(toMorError(error).message).toBe(
+    `port ${port} of 127.0.0.1 is in use (EADDRINUSE): give another port, or end the program that listens there`,
+  )
 })
 
 it('turns anything else into INTERNAL', () => {

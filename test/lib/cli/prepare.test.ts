@@ -47,6 +47,21 @@ describe('mor prepare', { timeout: 240_000 }, () => {
     expect(infoOf(out).sources).toEqual([{ path: '-', bytes: 0, modified: 0 }])
   })
 
+  it('says what is wrong with a text that is not there, and with an output that is a file', async () => {
+    const folder = newFolder()
+    const [text, missing] = [join(folder, 'text.txt'), join(folder, 'missing.txt')]
+    writeFileSync(text, 'some text')
+    expect(await mor('prepare', missing, '--output', join(folder, 'out'))).toMatchObject({
+      code: 1,
+      stderr: expect.stringContaining(`there is no file or folder ${missing} (ENOENT): check the name`),
+    })
+    expect(await mor('prepare', text, '--output', text)).toMatchObject({
+      code: 1,
+      stderr: expect.stringContaining(`a file is where ${text} needs a folder (ENOTDIR): give another folder`),
+    })
+    expect(readFileSync(text, 'utf8')).toBe('some text')
+  })
+
   it('goes on after Ctrl-C and after it was killed', async () => {
     const folder = newFolder()
     const source = join(folder, 'a.txt')

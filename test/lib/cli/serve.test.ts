@@ -235,7 +235,7 @@ describe('mor serve', { timeout: 60_000 }, () => {
     expect(await answer.json()).toMatchObject({ choices: [{ finish_reason: expect.stringMatching(/length|stop/) }] })
     const taken = await morProcess(['serve', '--model', folder, '--port', new URL(first.url).port], () => {})
     expect(taken.code).toBe(1)
-    expect(taken.stderr).toMatch(/\[IO_ERROR\].*EADDRINUSE/)
+    expect(taken.stderr).toMatch(/\[IO_ERROR\] port \d+ of 127.0.0.1 is in use \(EADDRINUSE\): give another port/)
     second.child.kill('SIGTERM')
     expect(await second.ended).toMatchObject({ code: 0 })
   })
