@@ -58,6 +58,7 @@ Napi::Value NativeEngine::create(const Napi::CallbackInfo& info) {
     const std::shared_ptr<ModelThread>& thread = NativeModel::of(Input(info[0], "model")).thread();
     EngineOptions options = engine_options(Input(info[1], "options"));
     options.device_memory_bytes = thread->device_memory_bytes();
+    check_options(thread->config(), thread->model().ops().compute_dtype(), options);
     const Napi::Function on_events = Input(info[2], "onEvents").function();
     auto receiver = std::make_shared<NativeEngine*>(nullptr);
     auto loop = std::make_shared<EngineLoop>(

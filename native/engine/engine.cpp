@@ -12,11 +12,9 @@ namespace mor {
 
 namespace {
 
-size_t cache_bytes(const Model& model, const EngineOptions& options) {
+size_t cache_bytes(const ModelConfig& config, DType compute, const EngineOptions& options) {
   if (options.kv_cache_bytes > 0) return options.kv_cache_bytes;
-  const ModelConfig& config = model.config();
-  const size_t wanted =
-      KvCache::vanilla_bytes(config, model.ops().compute_dtype(), int64_t{8} * config.max_position_embeddings);
+  const size_t wanted = KvCache::vanilla_bytes(config, compute, int64_t{8} * config.max_position_embeddings);
   return options.device_memory_bytes > 0 ? std::min(wanted, options.device_memory_bytes / 4) : wanted;
 }
 
@@ -28,6 +26,18 @@ const EngineOptions& checked(const EngineOptions& options) {
   check("prefillChunk", options.prefill_chunk);
   check("the tokens of a KV block", options.block_size);
   return options;
+}
+
+/// Of the blocks those that copies of queries take for one pass.
+int32_t scratch_blocks(const RoutingRules& rules, int32_t block_size, const EngineOptions& options) {
+  if (!rules.queries_only(rules.passes())) return 0;
+  return static_cast<int32_t>(blocks_of(options.max_batch_size + options.prefill_chunk, block_size));
+}
+
+void check_blocks(int32_t blocks, int32_t scratch, const EngineOptions& options) {
+  MOR_CHECK(scratch < blocks, OUT_OF_MEMORY, "kvCacheBytes holds ", blocks, " blocks, of which maxBatchSize ",
+            options.max_batch_size, " and prefillChunk ", options.prefill_chunk, " take ", scratch,
+            " as scratch; raise kvCacheBytes or lower the other two");
 }
 
 /// What would crash the engine or spoil its arithmetic. lib/sampling.ts tells a user what is allowed.
@@ -65,11 +75,8 @@ SchedulerConfig scheduler_config(const Model& model, const KvCache& cache, const
   s.prefix_cache = options.prefix_cache;
   // With a router, tokens that have left the block wait for the boundary stages, and others keep the batch full.
   s.max_sequences = c.routed() ? 2 * options.max_batch_size : options.max_batch_size;
-  if (s.rules.queries_only(s.rules.passes()))
-    s.scratch_blocks = static_cast<int32_t>(blocks_of(options.max_batch_size + options.prefill_chunk, s.block_size));
-  MOR_CHECK(s.scratch_blocks < s.blocks, OUT_OF_MEMORY, "kvCacheBytes holds ", s.blocks,
-            " blocks, of which maxBatchSize ", options.max_batch_size, " and prefillChunk ", options.prefill_chunk,
-            " take ", s.scratch_blocks, " as scratch; raise kvCacheBytes or lower the other two");
+  s.scratch_blocks = scratch_blocks(s.rules, s.block_size, options);
+  check_blocks(s.blocks, s.scratch_blocks, options);
   const double d = c.hidden_size;
   const double layer = d * (c.qkv_size() + c.query_size() + 3.0 * c.intermediate_size);
   s.block_cost = layer * c.body_layers();
@@ -79,9 +86,15 @@ SchedulerConfig scheduler_config(const Model& model, const KvCache& cache, const
 
 }  // namespace
 
+void check_options(const ModelConfig& config, DType compute, const EngineOptions& options) {
+  const KvLayout layout(config, compute, checked(options).block_size);
+  const int32_t scratch = scratch_blocks(routing_rules(config), layout.inside_tokens, options);
+  check_blocks(layout.blocks(cache_bytes(config, compute, options)), scratch, options);
+}
+
 Engine::Engine(const Model& model, const EngineOptions& options)
     : model_(model),
-      cache_(model, checked(options).block_size, cache_bytes(model, options)),
+      cache_(model, checked(options).block_size, cache_bytes(model.config(), model.ops().compute_dtype(), options)),
       scheduler_(scheduler_config(model, cache_, options)),
       runner_(model, cache_, scheduler_.stream_rows()),
       weights_version_(model.weights_version()) {}

@@ -19,6 +19,10 @@ struct EngineOptions {
   bool prefix_cache = true;        ///< keep keys for later requests with the same beginning, until the room is needed
 };
 
+/// What is wrong with the options is known before an engine has memory. Throws what Engine throws, except where the
+/// memory is missing.
+void check_options(const ModelConfig& config, DType compute, const EngineOptions& options);
+
 struct EngineStats : SchedulerStats {
   int64_t steps = 0;
   size_t kv_bytes_total = 0;    ///< of all blocks

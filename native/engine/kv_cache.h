@@ -6,6 +6,19 @@
 
 namespace mor {
 
+/// How a cache is divided into blocks, without the memory.
+struct KvLayout {
+  KvLayout(const ModelConfig& config, DType compute, int32_t block_size);
+
+  /// How many blocks fit into `bytes`. Throws INVALID_ARGUMENT with the bytes of one where not even that does.
+  int32_t blocks(size_t bytes) const;
+
+  int32_t inside_layers, outside_layers;  ///< of the recurring block, and of the model outside it
+  int32_t inside_tokens, outside_tokens;  ///< that one block holds under these layers
+  int64_t slots_per_block;
+  size_t block_bytes;
+};
+
 /// One pool of equal blocks. A block holds keys of one sequence, either under the layers of the recurring block at one
 /// recursion, or under the layers outside it. Both kinds have the same size in bytes, so that one pool serves both and
 /// its shares need not be fixed in advance: a block holds `block_size` tokens under the b layers of the recurring
@@ -14,14 +27,14 @@ namespace mor {
 /// offset, and one block table serves all layers of a stage.
 class KvCache {
  public:
-  /// Allocates as many blocks as fit into `bytes`. Throws OUT_OF_MEMORY with the bytes.
+  /// Allocates as many blocks as fit into `bytes`. Throws as KvLayout::blocks, and OUT_OF_MEMORY with the bytes.
   KvCache(const Model& model, int32_t block_size, size_t bytes);
 
   /// Bytes of `tokens` tokens if every layer pass of the unrolled model cached every token.
   static size_t vanilla_bytes(const ModelConfig& config, DType compute, int64_t tokens);
 
   int32_t blocks() const { return blocks_; }
-  size_t block_bytes() const { return block_bytes_; }
+  size_t block_bytes() const { return layout_.block_bytes; }
   /// Fills in the sizes and strides of the two kinds of block.
   void describe(SchedulerConfig& config) const;
 
@@ -35,10 +48,9 @@ class KvCache {
   LayerKeys layer(int32_t i, int32_t tokens, KeySource source) const;
 
   Ops& ops_;
-  int32_t inside_layers_, outside_layers_, inside_tokens_, outside_tokens_;
-  int64_t key_value_size_, head_dim_;
-  int32_t blocks_ = 0;
-  size_t block_bytes_ = 0;
+  KvLayout layout_;
+  int64_t head_dim_;
+  int32_t blocks_;
   Arena memory_;
   Tensor pool_;  ///< [slots, kv * head_dim]
 };

@@ -58,6 +58,36 @@ describe('engine', () => {
     )
   })
 
+  it('is not made where the bytes for keys and values hold no block', async () => {
+    const model = await newModel(nativeConfig('vanilla'))
+    const refusal = (bytes: number) => {
+      try {
+        collect(model, 1, bytes)
+      } catch (error) {
+        return error as Error & { code: string }
+      }
+      throw new Error(`an engine with ${bytes} bytes was made`)
+    }
+    const { code, message } = refusal(1)
+    expect(code).toBe('INVALID_ARGUMENT')
+    const [, bytes, block] = /^kvCacheBytes is (\d+), but one block of keys and values takes (\d+); raise it/.exec(
+      message,
+    )!
+    expect(bytes).toBe('1')
+    expect(refusal(Number(block) - 1).message).toContain(`one block of keys and values takes ${block}`)
+    collect(model, 1, Number(block))
+  })
+
+  it('is not made where copies of queries would take every block', async () => {
+    const model = await newModel(nativeConfig('token choice, shared'))
+    expect(() => collect(model, 64, 2 ** 12)).toThrow(
+      expect.objectContaining({
+        code: 'OUT_OF_MEMORY',
+        message: expect.stringMatching(/maxBatchSize 64 and prefillChunk/),
+      }),
+    )
+  })
+
   it.each(Object.keys(configs) as (keyof typeof configs)[])(
     'generates greedily what forward says: %s',
     async (name) => {
