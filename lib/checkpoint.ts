@@ -7,7 +7,7 @@ import { MorError, throwIfAborted, wrapNativeAsync } from './errors.js'
 import { generationConfigFileName } from './generation_config.js'
 import type { DType, NativeModel, NativeReadFile, NativeSavedFile, SafetensorsFloat } from './native.js'
 import { buildSafetensorsHeader, type SafetensorsFile, type TensorEntry } from './safetensors.js'
-import { explainByConfig } from './tensor_keys.js'
+import { explainByConfig, type TensorProblems } from './tensor_keys.js'
 import { checkTiedWeights, outputProjectionName } from './tied_weights.js'
 
 /** What is saved of a model. */
@@ -59,7 +59,8 @@ export async function locateWeights(
 ): Promise<NativeReadFile[]> {
   const reads = locateTensors(parameters, files, where, {
     ignored: (name) => isDerived(name, config),
-    explain: (names) => explainByConfig(names, config),
+    // Weights that lie in the checkpoint itself are those of a GGUF file, whose metadata describes them.
+    explain: (problems) => explainByConfig(problems, config, files[0]?.path === where ? 'metadata' : 'config.json'),
   })
   if (config.tie_word_embeddings) await checkTiedWeights(files, where, signal)
   return reads
@@ -90,7 +91,7 @@ export interface LocateOptions {
   /** Tells tensors that may be there and are not read. Default: none. */
   ignored?: (name: string) => boolean
   /** What to say of the tensors that do not fit, at the end of the message. */
-  explain?: (names: readonly string[]) => string
+  explain?: (problems: TensorProblems) => string
 }
 
 /**
@@ -102,13 +103,13 @@ export function locateTensors(
   expected: readonly ExpectedTensor[],
   files: readonly SafetensorsFile[],
   where: string,
-  { ignored = () => false, explain = () => '' }: LocateOptions = {},
+  { ignored = () => false, explain }: LocateOptions = {},
 ): NativeReadFile[] {
   const wanted = new Map(expected.map((tensor) => [tensor.name, tensor]))
   const found = new Set<string>()
   const unexpected: string[] = []
   const misshapen: string[] = []
-  const misshapenNames: string[] = []
+  const unfit: string[] = []
   const reads: NativeReadFile[] = []
   for (const file of files) {
     const tensors: NativeReadFile['tensors'] = []
@@ -123,7 +124,7 @@ export function locateTensors(
       const problem = describeMismatch(entry, tensor)
       if (problem !== null) {
         misshapen.push(problem)
-        misshapenNames.push(entry.name)
+        unfit.push(entry.name)
       }
       const { dtype, offset, bytes, interleavedHeads } = entry
       const name = tensor.nativeName ?? tensor.name
@@ -132,7 +133,7 @@ export function locateTensors(
     if (tensors.length > 0) reads.push({ path: file.path, tensors })
   }
   const missing = expected.filter(({ name }) => !found.has(name)).map(({ name }) => name)
-  const explanation = explain([...missing, ...unexpected, ...misshapenNames])
+  const explanation = explain?.({ missing, unexpected, unfit }) ?? ''
   throwProblems(where, { missing, unexpected, misshapen }, explanation)
   return reads
 }
@@ -164,12 +165,9 @@ function throwProblems(
   if (unexpected.length > 0) problems.push(`${unexpected.length} unexpected (${firstFew(unexpected)})`)
   if (misshapen.length > 0) problems.push(`${misshapen.length} unfit (${firstFew(misshapen)})`)
   if (problems.length === 0) return
-  const biases = unexpected.some((name) => name.endsWith('.bias'))
-    ? '; by its config.json the model has no such biases'
-    : ''
   throw new MorError(
     'CHECKPOINT_INVALID',
-    `${where}: the tensors do not fit the configuration: ${problems.join(', ')}${biases}${explanation}`,
+    `${where}: the tensors do not fit the configuration: ${problems.join(', ')}${explanation}`,
   )
 }
 

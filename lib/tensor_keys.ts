@@ -1,4 +1,4 @@
-// Which keys of config.json say that a tensor is there and what shape it has, for messages about tensors that do not fit.
+// Which keys of a configuration say that a tensor is there and what shape it has, for messages about tensors that do not fit.
 import { show } from './check.js'
 import type { ResolvedConfig } from './config.js'
 
@@ -15,10 +15,28 @@ const keysByTensor: [RegExp, (keyof ResolvedConfig)[]][] = [
   [/router/, ['router', 'num_recursions']],
 ]
 
-/** The values in config.json that the tensors contradict. */
-export function explainByConfig(names: readonly string[], config: ResolvedConfig): string {
+/** The names of tensors that are not there, that should not be, and that have another shape or dtype. */
+export interface TensorProblems {
+  missing: readonly string[]
+  unexpected: readonly string[]
+  unfit: readonly string[]
+}
+
+/**
+ * The values that the tensors contradict.
+ * @param description where these values are, as messages name it: config.json, say
+ */
+export function explainByConfig(
+  { missing, unexpected, unfit }: TensorProblems,
+  config: ResolvedConfig,
+  description: string,
+): string {
+  const names = [...missing, ...unexpected, ...unfit]
+  const biases = unexpected.some((name) => name.endsWith('.bias'))
+    ? `; by its ${description} the model has no such biases`
+    : ''
   const concerned = keysByTensor.filter(([pattern]) => names.some((name) => pattern.test(name)))
   const keys = new Set(concerned.flatMap(([, ofPattern]) => ofPattern))
-  if (keys.size === 0) return ''
-  return `; by its config.json ${[...keys].map((key) => `${key} is ${show(config[key])}`).join(', ')}`
+  if (keys.size === 0) return biases
+  return `${biases}; by its ${description} ${[...keys].map((key) => `${key} is ${show(config[key])}`).join(', ')}`
 }

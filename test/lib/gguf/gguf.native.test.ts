@@ -291,6 +291,15 @@ describe('a file that cannot be read', () => {
     writeFileSync(path, ggufHeader(metadata, []))
   }
 
+  it('that lacks a tensor: its metadata says so, and no config.json', async () => {
+    replace('blk.0.ffn_up.weight', 'blk.0.ffn_ux.weight')
+    const message = await loaded()
+    expect(message).toMatch(
+      /CHECKPOINT_INVALID: .*1 missing \(model.layers.0.mlp.up_proj.weight\), 1 unexpected .*; by its metadata num_hidden_layers is/,
+    )
+    expect(message).not.toContain('config.json')
+  })
+
   it('that is none, though its name says so', async () => {
     writeFileSync(path, '')
     expect(await loaded()).toMatch(/CHECKPOINT_INVALID: .*broken.gguf is no GGUF file.*; it has 0 bytes/)
