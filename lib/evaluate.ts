@@ -8,10 +8,10 @@ import { expOf, type Metric, meanOf } from './evaluation/metrics.js'
 import { measurePerplexity } from './evaluation/perplexity.js'
 import { type RoutingOptions, type Score, Scorer } from './evaluation/scorer.js'
 import { checkTask, type EvaluationTask } from './evaluation/tasks.js'
+import { resolvePassOptions } from './forward.js'
 import type { Model } from './model.js'
 import { ModelText } from './model_text.js'
 import type { Routing } from './native.js'
-import { resolveRouting } from './sampling.js'
 import { checkVocabulary } from './tokenizer/vocabulary.js'
 import type { Tokenizer } from './tokenizer.js'
 
@@ -36,7 +36,8 @@ export interface TaskResult {
   task: string
   type: EvaluationTask['type']
   routing: Routing
-  routerThreshold: number
+  /** Absent with 'topk'. */
+  routerThreshold?: number
   maxRecursions: number
   /** Examples or documents. */
   examples: number
@@ -69,10 +70,10 @@ export async function evaluate(
 ): Promise<TaskResult[]> {
   const check = Checker.of(options, 'evaluate')
   check.onlyKeys(['routing', 'routerThreshold', 'maxRecursions', 'tokenizer', 'onProgress', 'onResult', 'signal'])
-  const { routerThreshold, maxRecursions } = resolveRouting(check, model.config)
+  const { routing: rule, routerThreshold, maxRecursions } = resolvePassOptions(check, model.config)
   const routing = {
-    routing: check.choice('routing', ['topk', 'threshold'], 'threshold'),
-    routerThreshold,
+    routing: rule,
+    ...(rule === 'threshold' && { routerThreshold }),
     maxRecursions: maxRecursions === 0 ? model.config.num_recursions : maxRecursions,
   }
   if (!Array.isArray(tasks) || tasks.length === 0) {

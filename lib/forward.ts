@@ -9,7 +9,7 @@ import { packRows, packTargets } from './tokens.js'
 export interface PassOptions {
   /** 'topk': not causal, as in training unless that selects by threshold; 'threshold' (default): causal, as in generation. */
   routing?: Routing
-  /** As in generation. Default 0.5. */
+  /** As in generation. Default 0.5. Not with 'topk'. */
   routerThreshold?: number
   /** As in generation. Default num_recursions. */
   maxRecursions?: number
@@ -124,11 +124,16 @@ export async function hiddenStates(
   return { ...result, shape: [layers.length, batch, length, config.hidden_size] }
 }
 
-function resolvePassOptions(check: Checker, config: ResolvedConfig): NativeForwardOptions {
-  return {
-    routing: check.choice('routing', ['topk', 'threshold'], 'threshold'),
-    ...resolveRouting(check, config),
+/** Of PassOptions those that say how tokens are routed. `maxRecursions` 0 stands for all. */
+export function resolvePassOptions(check: Checker, config: ResolvedConfig): NativeForwardOptions {
+  const routing = check.choice('routing', ['topk', 'threshold'], 'threshold')
+  if (routing === 'topk' && check.has('routerThreshold')) {
+    check.fail(
+      `routerThreshold is ${show(check.object.routerThreshold)}, but routing is "topk", which has no threshold: leave routerThreshold ` +
+        'out, or make routing "threshold"',
+    )
   }
+  return { routing, ...resolveRouting(check, config) }
 }
 
 /** Undefined: all positions. */

@@ -369,3 +369,15 @@ it.each<[string, object, unknown[], RegExp]>([
     message: expect.stringMatching(/there are no tasks/),
   })
 })
+
+it('has no threshold with topk: one that is given is refused, and results name none', async () => {
+  const task: EvaluationTask = { type: 'perplexity', name: 'text', data: lines('topk.jsonl', [{ text: 'Once more.' }]) }
+  await expect(evaluate(mor, [task], { routing: 'topk', routerThreshold: 0.5 })).rejects.toMatchObject({
+    code: 'INVALID_ARGUMENT',
+    message: expect.stringMatching(/evaluate: routerThreshold is 0.5, but routing is "topk"/),
+  })
+  const [byRank] = await evaluate(mor, [task], { routing: 'topk' })
+  expect(byRank).toMatchObject({ routing: 'topk', maxRecursions: 3 })
+  expect(byRank).not.toHaveProperty('routerThreshold')
+  expect((await evaluate(mor, [task]))[0]).toMatchObject({ routing: 'threshold', routerThreshold: 0.5 })
+})

@@ -129,6 +129,12 @@ describe('forward', () => {
     [[[1]], { routing: 'top-k' }, 'INVALID_ARGUMENT', /routing is "top-k"; .*did you mean "topk"/],
     [[[1]], { maxRecursions: 4 }, 'INVALID_ARGUMENT', /maxRecursions is 4; it must be an integer from 1 to 3/],
     [[[1]], { routerThreshold: 2 }, 'INVALID_ARGUMENT', /routerThreshold is 2/],
+    [
+      [[1]],
+      { routing: 'topk', routerThreshold: 0.4 },
+      'INVALID_ARGUMENT',
+      /routerThreshold is 0.4, but routing is "topk".*: leave routerThreshold out, or make routing "threshold"/,
+    ],
   ])('refuses %j with %j', async (tokens, options, code, message) => {
     const model = await Model.create(config)
     const call = model.forward(tokens as number[][], options)
