@@ -1,6 +1,7 @@
 // `mor train`: starts or resumes a run, and gives the training loop its model, data and folder.
 import { MorError } from '../errors.js'
 import { packageRoot } from '../native_loader.js'
+import { tellEarlyExits } from './early_exits.js'
 import { startRun } from './new_run.js'
 import { Output } from './output.js'
 import { nextRows, RunRanks } from './ranks.js'
@@ -58,6 +59,7 @@ export async function train(given: TrainOptions, shown: Output, signal: AbortSig
     output,
     signal,
   })
+  if (!result.interrupted) tellEarlyExits(trainer.model.config, result.evaluation, output)
   const goesOn = `mor train --resume --output ${options.output} goes on`
   const next = result.interrupted
     ? `stopped and saved: ${goesOn}`

@@ -115,6 +115,23 @@ it('says where a run ends within the capacity warm-up', async () => {
   expect(stream.records).toContainEqual({ type: 'notice', capacityWarmupSteps: 4, steps: 4 })
 })
 
+it('says at the end that the held-out tokens stop after the first recursion, as those of the stand-in do', async () => {
+  const stream = new RecordingStream(false)
+  const options = {
+    from,
+    output: join(folder, 'run'),
+    data: [join(folder, 'text.txt')],
+    length: 16,
+    batchSize: 2,
+    steps: 4,
+  }
+  await train({ ...options, capacityWarmupSteps: 1 }, new Output(stream), new AbortController().signal)
+  expect(stream.records.slice(-2)).toEqual([
+    { type: 'notice', beyondFirstRecursion: 0, capacity: 2 / 3 },
+    expect.objectContaining({ type: 'end' }),
+  ])
+})
+
 it('is the same run whether it is stopped or not', async () => {
   await run(given({ output: join(folder, 'whole') }))
   const controller = new AbortController()
