@@ -133,9 +133,14 @@ struct WarpgroupAttention {
 template <int head_dim>
 using HopperForward =
     std::conditional_t<head_dim == 64, WarpgroupAttention<128, 3, 3, 160, 32>, WarpgroupAttention<128, 2, 2, 232, 40>>;
-/// Backward on Hopper, d_k and d_v: keys by lanes. d_q: lanes by keys.
-using HopperKeyGradients = WarpgroupAttention<64, 2, 4, 232, 40>;
-using HopperQueryGradients = WarpgroupAttention<128, 2, 3, 232, 40>;
+/// Backward on Hopper, d_k and d_v: keys by lanes. The sums are two tiles of keys, and at head dim 128 they take half
+/// of a thread's registers, so that no more than 64 lanes have room beside them.
+template <int head_dim>
+using HopperKeyGradients =
+    std::conditional_t<head_dim == 64, WarpgroupAttention<64, 2, 4, 232, 40>, WarpgroupAttention<64, 2, 4, 240, 24>>;
+/// Backward on Hopper, d_q: lanes by keys. At head dim 128 there are registers and shared memory for 96 keys.
+template <int head_dim>
+using HopperQueryGradients = WarpgroupAttention<head_dim == 64 ? 128 : 96, 2, 3, 232, 40>;
 
 /// Backward: a warp holds 16 keys (or lanes) and reads the lanes (or keys) in tiles of `keys`.
 template <int head_dim>

@@ -1,5 +1,6 @@
-// attention_backward on the GPU: by tiles in bf16 (attention_backward_wgmma.cuh on Hopper, for heads of up to 64
-// columns; attention_backward_mma.cuh), else one warp for each row or key (attention_backward_warp.cuh).
+// attention_backward on the GPU: by tiles in bf16 (attention_d_kv_wgmma.cuh and attention_d_q_wgmma.cuh on Hopper,
+// attention_backward_mma.cuh elsewhere and for few rows), else one warp for each row or key
+// (attention_backward_warp.cuh).
 // FLOPs by tiles: 14·P·h·hd, where P counts the pairs of a row and a key that it sees. That is seven products instead
 // of the necessary five (scores and d_p are computed twice), so that no two blocks add to the same gradient.
 // Bytes by tiles: d_k and d_v read q and d_out once for every tile of keys, d_q reads k and v once for every tile of
@@ -8,13 +9,15 @@
 #include "cuda/gpu.h"
 #include "cuda/ops/attention_backward_mma.cuh"
 #include "cuda/ops/attention_backward_warp.cuh"
-#include "cuda/ops/attention_backward_wgmma.cuh"
+#include "cuda/ops/attention_d_kv_wgmma.cuh"
+#include "cuda/ops/attention_d_q_wgmma.cuh"
 #include "ops/checks/attention.h"
 
 namespace mor::cuda {
 
 namespace {
 
+template <int kHeadDim>
 void backward_by_wgmma(Stream& stream, const AttentionBackward& in, const Tensor& d_out, const Tensor& q,
                        const Tensor& k, const Tensor& v, const Gpu& gpu) {
   const int64_t lists = int64_t{in.rows.key_lists} * in.k.heads;
@@ -25,26 +28,40 @@ void backward_by_wgmma(Stream& stream, const AttentionBackward& in, const Tensor
            shared_bytes, stream, heads_map(stream, q, group, rows), heads_map(stream, d_out, group, rows),
            heads_map(stream, k, 1, keys), heads_map(stream, v, 1, keys), in);
   };
-  using OfKeys = HopperKeyGradients;
-  start(attention_d_kv_wgmma_kernel<OfKeys>, OfKeys{}, sizeof(KeyGradientTiles<OfKeys>),
+  using OfKeys = HopperKeyGradients<kHeadDim>;
+  start(attention_d_kv_wgmma_kernel<kHeadDim, OfKeys>, OfKeys{}, sizeof(KeyGradientTiles<kHeadDim, OfKeys>),
         (in.rows.max_keys + OfKeys::rows - 1) / OfKeys::rows, OfKeys::others, OfKeys::rows);
-  using OfQueries = HopperQueryGradients;
+  using OfQueries = HopperQueryGradients<kHeadDim>;
   const int rows_of_tile = OfQueries::rows / in.group();
-  start(attention_d_q_wgmma_kernel<OfQueries>, OfQueries{}, sizeof(QueryGradientTiles<OfQueries>),
+  start(attention_d_q_wgmma_kernel<kHeadDim, OfQueries>, OfQueries{}, sizeof(QueryGradientTiles<kHeadDim, OfQueries>),
         (in.rows.max_rows + rows_of_tile - 1) / rows_of_tile, OfQueries::rows, OfQueries::others);
 }
 
-void backward_by_tiles(Stream& stream, AttentionBackward in, bool aligned) {
+template <int kHeadDim, bool aligned>
+void backward_by_mma(Stream& stream, AttentionBackward in) {
+  using Shape = BackwardAttention<kHeadDim>;
+  constexpr size_t kSharedBytes = size_t{4} * kHeadDim * (Shape::lanes + 2 * Shape::keys);
   const int64_t lists = int64_t{in.rows.key_lists} * in.k.heads;
-  with_tiles(in.q.head_dim, aligned, [&](auto head_dim, auto is_aligned) {
-    using Shape = BackwardAttention<head_dim()>;
-    constexpr size_t kSharedBytes = size_t{4} * head_dim() * (Shape::lanes + 2 * Shape::keys);
-    in.lane_tiles = (in.rows.max_rows * in.group() + Shape::lanes - 1) / Shape::lanes;
-    const int64_t key_tiles = (in.rows.max_keys + Shape::lanes - 1) / Shape::lanes;
-    launch(attention_d_kv_mma_kernel<head_dim(), Shape, is_aligned()>, dim3(blocks_for(lists * key_tiles, 1)),
-           dim3(Shape::threads), kSharedBytes + 2 * Shape::keys * sizeof(LaneValues), stream, in);
-    launch(attention_d_q_mma_kernel<head_dim(), Shape, is_aligned()>, dim3(blocks_for(lists * in.lane_tiles, 1)),
-           dim3(Shape::threads), kSharedBytes, stream, in);
+  in.lane_tiles = (in.rows.max_rows * in.group() + Shape::lanes - 1) / Shape::lanes;
+  const int64_t key_tiles = (in.rows.max_keys + Shape::lanes - 1) / Shape::lanes;
+  launch(attention_d_kv_mma_kernel<kHeadDim, Shape, aligned>, dim3(blocks_for(lists * key_tiles, 1)),
+         dim3(Shape::threads), kSharedBytes + 2 * Shape::keys * sizeof(LaneValues), stream, in);
+  launch(attention_d_q_mma_kernel<kHeadDim, Shape, aligned>, dim3(blocks_for(lists * in.lane_tiles, 1)),
+         dim3(Shape::threads), kSharedBytes, stream, in);
+}
+
+/// Hopper's kernels take batches whose longest sequence fills a tile of lanes.
+void backward_by_tiles(Stream& stream, const AttentionBackward& in, const Tensor& d_out, const Tensor& q,
+                       const Tensor& k, const Tensor& v) {
+  const Gpu gpu = gpu_of(stream);
+  with_tiles(in.q.head_dim, heads_aligned({&d_out, &q, &k, &v}), [&](auto head_dim, auto is_aligned) {
+    const bool hopper = gpu.hopper && in.group() <= HopperKeyGradients<head_dim()>::others &&
+                        in.rows.max_rows * in.group() >= HopperQueryGradients<head_dim()>::rows &&
+                        heads_mappable({&d_out, &q, &k, &v});
+    if (hopper)
+      backward_by_wgmma<head_dim()>(stream, in, d_out, q, k, v, gpu);
+    else
+      backward_by_mma<head_dim(), is_aligned()>(stream, in);
   });
 }
 
@@ -78,11 +95,7 @@ void CudaOps::attention_backward(const Tensor& d_out, const Tensor& q, const Ten
       launch(attention_delta_kernel<width()>, dim3(blocks_for(units, kDeltaThreads / kDeltaLanes)), dim3(kDeltaThreads),
              0, stream_, units, in.d_out, heads_of<const bf16>(out), delta);
     });
-    const Gpu gpu = gpu_of(stream_);
-    if (gpu.hopper && q.shape[2] <= kBackwardHeadDim && in.group() <= HopperKeyGradients::others &&
-        rows.max_rows * in.group() >= HopperQueryGradients::rows && heads_mappable({&d_out, &q, &k, &v}))
-      return backward_by_wgmma(stream_, in, d_out, q, k, v, gpu);
-    return backward_by_tiles(stream_, in, heads_aligned({&d_out, &q, &k, &v}));
+    return backward_by_tiles(stream_, in, d_out, q, k, v);
   }
   with_type(compute_, [&](auto type) {
     using T = decltype(type);

@@ -1,11 +1,12 @@
-// Tiles of attention, by the kernels of cuda/ops/attention_{forward,backward}_mma.cuh and, on Hopper, _wgmma.cuh, at
-// head dim 64.
+// Tiles of attention, by the kernels of cuda/ops/attention_{forward,backward}_mma.cuh and, on Hopper,
+// attention_{forward,d_kv,d_q}_wgmma.cuh, at head dim 64.
 #include <algorithm>
 
 #include "bench/gpu/tune/tune.h"
 #include "cuda/ops/attention_backward_mma.cuh"
 #include "cuda/ops/attention_backward_warp.cuh"
-#include "cuda/ops/attention_backward_wgmma.cuh"
+#include "cuda/ops/attention_d_kv_wgmma.cuh"
+#include "cuda/ops/attention_d_q_wgmma.cuh"
 #include "cuda/ops/attention_forward_mma.cuh"
 #include "cuda/ops/attention_forward_warp.cuh"
 #include "cuda/ops/attention_forward_wgmma.cuh"
@@ -281,9 +282,10 @@ auto pass_on_hopper(const GpuOptions& options, cuda::Stream& stream, const Probl
 template <class Tile>
 void time_key_gradients(const GpuOptions& options, cuda::Stream& stream, const Problem& p, const Gradients& expected,
                         const Gradients& d, TileTimes& times) {
-  const auto call = pass_on_hopper<Tile>(options, stream, p, backward_of(p, d), cuda::attention_d_kv_wgmma_kernel<Tile>,
-                                         sizeof(cuda::KeyGradientTiles<Tile>),
-                                         (p.shape().length + Tile::rows - 1) / Tile::rows, Tile::others, Tile::rows);
+  const auto call =
+      pass_on_hopper<Tile>(options, stream, p, backward_of(p, d), cuda::attention_d_kv_wgmma_kernel<kHeadDim, Tile>,
+                           sizeof(cuda::KeyGradientTiles<kHeadDim, Tile>),
+                           (p.shape().length + Tile::rows - 1) / Tile::rows, Tile::others, Tile::rows);
   clear(stream, d.k);
   clear(stream, d.v);
   call(0);
@@ -299,9 +301,10 @@ void time_query_gradients(const GpuOptions& options, cuda::Stream& stream, const
                           const Gradients& d, TileTimes& times) {
   const cuda::AttentionBackward in = backward_of(p, d);
   const int rows_of_tile = Tile::rows / in.group();
-  const auto call = pass_on_hopper<Tile>(
-      options, stream, p, in, cuda::attention_d_q_wgmma_kernel<Tile>, sizeof(cuda::QueryGradientTiles<Tile>),
-      (p.shape().length + rows_of_tile - 1) / rows_of_tile, Tile::rows, Tile::others);
+  const auto call =
+      pass_on_hopper<Tile>(options, stream, p, in, cuda::attention_d_q_wgmma_kernel<kHeadDim, Tile>,
+                           sizeof(cuda::QueryGradientTiles<kHeadDim, Tile>),
+                           (p.shape().length + rows_of_tile - 1) / rows_of_tile, Tile::rows, Tile::others);
   poison(stream, d.q);
   call(0);
   const std::string name = "d_q " + Tile::name();
