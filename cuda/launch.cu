@@ -3,9 +3,19 @@
 
 namespace mor::cuda {
 
+namespace {
+
+/// Is never launched: it is asked what the kernels of this build were compiled for.
+__global__ void empty_kernel() {}
+
+}  // namespace
+
 Stream::Stream(int device) : device_(device) {
   check(cudaSetDevice(device), "cudaSetDevice");
   check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
+  cudaFuncAttributes attributes = {};
+  check(cudaFuncGetAttributes(&attributes, empty_kernel), "cudaFuncGetAttributes");
+  starts_early_ = attributes.ptxVersion >= 90;
 }
 
 Stream::~Stream() {

@@ -21,6 +21,9 @@ class Stream {
   Stream& operator=(const Stream&) = delete;
 
   int device() const { return device_; }
+  /// Whether kernels start before the one in front of them has ended. They were compiled for compute capability 9.0 or
+  /// later, so that wait_for_earlier_kernels (cuda/tile/earlier_kernels.cuh) waits.
+  bool starts_early() const { return starts_early_; }
   /// Makes the device current on the calling thread. Throws DEVICE_LOST after an error.
   cudaStream_t handle();
   /// Throws DEVICE_LOST, in this call and in all later ones, if `status` is an error. Two errors do not end the stream:
@@ -38,6 +41,7 @@ class Stream {
   void throw_if_lost() const;
   int device_;
   cudaStream_t stream_ = nullptr;
+  bool starts_early_ = false;
   std::string lost_;  ///< the first error's message
 };
 
@@ -63,7 +67,8 @@ class Event {
 /// Dynamic shared memory that a kernel may use without setting an attribute: 48 KiB less room for static arrays.
 constexpr size_t kSharedWithoutAsking = size_t{32} << 10;
 
-/// Starts kernel<<<grid, block, shared>>>(arguments...), or nothing if the grid has no blocks.
+/// Starts kernel<<<grid, block, shared>>>(arguments...), or nothing if the grid has no blocks. Where the stream starts
+/// kernels early, it may run beside the kernel before it, and every kernel calls wait_for_earlier_kernels.
 template <class... Parameters, class... Arguments>
 void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared, Stream& stream,
             Arguments... arguments) {
@@ -73,6 +78,11 @@ void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared,
   config.blockDim = block;
   config.dynamicSmemBytes = shared;
   config.stream = stream.handle();
+  cudaLaunchAttribute early = {};
+  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  early.val.programmaticStreamSerializationAllowed = 1;
+  config.attrs = &early;
+  config.numAttrs = stream.starts_early() ? 1 : 0;
   if (shared > kSharedWithoutAsking)
     stream.check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared)),
                  "cudaFuncSetAttribute");

@@ -18,11 +18,13 @@ struct Gpu {
 /// inner extent is taken in steps of `depth`, of which `stages` lie in shared memory. resident: blocks that share a
 /// multiprocessor, which limits the registers of a thread. rate: how much of the product a multiprocessor computes in
 /// the time in which it computes 100 by wide tiles; 0: only the number of rows decides about the class.
+/// prefetched_depth: how much of each weight's row is brought to the L2 cache while the kernel before still runs.
 template <int rows_, int columns_, int depth_, int stages_, int warps_down_, int warps_across_, int resident_,
-          int rate_>
+          int rate_, int prefetched_depth_ = 0>
 struct ProductTile {
   static constexpr int rows = rows_, columns = columns_, depth = depth_, stages = stages_;
   static constexpr int warps_down = warps_down_, warps_across = warps_across_, resident = resident_, rate = rate_;
+  static constexpr int prefetched_depth = prefetched_depth_;
   static constexpr int threads = 32 * warps_down * warps_across;
   static constexpr size_t shared_bytes = size_t{2} * stages * depth * (rows + columns);
 };
@@ -35,8 +37,10 @@ using WideProduct =
 using LargeProduct =
     ProductTile<128, 128, 64, 3, 2, 2, 2, 75>;                  ///< likewise, where wide ones fill the GPU badly or not
 using MediumProduct = ProductTile<64, 64, 64, 4, 2, 2, 3, 38>;  ///< where large ones leave much of the GPU idle
-using NarrowProduct = ProductTile<64, 32, 64, 5, 2, 2, 3, 0>;  ///< bound by memory: up to 64 rows read the weights once
-using DecodeProduct = ProductTile<16, 16, 128, 6, 1, 1, 4, 0>;  ///< likewise for up to 16 rows: a warp has 16 columns
+// The classes for few rows are bound by memory. What blocks that fill 132 multiprocessors prefetch, 17 or 26 MB, is
+// what memory delivers in some 4 or 5 µs, about as long as a small kernel takes, and fits the L2 cache.
+using NarrowProduct = ProductTile<64, 32, 64, 5, 2, 2, 3, 0, 1024>;   ///< up to 64 rows read the weights once
+using DecodeProduct = ProductTile<16, 16, 128, 6, 1, 1, 4, 0, 1024>;  ///< likewise up to 16 rows: a warp has 16 columns
 
 /// One block's tile of a product by Hopper's instructions (linear_wgmma.cuh): each of `warpgroups` warpgroups
 /// multiplies 64 rows by all columns, and another one loads. `registers` and `loader_registers` of their threads share

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "cuda/cuda_ops.h"
+#include "cuda/tile/earlier_kernels.cuh"
 #include "cuda/tile/for_each.cuh"
 #include "cuda/tile/reduce.cuh"
 #include "cuda/tile/search.cuh"
@@ -23,6 +24,7 @@ constexpr int kWidth = 4;
 template <int N>
 __global__ void __launch_bounds__(kThreads)
     squares_kernel(int64_t n, const float* gradient /*[n]*/, double* partial /*[blocks]*/) {
+  wait_for_earlier_kernels();
   double sum = 0;
   for (int64_t i = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) * N; i < n;
        i += static_cast<int64_t>(gridDim.x) * kThreads * N) {
@@ -36,6 +38,7 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 __global__ void __launch_bounds__(kThreads) norm_kernel(int64_t parts, const double* partial, float* norm) {
+  wait_for_earlier_kernels();
   double sum = 0;
   for (int64_t i = threadIdx.x; i < parts; i += kThreads) sum += partial[i];
   sum = block_sum(sum);
@@ -127,6 +130,7 @@ template <int N>
 __global__ void __launch_bounds__(kThreads)
     adamw_kernel(int64_t n, const Elements elements, void* weights, const float* norm, const AdamWStep* step,
                  const ParameterSegment* segments, int32_t segment_count, const Update u) {
+  wait_for_earlier_kernels();
   const double all = static_cast<double>(*norm);
   if (!(fabs(all) <= 1.7976931348623157e308)) return;  // a non-finite norm changes nothing
   const double scale = u.gradient_clip > 0 ? fmin(1.0, u.gradient_clip / (all + 1e-6)) : 1.0;

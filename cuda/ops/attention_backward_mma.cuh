@@ -3,6 +3,7 @@
 #pragma once
 
 #include "cuda/ops/attention_backward.cuh"
+#include "cuda/tile/earlier_kernels.cuh"
 #include "cuda/tuning.h"
 
 namespace mor::cuda {
@@ -50,6 +51,7 @@ __device__ __forceinline__ void weigh(float (&scores)[kTiles][4], float (&d_p)[k
 template <int kHeadDim, class Shape, bool aligned>
 __global__ void __launch_bounds__(Shape::threads, Shape::resident)
     attention_d_kv_mma_kernel(const AttentionBackward in) {
+  wait_for_earlier_kernels();
   constexpr int kKeys = Shape::lanes, kLanes = Shape::keys;
   using KeyTile = MatrixTile<kKeys, kHeadDim>;
   using LaneTile = MatrixTile<kLanes, kHeadDim>;
@@ -127,6 +129,7 @@ __global__ void __launch_bounds__(Shape::threads, Shape::resident)
 template <int kHeadDim, class Shape, bool aligned>
 __global__ void __launch_bounds__(Shape::threads, Shape::resident)
     attention_d_q_mma_kernel(const AttentionBackward in) {
+  wait_for_earlier_kernels();
   constexpr int kKeys = Shape::keys, kLanes = Shape::lanes;
   using LaneTile = MatrixTile<kLanes, kHeadDim>;
   using KeyTile = MatrixTile<kKeys, kHeadDim>;
@@ -193,6 +196,7 @@ template <int N>
 __global__ void __launch_bounds__(kDeltaThreads)
     attention_delta_kernel(int64_t units, const Heads<const bf16> d_out, const Heads<const bf16> out,
                            float* delta /*[R,h]*/) {
+  wait_for_earlier_kernels();
   const int64_t unit = static_cast<int64_t>(blockIdx.x) * (kDeltaThreads / kDeltaLanes) + threadIdx.x / kDeltaLanes;
   float sum = 0;
   if (unit < units) {

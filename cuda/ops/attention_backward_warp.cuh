@@ -3,6 +3,7 @@
 #pragma once
 
 #include "cuda/ops/attention.cuh"
+#include "cuda/tile/earlier_kernels.cuh"
 #include "cuda/tile/reduce.cuh"
 
 namespace mor::cuda {
@@ -33,6 +34,7 @@ __device__ Pair pair_of(const Inputs<T>& in, int row, int head, int64_t slot, in
 template <int N, class T>
 __global__ void __launch_bounds__(32 * kWarpsPerBlock)
     attention_d_q_warp_kernel(const Inputs<T> in, const Heads<const T> out, const Rows rows, const Heads<T> d_q) {
+  wait_for_earlier_kernels();
   __shared__ float d_s[kWarpsPerBlock][32];
   const int warp = static_cast<int>(threadIdx.x / 32), lane = static_cast<int>(threadIdx.x % 32);
   const int64_t unit = static_cast<int64_t>(blockIdx.x) * kWarpsPerBlock + warp;
@@ -66,6 +68,7 @@ __global__ void __launch_bounds__(32 * kWarpsPerBlock)
 template <int N, class T>
 __global__ void __launch_bounds__(32 * kWarpsPerBlock)
     attention_d_kv_warp_kernel(const Inputs<T> in, const Rows rows, const Heads<T> d_k, const Heads<T> d_v) {
+  wait_for_earlier_kernels();
   __shared__ Pair pairs[kWarpsPerBlock][32];
   const int warp = static_cast<int>(threadIdx.x / 32), lane = static_cast<int>(threadIdx.x % 32);
   const int64_t unit = static_cast<int64_t>(blockIdx.x) * kWarpsPerBlock + warp;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "cuda/ops/attention_forward.cuh"
+#include "cuda/tile/earlier_kernels.cuh"
 #include "cuda/tuning.h"
 
 namespace mor::cuda {
@@ -40,6 +41,7 @@ __device__ __forceinline__ void load_listed_keys(const Tile& k_to, const Tile& v
 template <int kHeadDim, class Shape, bool aligned>
 __global__ void __launch_bounds__(Shape::threads, Shape::resident)
     attention_forward_mma_kernel(const AttentionForward in) {
+  wait_for_earlier_kernels();
   constexpr int kKeys = Shape::keys, kDown = Shape::down, kLanes = Shape::lanes;
   using QTile = MatrixTile<kLanes, kHeadDim>;
   using KeyTile = MatrixTile<kKeys, kHeadDim>;
@@ -180,6 +182,7 @@ __global__ void __launch_bounds__(Shape::threads, Shape::resident)
 /// One warp for each (sequence, key head, lane) combines the results of its stretches of keys in their order. A row
 /// whose keys are one stretch gets the same bits as without stretches.
 __global__ void __launch_bounds__(128) attention_combine_kernel(const AttentionForward in) {
+  wait_for_earlier_kernels();
   const int64_t unit = static_cast<int64_t>(blockIdx.x) * 4 + threadIdx.x / 32;
   const int lists = in.rows.key_lists * in.k.heads, column = static_cast<int>(threadIdx.x % 32);
   if (unit >= static_cast<int64_t>(lists) * in.partial_lanes) return;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "cuda/ops/attention.cuh"
+#include "cuda/tile/earlier_kernels.cuh"
 #include "cuda/tile/reduce.cuh"
 
 namespace mor::cuda {
@@ -12,6 +13,7 @@ __global__ void __launch_bounds__(32 * kWarpsPerBlock)
     attention_forward_warp_kernel(const Heads<const T> q /*[R,h,hd]*/, const Heads<const T> k /*[slots,kv,hd]*/,
                                   const Heads<const T> v, const Rows rows, float scale, const Heads<T> out /*[R,h,hd]*/,
                                   Matrix<float> lse /*[R,h] or null*/) {
+  wait_for_earlier_kernels();
   __shared__ float weights[kWarpsPerBlock][32];
   const int warp = static_cast<int>(threadIdx.x / 32), lane = static_cast<int>(threadIdx.x % 32);
   const int64_t unit = static_cast<int64_t>(blockIdx.x) * kWarpsPerBlock + warp;

@@ -5,6 +5,7 @@
 
 #include "cuda/ops/attention_forward.cuh"
 #include "cuda/ops/attention_wgmma.cuh"
+#include "cuda/tile/earlier_kernels.cuh"
 
 namespace mor::cuda {
 
@@ -156,6 +157,7 @@ __global__ void __launch_bounds__(Shape::threads, 1)
                                    const __grid_constant__ TensorMap v_map,
                                    const __grid_constant__ AttentionForward in) {
 #if MOR_CUDA_HOPPER
+  wait_for_earlier_kernels();
   auto& shared = *dynamic_shared<ForwardTiles<kHeadDim, Shape>>();
   if (threadIdx.x == 0) {
     constexpr int kWarps = kWarpgroup / 32, kReleasers = Shape::warpgroups * kWarps;

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "cuda/cuda_ops.h"
+#include "cuda/tile/earlier_kernels.cuh"
 #include "cuda/tile/logit_chunk.cuh"
 #include "cuda/tile/reduce.cuh"
 #include "cuda/tile/vec.cuh"
@@ -23,6 +24,7 @@ template <int N, class T, bool gradient>
 __global__ void __launch_bounds__(kMostThreads)
     cross_entropy_kernel(int64_t vocabulary, float* logits /*[rows,V]*/, const int32_t* target /*[rows]*/,
                          int64_t first_row, float scale, float* losses /*[rows]*/, Fault* fault) {
+  wait_for_earlier_kernels();
   const int64_t row = blockIdx.x;
   float* logit = logits + row * vocabulary;
   const int32_t t = target[row];

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "cuda/cuda_ops.h"
+#include "cuda/tile/earlier_kernels.cuh"
 #include "cuda/tile/logit_chunk.cuh"
 #include "cuda/tile/reduce.cuh"
 #include "cuda/tile/vec.cuh"
@@ -31,6 +32,7 @@ __global__ void __launch_bounds__(kMostThreads)
     distillation_kernel(int64_t vocabulary, float* logits /*[rows,V]*/, const float* teacher_logits /*[rows,V]*/,
                         const int32_t* target /*[rows]*/, int64_t first_row, const Factors factors,
                         float* losses /*[rows]*/, float* divergences /*[rows]*/, Fault* fault) {
+  wait_for_earlier_kernels();
   const int64_t row = blockIdx.x;
   float* logit = logits + row * vocabulary;
   const float* teacher_logit = teacher_logits + row * vocabulary;

@@ -5,6 +5,7 @@
 #include <cub/device/device_radix_sort.cuh>
 
 #include "cuda/cuda_ops.h"
+#include "cuda/tile/earlier_kernels.cuh"
 #include "cuda/tile/for_each.cuh"
 #include "cuda/tile/search.cuh"
 #include "cuda/tile/vec.cuh"
@@ -29,6 +30,7 @@ template <int N, class T>
 __global__ void __launch_bounds__(kThreads)
     embedding_backward_kernel(int64_t rows, int64_t d, const int32_t* token /*[R], sorted*/, const int32_t* row /*[R]*/,
                               Matrix<const T> d_out /*[R,d]*/, Matrix<float> d_weight /*[V,d]*/) {
+  wait_for_earlier_kernels();
   const int64_t first = blockIdx.x, column = (static_cast<int64_t>(blockIdx.y) * kThreads + threadIdx.x) * N;
   const int32_t mine = token[first];
   if (column >= d || (first > 0 && token[first - 1] == mine)) return;

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "cuda/cuda_ops.h"
+#include "cuda/tile/earlier_kernels.cuh"
 #include "cuda/tile/partials.cuh"
 #include "cuda/tile/reduce.cuh"
 #include "ops/checks/expert_choice_loss.h"
@@ -17,6 +18,7 @@ __global__ void __launch_bounds__(kThreads)
     expert_choice_loss_kernel(int64_t rows, const float* scores /*[P]*/, const uint8_t* selected /*[P]*/,
                               double threshold, float bce_scale, float z_scale, double* partial /*[blocks,3]*/,
                               float* d_scores /*[P] or null*/) {
+  wait_for_earlier_kernels();
   double bce = 0, squares = 0, right = 0;
   for (int64_t i = blockIdx.x * kThreads + threadIdx.x; i < rows; i += static_cast<int64_t>(gridDim.x) * kThreads) {
     const float s = scores[i], y = selected[i] != 0 ? 1.0f : 0.0f;

@@ -4,6 +4,7 @@
 #include <type_traits>
 
 #include "cuda/launch.h"
+#include "cuda/tile/earlier_kernels.cuh"
 #include "cuda/tile/head_pairs.cuh"
 
 namespace mor::cuda {
@@ -98,6 +99,7 @@ class FmaProduct {
 template <class Right, class Epilogue>
 __global__ void __launch_bounds__(kFmaThreads)
     fma_product_kernel(const FmaFactor a, const Right b, const Epilogue epilogue) {
+  wait_for_earlier_kernels();
   __shared__ float a_tile[kFmaTile][kFmaPitch];
   __shared__ float b_tile[kFmaTile][kFmaPitch];
   const unsigned row_tiles = static_cast<unsigned>((a.rows + kFmaTile - 1) / kFmaTile);

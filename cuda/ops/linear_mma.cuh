@@ -3,6 +3,7 @@
 #pragma once
 
 #include "cuda/ops/linear_tiles.cuh"
+#include "cuda/tile/earlier_kernels.cuh"
 #include "cuda/tile/matrix_tile.cuh"
 #include "cuda/tile/shared.cuh"
 
@@ -105,6 +106,17 @@ class WarpProduct {
   float sum_[kDown][kAcross][4] = {};
 };
 
+/// Brings the beginning of this block's rows of a factor, Shape::prefetched_depth of the depth, to the L2 cache.
+template <class Shape, class Factor>
+__device__ __forceinline__ void prefetch_rows(const Factor& factor, int64_t first_row, int64_t begin, int64_t end) {
+  const int64_t depth = (end - begin < Shape::prefetched_depth ? end - begin : Shape::prefetched_depth) / 8 * 8;
+  if (threadIdx.x >= Shape::columns || depth == 0) return;
+  int64_t row = first_row + threadIdx.x;
+  if constexpr (kPaired<Factor>) row = factor.pairs.template column<kPairWidth>(row);
+  if (row < factor.rows)
+    prefetch_to_l2(factor.data + row * factor.stride + begin, static_cast<uint32_t>(depth * sizeof(bf16)));
+}
+
 /// Computes a b^T and gives its elements to epilogue(split, row, column, first, second) in pairs of neighbours;
 /// `second` may lie beyond the last column. If b is paired, epilogue.row(row) returns an object for every row, which is
 /// called with (pair, first halves, second halves) for every two neighbouring pairs; the second pair may lie beyond the
@@ -128,6 +140,10 @@ __global__ void __launch_bounds__(Shape::threads, Shape::resident)
   const int steps = static_cast<int>((end - begin + Shape::depth - 1) / Shape::depth);
   ALoader a_loader(a, place.row, begin, end);
   BLoader b_loader(b, place.column, begin, end);
+
+  if constexpr (Shape::prefetched_depth > 0 && aligned && !b_transposed)
+    prefetch_rows<Shape>(b, place.column, begin, end);
+  wait_for_earlier_kernels();
 
   const int warp = static_cast<int>(threadIdx.x / 32);
   WarpProduct<Shape::rows / Shape::warps_down, Shape::columns / Shape::warps_across> product;

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "cuda/ops/linear_tiles.cuh"
+#include "cuda/tile/earlier_kernels.cuh"
 #include "cuda/tile/shared.cuh"
 #include "cuda/tile/tile_ring.cuh"
 #include "cuda/tile/wgmma.cuh"
@@ -125,6 +126,7 @@ __global__ void __launch_bounds__(Shape::threads, 1)
     wgmma_product_kernel(const __grid_constant__ TensorMap a, const __grid_constant__ TensorMap b,
                          const WgmmaProduct product, const Epilogue epilogue) {
 #if MOR_CUDA_HOPPER
+  wait_for_earlier_kernels();
   auto& ring = *dynamic_shared<WgmmaRing<Shape>>();
   static_assert(sizeof ring <= Shape::shared_bytes);
   constexpr int kMultiplying = Shape::threads - kWarpgroup;

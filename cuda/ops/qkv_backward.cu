@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "cuda/cuda_ops.h"
+#include "cuda/tile/earlier_kernels.cuh"
 #include "cuda/tile/head_lanes.cuh"
 #include "cuda/tile/head_pairs.cuh"
 #include "cuda/tile/partials.cuh"
@@ -39,6 +40,7 @@ struct QkvBackward {
 /// times the number of groups on. So a thread has the same columns in every row, and sums over the rows in registers.
 template <bool vectors, class T>
 __global__ void __launch_bounds__(kMostThreads, 2) qkv_backward_kernel(const QkvBackward<T> p) {
+  wait_for_earlier_kernels();
   constexpr int kWidth = kVectorWidth<T>, kColumns = 2 * kWidth;
   const HeadLanes& lanes = p.lanes;
   const int head_dim = 2 * lanes.half, pair = static_cast<int>(threadIdx.x % lanes.count) * kWidth;

@@ -7,6 +7,7 @@
 
 #include "cuda/cuda_ops.h"
 #include "cuda/tile/copy_rows.cuh"
+#include "cuda/tile/earlier_kernels.cuh"
 #include "cuda/tile/partials.cuh"
 #include "cuda/tile/reduce.cuh"
 #include "cuda/tile/shared.cuh"
@@ -33,6 +34,7 @@ __global__ void __launch_bounds__(32 * kForwardWarps)
     rmsnorm_forward_kernel(int64_t rows, int64_t d, Matrix<const T> x /*[M,d]*/, const int32_t* source /*[R]*/,
                            const T* weight /*[d]*/, float epsilon, Matrix<T> packed /*[R,d] or null*/,
                            Matrix<T> y /*[R,d]*/, float* rstd /*[R] or null*/) {
+  wait_for_earlier_kernels();
   const int64_t row = static_cast<int64_t>(blockIdx.x) * kForwardWarps + threadIdx.x / 32;
   const int64_t first = threadIdx.x % 32 * N, kept_end = first + int64_t{32} * N * kKept;
   if (row >= rows) return;
@@ -85,6 +87,7 @@ __global__ void __launch_bounds__(kMostThreads)
     rmsnorm_backward_kernel(int64_t rows, int64_t d, Matrix<const T> d_y /*[R,d]*/, Matrix<const T> packed /*[R,d]*/,
                             const T* weight /*[d]*/, const float* rstd /*[R]*/, Matrix<T> d_packed /*[R,d] +=*/,
                             float* partial /*[blocks,d]*/) {
+  wait_for_earlier_kernels();
   float* d_weight = dynamic_shared<float>();  // [d]
   const int64_t first = threadIdx.x * N, step = blockDim.x * N;
   for (int64_t column = first; column < d; column += step)

@@ -5,6 +5,7 @@
 
 #include "cuda/cuda_ops.h"
 #include "cuda/tile/copy_rows.cuh"
+#include "cuda/tile/earlier_kernels.cuh"
 #include "cuda/tile/partials.cuh"
 #include "cuda/tile/reduce.cuh"
 #include "ops/checks/router_scores.h"
@@ -23,6 +24,7 @@ __global__ void __launch_bounds__(32 * kWarpsPerBlock)
     router_scores_kernel(int64_t rows, int64_t d, int outputs, Matrix<const T> x /*[M,d]*/,
                          const int32_t* source /*[R]*/, Matrix<const T> weight /*[n,d]*/,
                          Matrix<float> scores /*[R,n]*/) {
+  wait_for_earlier_kernels();
   const int64_t row = static_cast<int64_t>(blockIdx.x) * kWarpsPerBlock + threadIdx.x / 32;
   if (row >= rows) return;
   const T* x_row = x.at(row_of(source, row));
@@ -78,6 +80,7 @@ __global__ void __launch_bounds__(kColumnThreads)
     router_scores_weight_kernel(int64_t rows, int64_t d, int outputs, Matrix<const float> d_scores /*[R,n]*/,
                                 Matrix<const T> x /*[M,d]*/, const int32_t* source /*[R]*/,
                                 float* partial /*[parts,n,d]*/) {
+  wait_for_earlier_kernels();
   const int64_t column = (static_cast<int64_t>(blockIdx.x) * kColumnThreads + threadIdx.x) * N;
   const int first = static_cast<int>(blockIdx.z) * kOutputs;
   if (column >= d) return;

@@ -2,6 +2,7 @@
 // Bytes: every element is read and written once; add_rows and scatter_gated_forward read the target too.
 #include "cuda/cuda_ops.h"
 #include "cuda/tile/copy_rows.cuh"
+#include "cuda/tile/earlier_kernels.cuh"
 #include "cuda/tile/reduce.cuh"
 #include "ops/checks/rows.h"
 
@@ -39,6 +40,7 @@ __global__ void __launch_bounds__(32 * kWarpsPerBlock)
     scatter_gated_backward_kernel(int64_t gates, int64_t columns, Matrix<const T> d_stream /*[M,d]*/, const int32_t* to,
                                   Matrix<const T> x /*[R,d]*/, const int32_t* from, const float* gate,
                                   Matrix<T> d_x /*[R,d]*/, float* d_gate) {
+  wait_for_earlier_kernels();
   const int64_t i = static_cast<int64_t>(blockIdx.x) * kWarpsPerBlock + threadIdx.x / 32;
   if (i >= gates) return;
   const int64_t row = row_of(from, i);

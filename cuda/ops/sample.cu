@@ -5,6 +5,7 @@
 
 #include "core/rng.h"
 #include "cuda/cuda_ops.h"
+#include "cuda/tile/earlier_kernels.cuh"
 #include "cuda/tile/select.cuh"
 #include "ops/checks/sample.h"
 
@@ -150,6 +151,7 @@ __global__ void __launch_bounds__(kMostSelectThreads)
     sample_kernel(int64_t vocabulary, float* logits /*[R,V]*/, int64_t logits_stride,
                   const SamplingParams* params /*[R]*/, const LogitEdit* edits /*of all rows*/, float* own /*[edits]*/,
                   Drawn* drawn /*[R]*/, TokenLogprob* top /*[R,kMostTopLogprobs], or null*/) {
+  wait_for_earlier_kernels();
   const Logits logit{logits + blockIdx.x * logits_stride};
   const SamplingParams p = params[blockIdx.x];
   const Peak peak = find_peak(vocabulary, logit);

@@ -1,5 +1,6 @@
 // select on the GPU, without a sort: one block for each sequence (topk), or one for all rows (threshold, between).
 #include "cuda/cuda_ops.h"
+#include "cuda/tile/earlier_kernels.cuh"
 #include "cuda/tile/for_each.cuh"
 #include "cuda/tile/search.cuh"
 #include "cuda/tile/select.cuh"
@@ -13,6 +14,7 @@ namespace {
 __global__ void __launch_bounds__(kMostSelectThreads)
     select_topk_kernel(const float* scores /*[P]*/, const int32_t* parent_start /*[sequences + 1]*/, int32_t k,
                        int32_t* index, int32_t* start, uint8_t* selected, Fault* fault) {
+  wait_for_earlier_kernels();
   const auto s = static_cast<int32_t>(blockIdx.x);
   const int32_t first = parent_start[s], rows = parent_start[s + 1] - first;
   if (threadIdx.x == 0) {
@@ -53,6 +55,7 @@ template <class Condition>
 __global__ void __launch_bounds__(kMostSelectThreads)
     select_kernel(const Condition condition, const int32_t* parent_start /*[sequences + 1]*/, int32_t sequences,
                   int32_t* index, int32_t* start, uint8_t* selected) {
+  wait_for_earlier_kernels();
   const auto chosen = [&](int64_t i) {
     const bool yes = condition(i);
     selected[i] = yes ? 1 : 0;
@@ -102,6 +105,7 @@ struct EqualRows {
 /// Runs as one block.
 __global__ void __launch_bounds__(kMostSelectThreads)
     sum_integers_kernel(const int32_t* values /*[n]*/, int32_t n, int64_t* sum) {
+  wait_for_earlier_kernels();
   int64_t own = 0;
   for (int64_t i = threadIdx.x; i < n; i += blockDim.x) own += values[i];
   own = block_sum(own);

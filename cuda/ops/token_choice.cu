@@ -1,6 +1,7 @@
 // token_choice on the GPU: one thread for each row, which has few logits; the sums of blocks are added in order.
 
 #include "cuda/cuda_ops.h"
+#include "cuda/tile/earlier_kernels.cuh"
 #include "cuda/tile/for_each.cuh"
 #include "cuda/tile/reduce.cuh"
 #include "cuda/tile/views.cuh"
@@ -24,6 +25,7 @@ __global__ void __launch_bounds__(kThreads)
     token_choice_kernel(int64_t rows, int n, Matrix<const float> logits /*[R,N]*/, const float* bias /*[N]*/,
                         Activation activation, float alpha, Matrix<float> probabilities /*[R,N]*/,
                         int32_t* depth /*[R]*/, float* gate /*[R]*/, double* partial /*[blocks, 2N + 1]*/) {
+  wait_for_earlier_kernels();
   const int64_t row = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   const bool mine = row < rows;
   const float* l = logits.at(row);
@@ -52,6 +54,7 @@ __global__ void __launch_bounds__(kThreads)
 
 __global__ void __launch_bounds__(kThreads)
     token_choice_sums_kernel(int64_t blocks, int n, const double* partial, float* load, float* p_sum, float* z_sum) {
+  wait_for_earlier_kernels();
   for (int j = static_cast<int>(threadIdx.x); j < 2 * n + 1; j += kThreads) {
     double sum = 0;
     for (int64_t block = 0; block < blocks; ++block) sum += partial[block * (2 * n + 1) + j];

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "cuda/launch.h"
+#include "cuda/tile/earlier_kernels.cuh"
 
 namespace mor::cuda {
 
@@ -11,6 +12,7 @@ constexpr unsigned kForEachThreads = 256;
 template <int N, class Body>
 __global__ void __launch_bounds__(kForEachThreads)
     for_each_kernel(int64_t rows, int64_t columns, unsigned column_blocks, const Body body) {
+  wait_for_earlier_kernels();
   const int64_t row = static_cast<int64_t>(blockIdx.x / column_blocks) * blockDim.y + threadIdx.y;
   const int64_t column = (static_cast<int64_t>(blockIdx.x % column_blocks) * blockDim.x + threadIdx.x) * N;
   if (row < rows && column < columns) body(row, column);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "cuda/launch.h"
+#include "cuda/tile/earlier_kernels.cuh"
 
 namespace mor::cuda {
 
@@ -13,6 +14,7 @@ template <class T>
 __global__ void __launch_bounds__(kPartialColumns* kPartialStripes)
     add_partials_kernel(const T* partial /*[parts, columns]*/, int64_t parts, int64_t columns, float* out, int64_t row,
                         int64_t out_stride) {
+  wait_for_earlier_kernels();
   __shared__ T stripes[kPartialStripes][kPartialColumns];
   const int64_t column = static_cast<int64_t>(blockIdx.x) * kPartialColumns + threadIdx.x;
   T sum = 0;

@@ -215,10 +215,22 @@ constexpr unsigned cudaEventDefault = 0, cudaEventDisableTiming = 2;
 struct cudaStreamOnHost;
 using cudaStream_t = cudaStreamOnHost*;
 
+enum cudaLaunchAttributeID { cudaLaunchAttributeProgrammaticStreamSerialization = 6 };
+struct cudaLaunchAttribute {
+  cudaLaunchAttributeID id;
+  struct {
+    int programmaticStreamSerializationAllowed;
+  } val;
+};
 struct cudaLaunchConfig_t {
   dim3 gridDim, blockDim;
   size_t dynamicSmemBytes;
   cudaStream_t stream;
+  cudaLaunchAttribute* attrs = nullptr;
+  unsigned numAttrs = 0;
+};
+struct cudaFuncAttributes {
+  int ptxVersion;
 };
 
 cudaError_t cudaDriverGetVersion(int* version);
@@ -295,6 +307,7 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream);
 namespace mor::cuda_host {
 cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel, const std::function<void()>& thread);
 cudaError_t allow_shared_memory(const void* kernel, int bytes);
+void prefetch_to_l2(const void* address, size_t bytes);
 
 /// The machine that the runtime reports; tests change it.
 struct Machine {
@@ -316,6 +329,12 @@ void revive_device();
 template <class... Parameters>
 cudaError_t cudaFuncSetAttribute(void (*kernel)(Parameters...), cudaFuncAttribute, int value) {
   return mor::cuda_host::allow_shared_memory(reinterpret_cast<const void*>(kernel), value);
+}
+/// As if kernels were compiled for the machine's compute capability.
+template <class... Parameters>
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, void (*)(Parameters...)) {
+  attributes->ptxVersion = 10 * mor::cuda_host::machine().compute_capability_major;
+  return cudaSuccess;
 }
 template <class... Parameters, class... Arguments>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Parameters...),

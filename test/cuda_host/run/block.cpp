@@ -54,6 +54,7 @@ void Thread::loop(void* argument) {
   for (;;) {
     try {
       (*grid().kernel)();
+      require_wait("a thread has ended");
     } catch (const Abandoned&) {
     } catch (...) {
       if (!grid().error) grid().error = std::current_exception();
@@ -94,7 +95,7 @@ void Grid::begin_block(uint32_t block) {
     thread.index = place(n, blockDim);
     thread.ended = false;
     thread.waits_for = nullptr;
-    thread.moment = {block, n, 1, 0, nullptr, thread.fiber.stack_begin(), thread.fiber.stack_end()};
+    thread.moment = {block, n, 1, 0, nullptr, !early, thread.fiber.stack_begin(), thread.fiber.stack_end()};
     thread.begun.clear();
     thread.groups.clear();
   }
@@ -159,17 +160,20 @@ std::string Grid::name_of(const race::Race::Place& p) const {
 }
 
 std::string Grid::describe(const race::Race& race) const {
-  return "race: " + race.what + ", and nothing orders them: " + name_of(race.earlier) + ", then " +
-         name_of(race.later) + ", at " + race.where;
+  const bool of_one_thread = race.earlier.block == race.later.block && race.earlier.agent == race.later.agent;
+  const std::string earlier = of_one_thread ? ": " : ", and nothing orders them: " + name_of(race.earlier) + ", then ";
+  return "race: " + race.what + earlier + name_of(race.later) + ", at " + race.where;
 }
 
-void run_grid(Dim3 grid_size, Dim3 block_size, size_t dynamic_shared_bytes, const std::function<void()>& kernel) {
+void run_grid(Dim3 grid_size, Dim3 block_size, size_t dynamic_shared_bytes, bool early,
+              const std::function<void()>& kernel) {
   Grid& g = grid();
   g.count = static_cast<int>(block_size.x * block_size.y * block_size.z);
   while (g.threads.size() < static_cast<size_t>(g.count)) g.threads.push_back(std::make_unique<Thread>());
   g.meetings.resize((g.threads.size() + kWarpSize - 1) / kWarpSize);
   g.warp_syncs.resize(g.meetings.size());
   g.kernel = &kernel;
+  g.early = early;
   ::gridDim = dim3(grid_size.x, grid_size.y, grid_size.z);
   ::blockDim = dim3(block_size.x, block_size.y, block_size.z);
   // Exactly as many bytes as the launch has, so that AddressSanitizer finds an access to the first byte behind them.
@@ -233,7 +237,16 @@ int block_threads() {
   return grid().count;
 }
 
+void wait_for_earlier_kernels() {
+  running().moment.waited = true;
+}
+
+void require_wait(const char* operation) {
+  if (!running().moment.waited) fail(std::string(operation) + " before wait_for_earlier_kernels");
+}
+
 void begin_async_copy(const AsyncCopy& copy) {
+  require_wait("cp.async");
   // On a GPU the bytes are copied at any time from now until the thread has waited for them.
   race::access(copy.from, copy.copied, race::Kind::read);
   race::access(copy.to, copy.bytes, race::Kind::write);

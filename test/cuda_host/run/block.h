@@ -28,9 +28,15 @@ constexpr unsigned kMaxThreads = 1024;
 constexpr int kMaxBarriers = 16;
 
 /// Runs `kernel` once for every thread of every block. The order of threads is rising in one block and falling in the
-/// next, and so is that of blocks from grid to grid, to find code that depends on an order. Throws KernelError after it
-/// has unwound the stack of every thread.
-void run_grid(Dim3 grid, Dim3 block, size_t dynamic_shared_bytes, const std::function<void()>& kernel);
+/// next, and so is that of blocks from grid to grid, to find code that depends on an order. early: whether the kernel
+/// may run before the one in front of it has ended; then each thread must call wait_for_earlier_kernels, and access
+/// device memory only after it. Throws KernelError after it has unwound the stack of every thread.
+void run_grid(Dim3 grid, Dim3 block, size_t dynamic_shared_bytes, bool early, const std::function<void()>& kernel);
+
+/// From here on the running thread may access device memory.
+void wait_for_earlier_kernels();
+/// Ends the kernel with an error if the running thread has not waited.
+void require_wait(const char* operation);
 
 /// Whether a kernel is running now.
 bool in_kernel();

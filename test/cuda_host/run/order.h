@@ -28,6 +28,7 @@ struct Moment {
   uint32_t epoch = 1;
   uint32_t fenced = 0;  ///< the last epoch whose writes a fence_async_proxy follows
   ClockPointer clock;
+  bool waited = true;  ///< for earlier kernels: whether device memory may be accessed
   const char *stack_begin = nullptr, *stack_end = nullptr;  ///< a thread's registers and local memory
 };
 

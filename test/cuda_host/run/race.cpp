@@ -40,6 +40,7 @@ struct Watch {
   uint64_t first_block = 1, end_block = 1;  ///< numbers of the grid's blocks
   uint32_t threads = 0;                     ///< of a block
   uintptr_t shared_begin = 0, shared_end = 0;
+  bool (*is_device)(const void*) = nullptr;
   std::unordered_map<uintptr_t, std::unique_ptr<Page>> pages;
   struct Recent {
     uintptr_t index = 0;
@@ -55,6 +56,7 @@ struct Watch {
   /// The warp of a thread; copies and products count as warps of their own.
   uint64_t warp_of(const Record& r) const { return is_thread(r.agent) ? r.agent / 32 : kMostThreads + r.agent; }
   bool ordered(const Record& earlier, bool write, const Moment& now, bool shared) const;
+  void report(const char* what, bool shared, const Moment& now, const void* where);
   void check(const Record& earlier, bool write, const Moment& now, Kind kind, bool shared, const char* what,
              const void* where);
   void access(Byte& byte, const Record& record, const Moment& now, Kind kind, bool shared, const void* where);
@@ -91,14 +93,18 @@ bool Watch::ordered(const Record& earlier, bool write, const Moment& now, bool s
   return (needs_fence ? now.clock->fenced : now.clock->seen)[earlier.agent] >= earlier.epoch;
 }
 
-void Watch::check(const Record& earlier, bool write, const Moment& now, Kind kind, bool shared, const char* what,
-                  const void* where) {
-  if (found || (earlier.atomic && kind == Kind::atomic) || ordered(earlier, write, now, shared)) return;
+void Watch::report(const char* what, bool shared, const Moment& now, const void* where) {
   found.what = std::string(what) + (shared ? " in shared memory" : " in global memory");
   char text[512] = "";
   __sanitizer_symbolize_pc(const_cast<void*>(where), "%f %s:%l", text, sizeof text);
   found.where = text;
   found.later = {now.block, now.agent};
+}
+
+void Watch::check(const Record& earlier, bool write, const Moment& now, Kind kind, bool shared, const char* what,
+                  const void* where) {
+  if (found || (earlier.atomic && kind == Kind::atomic) || ordered(earlier, write, now, shared)) return;
+  report(what, shared, now, where);
   found.earlier = {static_cast<uint32_t>(earlier.block - first_block), static_cast<uint32_t>(earlier.agent)};
 }
 
@@ -124,6 +130,11 @@ void Watch::access(uintptr_t address, size_t bytes, Kind kind, const Moment& now
   const uintptr_t stack_begin = reinterpret_cast<uintptr_t>(now.stack_begin);
   if (address - stack_begin < static_cast<uintptr_t>(now.stack_end - now.stack_begin)) return;
   const bool shared = is_shared(address);
+  if (!now.waited && !found && is_device != nullptr && is_device(reinterpret_cast<const void*>(address))) {
+    report(kind == Kind::read ? "a read" : "a write", false, now, where);
+    found.what += " before wait_for_earlier_kernels";
+    found.earlier = found.later;
+  }
   const Record record{first_block + now.block, now.agent, now.epoch, kind == Kind::atomic};
   while (bytes > 0) {
     const size_t first = address % kPageBytes, here = std::min(bytes, kPageBytes - first);
@@ -165,6 +176,10 @@ void run(const Moment* moment) {
 void set_shared_memory(const void* begin, size_t bytes) {
   watch().shared_begin = reinterpret_cast<uintptr_t>(begin);
   watch().shared_end = watch().shared_begin + bytes;
+}
+
+void set_device_memory(bool (*holds)(const void*)) {
+  watch().is_device = holds;
 }
 
 bool watching() {

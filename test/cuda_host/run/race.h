@@ -22,6 +22,9 @@ void begin_grid(uint64_t blocks, int threads);
 void run(const Moment* moment);
 /// The block's dynamic shared memory. Accesses of two blocks to it do not race, since each block has its own.
 void set_shared_memory(const void* begin, size_t bytes);
+/// Says whether an address lies in device memory, where an access before wait_for_earlier_kernels is a race with an
+/// earlier kernel.
+void set_device_memory(bool (*holds)(const void* address));
 /// Whether the program has instrumented kernels, so that races are looked for.
 bool watching();
 
@@ -32,7 +35,7 @@ void access(const void* address, size_t bytes, Kind kind);
 void access_by(const Moment& agent, const void* address, size_t bytes, Kind kind);
 
 /// The first race of the grid: accesses of one address by two agents that nothing orders, of which one is a write.
-/// Empty: none.
+/// Or one access of a thread that has not waited for earlier kernels; then `earlier` is `later`. Empty: none.
 struct Race {
   std::string what, where;  ///< where: the source line of the later access
   struct Place {

@@ -113,17 +113,27 @@ cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel, const s
   const auto allowed = device().shared_allowed.find(kernel);
   if (config.dynamicSmemBytes > (allowed == device().shared_allowed.end() ? kSharedByDefault : allowed->second))
     return cudaErrorInvalidValue;
-  return put(config.stream, [g, b, shared = config.dynamicSmemBytes, thread] {
+  const bool early = std::any_of(config.attrs, config.attrs + config.numAttrs, [](const cudaLaunchAttribute& a) {
+    return a.id == cudaLaunchAttributeProgrammaticStreamSerialization && a.val.programmaticStreamSerializationAllowed;
+  });
+  race::set_device_memory([](const void* address) { return device().holds(address, 1); });
+  return put(config.stream, [g, b, shared = config.dynamicSmemBytes, early, thread] {
     if (!device().error.empty()) return cudaErrorLaunchFailure;
     try {
       const Access access;
-      run_grid({g.x, g.y, g.z}, {b.x, b.y, b.z}, shared, thread);
+      run_grid({g.x, g.y, g.z}, {b.x, b.y, b.z}, shared, early, thread);
     } catch (const KernelError& error) {
       device().error = error.what();
       return cudaErrorLaunchFailure;
     }
     return cudaSuccess;
   });
+}
+
+void prefetch_to_l2(const void* address, size_t bytes) {
+  if (reinterpret_cast<uintptr_t>(address) % 16 != 0 || bytes % 16 != 0)
+    fail("prefetch_to_l2: the address or the number of bytes is no multiple of 16");
+  if (!device().holds(address, bytes)) fail("prefetch_to_l2: the bytes do not lie in one allocation");
 }
 
 Machine& machine() {

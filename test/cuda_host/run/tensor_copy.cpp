@@ -67,6 +67,7 @@ bool youngest_first = false;
 }  // namespace
 
 void tensor_copy_load(void* to, const void* map, const int* at, int dimensions, uint64_t* mbarrier) {
+  require_wait("tensor_copy_load");
   Copy copy{static_cast<uint8_t*>(to), {}, {}, {}};
   std::memcpy(&copy.map, map, sizeof copy.map);
   if (copy.map.mark != kMark) fail("tensor_copy_load: this is no tensor map");

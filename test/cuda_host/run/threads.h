@@ -52,7 +52,7 @@ struct Grid {
   std::vector<std::vector<std::unique_ptr<Meeting::State>>> meetings;  ///< of each warp
   void* shared = nullptr;
   size_t shared_bytes = 0;
-  bool falling_threads = false, falling_blocks = false;
+  bool early = false, falling_threads = false, falling_blocks = false;
 
   void begin_block(uint32_t block);
   void run_block(uint32_t block);

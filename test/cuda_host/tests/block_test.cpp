@@ -264,7 +264,7 @@ TEST(Block, Atomics) {
 void nothing() {}
 
 cudaError_t status_of(dim3 grid, dim3 block, size_t shared) {
-  const cudaLaunchConfig_t config{grid, block, shared, nullptr};
+  const cudaLaunchConfig_t config{grid, block, shared, nullptr, nullptr, 0};
   return cudaLaunchKernelEx(&config, nothing);
 }
 

@@ -30,7 +30,7 @@ class Capture : public ::testing::Test {
     cudaGraphDestroy(graph);
   }
   cudaError_t launch_add(int* to, int value, unsigned threads = 2) {
-    const cudaLaunchConfig_t config{dim3(1), dim3(threads), 0, stream_};
+    const cudaLaunchConfig_t config{dim3(1), dim3(threads), 0, stream_, nullptr, 0};
     return cudaLaunchKernelEx(&config, add, to, value);
   }
   /// Expects that the call and all calls after it are refused, and that the stream works again after the capture.

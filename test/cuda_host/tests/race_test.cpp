@@ -4,6 +4,7 @@
 
 #include "cuda/tensor_map.h"
 #include "cuda/tile/async_copy.cuh"
+#include "cuda/tile/earlier_kernels.cuh"
 #include "cuda/tile/shared.cuh"
 #include "cuda/tile/wgmma.cuh"
 #include "test/cuda_host/tests/run_kernel.h"
@@ -281,6 +282,28 @@ TEST(Race, OfCopiesAndProductsThatRunOn) {
     const std::string found = result(use);
     EXPECT_EQ(found.substr(0, 4), use == Use::right ? "" : "race") << found;
     EXPECT_NE(found.find(error), std::string::npos) << found;
+  }
+}
+
+/// Every thread reads or writes its word before it waits for earlier kernels, or behind that.
+void access_words(int* words, bool writes, bool early) {
+  if (!early) cuda::wait_for_earlier_kernels();
+  if (writes)
+    words[threadIdx.x] = 1;
+  else if (words[threadIdx.x] == 5)
+    __trap();
+  if (early) cuda::wait_for_earlier_kernels();
+}
+
+TEST(Race, WithAnEarlierKernelIsFoundBeforeTheWaitAlone) {
+  DeviceArray<int> words(32);
+  for (const bool writes : {false, true}) {
+    const std::string error = run_early(access_words, dim3(1), dim3(32), 0, words.data(), writes, true);
+    const std::string what = writes ? "a write" : "a read";
+    EXPECT_EQ(error.find("race: " + what + " in global memory before wait_for_earlier_kernels"), 0u) << error;
+    EXPECT_NE(error.find("access_words"), std::string::npos) << error;
+    EXPECT_EQ(run_early(access_words, dim3(1), dim3(32), 0, words.data(), writes, false), "");
+    EXPECT_EQ(run(access_words, dim3(1), dim3(32), 0, words.data(), writes, true), "");  // no early start
   }
 }
 

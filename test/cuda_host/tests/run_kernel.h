@@ -10,12 +10,22 @@ namespace mor::cuda_host::test {
 
 /// Launches the kernel and returns the text of the error, or "" if there is none. A lost device is made usable again.
 template <class... Parameters, class... Arguments>
-std::string run(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared, Arguments... arguments) {
-  const cudaLaunchConfig_t config{grid, block, shared, nullptr};
+std::string run(const cudaLaunchConfig_t& config, void (*kernel)(Parameters...), Arguments... arguments) {
   const cudaError_t status = cudaLaunchKernelEx(&config, kernel, arguments...);
   const std::string text = status == cudaSuccess ? "" : cudaGetErrorString(status);
   revive_device();
   return text;
+}
+template <class... Parameters, class... Arguments>
+std::string run(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared, Arguments... arguments) {
+  return run({grid, block, shared, nullptr, nullptr, 0}, kernel, arguments...);
+}
+
+/// The same for a launch that may start before the kernel in front of it has ended.
+template <class... Parameters, class... Arguments>
+std::string run_early(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared, Arguments... arguments) {
+  cudaLaunchAttribute early{cudaLaunchAttributeProgrammaticStreamSerialization, {1}};
+  return run({grid, block, shared, nullptr, &early, 1}, kernel, arguments...);
 }
 
 /// n elements of device memory.
