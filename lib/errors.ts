@@ -102,11 +102,14 @@ interface SystemError extends NodeJS.ErrnoException {
 }
 
 /** The system's message says neither in words what is wrong nor what to do. */
-function describeSystemError({ code, message, path, address, port }: SystemError): string {
+function describeSystemError({ code, message, path, syscall, address, port }: SystemError): string {
   if (code === 'EADDRINUSE' && port !== undefined)
     return `port ${port} of ${address} is in use (${code}): give another port, or end the program that listens there`
   if (code === 'EACCES' && port !== undefined)
     return `this user may not listen on port ${port} of ${address} (${code}): give a port above 1023`
+  // Node.js makes the folders above one, too, and so finds none missing: it says this of a file system that is read-only.
+  if (code === 'ENOENT' && syscall === 'mkdir' && path !== undefined)
+    return `the folder ${path} cannot be made (${code}): check that its file system is not read-only`
   if (code === 'ENOENT' && path !== undefined) return `there is no file or folder ${path} (${code}): check the name`
   if ((code === 'ENOTDIR' || code === 'EEXIST') && path !== undefined) {
     const found = `a file is where ${path} needs a folder (${code})`

@@ -64,6 +64,13 @@ it('says in words what is wrong with a path, and what to do', () => {
   )
 })
 
+it('says where no folder can be made', () => {
+  const error = thrownBy(() => mkdirSync('/proc/none/below', { recursive: true }))
+  expect(toMorError(error).message).toBe(
+    'the folder /proc/none/below cannot be made (ENOENT): check that its file system is not read-only',
+  )
+})
+
 it('says which port is in use', async () => {
   const server = createServer().listen(0, '127.0.0.1')
   await once(server, 'listening')

@@ -11,6 +11,7 @@
 
 #include "cuda/launch.h"
 #include "cuda/tensor_map.h"
+#include "cuda/tile/earlier_kernels.cuh"
 
 namespace mor::cuda_host::test {
 namespace {
@@ -168,9 +169,11 @@ TEST_F(CudaDevice, AnEmptyAllocationIsMemory) {
 }
 
 void stuck() {
+  cuda::wait_for_earlier_kernels();
   if (threadIdx.x == 0) __syncthreads();
 }
 void fine(int* out) {
+  cuda::wait_for_earlier_kernels();
   *out = 1;
 }
 
