@@ -11,9 +11,11 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <type_traits>
+#include <utility>
 
 #include "core/arena.h"
 #include "core/team.h"
@@ -82,13 +84,42 @@ struct Panels {
     const int64_t steps = std::min(kStretch, depth - l), first = begin * width;
     Element* panels = to + at(l, number, count);
     if (!operand.along)
-      return Format::pack_across(operand.data + (first_depth + l) * operand.stride + first, operand.stride, steps,
-                                 extent - first, width, end - begin, piece(steps), panels);
+      return pack_across(operand.data + (first_depth + l) * operand.stride + first, operand.stride, steps,
+                         extent - first, end - begin, panels);
     for (int64_t panel = begin; panel < end; ++panel, panels += piece(steps))
       Format::pack_along(operand.data + panel * width * operand.stride + first_depth + l, operand.stride, steps,
                          extent - panel * width, width, panels);
   }
+
+ private:
+  /// For `number` panels: panel[l, j] = x[l, j] for j < width, where the next panel has the columns after these.
+  /// x [steps, columns]. It reads whole rows, because x may be far wider than a page.
+  template <class T>
+  void pack_across(const T* x, int64_t stride, int64_t steps, int64_t columns, int64_t number, Element* panels) const {
+    constexpr int64_t kGroup = Format::kGroup;
+    const int64_t distance = piece(steps);
+    for (int64_t l = 0; l < steps; l += kGroup, x += kGroup * stride)
+      for (int64_t p = 0; p < number; ++p) {
+        const int64_t left = columns - p * width;
+        Element* to = panels + p * distance + l * width;
+        for (int64_t j = 0; j < std::min(width, left); j += kLanes)
+          Format::pack_across(x + p * width + j, stride, std::min(kGroup, steps - l), std::min(kLanes, left - j),
+                              to + j * kGroup);
+      }
+  }
 };
+
+/// The loop of the format for panels of a with `height` rows.
+template <class Format>
+typename Format::Multiply multiply_of(int64_t height) {
+  constexpr int64_t kTogether = Format::kRowsTogether;
+  static constexpr auto functions = []<size_t... M>(std::index_sequence<M...>) {
+    return std::array<typename Format::Multiply, sizeof...(M)>{
+        Format::template multiply<static_cast<int64_t>(M) + 1>...};
+  }
+  (std::make_index_sequence<kTileHeight / kTogether>{});
+  return functions[static_cast<size_t>(height / kTogether - 1)];
+}
 
 /// Packed panels [first, first + count) of an operand.
 template <class Element>
@@ -196,7 +227,7 @@ class BlockedProduct {
                         const PackedPanels<Element>& a, const PackedPanels<Element>& b, bool add, float* sums,
                         int64_t sums_stride, float* block, const Finish& finish) {
     const int64_t height = rows.width, depth = rows.depth;
-    const auto multiply = Format::multiply_of(height);
+    const auto multiply = multiply_of<Format>(height);
     const int64_t i_step = kBlockRows / height, j_step = kBlockColumns / kTileWidth;
     for (int64_t i0 = i.begin; i0 < i.end; i0 += i_step)
       for (int64_t j0 = j.begin; j0 < j.end; j0 += j_step) {

@@ -3,11 +3,8 @@
 #pragma once
 
 #include <algorithm>
-#include <array>
 #include <cstdint>
 #include <cstring>
-#include <iterator>
-#include <utility>
 
 #include "core/dtype.h"
 #include "cpu/product_float.h"
@@ -26,21 +23,11 @@ struct Bf16Panels {
 
   // Packing writes whole vectors, as that of FloatPanels does.
 
-  /// As FloatPanels::pack_across; two rows are interleaved.
-  static void pack_across(const bfloat16* x, int64_t stride, int64_t depth, int64_t columns, int64_t width,
-                          int64_t count, int64_t piece, bfloat16* panels) {
-    for (int64_t l = 0; l < depth; l += kGroup, x += kGroup * stride)
-      for (int64_t p = 0; p < count; ++p) {
-        const bfloat16* from = x + p * width;
-        bfloat16* to = panels + p * piece + l * width;
-        const int64_t left = columns - p * width;
-        for (int64_t j = 0; j < std::min(width, left); j += kLanes) {
-          const __mmask16 lanes = first_lanes<__mmask16>(left - j);
-          const __m512i upper = halves(from + j, lanes);
-          const __m512i lower = halves(from + stride + j, l + 1 < depth ? lanes : __mmask16{0});
-          _mm512_storeu_si512(to + j * kGroup, _mm512_or_si512(upper, _mm512_slli_epi32(lower, 16)));
-        }
-      }
+  /// As FloatPanels::pack_across, for two steps of the depth or the last one: rows of x, which are interleaved.
+  static void pack_across(const bfloat16* x, int64_t stride, int64_t depth, int64_t n, bfloat16* to) {
+    const __mmask16 lanes = static_cast<__mmask16>((1u << n) - 1);
+    const __m512i upper = halves(x, lanes), lower = halves(x + stride, depth == kGroup ? lanes : __mmask16{0});
+    _mm512_storeu_si512(to, _mm512_or_si512(upper, _mm512_slli_epi32(lower, 16)));
   }
 
   /// As FloatPanels::pack_along; words are turned instead of numbers.
@@ -49,7 +36,7 @@ struct Bf16Panels {
     constexpr int64_t kSquare = kGroup * kLanes;  // depths
     for (int64_t j = (std::min(width, rows) - 1) / kLanes * kLanes; j >= 0; j -= kLanes)
       for (int64_t l = 0; l < depth; l += kSquare) {
-        const __mmask32 lanes = first_lanes<__mmask32>(depth - l);
+        const __mmask32 lanes = static_cast<__mmask32>((uint64_t{1} << std::min(kSquare, depth - l)) - 1);
         Vec v[kLanes];
 #pragma GCC unroll 16
         for (int64_t i = 0; i < kLanes; ++i)
@@ -78,32 +65,10 @@ struct Bf16Panels {
           sums[i][j] = reinterpret_cast<Vec>(_mm512_dpbf16_ps(reinterpret_cast<__m512>(sums[i][j]), row[j], values));
       }
     }
-#pragma GCC unroll 16
-    for (int64_t i = 0; i < M; ++i) {
-      float* to = c + i * c_stride;
-      for (int64_t j = 0; j < kTileVectors; ++j) {
-        if (add) sums[i][j] += load(to + j * kLanes);
-        store(to + j * kLanes, sums[i][j]);
-      }
-    }
-  }
-
-  /// The function for panels of a with `height` rows.
-  static Multiply multiply_of(int64_t height) {
-    static constexpr auto functions = []<size_t... M>(std::index_sequence<M...>) {
-      return std::array<Multiply, sizeof...(M)>{multiply<static_cast<int64_t>(M) + 1>...};
-    }
-    (std::make_index_sequence<kTileHeight>{});
-    return functions[static_cast<size_t>(height - 1)];
+    store_tile(sums, c, c_stride, add);
   }
 
  private:
-  /// The first n lanes, or all.
-  template <class Mask>
-  static Mask first_lanes(int64_t n) {
-    constexpr int64_t kAll = 8 * sizeof(Mask);
-    return n >= kAll ? static_cast<Mask>(~Mask{0}) : static_cast<Mask>((Mask{1} << n) - 1);
-  }
   /// Each of 16 bfloat16 in the lower half of a word, and 0 for those that `lanes` leaves out, which are not read.
   static __m512i halves(const bfloat16* p, __mmask16 lanes) {
     return _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(lanes, p));
@@ -120,21 +85,12 @@ struct Bf16Panels {
   static constexpr int64_t kRowsTogether = 2;
   using Multiply = void (*)(const bfloat16* a, const bfloat16* b, int64_t depth, float* c, int64_t c_stride, bool add);
 
-  /// As FloatPanels::pack_across; four rows are interleaved while they are stored.
-  static void pack_across(const bfloat16* x, int64_t stride, int64_t depth, int64_t columns, int64_t width,
-                          int64_t count, int64_t piece, bfloat16* panels) {
-    for (int64_t l = 0; l < depth; l += kGroup, x += kGroup * stride)
-      for (int64_t p = 0; p < count; ++p) {
-        const bfloat16* from = x + p * width;
-        bfloat16* to = panels + p * piece + l * width;
-        const int64_t left = columns - p * width;
-        for (int64_t j = 0; j < std::min(width, left); j += kLanes) {
-          uint16x4x4_t rows;
-          for (int64_t d = 0; d < kGroup; ++d)
-            rows.val[d] = words(from + d * stride + j, l + d < depth ? std::min(kLanes, left - j) : 0);
-          vst4_u16(&(to + j * kGroup)->bits, rows);
-        }
-      }
+  /// As FloatPanels::pack_across, for up to four steps of the depth: rows of x, which are interleaved while they are
+  /// stored.
+  static void pack_across(const bfloat16* x, int64_t stride, int64_t depth, int64_t n, bfloat16* to) {
+    uint16x4x4_t rows;
+    for (int64_t d = 0; d < kGroup; ++d) rows.val[d] = words(x + d * stride, d < depth ? n : 0);
+    vst4_u16(&to->bits, rows);
   }
 
   /// As FloatPanels::pack_along.
@@ -171,12 +127,6 @@ struct Bf16Panels {
         store(upper, add ? load(upper) + first : first);
         store(lower, add ? load(lower) + second : second);
       }
-  }
-
-  static Multiply multiply_of(int64_t height) {
-    static constexpr Multiply functions[] = {multiply<1>, multiply<2>, multiply<3>, multiply<4>};
-    static_assert(std::size(functions) == kTileHeight / kRowsTogether);
-    return functions[height / kRowsTogether - 1];
   }
 
  private:

@@ -2,9 +2,7 @@
 #pragma once
 
 #include <algorithm>
-#include <array>
 #include <cstdint>
-#include <utility>
 
 #include "cpu/transpose.h"
 
@@ -20,6 +18,19 @@ constexpr int64_t kTileHeight = 8, kTileVectors = 3;
 #endif
 constexpr int64_t kTileWidth = kTileVectors * kLanes;
 
+/// c [M, kTileWidth] = sums, or += if add.
+template <int64_t M>
+void store_tile(Vec (&sums)[M][kTileVectors], float* c, int64_t c_stride, bool add) {
+#pragma GCC unroll 16
+  for (int64_t i = 0; i < M; ++i) {
+    float* to = c + i * c_stride;
+    for (int64_t j = 0; j < kTileVectors; ++j) {
+      if (add) sums[i][j] += load(to + j * kLanes);
+      store(to + j * kLanes, sums[i][j]);
+    }
+  }
+}
+
 /// Panels of floats, whatever the operands are: bfloat16 is widened while it is packed.
 struct FloatPanels {
   using Element = float;
@@ -30,23 +41,10 @@ struct FloatPanels {
   // Packing writes whole vectors: the lanes after the width are overwritten later, or lie after the panel.
   // What it writes for rows and columns that an operand does not have is never used.
 
-  /// For `count` panels `piece` floats apart: panel[l, j] = x[l, j] for j < width, where the next panel has the columns
-  /// after these. x [depth, columns]. It reads whole rows, because x may be far wider than a page.
+  /// to[j] = x[j] for j < n <= kLanes: part of a step of the depth, which lies in a row of x.
   template <class T>
-  static void pack_across(const T* x, int64_t stride, int64_t depth, int64_t columns, int64_t width, int64_t count,
-                          int64_t piece, float* panels) {
-    for (int64_t l = 0; l < depth; ++l, x += stride)
-      for (int64_t p = 0; p < count; ++p) {
-        const T* from = x + p * width;
-        float* to = panels + p * piece + l * width;
-        const int64_t left = columns - p * width;
-        for (int64_t j = 0; j < width; j += kLanes) {
-          if (left - j >= kLanes)
-            store(to + j, load(from + j));
-          else if (left > j)
-            store(to + j, load_first(from + j, left - j));
-        }
-      }
+  static void pack_across(const T* x, int64_t, int64_t, int64_t n, float* to) {
+    store(to, n == kLanes ? load(x) : load_first(x, n));
   }
 
   /// panel[l, j] = x[j, l] for j < width. x [rows, depth]. A panel of several vectors is written from its last one to
@@ -101,23 +99,7 @@ struct FloatPanels {
         for (int64_t j = 0; j < kTileVectors; ++j) sums[i][j] += value * row[j];
       }
     }
-#pragma GCC unroll 16
-    for (int64_t i = 0; i < M; ++i) {
-      float* to = c + i * c_stride;
-      for (int64_t j = 0; j < kTileVectors; ++j) {
-        if (add) sums[i][j] += load(to + j * kLanes);
-        store(to + j * kLanes, sums[i][j]);
-      }
-    }
-  }
-
-  /// The function for panels of a with `height` rows.
-  static Multiply multiply_of(int64_t height) {
-    static constexpr auto functions = []<size_t... M>(std::index_sequence<M...>) {
-      return std::array<Multiply, sizeof...(M)>{multiply<static_cast<int64_t>(M) + 1>...};
-    }
-    (std::make_index_sequence<kTileHeight>{});
-    return functions[static_cast<size_t>(height - 1)];
+    store_tile(sums, c, c_stride, add);
   }
 };
 
