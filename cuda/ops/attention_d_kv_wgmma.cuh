@@ -291,13 +291,8 @@ __global__ void __launch_bounds__(Shape::threads, 1)
         tile.q.panel[p][i] = tile.d_out.panel[p][i] = bf16{0};
   fence_async_proxy();
   __syncthreads();
-  if (warpgroup_number() == Shape::warpgroups) {
-    set_registers_down<Shape::loader_registers>();
-    load_key_gradients<kHeadDim, Shape>(shared, q_map, d_out_map, k_map, v_map, in);
-  } else {
-    set_registers_up<Shape::registers>();
-    multiply_key_gradients<kHeadDim, Shape>(shared, in);
-  }
+  divide_block<Shape>([&] { load_key_gradients<kHeadDim, Shape>(shared, q_map, d_out_map, k_map, v_map, in); },
+                      [&] { multiply_key_gradients<kHeadDim, Shape>(shared, in); });
 #endif
 }
 

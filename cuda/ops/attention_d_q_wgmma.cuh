@@ -40,31 +40,24 @@ __device__ __forceinline__ void load_query_gradients(QueryGradientTiles<kHeadDim
                                                      const TensorMap& q_map, const TensorMap& d_out_map,
                                                      const TensorMap& k_map, const TensorMap& v_map,
                                                      const AttentionBackward& in) {
-  const int thread = static_cast<int>(threadIdx.x) % kWarpgroup, group = in.group();
-  if (thread == 0)
+  const int group = in.group();
+  if (threadIdx.x % kWarpgroup == 0)
     for (const TensorMap* map : {&q_map, &d_out_map, &k_map, &v_map}) prefetch_tensor_map(*map);
   RingPlace<QueryGradientTiles<kHeadDim, Shape>::kQueryTiles> query;
   RingPlace<Shape::stages> key;
   const auto pass_on = [&](const LanesWork& work) {
-    wait_empty(shared.queries, query);
-    auto& tile = shared.queries.tile[query.index];
-    Mbarrier& full = shared.queries.full[query.index];
     const int first_head = work.key_head * group;
-    for (int lane = thread; lane < Shape::rows; lane += kWarpgroup) {
-      tile.values[lane] = {0, 0, work.keys};  // what is computed for lanes that do not exist is not used
-      if (lane < work.lanes)
-        tile.values[lane] = lane_values(in, work.first_row + lane / group, first_head + lane % group);
-    }
-    if (thread == 0) tile.work = work;
-    __syncwarp();
-    if (thread == 0 && work.keys > 0) {
-      mbarrier_expect_bytes(full, 2 * (Shape::rows / group * group) * kHeadDim * static_cast<int>(sizeof(bf16)));
-      copy_lanes(tile.q, full, q_map, first_head, work.first_row);
-      copy_lanes(tile.d_out, full, d_out_map, first_head, work.first_row);
-    } else if (thread % 32 == 0) {
-      mbarrier_arrive(full);
-    }
-    query.advance();
+    pass_on_lanes<2>(
+        shared.queries, query, in, work,
+        [&](auto& tile, int lane) {
+          tile.values[lane] = {0, 0, work.keys};  // what is computed for lanes that do not exist is not used
+          if (lane < work.lanes)
+            tile.values[lane] = lane_values(in, work.first_row + lane / group, first_head + lane % group);
+        },
+        [&](auto& tile, Mbarrier& full) {
+          copy_lanes(tile.q, full, q_map, first_head, work.first_row);
+          copy_lanes(tile.d_out, full, d_out_map, first_head, work.first_row);
+        });
   };
   for_each_lane_tile<Shape>(in, [&](const LanesWork& work) {
     pass_on(work);
@@ -175,21 +168,9 @@ __global__ void __launch_bounds__(Shape::threads, 1)
 #if MOR_CUDA_HOPPER
   wait_for_earlier_kernels();
   auto& shared = *dynamic_shared<QueryGradientTiles<kHeadDim, Shape>>();
-  if (threadIdx.x == 0) {
-    constexpr int kWarps = kWarpgroup / 32, kReleasers = Shape::warpgroups * kWarps;
-    shared.queries.init(kWarps, kReleasers);
-    shared.k.init(kWarps, kReleasers);
-    shared.v.init(kWarps, kReleasers);
-    mbarrier_init_fence();
-  }
-  __syncthreads();
-  if (warpgroup_number() == Shape::warpgroups) {
-    set_registers_down<Shape::loader_registers>();
-    load_query_gradients<kHeadDim, Shape>(shared, q_map, d_out_map, k_map, v_map, in);
-  } else {
-    set_registers_up<Shape::registers>();
-    multiply_query_gradients<kHeadDim, Shape>(shared, in);
-  }
+  init_tiles<Shape>(shared);
+  divide_block<Shape>([&] { load_query_gradients<kHeadDim, Shape>(shared, q_map, d_out_map, k_map, v_map, in); },
+                      [&] { multiply_query_gradients<kHeadDim, Shape>(shared, in); });
 #endif
 }
 

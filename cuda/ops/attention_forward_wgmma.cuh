@@ -41,26 +41,18 @@ template <int kHeadDim, class Shape>
 __device__ __forceinline__ void load_forward_tiles(ForwardTiles<kHeadDim, Shape>& shared, const TensorMap& q_map,
                                                    const TensorMap& k_map, const TensorMap& v_map,
                                                    const AttentionForward& in) {
-  const int thread = static_cast<int>(threadIdx.x) % kWarpgroup, group = in.group();
-  if (thread == 0)
+  const int group = in.group();
+  if (threadIdx.x % kWarpgroup == 0)
     for (const TensorMap* map : {&q_map, &k_map, &v_map}) prefetch_tensor_map(*map);
   RingPlace<2> query;
   RingPlace<Shape::stages> key;
   const auto pass_on = [&](const LanesWork& work) {
-    wait_empty(shared.queries, query);
-    auto& tile = shared.queries.tile[query.index];
-    Mbarrier& full = shared.queries.full[query.index];
-    for (int lane = thread; lane < Shape::rows; lane += kWarpgroup)  // what lanes that do not exist see is not used
-      tile.visible[lane] = lane < work.lanes ? in.rows.visible[work.first_row + lane / group] : work.keys;
-    if (thread == 0) tile.work = work;
-    __syncwarp();
-    if (thread == 0 && work.keys > 0) {
-      mbarrier_expect_bytes(full, Shape::rows / group * group * kHeadDim * static_cast<int>(sizeof(bf16)));
-      copy_lanes(tile.q, full, q_map, work.key_head * group, work.first_row);
-    } else if (thread % 32 == 0) {
-      mbarrier_arrive(full);
-    }
-    query.advance();
+    pass_on_lanes<1>(
+        shared.queries, query, in, work,
+        [&](auto& tile, int lane) {  // what lanes that do not exist see is not used
+          tile.visible[lane] = lane < work.lanes ? in.rows.visible[work.first_row + lane / group] : work.keys;
+        },
+        [&](auto& tile, Mbarrier& full) { copy_lanes(tile.q, full, q_map, work.key_head * group, work.first_row); });
   };
   for_each_work<Shape>(in, [&](const LanesWork& work) {
     pass_on(work);
@@ -159,21 +151,9 @@ __global__ void __launch_bounds__(Shape::threads, 1)
 #if MOR_CUDA_HOPPER
   wait_for_earlier_kernels();
   auto& shared = *dynamic_shared<ForwardTiles<kHeadDim, Shape>>();
-  if (threadIdx.x == 0) {
-    constexpr int kWarps = kWarpgroup / 32, kReleasers = Shape::warpgroups * kWarps;
-    shared.queries.init(kWarps, kReleasers);
-    shared.k.init(kWarps, kReleasers);
-    shared.v.init(kWarps, kReleasers);
-    mbarrier_init_fence();
-  }
-  __syncthreads();
-  if (warpgroup_number() == Shape::warpgroups) {
-    set_registers_down<Shape::loader_registers>();
-    load_forward_tiles<kHeadDim, Shape>(shared, q_map, k_map, v_map, in);
-  } else {
-    set_registers_up<Shape::registers>();
-    multiply_forward_tiles<kHeadDim, Shape>(shared, in);
-  }
+  init_tiles<Shape>(shared);
+  divide_block<Shape>([&] { load_forward_tiles<kHeadDim, Shape>(shared, q_map, k_map, v_map, in); },
+                      [&] { multiply_forward_tiles<kHeadDim, Shape>(shared, in); });
 #endif
 }
 

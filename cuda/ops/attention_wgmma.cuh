@@ -128,6 +128,43 @@ __device__ __forceinline__ void copy_lanes(Tile& to, Mbarrier& full, const Tenso
   for (int p = 0; p < Tile::panels; ++p) tensor_copy_load(to.panel[p], map, 64 * p, first_head, first_row, full);
 }
 
+/// Passes a piece of work on with the tiles of its lanes, by all warps of the warpgroup that loads; one without lanes
+/// is the end. take_lane(tile, lane) writes what else is needed of a lane, and copy(tile, full) begins to load
+/// `tensors` tiles, by one thread.
+template <int tensors, class Ring, class Operation, class TakeLane, class Copy>
+__device__ __forceinline__ void pass_on_lanes(Ring& ring, RingPlace<Ring::places>& place, const Operation& in,
+                                              const LanesWork& work, const TakeLane& take_lane, const Copy& copy) {
+  using Queries = decltype(Ring::Tile::q);
+  const int thread = static_cast<int>(threadIdx.x) % kWarpgroup, group = in.group();
+  wait_empty(ring, place);
+  auto& tile = ring.tile[place.index];
+  Mbarrier& full = ring.full[place.index];
+  for (int lane = thread; lane < Queries::rows; lane += kWarpgroup) take_lane(tile, lane);
+  if (thread == 0) tile.work = work;
+  __syncwarp();
+  if (thread == 0 && work.keys > 0) {
+    const int lanes = Queries::rows / group * group;
+    mbarrier_expect_bytes(full, tensors * lanes * Queries::columns * static_cast<int>(sizeof(bf16)));
+    copy(tile, full);
+  } else if (thread % 32 == 0) {
+    mbarrier_arrive(full);
+  }
+  place.advance();
+}
+
+/// Initialises the rings of queries, keys and values, by all threads of a block.
+template <class Shape, class Tiles>
+__device__ __forceinline__ void init_tiles(Tiles& shared) {
+  if (threadIdx.x == 0) {
+    constexpr int kWarps = kWarpgroup / 32, kReleasers = Shape::warpgroups * kWarps;
+    shared.queries.init(kWarps, kReleasers);
+    shared.k.init(kWarps, kReleasers);
+    shared.v.init(kWarps, kReleasers);
+    mbarrier_init_fence();
+  }
+  __syncthreads();
+}
+
 /// The turns in which warpgroups begin products: in the order of their numbers, so that the tensor cores work for one
 /// while the others compute weights. Named barrier 1 + w lets warpgroup w go on when all others have had their turn.
 template <int kWarpgroups>

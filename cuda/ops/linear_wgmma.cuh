@@ -137,14 +137,14 @@ __global__ void __launch_bounds__(Shape::threads, 1)
     mbarrier_init_fence();
   }
   __syncthreads();
-  if (threadIdx.x >= kMultiplying) {
-    set_registers_down<Shape::loader_registers>();
-    if (threadIdx.x == kMultiplying) load_steps<Shape, a_transposed, b_transposed, paired>(ring, a, b, product);
-  } else {
-    set_registers_up<Shape::registers>();
-    multiply_steps<Shape, a_transposed, b_transposed, paired>(ring, product, static_cast<int>(threadIdx.x) / kWarpgroup,
-                                                              epilogue);
-  }
+  divide_block<Shape>(
+      [&] {
+        if (threadIdx.x == kMultiplying) load_steps<Shape, a_transposed, b_transposed, paired>(ring, a, b, product);
+      },
+      [&] {
+        multiply_steps<Shape, a_transposed, b_transposed, paired>(ring, product,
+                                                                  static_cast<int>(threadIdx.x) / kWarpgroup, epilogue);
+      });
 #else
   __trap();  // it is launched on compute capability 9.0 alone
 #endif

@@ -28,6 +28,18 @@ __device__ __forceinline__ void set_registers_up() {
 #endif
 }
 
+/// Divides a block: load() runs in its last warpgroup, multiply() in the others, each with its share of the registers.
+template <class Shape, class Load, class Multiply>
+__device__ __forceinline__ void divide_block(const Load& load, const Multiply& multiply) {
+  if (threadIdx.x >= Shape::threads - kWarpgroup) {
+    set_registers_down<Shape::loader_registers>();
+    load();
+  } else {
+    set_registers_up<Shape::registers>();
+    multiply();
+  }
+}
+
 /// Waits until `threads` threads, this one among them, have called named_barrier_sync or named_barrier_arrive. id: 1 to
 /// 15. threads: a multiple of 32. All lanes of a warp call it.
 __device__ __forceinline__ void named_barrier_sync(int id, int threads) {
