@@ -24,12 +24,11 @@ export const vanillaConfig: ModelConfig = {
 
 /** Of the vanilla models: 4.1M tokens. */
 const vanillaSteps = 1000
-/** Of an up-training: a third. */
-const uptrainSteps = Math.floor(vanillaSteps / 3)
 
 /** That of the paper (section 3). */
-export const learningRate = 3e-3
-const uptrainLearningRate = 1e-3
+const learningRate = 3e-3
+/** Of models that are trained on. */
+export const uptrainLearningRate = 1e-3
 
 const kvCaches = ['recursion_wise', 'shared', 'hybrid'] as const
 type KvCache = (typeof kvCaches)[number]
@@ -68,17 +67,52 @@ function depthDropout(seed: number): StudyRun {
   return { ...plain, name: 'mor-3.depth-dropout.tokens', options: ['--depth-dropout', '0.25'] }
 }
 
-/** The vanilla model of that seed, made recursive. */
-function upTrained(init: string, seed: number): StudyRun {
-  const convert = ['--recursions', '2', '--init', init, '--router', 'expert_choice', '--selection', 'threshold']
+/** Tokens are selected in training as they are in generation. */
+export const byThreshold = ['--selection', 'threshold']
+
+/** Of the up-training of a model that was trained for so many steps: a third. */
+export function uptrainSteps({ steps }: StudyRun): number {
+  return Math.floor(steps / 3)
+}
+
+/**
+ * A vanilla model, made recursive and trained on.
+ * @param init of `mor convert`
+ * @param router further options of the router in `mor convert`
+ */
+export function upTrained(
+  original: StudyRun,
+  n: number,
+  init: string,
+  router: readonly string[],
+  { suffix = '', options = [], ...further }: Pick<StudyRun, 'teacher' | 'options'> & { suffix?: string } = {},
+): StudyRun {
+  const steps = uptrainSteps(original)
+  const convert = ['--recursions', String(n), '--init', init, '--router', 'expert_choice', ...router]
+  // The capacities fall from 1 in the first steps; those of a converted model would take 1000, more than there are.
+  const capacityWarmup = ['--capacity-warmup-steps', String(Math.round(steps / 3))]
   return {
-    name: `up-2.${init}`,
-    seed,
-    start: { run: vanilla(seed), convert },
-    steps: uptrainSteps,
+    ...further,
+    name: `up-${n}.${init}${suffix}`,
+    seed: original.seed,
+    start: { run: original, convert },
+    steps,
     learningRate: uptrainLearningRate,
-    options: ['--capacity-warmup-steps', String(Math.round(uptrainSteps / 3))],
+    options: [...capacityWarmup, ...options],
   }
+}
+
+/** All KV policies of N = 4, and those of N = 2 and 3 that are not the default. */
+function otherKvCaches(budget: Budget): ((seed: number) => StudyRun)[] {
+  const kinds = [
+    ...kvCaches.map((kvCache) => ({ kvCache, n: 4 })),
+    ...kvCaches.slice(1).flatMap((kvCache) => [2, 3].map((n) => ({ kvCache, n }))),
+  ]
+  return kinds.map(
+    ({ kvCache, n }) =>
+      (seed) =>
+        expertChoice(n, kvCache, budget, seed),
+  )
 }
 
 /** What the claim rests on comes first, and then what fills the table. */
@@ -92,7 +126,9 @@ const kinds: ((seed: number) => StudyRun)[][] = [
   [
     (seed) => expertChoice(2, 'recursion_wise', 'flops', seed),
     (seed) => remedied('topk.auxiliary-loss-0.1', seed),
-    ...['stepwise', 'average', 'lower', 'upper'].map((init) => (seed: number) => upTrained(init, seed)),
+    ...['stepwise', 'average', 'lower', 'upper'].map(
+      (init) => (seed: number) => upTrained(vanilla(seed), 2, init, byThreshold),
+    ),
   ],
   [
     ...[2, 3].map(
@@ -105,20 +141,8 @@ const kinds: ((seed: number) => StudyRun)[][] = [
       .filter((name) => name !== 'topk' && name !== 'topk.auxiliary-loss-0.1')
       .map((name) => (seed: number) => remedied(name, seed)),
   ],
-  [
-    ...kvCaches.map((kvCache) => (seed: number) => expertChoice(4, kvCache, 'tokens', seed)),
-    ...kvCaches
-      .slice(1)
-      .flatMap((kvCache) => [2, 3].map((n) => (seed: number) => expertChoice(n, kvCache, 'tokens', seed))),
-    (seed) => tokenChoice(3, 'tokens', seed),
-  ],
-  [
-    ...kvCaches.map((kvCache) => (seed: number) => expertChoice(4, kvCache, 'flops', seed)),
-    ...kvCaches
-      .slice(1)
-      .flatMap((kvCache) => [2, 3].map((n) => (seed: number) => expertChoice(n, kvCache, 'flops', seed))),
-    ...[2, 3].map((n) => (seed: number) => tokenChoice(n, 'flops', seed)),
-  ],
+  [...otherKvCaches('tokens'), (seed) => tokenChoice(3, 'tokens', seed)],
+  [...otherKvCaches('flops'), ...[2, 3].map((n) => (seed: number) => tokenChoice(n, 'flops', seed))],
 ]
 
 /** In the order in which they are done. */

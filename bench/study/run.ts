@@ -54,9 +54,8 @@ export function readResult(run: StudyRun, { results }: Places): StudyResult | nu
   return existsSync(file) ? (JSON.parse(readFileSync(file, 'utf8')) as StudyResult) : null
 }
 
-/** Does what is left to do; what is needed from other runs must be there. */
+/** Makes the result of a run that has none; what is needed from other runs must be there. */
 export async function finishRun(run: StudyRun, corpus: Corpus, places: Places, abort: AbortSignal): Promise<void> {
-  if (readResult(run, places) !== null) return
   const commands = await trainRun(run, corpus, places, abort)
   const training = summarizeMetrics(runFiles(folderOf(run, places)).metrics)
   const checkpoint = checkpointOf(run, places)

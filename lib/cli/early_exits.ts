@@ -1,5 +1,6 @@
 // Says at the end of a run that its model stops nearly every token after the first recursion, though it was trained for more.
 import type { ResolvedConfig } from '../config.js'
+import { activeFractions } from '../model_size.js'
 import type { Evaluation } from './evaluation.js'
 import type { Output } from './output.js'
 
@@ -11,16 +12,12 @@ const LEAST_PART = 0.1
  * long as its auxiliary loss had too little weight or too few steps.
  * @param evaluation the last one, on held-out text and by threshold; null: none was made, and nothing is told
  */
-export function tellEarlyExits(
-  { router, num_recursions }: ResolvedConfig,
-  evaluation: Evaluation | null,
-  output: Output,
-) {
-  if (router?.type !== 'expert_choice' || evaluation === null) return
+export function tellEarlyExits(config: ResolvedConfig, evaluation: Evaluation | null, output: Output) {
+  if (config.router?.type !== 'expert_choice' || evaluation === null) return
   const [first = 0, ...later] = evaluation.depthHistogram
   const beyond = later.reduce((sum, count) => sum + count, 0)
   const share = beyond / (first + beyond)
-  const capacity = router.capacities?.[1] ?? (num_recursions - 1) / num_recursions
+  const capacity = activeFractions(config)[1]!
   if (!(share < LEAST_PART * capacity)) return
   const percent = (value: number) => `${(100 * value).toFixed(1)}%`
   output.event(
