@@ -1,7 +1,7 @@
 // The public Trainer: optimizer steps and evaluation on one Model, saved and resumed bit for bit.
 import { Checker, checkPath, show } from './check.js'
 import { type Ranks, toNativeDistributed } from './distributed.js'
-import { MorError, wrapNative, wrapNativeAsync } from './errors.js'
+import { MorError, throwIfAborted, toMorError, wrapNative, wrapNativeAsync } from './errors.js'
 import { type LoadOptions, Model } from './model.js'
 import type { NativeEvaluateStats, NativeStepStats, NativeTrainer, NativeTrainerOptions, Routing } from './native.js'
 import { loadNative } from './native_loader.js'
@@ -13,7 +13,7 @@ import {
   type TrainerOptions,
   toNativeTrainerOptions,
 } from './trainer_options.js'
-import { packTrainingRows, type TrainingRow } from './training_rows.js'
+import { type PackedTrainingRows, packTrainingRows, type TrainingRow } from './training_rows.js'
 
 /** Measurements of one step; loss terms in nats per token. */
 export interface StepResult extends NativeStepStats {
@@ -129,16 +129,32 @@ export class Trainer {
    * @param batch rows of T + 1 token ids: each token predicts the next. Their number must be a multiple of
    * gradientAccumulation, which splits them in order. A row may say which of its tokens count in the loss, which is the mean
    * over all that do. Rows may have different lengths; those of one length run together, so few lengths train faster.
-   * @param options.signal aborts a step that has not started; one that has is finished and reported.
+   * @param options.signal aborts a step that has not started; one that has is finished and reported. With ranks, a signal
+   * that has aborted before the call aborts the step of all of them, and one that aborts later does nothing.
    * @throws {MorError} NON_FINITE (loss or gradient; nothing was changed), TOKEN_OUT_OF_RANGE, CONTEXT_OVERFLOW,
-   * INVALID_ARGUMENT, OUT_OF_MEMORY, ABORTED, DISPOSED
+   * INVALID_ARGUMENT, OUT_OF_MEMORY, ABORTED, DISPOSED, COMMUNICATION_FAILED. Of several ranks, all throw what one of them throws.
    */
   async step(batch: readonly TrainingRow[], options: { signal?: AbortSignal } = {}): Promise<StepResult> {
-    Checker.of(options, 'step').onlyKeys(['signal'])
-    const { tokens, counts, shapes } = packTrainingRows(batch, this.model.config, this.options.gradientAccumulation)
-    const { signal } = options
+    let rows: PackedTrainingRows
+    try {
+      Checker.of(options, 'step').onlyKeys(['signal'])
+      if (this.ranks !== null) throwIfAborted(options.signal, 'a step')
+      rows = packTrainingRows(batch, this.model.config, this.options.gradientAccumulation)
+    } catch (error) {
+      return this.#fail(error)
+    }
+    const { tokens, counts, shapes } = rows
+    // A step that leaves the queue of one rank would leave the others waiting.
+    const signal = this.ranks === null ? options.signal : undefined
     const stats = await wrapNativeAsync(() => this.#native.step(tokens, counts, shapes, signal), signal)
     return { ...stats, tokensPerSecond: stats.tokens / stats.seconds }
+  }
+
+  /** Throws the error, on all ranks: the others have begun what this one refuses. */
+  async #fail(error: unknown): Promise<never> {
+    if (this.ranks === null) throw error
+    const { code, message } = toMorError(error)
+    return wrapNativeAsync(() => this.#native.fail(code, message))
   }
 
   /**
@@ -163,7 +179,11 @@ export class Trainer {
    * @throws {MorError} IO_ERROR, DISPOSED, COMMUNICATION_FAILED
    */
   async save(folder: string): Promise<void> {
-    checkPath(folder, 'save: the folder')
+    try {
+      checkPath(folder, 'save: the folder')
+    } catch (error) {
+      return this.#fail(error)
+    }
     await wrapNativeAsync(async () => saveTrainerCheckpoint(this.model, this.#native, this.options, folder))
     if (this.ranks === null || this.ranks.rank === 0) await this.model.saveTokenizer(folder)
   }

@@ -27,7 +27,7 @@ export interface PackedTrainingRows {
 /**
  * Packs rows into micro-batches of rows of one length: every one of the `parts` equal parts of the batch becomes as many of
  * them as it has lengths.
- * @throws {MorError} INVALID_ARGUMENT for no rows, short rows, masks that do not fit, no token that counts, and rows that
+ * @throws {MorError} INVALID_ARGUMENT for no rows, short rows, masks that do not fit, and rows that
  * the parts do not divide; CONTEXT_OVERFLOW; TOKEN_OUT_OF_RANGE.
  */
 export function packTrainingRows(
@@ -56,12 +56,6 @@ export function packTrainingRows(
     copyTokens(ids, tokens, offset, config.vocab_size, `row ${index}`)
     if (lossMask !== null) copyMask(lossMask, counts!, offset, index)
     offset += ids.length
-  }
-  if (counts !== null && !order.flat().some((row) => countsAnywhere(row.lossMask))) {
-    throw new MorError(
-      'INVALID_ARGUMENT',
-      'no token of the batch counts: every lossMask is false behind its first token',
-    )
   }
   return { tokens, counts, shapes: Int32Array.from(order.flatMap((m) => [m.length, m[0]!.tokens.length - 1])) }
 }
@@ -118,10 +112,4 @@ function copyMask(mask: ArrayLike<boolean | number>, counts: Uint8Array, offset:
     }
     counts[offset + i] = Number(value)
   }
-}
-
-function countsAnywhere(mask: ArrayLike<boolean | number> | null): boolean {
-  if (mask === null) return true
-  for (let i = 1; i < mask.length; i++) if (mask[i]) return true
-  return false
 }

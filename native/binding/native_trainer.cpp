@@ -108,10 +108,10 @@ void check_teaches_nobody(const NativeModel& model) {
 void NativeTrainer::define(Napi::Env env) {
   Environment::of(env).trainer_class = Napi::Persistent(DefineClass(
       env, "NativeTrainer",
-      {promise_method<&NativeTrainer::step>("step"), promise_method<&NativeTrainer::evaluate>("evaluate"),
-       throwing_method<&NativeTrainer::tensors>("tensors"), throwing_method<&NativeTrainer::steps_done>("stepsDone"),
-       promise_method<&NativeTrainer::save>("save"), promise_method<&NativeTrainer::read>("read"),
-       promise_method<&NativeTrainer::dispose>("dispose")}));
+      {promise_method<&NativeTrainer::step>("step"), promise_method<&NativeTrainer::fail>("fail"),
+       promise_method<&NativeTrainer::evaluate>("evaluate"), throwing_method<&NativeTrainer::tensors>("tensors"),
+       throwing_method<&NativeTrainer::steps_done>("stepsDone"), promise_method<&NativeTrainer::save>("save"),
+       promise_method<&NativeTrainer::read>("read"), promise_method<&NativeTrainer::dispose>("dispose")}));
 }
 
 Napi::Value NativeTrainer::create(const Napi::CallbackInfo& info) {
@@ -191,6 +191,18 @@ Napi::Value NativeTrainer::step(const Napi::CallbackInfo& info) {
       call,
       [rows = std::move(rows)](ModelThread&, ModelTrainer& trainer) { return trainer.trainer().step(rows.view()); },
       step_stats);
+}
+
+Napi::Value NativeTrainer::fail(const Napi::CallbackInfo& info) {
+  const Error error(error_code_named(Input(info[0], "code").string()), Input(info[1], "message").string(), __FILE__,
+                    __LINE__);
+  return run(
+      options(info, "an error for the other ranks"),
+      [error](ModelThread&, ModelTrainer& trainer) {
+        trainer.trainer().fail(error);
+        return true;
+      },
+      [](Napi::Env env, bool) { return env.Undefined(); });
 }
 
 Napi::Value NativeTrainer::evaluate(const Napi::CallbackInfo& info) {

@@ -25,6 +25,7 @@ class NativeTrainer final : public ObjectWrap<NativeTrainer> {
 
  private:
   Napi::Value step(const Napi::CallbackInfo& info);
+  Napi::Value fail(const Napi::CallbackInfo& info);
   Napi::Value evaluate(const Napi::CallbackInfo& info);
   Napi::Value tensors(const Napi::CallbackInfo& info);
   Napi::Value steps_done(const Napi::CallbackInfo& info);

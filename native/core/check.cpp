@@ -31,4 +31,10 @@ const char* error_code_name(ErrorCode code) {
   return kNames[static_cast<size_t>(code)];
 }
 
+ErrorCode error_code_named(const std::string& name) {
+  for (int code = 0; code <= static_cast<int>(ErrorCode::INTERNAL); ++code)
+    if (name == error_code_name(static_cast<ErrorCode>(code))) return static_cast<ErrorCode>(code);
+  MOR_FAIL(INVALID_ARGUMENT, "\"", name, "\" is not the code of an error");
+}
+
 }  // namespace mor

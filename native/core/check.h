@@ -33,6 +33,8 @@ enum class ErrorCode {
 };
 
 const char* error_code_name(ErrorCode code);
+/// The code of that name. Throws INVALID_ARGUMENT if there is none.
+ErrorCode error_code_named(const std::string& name);
 
 class Error : public std::runtime_error {
  public:

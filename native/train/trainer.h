@@ -34,6 +34,9 @@ class Trainer {
   StepResult step(const int32_t* tokens, int32_t micro_batches, int32_t sequences, int32_t length) {
     return step({tokens, nullptr, std::vector<BatchShape>(static_cast<size_t>(micro_batches), {sequences, length})});
   }
+  /// Throws the error, on all ranks: it is this rank's part in the step or the save that the others begin, and that it
+  /// refuses because of its arguments. Without this they would wait for it.
+  [[noreturn]] void fail(const Error& error) const;
   /// Losses without a step, at full depth; fields that belong to the optimiser stay 0. With top-k routing, recursions
   /// have the capacities of the next step. Other ranks take no part.
   StepResult evaluate(const TokenRows& rows, Routing routing);

@@ -152,6 +152,11 @@ double Trainer::run_together(const TokenRows& rows, std::vector<Batch>& batches,
   return norm;
 }
 
+void Trainer::fail(const Error& error) const {
+  ranks_.gather([&]() -> Numbers { throw error; });
+  throw error;
+}
+
 StepResult Trainer::step(const TokenRows& rows) {
   const Clock::time_point begin = Clock::now();
   const auto seconds = [&] { return std::chrono::duration<double>(Clock::now() - begin).count(); };

@@ -122,6 +122,10 @@ it.skipIf(!isInstalled(openMpi))('two ranks gather, train, and leave in any orde
     expect(of, context).toContain('disposed: DISPOSED the communicator is disposed\n')
     expect(of, context).toContain('disposed for a trainer: DISPOSED the communicator is disposed\n')
     expect(of, context).toMatch(/losses \S+ of 32, true,\S+ of 32, true\n/)
+    expect(of, context).toMatch(/wrong row: TOKEN_OUT_OF_RANGE (rank 1: )?row 0: the token at index 1 is 65/)
+    expect(of, context).toMatch(/aborted: ABORTED (rank 0: )?a step was aborted/)
+    expect(of, context).toMatch(/wrong folder: INVALID_ARGUMENT (rank 1: )?save: the folder is ""/)
+    expect(of, context).toContain('step 3 by 16 targets')
     expect(of, context).toContain('second trainer: INVALID_ARGUMENT the ranks train another model')
     expect(of, context).toMatch(/step of ranks that are disposed: COMMUNICATION_FAILED\nends$/)
   }

@@ -1,4 +1,6 @@
 // What distributed.native.test.ts runs as each of two ranks: every call of the API of ranks. Writes one line for each thing that it finds.
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { isMainThread, Worker } from 'node:worker_threads'
 import { joinRanks, launcher, Model, type MorError, Trainer } from '../../lib/index.js'
@@ -23,6 +25,19 @@ const newModel = () =>
   )
 const rowsOf = (first: number) => [Int32Array.from({ length: 17 }, (_, i) => (first + 5 * i) % 64)]
 
+/** Arguments that one rank refuses before its part of the call begins; the step after them is the third one of both. */
+async function refuseOnOneRank(trainer: Trainer): Promise<void> {
+  const wrongRow = [Int32Array.of(1, 64 + rank)]
+  say(`wrong row: ${await codeOf(trainer.step(rank === 1 ? wrongRow : rowsOf(0)))}`)
+  const signal = rank === 0 ? AbortSignal.abort() : undefined
+  say(`aborted: ${await codeOf(trainer.step(rowsOf(0), { signal }))}`)
+  say(`wrong folder: ${await codeOf(trainer.save(rank === 1 ? '' : join(tmpdir(), 'mor-never-saved')))}`)
+  const [tokens] = rowsOf(0)
+  const nothing = { tokens: tokens!, lossMask: new Uint8Array(17) }
+  const { lossTokens } = await trainer.step(rank === 1 ? [nothing] : rowsOf(0))
+  say(`step ${trainer.stepsDone} by ${lossTokens} targets`)
+}
+
 async function takeSteps(): Promise<void> {
   const first = await joinRanks()
   say(`of ${first.size}, gathered ${await first.gather(`text ${rank} ü`)}`)
@@ -40,6 +55,7 @@ async function takeSteps(): Promise<void> {
   const trainer = new Trainer(model, { learningRate: 0.01, distributed })
   const steps = [await trainer.step(rowsOf(7 * rank)), await trainer.step(rowsOf(7 * rank + 1))]
   say(`losses ${steps.map(({ loss, tokens, slowestRank }) => `${loss} of ${tokens}, ${slowestRank! >= 0}`)}`)
+  await refuseOnOneRank(trainer)
   const second = await newModel()
   say(`second trainer: ${await codeOf(() => new Trainer(second, { learningRate: 0.01, distributed }))}`)
   await second.dispose()

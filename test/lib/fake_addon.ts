@@ -298,6 +298,11 @@ export class FakeTrainer implements NativeTrainer {
     return this.#begin('step', () => this.#step(tokens, tokensOf(shapes)), signal, true)
   }
 
+  fail = (code: ErrorCode, message: string) =>
+    this.#begin('fail', (): never => {
+      throw nativeError(code, message)
+    })
+
   #step(tokens: Int32Array, count: number) {
     if (this.options.learningRate > 1e6) throw nativeError('NON_FINITE', 'the loss is NaN; the step was refused')
     this.#stepsDone++

@@ -11,11 +11,16 @@
 namespace mor::test {
 namespace {
 
-/// Every rank takes one step, tries another one, which `spoil` makes fail on rank 1 of 3, and takes it once more after
-/// `mend`. Expects that nobody has done the failed one. Returns what each rank said.
+void take_step(Trainer& trainer, const Rows& rows) {
+  trainer.step(rows.view());
+}
+
+/// Every rank takes one step, tries another one, which `spoil` or `step_of_rank_1` makes fail on rank 1 of 3, and takes
+/// it once more after `mend`. Expects that nobody has done the failed one. Returns what each rank said.
 std::vector<std::string> refused_steps(const ModelConfig& config, MakeOps make,
                                        const std::function<void(Model&, Rows&)>& spoil,
-                                       const std::function<void(Model&)>& mend) {
+                                       const std::function<void(Model&)>& mend,
+                                       const std::function<void(Trainer&, const Rows&)>& step_of_rank_1 = take_step) {
   std::vector<std::string> messages(3);
   const Plan plan{{1, 2, 1}};
   std::vector<StepResult> after(3);
@@ -33,7 +38,7 @@ std::vector<std::string> refused_steps(const ModelConfig& config, MakeOps make,
     if (rank == 1) spoil(model, rows);
     const std::vector<std::vector<uint8_t>> before = everything(trainer);
     try {
-      trainer.step(rows.view());
+      (rank == 1 ? step_of_rank_1 : take_step)(trainer, rows);
       ADD_FAILURE() << "rank " << rank << " was not refused";
     } catch (const std::exception& error) {
       messages[rank] = error.what();
@@ -87,6 +92,17 @@ TEST(DataParallel, RowsThatOneRankCannotTakeAreRefusedOnAll) {
   const std::string message = "token 11 at row 1, place 3 is outside the vocabulary of 11";
   EXPECT_EQ(refused[1], message);
   for (const size_t other : {0, 2}) EXPECT_EQ(refused[other], "rank 1: " + message);
+}
+
+TEST(DataParallel, AnErrorInPlaceOfAStepIsThatOfAllRanks) {
+  const std::vector<std::string> refused = refused_steps(
+      minimal(RouterType::token_choice), cpu_float32, [](Model&, Rows&) {}, [](Model&) {},
+      [](Trainer& trainer, const Rows&) {
+        trainer.fail(Error(error_code_named("ABORTED"), "not wanted", __FILE__, __LINE__));
+      });
+  EXPECT_EQ(refused[1], "not wanted");
+  for (const size_t other : {0, 2}) EXPECT_EQ(refused[other], "rank 1: not wanted");
+  EXPECT_EQ(message_of([] { error_code_named("ABORT"); }), "\"ABORT\" is not the code of an error");
 }
 
 /// A rank may be interrupted before any layer of its passes.
