@@ -300,8 +300,8 @@ export interface NativeTrainer {
     shapes: Int32Array,
     signal?: AbortSignal,
   ): Promise<NativeStepStats>
-  /** Rejects with this error, which all ranks get in place of the step or the save that the others begin. */
-  fail(code: ErrorCode, message: string): Promise<never>
+  /** Rejects with this error, which all ranks get in place of the call that the others begin. */
+  fail(call: 'step' | 'save', code: ErrorCode, message: string): Promise<never>
   evaluate(
     tokens: Int32Array,
     counts: Uint8Array | null,

@@ -141,7 +141,7 @@ export class Trainer {
       if (this.ranks !== null) throwIfAborted(options.signal, 'a step')
       rows = packTrainingRows(batch, this.model.config, this.options.gradientAccumulation)
     } catch (error) {
-      return this.#fail(error)
+      return this.#fail('step', error)
     }
     const { tokens, counts, shapes } = rows
     // A step that leaves the queue of one rank would leave the others waiting.
@@ -151,10 +151,10 @@ export class Trainer {
   }
 
   /** Throws the error, on all ranks: the others have begun what this one refuses. */
-  async #fail(error: unknown): Promise<never> {
+  async #fail(call: 'step' | 'save', error: unknown): Promise<never> {
     if (this.ranks === null) throw error
     const { code, message } = toMorError(error)
-    return wrapNativeAsync(() => this.#native.fail(code, message))
+    return wrapNativeAsync(() => this.#native.fail(call, code, message))
   }
 
   /**
@@ -182,7 +182,7 @@ export class Trainer {
     try {
       checkPath(folder, 'save: the folder')
     } catch (error) {
-      return this.#fail(error)
+      return this.#fail('save', error)
     }
     await wrapNativeAsync(async () => saveTrainerCheckpoint(this.model, this.#native, this.options, folder))
     if (this.ranks === null || this.ranks.rank === 0) await this.model.saveTokenizer(folder)

@@ -194,12 +194,13 @@ Napi::Value NativeTrainer::step(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value NativeTrainer::fail(const Napi::CallbackInfo& info) {
-  const Error error(error_code_named(Input(info[0], "code").string()), Input(info[1], "message").string(), __FILE__,
+  const auto call = Input(info[0], "call").choice<RankCall>({{"step", RankCall::step}, {"save", RankCall::save}});
+  const Error error(error_code_named(Input(info[1], "code").string()), Input(info[2], "message").string(), __FILE__,
                     __LINE__);
   return run(
       options(info, "an error for the other ranks"),
-      [error](ModelThread&, ModelTrainer& trainer) {
-        trainer.trainer().fail(error);
+      [call, error](ModelThread&, ModelTrainer& trainer) {
+        trainer.trainer().fail(call, error);
         return true;
       },
       [](Napi::Env env, bool) { return env.Undefined(); });

@@ -112,7 +112,7 @@ void save_files(Ops& ops, const std::string& folder, const std::vector<SavedFile
                 int64_t steps_done, const Ranks& ranks, const CancelCheck& check) {
   std::vector<Layout> layouts;
   std::optional<FolderUpdate> update;  // of rank 0
-  const std::vector<std::string> told = ranks.gather_bytes([&] {
+  const std::vector<std::string> told = ranks.gather_bytes(RankCall::save, [&] {
     check();
     for (const SavedFile& file : files) layouts.push_back(layout_of(file, table, steps_done));
     if (ranks.rank() == 0) {
@@ -128,7 +128,7 @@ void save_files(Ops& ops, const std::string& folder, const std::vector<SavedFile
     return (update ? update->staging() : "") + '\n' + summary_of(layouts, steps_done);
   });
   const fs::path staging = fs::path(folder) / agreed_folder(told);
-  const std::vector<Numbers> written = ranks.gather([&] {
+  const std::vector<Numbers> written = ranks.gather(RankCall::save, [&] {
     check_shared(staging);
     return Numbers{static_cast<double>(write_own(ops, layouts, staging, ranks.rank() == 0, check))};
   });
@@ -136,7 +136,7 @@ void save_files(Ops& ops, const std::string& folder, const std::vector<SavedFile
   for (const Layout& layout : layouts) bytes += layout.bytes;
   const auto sum = static_cast<int64_t>(sum_of(written)[0]);
   MOR_CHECK(sum == bytes, INTERNAL, "the ranks wrote ", sum, " bytes of a checkpoint of ", bytes);
-  ranks.gather([&] {
+  ranks.gather(RankCall::save, [&] {
     if (update) update->commit();
     update.reset();  // its folder is gone before the others hear that all is done
     return Numbers{};

@@ -35,8 +35,8 @@ uint64_t weights_hash(const Model& model) {
   return hash;
 }
 
-void check_same_weights(const Ranks& ranks, const Model& model, int64_t steps_done) {
-  const std::vector<std::string> told = ranks.gather_bytes([&] {
+void check_same_weights(const Ranks& ranks, RankCall call, const Model& model, int64_t steps_done) {
+  const std::vector<std::string> told = ranks.gather_bytes(call, [&] {
     const uint64_t hash = weights_hash(model);
     return std::string(reinterpret_cast<const char*>(&hash), sizeof hash);
   });

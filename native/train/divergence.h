@@ -11,6 +11,6 @@ uint64_t weights_hash(const Model& model);
 
 /// Throws COMMUNICATION_FAILED on every rank, naming those that differ from most, unless all have the same weights.
 /// steps_done: for the message.
-void check_same_weights(const Ranks& ranks, const Model& model, int64_t steps_done);
+void check_same_weights(const Ranks& ranks, RankCall call, const Model& model, int64_t steps_done);
 
 }  // namespace mor

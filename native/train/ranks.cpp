@@ -10,25 +10,50 @@ namespace mor {
 
 namespace {
 
-/// What a rank sends: what its work gave, or the code of an error and its message, or a text.
-enum class Kind : char { result, error, text };
+/// A message begins with the call and this, before what the work gave or the code of an error and its message.
+enum class Outcome : char { result, error };
+constexpr size_t kHead = 2;
 
-Kind kind_of(const std::string& message) {
-  return static_cast<Kind>(message[0]);
+RankCall call_of(const std::string& message) {
+  return static_cast<RankCall>(message[0]);
 }
 
-/// Throws COMMUNICATION_FAILED unless all messages are texts, or none is.
-void check_kinds(const std::vector<std::string>& messages, int32_t own, bool texts) {
+bool is_error(const std::string& message) {
+  return static_cast<Outcome>(message[1]) == Outcome::error;
+}
+
+std::string head_of(RankCall call, Outcome outcome) {
+  return {static_cast<char>(call), static_cast<char>(outcome)};
+}
+
+std::string message_of(RankCall call, ErrorCode code, const char* what) {
+  return head_of(call, Outcome::error) + static_cast<char>(code) + what;
+}
+
+const char* name_of(RankCall call) {
+  switch (call) {
+    case RankCall::texts:
+      return "gathers texts";
+    case RankCall::trainer:
+      return "makes a trainer";
+    case RankCall::read:
+      return "reads a checkpoint";
+    case RankCall::step:
+      return "takes a step";
+    case RankCall::save:
+      return "saves a checkpoint";
+  }
+  MOR_FAIL(INTERNAL, "there is no call ", static_cast<int>(call));
+}
+
+/// Throws COMMUNICATION_FAILED unless all messages are of the call that this rank makes.
+void check_calls(const std::vector<std::string>& messages, int32_t own) {
+  const RankCall call = call_of(messages[static_cast<size_t>(own)]);
   for (size_t rank = 0; rank < messages.size(); ++rank)
-    MOR_CHECK((kind_of(messages[rank]) == Kind::text) == texts, COMMUNICATION_FAILED, "rank ", own,
-              texts ? " gathers texts, but rank " : " takes part in a step or a checkpoint, but rank ", rank,
-              texts ? " takes part in a step or a checkpoint" : " gathers texts",
+    MOR_CHECK(call_of(messages[rank]) == call, COMMUNICATION_FAILED, "rank ", own, " ", name_of(call), ", but rank ",
+              rank, " ", name_of(call_of(messages[rank])),
               "; all ranks must make the same calls in the same order, unless one of them has failed, which its own "
               "messages say");
-}
-
-std::string message_of(ErrorCode code, const char* what) {
-  return std::string{static_cast<char>(Kind::error), static_cast<char>(code)} + what;
 }
 
 std::string bytes_of(const Numbers& numbers) {
@@ -51,47 +76,48 @@ void check_equal(const std::vector<T>& by_rank, const char* what) {
 
 }  // namespace
 
-std::vector<Numbers> Ranks::gather(const std::function<Numbers()>& work) const {
+std::vector<Numbers> Ranks::gather(RankCall call, const std::function<Numbers()>& work) const {
   if (ranks_ == nullptr) return {work()};
   std::vector<Numbers> all;
-  for (const std::string& bytes : gather_bytes([&] { return bytes_of(work()); })) all.push_back(numbers_in(bytes));
+  for (const std::string& bytes : gather_bytes(call, [&] { return bytes_of(work()); }))
+    all.push_back(numbers_in(bytes));
   return all;
 }
 
-std::vector<std::string> Ranks::gather_bytes(const std::function<std::string()>& work) const {
+std::vector<std::string> Ranks::gather_bytes(RankCall call, const std::function<std::string()>& work) const {
   if (ranks_ == nullptr) return {work()};
   std::string own;
   std::exception_ptr failure;
   try {
-    own = static_cast<char>(Kind::result) + work();
+    own = head_of(call, Outcome::result) + work();
   } catch (const Error& error) {
     if (error.code() == ErrorCode::COMMUNICATION_FAILED) throw;
     failure = std::current_exception();
-    own = message_of(error.code(), error.what());
+    own = message_of(call, error.code(), error.what());
   } catch (const std::exception& error) {
     failure = std::current_exception();
-    own = message_of(ErrorCode::INTERNAL, error.what());
+    own = message_of(call, ErrorCode::INTERNAL, error.what());
   } catch (...) {
     failure = std::current_exception();
-    own = message_of(ErrorCode::INTERNAL, "it was interrupted");
+    own = message_of(call, ErrorCode::INTERNAL, "it was interrupted");
   }
   std::vector<std::string> messages = ranks_->gather(own);
   if (failure != nullptr) std::rethrow_exception(failure);
-  check_kinds(messages, ranks_->rank(), false);
+  check_calls(messages, ranks_->rank());
   for (size_t rank = 0; rank < messages.size(); ++rank) {
     std::string& message = messages[rank];
-    if (kind_of(message) == Kind::error)
-      throw Error(static_cast<ErrorCode>(message[1]), concat("rank ", rank, ": ", message.substr(2)), __FILE__,
-                  __LINE__);
-    message.erase(0, 1);
+    if (is_error(message))
+      throw Error(static_cast<ErrorCode>(message[kHead]), concat("rank ", rank, ": ", message.substr(kHead + 1)),
+                  __FILE__, __LINE__);
+    message.erase(0, kHead);
   }
   return messages;
 }
 
 std::vector<std::string> gather_texts(HostRanks& ranks, const std::string& text) {
-  std::vector<std::string> texts = ranks.gather(std::string(1, static_cast<char>(Kind::text)) + text);
-  check_kinds(texts, ranks.rank(), true);
-  for (std::string& each : texts) each.erase(0, 1);
+  std::vector<std::string> texts = ranks.gather(head_of(RankCall::texts, Outcome::result) + text);
+  check_calls(texts, ranks.rank());
+  for (std::string& each : texts) each.erase(0, kHead);
   return texts;
 }
 
@@ -102,7 +128,7 @@ void check_same(const std::vector<Numbers>& ranks, size_t place, const char* wha
 }
 
 void check_same(const Ranks& ranks, const std::string& own, const char* what) {
-  check_equal(ranks.gather_bytes([&] { return own; }), what);
+  check_equal(ranks.gather_bytes(RankCall::trainer, [&] { return own; }), what);
 }
 
 void add_to(Numbers& sums, const Numbers& values) {

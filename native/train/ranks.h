@@ -11,18 +11,21 @@ namespace mor {
 
 using Numbers = std::vector<double>;
 
+/// What ranks do together. All must do the same at a time.
+enum class RankCall : char { texts, trainer, read, step, save };
+
 class Ranks {
  public:
   /// ranks: null for a rank that trains alone. Must outlive this.
   explicit Ranks(HostRanks* ranks) : ranks_(ranks) {}
 
-  /// What `work` gives on every rank, by rank. If it throws on some of them, all throw: each of those what its own
-  /// `work` threw, and the others an Error with the code and the message of the first, which names its rank. (An error
-  /// that is not an Error is INTERNAL there.) Only a COMMUNICATION_FAILED of `work` is thrown without telling the
-  /// others, who get their own.
-  std::vector<Numbers> gather(const std::function<Numbers()>& work) const;
+  /// What `work` gives on every rank, by rank. Throws COMMUNICATION_FAILED where another rank makes another call,
+  /// naming both. If `work` throws on some of them, all throw: each of those what its own `work` threw, and the others
+  /// an Error with the code and the message of the first, which names its rank. (An error that is not an Error is
+  /// INTERNAL there.) Only a COMMUNICATION_FAILED of `work` is thrown without telling the others, who get their own.
+  std::vector<Numbers> gather(RankCall call, const std::function<Numbers()>& work) const;
   /// The same of bytes.
-  std::vector<std::string> gather_bytes(const std::function<std::string()>& work) const;
+  std::vector<std::string> gather_bytes(RankCall call, const std::function<std::string()>& work) const;
 
   /// 0 of 1 for a rank that trains alone.
   int32_t rank() const { return ranks_ == nullptr ? 0 : ranks_->rank(); }
@@ -32,13 +35,13 @@ class Ranks {
   HostRanks* ranks_;
 };
 
-/// What every rank gives, by rank. Throws COMMUNICATION_FAILED where another rank makes a call of its trainer.
+/// What every rank gives, by rank, in a call of RankCall::texts. Throws COMMUNICATION_FAILED as Ranks::gather.
 std::vector<std::string> gather_texts(HostRanks& ranks, const std::string& text);
 
 /// Throws INVALID_ARGUMENT, on every rank alike, unless the numbers at `place`, which are integers, are the same on all
 /// of them. what: names them.
 void check_same(const std::vector<Numbers>& ranks, size_t place, const char* what);
-/// Likewise of what each rank gives. Waits for the other ranks.
+/// Likewise of what each rank gives, in making a trainer. Waits for the other ranks.
 void check_same(const Ranks& ranks, const std::string& own, const char* what);
 
 /// sums[i] += values[i]; sums become as many as the values.

@@ -56,7 +56,7 @@ Trainer::Trainer(Model& model, const TrainerOptions& options)
       inputs_(model.ops()),
       activations_(model.ops()),
       readback_(model.ops()) {
-  const std::vector<Numbers> ranks = ranks_.gather([&] {
+  const std::vector<Numbers> ranks = ranks_.gather(RankCall::trainer, [&] {
     check_options(model, options_);
     optimizer_ = std::make_unique<Optimizer>(model, options_);
     return Numbers{static_cast<double>(optimizer_->parameters().count()),
@@ -159,8 +159,8 @@ StepResult Trainer::evaluate(const TokenRows& rows, Routing routing) {
   return result;
 }
 
-void Trainer::compare_ranks() const {
-  if (ranks_.size() > 1 && options_.weight_hash_interval > 0) check_same_weights(ranks_, model_, steps_done_);
+void Trainer::compare_ranks(RankCall call) const {
+  if (ranks_.size() > 1 && options_.weight_hash_interval > 0) check_same_weights(ranks_, call, model_, steps_done_);
 }
 
 MemoryUse Trainer::memory() const {

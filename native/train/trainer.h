@@ -36,7 +36,7 @@ class Trainer {
   }
   /// Throws the error, on all ranks: it is this rank's part in the step or the save that the others begin, and that it
   /// refuses because of its arguments. Without this they would wait for it.
-  [[noreturn]] void fail(const Error& error) const;
+  [[noreturn]] void fail(RankCall call, const Error& error) const;
   /// Losses without a step, at full depth; fields that belong to the optimiser stay 0. With top-k routing, recursions
   /// have the capacities of the next step. Other ranks take no part.
   StepResult evaluate(const TokenRows& rows, Routing routing);
@@ -59,9 +59,10 @@ class Trainer {
 
   const Model& model() const { return model_; }
   const Ranks& ranks() const { return ranks_; }
-  /// To be called by all ranks. Throws COMMUNICATION_FAILED on every one, naming those that differ from most, unless
-  /// all have the same weights, balancing bias and running thresholds. Does nothing if `weight_hash_interval` is 0.
-  void compare_ranks() const;
+  /// To be called by all ranks, as a part of the call. Throws COMMUNICATION_FAILED on every one, naming those that
+  /// differ from most, unless all have the same weights, balancing bias and running thresholds. Does nothing if
+  /// `weight_hash_interval` is 0.
+  void compare_ranks(RankCall call) const;
   MemoryUse memory() const;
 
  private:

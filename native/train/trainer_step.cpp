@@ -63,7 +63,7 @@ class Trainer::LoadsOfRanks {
   /// load [N]: becomes that of all ranks.
   void add(Numbers& load) {
     --left_;
-    load = sum_of(ranks_.gather([&] { return load; }));
+    load = sum_of(ranks_.gather(RankCall::step, [&] { return load; }));
     add_to(total_, load);
   }
   /// Takes part without loads until so many rounds are left.
@@ -152,8 +152,8 @@ double Trainer::run_together(const TokenRows& rows, std::vector<Batch>& batches,
   return norm;
 }
 
-void Trainer::fail(const Error& error) const {
-  ranks_.gather([&]() -> Numbers { throw error; });
+void Trainer::fail(RankCall call, const Error& error) const {
+  ranks_.gather(call, [&]() -> Numbers { throw error; });
   throw error;
 }
 
@@ -164,7 +164,7 @@ StepResult Trainer::step(const TokenRows& rows) {
   const ModelConfig& config = model_.config();
   const PassOptions pass = pass_options();
   std::vector<Batch> batches;
-  const std::vector<Numbers> told = ranks_.gather([&] {
+  const std::vector<Numbers> told = ranks_.gather(RankCall::step, [&] {
     optimizer_->check_whole();
     batches = batches_of(rows);
     check_rows(config, rows, batches);
@@ -175,7 +175,8 @@ StepResult Trainer::step(const TokenRows& rows) {
                    static_cast<double>(batches.size()), static_cast<double>(steps_done_)};
   });
   check_same(told, kStepsDone, "the number of steps done");
-  if (options_.weight_hash_interval > 0 && steps_taken_ % options_.weight_hash_interval == 0) compare_ranks();
+  if (options_.weight_hash_interval > 0 && steps_taken_ % options_.weight_hash_interval == 0)
+    compare_ranks(RankCall::step);
   const Totals totals = totals_of(told);
   check_targets(totals);
 
@@ -188,7 +189,7 @@ StepResult Trainer::step(const TokenRows& rows) {
       alone ? run_alone(rows, batches, pass, totals) : run_together(rows, batches, pass, totals, loads, failure);
 
   Numbers load;
-  const std::vector<Numbers> parts = ranks_.gather([&] {
+  const std::vector<Numbers> parts = ranks_.gather(RankCall::step, [&] {
     if (failure != nullptr) std::rethrow_exception(failure);
     StepResult own;
     double teacher_flops = 0;
@@ -215,7 +216,7 @@ StepResult Trainer::step(const TokenRows& rows) {
   if (model_.balancing_bias()) update_balancing_bias(model_, alone ? load : loads.total());
   if (model_.thresholds())
     result.thresholds =
-        update_thresholds(model_, joined_scores(ranks_.gather([&] {
+        update_thresholds(model_, joined_scores(ranks_.gather(RankCall::step, [&] {
                             return numbers_of(entering_scores(model_, batches, pass, report_.passes, readback_));
                           })));
   if (config.router.type == RouterType::expert_choice)
@@ -234,8 +235,8 @@ StepResult Trainer::step(const TokenRows& rows) {
 void Trainer::refuse(const StepResult& result) {
   std::string where;
   if (options_.communicator != nullptr)
-    where = where_not_finite(
-        ranks_.gather([&] { return Numbers{optimizer_->own_are_finite(values_of(report_.passes)) ? 1.0 : 0.0}; }));
+    where = where_not_finite(ranks_.gather(
+        RankCall::step, [&] { return Numbers{optimizer_->own_are_finite(values_of(report_.passes)) ? 1.0 : 0.0}; }));
   // The optimiser has read the same norm, which is NaN where a loss is not finite, and has changed nothing.
   MOR_FAIL(NON_FINITE, "step ", steps_done_ + 1, " was refused: loss ", result.loss, ", gradient norm ",
            result.gradient_norm, where,

@@ -25,13 +25,15 @@ const newModel = () =>
   )
 const rowsOf = (first: number) => [Int32Array.from({ length: 17 }, (_, i) => (first + 5 * i) % 64)]
 
-/** Arguments that one rank refuses before its part of the call begins; the step after them is the third one of both. */
+/** Arguments that one rank refuses before its part of the call begins, and different calls; the step after them is the third one of both. */
 async function refuseOnOneRank(trainer: Trainer): Promise<void> {
   const wrongRow = [Int32Array.of(1, 64 + rank)]
   say(`wrong row: ${await codeOf(trainer.step(rank === 1 ? wrongRow : rowsOf(0)))}`)
   const signal = rank === 0 ? AbortSignal.abort() : undefined
   say(`aborted: ${await codeOf(trainer.step(rowsOf(0), { signal }))}`)
   say(`wrong folder: ${await codeOf(trainer.save(rank === 1 ? '' : join(tmpdir(), 'mor-never-saved')))}`)
+  const either = rank === 0 ? trainer.step(rowsOf(0)) : trainer.save(join(tmpdir(), 'mor-never-saved'))
+  say(`step and save: ${await codeOf(either)}`)
   const [tokens] = rowsOf(0)
   const nothing = { tokens: tokens!, lossMask: new Uint8Array(17) }
   const { lossTokens } = await trainer.step(rank === 1 ? [nothing] : rowsOf(0))

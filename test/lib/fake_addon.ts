@@ -298,7 +298,7 @@ export class FakeTrainer implements NativeTrainer {
     return this.#begin('step', () => this.#step(tokens, tokensOf(shapes)), signal, true)
   }
 
-  fail = (code: ErrorCode, message: string) =>
+  fail = (_call: string, code: ErrorCode, message: string) =>
     this.#begin('fail', (): never => {
       throw nativeError(code, message)
     })

@@ -98,7 +98,7 @@ TEST(DataParallel, AnErrorInPlaceOfAStepIsThatOfAllRanks) {
   const std::vector<std::string> refused = refused_steps(
       minimal(RouterType::token_choice), cpu_float32, [](Model&, Rows&) {}, [](Model&) {},
       [](Trainer& trainer, const Rows&) {
-        trainer.fail(Error(error_code_named("ABORTED"), "not wanted", __FILE__, __LINE__));
+        trainer.fail(RankCall::step, Error(error_code_named("ABORTED"), "not wanted", __FILE__, __LINE__));
       });
   EXPECT_EQ(refused[1], "not wanted");
   for (const size_t other : {0, 2}) EXPECT_EQ(refused[other], "rank 1: not wanted");
@@ -215,8 +215,8 @@ TEST(DataParallel, RanksThatDivergeAreNamed) {
           return;
         }
         const std::vector<std::vector<uint8_t>> before = everything(trainer);
-        for (const std::function<void()>& call :
-             {std::function<void()>([&] { trainer.step(rows.view()); }), {[&] { trainer.compare_ranks(); }}})
+        for (const std::function<void()>& call : {std::function<void()>([&] { trainer.step(rows.view()); }),
+                                                  {[&] { trainer.compare_ranks(RankCall::save); }}})
           EXPECT_EQ(message_of(call, ErrorCode::COMMUNICATION_FAILED),
                     "after step 2, the weights of rank 1 are not those of ranks 0, 2; start all ranks from the same "
                     "checkpoint, and if they differ again, look for faults of those machines");
@@ -318,12 +318,11 @@ TEST(Ranks, NameCallsThatDiffer) {
           if (communicator.rank() == 0)
             gather_texts(communicator, "a text");
           else
-            Ranks(&communicator).gather([] { return Numbers{1}; });
+            Ranks(&communicator).gather(RankCall::step, [] { return Numbers{1}; });
         },
         ErrorCode::COMMUNICATION_FAILED);
-    const char* expected = communicator.rank() == 0
-                               ? "rank 0 gathers texts, but rank 1 takes part in a step or a checkpoint; "
-                               : "rank 1 takes part in a step or a checkpoint, but rank 0 gathers texts; ";
+    const char* expected = communicator.rank() == 0 ? "rank 0 gathers texts, but rank 1 takes a step; "
+                                                    : "rank 1 takes a step, but rank 0 gathers texts; ";
     EXPECT_EQ(error.find(expected), 0u) << error;
   });
 }
