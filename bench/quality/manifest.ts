@@ -34,7 +34,10 @@ const kvCaches = ['recursion_wise', 'shared', 'hybrid'] as const
 type KvCache = (typeof kvCaches)[number]
 type Budget = 'tokens' | 'flops'
 
-/** What closes the gap between top-k and the causal threshold; 0.001 is the default coefficient of the auxiliary loss. */
+/**
+ * What closes the gap between top-k and the causal threshold; 0.001 is the default coefficient of the auxiliary loss, and 0.9 the default
+ * momentum of a running threshold.
+ */
 const remedies = {
   topk: { selection: 'topk' },
   'topk.auxiliary-loss-0': { selection: 'topk', auxiliary_loss_coefficient: 0 },
@@ -42,6 +45,8 @@ const remedies = {
   'topk.auxiliary-loss-0.1': { selection: 'topk', auxiliary_loss_coefficient: 0.1 },
   'topk.auxiliary-router': { selection: 'topk', auxiliary_router: true },
   'auxiliary-loss-0': { selection: 'threshold', auxiliary_loss_coefficient: 0 },
+  'momentum-0': { selection: 'threshold', threshold_momentum: 0 },
+  'momentum-0.5': { selection: 'threshold', threshold_momentum: 0.5 },
 } as const
 
 const vanilla = (seed: number) => fromNothing('vanilla', vanillaConfig, seed, vanillaSteps)
