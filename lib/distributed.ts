@@ -98,10 +98,12 @@ export class Ranks {
 
 /**
  * The options of a trainer as the addon gets them.
+ * @param training those that all ranks must have alike
  * @throws {MorError} INVALID_ARGUMENT with the option, its value and what is allowed
  */
 export function toNativeDistributed(
   options: DistributedOptions | null | undefined,
+  training: object,
 ): NativeTrainerOptions['distributed'] {
   if (options === null || options === undefined) return null
   const check = Checker.of(options, 'Trainer: distributed')
@@ -112,5 +114,6 @@ export function toNativeDistributed(
     ranks: ranks.native,
     gradientDtype: check.choice('gradientDtype', ['float32', 'bfloat16'], 'float32'),
     bucketBytes: check.integer('bucketBytes', { min: 4, max: Number.MAX_SAFE_INTEGER, fallback: 2 ** 24 }),
+    sameOnAll: Object.entries(training).map(([name, value]) => ({ name, value: JSON.stringify(value) })),
   }
 }

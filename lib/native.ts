@@ -223,7 +223,13 @@ export interface NativeTrainerOptions {
   /** The teacher stays in memory until the trainer is disposed, and cannot be trained before. */
   distillation: { teacher: NativeModel; temperature: number; weight: number } | null
   /** Ranks have one trainer at a time. gradientDtype: in which gradients travel. bucketBytes: of float32 gradients that travel together. */
-  distributed: { ranks: NativeRanks; gradientDtype: DType; bucketBytes: number } | null
+  /** sameOnAll: what the ranks compare, named as in messages. */
+  distributed: {
+    ranks: NativeRanks
+    gradientDtype: DType
+    bucketBytes: number
+    sameOnAll: { name: string; value: string }[]
+  } | null
 }
 
 /** Of one trained tensor; what is undefined is as for all. */

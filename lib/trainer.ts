@@ -66,7 +66,9 @@ export class Trainer {
     this.model = model
     this.options = resolveTrainerOptions(options)
     this.teacher = teacherOf(options, model)
-    const distributed = toNativeDistributed(options.distributed)
+    // Ranks may have different numbers of rows, and of memory.
+    const { gradientAccumulation: _, recompute: _ofMemory, ...training } = this.options
+    const distributed = toNativeDistributed(options.distributed, training)
     this.ranks = options.distributed?.ranks ?? null
     this.#native = wrapNative(() => {
       const own = toNativeTrainerOptions(this.options, model.config, model.native.parameters())

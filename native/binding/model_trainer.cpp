@@ -2,7 +2,6 @@
 #include "binding/model_trainer.h"
 
 #include "device/device.h"
-#include "train/ranks.h"
 
 namespace mor::binding {
 
@@ -10,7 +9,9 @@ void ModelTrainer::create(Model& model) noexcept {
   try {
     TrainerOptions options = options_;
     if (ranks_ != nullptr) {
-      check_same(Ranks(ranks_.get()), model.ops().name(), "their devices");
+      std::vector<SameOnAll> same = same_on_all_;
+      same.insert(same.begin(), {"their devices", model.ops().name()});
+      check_same(Ranks(ranks_.get()), same);
       communicator_ = make_communicator(model.ops(), ranks_);
       options.communicator = communicator_.get();
     }

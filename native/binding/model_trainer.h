@@ -4,8 +4,10 @@
 #include <atomic>
 #include <exception>
 #include <memory>
+#include <vector>
 
 #include "binding/model_thread.h"
+#include "train/ranks.h"
 #include "train/trainer.h"
 
 namespace mor::binding {
@@ -13,12 +15,15 @@ namespace mor::binding {
 class ModelTrainer final : public ModelUser {
  public:
   /// teacher: that of the options, which stays in memory as long as the trainer. ranks: null for one that trains alone.
+  /// same_on_all: what the ranks compare.
   ModelTrainer(std::shared_ptr<const DisposedFlag> model, const TrainerOptions& options,
-               std::shared_ptr<const Model> teacher, std::shared_ptr<HostRanks> ranks)
+               std::shared_ptr<const Model> teacher, std::shared_ptr<HostRanks> ranks,
+               std::vector<SameOnAll> same_on_all)
       : disposed(std::make_shared<DisposedFlag>("trainer", std::move(model))),
         options_(options),
         teacher_(std::move(teacher)),
-        ranks_(std::move(ranks)) {}
+        ranks_(std::move(ranks)),
+        same_on_all_(std::move(same_on_all)) {}
 
   const std::shared_ptr<DisposedFlag> disposed;
 
@@ -48,6 +53,7 @@ class ModelTrainer final : public ModelUser {
   const TrainerOptions options_;
   std::shared_ptr<const Model> teacher_;
   std::shared_ptr<HostRanks> ranks_;
+  const std::vector<SameOnAll> same_on_all_;
   std::shared_ptr<Communicator> communicator_;  ///< between the devices of the ranks
   std::unique_ptr<Trainer> trainer_;
   std::exception_ptr failure_;

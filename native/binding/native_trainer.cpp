@@ -94,6 +94,16 @@ NativeRanks* ranks_of(const Input& options, const NativeModel& model) {
   return &ranks;
 }
 
+/// What the ranks of these options compare; empty for a trainer that trains alone.
+std::vector<SameOnAll> same_on_all(const Input& options) {
+  const Input distributed = options.field("distributed");
+  if (distributed.null()) return {};
+  std::vector<SameOnAll> same;
+  for (const Input& one : distributed.field("sameOnAll").items())
+    same.push_back({one.field("name").string(), one.field("value").string()});
+  return same;
+}
+
 void check_teaches_nobody(const NativeModel& model) {
   for (const std::weak_ptr<ModelTrainer>& pupil : model.pupils) {
     const std::shared_ptr<ModelTrainer> trainer = pupil.lock();
@@ -130,7 +140,7 @@ Napi::Value NativeTrainer::create(const Napi::CallbackInfo& info) {
     options.distillation.teacher = teaching.get();
     NativeRanks* ranks = ranks_of(input, model);
     const auto trainer = std::make_shared<ModelTrainer>(thread->disposed(), options, std::move(teaching),
-                                                        ranks == nullptr ? nullptr : ranks->host());
+                                                        ranks == nullptr ? nullptr : ranks->host(), same_on_all(input));
     const auto create = [&on_thread = *thread, trainer] {
       if (trainer->disposed->is_set()) return;
       trainer->create(on_thread.model());

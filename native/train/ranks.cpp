@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <exception>
+#include <sstream>
 
 #include "core/check.h"
 
@@ -127,8 +128,22 @@ void check_same(const std::vector<Numbers>& ranks, size_t place, const char* wha
   check_equal(all, what);
 }
 
-void check_same(const Ranks& ranks, const std::string& own, const char* what) {
-  check_equal(ranks.gather_bytes(RankCall::trainer, [&] { return own; }), what);
+void check_same(const Ranks& ranks, const std::vector<SameOnAll>& own) {
+  const std::vector<std::string> told = ranks.gather_bytes(RankCall::trainer, [&] {
+    std::string all;
+    for (const auto& [name, value] : own) all += name + '\0' + value + '\0';
+    return all;
+  });
+  std::vector<std::istringstream> by_rank(told.begin(), told.end());
+  for (size_t i = 0; i < own.size(); ++i) {
+    std::vector<std::string> names, values;
+    for (std::istringstream& of_rank : by_rank) {
+      std::getline(of_rank, names.emplace_back(), '\0');
+      std::getline(of_rank, values.emplace_back(), '\0');
+    }
+    check_equal(names, "what their trainers must have in common");
+    check_equal(values, names[0].c_str());
+  }
 }
 
 void add_to(Numbers& sums, const Numbers& values) {

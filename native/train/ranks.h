@@ -41,8 +41,12 @@ std::vector<std::string> gather_texts(HostRanks& ranks, const std::string& text)
 /// Throws INVALID_ARGUMENT, on every rank alike, unless the numbers at `place`, which are integers, are the same on all
 /// of them. what: names them.
 void check_same(const std::vector<Numbers>& ranks, size_t place, const char* what);
-/// Likewise of what each rank gives, in making a trainer. Waits for the other ranks.
-void check_same(const Ranks& ranks, const std::string& own, const char* what);
+/// A value that must be the same on all ranks, and its name in messages. No string has a zero byte.
+struct SameOnAll {
+  std::string name, value;
+};
+/// Likewise of what each rank gives, in making a trainer, naming the first that differs. Waits for the other ranks.
+void check_same(const Ranks& ranks, const std::vector<SameOnAll>& own);
 
 /// sums[i] += values[i]; sums become as many as the values.
 void add_to(Numbers& sums, const Numbers& values);

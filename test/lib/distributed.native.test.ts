@@ -121,6 +121,9 @@ it.skipIf(!isInstalled(openMpi))('two ranks gather, train, and leave in any orde
     expect(of, context).toContain('joined again: COMMUNICATION_FAILED this process has a communicator already')
     expect(of, context).toContain('disposed: DISPOSED the communicator is disposed\n')
     expect(of, context).toContain('disposed for a trainer: DISPOSED the communicator is disposed\n')
+    expect(of, context).toContain(
+      'other options: INVALID_ARGUMENT ranks differ in learningRate: 0.01 on rank 0, but 0.02 on rank 1; give all',
+    )
     expect(of, context).toMatch(/losses \S+ of 32, true,\S+ of 32, true\n/)
     expect(of, context).toMatch(/wrong row: TOKEN_OUT_OF_RANGE (rank 1: )?row 0: the token at index 1 is 65/)
     expect(of, context).toMatch(/aborted: ABORTED (rank 0: )?a step was aborted/)

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { isMainThread, Worker } from 'node:worker_threads'
-import { joinRanks, launcher, Model, type MorError, Trainer } from '../../lib/index.js'
+import { joinRanks, launcher, Model, type MorError, type Ranks, Trainer } from '../../lib/index.js'
 
 const { rank } = launcher()!
 const say = (text: string) => process.stdout.write(`rank ${rank}: ${text}\n`)
@@ -40,6 +40,13 @@ async function refuseOnOneRank(trainer: Trainer): Promise<void> {
   say(`step ${trainer.stepsDone} by ${lossTokens} targets`)
 }
 
+/** The sizes of these trainers are equal, so that nothing but the comparison finds the difference. */
+async function trainWithOtherOptions(model: Model, ranks: Ranks): Promise<void> {
+  const trainer = new Trainer(model, { learningRate: 0.01 * (rank + 1), distributed: { ranks } })
+  say(`other options: ${await codeOf(trainer.step(rowsOf(0)))}`)
+  await trainer.dispose()
+}
+
 async function takeSteps(): Promise<void> {
   const first = await joinRanks()
   say(`of ${first.size}, gathered ${await first.gather(`text ${rank} ü`)}`)
@@ -53,6 +60,7 @@ async function takeSteps(): Promise<void> {
   say(
     `disposed for a trainer: ${await codeOf(() => new Trainer(model, { learningRate: 0.01, distributed: { ranks: first } }))}`,
   )
+  await trainWithOtherOptions(model, ranks)
   const distributed = { ranks, gradientDtype: 'float32', bucketBytes: 4096 } as const
   const trainer = new Trainer(model, { learningRate: 0.01, distributed })
   const steps = [await trainer.step(rowsOf(7 * rank)), await trainer.step(rowsOf(7 * rank + 1))]

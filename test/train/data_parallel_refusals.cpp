@@ -297,9 +297,15 @@ TEST(DataParallel, RanksThatDifferAreNamed) {
               make_trainer(c, config, options);
             }),
             both("ranks differ in the size of buckets: 4194304 on rank 0, but 4194305 on rank 1" + advice));
+  EXPECT_EQ(messages([&](ThreadCommunicator& c) {
+              check_same(Ranks(&c), {{"learningRate", "0.1"}, {"their devices", c.rank() == 0 ? "cpu" : "cuda"}});
+            }),
+            both("ranks differ in their devices: cpu on rank 0, but cuda on rank 1" + advice));
   EXPECT_EQ(
-      messages([&](ThreadCommunicator& c) { check_same(Ranks(&c), c.rank() == 0 ? "cpu" : "cuda", "their devices"); }),
-      both("ranks differ in their devices: cpu on rank 0, but cuda on rank 1" + advice));
+      messages([&](ThreadCommunicator& c) {
+        check_same(Ranks(&c), {{c.rank() == 0 ? "eps" : "epsilon", ""}});
+      }),
+      both("ranks differ in what their trainers must have in common: eps on rank 0, but epsilon on rank 1" + advice));
   EXPECT_EQ(messages([&](ThreadCommunicator& c) { make_trainer(c, config, {}); }),
             both("ranks differ in the number of steps done: 4 on rank 0, but 5 on rank 1" + advice));
   EXPECT_EQ(messages([&](ThreadCommunicator& c) {
