@@ -30,7 +30,8 @@ export interface ExpertChoiceConfig {
   capacity_warmup_steps?: number
   /**
    * How a training step selects the tokens of a recursion: the best of each sequence, which looks at later tokens; or, as generation
-   * does, all whose scores reach a running threshold that holds the capacity on average (docs/model.md section 3). Default "topk".
+   * does, all whose scores reach a running threshold that holds the capacity on average (docs/model.md section 3). Default "threshold",
+   * with an auxiliary router "topk".
    */
   selection?: 'topk' | 'threshold'
   /** With selection "threshold": how much of the running threshold a step leaves, at least 0 and less than 1. Default 0.9. */
@@ -94,7 +95,8 @@ export function resolveRouter(check: Checker, recursions: number): ResolvedRoute
 }
 
 function expertChoice(check: Checker, recursions: number): ResolvedRouterConfig {
-  const selection = check.choice('selection', ['topk', 'threshold'], 'topk')
+  const auxiliaryRouter = check.boolean('auxiliary_router', false)
+  const selection = check.choice('selection', ['topk', 'threshold'], auxiliaryRouter ? 'topk' : 'threshold')
   if (selection === 'topk' && check.has('threshold_momentum')) {
     check.fail('threshold_momentum belongs to selection "threshold", and selection is "topk"')
   }
@@ -107,13 +109,13 @@ function expertChoice(check: Checker, recursions: number): ResolvedRouterConfig 
     capacities: capacities(check, recursions),
     auxiliary_loss_coefficient: check.float32('auxiliary_loss_coefficient', { min: 0, fallback: 0.001 }),
     z_loss_coefficient: check.float32('z_loss_coefficient', { min: 0, fallback: 0 }),
-    auxiliary_router: check.boolean('auxiliary_router', false),
+    auxiliary_router: auxiliaryRouter,
     capacity_warmup_steps: check.integer('capacity_warmup_steps', { min: 0, fallback: 0 }),
     selection,
     threshold_momentum:
       selection === 'threshold' ? check.number('threshold_momentum', { min: 0, below: 1, fallback: 0.9 }) : null,
   } as const
-  if (selection === 'threshold' && resolved.auxiliary_router) {
+  if (selection === 'threshold' && auxiliaryRouter) {
     check.fail(
       'selection is "threshold" and auxiliary_router is true: the router itself decides in generation as in training, ' +
         'so leave auxiliary_router out or set selection to "topk"',

@@ -17,8 +17,13 @@ const vanilla: ModelConfig = {
 
 const models: Record<string, ModelConfig> = {
   vanilla,
-  expert_choice: { ...vanilla, num_recursions: 3, router: { type: 'expert_choice' } },
-  expert_choice_shared: { ...vanilla, num_recursions: 3, kv_cache: 'shared', router: { type: 'expert_choice' } },
+  expert_choice: { ...vanilla, num_recursions: 3, router: { type: 'expert_choice', selection: 'topk' } },
+  expert_choice_shared: {
+    ...vanilla,
+    num_recursions: 3,
+    kv_cache: 'shared',
+    router: { type: 'expert_choice', selection: 'topk' },
+  },
   token_choice: { ...vanilla, num_recursions: 3, router: { type: 'token_choice' } },
 }
 

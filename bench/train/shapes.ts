@@ -17,9 +17,10 @@ const vanilla: ModelConfig = {
   max_position_embeddings: length,
 }
 
+/** Selected as by the authors, whose code is the rival. */
 export const models = {
   vanilla,
-  mor: { ...vanilla, num_recursions: 3, router: { type: 'expert_choice' } },
+  mor: { ...vanilla, num_recursions: 3, router: { type: 'expert_choice', selection: 'topk' } },
 } as const satisfies Record<string, ModelConfig>
 
 export type ModelName = keyof typeof models

@@ -27,30 +27,34 @@ const vanillaSteps = 2000
 /** The vanilla model that all start from. */
 const original = fromNothing('vanilla', vanillaConfig, 1, vanillaSteps)
 
-const routed = (n: number): ModelConfig => ({ ...recursive(n, vanillaConfig), router: { type: 'expert_choice' } })
+const routed = (n: number): ModelConfig => ({
+  ...recursive(n, vanillaConfig),
+  router: { type: 'expert_choice', selection: 'topk' },
+})
 
 const steps = uptrainSteps(original)
 /** The vanilla model trained on for what the up-training of N = 2 executes. */
 const vanillaOnSteps = stepsOfEqualFlops(vanillaConfig, steps, routed(2))
 /** The steps in which the recursions grow from 1 to all. */
 const depthSchedule = ['--depth-schedule-steps', String(Math.round(steps / 4))]
-const auxiliaryLoss = ['--auxiliary-loss', '0.1']
+const byTopk = ['--selection', 'topk']
+const auxiliaryLoss = [...byTopk, '--auxiliary-loss', '0.1']
 
 /** The quality study has all initialisations. */
 export const uptrainRuns: StudyRun[] = [
   original,
-  ...['stepwise', 'average'].map((init) => upTrained(original, 2, init, [])),
+  ...['stepwise', 'average'].map((init) => upTrained(original, 2, init, byTopk)),
   upTrained(original, 2, 'stepwise', auxiliaryLoss, { suffix: '.auxiliary-loss-0.1' }),
   ...[2, 3].flatMap((n) => {
     const stepwise = (suffix: string, router: readonly string[], further: Pick<StudyRun, 'teacher' | 'options'>) =>
       upTrained(original, n, 'stepwise', router, { suffix, ...further })
     return [
-      ...(n === 2 ? [] : [stepwise('', [], {})]),
+      ...(n === 2 ? [] : [stepwise('', byTopk, {})]),
       stepwise('.threshold', byThreshold, {}),
       stepwise('.threshold.distilled', byThreshold, { teacher: original }),
-      stepwise('.depth', [], { options: depthSchedule }),
-      stepwise('.distilled', [], { teacher: original }),
-      stepwise('.distilled.depth', [], { teacher: original, options: depthSchedule }),
+      stepwise('.depth', byTopk, { options: depthSchedule }),
+      stepwise('.distilled', byTopk, { teacher: original }),
+      stepwise('.distilled.depth', byTopk, { teacher: original, options: depthSchedule }),
     ]
   }),
   { name: 'vanilla-on', seed: 1, start: { run: original }, steps: vanillaOnSteps, learningRate: uptrainLearningRate },

@@ -325,7 +325,7 @@ function addConvert(program: Command): void {
     .addOption(
       new Option(
         '--selection <rule>',
-        'how an expert-choice router is trained: threshold is what generation does; default: topk',
+        'how an expert-choice router is trained; default: threshold, which is what generation does',
       ).choices(['topk', 'threshold']),
     )
     .option('--auxiliary-loss <coefficient>', 'of an expert-choice router; default: 0.001', number(0))

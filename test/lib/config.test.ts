@@ -64,12 +64,14 @@ describe('defaults', () => {
       z_loss_coefficient: 0,
       auxiliary_router: false,
       capacity_warmup_steps: 0,
-      selection: 'topk',
-      threshold_momentum: null,
+      selection: 'threshold',
+      threshold_momentum: 0.9,
     })
-    const threshold = resolveConfig({ ...expert, router: { type: 'expert_choice', selection: 'threshold' } })
-    expect(threshold.router).toMatchObject({ selection: 'threshold', threshold_momentum: 0.9 })
-    expect(toNativeConfig(threshold).router).toMatchObject({ selection: 'threshold', thresholdMomentum: 0.9 })
+    for (const router of [{ selection: 'topk' }, { auxiliary_router: true }] as const) {
+      const topk = resolveConfig({ ...expert, router: { type: 'expert_choice', ...router } })
+      expect(topk.router).toMatchObject({ selection: 'topk', threshold_momentum: null })
+      expect(toNativeConfig(topk).router).toMatchObject({ selection: 'topk', thresholdMomentum: 0 })
+    }
   })
 
   it('completes a token-choice router, alpha by its activation', () => {
@@ -286,7 +288,7 @@ describe('refusals', () => {
     ],
     [
       'a momentum without thresholds',
-      { ...expert, router: { type: 'expert_choice', threshold_momentum: 0.5 } },
+      { ...expert, router: { type: 'expert_choice', selection: 'topk', threshold_momentum: 0.5 } },
       /threshold_momentum belongs to selection "threshold", and selection is "topk"/,
     ],
     [
@@ -384,8 +386,8 @@ describe('toNativeConfig', () => {
         balancing: 'loss',
         auxiliaryRouter: false,
         capacityWarmupSteps: 0,
-        selection: 'topk',
-        thresholdMomentum: 0,
+        selection: 'threshold',
+        thresholdMomentum: 0.9,
       },
     })
     const layer = { ...base, qkv_bias: true, qk_norm: true, rope_scaling: { rope_type: 'linear', factor: 2 } }

@@ -20,7 +20,7 @@ const config = {
   num_hidden_layers: 5,
   num_attention_heads: 2,
   num_recursions: 3,
-  router: { type: 'expert_choice' as const },
+  router: { type: 'expert_choice' as const, selection: 'topk' as const },
 }
 const batch = (step: number) =>
   Array.from({ length: 2 }, (_, row) => Int32Array.from({ length: 17 }, (_, i) => (7 * i + 13 * row + step) % 64))

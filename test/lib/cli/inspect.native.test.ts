@@ -37,7 +37,7 @@ describe('inspect', () => {
   it('gives them as lines for people', async () => {
     const { text } = await inspected('360M-mor-3', true)
     expect(text).toContain(
-      'Mixture-of-Recursions, 3 recursions, middle_cycle, expert_choice routing, recursion_wise KV cache',
+      'Mixture-of-Recursions, 3 recursions, middle_cycle, expert_choice routing by threshold, recursion_wise KV cache',
     )
     expect(text).toContain('layer map   0 | 1 2 3 4 5 6 7 8 9 10 | 1 2 3 4 5 6 7 8 9 10 | 1 2 3 4 5 6 7 8 9 10 | 11')
     expect(text).toMatch(/parameters {2}165M \(165,\d{3},\d{3}\)/)

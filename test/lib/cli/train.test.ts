@@ -35,7 +35,7 @@ const tiny = {
   num_attention_heads: 2,
   max_position_embeddings: 64,
   num_recursions: 3,
-  router: { type: 'expert_choice' },
+  router: { type: 'expert_choice', selection: 'topk' },
 }
 
 function options(changes: Partial<TrainOptions> = {}): TrainOptions {
