@@ -17,9 +17,12 @@ export interface Training {
   /** Mean over the last twentieth of the steps. */
   loss: number
   distillationLoss: number
-  /** Shares of routing decisions, and recursions of a token; null without a router. */
+  /** Share of routing decisions; null without a router, and where training selects by the threshold itself. */
   routingAccuracy: number | null
+  /** Recursions of a token of training; null without a router. */
   meanDepth: number | null
+  /** Recursions of a held-out token at the end, by the threshold; null likewise, and absent in results from before it was kept. */
+  heldOutDepth?: number | null
   curve: CurvePoint[]
 }
 
@@ -44,11 +47,17 @@ interface Step {
   depthHistogram: number[]
 }
 
+interface Evaluation {
+  type: 'evaluation'
+  routing: 'threshold' | 'topk'
+  depthHistogram: number[]
+}
+
 const curvePoints = 100
 
 /** @throws {Error} if the file has no step or lacks one, or if a step was refused because its loss was not finite: naming file and line */
 export function summarizeMetrics(file: string): Training {
-  const steps = readSteps(file)
+  const { steps, evaluations } = readRecords(file)
   if (steps.length === 0 || steps.at(-1)!.step !== steps.length) {
     throw new Error(`${file} has ${steps.length} steps, and the last one is ${steps.at(-1)?.step}: one is missing`)
   }
@@ -68,8 +77,15 @@ export function summarizeMetrics(file: string): Training {
     distillationLoss: mean((step) => step.distillationLoss),
     routingAccuracy: last.some((step) => step.routingAccuracy === null) ? null : mean((step) => step.routingAccuracy!),
     meanDepth: last[0]!.depthHistogram.length === 1 ? null : mean((step) => meanDepth(step.depthHistogram)),
+    heldOutDepth: depthOf(evaluations.at(-1)),
     curve: curveOf(steps),
   }
+}
+
+function depthOf(evaluation: Evaluation | undefined): number | null {
+  return evaluation === undefined || evaluation.depthHistogram.length === 1
+    ? null
+    : meanDepth(evaluation.depthHistogram)
 }
 
 function curveOf(steps: readonly Step[]): CurvePoint[] {
@@ -89,14 +105,18 @@ function curveOf(steps: readonly Step[]): CurvePoint[] {
 }
 
 /** A run that was killed may have left half a line at the end. */
-function readSteps(file: string): Step[] {
-  if (!existsSync(file)) return []
-  const lines = readFileSync(file, 'utf8').split('\n').slice(0, -1)
-  return lines.flatMap((line, i) => {
-    const record = JSON.parse(line) as Step | { type: 'evaluation' } | { type: 'refused'; message: string }
-    if (record.type === 'refused') {
-      throw new Error(`${file}, line ${i + 1}: a step was refused, so the run has no result: ${record.message}`)
-    }
-    return record.type === 'step' ? [record] : []
-  })
+function readRecords(file: string): { steps: Step[]; evaluations: Evaluation[] } {
+  const lines = existsSync(file) ? readFileSync(file, 'utf8').split('\n').slice(0, -1) : []
+  const records = lines.map((line) => JSON.parse(line) as Step | Evaluation | { type: 'refused'; message: string })
+  const refused = records.findIndex(({ type }) => type === 'refused')
+  if (refused >= 0) {
+    const { message } = records[refused] as { message: string }
+    throw new Error(`${file}, line ${refused + 1}: a step was refused, so the run has no result: ${message}`)
+  }
+  return {
+    steps: records.filter((record) => record.type === 'step'),
+    evaluations: records.filter(
+      (record) => record.type === 'evaluation' && record.routing === 'threshold',
+    ) as Evaluation[],
+  }
 }

@@ -90,7 +90,7 @@ function row(name: string, results: readonly StudyResult[], rates: Serving['mode
     of(4, metric('held_out', 'loss')),
     of(4, gapOf),
     of(2, ({ training }) => (training.routingAccuracy === null ? null : 100 * training.routingAccuracy), '%'),
-    of(2, ({ training }) => training.meanDepth),
+    of(2, ({ training }) => training.heldOutDepth ?? null),
     of(1, (result) => (tasks === null ? null : percent(lastWordOf(result))), mark),
     of(1, (result) => (tasks === null ? null : pairsOf(result)), mark),
     of(0, ({ training }) => training.seconds, ' s'),

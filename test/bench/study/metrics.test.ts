@@ -31,7 +31,12 @@ function write(records: object[], rest = ''): string {
 }
 
 it('adds up steps, and skips other records and the half line of a killed run', () => {
-  const file = write([step(1), { type: 'evaluation', step: 1 }, step(2), step(3, { seconds: 50 })], '{"type":"st')
+  const evaluation = { type: 'evaluation', routing: 'threshold', depthHistogram: [1, 0, 3] }
+  const other = { ...evaluation, routing: 'topk', depthHistogram: [1, 0, 0] }
+  const file = write(
+    [step(1), { ...evaluation, depthHistogram: [1] }, evaluation, other, step(2), step(3, { seconds: 50 })],
+    '{"type":"st',
+  )
   const training = summarizeMetrics(file)
   expect(training).toMatchObject({ steps: 3, tokens: 300, flops: 3e6, peakMemoryBytes: 1003, loss: 7 })
   // The pause before the third step does not count.
@@ -39,12 +44,13 @@ it('adds up steps, and skips other records and the half line of a killed run', (
   expect(training.tokensPerSecond).toBeCloseTo(200, 10)
   expect(training.routingAccuracy).toBeCloseTo(0.9, 10)
   expect(training.meanDepth).toBe(1.5)
+  expect(training.heldOutDepth).toBe(2.5)
   expect(training.curve).toEqual([1, 2, 3].map((n) => ({ step: n, tokens: 100 * n, flops: 1e6 * n, loss: 10 - n })))
 })
 
 it('has no routing where there is no router', () => {
   const file = write([step(1, { routingAccuracy: null, depthHistogram: [100] })])
-  expect(summarizeMetrics(file)).toMatchObject({ routingAccuracy: null, meanDepth: null })
+  expect(summarizeMetrics(file)).toMatchObject({ routingAccuracy: null, meanDepth: null, heldOutDepth: null })
 })
 
 it('thins the curve to means of as many steps each', () => {
