@@ -21,6 +21,7 @@ std::unique_ptr<HostRanks> join_ranks(const JoinOptions& options, const std::fun
             "ranks must be waited for longer than 0 s, not ", options.silence_seconds, " s when they are silent and ",
             options.join_seconds, " s when they join");
   if (launcher->size == 1) return nullptr;
+  check_launcher_reached(*launcher, std::getenv);
   if (!launcher->families.empty()) return join_mpi(*launcher, options, check);
   const MeetingPoint point = meeting_point(std::getenv);
   return join_tcp({options, point.address, point.port, launcher->rank, launcher->size}, check);

@@ -1,6 +1,8 @@
 // Which launcher started this process.
 #include "distributed/launcher.h"
 
+#include <sys/stat.h>
+
 #include <charconv>
 #include <cstring>
 
@@ -73,9 +75,23 @@ std::optional<Launcher> find_launcher(const Environment& environment) {
   if (slurm)
     return read(environment, "srun", {MpiFamily::open_mpi, MpiFamily::mpich},
                 {"SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID"});
+  MOR_CHECK(
+      environment("PMI_PORT") == nullptr, COMMUNICATION_FAILED,
+      "MPICH's mpiexec started this process with PMI_PORT, and without PMI_RANK and PMI_SIZE, which say its rank; "
+      "start the ranks without the option -pmi-port");
   if (environment("MASTER_ADDR") != nullptr && environment("RANK") != nullptr)
     return read(environment, "torchrun", {}, {"RANK", "WORLD_SIZE", "LOCAL_RANK"});
   return std::nullopt;
+}
+
+void check_launcher_reached(const Launcher& launcher, const Environment& environment) {
+  const bool is_mpich = !launcher.families.empty() && launcher.families.front() == MpiFamily::mpich;
+  if (!is_mpich || environment("PMI_FD") == nullptr) return;
+  const int descriptor = number(environment, "PMI_FD");
+  struct stat file;
+  MOR_CHECK(fstat(descriptor, &file) == 0 && S_ISSOCK(file.st_mode), COMMUNICATION_FAILED, launcher.name,
+            " started this process, but the socket by which its ranks reach it, PMI_FD=", descriptor,
+            ", is closed, as npx and npm do for what they start; start node_modules/.bin/mor in place of 'npx mor'");
 }
 
 MeetingPoint meeting_point(const Environment& environment) {

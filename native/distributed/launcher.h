@@ -30,6 +30,10 @@ using Environment = std::function<const char*(const char*)>;
 /// nothing if it was none of them. Throws COMMUNICATION_FAILED if their variables hold no rank of a size.
 std::optional<Launcher> find_launcher(const Environment& environment);
 
+/// MPICH's launcher is reached by a socket that the process inherits. Throws COMMUNICATION_FAILED if it has been closed
+/// on the way to this process, since MPICH's library would then end the process.
+void check_launcher_reached(const Launcher& launcher, const Environment& environment);
+
 /// Where ranks meet that MPI does not know: an address of rank 0's machine, and the port at which rank 0 listens.
 struct MeetingPoint {
   std::string address;

@@ -2,7 +2,10 @@
 #include "distributed/mpi_library.h"
 
 #include <gtest/gtest.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
+#include <cstdlib>
 #include <map>
 #include <string>
 
@@ -125,6 +128,44 @@ TEST(Launcher, RefusesVariablesThatSayNoRank) {
               }),
               concat("the environment variables OMPI_COMM_WORLD_RANK and OMPI_COMM_WORLD_SIZE say rank ", rank,
                      " of 2; start all ranks by the launcher"));
+}
+
+TEST(Launcher, OfMpichThatTellsNoRankIsRefused) {
+  EXPECT_EQ(
+      error_of([] {
+        launcher_of({{"PMI_PORT", "machine:41979"}, {"PMI_ID", "0"}, {"MPI_LOCALRANKID", "0"}});
+      }),
+      "MPICH's mpiexec started this process with PMI_PORT, and without PMI_RANK and PMI_SIZE, which say its rank; "
+      "start the ranks without the option -pmi-port");
+  EXPECT_EQ(described({{"PMI_PORT", "machine:1"}, {"PMI_ID", "1"}, {"PMI_RANK", "1"}, {"PMI_SIZE", "2"}}),
+            "MPICH's mpiexec, 1 of 2, MPICH");
+}
+
+TEST(Launcher, OfMpichIsReachedByADescriptorThatMustBeOpen) {
+  const auto error_with = [](Variables variables) {
+    variables.insert({{"PMI_RANK", "0"}, {"PMI_SIZE", "2"}});
+    const Environment environment = environment_of(variables);
+    return error_of([&] { check_launcher_reached(*find_launcher(environment), environment); });
+  };
+  int sockets[2], pipes[2];
+  ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM, 0, sockets), 0);
+  ASSERT_EQ(pipe(pipes), 0);
+  EXPECT_EQ(error_with({}), "no error");
+  EXPECT_EQ(error_with({{"PMI_FD", std::to_string(sockets[0])}}), "no error");
+  // Open MPI's ranks are not reached by it, and may have inherited the variable from a launcher around theirs.
+  EXPECT_EQ(error_with({{"PMI_FD", "999"}, {"OMPI_COMM_WORLD_RANK", "0"}, {"OMPI_COMM_WORLD_SIZE", "2"}}), "no error");
+  const std::string closed = std::to_string(sockets[0]);
+  close(sockets[0]);
+  close(sockets[1]);
+  // A process has other files where the socket was, or none.
+  for (const std::string& descriptor : {closed, std::to_string(pipes[0])})
+    EXPECT_EQ(
+        error_with({{"PMI_FD", descriptor}}),
+        concat("MPICH's mpiexec started this process, but the socket by which its ranks reach it, PMI_FD=", descriptor,
+               ", is closed, as npx and npm do for what they start; start node_modules/.bin/mor in place of 'npx "
+               "mor'"));
+  close(pipes[0]);
+  close(pipes[1]);
 }
 
 TEST(MpiLibrary, IsOfTheFamilyThatItsSymbolsSay) {

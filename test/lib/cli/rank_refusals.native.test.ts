@@ -51,6 +51,17 @@ describe('ranks', { timeout: 120_000 }, () => {
     ])
   })
 
+  it.skipIf(!isInstalled(mpich))('that another process of Node starts, as npx does', async () => {
+    const program = `process.exitCode = require('node:child_process').spawnSync(process.execPath, ${JSON.stringify(words())}, { stdio: 'inherit' }).status`
+    const errors = errorsOf(await startRanks(mpich, 2, ['-e', program]).ended)
+    expect(errors.length).toBeGreaterThan(0)
+    for (const error of errors) {
+      expect(error).toMatch(
+        /^error \[COMMUNICATION_FAILED\] MPICH's mpiexec started this process, but the socket by which its ranks reach it, PMI_FD=\d+, is closed, as npx and npm do for what they start; start node_modules\/\.bin\/mor in place of 'npx mor'$/,
+      )
+    }
+  })
+
   it('of torchrun on CPUs', async () => {
     const ended = await startTorchRanks(2, words())
     for (const [rank, each] of ended.entries()) {
