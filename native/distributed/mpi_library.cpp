@@ -4,6 +4,7 @@
 #include <dlfcn.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <utility>
 #include <vector>
 
@@ -166,6 +167,12 @@ std::string joined(const std::vector<std::string>& parts, const char* separator)
   return text;
 }
 
+/// UCX, by which libraries of both families send, would otherwise rewrite functions of the C library, such as mmap and
+/// sbrk, when it is opened, while other threads run in them; some processes then end by a segmentation fault.
+void keep_ucx_from_memory_functions() {
+  setenv("UCX_MEM_EVENTS", "n", /*overwrite=*/0);
+}
+
 }  // namespace
 
 MpiFamily mpi_family(const Symbols& symbols) {
@@ -178,6 +185,7 @@ std::unique_ptr<Mpi> make_mpi(const Symbols& symbols, const std::string& library
 }
 
 std::unique_ptr<Mpi> open_mpi_library(const Launcher& launcher, const char* file) {
+  keep_ucx_from_memory_functions();
   std::vector<std::string> failures, packages;
   const auto open = [&](const char* name) -> std::unique_ptr<Mpi> {
     // The plug-ins of Open MPI use the library's symbols without being linked to it, so these must be global.

@@ -21,6 +21,7 @@ std::unique_ptr<Mpi> make_mpi(const Symbols& symbols, const std::string& library
 /// Opens the library for the ranks of this launcher. file: its name or path; null: the names of the launcher's families
 /// are tried, which the dynamic linker looks for. The library stays open until the process ends. Throws
 /// COMMUNICATION_FAILED if there is none (with what was looked for and what to install) or if it is not the launcher's.
+/// Sets the environment variable UCX_MEM_EVENTS to n, unless it is set.
 std::unique_ptr<Mpi> open_mpi_library(const Launcher& launcher, const char* file);
 
 }  // namespace mor

@@ -200,5 +200,16 @@ TEST(MpiLibrary, MayBeNamed) {
       "libm.so.6 has no MPI_Init_thread, so it is no MPI library that can be used; MOR_MPI_LIBRARY may name another");
 }
 
+/// UCX reads the variable when the library that uses it is opened.
+TEST(MpiLibrary, IsOpenedWithoutUcxInTheFunctionsOfMemory) {
+  for (const char* chosen : {static_cast<const char*>(nullptr), "y"}) {
+    unsetenv("UCX_MEM_EVENTS");
+    if (chosen != nullptr) setenv("UCX_MEM_EVENTS", chosen, 1);
+    error_of([] { open_mpi_library(kLauncher, "libm.so.6"); });
+    EXPECT_STREQ(std::getenv("UCX_MEM_EVENTS"), chosen == nullptr ? "n" : chosen);
+  }
+  unsetenv("UCX_MEM_EVENTS");
+}
+
 }  // namespace
 }  // namespace mor::test
