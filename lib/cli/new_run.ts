@@ -14,7 +14,7 @@ import { type RunRanks, rowsOfRank } from './ranks.js'
 import { checkDatasetOptions } from './resume_options.js'
 import { disposing, distributedOf, identityOf, modelsOf, type Run } from './run.js'
 import { foldersOf, mapFolders, openRunData, weightedDatasets } from './run_data.js'
-import { checkNoRun, type RunRecord, runFiles, trimMetrics, writeRunRecord } from './run_folder.js'
+import { checkNoRun, makeShared, type RunRecord, runFiles, trimMetrics, writeRunRecord } from './run_folder.js'
 import { flagOf, parameterGroupsOf, type TrainOptions, trainDefaults } from './train_options.js'
 import { findStart } from './train_start.js'
 
@@ -32,6 +32,7 @@ export async function startRun(
   const course = { ...trainDefaults, ...options }
   const { start, length, data, rows, trainerOptions } = await ranks.together(() => planRun(options, ranks, output))
   const { tokenizer } = start
+  if (ranks.size > 1) await makeShared(folder, ranks)
   const { textField, validationFraction, seed } = course
   const text = { tokenizer, textField, validationFraction, length }
   const dataset = await ranks.first(async () => {
@@ -89,7 +90,8 @@ async function planRun(options: TrainOptions, ranks: RunRanks, output: Output) {
   const schedule = scheduleOf(course)
   const parameterGroups = parameterGroupsOf(options)
   const start = await findStart(options)
-  await checkNoRun(folder)
+  // Other ranks must not ask for what rank 0 is about to make: network file systems remember for a while what was not there.
+  if (ranks.rank === 0) await checkNoRun(folder)
   if (options.teacher !== undefined) await checkTeacher(options.teacher, start)
   tellWarmup(start.config, options.capacityWarmupSteps, course.steps, output)
   tellDepthSchedule(options.depthScheduleSteps, course.steps, output)

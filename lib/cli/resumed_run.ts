@@ -14,7 +14,15 @@ import { type RunRanks, rowsOfRank } from './ranks.js'
 import { checkResumeOptions } from './resume_options.js'
 import { disposing, distributedOf, identityOf, modelsOf, type Run } from './run.js'
 import { foldersOf, mapFolders, openRunData } from './run_data.js'
-import { positionAt, readRunRecord, resumedRecord, runFiles, trimMetrics, writeRunRecord } from './run_folder.js'
+import {
+  makeShared,
+  positionAt,
+  readRunRecord,
+  resumedRecord,
+  runFiles,
+  trimMetrics,
+  writeRunRecord,
+} from './run_folder.js'
 import { evaluatesAfter } from './train_loop.js'
 import { type TrainOptions, trainDefaults } from './train_options.js'
 
@@ -22,11 +30,10 @@ import { type TrainOptions, trainDefaults } from './train_options.js'
 export async function resumeRun(options: TrainOptions, ranks: RunRanks, signal: AbortSignal): Promise<Run> {
   const { output: folder, device, threads, nice, recompute, weightHashInterval } = options
   const files = runFiles(folder)
-  const { record, settings, rows, tokenizer, dataset, infos, saved, data } = await ranks.read(() =>
-    readRun(options, ranks),
-  )
+  const { record, settings, rows, tokenizer, infos, saved, data } = await ranks.read(() => readRun(options, ranks))
   return disposing(data, async () => {
-    await ranks.same({ 'steps done': saved.stepsDone, ...identityOf(saved.config, dataset, infos) })
+    if (ranks.size > 1) await makeShared(folder, ranks)
+    await ranks.same({ 'steps done': saved.stepsDone, ...identityOf(saved.config, settings.dataset, infos) })
     const schedule = withSteps(saved.options.schedule, settings.steps)
     const load = { device, threads, nice, signal }
     const trainer = await ranks.together(async () => {
@@ -81,7 +88,7 @@ async function readRun(options: TrainOptions, ranks: RunRanks) {
   })
   const { length, seed } = settings
   const data = await openRunData(dataset, { length, seed, tokenizer }, positionAt(record, saved.stepsDone))
-  return { record, settings, rows, tokenizer, dataset, infos, saved, data }
+  return { record, settings, rows, tokenizer, infos, saved, data }
 }
 
 /** The same schedule over `totalSteps`, if it has an end. */

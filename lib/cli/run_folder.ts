@@ -1,8 +1,9 @@
 // The folder of a training run: its files, and the record from which a run is resumed.
-import { appendFile, readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { appendFile, mkdir, mkdtemp, readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
+import { basename, join } from 'node:path'
 import { MorError, toMorError } from '../errors.js'
 import { withoutByteOrderMark } from '../json_file.js'
+import type { RunRanks } from './ranks.js'
 import type { DataFolders, DataState } from './run_data.js'
 
 /** The options of a run that the trainer does not save itself. */
@@ -105,6 +106,36 @@ export async function checkNoRun(folder: string): Promise<void> {
     'INVALID_ARGUMENT',
     `${folder} already holds a run: continue it with --resume, or choose another --output`,
   )
+}
+
+/**
+ * Makes `folder`, if it is not there, for all ranks to save into. Throws `IO_ERROR` on all of them where one does not find what rank 0
+ * has just made there: at once, since the first checkpoint, which would fail by it, comes after much work.
+ */
+export async function makeShared(folder: string, ranks: RunRanks): Promise<void> {
+  // A new name, which no rank has asked for: network file systems remember for a while what was not there.
+  const name = await ranks.first(async () => {
+    try {
+      await mkdir(folder, { recursive: true })
+      return basename(await mkdtemp(join(folder, '.shared-')))
+    } catch (error) {
+      throw toMorError(error)
+    }
+  })
+  const path = join(folder, name)
+  try {
+    await ranks.together(async () => {
+      await stat(path).catch((error: NodeJS.ErrnoException) => {
+        if (error.code !== 'ENOENT') throw toMorError(error)
+        throw new MorError(
+          'IO_ERROR',
+          `${path} is not there, though rank 0 has just made it: give all ranks the same folder as --output, on several machines by a network file system`,
+        )
+      })
+    })
+  } finally {
+    if (ranks.rank === 0) await rm(path, { recursive: true, force: true }).catch(() => {})
+  }
 }
 
 /**

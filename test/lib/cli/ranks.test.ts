@@ -7,55 +7,15 @@ import { exitCodeOf, Interruption } from '../../../lib/cli/failure.js'
 import { nextRows, RunRanks, rowsOfRank } from '../../../lib/cli/ranks.js'
 import { buildDataset, Dataset, DatasetMix } from '../../../lib/dataset.js'
 import type { DeviceOption } from '../../../lib/devices.js'
-import type { Ranks } from '../../../lib/distributed.js'
 import { MorError } from '../../../lib/errors.js'
-import type { NativeRanks } from '../../../lib/native.js'
 import { Tokenizer } from '../../../lib/tokenizer.js'
+import { onAll, thrown } from './fake_ranks.js'
 
 vi.mock('../../../lib/devices.js', () => ({
   devices: () => [{ id: 'cpu', threads: 7 }],
   selectDevice: (option: string) => option,
 }))
 vi.mock('../../../lib/native_loader.js', () => ({ loadNative: () => null }))
-
-/** Each gather ends when all ranks have called it. */
-function fakeRanks(size: number): Ranks[] {
-  let texts: string[] = []
-  let waiting: ((texts: string[]) => void)[] = []
-  const gather = (rank: number, text: string) =>
-    new Promise<string[]>((resolve) => {
-      texts[rank] = text
-      waiting.push(resolve)
-      if (waiting.length < size) return
-      for (const each of waiting) each(texts)
-      texts = []
-      waiting = []
-    })
-  return Array.from({ length: size }, (_, rank) => {
-    const native = {
-      requireDevice(device: string) {
-        if (device === 'unfit') throw Object.assign(new Error('it does not fit'), { code: 'COMMUNICATION_FAILED' })
-      },
-    } as NativeRanks
-    return { rank, size, native, gather: (text: string) => gather(rank, text) } as Ranks
-  })
-}
-
-/** What `work` gives or throws on each of some ranks. */
-function onAll<T>(
-  size: number,
-  work: (ranks: RunRanks, rank: number) => Promise<T>,
-  signals: AbortSignal[] = [],
-): Promise<T[]> {
-  const never = new AbortController().signal
-  return Promise.all(fakeRanks(size).map((ranks, rank) => work(new RunRanks(ranks, signals[rank] ?? never), rank)))
-}
-
-const thrown = (work: Promise<unknown>) =>
-  work.then(
-    () => null,
-    (error: unknown) => error,
-  )
 
 describe('ranks', () => {
   it('run work together, and the first one alone for all', async () => {

@@ -1,11 +1,12 @@
 // The record of a run: positions survive any crash between record and checkpoint; metrics continue from the checkpoint.
-import { mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { beforeEach, describe, expect, it } from 'vitest'
 import {
   appendMetrics,
   checkNoRun,
+  makeShared,
   positionAt,
   type RunRecord,
   readRunRecord,
@@ -14,6 +15,7 @@ import {
   trimMetrics,
   writeRunRecord,
 } from '../../../lib/cli/run_folder.js'
+import { onAll, thrown } from './fake_ranks.js'
 
 let folder: string
 beforeEach(() => {
@@ -100,6 +102,34 @@ describe('run.json', () => {
     expect(await readRunRecord(folder)).toEqual({ settings, positions: [] })
     writeFileSync(join(folder, 'run.json'), `\ufeff${readFileSync(join(folder, 'run.json'), 'utf8')}`)
     expect(await readRunRecord(folder)).toEqual({ settings, positions: [] })
+  })
+})
+
+describe('the folder of several ranks', () => {
+  it('is made, and has nothing in it that only told whether it is shared', async () => {
+    const run = join(folder, 'runs', 'first')
+    await onAll(3, (ranks) => makeShared(run, ranks))
+    await onAll(3, (ranks) => makeShared(run, ranks))
+    expect(readdirSync(run)).toEqual([])
+  })
+
+  it('that one of them does not share is an error of all, with the same path on all machines, too', async () => {
+    const own = [join(folder, '0'), join(folder, '1')]
+    for (const path of own) mkdirSync(path)
+    const errors = await onAll(2, (ranks, rank) => thrown(makeShared(own[rank]!, ranks)))
+    for (const error of errors) expect(error).toMatchObject({ code: 'IO_ERROR' })
+    const messages = errors.map((error) => (error as Error).message)
+    expect(messages[1]).toMatch(
+      /1\/\.shared-\w+ is not there, though rank 0 has just made it: give all ranks the same folder as --output/,
+    )
+    expect(messages[0]).toBe(`rank 1: ${messages[1]}`)
+    for (const path of own) expect(readdirSync(path)).toEqual([])
+  })
+
+  it('that cannot be made is an error of all', async () => {
+    writeFileSync(join(folder, 'file'), '')
+    const errors = await onAll(2, (ranks) => thrown(makeShared(join(folder, 'file', 'run'), ranks)))
+    for (const error of errors) expect(error).toMatchObject({ code: 'IO_ERROR' })
   })
 })
 
