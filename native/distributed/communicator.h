@@ -10,6 +10,10 @@
 
 namespace mor {
 
+/// What an error says after the name of a rank that has left.
+inline constexpr const char* kWhyLeft =
+    "; its own messages say why, or its program has ended although this one goes on";
+
 /// One rank of `size()`. All ranks make the same calls in the same order. A call that fails, because a rank died or the
 /// library below reports an error, throws COMMUNICATION_FAILED naming the call and the rank if it is known.
 class HostRanks {

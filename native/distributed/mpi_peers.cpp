@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "core/check.h"
+#include "distributed/communicator.h"
 
 namespace mor {
 
@@ -68,8 +69,7 @@ void MpiPeers::require(int32_t rank, uint64_t operation) const {
   const RankState& known = peers_[static_cast<size_t>(rank)].known;
   if (known.operations >= operation || known.phase <= own_.phase) return;
   MOR_FAIL(COMMUNICATION_FAILED, "rank ", rank, " has left after ", known.operations,
-           known.operations == 1 ? " operation" : " operations", ", and this is operation ", operation,
-           "; its own messages say why");
+           known.operations == 1 ? " operation" : " operations", ", and this is operation ", operation, kWhyLeft);
 }
 
 bool MpiPeers::any_lost() const {

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "core/check.h"
+#include "distributed/communicator.h"
 
 namespace mor {
 
@@ -46,7 +47,7 @@ uint64_t MpiThread::enter() {
   changed_.wait(lock, [&] { return queue_.empty() || phase_ % 2 == 1; });
   throw_failure();
   MOR_CHECK(phase_ % 2 == 0, COMMUNICATION_FAILED,
-            "this process has a communicator already; end what trains with it before another training begins");
+            "this process has joined the other ranks already; dispose of its ranks before it joins again");
   abandoned_ = false;  // All that was to be given up was finished before.
   gone_ = -1;
   ++phase_;
@@ -86,7 +87,7 @@ void MpiThread::require_present(uint64_t phase) {
   const std::lock_guard lock(mutex_);
   throw_failure();
   MOR_CHECK(phase_ == phase, COMMUNICATION_FAILED, "this rank has left the other ranks");
-  MOR_CHECK(gone_ < 0, COMMUNICATION_FAILED, "rank ", gone_, " has left; its own messages say why");
+  MOR_CHECK(gone_ < 0, COMMUNICATION_FAILED, "rank ", gone_, " has left", kWhyLeft);
 }
 
 void MpiThread::end() {

@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "core/check.h"
+#include "distributed/communicator.h"
 
 namespace mor {
 
@@ -155,7 +156,7 @@ void TcpConnection::move(char* bytes, size_t count, bool out, const Deadline& de
       continue;
     }
     const bool closed = moved == 0 || errno == ECONNRESET || errno == EPIPE;
-    MOR_CHECK(!closed, COMMUNICATION_FAILED, peer_, " has left; its own messages say why");
+    MOR_CHECK(!closed, COMMUNICATION_FAILED, peer_, " has left", kWhyLeft);
     if (errno == EINTR) continue;
     MOR_CHECK(errno == EAGAIN || errno == EWOULDBLOCK, COMMUNICATION_FAILED, "the connection to ", peer_,
               " is broken: ", std::strerror(errno));

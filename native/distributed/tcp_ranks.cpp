@@ -182,7 +182,7 @@ class RankZero final : public Ranks {
 
   void look_after() override {
     for (size_t r = 1; r < others_.size(); ++r)
-      MOR_CHECK(!others_[r].ended(), COMMUNICATION_FAILED, "rank ", r, " has left; its own messages say why");
+      MOR_CHECK(!others_[r].ended(), COMMUNICATION_FAILED, "rank ", r, " has left", kWhyLeft);
   }
 
   void shut() override {
@@ -208,7 +208,17 @@ class OtherRank final : public Ranks {
     zero_ = {options.address, options.port, name_of(0), options.silence_seconds, options.join_seconds, check};
     zero_.send(Kind::data, concat("mor rank ", rank(), " of ", size()), after(kHelloSeconds));
     // Rank 0 answers when all have joined, or when it has waited as long for the last of them as this rank does for it.
-    receive(after(options.join_seconds + options.silence_seconds, check));
+    const Deadline deadline = after(options.join_seconds + options.silence_seconds, check);
+    TcpConnection::Message answer;
+    try {
+      answer = zero_.receive(deadline);
+    } catch (const Error& error) {
+      if (error.code() != ErrorCode::COMMUNICATION_FAILED) throw;  // thrown by the check
+      MOR_FAIL(COMMUNICATION_FAILED, error.what(), ": ", options.address, ":", options.port,
+               "; look whether another program listens there, and if so, give all ranks a free port of rank 0's "
+               "machine as MOR_MASTER_PORT");
+    }
+    MOR_CHECK(answer.kind == Kind::data, COMMUNICATION_FAILED, answer.bytes);
   }
 
  private:

@@ -166,7 +166,7 @@ TEST(MpiCommunicator, OneFollowsAnother) {
               if (i == rank) std::this_thread::sleep_for(milliseconds(30));  // One rank is there long before.
               const auto ranks = make_mpi_communicator(thread);
               EXPECT_TRUE(says(message_of([&] { make_mpi_communicator(thread); }, ErrorCode::COMMUNICATION_FAILED),
-                               "has a communicator already"));
+                               "has joined the other ranks already"));
               ASSERT_EQ(ranks->gather(std::to_string(rank)), (std::vector<std::string>{"0", "1"}));
             }
           }),

@@ -187,6 +187,29 @@ TEST(TcpRanks, StrangersAreSentAway) {
   zero.join();
 }
 
+/// Another program listens where rank 0 should: it says nothing, or what no rank says.
+TEST(TcpRanks, SomebodyElseInPlaceOfRankZeroIsNamedByItsAddress) {
+  for (const std::string& said : {std::string(), std::string("HTTP/1.1 400 Bad Request\r\n\r\n")}) {
+    TcpOptions options = options_of(1, 2, free_port(), 0.2);
+    options.silence_seconds = 0.2;
+    const Socket listener = listen_at(options.address, options.port);
+    std::thread stranger([&] {
+      wait_readable({listener.get()}, after(kLong));
+      const Socket socket(accept(listener.get(), nullptr, nullptr));
+      ::send(socket.get(), said.data(), said.size(), MSG_NOSIGNAL);
+      char byte;
+      while (::recv(socket.get(), &byte, 1, 0) > 0) {  // until the rank has given up
+      }
+    });
+    const std::string what = said.empty() ? "says nothing" : "sent what is no message of a rank";
+    EXPECT_EQ(run({options}, [](HostRanks&) { ADD_FAILURE(); })[0],
+              concat("rank 0 ", what, ": 127.0.0.1:", options.port,
+                     "; look whether another program listens there, and if so, give all ranks a free port of rank 0's "
+                     "machine as MOR_MASTER_PORT"));
+    stranger.join();
+  }
+}
+
 /// The others learn it from rank 0, or, if that is the one, from their connection to it.
 TEST(TcpRanks, OneThatLeavesIsNamedOnAllOthers) {
   for (const int32_t leaving : {0, 2}) {
@@ -200,7 +223,7 @@ TEST(TcpRanks, OneThatLeavesIsNamedOnAllOthers) {
     });
     for (int32_t rank = 0; rank < 3; ++rank)
       EXPECT_EQ(errors[static_cast<size_t>(rank)],
-                rank == leaving ? "no error" : concat("rank ", leaving, " has left; its own messages say why"));
+                rank == leaving ? "no error" : concat("rank ", leaving, " has left", kWhyLeft));
   }
 }
 
@@ -220,8 +243,7 @@ TEST(TcpRanks, CallsUnderWayEndWhenTheRankLeaves) {
       for (;;) ranks.require_present();
     });
     EXPECT_EQ(errors[static_cast<size_t>(leaving)], "no error");
-    EXPECT_EQ(errors[static_cast<size_t>(1 - leaving)],
-              concat("rank ", leaving, " has left; its own messages say why"));
+    EXPECT_EQ(errors[static_cast<size_t>(1 - leaving)], concat("rank ", leaving, " has left", kWhyLeft));
   }
 }
 
@@ -237,7 +259,7 @@ TEST(TcpRanks, OneThatLeavesIsMissedByThoseWhoOnlyLook) {
     });
     for (int32_t rank = 0; rank < 3; ++rank)
       EXPECT_EQ(errors[static_cast<size_t>(rank)],
-                rank == leaving ? "no error" : concat("rank ", leaving, " has left; its own messages say why"));
+                rank == leaving ? "no error" : concat("rank ", leaving, " has left", kWhyLeft));
   }
 }
 

@@ -118,7 +118,7 @@ it.skipIf(!isInstalled(openMpi))('two ranks gather, train, and leave in any orde
   const context = `${stdout}\n${stderr}`
   for (const of of [first, second]) {
     expect(of, context).toContain('of 2, gathered text 0 ü,text 1 ü\n')
-    expect(of, context).toContain('joined again: COMMUNICATION_FAILED this process has a communicator already')
+    expect(of, context).toContain('joined again: COMMUNICATION_FAILED this process has joined the other ranks already')
     expect(of, context).toContain('disposed: DISPOSED the communicator is disposed\n')
     expect(of, context).toContain('disposed for a trainer: DISPOSED the communicator is disposed\n')
     expect(of, context).toContain(
