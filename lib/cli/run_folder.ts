@@ -100,11 +100,14 @@ export async function checkNoRun(folder: string): Promise<void> {
   const kind = await stat(folder).catch(() => null)
   if (kind !== null && !kind.isDirectory())
     throw new MorError('INVALID_ARGUMENT', `${folder} is a file: give a folder for the run as --output`)
-  const path = runFiles(folder).record
-  if ((await stat(path).catch(() => null)) === null) return
+  const { record, checkpoint } = runFiles(folder)
+  if ((await stat(record).catch(() => null)) === null) return
+  const hasCheckpoint = (await stat(checkpoint).catch(() => null)) !== null
   throw new MorError(
     'INVALID_ARGUMENT',
-    `${folder} already holds a run: continue it with --resume, or choose another --output`,
+    `${folder} already holds a run${
+      hasCheckpoint ? ': continue it with --resume' : ' that was stopped before its first checkpoint: delete the folder'
+    }, or choose another --output`,
   )
 }
 
