@@ -1,5 +1,4 @@
 // Goes on with a run of `mor train` from its folder.
-import { stat } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { readConfigFile } from '../config_file.js'
 import { readDatasetInfo } from '../dataset.js'
@@ -15,6 +14,7 @@ import { checkResumeOptions } from './resume_options.js'
 import { disposing, distributedOf, identityOf, modelsOf, type Run } from './run.js'
 import { foldersOf, mapFolders, openRunData } from './run_data.js'
 import {
+  hasSaved,
   makeShared,
   positionAt,
   readRunRecord,
@@ -64,11 +64,10 @@ async function readRun(options: TrainOptions, ranks: RunRanks) {
   const { output: folder } = options
   const files = runFiles(folder)
   const record = await readRunRecord(folder)
-  const isSaved = (await stat(files.checkpoint).catch(() => null)) !== null
-  if (record.positions.length === 0 || !isSaved) {
+  if (!(await hasSaved(folder, record))) {
     throw new MorError(
       'CHECKPOINT_MISSING',
-      `the run in ${folder} was stopped before its first checkpoint: delete the folder and start again`,
+      `the run in ${folder} was stopped before its first checkpoint: delete ${files.record} and start again`,
     )
   }
   const { steps, evalEvery, evalBatches, saveEvery } = { ...trainDefaults, ...record.settings, ...options }

@@ -100,15 +100,19 @@ export async function checkNoRun(folder: string): Promise<void> {
   const kind = await stat(folder).catch(() => null)
   if (kind !== null && !kind.isDirectory())
     throw new MorError('INVALID_ARGUMENT', `${folder} is a file: give a folder for the run as --output`)
-  const { record, checkpoint } = runFiles(folder)
-  if ((await stat(record).catch(() => null)) === null) return
-  const hasCheckpoint = (await stat(checkpoint).catch(() => null)) !== null
-  throw new MorError(
-    'INVALID_ARGUMENT',
-    `${folder} already holds a run${
-      hasCheckpoint ? ': continue it with --resume' : ' that was stopped before its first checkpoint: delete the folder'
-    }, or choose another --output`,
-  )
+  const path = runFiles(folder).record
+  if ((await stat(path).catch(() => null)) === null) return
+  const record = await readRunRecord(folder).catch(() => null)
+  const goesOn =
+    record === null || (await hasSaved(folder, record))
+      ? 'continue it with --resume'
+      : `it has no checkpoint: unless it still goes on, delete ${path} and start again`
+  throw new MorError('INVALID_ARGUMENT', `${folder} already holds a run: ${goesOn}, or choose another --output`)
+}
+
+/** Whether the run in `folder` came to its first checkpoint. */
+export async function hasSaved(folder: string, record: RunRecord): Promise<boolean> {
+  return record.positions.length > 0 && (await stat(runFiles(folder).checkpoint).catch(() => null)) !== null
 }
 
 /**

@@ -496,8 +496,16 @@ describe('is refused, before a model is made:', () => {
     rmSync(join(folder, 'run', 'checkpoint'), { recursive: true })
     await expect(run({ resume: true })).rejects.toMatchObject({
       code: 'CHECKPOINT_MISSING',
-      message: expect.stringMatching(/before its first checkpoint: delete the folder and start again/),
+      message: expect.stringMatching(/before its first checkpoint: delete \S+run\.json and start again/),
     })
+    await expect(run()).rejects.toMatchObject({
+      code: 'INVALID_ARGUMENT',
+      message: expect.stringMatching(
+        /it has no checkpoint: unless it still goes on, delete \S+run\.json and start again/,
+      ),
+    })
+    rmSync(join(folder, 'run', 'run.json'))
+    await run()
   })
 
   it('options that the trainer refuses, leaving no half-made run', async () => {
