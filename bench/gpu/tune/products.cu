@@ -10,16 +10,14 @@ namespace {
 
 using cuda::MmaFactor;
 
-/// A tile with the members that mma_product_kernel reads.
-template <int rows_, int columns_, int depth_, int stages_, int warps_down_, int warps_across_, int resident_>
-struct Tile {
-  static constexpr int rows = rows_, columns = columns_, depth = depth_, stages = stages_;
-  static constexpr int warps_down = warps_down_, warps_across = warps_across_, resident = resident_;
-  static constexpr int threads = 32 * warps_down * warps_across;
-  static constexpr size_t shared_bytes = size_t{2} * stages * depth * (rows + columns);
+/// A tile of mma_product_kernel with a name.
+template <int rows_, int columns_, int depth_, int stages_, int warps_down_, int warps_across_, int resident_,
+          int prefetched_depth_ = 0>
+struct Tile
+    : cuda::ProductTile<rows_, columns_, depth_, stages_, warps_down_, warps_across_, resident_, 0, prefetched_depth_> {
   static std::string name() {
-    return concat(rows, "x", columns, "x", depth, " stages ", stages, " warps ", warps_down, "x", warps_across,
-                  " resident ", resident);
+    return concat(rows_, "x", columns_, "x", depth_, " stages ", stages_, " warps ", warps_down_, "x", warps_across_,
+                  " resident ", resident_);
   }
 };
 
@@ -40,8 +38,9 @@ using ManyRows =
              Tile<128, 128, 64, 3, 2, 4, 2>, Tile<128, 128, 64, 5, 2, 4, 1>, Tile<128, 64, 64, 4, 2, 2, 2>,
              Tile<64, 128, 64, 4, 2, 2, 2>, Tile<64, 64, 64, 4, 2, 2, 3>, HopperTile<2, 256, 4>, HopperTile<2, 192, 5>,
              HopperTile<3, 192, 4>, HopperTile<2, 128, 6>>;
-using FewRows = TileList<Tile<16, 16, 128, 6, 1, 1, 4>, Tile<16, 32, 128, 6, 1, 2, 4>, Tile<16, 32, 128, 8, 1, 1, 4>,
-                         Tile<16, 64, 128, 4, 1, 4, 3>, Tile<64, 32, 64, 5, 2, 2, 3>, Tile<64, 64, 64, 4, 2, 2, 3>>;
+using FewRows = TileList<Tile<16, 16, 128, 6, 1, 1, 4, 1024>, Tile<16, 32, 128, 6, 1, 2, 4, 1024>,
+                         Tile<16, 32, 128, 8, 1, 1, 4, 1024>, Tile<16, 64, 128, 4, 1, 4, 3, 1024>,
+                         Tile<64, 32, 64, 5, 2, 2, 3, 1024>, Tile<64, 64, 64, 4, 2, 2, 3, 1024>>;
 
 enum class Form { forward, backward_input, backward_weight };
 
