@@ -68,8 +68,9 @@ class Event {
 constexpr size_t kSharedWithoutAsking = size_t{32} << 10;
 
 /// Starts kernel<<<grid, block, shared>>>(arguments...), or nothing if the grid has no blocks. Where the stream starts
-/// kernels early, it may run beside the kernel before it, and every kernel calls wait_for_earlier_kernels.
-template <class... Parameters, class... Arguments>
+/// kernels early, it may run beside the kernel before it, and every kernel calls wait_for_earlier_kernels. cluster: so
+/// many neighbours in x are a cluster (cuda/tile/cluster.cuh); grid.x is a multiple of it.
+template <unsigned cluster = 1, class... Parameters, class... Arguments>
 void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared, Stream& stream,
             Arguments... arguments) {
   if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
@@ -78,11 +79,18 @@ void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared,
   config.blockDim = block;
   config.dynamicSmemBytes = shared;
   config.stream = stream.handle();
-  cudaLaunchAttribute early = {};
-  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  early.val.programmaticStreamSerializationAllowed = 1;
-  config.attrs = &early;
-  config.numAttrs = stream.starts_early() ? 1 : 0;
+  cudaLaunchAttribute attributes[2] = {};
+  config.attrs = attributes;
+  if (stream.starts_early()) {
+    cudaLaunchAttribute& early = attributes[config.numAttrs++];
+    early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    early.val.programmaticStreamSerializationAllowed = 1;
+  }
+  if constexpr (cluster > 1) {
+    cudaLaunchAttribute& blocks = attributes[config.numAttrs++];
+    blocks.id = cudaLaunchAttributeClusterDimension;
+    blocks.val.clusterDim = {cluster, 1, 1};
+  }
   if (shared > kSharedWithoutAsking)
     stream.check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared)),
                  "cudaFuncSetAttribute");

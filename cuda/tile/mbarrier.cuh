@@ -40,6 +40,21 @@ __device__ __forceinline__ void mbarrier_arrive(Mbarrier& barrier) {
 #endif
 }
 
+/// One arrival at the barrier that lies in the same place in block `rank` of the cluster. That block must have
+/// initialised it, and must not end before the arrival: there is a cluster_sync between.
+__device__ __forceinline__ void mbarrier_arrive_in_block(Mbarrier& barrier, int rank) {
+#if defined(MOR_CUDA_HOST)
+  cuda_host::mbarrier_arrive_in_block(&barrier.word, rank);
+#else
+  asm volatile(
+      "{ .reg .b32 there;\n"
+      "mapa.shared::cluster.u32 there, %0, %1;\n"
+      "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [there]; }" ::"r"(shared_address(&barrier)),
+      "r"(rank)
+      : "memory");
+#endif
+}
+
 /// One arrival, which announces that copies will bring so many bytes in this phase.
 __device__ __forceinline__ void mbarrier_expect_bytes(Mbarrier& barrier, int bytes) {
 #if defined(MOR_CUDA_HOST)
@@ -51,20 +66,30 @@ __device__ __forceinline__ void mbarrier_expect_bytes(Mbarrier& barrier, int byt
 }
 
 /// Waits until the youngest phase of this parity (its number modulo 2) is complete. A new barrier counts as if a phase
-/// of parity 1 were complete.
+/// of parity 1 were complete. of_cluster: whether other blocks arrive, too.
+template <bool of_cluster = false>
 __device__ __forceinline__ void mbarrier_wait(Mbarrier& barrier, uint32_t parity) {
 #if defined(MOR_CUDA_HOST)
   cuda_host::mbarrier_wait(&barrier.word, parity);
 #else
   uint32_t complete;
   do {
-    asm volatile(
-        "{ .reg .pred complete;\n"
-        "mbarrier.try_wait.parity.shared::cta.b64 complete, [%1], %2;\n"
-        "selp.u32 %0, 1, 0, complete; }"
-        : "=r"(complete)
-        : "r"(shared_address(&barrier)), "r"(parity)
-        : "memory");
+    if constexpr (of_cluster)
+      asm volatile(
+          "{ .reg .pred complete;\n"
+          "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 complete, [%1], %2;\n"
+          "selp.u32 %0, 1, 0, complete; }"
+          : "=r"(complete)
+          : "r"(shared_address(&barrier)), "r"(parity)
+          : "memory");
+    else
+      asm volatile(
+          "{ .reg .pred complete;\n"
+          "mbarrier.try_wait.parity.shared::cta.b64 complete, [%1], %2;\n"
+          "selp.u32 %0, 1, 0, complete; }"
+          : "=r"(complete)
+          : "r"(shared_address(&barrier)), "r"(parity)
+          : "memory");
   } while (complete == 0);
 #endif
 }

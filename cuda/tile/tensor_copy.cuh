@@ -52,6 +52,36 @@ __device__ __forceinline__ void tensor_copy_load(void* to, const TensorMap& map,
 #endif
 }
 
+/// The same two for every block of the cluster whose rank is a bit of `blocks`: the box is read once, and comes to the
+/// same place `to` in the shared memory of each, where it completes the barrier in the same place as `barrier`. What is
+/// said of mbarrier_arrive_in_block holds for those blocks.
+__device__ __forceinline__ void tensor_copy_multicast(void* to, const TensorMap& map, int column, int row,
+                                                      Mbarrier& barrier, uint16_t blocks) {
+#if defined(MOR_CUDA_HOST)
+  const int at[] = {column, row};
+  cuda_host::tensor_copy_multicast(to, &map, at, 2, &barrier.word, blocks);
+#else
+  asm volatile(
+      "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.multicast::cluster "
+      "[%0], [%1, {%2, %3}], [%4], %5;" ::"r"(shared_address(to)),
+      "l"(&map), "r"(column), "r"(row), "r"(shared_address(&barrier)), "h"(blocks)
+      : "memory");
+#endif
+}
+__device__ __forceinline__ void tensor_copy_multicast(void* to, const TensorMap& map, int column, int row, int slice,
+                                                      Mbarrier& barrier, uint16_t blocks) {
+#if defined(MOR_CUDA_HOST)
+  const int at[] = {column, row, slice};
+  cuda_host::tensor_copy_multicast(to, &map, at, 3, &barrier.word, blocks);
+#else
+  asm volatile(
+      "cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.multicast::cluster "
+      "[%0], [%1, {%2, %3, %4}], [%5], %6;" ::"r"(shared_address(to)),
+      "l"(&map), "r"(column), "r"(row), "r"(slice), "r"(shared_address(&barrier)), "h"(blocks)
+      : "memory");
+#endif
+}
+
 /// Copies and products that a later barrier orders behind this see what the thread has written to shared memory by
 /// ordinary stores or cp.async. Without it they may see what was there before.
 __device__ __forceinline__ void fence_async_proxy() {

@@ -52,19 +52,25 @@ struct RingPlace {
   }
 };
 
-template <class Ring>
+/// cluster: how many blocks release the tile, because each fills a part of it.
+template <int cluster = 1, class Ring>
 __device__ __forceinline__ void wait_empty(Ring& ring, const RingPlace<Ring::places>& place) {
-  mbarrier_wait(ring.empty[place.index], place.parity ^ 1);  // at once in the first round
+  mbarrier_wait<(cluster > 1)>(ring.empty[place.index], place.parity ^ 1);  // at once in the first round
 }
 template <class Ring>
 __device__ __forceinline__ void wait_full(Ring& ring, const RingPlace<Ring::places>& place) {
   mbarrier_wait(ring.full[place.index], place.parity);
 }
-/// All lanes of a warp call it when they need the tile no more; it is one arrival.
-template <class Ring>
+/// All lanes of a warp call it when they need the tile no more; it is one arrival in each of `cluster` blocks.
+template <int cluster = 1, class Ring>
 __device__ __forceinline__ void release(Ring& ring, const RingPlace<Ring::places>& place) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
   __syncwarp();
-  if (threadIdx.x % 32 == 0) mbarrier_arrive(ring.empty[place.index]);
+  if (lane >= cluster) return;
+  if constexpr (cluster == 1)
+    mbarrier_arrive(ring.empty[place.index]);
+  else
+    mbarrier_arrive_in_block(ring.empty[place.index], lane);
 }
 
 }  // namespace mor::cuda

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "test/cuda_host/run/block.h"
+#include "test/cuda_host/run/cluster.h"
 #include "test/cuda_host/run/mbarrier.h"
 #include "test/cuda_host/run/mma.h"
 #include "test/cuda_host/run/race.h"
@@ -215,11 +216,17 @@ constexpr unsigned cudaEventDefault = 0, cudaEventDisableTiming = 2;
 struct cudaStreamOnHost;
 using cudaStream_t = cudaStreamOnHost*;
 
-enum cudaLaunchAttributeID { cudaLaunchAttributeProgrammaticStreamSerialization = 6 };
+enum cudaLaunchAttributeID {
+  cudaLaunchAttributeClusterDimension = 4,
+  cudaLaunchAttributeProgrammaticStreamSerialization = 6,
+};
 struct cudaLaunchAttribute {
   cudaLaunchAttributeID id;
-  struct {
+  union {
     int programmaticStreamSerializationAllowed;
+    struct {
+      unsigned x, y, z;
+    } clusterDim;
   } val;
 };
 struct cudaLaunchConfig_t {

@@ -1,9 +1,8 @@
-// Runs the threads of a block as fibers: which runs next, barriers, meetings of lanes, and what is reported as an
+// Runs the threads of a cluster as fibers: which runs next, barriers, meetings of lanes, and what is reported as an
 // error.
 #include "test/cuda_host/run/block.h"
 
 #include <algorithm>
-#include <cstdlib>
 #include <new>
 #include <utility>
 
@@ -32,21 +31,21 @@ uint3 place(unsigned number, const dim3& size) {
   return {number % size.x, number / size.x % size.y, number / size.x / size.y};
 }
 
-std::string name_of(const uint3& index) {
-  return "(" + std::to_string(index.x) + "," + std::to_string(index.y) + "," + std::to_string(index.z) + ")";
-}
-
 /// The address that instructions know dynamic shared memory by; not 0, so that no address is.
 constexpr uint64_t kSharedBegin = 1024;
 
-struct FreeDeleter {
-  void operator()(void* p) const { std::free(p); }
-};
+uintptr_t distance_in_shared_memory(const void* address) {
+  return reinterpret_cast<uintptr_t>(address) - reinterpret_cast<uintptr_t>(dynamic_shared_memory());
+}
 
 }  // namespace
 
 Grid& grid() {
   return the_grid;
+}
+
+std::string name_of(const uint3& index) {
+  return "(" + std::to_string(index.x) + "," + std::to_string(index.y) + "," + std::to_string(index.z) + ")";
 }
 
 void Thread::loop(void* argument) {
@@ -59,6 +58,7 @@ void Thread::loop(void* argument) {
     } catch (...) {
       if (!grid().error) grid().error = std::current_exception();
     }
+    clusters::end_thread();
     self->ended = true;
     self->fiber.suspend();
   }
@@ -83,30 +83,40 @@ void wake(const void* event, const race::ClockPointer& clock) {
   }
 }
 
-void Grid::begin_block(uint32_t block) {
-  for (Barrier& b : barriers) b = {};
-  for (WarpSync& w : warp_syncs) w = {};
-  for (auto& warp : meetings)
-    for (auto& state : warp) state->mask = 0;
+void Grid::begin_cluster(uint32_t cluster) {
+  cluster_barrier = {};
+  for (int rank = 0; rank < cluster_blocks; ++rank) {
+    Block& block = blocks[static_cast<size_t>(rank)];
+    block.rank = rank;
+    block.index = place(cluster * static_cast<unsigned>(cluster_blocks) + static_cast<unsigned>(rank), ::gridDim);
+    block.running = block_threads;
+    for (Barrier& b : block.barriers) b = {};
+    for (WarpSync& w : block.warp_syncs) w = {};
+    for (auto& warp : block.meetings)
+      for (auto& state : warp) state->mask = 0;
+    std::memset(block.shared.get(), 0xff, shared_bytes);
+  }
   for (int t = 0; t < count; ++t) {
     Thread& thread = *threads[static_cast<size_t>(t)];
-    const auto n = static_cast<unsigned>(t);
-    thread.number = t;
-    thread.index = place(n, blockDim);
+    thread.block = &blocks[static_cast<size_t>(t / block_threads)];
+    thread.number = t % block_threads;
+    thread.index = place(static_cast<unsigned>(thread.number), blockDim);
     thread.ended = false;
     thread.waits_for = nullptr;
-    thread.moment = {block, n, 1, 0, nullptr, !early, thread.fiber.stack_begin(), thread.fiber.stack_end()};
+    thread.moment = {
+        cluster, static_cast<uint32_t>(t), 1, 0, nullptr, !early, thread.fiber.stack_begin(), thread.fiber.stack_end()};
     thread.begun.clear();
     thread.groups.clear();
   }
-  mbarriers::begin_block();
-  tensor_copies::begin_block();
-  products::begin_block();
-  registers::begin_block();
+  clusters::begin_cluster();
+  mbarriers::begin_cluster();
+  tensor_copies::begin_cluster();
+  products::begin_cluster();
+  registers::begin_cluster();
 }
 
-void Grid::run_block(uint32_t block) {
-  begin_block(block);
+void Grid::run_cluster(uint32_t cluster) {
+  begin_cluster(cluster);
   for (;;) {
     bool progress = false, all_ended = true;
     for (int i = 0; i < count; ++i) {
@@ -116,6 +126,7 @@ void Grid::run_block(uint32_t block) {
       if (thread.waits_for != nullptr && !error) continue;
       current = &thread;
       ::threadIdx = thread.index;
+      ::blockIdx = thread.block->index;
       race::run(&thread.moment);
       thread.fiber.resume();
       progress = true;
@@ -126,8 +137,9 @@ void Grid::run_block(uint32_t block) {
       error = std::make_exception_ptr(KernelError(describe(race)));
     try {
       if (all_ended && !error) {
-        tensor_copies::end_block();
-        products::end_block();
+        tensor_copies::end_cluster();
+        products::end_cluster();
+        clusters::end_cluster(cluster);
       }
       if (!all_ended && !progress && !tensor_copies::do_one()) throw KernelError(describe_deadlock());
     } catch (const KernelError&) {
@@ -146,59 +158,68 @@ std::string Grid::describe_deadlock() const {
     (thread.ended ? ended : waiting) += 1;
     if (!thread.ended && first == nullptr) first = &thread;
   }
-  return "deadlock in block " + cuda_host::name_of(::blockIdx) + ": " + std::to_string(waiting) + " of " +
+  return "deadlock in block " + cuda_host::name_of(first->block->index) + ": " + std::to_string(waiting) + " of " +
          std::to_string(count) + " threads wait for others that never come, " + std::to_string(ended) +
          " have ended; thread " + cuda_host::name_of(first->index) + " waits in " + first->operation +
          mbarriers::describe(first->waits_for);
 }
 
 std::string Grid::name_of(const race::Race::Place& p) const {
-  const std::string of_block = " of block " + cuda_host::name_of(place(p.block, gridDim));
-  if (p.agent < race::mbarrier_agent(0)) return "thread " + cuda_host::name_of(place(p.agent, blockDim)) + of_block;
-  if (p.agent < race::warpgroup_agent(0)) return "a tensor_copy_load" + of_block;
-  return "wgmma of warpgroup " + std::to_string(p.agent - race::warpgroup_agent(0)) + of_block;
+  const auto of_block = [&](uint32_t rank) {
+    return " of block " + cuda_host::name_of(place(p.cluster * static_cast<unsigned>(cluster_blocks) + rank, gridDim));
+  };
+  const auto threads_of_block = static_cast<uint32_t>(block_threads);
+  uint32_t n = p.agent;
+  if (n < race::mbarrier_agent(0))
+    return "thread " + cuda_host::name_of(place(n % threads_of_block, blockDim)) + of_block(n / threads_of_block);
+  n = p.agent - race::mbarrier_agent(0);
+  if (p.agent < race::warpgroup_agent(0)) return "a tensor_copy_load" + of_block(n / race::kMostMbarriers);
+  n = p.agent - race::warpgroup_agent(0);
+  return "wgmma of warpgroup " + std::to_string(n % race::kMostWarpgroups) + of_block(n / race::kMostWarpgroups);
 }
 
 std::string Grid::describe(const race::Race& race) const {
-  const bool of_one_thread = race.earlier.block == race.later.block && race.earlier.agent == race.later.agent;
+  const bool of_one_thread = race.earlier.cluster == race.later.cluster && race.earlier.agent == race.later.agent;
   const std::string earlier = of_one_thread ? ": " : ", and nothing orders them: " + name_of(race.earlier) + ", then ";
   return "race: " + race.what + earlier + name_of(race.later) + ", at " + race.where;
 }
 
-void run_grid(Dim3 grid_size, Dim3 block_size, size_t dynamic_shared_bytes, bool early,
+void run_grid(Dim3 grid_size, Dim3 block_size, size_t dynamic_shared_bytes, int cluster, bool early,
               const std::function<void()>& kernel) {
   Grid& g = grid();
-  g.count = static_cast<int>(block_size.x * block_size.y * block_size.z);
+  g.block_threads = static_cast<int>(block_size.x * block_size.y * block_size.z);
+  g.cluster_blocks = cluster;
+  g.count = cluster * g.block_threads;
   while (g.threads.size() < static_cast<size_t>(g.count)) g.threads.push_back(std::make_unique<Thread>());
-  g.meetings.resize((g.threads.size() + kWarpSize - 1) / kWarpSize);
-  g.warp_syncs.resize(g.meetings.size());
   g.kernel = &kernel;
   g.early = early;
   ::gridDim = dim3(grid_size.x, grid_size.y, grid_size.z);
   ::blockDim = dim3(block_size.x, block_size.y, block_size.z);
-  // Exactly as many bytes as the launch has, so that AddressSanitizer finds an access to the first byte behind them.
-  void* memory = nullptr;
-  if (posix_memalign(&memory, 1024, dynamic_shared_bytes) != 0) throw std::bad_alloc();
-  const std::unique_ptr<void, FreeDeleter> shared(memory);
-  g.shared = memory;
   g.shared_bytes = dynamic_shared_bytes;
-  const uint64_t blocks = uint64_t{grid_size.x} * grid_size.y * grid_size.z;
-  race::begin_grid(blocks, g.count);
-  race::set_shared_memory(memory, dynamic_shared_bytes);
   struct Reset {
     Grid& g;
     ~Reset() {
       g.kernel = nullptr;
-      g.shared = nullptr;
+      for (Block& block : g.blocks) block.shared = nullptr;
       g.falling_blocks = !g.falling_blocks;
     }
   } reset{g};
-  for (uint64_t i = 0; i < blocks; ++i) {
-    const uint64_t b = g.falling_blocks ? blocks - 1 - i : i;
-    ::blockIdx = place(static_cast<unsigned>(b), ::gridDim);
-    std::memset(memory, 0xff, dynamic_shared_bytes);
+  const uint64_t clusters = uint64_t{grid_size.x} * grid_size.y * grid_size.z / static_cast<unsigned>(cluster);
+  race::begin_grid(clusters, cluster, g.block_threads);
+  for (int rank = 0; rank < cluster; ++rank) {
+    Block& block = g.blocks[static_cast<size_t>(rank)];
+    const auto warps = static_cast<size_t>((g.block_threads + kWarpSize - 1) / kWarpSize);
+    if (block.meetings.size() < warps) block.meetings.resize(warps);
+    block.warp_syncs.resize(block.meetings.size());
+    // Exactly as many bytes as the launch has, so that AddressSanitizer finds an access to the first byte behind them.
+    void* memory = nullptr;
+    if (posix_memalign(&memory, 1024, dynamic_shared_bytes) != 0) throw std::bad_alloc();
+    block.shared.reset(memory);
+    race::set_shared_memory(rank, memory, dynamic_shared_bytes);
+  }
+  for (uint64_t i = 0; i < clusters; ++i) {
     g.falling_threads = !g.falling_threads;
-    g.run_block(static_cast<uint32_t>(b));
+    g.run_cluster(static_cast<uint32_t>(g.falling_blocks ? clusters - 1 - i : i));
   }
 }
 
@@ -207,16 +228,16 @@ bool in_kernel() {
 }
 
 void* dynamic_shared_memory() {
-  return grid().shared;
+  return running().block->shared.get();
 }
 
 void require_global(const void* address, const char* operation) {
-  const auto distance = reinterpret_cast<uintptr_t>(address) - reinterpret_cast<uintptr_t>(grid().shared);
-  if (distance < grid().shared_bytes) fail(std::string(operation) + ": the address lies in shared memory");
+  if (distance_in_shared_memory(address) < grid().shared_bytes)
+    fail(std::string(operation) + ": the address lies in shared memory");
 }
 
 uint64_t shared_address(const void* address) {
-  const auto distance = reinterpret_cast<uintptr_t>(address) - reinterpret_cast<uintptr_t>(grid().shared);
+  const uintptr_t distance = distance_in_shared_memory(address);
   if (distance >= grid().shared_bytes) fail("the address does not lie in dynamic shared memory");
   return kSharedBegin + distance;
 }
@@ -226,7 +247,7 @@ uint8_t* at_shared_address(uint64_t address, size_t bytes, const char* operation
   if (address < kSharedBegin || place + bytes > grid().shared_bytes)
     fail(std::string(operation) + ": " + std::to_string(bytes) + " bytes at " + std::to_string(place) +
          " are not in the dynamic shared memory of " + std::to_string(grid().shared_bytes) + " bytes");
-  return static_cast<uint8_t*>(grid().shared) + place;
+  return static_cast<uint8_t*>(dynamic_shared_memory()) + place;
 }
 
 int lane() {
@@ -234,7 +255,7 @@ int lane() {
 }
 
 int block_threads() {
-  return grid().count;
+  return grid().block_threads;
 }
 
 void wait_for_earlier_kernels() {
@@ -276,16 +297,18 @@ void fail(const std::string& message) {
 
 namespace {
 
-/// The running thread arrives. Returns what threads have seen that wait for the barrier, if it is the last to come.
-std::pair<bool, race::ClockPointer> arrive(int id, int threads, const char* operation) {
-  Grid& g = grid();
+Barrier& barrier_of(int id, const char* operation) {
   if (id < 0 || id >= kMaxBarriers) fail(std::string(operation) + ": there is no barrier " + std::to_string(id));
-  Barrier& barrier = g.barriers[static_cast<size_t>(id)];
+  return running().block->barriers[static_cast<size_t>(id)];
+}
+
+/// The running thread arrives. Returns what threads have seen that wait for the barrier, if it is the last to come.
+std::pair<bool, race::ClockPointer> arrive(Barrier& barrier, int threads, const char* operation) {
   if (barrier.arrived == 0) barrier.expected = threads;
   if (barrier.expected != threads)
-    fail(std::string(operation) + ": barrier " + std::to_string(id) + " is waited for with " +
-         std::to_string(barrier.expected) + " and with " + std::to_string(threads) + " threads");
-  barrier.gather.add(g.current->moment);
+    fail(std::string(operation) + ": a barrier is waited for with " + std::to_string(barrier.expected) + " and with " +
+         std::to_string(threads) + " threads");
+  barrier.gather.add(running().moment);
   if (++barrier.arrived < barrier.expected) return {false, nullptr};
   barrier.arrived = 0;
   const race::ClockPointer clock = barrier.gather.take();
@@ -295,27 +318,31 @@ std::pair<bool, race::ClockPointer> arrive(int id, int threads, const char* oper
 
 }  // namespace
 
-void barrier_sync(int id, int threads, const char* operation) {
-  const auto [last, clock] = arrive(id, threads, operation);
+void meet(Barrier& barrier, int threads, const char* operation) {
+  const auto [last, clock] = arrive(barrier, threads, operation);
   if (last)
     race::see(running().moment, clock);
   else
-    wait_for(&grid().barriers[static_cast<size_t>(id)], operation);
+    wait_for(&barrier, operation);
+}
+
+void barrier_sync(int id, int threads, const char* operation) {
+  meet(barrier_of(id, operation), threads, operation);
 }
 
 void barrier_arrive(int id, int threads, const char* operation) {
-  arrive(id, threads, operation);
+  arrive(barrier_of(id, operation), threads, operation);
 }
 
 Meeting::Meeting(uint32_t mask, const char* operation, const void* value, size_t bytes, void (*finish)(Values&)) {
   Grid& g = grid();
   Thread& self = *g.current;
   const uint32_t me = 1u << lane();
-  const int warp = self.number / kWarpSize, present = g.count - warp * kWarpSize;
+  const int warp = self.number / kWarpSize, present = g.block_threads - warp * kWarpSize;
   if ((mask & me) == 0) fail(std::string(operation) + ": the lane is not in the mask it calls with");
   if (present < kWarpSize && (mask >> present) != 0)
     fail(std::string(operation) + ": the mask names lanes that the block does not have");
-  auto& meetings = g.meetings[static_cast<size_t>(warp)];
+  auto& meetings = self.block->meetings[static_cast<size_t>(warp)];
   state_ = nullptr;
   State* unused = nullptr;
   for (const auto& m : meetings) {
@@ -336,7 +363,7 @@ Meeting::Meeting(uint32_t mask, const char* operation, const void* value, size_t
   if (state_->arrived == mask) {
     if (finish != nullptr) finish(state_->values);
     for (int l = 0; l < std::min(present, kWarpSize); ++l) {
-      Thread& other = *g.threads[static_cast<size_t>(warp * kWarpSize + l)];
+      Thread& other = *g.threads[static_cast<size_t>(self.block->rank * g.block_threads + warp * kWarpSize + l)];
       if (other.waits_for == state_) other.waits_for = nullptr;
     }
   } else {
@@ -351,7 +378,7 @@ Meeting::~Meeting() {
 
 void warp_sync(uint32_t mask) {
   Thread& self = running();
-  WarpSync& sync = grid().warp_syncs[static_cast<size_t>(self.number / kWarpSize)];
+  WarpSync& sync = self.block->warp_syncs[static_cast<size_t>(self.number / kWarpSize)];
   if (mask == 0xffffffffu) {
     sync.gather.add(self.moment);
     ++sync.arrived;

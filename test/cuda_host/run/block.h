@@ -1,5 +1,5 @@
-// The execution model of a CUDA grid on the host: blocks run one after another, a thread is a fiber, and fibers meet in
-// barriers and warp operations.
+// The execution model of a CUDA grid on the host: blocks run one after another, or the blocks of a cluster together. A
+// thread is a fiber, and fibers meet in barriers and warp operations.
 #pragma once
 
 #include <cstddef>
@@ -28,10 +28,12 @@ constexpr unsigned kMaxThreads = 1024;
 constexpr int kMaxBarriers = 16;
 
 /// Runs `kernel` once for every thread of every block. The order of threads is rising in one block and falling in the
-/// next, and so is that of blocks from grid to grid, to find code that depends on an order. early: whether the kernel
-/// may run before the one in front of it has ended; then each thread must call wait_for_earlier_kernels, and access
-/// device memory only after it. Throws KernelError after it has unwound the stack of every thread.
-void run_grid(Dim3 grid, Dim3 block, size_t dynamic_shared_bytes, bool early, const std::function<void()>& kernel);
+/// next, and so is that of blocks from grid to grid, to find code that depends on an order. cluster: so many blocks, 1
+/// or 2, which are neighbours in x, run together; their shared memory must be dynamic. early: whether the kernel may
+/// run before the one in front of it has ended; then each thread must call wait_for_earlier_kernels, and access device
+/// memory only after it. Throws KernelError after it has unwound the stack of every thread.
+void run_grid(Dim3 grid, Dim3 block, size_t dynamic_shared_bytes, int cluster, bool early,
+              const std::function<void()>& kernel);
 
 /// From here on the running thread may access device memory.
 void wait_for_earlier_kernels();

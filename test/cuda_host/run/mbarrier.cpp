@@ -1,9 +1,11 @@
 // mbarriers: their phases, and what a thread that waits for one has seen.
 #include "test/cuda_host/run/mbarrier.h"
 
+#include <array>
 #include <deque>
 #include <string>
 
+#include "test/cuda_host/run/cluster.h"
 #include "test/cuda_host/run/threads.h"
 
 namespace mor::cuda_host {
@@ -25,20 +27,25 @@ struct State {
   char waiting[2] = {};          ///< their addresses stand for the phases of each parity
 };
 
-/// Of the block, by their numbers.
-std::deque<State> states;
+/// Of each block of the cluster.
+std::array<std::deque<State>, race::kMostInCluster> states;
+
+State& state_of(int number) {
+  return states[static_cast<size_t>(number / race::kMostMbarriers)][static_cast<size_t>(number % race::kMostMbarriers)];
+}
 
 int number_of(const uint64_t* word, const char* operation) {
-  for (size_t i = 0; i < states.size(); ++i) {
-    if (states[i].word != word) continue;
-    if (*word != kMark) fail(std::string(operation) + ": something was written over the mbarrier");
-    return static_cast<int>(i);
-  }
+  for (size_t rank = 0; rank < states.size(); ++rank)
+    for (size_t i = 0; i < states[rank].size(); ++i) {
+      if (states[rank][i].word != word) continue;
+      if (*word != kMark) fail(std::string(operation) + ": something was written over the mbarrier");
+      return static_cast<int>(rank * race::kMostMbarriers + i);
+    }
   fail(std::string(operation) + ": the mbarrier was not initialised");
 }
 
 State& state_of(const uint64_t* word, const char* operation) {
-  State& state = states[static_cast<size_t>(number_of(word, operation))];
+  State& state = state_of(number_of(word, operation));
   race::access(word, sizeof *word, race::Kind::atomic);
   return state;
 }
@@ -68,24 +75,33 @@ void mbarrier_init(uint64_t* word, int arrivals) {
   if (reinterpret_cast<uintptr_t>(word) % 8 != 0) fail("mbarrier_init: the address is no multiple of 8");
   if (arrivals < 1 || arrivals > kMost)
     fail("mbarrier_init: there cannot be " + std::to_string(arrivals) + " arrivals");
-  for (const State& b : states)
-    if (b.word == word) fail("mbarrier_init: the mbarrier was initialised before");
-  if (states.size() == race::kMostMbarriers) fail("mbarrier_init: the host run has no more mbarriers");
+  for (const std::deque<State>& of_block : states)
+    for (const State& b : of_block)
+      if (b.word == word) fail("mbarrier_init: the mbarrier was initialised before");
+  std::deque<State>& own = states[static_cast<size_t>(running().block->rank)];
+  if (own.size() == race::kMostMbarriers) fail("mbarrier_init: the host run has no more mbarriers");
   race::access(word, sizeof *word, race::Kind::write);
   *word = kMark;
-  State& b = states.emplace_back();
+  State& b = own.emplace_back();
   b.word = word;
   b.arrivals = b.missing = arrivals;
   b.initialised_by = running().moment.agent;
 }
 
 void mbarrier_init_fence() {
-  for (State& b : states)
+  for (State& b : states[static_cast<size_t>(running().block->rank)])
     if (b.initialised_by == running().moment.agent) b.seen_by_copies = true;
 }
 
 void mbarrier_arrive(uint64_t* word) {
   arrive(state_of(word, "mbarrier_arrive"), 0, "mbarrier_arrive");
+}
+
+void mbarrier_arrive_in_block(uint64_t* word, int rank) {
+  constexpr const char* kOperation = "mbarrier_arrive_in_block";
+  State& b = state_of(static_cast<uint64_t*>(clusters::place_in(rank, word, kOperation)), kOperation);
+  if (rank != running().block->rank) clusters::use(rank, running().moment.agent, running().moment.epoch);
+  arrive(b, 0, kOperation);
 }
 
 void mbarrier_expect_bytes(uint64_t* word, int bytes) {
@@ -102,28 +118,29 @@ void mbarrier_wait(uint64_t* word, uint32_t parity) {
 
 namespace mbarriers {
 
-void begin_block() {
-  states.clear();
+void begin_cluster() {
+  for (std::deque<State>& of_block : states) of_block.clear();
 }
 
 std::string describe(const void* event) {
-  for (const State& b : states)
-    if (event == &b.waiting[0] || event == &b.waiting[1])
-      return " for phase " + std::to_string(b.phase) + ", in which " + std::to_string(b.missing) + " arrivals and " +
-             std::to_string(b.bytes) + " bytes are missing";
+  for (const std::deque<State>& of_block : states)
+    for (const State& b : of_block)
+      if (event == &b.waiting[0] || event == &b.waiting[1])
+        return " for phase " + std::to_string(b.phase) + ", in which " + std::to_string(b.missing) + " arrivals and " +
+               std::to_string(b.bytes) + " bytes are missing";
   return "";
 }
 
 Use begin_copy(const uint64_t* word) {
   const int number = number_of(word, "tensor_copy_load");
-  const State& b = states[static_cast<size_t>(number)];
+  const State& b = state_of(number);
   race::access(word, sizeof *word, race::Kind::atomic);
   if (!b.seen_by_copies) fail("tensor_copy_load: there was no mbarrier_init_fence behind mbarrier_init");
   return {number, b.phase};
 }
 
 void arrive_bytes(const Use& use, int64_t bytes) {
-  State& b = states[static_cast<size_t>(use.number)];
+  State& b = state_of(use.number);
   if (b.phase != use.phase)
     fail("mbarrier: a phase has ended before its copies; mbarrier_expect_bytes announced too few bytes");
   b.bytes -= bytes;

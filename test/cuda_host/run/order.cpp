@@ -11,11 +11,7 @@ namespace mor::cuda_host::race {
 
 namespace {
 
-int threads_of_block = 0;
-
-size_t agents() {
-  return static_cast<size_t>(threads_of_block) + kMostMbarriers + kMostWarpgroups;
-}
+int threads_of_cluster = 0, blocks_of_cluster = 1;
 
 void raise(std::vector<uint32_t>& to, const std::vector<uint32_t>& from) {
   for (size_t i = 0; i < to.size(); ++i) to[i] = std::max(to[i], from[i]);
@@ -40,16 +36,21 @@ ClockPointer join(const ClockPointer& a, const ClockPointer& b) {
 
 }  // namespace
 
-void set_threads(int threads) {
-  threads_of_block = threads;
+void set_agents(int threads, int blocks) {
+  threads_of_cluster = threads * blocks;
+  blocks_of_cluster = blocks;
+}
+
+size_t agents() {
+  return warpgroup_agent(kMostWarpgroups * blocks_of_cluster);
 }
 
 uint32_t mbarrier_agent(int number) {
-  return static_cast<uint32_t>(threads_of_block + number);
+  return static_cast<uint32_t>(threads_of_cluster + number);
 }
 
 uint32_t warpgroup_agent(int number) {
-  return static_cast<uint32_t>(threads_of_block + kMostMbarriers + number);
+  return mbarrier_agent(kMostMbarriers * blocks_of_cluster) + static_cast<uint32_t>(number);
 }
 
 void Gather::add(Moment& thread) {

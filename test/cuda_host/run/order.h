@@ -1,5 +1,5 @@
-// Vector clocks: what the threads of a block have seen of each other, by which the race detector takes two accesses as
-// ordered.
+// Vector clocks: what the threads of a cluster have seen of each other, by which the race detector takes two accesses
+// as ordered.
 #pragma once
 
 #include <cstdint>
@@ -8,9 +8,11 @@
 
 namespace mor::cuda_host::race {
 
-/// Who makes accesses in a block: its threads, by their numbers; behind them the mbarriers, whose copies write shared
-/// memory, and the warpgroups, whose products read it.
+/// Who makes accesses in a cluster, which is one block if the launch has no clusters: the threads of one block after
+/// the other; behind them the mbarriers, whose copies write shared memory, and the warpgroups, whose products read it.
+/// A block has at most so many of each:
 constexpr int kMostMbarriers = 64, kMostWarpgroups = 8, kMostThreads = 1024;
+constexpr int kMostInCluster = 2;  ///< blocks; the host run has no larger clusters
 
 /// For every agent, up to which of its epochs all accesses happened before. An epoch ends where others may see it.
 struct Clock {
@@ -23,7 +25,7 @@ using ClockPointer = std::shared_ptr<const Clock>;  ///< null: nothing was seen
 
 /// How far an agent has come, and what it has seen.
 struct Moment {
-  uint32_t block = 0;  ///< number, from 0, in the grid
+  uint32_t cluster = 0;  ///< number, from 0, in the grid
   uint32_t agent = 0;
   uint32_t epoch = 1;
   uint32_t fenced = 0;  ///< the last epoch whose writes a fence_async_proxy follows
@@ -32,8 +34,10 @@ struct Moment {
   const char *stack_begin = nullptr, *stack_end = nullptr;  ///< a thread's registers and local memory
 };
 
-/// The threads of the grid's blocks, and from it the number of agents.
-void set_threads(int threads);
+/// The agents of a cluster follow from the threads of a block and the blocks of a cluster.
+void set_agents(int threads, int blocks);
+size_t agents();
+/// By numbers that run on from one block of the cluster to the next.
 uint32_t mbarrier_agent(int number);
 uint32_t warpgroup_agent(int number);
 

@@ -19,13 +19,14 @@ namespace {
 
 constexpr uintptr_t kPageBytes = 1024;
 constexpr size_t kMostPages = 1 << 14;
-constexpr uint64_t kMostBlocks = (1 << 22) - 1;
+constexpr uint64_t kMostClusters = (1 << 21) - 1;
 
-/// Blocks are numbered through all grids, so that records of an earlier grid need not be erased. Block 0: no access.
+/// Clusters are numbered through all grids, so that records of an earlier grid need not be erased. Cluster 0: no
+/// access.
 struct Record {
-  uint64_t block : 22, agent : 11, epoch : 30, atomic : 1;
+  uint64_t cluster : 21, agent : 12, epoch : 30, atomic : 1;
 };
-static_assert(kMostThreads + kMostMbarriers + kMostWarpgroups < 1 << 11);
+static_assert(kMostInCluster * (kMostThreads + kMostMbarriers + kMostWarpgroups) < 1 << 12);
 
 struct Byte {
   /// reads: by two agents, of two warps if two have read; the later one first.
@@ -37,9 +38,12 @@ using Page = std::array<Byte, kPageBytes>;
 struct Watch {
   bool on = false;
   const Moment* running = nullptr;
-  uint64_t first_block = 1, end_block = 1;  ///< numbers of the grid's blocks
-  uint32_t threads = 0;                     ///< of a block
-  uintptr_t shared_begin = 0, shared_end = 0;
+  uint64_t first_cluster = 1, end_cluster = 1;  ///< numbers of the grid's clusters
+  uint32_t threads = 0;                         ///< of a cluster
+  struct Range {
+    uintptr_t begin = 0, bytes = 0;
+  };
+  std::array<Range, kMostInCluster> shared_memory;  ///< of the cluster's blocks
   bool (*is_device)(const void*) = nullptr;
   std::unordered_map<uintptr_t, std::unique_ptr<Page>> pages;
   struct Recent {
@@ -54,7 +58,9 @@ struct Watch {
   /// A thread itself makes its accesses; copies and products make theirs at any time, also beside each other.
   bool is_thread(uint64_t agent) const { return agent < threads; }
   /// The warp of a thread; copies and products count as warps of their own.
-  uint64_t warp_of(const Record& r) const { return is_thread(r.agent) ? r.agent / 32 : kMostThreads + r.agent; }
+  uint64_t warp_of(const Record& r) const {
+    return is_thread(r.agent) ? r.agent / 32 : kMostInCluster * kMostThreads + r.agent;
+  }
   bool ordered(const Record& earlier, bool write, const Moment& now, bool shared) const;
   void report(const char* what, bool shared, const Moment& now, const void* where);
   void check(const Record& earlier, bool write, const Moment& now, Kind kind, bool shared, const char* what,
@@ -79,13 +85,14 @@ Page& Watch::page(uintptr_t index) {
 }
 
 bool Watch::is_shared(uintptr_t address) const {
-  return (address >= shared_begin && address < shared_end) ||
-         (address >= reinterpret_cast<uintptr_t>(&__data_start) && address < reinterpret_cast<uintptr_t>(&_end));
+  for (const Range& range : shared_memory)
+    if (address - range.begin < range.bytes) return true;
+  return (address >= reinterpret_cast<uintptr_t>(&__data_start) && address < reinterpret_cast<uintptr_t>(&_end));
 }
 
 bool Watch::ordered(const Record& earlier, bool write, const Moment& now, bool shared) const {
-  if (earlier.block < first_block) return true;
-  if (earlier.block != first_block + now.block) return shared;
+  if (earlier.cluster < first_cluster) return true;
+  if (earlier.cluster != first_cluster + now.cluster) return shared;
   const bool by_thread = is_thread(earlier.agent);
   if (by_thread && earlier.agent == now.agent) return true;
   if (now.clock == nullptr) return false;
@@ -98,14 +105,14 @@ void Watch::report(const char* what, bool shared, const Moment& now, const void*
   char text[512] = "";
   __sanitizer_symbolize_pc(const_cast<void*>(where), "%f %s:%l", text, sizeof text);
   found.where = text;
-  found.later = {now.block, now.agent};
+  found.later = {now.cluster, now.agent};
 }
 
 void Watch::check(const Record& earlier, bool write, const Moment& now, Kind kind, bool shared, const char* what,
                   const void* where) {
   if (found || (earlier.atomic && kind == Kind::atomic) || ordered(earlier, write, now, shared)) return;
   report(what, shared, now, where);
-  found.earlier = {static_cast<uint32_t>(earlier.block - first_block), static_cast<uint32_t>(earlier.agent)};
+  found.earlier = {static_cast<uint32_t>(earlier.cluster - first_cluster), static_cast<uint32_t>(earlier.agent)};
 }
 
 void Watch::access(Byte& byte, const Record& record, const Moment& now, Kind kind, bool shared, const void* where) {
@@ -118,10 +125,10 @@ void Watch::access(Byte& byte, const Record& record, const Moment& now, Kind kin
   }
   check(byte.write, true, now, kind, shared, "a read of what another thread writes", where);
   Record &young = byte.reads[0], &old = byte.reads[1];
-  const bool same_agent = young.block == record.block && young.agent == record.agent;
-  const bool same_warp = young.block == record.block && warp_of(young) == warp_of(record);
+  const bool same_agent = young.cluster == record.cluster && young.agent == record.agent;
+  const bool same_warp = young.cluster == record.cluster && warp_of(young) == warp_of(record);
   const bool old_is_of_another_warp =
-      old.block >= first_block && (old.block != record.block || warp_of(old) != warp_of(record));
+      old.cluster >= first_cluster && (old.cluster != record.cluster || warp_of(old) != warp_of(record));
   if (!same_agent && !(same_warp && old_is_of_another_warp && !ordered(old, false, now, shared))) old = young;
   young = record;
 }
@@ -135,7 +142,7 @@ void Watch::access(uintptr_t address, size_t bytes, Kind kind, const Moment& now
     found.what += " before wait_for_earlier_kernels";
     found.earlier = found.later;
   }
-  const Record record{first_block + now.block, now.agent, now.epoch, kind == Kind::atomic};
+  const Record record{first_cluster + now.cluster, now.agent, now.epoch, kind == Kind::atomic};
   while (bytes > 0) {
     const size_t first = address % kPageBytes, here = std::min(bytes, kPageBytes - first);
     Byte* byte = &page(address / kPageBytes)[first];
@@ -155,27 +162,28 @@ void Watch::access(uintptr_t address, size_t bytes, Kind kind, const Moment& now
 
 }  // namespace
 
-void begin_grid(uint64_t blocks, int threads) {
+void begin_grid(uint64_t clusters, int cluster_blocks, int threads) {
   Watch& w = watch();
-  set_threads(threads);
-  w.threads = static_cast<uint32_t>(threads);
-  if (blocks >= kMostBlocks) throw std::length_error("the grid has more blocks than the race detector can number");
-  w.first_block = w.end_block;
-  if (w.first_block + blocks > kMostBlocks || w.pages.size() > kMostPages) {
+  set_agents(threads, cluster_blocks);
+  w.threads = static_cast<uint32_t>(threads * cluster_blocks);
+  w.shared_memory = {};
+  if (clusters >= kMostClusters)
+    throw std::length_error("the grid has more clusters than the race detector can number");
+  w.first_cluster = w.end_cluster;
+  if (w.first_cluster + clusters > kMostClusters || w.pages.size() > kMostPages) {
     w.pages.clear();
     w.recent = {};
-    w.first_block = 1;
+    w.first_cluster = 1;
   }
-  w.end_block = w.first_block + blocks;
+  w.end_cluster = w.first_cluster + clusters;
 }
 
 void run(const Moment* moment) {
   watch().running = moment;
 }
 
-void set_shared_memory(const void* begin, size_t bytes) {
-  watch().shared_begin = reinterpret_cast<uintptr_t>(begin);
-  watch().shared_end = watch().shared_begin + bytes;
+void set_shared_memory(int rank, const void* begin, size_t bytes) {
+  watch().shared_memory[static_cast<size_t>(rank)] = {reinterpret_cast<uintptr_t>(begin), bytes};
 }
 
 void set_device_memory(bool (*holds)(const void*)) {

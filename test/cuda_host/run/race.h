@@ -10,18 +10,20 @@
 namespace mor::cuda_host::race {
 
 /// Two accesses are ordered if one thread makes both, or if a barrier of some kind lies between them: of the block, of
-/// some of its threads, an mbarrier, or a __syncwarp of the whole warp. Shuffles, votes and mma.sync order nothing, and
-/// nothing orders two blocks of a grid. Copies and products that run on by themselves (TMA, wgmma) make accesses of
-/// their own from where they begin until something has waited for them; an ordinary write is ordered before them only
-/// if a fence_async_proxy of its thread lies between the write and the barrier.
+/// some of its threads, of a cluster, an mbarrier, or a __syncwarp of the whole warp. Shuffles, votes and mma.sync
+/// order nothing, and nothing orders two clusters of a grid, or two blocks of a grid without clusters. Copies and
+/// products that run on by themselves (TMA, wgmma) make accesses of their own from where they begin until something has
+/// waited for them; an ordinary write is ordered before them only if a fence_async_proxy of its thread lies between the
+/// write and the barrier.
 
-/// Begins a grid whose blocks have so many threads: all earlier accesses are ordered before those of the grid. Throws
-/// std::length_error for too many blocks.
-void begin_grid(uint64_t blocks, int threads);
+/// Begins a grid of so many clusters, whose blocks have so many threads: all earlier accesses are ordered before those
+/// of the grid. Throws std::length_error for too many clusters.
+void begin_grid(uint64_t clusters, int cluster_blocks, int threads);
 /// `moment` is how far the running thread has come, until the next call; null: no kernel is running.
 void run(const Moment* moment);
-/// The block's dynamic shared memory. Accesses of two blocks to it do not race, since each block has its own.
-void set_shared_memory(const void* begin, size_t bytes);
+/// The dynamic shared memory of one block of a cluster. Accesses of two clusters to it do not race, since each has its
+/// own.
+void set_shared_memory(int rank, const void* begin, size_t bytes);
 /// Says whether an address lies in device memory, where an access before wait_for_earlier_kernels is a race with an
 /// earlier kernel.
 void set_device_memory(bool (*holds)(const void* address));
@@ -39,7 +41,7 @@ void access_by(const Moment& agent, const void* address, size_t bytes, Kind kind
 struct Race {
   std::string what, where;  ///< where: the source line of the later access
   struct Place {
-    uint32_t block = 0, agent = 0;
+    uint32_t cluster = 0, agent = 0;
   } earlier, later;
   explicit operator bool() const { return !what.empty(); }
 };

@@ -116,18 +116,27 @@ cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel, const s
   const bool early = std::any_of(config.attrs, config.attrs + config.numAttrs, [](const cudaLaunchAttribute& a) {
     return a.id == cudaLaunchAttributeProgrammaticStreamSerialization && a.val.programmaticStreamSerializationAllowed;
   });
+  unsigned cluster = 1;
+  for (const cudaLaunchAttribute* a = config.attrs; a != config.attrs + config.numAttrs; ++a) {
+    if (a->id != cudaLaunchAttributeClusterDimension) continue;
+    cluster = a->val.clusterDim.x;
+    if (machine().compute_capability_major < 9 || a->val.clusterDim.y != 1 || a->val.clusterDim.z != 1 || cluster < 1 ||
+        cluster > race::kMostInCluster || g.x % cluster != 0)
+      return cudaErrorInvalidConfiguration;
+  }
   race::set_device_memory([](const void* address) { return device().holds(address, 1); });
-  return put(config.stream, [g, b, shared = config.dynamicSmemBytes, early, thread] {
-    if (!device().error.empty()) return cudaErrorLaunchFailure;
-    try {
-      const Access access;
-      run_grid({g.x, g.y, g.z}, {b.x, b.y, b.z}, shared, early, thread);
-    } catch (const KernelError& error) {
-      device().error = error.what();
-      return cudaErrorLaunchFailure;
-    }
-    return cudaSuccess;
-  });
+  return put(config.stream,
+             [g, b, shared = config.dynamicSmemBytes, cluster = static_cast<int>(cluster), early, thread] {
+               if (!device().error.empty()) return cudaErrorLaunchFailure;
+               try {
+                 const Access access;
+                 run_grid({g.x, g.y, g.z}, {b.x, b.y, b.z}, shared, cluster, early, thread);
+               } catch (const KernelError& error) {
+                 device().error = error.what();
+                 return cudaErrorLaunchFailure;
+               }
+               return cudaSuccess;
+             });
 }
 
 void prefetch_to_l2(const void* address, size_t bytes) {

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "test/cuda_host/include/cuda.h"
+#include "test/cuda_host/run/cluster.h"
 #include "test/cuda_host/run/mbarrier.h"
 #include "test/cuda_host/run/threads.h"
 
@@ -31,11 +32,13 @@ struct Map {
 static_assert(sizeof(Map) <= sizeof(CUtensorMap));
 
 struct Copy {
+  const Block* block;  ///< whose shared memory it writes
   uint8_t* to;
   Map map;
   int at[kMostDimensions];
   mbarriers::Use use;
 
+  size_t bytes() const { return static_cast<size_t>(map.rows()) * kRowBytes; }
   /// Calls body(row of the box, its first element in memory, elements that exist) for every row of the box.
   template <class Body>
   void for_each_row(const Body& body) const {
@@ -48,6 +51,8 @@ struct Copy {
     }
   }
   void run() const {
+    if (block->running == 0)
+      throw KernelError("block " + name_of(block->index) + " has ended before a tensor_copy_load to its shared memory");
     for_each_row([&](int row, const char* from, int64_t count) {
       for (int chunk = 0; chunk < kRowBytes / 16; ++chunk) {
         uint8_t* place = to + row * kRowBytes + (chunk ^ (row % 8)) * 16;
@@ -56,7 +61,7 @@ struct Copy {
         std::memcpy(place, from + chunk * 16, static_cast<size_t>(bytes));
       }
     });
-    mbarriers::arrive_bytes(use, int64_t{map.rows()} * kRowBytes);
+    mbarriers::arrive_bytes(use, static_cast<int64_t>(bytes()));
   }
 };
 
@@ -64,39 +69,64 @@ std::deque<Copy> pending;
 std::minstd_rand dice;
 bool youngest_first = false;
 
-}  // namespace
-
-void tensor_copy_load(void* to, const void* map, const int* at, int dimensions, uint64_t* mbarrier) {
-  require_wait("tensor_copy_load");
-  Copy copy{static_cast<uint8_t*>(to), {}, {}, {}};
+/// A copy that is not begun yet.
+Copy copy_of(void* to, const void* map, const int* at, int dimensions, const char* operation) {
+  require_wait(operation);
+  Copy copy{nullptr, static_cast<uint8_t*>(to), {}, {}, {}};
   std::memcpy(&copy.map, map, sizeof copy.map);
-  if (copy.map.mark != kMark) fail("tensor_copy_load: this is no tensor map");
+  if (copy.map.mark != kMark) fail(std::string(operation) + ": this is no tensor map");
   if (copy.map.dimensions != dimensions)
-    fail("tensor_copy_load: " + std::to_string(dimensions) + " indices for a map of " +
+    fail(std::string(operation) + ": " + std::to_string(dimensions) + " indices for a map of " +
          std::to_string(copy.map.dimensions) + " dimensions");
-  const size_t bytes = static_cast<size_t>(copy.map.rows()) * kRowBytes;
   const uint64_t address = shared_address(to);
-  if (address % kAlignment != 0) fail("tensor_copy_load: the address is no multiple of 1024");
-  at_shared_address(address, bytes, "tensor_copy_load");
+  if (address % kAlignment != 0) fail(std::string(operation) + ": the address is no multiple of 1024");
+  at_shared_address(address, copy.bytes(), operation);
   std::copy_n(at, dimensions, copy.at);
-  if (copy.at[0] < 0) fail("tensor_copy_load: the host run has no boxes that begin before the first column");
-  copy.use = mbarriers::begin_copy(mbarrier);
+  if (copy.at[0] < 0) fail(std::string(operation) + ": the host run has no boxes that begin before the first column");
+  return copy;
+}
+
+/// To the block of this rank.
+void begin(int rank, Copy copy, uint64_t* mbarrier, const char* operation) {
+  const bool remote = rank != running().block->rank;
+  copy.block = &grid().blocks[static_cast<size_t>(rank)];
+  copy.to = static_cast<uint8_t*>(clusters::place_in(rank, copy.to, operation));
+  copy.use = mbarriers::begin_copy(
+      static_cast<uint64_t*>(remote ? clusters::place_in(rank, mbarrier, operation) : static_cast<void*>(mbarrier)));
+  race::Moment moment;
+  moment.cluster = running().moment.cluster;
+  moment.agent = race::mbarrier_agent(copy.use.number);
+  moment.epoch = mbarriers::epoch_of(copy.use);
+  if (remote) clusters::use(rank, moment.agent, moment.epoch);
   if (race::watching()) {
-    race::Moment moment;
-    moment.block = running().moment.block;
-    moment.agent = race::mbarrier_agent(copy.use.number);
-    moment.epoch = mbarriers::epoch_of(copy.use);
     moment.clock = race::with_itself(running().moment);
-    race::access_by(moment, to, bytes, race::Kind::write);
+    race::access_by(moment, copy.to, copy.bytes(), race::Kind::write);
     copy.for_each_row([&](int, const char* from, int64_t count) {
       race::access_by(moment, from, static_cast<size_t>(count) * kElementBytes, race::Kind::read);
     });
   }
-  std::memset(to, 0xff, bytes);
+  std::memset(copy.to, 0xff, copy.bytes());
   if (dice() % 2 == 0)
     copy.run();
   else
     pending.push_back(copy);
+}
+
+}  // namespace
+
+void tensor_copy_load(void* to, const void* map, const int* at, int dimensions, uint64_t* mbarrier) {
+  begin(running().block->rank, copy_of(to, map, at, dimensions, "tensor_copy_load"), mbarrier, "tensor_copy_load");
+}
+
+void tensor_copy_multicast(void* to, const void* map, const int* at, int dimensions, uint64_t* mbarrier,
+                           unsigned blocks) {
+  constexpr const char* kOperation = "tensor_copy_multicast";
+  const Copy copy = copy_of(to, map, at, dimensions, kOperation);
+  if (blocks == 0 || blocks >> grid().cluster_blocks != 0)
+    fail("tensor_copy_multicast: the cluster has " + std::to_string(grid().cluster_blocks) +
+         " blocks, and the mask is " + std::to_string(blocks));
+  for (int rank = 0; rank < grid().cluster_blocks; ++rank)
+    if ((blocks >> rank & 1) != 0) begin(rank, copy, mbarrier, kOperation);
 }
 
 void fence_async_proxy() {
@@ -105,12 +135,12 @@ void fence_async_proxy() {
 
 namespace tensor_copies {
 
-void begin_block() {
+void begin_cluster() {
   pending.clear();
   youngest_first = !youngest_first;
 }
 
-void end_block() {
+void end_cluster() {
   if (!pending.empty()) throw KernelError("a block has ended before a tensor_copy_load that it began");
 }
 

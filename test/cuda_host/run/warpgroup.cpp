@@ -11,7 +11,6 @@ namespace mor::cuda_host {
 namespace {
 
 constexpr int kRegisters = 64 << 10, kStep = 8, kFewest = 24, kMost = 256;
-int unused = 0;  ///< registers that were given back; its address stands for a change
 
 }  // namespace
 
@@ -23,6 +22,7 @@ void set_registers(int n, bool up) {
   if (up ? n < self.registers : n > self.registers)
     fail(operation + ": the thread has " + std::to_string(self.registers) + " registers, and would have " +
          std::to_string(n));
+  int& unused = self.block->unused_registers;
   while (n - self.registers > unused) wait_for(&unused, "set_registers_up");
   unused -= n - self.registers;
   self.registers = n;
@@ -31,9 +31,9 @@ void set_registers(int n, bool up) {
 
 namespace registers {
 
-void begin_block() {
-  unused = 0;
-  const int each = std::min(kMost, kRegisters / grid().count / kStep * kStep);
+void begin_cluster() {
+  for (Block& block : grid().blocks) block.unused_registers = 0;
+  const int each = std::min(kMost, kRegisters / grid().block_threads / kStep * kStep);
   for (int t = 0; t < grid().count; ++t) grid().threads[static_cast<size_t>(t)]->registers = each;
 }
 

@@ -43,7 +43,8 @@ struct Warpgroup {
   unsigned pending = 0;  ///< of the threads that wait
 };
 
-std::array<Warpgroup, race::kMostWarpgroups> warpgroups;
+/// Of a cluster, those of one block after the other.
+std::array<Warpgroup, race::kMostInCluster * race::kMostWarpgroups> warpgroups;
 
 /// A factor in shared memory, by its descriptor.
 class Factor {
@@ -136,16 +137,21 @@ bool untouched(const float* d, int count) {
 }
 
 int number_in_warpgroup() {
-  if (running().number / kThreads >= grid().count / kThreads) fail("wgmma: the thread is in no whole warpgroup");
+  if (running().number / kThreads >= grid().block_threads / kThreads)
+    fail("wgmma: the thread is in no whole warpgroup");
   return running().number % kThreads;
 }
 
+int number_of_warpgroup() {
+  return running().block->rank * race::kMostWarpgroups + running().number / kThreads;
+}
+
 Warpgroup& warpgroup() {
-  return warpgroups[static_cast<size_t>(running().number / kThreads)];
+  return warpgroups[static_cast<size_t>(number_of_warpgroup())];
 }
 
 uint32_t agent() {
-  return race::warpgroup_agent(running().number / kThreads);
+  return race::warpgroup_agent(number_of_warpgroup());
 }
 
 /// Takes the running thread's part of d, or finds that it was taken for an earlier product.
@@ -185,7 +191,7 @@ void take_sums(const Sums& sums, int columns) {
 /// What the product will read from now on.
 void report_reads(const Product& p) {
   race::Moment moment;
-  moment.block = running().moment.block;
+  moment.cluster = running().moment.cluster;
   moment.agent = agent();
   moment.epoch = static_cast<uint32_t>(p.group) + 1;
   if (race::watching()) moment.clock = race::common(p.clocks);
@@ -260,11 +266,11 @@ void wgmma_wait(unsigned pending) {
 
 namespace products {
 
-void begin_block() {
+void begin_cluster() {
   for (Warpgroup& w : warpgroups) w = {};
 }
 
-void end_block() {
+void end_cluster() {
   for (const Warpgroup& w : warpgroups)
     if (!w.products.empty()) throw KernelError("a block has ended before a wgmma_wait for products that it began");
 }
