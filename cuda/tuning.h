@@ -44,35 +44,48 @@ using DecodeProduct = ProductTile<16, 16, 128, 6, 1, 1, 4, 0, 1024>;  ///< likew
 
 /// One block's tile of a product by Hopper's instructions (linear_wgmma.cuh): each of `warpgroups` warpgroups
 /// multiplies 64 rows by all columns, and another one loads. `registers` and `loader_registers` of their threads share
-/// out those of a multiprocessor.
-template <int warpgroups_, int columns_, int stages_, int rate_>
+/// out those of a multiprocessor. cluster: so many blocks, 1 or 2, compute tiles of neighbouring rows together and read
+/// what these multiply, the columns, once.
+template <int warpgroups_, int columns_, int stages_, int cluster_, int rate_>
 struct HopperTile {
   static constexpr int rows = 64 * warpgroups_, columns = columns_, depth = 64, stages = stages_, rate = rate_;
+  static constexpr int cluster = cluster_;
   static constexpr int threads = 128 * (warpgroups_ + 1);
   static constexpr int registers = warpgroups_ == 2 ? 232 : 160, loader_registers = warpgroups_ == 2 ? 40 : 32;
   static constexpr size_t kBarrierBytes = 1024;  ///< for two mbarriers a stage; the ring's size is a multiple of it
   static constexpr size_t shared_bytes = size_t{2} * stages * depth * (rows + columns) + kBarrierBytes;
 };
 
-// Not measured either: published peaks of mma.sync are 0.63 of those of wgmma, and the narrower tile follows by its
-// bytes from the L2 cache again.
-using HopperWideProduct = HopperTile<2, 256, 4, 160>;
-using HopperProduct = HopperTile<2, 128, 6, 120>;  ///< where wide ones fill the GPU badly
+// Not measured either: published peaks of mma.sync are 0.63 of those of wgmma. From that, the rates follow by the bytes
+// from the L2 cache again: with a cluster, 1 / (2 rows) + 1 / columns elements. The narrower tile has a little less,
+// since as many barriers go with half the products. By such rates tiles without a cluster would be best only for some
+// products of one or three tiles of rows, which leave the second block of the last cluster idle.
+using HopperWideProduct = HopperTile<2, 256, 4, 2, 240>;
+using HopperProduct = HopperTile<2, 128, 6, 2, 150>;  ///< where wide ones fill the GPU badly
 
 /// Tiles down the rows whose blocks run through all columns together (linear_tiles.cuh).
 constexpr int64_t kBand = 16;
 
+/// How many blocks a cluster of the tile has.
+template <class Tile, class = void>
+constexpr int kCluster = 1;
+template <class Tile>
+constexpr int kCluster<Tile, std::void_t<decltype(Tile::cluster)>> = Tile::cluster;
+
+/// The tiles of a product, or, of a tile with a cluster, the groups of tiles that a cluster computes together. The last
+/// of a group may lie beyond the rows.
 template <class Tile>
 constexpr int64_t product_tiles(int64_t rows, int64_t columns) {
-  return (rows + Tile::rows - 1) / Tile::rows * ((columns + Tile::columns - 1) / Tile::columns);
+  constexpr int64_t kRows = kCluster<Tile> * Tile::rows;
+  return (rows + kRows - 1) / kRows * ((columns + Tile::columns - 1) / Tile::columns);
 }
 
 /// The time of a product [rows, columns] whose inner extent is cut into `splits` parts, in a unit that is the same for
 /// all tiles: of waves in which every multiprocessor computes one tile.
 template <class Tile>
 constexpr double product_time(int64_t rows, int64_t columns, int64_t splits, const Gpu& gpu) {
-  const int64_t blocks = product_tiles<Tile>(rows, columns) * splits;
-  const int64_t waves = (blocks + gpu.multiprocessors - 1) / gpu.multiprocessors;
+  const int64_t tiles = product_tiles<Tile>(rows, columns) * splits, wave = gpu.multiprocessors / kCluster<Tile>;
+  const int64_t waves = (tiles + wave - 1) / wave;
   return static_cast<double>(waves * Tile::rows * Tile::columns) / Tile::rate;
 }
 

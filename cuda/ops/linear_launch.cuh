@@ -60,13 +60,16 @@ template <class Shape, bool a_transposed, bool b_transposed, class Right, class 
 void start_wgmma_product(Stream& stream, const Gpu& gpu, const MmaFactor& a, const Right& b, int64_t splits,
                          const Epilogue& epilogue) {
   constexpr bool paired = kPaired<Right>;
-  const int64_t tiles = product_tiles<Shape>(a.rows, b.rows), blocks = std::min(tiles * splits, gpu.multiprocessors);
+  constexpr int64_t kBlocks = Shape::cluster;
+  const int64_t tiles = product_tiles<Shape>(a.rows, b.rows);
+  const int64_t clusters = std::min(tiles * splits, gpu.multiprocessors / kBlocks);
   if (tiles == 0) return;
   WgmmaProduct product{a.rows, b.rows, a.depth, split_depth_of<Shape>(a.depth, splits), splits, tiles, {}};
   if constexpr (paired) product.pairs = b.pairs;
-  launch(wgmma_product_kernel<Shape, a_transposed, b_transposed, paired, Epilogue>, dim3(blocks_for(blocks, 1)),
-         dim3(Shape::threads), Shape::shared_bytes, stream, factor_map(stream, a, a_transposed, Shape::rows),
-         factor_map(stream, b, b_transposed, Shape::columns), product, epilogue);
+  launch<Shape::cluster>(wgmma_product_kernel<Shape, a_transposed, b_transposed, paired, Epilogue>,
+                         dim3(blocks_for(kBlocks * clusters, 1)), dim3(Shape::threads), Shape::shared_bytes, stream,
+                         factor_map(stream, a, a_transposed, Shape::rows),
+                         factor_map(stream, b, b_transposed, Shape::columns / Shape::cluster), product, epilogue);
 }
 
 /// x weight^T; the depth of both lies along their rows. aligned: whether cp.async can load both.

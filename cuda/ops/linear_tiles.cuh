@@ -24,20 +24,22 @@ constexpr bool kPaired = std::is_same_v<Factor, PairedMmaFactor>;
 
 constexpr int kPairWidth = 8;  // columns of one mma_16x8x16; a pair's halves are in neighbouring products
 
-/// Where a tile of a product begins.
+/// Where a tile of a product begins, or the tiles of a cluster.
 struct TilePlace {
   int64_t row, column;
 };
 
-/// Tiles are numbered through bands of kBand tiles of rows, each from its first to its last column, so that blocks that
-/// run at the same time read the same parts of both factors from the L2 cache.
+/// Tiles, or groups of them that clusters compute (product_tiles), are numbered through bands of kBand tiles of rows,
+/// each from its first to its last column, so that blocks that run at the same time read the same parts of both factors
+/// from the L2 cache.
 template <class Shape>
 __device__ __forceinline__ TilePlace place_of_tile(int64_t rows, int64_t columns, int64_t number) {
-  const int64_t row_tiles = (rows + Shape::rows - 1) / Shape::rows;
+  constexpr int64_t kRows = kCluster<Shape> * Shape::rows, kGroups = kBand / kCluster<Shape>;
+  const int64_t row_groups = (rows + kRows - 1) / kRows;
   const int64_t column_tiles = (columns + Shape::columns - 1) / Shape::columns;
-  const int64_t band = number / (kBand * column_tiles) * kBand, in_band = number % (kBand * column_tiles);
-  const int64_t band_rows = row_tiles - band < kBand ? row_tiles - band : kBand;
-  return {(band + in_band % band_rows) * Shape::rows, in_band / band_rows * Shape::columns};
+  const int64_t band = number / (kGroups * column_tiles) * kGroups, in_band = number % (kGroups * column_tiles);
+  const int64_t band_rows = row_groups - band < kGroups ? row_groups - band : kGroups;
+  return {(band + in_band % band_rows) * kRows, in_band / band_rows * Shape::columns};
 }
 
 /// Gives the sums of 16 rows and 8 kAcross columns to the epilogue, those that the product [rows, columns] has.

@@ -1,9 +1,11 @@
 // The matrix product of linear and qkv in bf16 on Hopper: one warpgroup loads tiles by TMA, two others multiply them by
 // wgmma. There is a block for each multiprocessor, which takes one tile of the product after another; the first steps
-// of the next tile are loaded while the sums of this one are written.
+// of the next tile are loaded while the sums of this one are written. The two blocks of a cluster multiply neighbouring
+// rows by the same columns: each loads its rows for itself and half of the columns for both.
 #pragma once
 
 #include "cuda/ops/linear_tiles.cuh"
+#include "cuda/tile/cluster.cuh"
 #include "cuda/tile/earlier_kernels.cuh"
 #include "cuda/tile/shared.cuh"
 #include "cuda/tile/tile_ring.cuh"
@@ -12,7 +14,8 @@
 namespace mor::cuda {
 
 /// What is multiplied, as far as the maps of the factors do not say it: a [rows, depth] and b [columns, depth], whose
-/// depth is cut into `splits` parts of split_depth (a multiple of Shape::depth). tiles: of one part.
+/// depth is cut into `splits` parts of split_depth (a multiple of Shape::depth). tiles: of one part, as product_tiles
+/// counts them.
 struct WgmmaProduct {
   int64_t rows, columns, depth, split_depth, splits, tiles;
   HeadPairs pairs;  ///< of b's rows, if it is paired
@@ -26,40 +29,48 @@ struct alignas(1024) WgmmaStep {
 template <class Shape>
 using WgmmaRing = TileRing<WgmmaStep<Shape>, Shape::stages>;
 
-/// The block's tiles of the product: calls body(place, split, first_depth, steps) for one after another.
+/// The number of the block in its cluster.
+template <class Shape>
+__device__ __forceinline__ int rank_in_cluster() {
+  return static_cast<int>(blockIdx.x) % Shape::cluster;
+}
+
+/// The block's tiles of the product: calls body(place, split, first_depth, steps) for one after another. The blocks of
+/// a cluster have equally many tiles and steps, so a tile may lie beyond the rows; it is loaded as zeros and not
+/// written.
 template <class Shape, class Body>
 __device__ __forceinline__ void for_each_tile(const WgmmaProduct& product, const Body& body) {
-  for (int64_t number = blockIdx.x; number < product.tiles * product.splits; number += gridDim.x) {
+  constexpr unsigned kBlocks = Shape::cluster;
+  for (int64_t number = blockIdx.x / kBlocks; number < product.tiles * product.splits; number += gridDim.x / kBlocks) {
     const auto split = static_cast<unsigned>(number / product.tiles);
     const int64_t begin = split * product.split_depth, end = begin + product.split_depth;
     const int64_t depth = (end < product.depth ? end : product.depth) - begin;
-    body(place_of_tile<Shape>(product.rows, product.columns, number % product.tiles), split, static_cast<int>(begin),
-         static_cast<int>((depth + Shape::depth - 1) / Shape::depth));
+    TilePlace place = place_of_tile<Shape>(product.rows, product.columns, number % product.tiles);
+    place.row += rank_in_cluster<Shape>() * Shape::rows;
+    body(place, split, static_cast<int>(begin), static_cast<int>((depth + Shape::depth - 1) / Shape::depth));
   }
 }
 
-/// Begins to load kRows rows of a factor, 64 of the depth.
-template <int kRows, bool transposed>
-__device__ __forceinline__ void load_rows(bf16* to, const TensorMap& map, int row, int depth, Mbarrier& full) {
+/// Begins to load kRows rows of a factor, 64 of the depth. load(to, map, index…): loads a box.
+template <int kRows, bool transposed, class Load>
+__device__ __forceinline__ void load_rows(bf16* to, const TensorMap& map, int row, int depth, const Load& load) {
   if constexpr (transposed) {
 #pragma unroll
-    for (int panel = 0; panel < kRows / 64; ++panel)
-      tensor_copy_load(to + panel * 64 * 64, map, row + 64 * panel, depth, full);
+    for (int panel = 0; panel < kRows / 64; ++panel) load(to + panel * 64 * 64, map, row + 64 * panel, depth);
   } else {
-    tensor_copy_load(to, map, depth, row, full);
+    load(to, map, depth, row);
   }
 }
 
 /// The same of a paired factor: kPairWidth first halves of pairs, then their second halves, and so on. The map's rows
 /// are those of half a head, and its slices the halves of heads.
-template <int kRows>
+template <int kRows, class Load>
 __device__ __forceinline__ void load_pairs(bf16* to, const TensorMap& map, const HeadPairs& pairs, int row, int depth,
-                                           Mbarrier& full) {
+                                           const Load& load) {
 #pragma unroll 1
   for (int i = 0; i < kRows; i += 2 * kPairWidth) {
     const uint32_t pair = static_cast<uint32_t>(row + i) / 2, head = pairs.head(pair);
-    tensor_copy_load(to + i * 64, map, depth, static_cast<int>(pair - head * pairs.half), static_cast<int>(2 * head),
-                     full);
+    load(to + i * 64, map, depth, static_cast<int>(pair - head * pairs.half), static_cast<int>(2 * head));
   }
 }
 
@@ -67,19 +78,33 @@ __device__ __forceinline__ void load_pairs(bf16* to, const TensorMap& map, const
 template <class Shape, bool a_transposed, bool b_transposed, bool paired>
 __device__ __forceinline__ void load_steps(WgmmaRing<Shape>& ring, const TensorMap& a, const TensorMap& b,
                                            const WgmmaProduct& product) {
+  constexpr int kColumns = Shape::columns / Shape::cluster;  // that this block loads
+  static_assert(kColumns % 64 == 0);
+  constexpr uint16_t kAllBlocks = (1 << Shape::cluster) - 1;
+  const int first_column = rank_in_cluster<Shape>() * kColumns;
   RingPlace<Shape::stages> at;
   for_each_tile<Shape>(product, [&](const TilePlace& place, unsigned, int depth, int steps) {
-    const int row = static_cast<int>(place.row), column = static_cast<int>(place.column);
+    const int row = static_cast<int>(place.row), column = static_cast<int>(place.column) + first_column;
     for (int step = 0; step < steps; ++step, depth += Shape::depth, at.advance()) {
       WgmmaStep<Shape>& to = ring.tile[at.index];
       Mbarrier& full = ring.full[at.index];
-      wait_empty(ring, at);
-      mbarrier_expect_bytes(full, sizeof to);
-      load_rows<Shape::rows, a_transposed>(to.a, a, row, depth, full);
+      const auto load = [&](bf16* box, const TensorMap& map, auto... index) {
+        tensor_copy_load(box, map, index..., full);
+      };
+      const auto load_for_all = [&](bf16* box, const TensorMap& map, auto... index) {
+        if constexpr (Shape::cluster == 1)
+          tensor_copy_load(box, map, index..., full);
+        else
+          tensor_copy_multicast(box, map, index..., full, kAllBlocks);
+      };
+      wait_empty<Shape::cluster>(ring, at);
+      mbarrier_expect_bytes(full, sizeof to);  // from all blocks
+      load_rows<Shape::rows, a_transposed>(to.a, a, row, depth, load);
+      bf16* const columns = to.b + first_column * Shape::depth;
       if constexpr (paired)
-        load_pairs<Shape::columns>(to.b, b, product.pairs, column, depth, full);
+        load_pairs<kColumns>(columns, b, product.pairs, column, depth, load_for_all);
       else
-        load_rows<Shape::columns, b_transposed>(to.b, b, column, depth, full);
+        load_rows<kColumns, b_transposed>(columns, b, column, depth, load_for_all);
     }
   });
 }
@@ -108,13 +133,13 @@ __device__ __forceinline__ void multiply_steps(WgmmaRing<Shape>& ring, const Wgm
         wgmma<kColumns, a_transposed, b_transposed>(sums, a.advance(k), b.advance(k), step > 0 || k > 0);
       wgmma_commit();
       wgmma_wait<1>();  // the products of the step before are finished
-      if (step > 0) release(ring, before);
+      if (step > 0) release<Shape::cluster>(ring, before);
       before = at;
       at.advance();
     }
     wgmma_wait<0>();
     wgmma_hold(sums);
-    if (steps > 0) release(ring, before);
+    if (steps > 0) release<Shape::cluster>(ring, before);
     give_sums<paired, kColumns / 8>([&](int n, int i) { return sums[4 * n + i]; }, epilogue, split, product.rows,
                                     product.columns, {place.row + 64 * warpgroup + 16 * warp, place.column});
   });
@@ -133,10 +158,13 @@ __global__ void __launch_bounds__(Shape::threads, 1)
   if (threadIdx.x == 0) {
     prefetch_tensor_map(a);
     prefetch_tensor_map(b);
-    ring.init(1, kMultiplying / 32);
+    ring.init(1, Shape::cluster * kMultiplying / 32);
     mbarrier_init_fence();
   }
-  __syncthreads();
+  if constexpr (Shape::cluster == 1)
+    __syncthreads();
+  else
+    cluster_sync();
   divide_block<Shape>(
       [&] {
         if (threadIdx.x == kMultiplying) load_steps<Shape, a_transposed, b_transposed, paired>(ring, a, b, product);
@@ -145,6 +173,7 @@ __global__ void __launch_bounds__(Shape::threads, 1)
         multiply_steps<Shape, a_transposed, b_transposed, paired>(ring, product,
                                                                   static_cast<int>(threadIdx.x) / kWarpgroup, epilogue);
       });
+  if constexpr (Shape::cluster > 1) cluster_sync();  // the other block may still give stages back to this one
 #else
   __trap();  // it is launched on compute capability 9.0 alone
 #endif

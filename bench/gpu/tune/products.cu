@@ -22,22 +22,25 @@ struct Tile
 };
 
 /// The same for wgmma_product_kernel.
-template <int warpgroups_, int columns_, int stages_>
-struct HopperTile : cuda::HopperTile<warpgroups_, columns_, stages_, 0> {
-  static std::string name() { return concat("wgmma ", 64 * warpgroups_, "x", columns_, "x64 stages ", stages_); }
+template <int warpgroups_, int columns_, int stages_, int cluster_>
+struct HopperTile : cuda::HopperTile<warpgroups_, columns_, stages_, cluster_, 0> {
+  static std::string name() {
+    return concat("wgmma ", 64 * warpgroups_, "x", columns_, "x64 stages ", stages_, " cluster ", cluster_);
+  }
 };
 template <class Tile>
 constexpr bool kHopper = false;
-template <int warpgroups, int columns, int stages>
-constexpr bool kHopper<HopperTile<warpgroups, columns, stages>> = true;
+template <int warpgroups, int columns, int stages, int cluster>
+constexpr bool kHopper<HopperTile<warpgroups, columns, stages, cluster>> = true;
 
 template <class... Tiles>
 struct TileList {};
 using ManyRows =
     TileList<Tile<128, 256, 64, 3, 2, 4, 1>, Tile<256, 128, 64, 3, 4, 2, 1>, Tile<128, 128, 64, 3, 2, 2, 2>,
              Tile<128, 128, 64, 3, 2, 4, 2>, Tile<128, 128, 64, 5, 2, 4, 1>, Tile<128, 64, 64, 4, 2, 2, 2>,
-             Tile<64, 128, 64, 4, 2, 2, 2>, Tile<64, 64, 64, 4, 2, 2, 3>, HopperTile<2, 256, 4>, HopperTile<2, 192, 5>,
-             HopperTile<3, 192, 4>, HopperTile<2, 128, 6>>;
+             Tile<64, 128, 64, 4, 2, 2, 2>, Tile<64, 64, 64, 4, 2, 2, 3>, HopperTile<2, 256, 4, 2>,
+             HopperTile<2, 256, 4, 1>, HopperTile<2, 192, 5, 1>, HopperTile<3, 192, 4, 1>, HopperTile<2, 128, 6, 2>,
+             HopperTile<2, 128, 6, 1>>;
 using FewRows = TileList<Tile<16, 16, 128, 6, 1, 1, 4, 1024>, Tile<16, 32, 128, 6, 1, 2, 4, 1024>,
                          Tile<16, 32, 128, 8, 1, 1, 4, 1024>, Tile<16, 64, 128, 4, 1, 4, 3, 1024>,
                          Tile<64, 32, 64, 5, 2, 2, 3, 1024>, Tile<64, 64, 64, 4, 2, 2, 3, 1024>>;
