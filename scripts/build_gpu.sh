@@ -7,12 +7,12 @@ cd "$(dirname "$0")/.."
 architectures=${1:-90a-real}
 
 cmake --preset cuda -DMOR_CUDA_ARCHITECTURES="$architectures"
-cmake --build --preset cuda --target gpu_tests bench_ops gpu_probes gpu_tune
+cmake --build --preset cuda --target gpu_tests bench_ops gpu_probes gpu_tune --parallel "$(nproc)"
 git rev-parse HEAD > build/cuda/commit
 # In a folder of its own, and configured each time: a build alone would keep the options of an earlier one.
 addon="--out build/addon_cuda --CDMOR_CUDA=ON --CDMOR_CUDA_ARCHITECTURES=$architectures"
 npx cmake-js configure $addon
-npx cmake-js build $addon --parallel 4
+npx cmake-js build $addon --parallel "$(nproc)"
 rm -rf build/js
 npx tsc --noEmit false --outDir build/js --rootDir .
 mkdir -p build/js/build/Release

@@ -10,14 +10,14 @@ namespace {
 
 using cuda::MmaFactor;
 
-/// A tile of mma_product_kernel with a name.
+/// A tile of mma_product_kernel that says what it is.
 template <int rows_, int columns_, int depth_, int stages_, int warps_down_, int warps_across_, int resident_,
           int prefetched_depth_ = 0>
 struct Tile
     : cuda::ProductTile<rows_, columns_, depth_, stages_, warps_down_, warps_across_, resident_, 0, prefetched_depth_> {
   static std::string name() {
     return concat(rows_, "x", columns_, "x", depth_, " stages ", stages_, " warps ", warps_down_, "x", warps_across_,
-                  " resident ", resident_);
+                  " resident ", resident_, prefetched_depth_ > 0 ? concat(" prefetch ", prefetched_depth_) : "");
   }
 };
 
@@ -41,9 +41,10 @@ using ManyRows =
              Tile<64, 128, 64, 4, 2, 2, 2>, Tile<64, 64, 64, 4, 2, 2, 3>, HopperTile<2, 256, 4, 2>,
              HopperTile<2, 256, 4, 1>, HopperTile<2, 192, 5, 1>, HopperTile<3, 192, 4, 1>, HopperTile<2, 128, 6, 2>,
              HopperTile<2, 128, 6, 1>>;
-using FewRows = TileList<Tile<16, 16, 128, 6, 1, 1, 4, 1024>, Tile<16, 32, 128, 6, 1, 2, 4, 1024>,
-                         Tile<16, 32, 128, 8, 1, 1, 4, 1024>, Tile<16, 64, 128, 4, 1, 4, 3, 1024>,
-                         Tile<64, 32, 64, 5, 2, 2, 3, 1024>, Tile<64, 64, 64, 4, 2, 2, 3, 1024>>;
+using FewRows =
+    TileList<Tile<16, 16, 128, 6, 1, 1, 4>, Tile<16, 16, 128, 6, 1, 1, 4, 1024>, Tile<16, 32, 128, 6, 1, 2, 4, 1024>,
+             Tile<16, 32, 128, 8, 1, 1, 4, 1024>, Tile<16, 64, 128, 4, 1, 4, 3, 1024>, Tile<64, 32, 64, 5, 2, 2, 3>,
+             Tile<64, 32, 64, 5, 2, 2, 3, 1024>, Tile<64, 64, 64, 4, 2, 2, 3, 1024>>;
 
 enum class Form { forward, backward_input, backward_weight };
 
