@@ -74,6 +74,20 @@ void add_qkv(const Shape& s, int64_t rows, bool extras, Cases& cases) {
   });
 }
 
+/// Gate and up with swiglu: in training they are kept, in generation not.
+void add_swiglu(const Shape& s, int64_t rows, bool keeps, Cases& cases) {
+  const int64_t f = s.intermediate;
+  const double r = static_cast<double>(rows), inner = static_cast<double>(f), in = static_cast<double>(s.hidden);
+  Case c{.op = "swiglu_forward", .variant = (keeps ? "kept_" : "") + of_rows(rows), .flops = 4 * r * inner * in};
+  c.bytes = s.size * (r * in + 2 * inner * in + (keeps ? 3 : 1) * r * inner);
+  c.product = Product{rows, 2 * f, s.hidden, false, true, false};
+  cases.add(c, [=](Buffers& b) -> Run {
+    const Tensor x = b.activations(rows, s.hidden), w = b.activations(2 * f, s.hidden);
+    const Tensor gate_up = keeps ? b.activations(rows, 2 * f) : Tensor{}, out = b.activations(rows, f);
+    return [=](Ops& ops) { ops.swiglu_forward(x, w, gate_up, out); };
+  });
+}
+
 /// The head with its loss, forward and both ways.
 void add_cross_entropy(const Shape& s, int64_t rows, Cases& cases) {
   const double r = static_cast<double>(rows), d = static_cast<double>(s.hidden), v = static_cast<double>(s.vocabulary);
@@ -127,6 +141,7 @@ void add_product_cases(const Shape& s, Cases& cases) {
     for (const auto& [name, weight] : projections(s))
       add_linear(s, weight, concat(name, "_", of_rows(rows)), rows, cases);
     for (const bool extras : {false, true}) add_qkv(s, rows, extras, cases);
+    for (const bool keeps : {false, true}) add_swiglu(s, rows, keeps, cases);
   }
   for (const int64_t rows : s.rows) add_cross_entropy(s, rows, cases);
 }

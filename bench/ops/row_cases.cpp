@@ -49,11 +49,6 @@ void add_rmsnorm(const Shape& s, Cases& cases) {
 
 void add_elementwise(const Shape& s, Cases& cases) {
   const double inner = static_cast<double>(s.batch_rows * s.intermediate);
-  cases.add({.op = "swiglu_forward", .bytes = 3 * s.size * inner}, [=](Buffers& b) -> Run {
-    const Tensor gate_up = b.activations(s.batch_rows, 2 * s.intermediate),
-                 out = b.activations(s.batch_rows, s.intermediate);
-    return [=](Ops& ops) { ops.swiglu_forward(gate_up, out); };
-  });
   cases.add({.op = "swiglu_backward", .bytes = 5 * s.size * inner}, [=](Buffers& b) -> Run {
     const Tensor gate_up = b.activations(s.batch_rows, 2 * s.intermediate),
                  d_out = b.activations(s.batch_rows, s.intermediate);

@@ -5,7 +5,6 @@
 
 #include "cuda/launch.h"
 #include "cuda/tile/earlier_kernels.cuh"
-#include "cuda/tile/head_pairs.cuh"
 
 namespace mor::cuda {
 
@@ -21,17 +20,19 @@ struct FmaFactor {
   int64_t rows, depth, row_stride, depth_stride;
 };
 
-/// A factor whose rows become columns of heads, taken in the order that brings rotary pairs together (head_pairs.cuh).
+/// A factor whose rows become columns in pairs, taken in the order that brings both columns of a pair to one thread.
+template <class Pairs>
 struct PairedFmaFactor : FmaFactor {
-  HeadPairs pairs;
+  Pairs pairs;
 };
 
 /// The factor's row that the tiles have at row `at`.
 __device__ inline int64_t row_in_memory(const FmaFactor&, int64_t at) {
   return at;
 }
-__device__ inline int64_t row_in_memory(const PairedFmaFactor& factor, int64_t at) {
-  return factor.pairs.column<kFmaAcross>(at);
+template <class Pairs>
+__device__ inline int64_t row_in_memory(const PairedFmaFactor<Pairs>& factor, int64_t at) {
+  return factor.pairs.template column<kFmaAcross>(at);
 }
 
 /// Loads rows [first_row, first_row + kFmaTile) and depth [first, first + kFmaDepth) of a factor, with zeros beyond its
@@ -75,9 +76,9 @@ class FmaProduct {
 #pragma unroll
       for (int n = 0; n < 4; ++n) body(row() + m, column() + kFmaAcross * n, sum_[m][n]);
   }
-  /// For a product with paired columns: calls body(row, pair, first half, second half) with indices in the tile.
+  /// For a product with paired columns: calls body(row, pair, first, second) with indices in the tile.
   template <class Body>
-  __device__ void for_each_rotary_pair(const Body& body) const {
+  __device__ void for_each_pair(const Body& body) const {
 #pragma unroll
     for (int m = 0; m < 8; ++m)
 #pragma unroll
@@ -95,7 +96,7 @@ class FmaProduct {
 };
 
 /// Computes a b^T and gives every element to epilogue(row, column, value), or, if b is paired, every pair to
-/// epilogue.row(row)(pair, first half, second half). Each element is one sum over rising depth, for any number of rows.
+/// epilogue.row(row)(pair, first, second). Each element is one sum over rising depth, for any number of rows.
 template <class Right, class Epilogue>
 __global__ void __launch_bounds__(kFmaThreads)
     fma_product_kernel(const FmaFactor a, const Right b, const Epilogue epilogue) {
@@ -113,8 +114,8 @@ __global__ void __launch_bounds__(kFmaThreads)
     product.add(a_tile, b_tile, a.rows - first_row);
     __syncthreads();
   }
-  if constexpr (std::is_same_v<Right, PairedFmaFactor>) {
-    product.for_each_rotary_pair([&](int row, int pair, float first, float second) {
+  if constexpr (!std::is_same_v<Right, FmaFactor>) {
+    product.for_each_pair([&](int row, int pair, float first, float second) {
       const uint32_t of_all = static_cast<uint32_t>(first_column / 2 + pair);
       if (first_row + row < a.rows && 2 * of_all < b.rows) epilogue.row(first_row + row)(of_all, first, second);
     });

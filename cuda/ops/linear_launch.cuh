@@ -1,4 +1,4 @@
-// Starts the forward products of linear and qkv: makes factors of tensors and chooses the tiles.
+// Starts the forward products of linear, qkv and swiglu: makes factors of tensors and chooses the tiles.
 #pragma once
 
 #include "core/tensor.h"
@@ -40,8 +40,9 @@ void start_product(Stream& stream, const MmaFactor& a, const Right& b, int64_t s
 inline bool wgmma_loads(const MmaFactor&) {
   return true;
 }
-inline bool wgmma_loads(const PairedMmaFactor& factor) {
-  return factor.pairs.half % kPairWidth == 0;
+template <class Pairs>
+bool wgmma_loads(const PairedMmaFactor<Pairs>& factor) {
+  return factor.pairs.keep_heads_whole(kPairWidth);
 }
 
 /// In boxes of so many rows and 64 of the depth, or, transposed, 64 of both.
@@ -49,8 +50,9 @@ inline TensorMap factor_map(Stream& stream, const MmaFactor& f, bool transposed,
   return transposed ? tensor_map(stream, f.data, f.rows, {{f.depth, f.stride, 64}})
                     : tensor_map(stream, f.data, f.depth, {{f.rows, f.stride, rows}});
 }
-/// In boxes of kPairWidth pairs, their first halves before their second ones.
-inline TensorMap factor_map(Stream& stream, const PairedMmaFactor& f, bool, int) {
+/// In boxes of kPairWidth pairs, their first rows before their second ones.
+template <class Pairs>
+TensorMap factor_map(Stream& stream, const PairedMmaFactor<Pairs>& f, bool, int) {
   const int64_t half = f.pairs.half;
   return tensor_map(stream, f.data, f.depth, {{half, f.stride, kPairWidth}, {f.rows / half, half * f.stride, 2}});
 }
@@ -59,14 +61,13 @@ inline TensorMap factor_map(Stream& stream, const PairedMmaFactor& f, bool, int)
 template <class Shape, bool a_transposed, bool b_transposed, class Right, class Epilogue>
 void start_wgmma_product(Stream& stream, const Gpu& gpu, const MmaFactor& a, const Right& b, int64_t splits,
                          const Epilogue& epilogue) {
-  constexpr bool paired = kPaired<Right>;
+  using Product = WgmmaProduct<decltype(pairs_of(b))>;
   constexpr int64_t kBlocks = Shape::cluster;
   const int64_t tiles = product_tiles<Shape>(a.rows, b.rows);
   const int64_t clusters = std::min(tiles * splits, gpu.multiprocessors / kBlocks);
   if (tiles == 0) return;
-  WgmmaProduct product{a.rows, b.rows, a.depth, split_depth_of<Shape>(a.depth, splits), splits, tiles, {}};
-  if constexpr (paired) product.pairs = b.pairs;
-  launch<Shape::cluster>(wgmma_product_kernel<Shape, a_transposed, b_transposed, paired, Epilogue>,
+  const Product product{a.rows, b.rows, a.depth, split_depth_of<Shape>(a.depth, splits), splits, tiles, pairs_of(b)};
+  launch<Shape::cluster>(wgmma_product_kernel<Shape, a_transposed, b_transposed, Product, Epilogue>,
                          dim3(blocks_for(kBlocks * clusters, 1)), dim3(Shape::threads), Shape::shared_bytes, stream,
                          factor_map(stream, a, a_transposed, Shape::rows),
                          factor_map(stream, b, b_transposed, Shape::columns / Shape::cluster), product, epilogue);
@@ -99,6 +100,17 @@ void start_forward(Stream& stream, const MmaFactor& x, const Right& weight, bool
 /// Whether cp.async can load both factors.
 inline bool async_aligned(const Tensor& a, const Tensor& b) {
   return rows_aligned(a) && rows_aligned(b);
+}
+
+/// x weight^T, whose columns the epilogue takes in its pairs.
+template <class T, class Epilogue>
+void start_paired_forward(Stream& stream, const Tensor& x, const Tensor& weight, const Epilogue& epilogue) {
+  using Pairs = decltype(epilogue.pairs);
+  if constexpr (std::is_same_v<T, bf16>)
+    start_forward(stream, mma_factor(x, false), PairedMmaFactor<Pairs>{mma_factor(weight, false), epilogue.pairs},
+                  async_aligned(x, weight), epilogue);
+  else
+    multiply(stream, fma_factor(x, false), PairedFmaFactor<Pairs>{fma_factor(weight, false), epilogue.pairs}, epilogue);
 }
 
 }  // namespace mor::cuda

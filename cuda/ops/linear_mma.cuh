@@ -119,7 +119,7 @@ __device__ __forceinline__ void prefetch_rows(const Factor& factor, int64_t firs
 
 /// Computes a b^T and gives its elements to epilogue(split, row, column, first, second) in pairs of neighbours;
 /// `second` may lie beyond the last column. If b is paired, epilogue.row(row) returns an object for every row, which is
-/// called with (pair, first halves, second halves) for every two neighbouring pairs; the second pair may lie beyond the
+/// called with (pair, firsts, seconds) for every two neighbouring pairs; the second pair may lie beyond the
 /// last. Block y computes the y-th part of the inner extent, split_depth long (a multiple of Shape::depth). Every
 /// element is one sum over rising depth, 16 at a time, in one accumulator, so it depends on neither Shape nor the
 /// number of rows.

@@ -4,7 +4,6 @@
 #include <type_traits>
 
 #include "cuda/tile/bf16.cuh"
-#include "cuda/tile/head_pairs.cuh"
 #include "cuda/tuning.h"
 
 namespace mor::cuda {
@@ -15,12 +14,24 @@ struct MmaFactor {
   const bf16* data;
   int64_t rows, depth, stride;
 };
-/// A factor whose rows become columns of heads, taken in the order that brings rotary pairs together (head_pairs.cuh).
+/// A factor whose rows become columns in pairs, taken in the order that brings both columns of a pair to one thread:
+/// rotary pairs (HeadPairs), or gate and up of a feature (GateUpPairs).
+template <class Pairs>
 struct PairedMmaFactor : MmaFactor {
-  HeadPairs pairs;
+  Pairs pairs;
 };
 template <class Factor>
-constexpr bool kPaired = std::is_same_v<Factor, PairedMmaFactor>;
+constexpr bool kPaired = !std::is_same_v<Factor, MmaFactor>;
+
+/// Of a factor without pairs.
+struct NoPairs {};
+inline NoPairs pairs_of(const MmaFactor&) {
+  return {};
+}
+template <class Pairs>
+Pairs pairs_of(const PairedMmaFactor<Pairs>& factor) {
+  return factor.pairs;
+}
 
 constexpr int kPairWidth = 8;  // columns of one mma_16x8x16; a pair's halves are in neighbouring products
 

@@ -16,9 +16,11 @@ namespace mor::cuda {
 /// What is multiplied, as far as the maps of the factors do not say it: a [rows, depth] and b [columns, depth], whose
 /// depth is cut into `splits` parts of split_depth (a multiple of Shape::depth). tiles: of one part, as product_tiles
 /// counts them.
+template <class Pairs>
 struct WgmmaProduct {
+  static constexpr bool paired = !std::is_same_v<Pairs, NoPairs>;
   int64_t rows, columns, depth, split_depth, splits, tiles;
-  HeadPairs pairs;  ///< of b's rows, if it is paired
+  Pairs pairs;  ///< of b's rows
 };
 
 /// The tiles of both factors for one step of the depth. Transposed ones consist of panels [depth, 64 rows].
@@ -38,8 +40,8 @@ __device__ __forceinline__ int rank_in_cluster() {
 /// The block's tiles of the product: calls body(place, split, first_depth, steps) for one after another. The blocks of
 /// a cluster have equally many tiles and steps, so a tile may lie beyond the rows; it is loaded as zeros and not
 /// written.
-template <class Shape, class Body>
-__device__ __forceinline__ void for_each_tile(const WgmmaProduct& product, const Body& body) {
+template <class Shape, class Product, class Body>
+__device__ __forceinline__ void for_each_tile(const Product& product, const Body& body) {
   constexpr unsigned kBlocks = Shape::cluster;
   for (int64_t number = blockIdx.x / kBlocks; number < product.tiles * product.splits; number += gridDim.x / kBlocks) {
     const auto split = static_cast<unsigned>(number / product.tiles);
@@ -62,10 +64,10 @@ __device__ __forceinline__ void load_rows(bf16* to, const TensorMap& map, int ro
   }
 }
 
-/// The same of a paired factor: kPairWidth first halves of pairs, then their second halves, and so on. The map's rows
+/// The same of a paired factor: the first rows of kPairWidth pairs, then their second ones, and so on. The map's rows
 /// are those of half a head, and its slices the halves of heads.
-template <int kRows, class Load>
-__device__ __forceinline__ void load_pairs(bf16* to, const TensorMap& map, const HeadPairs& pairs, int row, int depth,
+template <int kRows, class Pairs, class Load>
+__device__ __forceinline__ void load_pairs(bf16* to, const TensorMap& map, const Pairs& pairs, int row, int depth,
                                            const Load& load) {
 #pragma unroll 1
   for (int i = 0; i < kRows; i += 2 * kPairWidth) {
@@ -75,9 +77,9 @@ __device__ __forceinline__ void load_pairs(bf16* to, const TensorMap& map, const
 }
 
 /// By one thread.
-template <class Shape, bool a_transposed, bool b_transposed, bool paired>
+template <class Shape, bool a_transposed, bool b_transposed, class Product>
 __device__ __forceinline__ void load_steps(WgmmaRing<Shape>& ring, const TensorMap& a, const TensorMap& b,
-                                           const WgmmaProduct& product) {
+                                           const Product& product) {
   constexpr int kColumns = Shape::columns / Shape::cluster;  // that this block loads
   static_assert(kColumns % 64 == 0);
   constexpr uint16_t kAllBlocks = (1 << Shape::cluster) - 1;
@@ -101,7 +103,7 @@ __device__ __forceinline__ void load_steps(WgmmaRing<Shape>& ring, const TensorM
       mbarrier_expect_bytes(full, sizeof to);  // from all blocks
       load_rows<Shape::rows, a_transposed>(to.a, a, row, depth, load);
       bf16* const columns = to.b + first_column * Shape::depth;
-      if constexpr (paired)
+      if constexpr (Product::paired)
         load_pairs<kColumns>(columns, b, product.pairs, column, depth, load_for_all);
       else
         load_rows<kColumns, b_transposed>(columns, b, column, depth, load_for_all);
@@ -110,8 +112,8 @@ __device__ __forceinline__ void load_steps(WgmmaRing<Shape>& ring, const TensorM
 }
 
 /// By a warpgroup, which multiplies rows 64 warpgroup .. of every tile.
-template <class Shape, bool a_transposed, bool b_transposed, bool paired, class Epilogue>
-__device__ __forceinline__ void multiply_steps(WgmmaRing<Shape>& ring, const WgmmaProduct& product, int warpgroup,
+template <class Shape, bool a_transposed, bool b_transposed, class Product, class Epilogue>
+__device__ __forceinline__ void multiply_steps(WgmmaRing<Shape>& ring, const Product& product, int warpgroup,
                                                const Epilogue& epilogue) {
   constexpr int kColumns = Shape::columns, kPanel = 64 * 64;
   const int warp = static_cast<int>(threadIdx.x) / 32 % 4;
@@ -140,16 +142,17 @@ __device__ __forceinline__ void multiply_steps(WgmmaRing<Shape>& ring, const Wgm
     wgmma_wait<0>();
     wgmma_hold(sums);
     if (steps > 0) release<Shape::cluster>(ring, before);
-    give_sums<paired, kColumns / 8>([&](int n, int i) { return sums[4 * n + i]; }, epilogue, split, product.rows,
-                                    product.columns, {place.row + 64 * warpgroup + 16 * warp, place.column});
+    give_sums<Product::paired, kColumns / 8>([&](int n, int i) { return sums[4 * n + i]; }, epilogue, split,
+                                             product.rows, product.columns,
+                                             {place.row + 64 * warpgroup + 16 * warp, place.column});
   });
 }
 
 /// Computes a b^T as mma_product_kernel does (linear_mma.cuh), with the same sums over rising depth.
-template <class Shape, bool a_transposed, bool b_transposed, bool paired, class Epilogue>
+template <class Shape, bool a_transposed, bool b_transposed, class Product, class Epilogue>
 __global__ void __launch_bounds__(Shape::threads, 1)
     wgmma_product_kernel(const __grid_constant__ TensorMap a, const __grid_constant__ TensorMap b,
-                         const WgmmaProduct product, const Epilogue epilogue) {
+                         const Product product, const Epilogue epilogue) {
 #if MOR_CUDA_HOPPER
   wait_for_earlier_kernels();
   auto& ring = *dynamic_shared<WgmmaRing<Shape>>();
@@ -167,11 +170,11 @@ __global__ void __launch_bounds__(Shape::threads, 1)
     cluster_sync();
   divide_block<Shape>(
       [&] {
-        if (threadIdx.x == kMultiplying) load_steps<Shape, a_transposed, b_transposed, paired>(ring, a, b, product);
+        if (threadIdx.x == kMultiplying) load_steps<Shape, a_transposed, b_transposed>(ring, a, b, product);
       },
       [&] {
-        multiply_steps<Shape, a_transposed, b_transposed, paired>(ring, product,
-                                                                  static_cast<int>(threadIdx.x) / kWarpgroup, epilogue);
+        multiply_steps<Shape, a_transposed, b_transposed>(ring, product, static_cast<int>(threadIdx.x) / kWarpgroup,
+                                                          epilogue);
       });
   if constexpr (Shape::cluster > 1) cluster_sync();  // the other block may still give stages back to this one
 #else

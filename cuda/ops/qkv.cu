@@ -59,13 +59,7 @@ void CudaOps::qkv_forward(const Tensor& x, const QkvTensors& weights, double eps
   with_type(compute_, [&](auto type) {
     using T = decltype(type);
     if (!weights.q_norm && !projected) {
-      const auto start = [&](const auto& epilogue) {
-        if constexpr (std::is_same_v<T, bf16>)
-          start_forward(stream_, mma_factor(x, false), PairedMmaFactor{mma_factor(weight, false), epilogue.pairs},
-                        async_aligned(x, weight), epilogue);
-        else
-          multiply(stream_, fma_factor(x, false), PairedFmaFactor{fma_factor(weight, false), epilogue.pairs}, epilogue);
-      };
+      const auto start = [&](const auto& epilogue) { start_paired_forward<T>(stream_, x, weight, epilogue); };
       if (weights.bias) return start(qkv_epilogue<T, true>(weights.bias, position, table, q, k, v, slot));
       return start(qkv_epilogue<T, false>({}, position, table, q, k, v, slot));
     }

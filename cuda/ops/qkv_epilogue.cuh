@@ -9,19 +9,6 @@
 
 namespace mor::cuda {
 
-/// Rounds floats to T, as writing and reading them does.
-template <class T, int N>
-__device__ __forceinline__ void round_to(float (&x)[N]) {
-  if constexpr (std::is_same_v<T, bf16>) {
-#pragma unroll
-    for (int i = 0; i < N; i += 2) {
-      const uint32_t packed = pack_bf16(x[i], x[i + 1]);
-      x[i] = __uint_as_float(packed << 16);
-      x[i + 1] = __uint_as_float(packed & 0xffff0000u);
-    }
-  }
-}
-
 /// One row of the product: where its heads are written, and the angles by which they are rotated.
 template <class T, bool has_bias>
 struct QkvRow {

@@ -1,10 +1,11 @@
-// swiglu on the GPU.
-// Bytes: forward reads 2f elements of a row and writes f; backward reads 3f and writes 2f.
-#include <type_traits>
-
+// swiglu on the GPU. Forward: one matrix product, whose epilogue multiplies silu(gate) by up in registers
+// (swiglu_epilogue.cuh); where gate and up are kept, linear writes them, and a second kernel reads them.
+// Bytes: those of the product, of which half of the columns are written; the second kernel reads 2f elements of a row
+// and writes f. Backward reads 3f and writes 2f.
 #include "cuda/cuda_ops.h"
+#include "cuda/ops/linear_launch.cuh"
+#include "cuda/ops/swiglu_epilogue.cuh"
 #include "cuda/tile/for_each.cuh"
-#include "cuda/tile/special_functions.cuh"
 #include "cuda/tile/vec.cuh"
 #include "cuda/tile/views.cuh"
 #include "ops/checks/swiglu.h"
@@ -12,16 +13,6 @@
 namespace mor::cuda {
 
 namespace {
-
-/// In bfloat16 by the special function unit: an exact exponential and a division take more time than the bytes do, and
-/// their last bits would be rounded away.
-template <class T>
-__device__ __forceinline__ float sigmoid(float x) {
-  if constexpr (std::is_same_v<T, bf16>)
-    return fast_reciprocal(1.0f + fast_exp2(-kLog2E * x));
-  else
-    return 1.0f / (1.0f + expf(-x));
-}
 
 template <int N, class T>
 struct Swiglu {
@@ -34,7 +25,7 @@ struct Swiglu {
     load(gate, gate_up.at(row, column));
     load(up, gate_up.at(row, f + column));
 #pragma unroll
-    for (int i = 0; i < N; ++i) up[i] *= gate[i] * sigmoid<T>(gate[i]);
+    for (int i = 0; i < N; ++i) up[i] = swiglu<T>(gate[i], up[i]);
     store(out.at(row, column), up);
   }
 };
@@ -63,10 +54,12 @@ struct SwigluBackward {
 
 }  // namespace
 
-void CudaOps::swiglu_forward(const Tensor& gate_up, const Tensor& out) {
-  check_swiglu_forward(gate_up, out);
+void CudaOps::swiglu_forward(const Tensor& x, const Tensor& weight, const Tensor& gate_up, const Tensor& out) {
+  check_swiglu_forward(x, weight, gate_up, out);
+  if (gate_up) linear_forward(x, weight, {}, gate_up);
   with_type(compute_, [&](auto type) {
     using T = decltype(type);
+    if (!gate_up) return start_paired_forward<T>(stream_, x, weight, swiglu_epilogue<T>(out));
     with_width<T>(out.columns(), {&gate_up, &out}, [&](auto width) {
       constexpr int N = width();
       for_each<N>(stream_, out.rows(), out.columns(),

@@ -3,6 +3,8 @@
 
 #include <cuda_runtime.h>
 
+#include <type_traits>
+
 #include "core/dtype.h"
 
 namespace mor {
@@ -42,6 +44,19 @@ __device__ __forceinline__ float from_float<float>(float x) {
 template <>
 __device__ __forceinline__ bf16 from_float<bf16>(float x) {
   return {static_cast<uint16_t>(pack_bf16(x, 0.0f))};
+}
+
+/// Rounds floats to T, as writing and reading them does.
+template <class T, int N>
+__device__ __forceinline__ void round_to(float (&x)[N]) {
+  if constexpr (std::is_same_v<T, bf16>) {
+#pragma unroll
+    for (int i = 0; i < N; i += 2) {
+      const uint32_t packed = pack_bf16(x[i], x[i + 1]);
+      x[i] = __uint_as_float(packed << 16);
+      x[i + 1] = __uint_as_float(packed & 0xffff0000u);
+    }
+  }
 }
 
 }  // namespace cuda

@@ -26,6 +26,8 @@ struct HeadPairs {
     const uint32_t t = static_cast<uint32_t>(at), pair = t / (2 * kWidth) * kWidth + t % kWidth;
     return pair + (head(pair) + t / kWidth % 2) * half;
   }
+  /// Whether `width` neighbouring pairs, counted from a multiple of it, always lie in one head.
+  bool keep_heads_whole(int width) const { return half % static_cast<uint32_t>(width) == 0; }
 };
 
 inline HeadPairs head_pairs(int64_t columns, int64_t head_dim) {

@@ -1,4 +1,5 @@
-// swiglu on the CPU: one pass over the rows, bound by memory.
+// swiglu on the CPU. Forward: the product is written where the caller keeps it, otherwise to scratch memory, and one
+// pass over its rows follows. Backward: one pass over the rows, bound by memory.
 #include "ops/checks/swiglu.h"
 
 #include "cpu/cpu_ops.h"
@@ -6,13 +7,16 @@
 
 namespace mor::MOR_CPU_ISA {
 
-void CpuOps::swiglu_forward(const Tensor& gate_up, const Tensor& out) {
-  check_swiglu_forward(gate_up, out);
+void CpuOps::swiglu_forward(const Tensor& x, const Tensor& weight, const Tensor& gate_up, const Tensor& out) {
+  check_swiglu_forward(x, weight, gate_up, out);
   const int64_t f = out.columns();
+  const ArenaScope scope(scratch_);
+  const Tensor product = gate_up ? gate_up : scratch_.tensor(compute_, x.rows(), 2 * f, "gate_up");
+  linear_forward(x, weight, {}, product);
   with_type(compute_, [&](auto type) {
     using T = decltype(type);
     parallel_for(out.rows(), f / 4 + 1, [&](int64_t i) {
-      const T* gate = row_of<T>(gate_up, i);
+      const T* gate = row_of<T>(product, i);
       T* to = row_of<T>(out, i);
       for_lanes(f, [&](int64_t j, auto part) {
         const Vec g = part.load(gate + j);

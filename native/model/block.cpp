@@ -45,7 +45,7 @@ void layer_forward(const LayerContext& context, const LayerTensors& weights, con
   a.attention = arena.tensor(compute, n, config.query_size(), "attention");
   a.middle = keep != nullptr ? arena.tensor(compute, n, d, "middle") : x;
   a.middle_normed = keep != nullptr ? arena.tensor(compute, n, d, "middle_normed") : a.input_normed;
-  a.gate_up = arena.tensor(compute, n, 2 * f, "gate_up");
+  if (keep != nullptr) a.gate_up = arena.tensor(compute, n, 2 * f, "gate_up");
   a.activated = arena.tensor(compute, n, f, "activated");
 
   if (stream) {
@@ -62,8 +62,7 @@ void layer_forward(const LayerContext& context, const LayerTensors& weights, con
   ops.linear_forward(a.attention, weights.o_proj, x, a.middle);
   ops.rmsnorm_forward(a.middle, nullptr, weights.post_attention_layernorm, config.rms_norm_eps, {}, a.middle_normed,
                       a.middle_rstd);
-  ops.linear_forward(a.middle_normed, weights.gate_up, {}, a.gate_up);
-  ops.swiglu_forward(a.gate_up, a.activated);
+  ops.swiglu_forward(a.middle_normed, weights.gate_up, a.gate_up, a.activated);
   if (y) ops.linear_forward(a.activated, weights.down_proj, a.middle, y);
 
   if (keep != nullptr) *keep = a;

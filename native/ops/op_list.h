@@ -95,8 +95,13 @@ MOR_OP(void, kv_write, (const Tensor& x, const int32_t* slot /*[R]*/, const Tens
 /// Backward of kv_write: d_x[i] = d_cache[slot[i]], then d_cache[slot[i]] = 0 (what was overwritten got no gradient).
 MOR_OP(void, kv_write_backward, (const Tensor& d_cache, const int32_t* slot, const Tensor& d_x /*=*/));
 
-// ---- swiglu (Shazeer 2020): out = silu(gate) * up, gate and up being the halves of gate_up [R,2f]
-MOR_OP(void, swiglu_forward, (const Tensor& gate_up, const Tensor& out /*[R,f] =*/));
+// ---- swiglu (Shazeer 2020): out = silu(gate) * up, gate and up being the halves of gate_up = x weight^T
+/// gate_up, rounded to compute, has the bits of linear_forward. swiglu_backward needs it; it may be empty, and out does
+/// not depend on that.
+MOR_OP(void, swiglu_forward,
+       (const Tensor& x /*[R,d] compute*/, const Tensor& weight /*[2f,d] compute*/,
+        const Tensor& gate_up /*[R,2f] compute =*/, const Tensor& out /*[R,f] compute =*/));
+/// The gradient of gate_up. Those of x and weight are left to linear_backward_input and linear_backward_weight.
 MOR_OP(void, swiglu_backward, (const Tensor& d_out, const Tensor& gate_up, const Tensor& d_gate_up /*=*/));
 
 // ---- gelu, exact (erf)

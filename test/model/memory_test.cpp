@@ -85,9 +85,9 @@ TEST_P(Memory, OfPassesIsWhatWasCounted) {
 /// A device whose feed-forward fails.
 class FailingOps final : public RefOps<float> {
  public:
-  void swiglu_forward(const Tensor& gate_up, const Tensor& out) override {
+  void swiglu_forward(const Tensor& x, const Tensor& weight, const Tensor& gate_up, const Tensor& out) override {
     MOR_CHECK(!fails, DEVICE_LOST, "a failure for a test's sake");
-    RefOps<float>::swiglu_forward(gate_up, out);
+    RefOps<float>::swiglu_forward(x, weight, gate_up, out);
   }
   void swiglu_backward(const Tensor&, const Tensor&, const Tensor&) override {
     MOR_FAIL(DEVICE_LOST, "a failure for a test's sake");

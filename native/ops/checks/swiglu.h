@@ -5,9 +5,12 @@
 
 namespace mor {
 
-inline void check_swiglu_forward(const Tensor& gate_up, const Tensor& out) {
-  check_shape("swiglu_forward", gate_up, out.rows(), 2 * out.columns());
-  check_shape("swiglu_forward", out, gate_up.rows(), out.columns());
+inline void check_swiglu_forward(const Tensor& x, const Tensor& weight, const Tensor& gate_up, const Tensor& out) {
+  const char* op = "swiglu_forward";
+  check_shape(op, x, out.rows(), x.columns());
+  check_shape(op, weight, 2 * out.columns(), x.columns());
+  check_shape(op, out, x.rows(), out.columns());
+  if (gate_up) check_shape(op, gate_up, x.rows(), 2 * out.columns());
 }
 
 inline void check_swiglu_backward(const Tensor& d_out, const Tensor& gate_up, const Tensor& d_gate_up) {

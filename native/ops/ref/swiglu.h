@@ -1,6 +1,8 @@
 // swiglu: specification.
 #pragma once
 
+#include <vector>
+
 #include "ops/ref/ref_ops.h"
 #include "ops/ref/view.h"
 
@@ -8,9 +10,12 @@ namespace mor::ref {
 
 /// out = silu(gate) * up with silu(g) = g sigmoid(g).
 template <class T>
-void RefOps<T>::swiglu_forward(const Tensor& gate_up, const Tensor& out) {
-  const View<T> in(gate_up), out_(out);
+void RefOps<T>::swiglu_forward(const Tensor& x, const Tensor& weight, const Tensor& gate_up, const Tensor& out) {
   const int64_t f = out.columns();
+  std::vector<T> memory(gate_up ? 0 : static_cast<size_t>(x.rows() * 2 * f));
+  const Tensor product = gate_up ? gate_up : make_tensor(memory.data(), dtype_of<T>, x.rows(), 2 * f, "gate_up");
+  RefOps::linear_forward(x, weight, {}, product);
+  const View<T> in(product), out_(out);
   for (int64_t i = 0; i < out.rows(); ++i)
     for (int64_t j = 0; j < f; ++j) out_(i, j) = in(i, j) * sigmoid(in(i, j)) * in(i, f + j);
 }
