@@ -5,7 +5,7 @@
 namespace mor::test {
 namespace {
 
-/// Counts the multiplications of every linear product.
+/// Counts the multiplications of every matrix product.
 class MultiplicationCounter : public RefOps<float> {
  public:
   void linear_forward(const Tensor& x, const Tensor& weight, const Tensor& residual, const Tensor& y) override {
@@ -17,6 +17,10 @@ class MultiplicationCounter : public RefOps<float> {
                    const Tensor& projected) override {
     multiplications += x.rows() * weights.weight.count();
     RefOps<float>::qkv_forward(x, weights, epsilon, position, table, q, k, v, slot, projected);
+  }
+  void swiglu_forward(const Tensor& x, const Tensor& weight, const Tensor& gate_up, const Tensor& out) override {
+    multiplications += x.rows() * weight.count();
+    RefOps<float>::swiglu_forward(x, weight, gate_up, out);
   }
   int64_t multiplications = 0;
 };
