@@ -168,7 +168,8 @@ std::string joined(const std::vector<std::string>& parts, const char* separator)
 }
 
 /// UCX, by which libraries of both families send, would otherwise rewrite functions of the C library, such as mmap and
-/// sbrk, when it is opened, while other threads run in them; some processes then end by a segmentation fault.
+/// sbrk, when it is opened. Other threads may run in them then, which is the probable reason why some processes ended
+/// by a segmentation fault, and none do without it (docs/distributed.md).
 void keep_ucx_from_memory_functions() {
   setenv("UCX_MEM_EVENTS", "n", /*overwrite=*/0);
 }
