@@ -108,7 +108,11 @@ describe('save and load', () => {
       router: { type: 'expert_choice', alpha: 0.1, auxiliary_loss_coefficient: 0.001 },
     })
     expect(ours.router).not.toHaveProperty('capacities')
-    expect(ours.router).not.toHaveProperty('threshold_momentum')
+    expect(ours.router).toMatchObject({ selection: 'threshold', threshold_momentum: 0.9 })
+    await (await Model.create({ ...mor, router: { type: 'expert_choice', selection: 'topk' } })).save(folder)
+    const topk = JSON.parse(readFileSync(configPath(), 'utf8'))
+    expect(topk.router).toMatchObject({ selection: 'topk' })
+    expect(topk.router).not.toHaveProperty('threshold_momentum')
   })
 })
 
