@@ -15,8 +15,15 @@ let folder: string
 let remove: () => Promise<void>
 beforeAll(async () => {
   ;({ folder, remove } = await saveTinyModel())
-  const file = join(folder, 'config.json')
-  writeFileSync(file, JSON.stringify({ ...JSON.parse(readFileSync(file, 'utf8')), max_position_embeddings: LONG }))
+  // Without an end token no text ends by itself before the reader has gone.
+  const changes = {
+    'config.json': { max_position_embeddings: LONG, eos_token_id: null },
+    'generation_config.json': { eos_token_id: null },
+  }
+  for (const [name, change] of Object.entries(changes)) {
+    const file = join(folder, name)
+    writeFileSync(file, JSON.stringify({ ...JSON.parse(readFileSync(file, 'utf8')), ...change }))
+  }
 })
 afterAll(() => remove())
 
