@@ -193,6 +193,17 @@ Napi::Promise NativeTrainer::run(const CallOptions& options, Work work, ToJs to_
       });
 }
 
+template <class Work>
+Napi::Promise NativeTrainer::run(const CallOptions& options, Work work) {
+  return run(
+      options,
+      [work = std::move(work)](ModelThread& thread, ModelTrainer& trainer) {
+        work(thread, trainer);
+        return true;
+      },
+      [](Napi::Env env, bool) { return env.Undefined(); });
+}
+
 Napi::Value NativeTrainer::step(const Napi::CallbackInfo& info) {
   Rows rows = rows_of(info);
   CallOptions call = options(info, "a step of " + sizes(rows), info[3]);
@@ -207,13 +218,8 @@ Napi::Value NativeTrainer::fail(const Napi::CallbackInfo& info) {
   const auto call = Input(info[0], "call").choice<RankCall>({{"step", RankCall::step}, {"save", RankCall::save}});
   const Error error(error_code_named(Input(info[1], "code").string()), Input(info[2], "message").string(), __FILE__,
                     __LINE__);
-  return run(
-      options(info, "an error for the other ranks"),
-      [call, error](ModelThread&, ModelTrainer& trainer) {
-        trainer.trainer().fail(call, error);
-        return true;
-      },
-      [](Napi::Env env, bool) { return env.Undefined(); });
+  return run(options(info, "an error for the other ranks"),
+             [call, error](ModelThread&, ModelTrainer& trainer) { trainer.trainer().fail(call, error); });
 }
 
 Napi::Value NativeTrainer::evaluate(const Napi::CallbackInfo& info) {
@@ -240,25 +246,18 @@ Napi::Value NativeTrainer::steps_done(const Napi::CallbackInfo& info) {
 Napi::Value NativeTrainer::save(const Napi::CallbackInfo& info) {
   const std::string folder = Input(info[0], "folder").string();
   const std::vector<SavedFile> files = saved_files(Input(info[1], "files"));
-  return run(
-      options(info, "saving " + folder),
-      [folder, files](ModelThread& thread, ModelTrainer& trainer) {
-        save_trainer(trainer.trainer(), folder, files, thread.check());
-        return true;
-      },
-      [](Napi::Env env, bool) { return env.Undefined(); });
+  return run(options(info, "saving " + folder), [folder, files](ModelThread& thread, ModelTrainer& trainer) {
+    save_trainer(trainer.trainer(), folder, files, thread.check());
+  });
 }
 
 Napi::Value NativeTrainer::read(const Napi::CallbackInfo& info) {
   const std::vector<CheckpointFile> files = checkpoint_files(Input(info[0], "files"));
   const int64_t steps_done = Input(info[1], "stepsDone").natural();
-  return run(
-      options(info, "reading the optimizer state"),
-      [files, steps_done](ModelThread& thread, ModelTrainer& trainer) {
-        read_trainer(trainer.trainer(), files, steps_done, thread.check());
-        return true;
-      },
-      [](Napi::Env env, bool) { return env.Undefined(); });
+  return run(options(info, "reading the optimizer state"),
+             [files, steps_done](ModelThread& thread, ModelTrainer& trainer) {
+               read_trainer(trainer.trainer(), files, steps_done, thread.check());
+             });
 }
 
 Napi::Value NativeTrainer::dispose(const Napi::CallbackInfo& info) {

@@ -37,6 +37,9 @@ class NativeTrainer final : public ObjectWrap<NativeTrainer> {
   /// Posts a call that runs `work(thread, trainer)`; see post_call.
   template <class Work, class ToJs>
   Napi::Promise run(const CallOptions& options, Work work, ToJs to_js);
+  /// Of work that has no value.
+  template <class Work>
+  Napi::Promise run(const CallOptions& options, Work work);
 
   std::shared_ptr<ModelThread> thread_;
   std::shared_ptr<ModelTrainer> trainer_;
