@@ -2,6 +2,7 @@
 //
 //   npm run study -- run quality --books <folder>     what is not done yet, in the order of the manifest
 //   npm run study -- serve quality                    tokens/s of the models that are there, in one process each
+//   npm run study -- time quality                     seconds of a training step of these models, likewise
 //   npm run study -- knobs quality --only <one run>   its model at every threshold and number of recursions
 //   npm run study -- table quality                    the results as a Markdown table
 import { join } from 'node:path'
@@ -13,6 +14,7 @@ import { prepareCorpus, tasksFile } from './corpus.js'
 import { measureKnobs } from './knobs.js'
 import { checkpointOf, finishRun, hasModel, type Places, readResult, trainRun } from './run.js'
 import { serveRuns } from './serving.js'
+import { timeSteps } from './step_times.js'
 import { idOf, neededBy, type StudyRun } from './study.js'
 import { kindsTable, markdownTable } from './table.js'
 
@@ -21,7 +23,7 @@ const studies: Record<string, readonly StudyRun[]> = {
   uptrain: uptrainRuns,
 }
 
-const usage = `usage: npm run study -- run | serve | knobs | table  ${Object.keys(studies).join(' | ')}
+const usage = `usage: npm run study -- run | serve | time | knobs | table  ${Object.keys(studies).join(' | ')}
   --only <text>     runs whose name contains it
   --books <folder>  train-*.jsonl.xz and val.jsonl.xz, for run
   --work <folder>   where runs are kept; default: runs/study`
@@ -85,6 +87,8 @@ async function main(): Promise<void> {
     }
   } else if (runs.length > 0 && command === 'serve') {
     await serveRuns(runs, places, join(values.work, 'corpus'))
+  } else if (runs.length > 0 && command === 'time') {
+    await timeSteps(runs, places, join(values.work, 'corpus'))
   } else if (runs.length === 1 && command === 'knobs') {
     const file = join(places.results, `knobs.${idOf(runs[0]!)}.json`)
     await measureKnobs(checkpointOf(runs[0]!, places), join(values.work, 'corpus', tasksFile), file)

@@ -32,7 +32,7 @@ export const batchSize = 8
 export const length = 512
 
 /** The name of its folder and of its result. */
-export function idOf({ name, seed }: StudyRun): string {
+export function idOf({ name, seed }: Pick<StudyRun, 'name' | 'seed'>): string {
   return `${name}.seed${seed}`
 }
 

@@ -3,7 +3,8 @@ import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { type Places, readResult, type StudyResult } from './run.js'
 import { type Serving, servingFile } from './serving.js'
-import type { StudyRun } from './study.js'
+import { type StepTimes, stepTimesFile } from './step_times.js'
+import { idOf, type StudyRun } from './study.js'
 
 const head = [
   'run',
@@ -25,10 +26,11 @@ const head = [
 
 /** Means over the seeds that have ended, ± half the difference of the largest and the smallest. */
 export function markdownTable(runs: readonly StudyRun[], places: Places): string[] {
-  const rates = servedRates(places)
+  const rates = readMeasured<Serving>(places, servingFile)?.models ?? {}
+  const times = readMeasured<StepTimes>(places, stepTimesFile)?.runs ?? {}
   return table(
     head,
-    endedOf(runs, places).map(([name, results]) => row(name, results, rates)),
+    endedOf(runs, places).map(([name, results]) => row(name, results, rates, times)),
   )
 }
 
@@ -73,7 +75,12 @@ function metricOf({ heldOut: { threshold } }: StudyResult, task: string, metric:
   return threshold[task]?.[metric]?.value ?? null
 }
 
-function row(name: string, results: readonly StudyResult[], rates: Serving['models']): string[] {
+function row(
+  name: string,
+  results: readonly StudyResult[],
+  rates: Serving['models'],
+  times: StepTimes['runs'],
+): string[] {
   const { parameters } = results[0]!
   const of = (digits: number, value: (result: StudyResult) => number | null, unit = '') =>
     cell(results, digits, value, unit)
@@ -93,9 +100,9 @@ function row(name: string, results: readonly StudyResult[], rates: Serving['mode
     of(2, ({ training }) => training.heldOutDepth ?? null),
     of(1, (result) => (tasks === null ? null : percent(lastWordOf(result))), mark),
     of(1, (result) => (tasks === null ? null : pairsOf(result)), mark),
-    of(0, ({ training }) => training.seconds, ' s'),
+    secondsOf(results, times),
     of(0, ({ training }) => training.peakMemoryBytes / 2 ** 20, ' MiB'),
-    of(0, ({ seed }) => rates[`${name}.seed${seed}`]?.tokensPerSecond.median ?? null, ' tokens/s'),
+    of(0, ({ seed }) => rates[idOf({ name, seed })]?.tokensPerSecond.median ?? null, ' tokens/s'),
   ]
 }
 
@@ -143,7 +150,16 @@ export function meanAndSpread(values: readonly number[], digits: number): string
     : `${mean.toFixed(digits)} ± ${spread.toFixed(digits)}`
 }
 
-function servedRates({ results }: Places): Serving['models'] {
-  const file = join(results, servingFile)
-  return existsSync(file) ? (JSON.parse(readFileSync(file, 'utf8')) as Serving).models : {}
+/**
+ * Steps of the measured seeds times their number. The run's own seconds are not shown: they hold whatever else the machine had to do.
+ */
+function secondsOf(results: readonly StudyResult[], times: StepTimes['runs']): string {
+  const measured = results.filter((result) => times[idOf(result)] !== undefined)
+  if (measured.length === 0) return ''
+  return cell(measured, 0, (result) => result.training.steps * times[idOf(result)]!.median, ' s')
+}
+
+function readMeasured<T>({ results }: Places, name: string): T | null {
+  const file = join(results, name)
+  return existsSync(file) ? (JSON.parse(readFileSync(file, 'utf8')) as T) : null
 }

@@ -30,7 +30,7 @@ function write(seed: number, loss: number, routed: boolean, made: Tasks = firstT
     commands: [],
     parameters: 8.5e6,
     training: {
-      steps: 1,
+      steps: 1000,
       tokens: 16e6,
       flops: 1e15,
       seconds: 100,
@@ -54,16 +54,18 @@ it('has a row with the mean of the seeds that have ended', () => {
   write(1, 3, false)
   write(2, 3.5, false)
   expect(rowsOf()).toEqual([
-    '| vanilla | 2 | 8.50M | 16.0M | 1.00P | 1.6250 ± 0.1250 | 3.2500 ± 0.2500 |  |  |  | 25.0% | 75.0% | 100 s | 1024 MiB |  |',
+    '| vanilla | 2 | 8.50M | 16.0M | 1.00P | 1.6250 ± 0.1250 | 3.2500 ± 0.2500 |  |  |  | 25.0% | 75.0% |  | 1024 MiB |  |',
   ])
 })
 
-it('shows what causal routing loses, and the rate of serving where it was measured', () => {
+it('shows what causal routing loses, and the times of steps and of serving where they were measured', () => {
   write(1, 3, true)
   const models = { 'vanilla.seed1': { tokensPerSecond: { median: 1234, min: 1, max: 2000 }, meanDepth: 1 } }
   writeFileSync(join(results, 'serving.json'), JSON.stringify({ models }))
+  const runs = { 'vanilla.seed1': { median: 0.25, min: 0.2, max: 3 } }
+  writeFileSync(join(results, 'step_times.json'), JSON.stringify({ runs }))
   expect(rowsOf()).toEqual([
-    '| vanilla | 1 | 8.50M | 16.0M | 1.00P | 1.5000 | 3.0000 | 0.2500 | 97.50% | 1.50 | 25.0% | 75.0% | 100 s | 1024 MiB | 1234 tokens/s |',
+    '| vanilla | 1 | 8.50M | 16.0M | 1.00P | 1.5000 | 3.0000 | 0.2500 | 97.50% | 1.50 | 25.0% | 75.0% | 250 s | 1024 MiB | 1234 tokens/s |',
   ])
 })
 
@@ -82,7 +84,7 @@ it('names the version of tasks made of the books, and gives no mean over differe
     '| vanilla | 75.0% | 50.0% |',
   ])
   write(2, 3, false)
-  expect(rowsOf()[0]).toContain('| 3.0000 |  |  |  |  |  | 100 s |')
+  expect(rowsOf()[0]).toContain('| 3.0000 |  |  |  |  |  |  | 1024 MiB |')
   expect(kinds()[0]).toBe('| run | minimal_pairs.2.nouns | minimal_pairs.2.tense | verb_number | word_order |')
   expect(kinds()[2]).toBe('| vanilla |  |  |  |  |')
 })
