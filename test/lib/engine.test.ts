@@ -371,6 +371,18 @@ describe('generate', () => {
     )
     expect(addon.engines[0]!.queue).toHaveLength(0)
   })
+
+  it('refuses a threshold where the model has none', async () => {
+    const other = new Engine(await Model.create({ ...config, router: { type: 'token_choice' } }))
+    expect(() => other.generate([1], { maxTokens: 1, routerThreshold: 0.5 })).toThrow(
+      expect.objectContaining({
+        code: 'INVALID_ARGUMENT',
+        message: expect.stringMatching(
+          /^generate: routerThreshold is 0.5, but this model has a router of type "token_choice"/,
+        ),
+      }),
+    )
+  })
 })
 
 describe('text', () => {
