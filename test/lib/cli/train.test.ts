@@ -349,6 +349,19 @@ describe('a resumed run with other options', () => {
     expect(await resume({ steps: 5 })).toMatchObject({ step: 5, interrupted: false })
   })
 
+  it.each<[Partial<TrainOptions>, RegExp]>([
+    [{}, /--steps is 6, but .* a warm-up of 3 steps and a cool-down of 4, .*: give at least 7, or start a new run/],
+    [{ schedule: 'cosine', cooldownSteps: undefined, warmupSteps: 7 }, /a warm-up of 7 steps and a cool-down of 0, /],
+  ])('cannot end before its warm-up and its cool-down have had their steps: %j', async (schedule, message) => {
+    await run({ warmupSteps: 3, cooldownSteps: 4, ...schedule }, abortAtStep(2))
+    await expect(resume({ steps: 6 })).rejects.toMatchObject({
+      code: 'INVALID_ARGUMENT',
+      message: expect.stringMatching(message),
+    })
+    await expect(resume({ steps: 1 })).rejects.toMatchObject({ message: expect.stringMatching(/the run has done 2 /) })
+    expect(await resume({ steps: 7 })).toMatchObject({ step: 7, interrupted: false })
+  })
+
   it('keeps its times of evaluations and checkpoints, or takes others from then on', async () => {
     await run({ evalEvery: 2 }, abortAtStep(3))
     const abort = abortAtStep(2)
