@@ -107,9 +107,9 @@ function describeSystemError({ code, message, path, syscall, address, port }: Sy
     return `port ${port} of ${address} is in use (${code}): give another port, or end the program that listens there`
   if (code === 'EACCES' && port !== undefined)
     return `this user may not listen on port ${port} of ${address} (${code}): give a port above 1023`
-  // Node.js makes the folders above one, too, and so finds none missing: it says this of a file system that is read-only.
+  // The folders above it were made before: a file system such as /proc says this of any new one.
   if (code === 'ENOENT' && syscall === 'mkdir' && path !== undefined)
-    return `the folder ${path} cannot be made (${code}): check that its file system is not read-only`
+    return `the folder ${path} cannot be made (${code}): the one above takes no folders; give another place`
   if (code === 'ENOENT' && path !== undefined) return `there is no file or folder ${path} (${code}): check the name`
   if ((code === 'ENOTDIR' || code === 'EEXIST') && path !== undefined) {
     const found = `a file is where ${path} needs a folder (${code})`

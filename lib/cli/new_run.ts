@@ -1,10 +1,10 @@
 // Starts a run of `mor train`: its options, its data, its model and its folder.
-import { mkdir } from 'node:fs/promises'
 import { relative } from 'node:path'
 import type { ResolvedConfig } from '../config.js'
 import { findInputs } from '../dataset/inputs.js'
 import { readDatasetInfo } from '../dataset.js'
 import { MorError } from '../errors.js'
+import { makeFolder } from '../make_folder.js'
 import { mapInOrder } from '../map_in_order.js'
 import type { Schedule } from '../trainer_options.js'
 import { checkTeacher, loadDistillation } from './distillation.js'
@@ -71,7 +71,7 @@ export async function startRun(
       }
       const record: RunRecord = { settings, positions: [] }
       await ranks.first(async () => {
-        await mkdir(folder, { recursive: true })
+        await makeFolder(folder)
         await writeRunRecord(folder, record)
         await trimMetrics(folder, 0)
       })

@@ -1,8 +1,9 @@
 // The folder of a training run: its files, and the record from which a run is resumed.
-import { appendFile, mkdir, mkdtemp, readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
+import { appendFile, mkdtemp, readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { MorError, toMorError } from '../errors.js'
 import { withoutByteOrderMark } from '../json_file.js'
+import { makeFolder } from '../make_folder.js'
 import type { RunRanks } from './ranks.js'
 import type { DataFolders, DataState } from './run_data.js'
 
@@ -123,7 +124,7 @@ export async function makeShared(folder: string, ranks: RunRanks): Promise<void>
   // A new name, which no rank has asked for: network file systems remember for a while what was not there.
   const name = await ranks.first(async () => {
     try {
-      await mkdir(folder, { recursive: true })
+      await makeFolder(folder)
       return basename(await mkdtemp(join(folder, '.shared-')))
     } catch (error) {
       throw toMorError(error)
