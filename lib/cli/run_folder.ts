@@ -45,7 +45,7 @@ export function runFiles(folder: string) {
 export async function readRunRecord(folder: string): Promise<RunRecord> {
   const path = runFiles(folder).record
   const text = await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
-    if (error.code !== 'ENOENT') throw toMorError(error)
+    if (error.code !== 'ENOENT') throw toMorError(error, path)
     throw new MorError('CHECKPOINT_MISSING', `there is no run to resume in ${folder}: ${path} is missing`)
   })
   try {
@@ -60,8 +60,12 @@ export async function readRunRecord(folder: string): Promise<RunRecord> {
 
 export async function writeRunRecord(folder: string, record: RunRecord): Promise<void> {
   const { record: path } = runFiles(folder)
-  await writeFile(`${path}.partial`, `${JSON.stringify(record, null, 2)}\n`)
-  await rename(`${path}.partial`, path)
+  try {
+    await writeFile(`${path}.partial`, `${JSON.stringify(record, null, 2)}\n`)
+    await rename(`${path}.partial`, path)
+  } catch (error) {
+    throw toMorError(error, path)
+  }
 }
 
 /**
@@ -168,13 +172,14 @@ export async function trimMetrics(folder: string, step: number): Promise<boolean
     await rename(`${metrics}.partial`, metrics)
   } catch (error) {
     await rm(`${metrics}.partial`, { force: true }).catch(() => {})
-    throw toMorError(error)
+    throw toMorError(error, metrics)
   }
   return isEvaluated
 }
 
 export async function appendMetrics(folder: string, record: object): Promise<void> {
-  await appendFile(runFiles(folder).metrics, `${JSON.stringify(record)}\n`).catch((error: unknown) => {
-    throw toMorError(error)
+  const { metrics } = runFiles(folder)
+  await appendFile(metrics, `${JSON.stringify(record)}\n`).catch((error: unknown) => {
+    throw toMorError(error, metrics)
   })
 }

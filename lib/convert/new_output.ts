@@ -26,7 +26,7 @@ export async function makeOutput(target: string, write: (folder: string) => Prom
       await rm(staging, { recursive: true, force: true })
     }
   } catch (error) {
-    throw toMorError(error)
+    throw toMorError(error, path)
   }
 }
 

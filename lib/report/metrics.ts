@@ -110,7 +110,7 @@ async function* linesOf(path: string, signal: AbortSignal): AsyncGenerator<{ tex
     }
   } catch (error) {
     throwIfAborted(signal, `reading ${path}`)
-    throw toMorError(error)
+    throw toMorError(error, path)
   }
   yield { text: Buffer.concat(parts).toString(), ended: false }
 }
