@@ -442,6 +442,7 @@ describe('is refused, before a model is made:', () => {
   ])('%s', async (_, changes, code, message) => {
     await expect(run(changes)).rejects.toMatchObject({ code, message: expect.stringContaining(message) })
     expect(addon.models).toEqual([])
+    expect(existsSync(join(folder, 'run'))).toBe(false)
   })
 
   it('a cool-down of a schedule without one, and options that would have made another dataset', async () => {
@@ -485,6 +486,25 @@ describe('is refused, before a model is made:', () => {
       code: 'INVALID_ARGUMENT',
       message: expect.stringContaining('--resume'),
     })
+  })
+
+  it('a folder that a run trains into, until that one ends', async () => {
+    const held = new RegExp(`^process ${process.pid} has trained into .*run since `)
+    const refusal = { code: 'INVALID_ARGUMENT', message: expect.stringMatching(held) }
+    const reached = addon.stopAt('createModel')
+    const first = run()
+    await reached
+    await expect(run()).rejects.toMatchObject(refusal)
+    await expect(run({ resume: true })).rejects.toMatchObject(refusal)
+    const elsewhere = run({ output: join(folder, 'other') })
+    addon.gate.open()
+    expect(await Promise.all([first, elsewhere])).toMatchObject([{ result: { step: 9 } }, { result: { step: 9 } }])
+    expect((await run({ resume: true, steps: 10 })).result).toMatchObject({ step: 10 })
+    // Neither an error nor an end by a signal leaves it held.
+    addon.nextWriteError = Object.assign(new Error('disk full'), { code: 'IO_ERROR' })
+    await expect(run({ resume: true, steps: 11 })).rejects.toMatchObject({ code: 'IO_ERROR' })
+    expect((await run({ resume: true, steps: 12 }, abortAtStep(1))).result.interrupted).toBe(true)
+    expect((await run({ resume: true, steps: 12 })).result).toMatchObject({ step: 12 })
   })
 
   it('a run without a checkpoint, and a checkpoint of another run', async () => {
