@@ -51,14 +51,15 @@ export class MorError extends Error {
 /**
  * The MorError that stands for `error`: itself if it is one, an error of the addon under its own code, a file-system
  * error as IO_ERROR, an AbortError as ABORTED, and anything else as INTERNAL. The original is kept as `cause`.
+ * @param file what was read or written: a file-system error of an open file does not name it
  */
-export function toMorError(error: unknown): MorError {
+export function toMorError(error: unknown, file?: string): MorError {
   if (error instanceof MorError) return error
   const { code, message, syscall, name } = (error ?? {}) as Partial<SystemError>
   const text = message ?? String(error)
   if (isErrorCode(code)) return new MorError(code, text, { cause: error })
   if (syscall !== undefined)
-    return new MorError('IO_ERROR', describeSystemError(error as SystemError), { cause: error })
+    return new MorError('IO_ERROR', describeSystemError(error as SystemError, file), { cause: error })
   if (name === 'AbortError') return new MorError('ABORTED', text, { cause: error })
   return new MorError('INTERNAL', text, { cause: error })
 }
@@ -102,19 +103,22 @@ interface SystemError extends NodeJS.ErrnoException {
 }
 
 /** The system's message says neither in words what is wrong nor what to do. */
-function describeSystemError({ code, message, path, syscall, address, port }: SystemError): string {
+function describeSystemError(error: SystemError, file: string | undefined): string {
+  const { code, syscall, address, port, path = file } = error
+  const message = error.path === path ? error.message : `${error.message} '${path}'`
   if (code === 'EADDRINUSE' && port !== undefined)
     return `port ${port} of ${address} is in use (${code}): give another port, or end the program that listens there`
   if (code === 'EACCES' && port !== undefined)
     return `this user may not listen on port ${port} of ${address} (${code}): give a port above 1023`
-  // Node.js makes the folders above one, too, and so finds none missing: it says this of a file system that is read-only.
+  // The folders above it were made before: a file system such as /proc says this of any new one.
   if (code === 'ENOENT' && syscall === 'mkdir' && path !== undefined)
-    return `the folder ${path} cannot be made (${code}): check that its file system is not read-only`
+    return `the folder ${path} cannot be made (${code}): the one above takes no folders; give another place`
   if (code === 'ENOENT' && path !== undefined) return `there is no file or folder ${path} (${code}): check the name`
   if ((code === 'ENOTDIR' || code === 'EEXIST') && path !== undefined) {
     const found = `a file is where ${path} needs a folder (${code})`
     return `${found}: give another folder, or move the file away`
   }
+  if (code === 'EISDIR' && path !== undefined) return `${path} is a folder (${code}): a file belongs there`
   if (code === 'ENOSPC') return `${message}: free some space on that disk, then try again`
   if (code === 'EACCES' || code === 'EPERM' || code === 'EROFS') return `${message}: check the folder's permissions`
   return message

@@ -36,7 +36,7 @@ export interface TaskResult {
   task: string
   type: EvaluationTask['type']
   routing: Routing
-  /** Absent with 'topk'. */
+  /** Absent with 'topk', and unless the model has an expert-choice router. */
   routerThreshold?: number
   maxRecursions: number
   /** Examples or documents. */
@@ -73,7 +73,7 @@ export async function evaluate(
   const { routing: rule, routerThreshold, maxRecursions } = resolvePassOptions(check, model.config)
   const routing = {
     routing: rule,
-    ...(rule === 'threshold' && { routerThreshold }),
+    ...(rule === 'threshold' && model.config.router?.type === 'expert_choice' && { routerThreshold }),
     maxRecursions: maxRecursions === 0 ? model.config.num_recursions : maxRecursions,
   }
   if (!Array.isArray(tasks) || tasks.length === 0) {

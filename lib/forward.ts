@@ -9,7 +9,7 @@ import { packRows, packTargets } from './tokens.js'
 export interface PassOptions {
   /** 'topk': not causal, as in training unless that selects by threshold; 'threshold' (default): causal, as in generation. */
   routing?: Routing
-  /** As in generation. Default 0.5. Not with 'topk'. */
+  /** As in generation: only of a model with an expert-choice router. Default 0.5. Not with 'topk'. */
   routerThreshold?: number
   /** As in generation. Default num_recursions. */
   maxRecursions?: number
@@ -127,13 +127,14 @@ export async function hiddenStates(
 /** Of PassOptions those that say how tokens are routed. `maxRecursions` 0 stands for all. */
 export function resolvePassOptions(check: Checker, config: ResolvedConfig): NativeForwardOptions {
   const routing = check.choice('routing', ['topk', 'threshold'], 'threshold')
+  const knobs = resolveRouting(check, config)
   if (routing === 'topk' && check.has('routerThreshold')) {
     check.fail(
       `routerThreshold is ${show(check.object.routerThreshold)}, but routing is "topk", which has no threshold: leave routerThreshold ` +
         'out, or make routing "threshold"',
     )
   }
-  return { routing, ...resolveRouting(check, config) }
+  return { routing, ...knobs }
 }
 
 /** Undefined: all positions. */

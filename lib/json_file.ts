@@ -48,7 +48,7 @@ export async function readTextFile(path: string): Promise<string | undefined> {
     bytes = await readFile(path)
   } catch (error) {
     if (['ENOENT', 'ENOTDIR'].includes((error as NodeJS.ErrnoException).code!)) return undefined
-    throw toMorError(error)
+    throw toMorError(error, path)
   }
   try {
     return new TextDecoder('utf-8', { fatal: true }).decode(bytes)

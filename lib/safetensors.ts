@@ -77,7 +77,7 @@ export async function readSafetensorsFile(path: string): Promise<SafetensorsFile
     }
     return parseSafetensorsHeader(await readExactly(file, path, lengthBytes, length), size, path)
   } catch (error) {
-    throw toMorError(error)
+    throw toMorError(error, path)
   } finally {
     await file?.close()
   }

@@ -41,8 +41,9 @@ export interface GenerateOptions {
   /** Generate at least so many tokens before a token or a text that ends generation; at most maxTokens. Default 0. */
   minTokens?: number
   /**
-   * Least router probability with which a token runs another recursion (expert-choice), in [0, 1]. Default 0.5. Where training selects
-   * by threshold, scores count from the running threshold, so 0.5 is that threshold, and less makes tokens run deeper.
+   * Least router probability with which a token runs another recursion, in [0, 1]; only of a model with an expert-choice router.
+   * Default 0.5. Where training selects by threshold, scores count from the running threshold, so 0.5 is that threshold, and less
+   * makes tokens run deeper.
    */
   routerThreshold?: number
   /**
@@ -152,9 +153,19 @@ export function resolveRouting(
   config: ResolvedConfig,
 ): { routerThreshold: number; maxRecursions: number } {
   return {
-    routerThreshold: check.number('routerThreshold', { min: 0, max: 1, fallback: 0.5 }),
+    routerThreshold: check.has('routerThreshold') ? readRouterThreshold(check, 'routerThreshold', config) : 0.5,
     maxRecursions: check.has('maxRecursions') ? readMaxRecursions(check, 'maxRecursions', config) : 0,
   }
+}
+
+/** The least router probability of another recursion, from `key`. Fails where this model compares no probability with it. */
+export function readRouterThreshold(check: Checker, key: string, { router }: Pick<ResolvedConfig, 'router'>): number {
+  const threshold = check.number(key, { min: 0, max: 1 })
+  if (router?.type !== 'expert_choice') {
+    const kind = router === null ? 'no router' : `a router of type "${router.type}", which has no threshold`
+    check.fail(`${key} is ${threshold}, but this model has ${kind}: leave ${key} out`)
+  }
+  return threshold
 }
 
 /** The most recursions a token may run, from `key`. Fails where a token of this model cannot run fewer than all. */

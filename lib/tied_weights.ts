@@ -48,8 +48,12 @@ async function areEqual(
       throwIfAborted(signal, `loading ${folder}`)
       const length = Math.min(CHUNK_BYTES, one.bytes - done)
       const [a, b] = await Promise.all(
-        [one, other].map(async ({ offset }, i) => {
-          const { bytesRead } = await handles[i]!.read(buffers[i]!, 0, length, offset + done)
+        [one, other].map(async ({ path, offset }, i) => {
+          const { bytesRead } = await handles[i]!.read(buffers[i]!, 0, length, offset + done).catch(
+            (error: unknown) => {
+              throw toMorError(error, path)
+            },
+          )
           return buffers[i]!.subarray(0, bytesRead)
         }),
       )

@@ -1,5 +1,5 @@
 // What metrics.jsonl of a run says as a whole.
-import { existsSync, readFileSync } from 'node:fs'
+import { readRecords } from '../../lib/report/metrics.js'
 import { meanDepth } from '../../lib/report/series.js'
 import { median } from '../lib/statistics.js'
 
@@ -55,9 +55,12 @@ interface Evaluation {
 
 const curvePoints = 100
 
-/** @throws {Error} if the file has no step or lacks one, or if a step was refused because its loss was not finite: naming file and line */
-export function summarizeMetrics(file: string): Training {
-  const { steps, evaluations } = readRecords(file)
+/**
+ * @throws {Error} if the file has no step or lacks one, or if a step was refused because its loss was not finite: naming file and
+ * line; what `readRecords` throws
+ */
+export async function summarizeMetrics(file: string, signal: AbortSignal): Promise<Training> {
+  const { steps, evaluations } = await readSteps(file, signal)
   if (steps.length === 0 || steps.at(-1)!.step !== steps.length) {
     throw new Error(`${file} has ${steps.length} steps, and the last one is ${steps.at(-1)?.step}: one is missing`)
   }
@@ -104,19 +107,15 @@ function curveOf(steps: readonly Step[]): CurvePoint[] {
   return points
 }
 
-/** A run that was killed may have left half a line at the end. */
-function readRecords(file: string): { steps: Step[]; evaluations: Evaluation[] } {
-  const lines = existsSync(file) ? readFileSync(file, 'utf8').split('\n').slice(0, -1) : []
-  const records = lines.map((line) => JSON.parse(line) as Step | Evaluation | { type: 'refused'; message: string })
-  const refused = records.findIndex(({ type }) => type === 'refused')
-  if (refused >= 0) {
-    const { message } = records[refused] as { message: string }
-    throw new Error(`${file}, line ${refused + 1}: a step was refused, so the run has no result: ${message}`)
+async function readSteps(file: string, signal: AbortSignal): Promise<{ steps: Step[]; evaluations: Evaluation[] }> {
+  const steps: Step[] = []
+  const evaluations: Evaluation[] = []
+  for await (const { record, where } of readRecords(file, signal)) {
+    const entry = record.object as unknown as Step | Evaluation | { type: 'refused'; message: string }
+    if (entry.type === 'refused')
+      throw new Error(`${where}: a step was refused, so the run has no result: ${entry.message}`)
+    if (entry.type === 'step') steps.push(entry)
+    else if (entry.type === 'evaluation' && entry.routing === 'threshold') evaluations.push(entry)
   }
-  return {
-    steps: records.filter((record) => record.type === 'step'),
-    evaluations: records.filter(
-      (record) => record.type === 'evaluation' && record.routing === 'threshold',
-    ) as Evaluation[],
-  }
+  return { steps, evaluations }
 }

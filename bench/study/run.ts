@@ -57,7 +57,7 @@ export function readResult(run: StudyRun, { results }: Places): StudyResult | nu
 /** Makes the result of a run that has none; what is needed from other runs must be there. */
 export async function finishRun(run: StudyRun, corpus: Corpus, places: Places, abort: AbortSignal): Promise<void> {
   const commands = await trainRun(run, corpus, places, abort)
-  const training = summarizeMetrics(runFiles(folderOf(run, places)).metrics)
+  const training = await summarizeMetrics(runFiles(folderOf(run, places)).metrics, abort)
   const checkpoint = checkpointOf(run, places)
   const { config } = await readCheckpointConfig(checkpoint)
   const evaluate = async (routing: Routing, ...what: string[]): Promise<Tasks> => {

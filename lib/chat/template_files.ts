@@ -81,6 +81,6 @@ async function readText(path: string): Promise<string | null> {
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null
     if (error instanceof TypeError) throw new MorError('CHECKPOINT_INVALID', `${path} is not a text in UTF-8`)
-    throw toMorError(error)
+    throw toMorError(error, path)
   }
 }

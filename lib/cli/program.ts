@@ -218,7 +218,11 @@ function addGenerate(program: Command): void {
     .option('--top-k <count>', 'choose among the likeliest k tokens; 0 for all', integer(0), 0)
     .option('--top-p <share>', 'choose among the likeliest tokens of together this probability', number(0, 1), 1)
     .option('--seed <number>', 'same seed, same text', integer(0))
-    .option('--router-threshold <probability>', 'least router probability for another recursion', number(0, 1))
+    .option(
+      '--router-threshold <probability>',
+      'least router probability for another recursion, of an expert-choice router',
+      number(0, 1),
+    )
     .option('--max-recursions <count>', 'most recursions of a token', integer(1))
     .option('--depths', 'colour each token by the recursions it ran')
     .addOption(deviceOption())
@@ -357,7 +361,11 @@ function addEvaluate(program: Command): void {
         .choices(['threshold', 'topk'])
         .default('threshold'),
     )
-    .option('--router-threshold <probability>', 'least router probability for another recursion', number(0, 1))
+    .option(
+      '--router-threshold <probability>',
+      'least router probability for another recursion, of an expert-choice router',
+      number(0, 1),
+    )
     .option('--max-recursions <count>', 'most recursions of a token', integer(1))
     .option(
       '--tokenizer <source>',

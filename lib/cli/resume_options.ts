@@ -28,8 +28,8 @@ export interface SavedRun {
 }
 
 /**
- * Throws `INVALID_ARGUMENT` for an option that the run did not begin with, and for fewer steps than it has done; what
- * `findTokenizer` and `findNewConfig` throw. More steps, and what changes no weight (evaluations, checkpoints, recomputation),
+ * Throws `INVALID_ARGUMENT` for an option that the run did not begin with, and for fewer steps than it has done or than its warm-up and
+ * cool-down take; what `findTokenizer` and `findNewConfig` throw. More steps, and what changes no weight (evaluations, checkpoints, recomputation),
  * may be asked for.
  */
 export async function checkResumeOptions(options: TrainOptions, run: SavedRun): Promise<void> {
@@ -71,12 +71,7 @@ export async function checkResumeOptions(options: TrainOptions, run: SavedRun): 
       `--from is ${options.from}, but a run that is resumed goes on from its own checkpoint: leave --from out, or start a new run`,
     )
   }
-  if (options.steps !== undefined && options.steps < trainer.stepsDone) {
-    throw new MorError(
-      'INVALID_ARGUMENT',
-      `--steps is ${options.steps}, but the run has done ${trainer.stepsDone} steps: give more, or start a new run`,
-    )
-  }
+  if (options.steps !== undefined) checkSteps(options.steps, trainer)
   if (options.data !== undefined) await compareData(options.data, run)
   if (options.tokenizer !== undefined) {
     const given = await findTokenizer(options.tokenizer)
@@ -86,6 +81,24 @@ export async function checkResumeOptions(options: TrainOptions, run: SavedRun): 
   if (options.config !== undefined) {
     compareConfig(options.config, await findNewConfig(options.config, tokenizer), run.config)
   }
+}
+
+function checkSteps(steps: number, { stepsDone, options: { schedule } }: SavedRun['trainer']): void {
+  if (steps < stepsDone) {
+    throw new MorError(
+      'INVALID_ARGUMENT',
+      `--steps is ${steps}, but the run has done ${stepsDone} steps: give more, or start a new run`,
+    )
+  }
+  if (schedule.type === 'constant') return
+  const warmup = schedule.warmupSteps ?? 0
+  const cooldown = schedule.type === 'trapezoid' ? (schedule.cooldownSteps ?? 0) : 0
+  if (steps >= warmup + cooldown) return
+  throw new MorError(
+    'INVALID_ARGUMENT',
+    `--steps is ${steps}, but the learning rate has a warm-up of ${warmup} steps and a cool-down of ${cooldown}, which cannot change: give ` +
+      `at least ${warmup + cooldown}, or start a new run`,
+  )
 }
 
 /** Throws `INVALID_ARGUMENT` for an option that would have made another dataset than the one in `folder`. */

@@ -23,11 +23,17 @@ import {
   trimMetrics,
   writeRunRecord,
 } from './run_folder.js'
+import { holdFolder } from './run_lock.js'
 import { evaluatesAfter } from './train_loop.js'
 import { type TrainOptions, trainDefaults } from './train_options.js'
 
 /** Throws what its parts throw, on all ranks. */
 export async function resumeRun(options: TrainOptions, ranks: RunRanks, signal: AbortSignal): Promise<Run> {
+  const held = await ranks.together(async () => (ranks.rank === 0 ? holdFolder(options.output) : null))
+  return disposing(held, async () => ({ held, ...(await resumeHeld(options, ranks, signal)) }))
+}
+
+async function resumeHeld(options: TrainOptions, ranks: RunRanks, signal: AbortSignal): Promise<Omit<Run, 'held'>> {
   const { output: folder, device, threads, nice, recompute, weightHashInterval } = options
   const files = runFiles(folder)
   const { record, settings, rows, tokenizer, infos, saved, data } = await ranks.read(() => readRun(options, ranks))

@@ -11,6 +11,8 @@ import type { RunRecord } from './run_folder.js'
 import type { TrainOptions } from './train_options.js'
 
 export interface Run {
+  /** Keeps other processes from writing into the folder of the run. Null on ranks other than 0. */
+  held: AsyncDisposable | null
   tokenizer: Tokenizer
   trainer: Trainer
   record: RunRecord

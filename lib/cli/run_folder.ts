@@ -1,8 +1,9 @@
 // The folder of a training run: its files, and the record from which a run is resumed.
-import { appendFile, mkdir, mkdtemp, readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
+import { appendFile, mkdtemp, readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { MorError, toMorError } from '../errors.js'
 import { withoutByteOrderMark } from '../json_file.js'
+import { makeFolder } from '../make_folder.js'
 import type { RunRanks } from './ranks.js'
 import type { DataFolders, DataState } from './run_data.js'
 
@@ -44,7 +45,7 @@ export function runFiles(folder: string) {
 export async function readRunRecord(folder: string): Promise<RunRecord> {
   const path = runFiles(folder).record
   const text = await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
-    if (error.code !== 'ENOENT') throw toMorError(error)
+    if (error.code !== 'ENOENT') throw toMorError(error, path)
     throw new MorError('CHECKPOINT_MISSING', `there is no run to resume in ${folder}: ${path} is missing`)
   })
   try {
@@ -59,8 +60,12 @@ export async function readRunRecord(folder: string): Promise<RunRecord> {
 
 export async function writeRunRecord(folder: string, record: RunRecord): Promise<void> {
   const { record: path } = runFiles(folder)
-  await writeFile(`${path}.partial`, `${JSON.stringify(record, null, 2)}\n`)
-  await rename(`${path}.partial`, path)
+  try {
+    await writeFile(`${path}.partial`, `${JSON.stringify(record, null, 2)}\n`)
+    await rename(`${path}.partial`, path)
+  } catch (error) {
+    throw toMorError(error, path)
+  }
 }
 
 /**
@@ -123,7 +128,7 @@ export async function makeShared(folder: string, ranks: RunRanks): Promise<void>
   // A new name, which no rank has asked for: network file systems remember for a while what was not there.
   const name = await ranks.first(async () => {
     try {
-      await mkdir(folder, { recursive: true })
+      await makeFolder(folder)
       return basename(await mkdtemp(join(folder, '.shared-')))
     } catch (error) {
       throw toMorError(error)
@@ -167,13 +172,14 @@ export async function trimMetrics(folder: string, step: number): Promise<boolean
     await rename(`${metrics}.partial`, metrics)
   } catch (error) {
     await rm(`${metrics}.partial`, { force: true }).catch(() => {})
-    throw toMorError(error)
+    throw toMorError(error, metrics)
   }
   return isEvaluated
 }
 
 export async function appendMetrics(folder: string, record: object): Promise<void> {
-  await appendFile(runFiles(folder).metrics, `${JSON.stringify(record)}\n`).catch((error: unknown) => {
-    throw toMorError(error)
+  const { metrics } = runFiles(folder)
+  await appendFile(metrics, `${JSON.stringify(record)}\n`).catch((error: unknown) => {
+    throw toMorError(error, metrics)
   })
 }

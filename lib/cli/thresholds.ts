@@ -2,7 +2,7 @@
 import { open } from 'node:fs/promises'
 import { readWeightFiles } from '../checkpoint_files.js'
 import type { ResolvedConfig } from '../config.js'
-import { MorError } from '../errors.js'
+import { MorError, toMorError } from '../errors.js'
 import { tensorBytes } from '../safetensors.js'
 
 const NAME = 'model.router.thresholds'
@@ -34,6 +34,8 @@ export async function readThresholds(source: string, config: ResolvedConfig): Pr
     try {
       const { buffer } = await file.read({ buffer: Buffer.alloc(entry.bytes), position: entry.offset })
       return Array.from({ length: count }, (_, r) => buffer.readFloatLE(4 * r))
+    } catch (error) {
+      throw toMorError(error, path)
     } finally {
       await file.close()
     }

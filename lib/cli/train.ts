@@ -23,6 +23,7 @@ export async function train(given: TrainOptions, shown: Output, signal: AbortSig
   const output = size === 1 ? shown : outputOfRank(rank, shown)
   const options = size === 1 ? given : await optionsOfRank(given, ranks)
   const run = options.resume ? await resumeRun(options, ranks, signal) : await startRun(options, ranks, output, signal)
+  await using _held = run.held
   const { trainer, tokenizer, rows, owesEvaluation } = run
   const { gradientAccumulation, steps, evalEvery, evalBatches, saveEvery } = run.record.settings
   const files = runFiles(options.output)

@@ -2,6 +2,7 @@
 import { mkdir, readdir, rename, rm, stat, statfs } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
 import { MorError, toMorError } from '../errors.js'
+import { makeFolder } from '../make_folder.js'
 
 /** Between the name of the target and the id of the process that makes it, in the name of a folder that is not finished. */
 const MARK = '.converting-'
@@ -15,7 +16,7 @@ export async function makeOutput(target: string, write: (folder: string) => Prom
   const path = resolve(target)
   await checkAbsent(path)
   try {
-    await mkdir(dirname(path), { recursive: true })
+    await makeFolder(dirname(path))
     await removeAbandoned(path)
     const staging = `${path}${MARK}${process.pid}-${Date.now()}`
     try {
@@ -25,7 +26,7 @@ export async function makeOutput(target: string, write: (folder: string) => Prom
       await rm(staging, { recursive: true, force: true })
     }
   } catch (error) {
-    throw toMorError(error)
+    throw toMorError(error, path)
   }
 }
 

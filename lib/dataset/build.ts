@@ -1,8 +1,9 @@
 // Turns text, JSON Lines and Parquet files into a token dataset on disk.
-import { mkdir, readdir, rename, rm, stat } from 'node:fs/promises'
+import { readdir, rename, rm, stat } from 'node:fs/promises'
 import { availableParallelism } from 'node:os'
 import { dirname, resolve } from 'node:path'
 import { MorError, toMorError } from '../errors.js'
+import { makeFolder } from '../make_folder.js'
 import { mapInOrder } from '../map_in_order.js'
 import type { Tokenizer } from '../tokenizer.js'
 import { encodeSegments } from './encode.js'
@@ -83,7 +84,7 @@ export async function buildDataset(
     }
     const before = await readUnfinished(aside, recipe)
     if (before === null) await rm(aside, { recursive: true, force: true })
-    await mkdir(aside, { recursive: true })
+    await makeFolder(aside)
     const split = { tokenizer, fraction: validationFraction, length, shardTokens }
     const writer = await SplitWriter.open(aside, recipe.dtype, split, before?.split ?? null)
     try {
@@ -108,7 +109,7 @@ export async function buildDataset(
     await writeDatasetInfo(aside, info)
     await removeUnfinished(aside)
     await rm(folder, { recursive: true, force: true })
-    await mkdir(dirname(resolve(folder)), { recursive: true })
+    await makeFolder(dirname(resolve(folder)))
     await rename(aside, folder)
     return info
   } catch (error) {

@@ -3,7 +3,7 @@ import { createReadStream } from 'node:fs'
 import { addAbortSignal, pipeline, Readable } from 'node:stream'
 import { createGunzip } from 'node:zlib'
 import { MorError, toMorError } from '../errors.js'
-import { type Compression, STANDARD_INPUT } from './file_kind.js'
+import { type Compression, STANDARD_INPUT, shownPath } from './file_kind.js'
 
 /** Bytes read at once. */
 const READ_BYTES = 1 << 16
@@ -37,7 +37,7 @@ export async function* readBytes(
   try {
     yield* compression === null ? counted() : unpackers[compression](counted())
   } catch (error) {
-    if (compression === null || failure !== null) throw toMorError(failure ?? error)
+    if (compression === null || failure !== null) throw toMorError(failure ?? error, shownPath(path))
     throw new MorError(
       'INVALID_ARGUMENT',
       `${path} is compressed with ${compression}, and damaged or cut short near byte ${read}: ${(error as Error).message}`,

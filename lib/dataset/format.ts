@@ -55,7 +55,10 @@ export function dtypeFor(vocabSize: number): DatasetInfo['dtype'] {
 }
 
 export async function writeDatasetInfo(folder: string, info: DatasetInfo): Promise<void> {
-  await writeFile(join(folder, INFO_FILE), `${JSON.stringify(info, null, 2)}\n`)
+  const path = join(folder, INFO_FILE)
+  await writeFile(path, `${JSON.stringify(info, null, 2)}\n`).catch((error: unknown) => {
+    throw toMorError(error, path)
+  })
 }
 
 /**
@@ -65,7 +68,7 @@ export async function writeDatasetInfo(folder: string, info: DatasetInfo): Promi
 export async function readDatasetInfo(folder: string): Promise<DatasetInfo> {
   const path = join(folder, INFO_FILE)
   const text = await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
-    if (error.code !== 'ENOENT') throw toMorError(error)
+    if (error.code !== 'ENOENT') throw toMorError(error, path)
     throw new MorError('IO_ERROR', `${folder} is not a token dataset, or not a finished one: it has no ${INFO_FILE}`)
   })
   const info = parseInfo(text, path)
@@ -118,7 +121,7 @@ export async function verifyDataset(folder: string, signal?: AbortSignal): Promi
     try {
       for await (const chunk of createReadStream(path, { signal, highWaterMark: 1 << 20 })) hash.update(chunk)
     } catch (error) {
-      throw toMorError(error)
+      throw toMorError(error, path)
     }
     const found = hash.digest('hex')
     if (found !== sha256) {

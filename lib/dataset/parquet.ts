@@ -21,7 +21,8 @@ export async function* parquetTexts(
     throw toMorError(error)
   })
   const damaged = (where: string, error: unknown) => {
-    if (error instanceof MorError || (error as NodeJS.ErrnoException).syscall !== undefined) return toMorError(error)
+    if (error instanceof MorError || (error as NodeJS.ErrnoException).syscall !== undefined)
+      return toMorError(error, path)
     const reason = (error as Error).message
     return new MorError('INVALID_ARGUMENT', `${path} is a Parquet file that cannot be read${where}: ${reason}`, {
       cause: error,

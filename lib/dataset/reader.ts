@@ -80,7 +80,7 @@ export class TokenReader {
       const { bytesRead } = await shard.file
         .read(bytes, read, bytes.length - read, from * this.#bytesPerId + read)
         .catch((error: unknown) => {
-          throw toMorError(error)
+          throw toMorError(error, shard.path)
         })
       if (bytesRead === 0) {
         throw new MorError(

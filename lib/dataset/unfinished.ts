@@ -2,6 +2,7 @@
 import { open, readFile, rename, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
+import { toMorError } from '../errors.js'
 import type { DatasetInfo } from './format.js'
 import type { SourcePlace } from './source.js'
 import type { SplitState } from './split.js'
@@ -47,6 +48,8 @@ export async function writeUnfinished(folder: string, record: Unfinished): Promi
   try {
     await file.writeFile(JSON.stringify(record))
     await file.sync()
+  } catch (error) {
+    throw toMorError(error, path)
   } finally {
     await file.close()
   }

@@ -3,12 +3,12 @@ import { createHash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
 import { type FileHandle, open, stat, truncate } from 'node:fs/promises'
 import { join } from 'node:path'
-import { MorError } from '../errors.js'
+import { MorError, toMorError } from '../errors.js'
 import { bytesPerId, type DatasetInfo, type DatasetSplit, type SplitName } from './format.js'
 
 const BUFFERED_IDS = 1 << 20
 
-/** Appends ids to `<split>-00000.bin`, `<split>-00001.bin`, … of at most `shardTokens` ids each. Errors are the file system's. */
+/** Appends ids to `<split>-00000.bin`, `<split>-00001.bin`, … of at most `shardTokens` ids each. Errors of writing name the shard. */
 export class ShardWriter {
   readonly split: DatasetSplit
   readonly #folder: string
@@ -68,7 +68,7 @@ export class ShardWriter {
   /** Puts all ids on disk. */
   async sync(): Promise<void> {
     await this.#flush()
-    await this.#file?.sync()
+    await this.#onDisk((file) => file.sync())
   }
 
   /** Ends the last shard and puts it on disk. Called once, also after an error. */
@@ -96,9 +96,17 @@ export class ShardWriter {
     this.#buffered = 0
     if (ids.length === 0) return
     const bytes = new Uint8Array(ids.buffer, ids.byteOffset, ids.byteLength)
-    await this.#file!.writeFile(bytes)
+    await this.#onDisk((file) => file.writeFile(bytes))
     this.#hash.update(bytes)
     this.split.shards.at(-1)!.tokens += ids.length
     this.split.tokens += ids.length
+  }
+
+  /** What `work` does to the file of the last shard, if it is open. */
+  async #onDisk(work: (file: FileHandle) => Promise<void>): Promise<void> {
+    if (this.#file === null) return
+    await work(this.#file).catch((error: unknown) => {
+      throw toMorError(error, join(this.#folder, this.split.shards.at(-1)!.file))
+    })
   }
 }

@@ -84,7 +84,7 @@ export async function readTasks(path: string): Promise<EvaluationTask[]> {
   try {
     text = await readFile(path, 'utf8')
   } catch (error) {
-    throw toMorError(error)
+    throw toMorError(error, path)
   }
   let content: unknown
   try {

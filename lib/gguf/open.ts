@@ -45,6 +45,8 @@ async function readFloats(path: string, { offset, bytes }: GgufTensor): Promise<
     const values = new Float32Array(bytes / 4)
     await file.read(new Uint8Array(values.buffer), 0, bytes, offset)
     return values
+  } catch (error) {
+    throw toMorError(error, path)
   } finally {
     await file.close()
   }

@@ -63,7 +63,7 @@ export async function readGguf(path: string): Promise<GgufFile> {
       }
     }
   } catch (error) {
-    throw error instanceof TypeError ? invalid(path, `with ${error.message}`) : toMorError(error)
+    throw error instanceof TypeError ? invalid(path, `with ${error.message}`) : toMorError(error, path)
   } finally {
     await file?.close()
   }

@@ -1,9 +1,9 @@
 // Makes a tokenizer.json of the vocabulary in the metadata of a GGUF file, and the files that lie beside one.
 import { existsSync } from 'node:fs'
-import { mkdir } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { show } from '../check.js'
 import { MorError } from '../errors.js'
+import { makeFolder } from '../make_folder.js'
 import { copyTokenizerFiles, type SavedTokenizer, tokenizerFileName, writeTokenizerFiles } from '../tokenizer/files.js'
 import { tokenType } from './format.js'
 import { splittings } from './pre_tokenizers.js'
@@ -39,7 +39,7 @@ export async function findGgufTokenizerFiles(file: GgufFile): Promise<SavedToken
 }
 
 export async function saveGgufTokenizer({ json, config }: GgufTokenizer, folder: string): Promise<void> {
-  await mkdir(folder, { recursive: true })
+  await makeFolder(folder)
   await writeTokenizerFiles(json, folder, `${JSON.stringify(config, null, 2)}\n`)
 }
 

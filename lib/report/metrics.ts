@@ -41,21 +41,29 @@ export interface RunMetrics {
   missingLosses: number
 }
 
-/**
- * The last line may be incomplete, as a process leaves it that was killed; then it counts as absent. Lines of other types are
- * skipped.
- * @throws {MorError} CHECKPOINT_INVALID naming file and line for what is no record; IO_ERROR, ABORTED
- */
+/** Lines of other types are skipped. Throws what `readRecords` throws, and CHECKPOINT_INVALID for values that are no measurements. */
 export async function readMetrics(path: string, signal: AbortSignal): Promise<RunMetrics> {
   const metrics: RunMetrics = { steps: [], evaluations: [], refused: 0, missingLosses: 0 }
   const cost: Cost = { tokens: 0, flops: 0, seconds: 0 }
+  for await (const { record } of readRecords(path, signal)) addRecord(record, cost, metrics)
+  return metrics
+}
+
+/**
+ * The objects of the file, each with file and line. The last line may be incomplete, as a process leaves it that was killed; then it
+ * counts as absent.
+ * @throws {MorError} CHECKPOINT_INVALID naming file and line for what is no object; IO_ERROR, ABORTED
+ */
+export async function* readRecords(
+  path: string,
+  signal: AbortSignal,
+): AsyncGenerator<{ record: Checker; where: string }> {
   let number = 0
   for await (const { text, ended } of linesOf(path, signal)) {
-    number++
-    const record = readRecord(text, `${path}, line ${number}`, ended)
-    if (record !== null) addRecord(record, cost, metrics)
+    const where = `${path}, line ${++number}`
+    const record = readRecord(text, where, ended)
+    if (record !== null) yield { record, where }
   }
-  return metrics
 }
 
 /** Null for a blank line, and for a last one that is incomplete. */
@@ -110,7 +118,7 @@ async function* linesOf(path: string, signal: AbortSignal): AsyncGenerator<{ tex
     }
   } catch (error) {
     throwIfAborted(signal, `reading ${path}`)
-    throw toMorError(error)
+    throw toMorError(error, path)
   }
   yield { text: Buffer.concat(parts).toString(), ended: false }
 }

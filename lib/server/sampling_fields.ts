@@ -1,13 +1,20 @@
 // Reads the fields that choose tokens and end a text, which completions and chat have in common.
 import type { ResolvedConfig } from '../config.js'
-import { type GenerateOptions, isWholeVocabulary, readLogitBias, readMaxRecursions, readTokenIds } from '../sampling.js'
+import {
+  type GenerateOptions,
+  isWholeVocabulary,
+  readLogitBias,
+  readMaxRecursions,
+  readRouterThreshold,
+  readTokenIds,
+} from '../sampling.js'
 import { invalidField } from './api_error.js'
 import { describe, type FieldReader } from './field_reader.js'
 
 /** The part of a model's config that fields are checked with. */
 export type FieldLimits = Pick<
   ResolvedConfig,
-  'num_recursions' | 'sharing' | 'vocab_size' | 'max_position_embeddings'
+  'num_recursions' | 'sharing' | 'router' | 'vocab_size' | 'max_position_embeddings'
 > &
   Partial<Pick<ResolvedConfig, 'eos_token_id'>>
 
@@ -39,7 +46,7 @@ const readers: Record<string, (reader: FieldReader, key: string, limits: FieldLi
   logit_bias: (reader, key, { vocab_size }) => reader.read(key, (check) => readLogitBias(check, key, vocab_size)),
   ignore_eos: (reader, key) => reader.boolean(key),
   stop_token_ids: (reader, key, { vocab_size }) => reader.read(key, (check) => readTokenIds(check, key, vocab_size)),
-  router_threshold: (reader, key) => reader.number(key, { min: 0, max: 1 }),
+  router_threshold: (reader, key, limits) => reader.read(key, (check) => readRouterThreshold(check, key, limits)),
   max_recursions: (reader, key, limits) => reader.read(key, (check) => readMaxRecursions(check, key, limits)),
   priority: (reader, key) => reader.integer(key, { min: -(2 ** 31), max: 2 ** 31 - 1 }),
 }

@@ -64,7 +64,7 @@ async function replaceFile(target: string, write: (path: string) => Promise<void
     await rename(aside, target)
   } catch (error) {
     await rm(aside, { force: true }).catch(() => {})
-    throw toMorError(error)
+    throw toMorError(error, target)
   }
 }
 

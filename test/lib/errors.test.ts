@@ -68,7 +68,7 @@ it('says where no folder can be made', () => {
   const folder = mkdtempSync(join(tmpdir(), 'mor-'))
   const error = thrownBy(() => mkdirSync(join(folder, 'none', 'below')))
   expect(toMorError(error).message).toBe(
-    `the folder ${join(folder, 'none', 'below')} cannot be made (ENOENT): check that its file system is not read-only`,
+    `the folder ${join(folder, 'none', 'below')} cannot be made (ENOENT): the one above takes no folders; give another place`,
   )
 })
 

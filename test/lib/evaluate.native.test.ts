@@ -381,3 +381,20 @@ it('has no threshold with topk: one that is given is refused, and results name n
   expect(byRank).not.toHaveProperty('routerThreshold')
   expect((await evaluate(mor, [task]))[0]).toMatchObject({ routing: 'threshold', routerThreshold: 0.5 })
 })
+
+it.each([null, { type: 'token_choice' }] as const)('has no threshold with router %j', async (router) => {
+  await using model = await Model.create({ ...config, router }, { dtype: 'float32', device: 'cpu', tokenizer: byte })
+  const tasks: EvaluationTask[] = [
+    { type: 'perplexity', name: 'text', data: lines('none.jsonl', [{ text: 'Once more.' }]) },
+    { type: 'minimal_pairs', name: 'pairs', data: lines('pair.jsonl', [{ good: 'a b', bad: 'b a' }]) },
+  ]
+  await expect(evaluate(model, tasks, { routerThreshold: 0.5 })).rejects.toMatchObject({
+    code: 'INVALID_ARGUMENT',
+    message: expect.stringMatching(/^evaluate: routerThreshold is 0.5, but this model has /),
+  })
+  for (const routing of ['threshold', 'topk'] as const) {
+    const results = await evaluate(model, tasks, { routing })
+    expect(results).toHaveLength(2)
+    for (const result of results) expect(result).not.toHaveProperty('routerThreshold')
+  }
+})

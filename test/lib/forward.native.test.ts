@@ -26,7 +26,10 @@ const routings = [
 ] as const
 
 describe.each(Object.entries(configs))('%s', (_, config) => {
-  const usable = 'sharing' in config ? routings.slice(0, 3) : routings // "sequence" always runs every recursion
+  const usable = routings.filter((options) => {
+    if ('routerThreshold' in options) return (config as ModelConfig).router?.type === 'expert_choice'
+    return !('maxRecursions' in options && 'sharing' in config) // "sequence" always runs every recursion
+  })
 
   it('gives the logits of chosen positions', async () => {
     const model = await newModel(config)

@@ -142,6 +142,22 @@ describe('forward', () => {
     expect(addon.calls).not.toContain('forward')
   })
 
+  it.each([
+    [null, /routerThreshold is 0.5, but this model has no router: leave routerThreshold out/],
+    [
+      { type: 'token_choice' },
+      /routerThreshold is 0.5, .* a router of type "token_choice", which has no threshold: leave/,
+    ],
+  ] as const)('refuses a threshold where the model has none: router %j', async (router, message) => {
+    const model = await Model.create({ ...config, router })
+    for (const routing of ['topk', 'threshold'] as const) {
+      await expect(model.forward([[1]], { routing, routerThreshold: 0.5 })).rejects.toMatchObject({
+        code: 'INVALID_ARGUMENT',
+        message: expect.stringMatching(message),
+      })
+    }
+  })
+
   it.each(['sequence', 'middle_sequence'] as const)('refuses fewer recursions with sharing %s', async (sharing) => {
     const num_hidden_layers = sharing === 'sequence' ? 6 : 8
     const model = await Model.create({ ...config, router: null, sharing, num_hidden_layers })

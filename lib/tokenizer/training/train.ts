@@ -1,8 +1,8 @@
 // Trains a byte-level BPE tokenizer on text.
-import { mkdir } from 'node:fs/promises'
 import type { TextFormat } from '../../dataset/file_kind.js'
 import { readSegments } from '../../dataset/source.js'
 import { MorError, throwIfAborted, toMorError } from '../../errors.js'
+import { makeFolder } from '../../make_folder.js'
 import { byteCharacters, byteLevelJson } from '../byte_level_json.js'
 import { writeTokenizerFiles } from '../files.js'
 import type { Tokenizer } from '../interface.js'
@@ -83,7 +83,7 @@ export async function trainTokenizer(
   const special = specialTokens.map((content, id) => ({ id, content }))
   const config = { eos_token: specialTokens[0], tokenizer_class: 'PreTrainedTokenizerFast' }
   try {
-    await mkdir(folder, { recursive: true })
+    await makeFolder(folder)
     await writeTokenizerFiles(
       byteLevelJson({ vocabulary, merges: pairs, specialTokens: special, words: true }),
       folder,

@@ -8,7 +8,8 @@ import { Model } from '../../../lib/model.js'
 import { Tokenizer } from '../../../lib/tokenizer.js'
 import { templateOf } from '../chat/load_template.js'
 import { turns } from '../chat/templates.js'
-import { FakeAddon, type FakeEngine } from '../fake_addon.js'
+import { FakeAddon } from '../fake_addon.js'
+import type { FakeEngine } from '../fake_engine.js'
 
 globalThis.AI_SDK_LOG_WARNINGS = false
 

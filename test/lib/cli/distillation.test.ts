@@ -127,7 +127,7 @@ it('says at the end that the held-out tokens stop after the first recursion, as 
   }
   await train({ ...options, capacityWarmupSteps: 1 }, new Output(stream), new AbortController().signal)
   expect(stream.records.slice(-2)).toEqual([
-    { type: 'notice', beyondFirstRecursion: 0, capacity: 2 / 3 },
+    { type: 'notice', recursion: 2, share: 0, capacity: 2 / 3 },
     expect.objectContaining({ type: 'end' }),
   ])
 })

@@ -1,4 +1,4 @@
-// When a run says that its model stops nearly every token after the first recursion.
+// When a run says that hardly any token of its model reaches a recursion.
 import { expect, it } from 'vitest'
 import { tellEarlyExits } from '../../../lib/cli/early_exits.js'
 import { Output } from '../../../lib/cli/output.js'
@@ -20,15 +20,22 @@ function told(depthHistogram: number[] | null, config: ModelConfig = mor, isTerm
 }
 
 it('says so where less than a tenth of the share by the capacities goes on', () => {
-  expect(told([1000, 0, 0]).records).toEqual([{ type: 'notice', beyondFirstRecursion: 0, capacity: 2 / 3 }])
-  expect(told([940, 50, 10]).records).toEqual([{ type: 'notice', beyondFirstRecursion: 0.06, capacity: 2 / 3 }])
-  const text = told([1000, 0, 0], mor, true).text
-  expect(text).toContain('0.0% of the held-out tokens run more than one recursion, and the capacities say 66.7%')
-  expect(text).toContain('auxiliary_loss_coefficient')
+  expect(told([1000, 0, 0]).records).toEqual([{ type: 'notice', recursion: 2, share: 0, capacity: 2 / 3 }])
+  expect(told([940, 50, 10]).records).toEqual([{ type: 'notice', recursion: 2, share: 0.06, capacity: 2 / 3 }])
+  const { text } = told([1000, 0, 0], mor, true)
+  expect(text).toContain('0.0% of the held-out tokens run recursion 2, and the capacities say 66.7%')
+  expect(text).toMatch(/: train longer\n$/)
+  const byRank = told([1000, 0, 0], { ...mor, router: { type: 'expert_choice', selection: 'topk' } }, true).text
+  expect(byRank).toMatch(/: train longer, with a larger auxiliary_loss_coefficient .* its selection "threshold"\n$/)
+})
+
+it('says so of a later recursion, where the tokens stop before that one', () => {
+  expect(told([0, 1000, 0]).records).toEqual([{ type: 'notice', recursion: 3, share: 0, capacity: 1 / 3 }])
+  expect(told([330, 640, 30]).records).toEqual([{ type: 'notice', recursion: 3, share: 0.03, capacity: 1 / 3 }])
 })
 
 it.each<[string, number[] | null, ModelConfig?]>([
-  ['where a tenth of them goes on', [930, 60, 10]],
+  ['where a tenth of them goes on', [930, 36, 34]],
   [
     'where the capacities say the same',
     [940, 50, 10],

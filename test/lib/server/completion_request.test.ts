@@ -1,15 +1,21 @@
 // The body of a completion request: defaults, and every field that can be wrong named in the error.
 import { describe, expect, it } from 'vitest'
+import { type ModelConfig, resolveConfig } from '../../../lib/config.js'
 import { ApiError } from '../../../lib/server/api_error.js'
 import { readCompletionRequest } from '../../../lib/server/completion_request.js'
 
 const recursions = 3
-const model = {
-  num_recursions: recursions,
-  sharing: 'middle_cycle',
+const config: ModelConfig = {
   vocab_size: 100,
+  hidden_size: 8,
+  intermediate_size: 16,
+  num_hidden_layers: 5,
+  num_attention_heads: 2,
   max_position_embeddings: 64,
-} as const
+  num_recursions: recursions,
+  router: { type: 'expert_choice' },
+}
+const model = resolveConfig(config)
 
 function read(fields: object) {
   return readCompletionRequest({ model: 'm', prompt: 'p', ...fields }, model)
@@ -219,6 +225,13 @@ describe('readCompletionRequest', () => {
     const error = errorOf({ model: 'm', prompt: 'p', max_recursions: 2 }, { ...model, sharing: 'sequence' })
     expect(error).toMatchObject({ status: 400, param: 'max_recursions' })
     expect(error.message).toMatch(/max_recursions is 2, .*sharing "sequence"/)
+  })
+
+  it('refuses a threshold where the model has none', () => {
+    const of = resolveConfig({ ...config, router: { type: 'token_choice' } })
+    const error = errorOf({ model: 'm', prompt: 'p', router_threshold: 0.5 }, of)
+    expect(error).toMatchObject({ status: 400, param: 'router_threshold' })
+    expect(error.message).toMatch(/router_threshold is 0.5, .* type "token_choice".*: leave router_threshold out/)
   })
 
   it('says what it found, and what is near', () => {
