@@ -34,7 +34,7 @@ export interface ExpertChoiceConfig {
    * with an auxiliary router "topk".
    */
   selection?: 'topk' | 'threshold'
-  /** With selection "threshold": how much of the running threshold a step leaves, at least 0 and less than 1. Default 0.9. */
+  /** With selection "threshold": how much of the running threshold a step leaves, at least 0 and less than 1. Default 0.5. */
   threshold_momentum?: number | null
 }
 
@@ -113,7 +113,7 @@ function expertChoice(check: Checker, recursions: number): ResolvedRouterConfig 
     capacity_warmup_steps: check.integer('capacity_warmup_steps', { min: 0, fallback: 0 }),
     selection,
     threshold_momentum:
-      selection === 'threshold' ? check.number('threshold_momentum', { min: 0, below: 1, fallback: 0.9 }) : null,
+      selection === 'threshold' ? check.number('threshold_momentum', { min: 0, below: 1, fallback: 0.5 }) : null,
   } as const
   if (selection === 'threshold' && auxiliaryRouter) {
     check.fail(

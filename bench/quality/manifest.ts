@@ -34,8 +34,11 @@ const kvCaches = ['recursion_wise', 'shared', 'hybrid'] as const
 type KvCache = (typeof kvCaches)[number]
 type Budget = 'tokens' | 'flops'
 
+/** Of runs that do not name theirs: it was the default when the study began. */
+const firstMomentum = 0.9
+
 /**
- * What closes the gap between top-k and the causal threshold; 0.001 is the default coefficient of the auxiliary loss, and 0.9 the default
+ * What closes the gap between top-k and the causal threshold; 0.001 is the default coefficient of the auxiliary loss, and 0.5 the default
  * momentum of a running threshold.
  */
 const remedies = {
@@ -44,7 +47,7 @@ const remedies = {
   'topk.auxiliary-loss-0.01': { selection: 'topk', auxiliary_loss_coefficient: 0.01 },
   'topk.auxiliary-loss-0.1': { selection: 'topk', auxiliary_loss_coefficient: 0.1 },
   'topk.auxiliary-router': { selection: 'topk', auxiliary_router: true },
-  'auxiliary-loss-0': { selection: 'threshold', auxiliary_loss_coefficient: 0 },
+  'auxiliary-loss-0': { selection: 'threshold', auxiliary_loss_coefficient: 0, threshold_momentum: firstMomentum },
   'momentum-0': { selection: 'threshold', threshold_momentum: 0 },
   'momentum-0.5': { selection: 'threshold', threshold_momentum: 0.5 },
 } as const
@@ -53,7 +56,7 @@ const vanilla = (seed: number) => fromNothing('vanilla', vanillaConfig, seed, va
 
 /** Selected by running thresholds, as in generation. @param budget what the run has in common with the vanilla one */
 function expertChoice(n: number, kvCache: KvCache, budget: Budget, seed: number): StudyRun {
-  const router = { type: 'expert_choice', selection: 'threshold' } as const
+  const router = { type: 'expert_choice', selection: 'threshold', threshold_momentum: firstMomentum } as const
   return routed(`mor-${n}.${kvCache}`, { ...recursive(n, vanillaConfig), kv_cache: kvCache, router }, budget, seed)
 }
 

@@ -7,13 +7,16 @@ import { machine } from '../lib/machine.js'
 import { table } from '../lib/report.js'
 import { type Served, serveByTurns } from './serving.js'
 
+/** Of the held-out ones that are read: all points read the same text, so that they can be compared. */
+const documents = 2
+
 /** Logits of the thresholds are equally far apart. */
 const thresholds = [0.12, 0.27, 0.4, 0.5, 0.6, 0.73, 0.88]
 
 export interface KnobPoint extends Served {
   routerThreshold: number
   maxRecursions: number
-  /** Of the held-out books under this routing. */
+  /** Of the first held-out books under this routing. */
   loss: number
   bitsPerByte: number
 }
@@ -38,7 +41,7 @@ export async function measureKnobs(checkpoint: string, tasks: string, file: stri
   )
   const points: KnobPoint[] = []
   for (const [i, routing] of routings.entries()) {
-    const [result] = await evaluate(model, [heldOut!], routing)
+    const [result] = await evaluate(model, [{ ...heldOut!, limit: documents }], routing)
     const { loss, bitsPerByte } = result!.metrics
     points.push({ ...routing, loss: loss!.value, bitsPerByte: bitsPerByte!.value, ...served[i]! })
   }

@@ -81,7 +81,7 @@ describe('save and load', () => {
       router: { type: 'expert_choice', alpha: 0.1, auxiliary_loss_coefficient: 0.001 },
     })
     expect(ours.router).not.toHaveProperty('capacities')
-    expect(ours.router).toMatchObject({ selection: 'threshold', threshold_momentum: 0.9 })
+    expect(ours.router).toMatchObject({ selection: 'threshold', threshold_momentum: 0.5 })
     await (await Model.create({ ...mor, router: { type: 'expert_choice', selection: 'topk' } })).save(folder)
     const topk = JSON.parse(readFileSync(configPath(), 'utf8'))
     expect(topk.router).toMatchObject({ selection: 'topk' })

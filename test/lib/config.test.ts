@@ -65,7 +65,7 @@ describe('defaults', () => {
       auxiliary_router: false,
       capacity_warmup_steps: 0,
       selection: 'threshold',
-      threshold_momentum: 0.9,
+      threshold_momentum: 0.5,
     })
     for (const router of [{ selection: 'topk' }, { auxiliary_router: true }] as const) {
       const topk = resolveConfig({ ...expert, router: { type: 'expert_choice', ...router } })
@@ -387,7 +387,7 @@ describe('toNativeConfig', () => {
         auxiliaryRouter: false,
         capacityWarmupSteps: 0,
         selection: 'threshold',
-        thresholdMomentum: 0.9,
+        thresholdMomentum: 0.5,
       },
     })
     const layer = { ...base, qkv_bias: true, qk_norm: true, rope_scaling: { rope_type: 'linear', factor: 2 } }
