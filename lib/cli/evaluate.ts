@@ -29,7 +29,11 @@ export async function evaluateCheckpoint(
 ): Promise<void> {
   const { device, dtype, threads, nice, text = [], tokenizer: source, ...routing } = options
   const tasks = (await mapInOrder(files, readTasks)).flat()
-  for (const data of text) tasks.push({ name: basename(data), type: 'perplexity', data } satisfies EvaluationTask)
+  const names = text.map((data) => basename(data))
+  for (const [i, data] of text.entries()) {
+    const name = names.filter((other) => other === names[i]).length === 1 ? names[i]! : data
+    tasks.push({ name, type: 'perplexity', data } satisfies EvaluationTask)
+  }
   if (tasks.length === 0) {
     throw new MorError('INVALID_ARGUMENT', 'there is nothing to evaluate: name task files, or texts with --text')
   }
@@ -52,11 +56,18 @@ export async function evaluateCheckpoint(
   }
 }
 
+/** Results of one model are compared under several routings. */
+function formatRouting({ routing, routerThreshold, maxRecursions }: TaskResult): string {
+  const rule = routing === 'topk' ? ', top-k' : routerThreshold === undefined ? '' : `, threshold ${routerThreshold}`
+  return `${rule}, recursions ≤ ${maxRecursions}`
+}
+
 /** A line for each metric. */
 function formatResult(result: TaskResult, width: number): string {
   const shots = result.fewShot === 0 ? '' : `, ${result.fewShot} shots`
   const cut = result.cut === 0 ? '' : `, ${result.cut} cut to the context`
-  const facts = `${result.examples} examples${shots}, ${formatCount(result.tokens)} tokens${cut}, ${formatDuration(result.seconds)}`
+  const counts = `${result.examples} examples${shots}, ${formatCount(result.tokens)} tokens${cut}`
+  const facts = `${counts}${formatRouting(result)}, ${formatDuration(result.seconds)}`
   return Object.entries(result.metrics)
     .map(([name, { value, standardError }], i) => {
       const error = standardError === null ? '' : `± ${standardError.toFixed(4)}`

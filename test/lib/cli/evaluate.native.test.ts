@@ -1,5 +1,5 @@
 // `mor evaluate` on the real addon: a line for each metric on a terminal, JSON lines elsewhere, and errors that name what is wrong.
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, it, vi } from 'vitest'
@@ -64,16 +64,28 @@ it('writes a JSON line for each task', async () => {
 
 it('shows a table on a terminal', async () => {
   const written = await run(true, ['tasks.json'], { text: [join(folder, 'text.txt')], routing: 'topk' })
-  expect(written).toMatch(/pairs {5}accuracy +[01]\.\d{4} ± 0\.\d{4} +2 examples, 23 tokens, \d+s\n/)
   expect(written).toMatch(
-    /text\.txt {2}loss +\d\.\d{4} +1 examples, 22 tokens, \d+s\n {10}perplexity +\d+\.\d{4}\n {10}bitsPerByte +\d\.\d{4}\n/,
+    /pairs {5}accuracy +[01]\.\d{4} ± 0\.\d{4} +2 examples, 23 tokens, top-k, recursions ≤ 3, \d+s\n/,
   )
+  expect(written).toMatch(
+    /text\.txt {2}loss +\d\.\d{4} +1 examples, 22 tokens, top-k, recursions ≤ 3, \d+s\n {10}perplexity +\d+\.\d{4}\n {10}bitsPerByte +\d\.\d{4}\n/,
+  )
+})
+
+it('names texts of one file name by their paths', async () => {
+  mkdirSync(join(folder, 'other'))
+  const texts = [join(folder, 'text.txt'), join(folder, 'other', 'text.txt')]
+  writeFileSync(texts[1]!, 'Another text.')
+  const lines = (await run(false, [], { text: texts })).trim().split('\n')
+  expect(lines.map((line) => JSON.parse(line).task)).toEqual(texts)
 })
 
 it('says on a terminal how many sequences were cut', async () => {
   writeFileSync(join(folder, 'long.jsonl'), JSON.stringify({ context: 'x'.repeat(80), continuation: 'y' }))
   writeFileSync(join(folder, 'long.json'), JSON.stringify({ name: 'long', type: 'last_word', data: 'long.jsonl' }))
-  expect(await run(true, ['long.json'])).toMatch(/1 examples, 2 tokens, 1 cut to the context, \d+s/)
+  expect(await run(true, ['long.json'])).toMatch(
+    /1 examples, 2 tokens, 1 cut to the context, threshold 0\.5, recursions ≤ 3, \d+s/,
+  )
   const [line] = (await run(false, ['long.json'])).trim().split('\n')
   expect(JSON.parse(line!)).toMatchObject({ task: 'long', cut: 1 })
 })
