@@ -30,7 +30,8 @@ export class Output {
   progress(record: object, status: string): void {
     if (this.mode === 'json') this.#writeRecord(record)
     if (this.mode !== 'terminal') return
-    this.#status = status.slice(0, (this.#stream.columns ?? 80) - 1)
+    // A terminal that does not know its width says 0.
+    this.#status = status.slice(0, (this.#stream.columns || 80) - 1)
     this.#stream.write(`\r\u001b[2K${this.#status}`)
   }
 

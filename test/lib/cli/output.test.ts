@@ -17,6 +17,12 @@ describe('output', () => {
     expect(stream.text).toBe(`first\n${CLEAR}step 1 of ${CLEAR}hello\nstep 1 of ${CLEAR}`)
   })
 
+  it('takes a terminal that does not know its width for one of 80 columns', () => {
+    const stream = new RecordingStream(true, 0)
+    new Output(stream).progress({}, 'a'.repeat(100))
+    expect(stream.text).toBe(`${CLEAR}${'a'.repeat(79)}`)
+  })
+
   it('writes every record as a JSON line elsewhere', () => {
     const stream = new RecordingStream(false)
     const output = new Output(stream)
