@@ -19,10 +19,15 @@ export class Interruption extends Error {
 
 /** 1, or that of the interruption; 130 for what was aborted in another way. */
 export function exitCodeOf(error: unknown): number {
-  if (error instanceof Interruption) return error.exitCode
-  const { code, cause } = toMorError(error)
-  if (cause instanceof Interruption) return cause.exitCode
-  return code === 'ABORTED' ? INTERRUPTED : 1
+  const interruption = interruptionOf(error)
+  if (interruption !== null) return interruption.exitCode
+  return toMorError(error).code === 'ABORTED' ? INTERRUPTED : 1
+}
+
+/** The Interruption that led to the error, however often it was wrapped: Node.js makes an AbortError of a signal's reason. */
+function interruptionOf(error: unknown): Interruption | null {
+  for (let at = error; at instanceof Error; at = at.cause) if (at instanceof Interruption) return at
+  return null
 }
 
 /** The text for standard error: the message, its code, and the stack only if asked for. */
@@ -30,7 +35,8 @@ export function describeFailure(error: unknown, verbose: boolean): string {
   // Only terminals get colour: elsewhere its codes would end up in log files.
   const pc = picocolors.createColors(process.stderr.isTTY === true && picocolors.isColorSupported)
   const failure = toMorError(error)
-  const why = failure.code === 'ABORTED' && failure.cause instanceof Interruption ? `: ${failure.cause.message}` : ''
+  const interruption = interruptionOf(failure)
+  const why = failure.code === 'ABORTED' && interruption !== null ? `: ${interruption.message}` : ''
   const lines = [`${pc.red('error')} ${pc.dim(`[${failure.code}]`)} ${failure.message}${why}`]
   if (verbose) lines.push(String((failure.cause instanceof Error ? failure.cause : failure).stack))
   else if (failure.code === 'INTERNAL')

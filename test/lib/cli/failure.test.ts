@@ -1,4 +1,5 @@
 // Failures: a message and its code, the stack only on demand, exit code 130 if the user stopped the command.
+import { readFile } from 'node:fs/promises'
 import { describe, expect, it } from 'vitest'
 import { describeFailure, exitCodeOf, Interruption } from '../../../lib/cli/failure.js'
 import { MorError } from '../../../lib/errors.js'
@@ -33,5 +34,14 @@ describe('failures', () => {
     expect(describeFailure(new MorError('ABORTED', 'loading was aborted', { cause }), false)).toMatch(
       /loading was aborted: stopped by SIGTERM\n$/,
     )
+  })
+
+  it('find the interruption behind an error that Node.js makes of it', async () => {
+    const abort = new AbortController()
+    abort.abort(new Interruption('nobody reads standard output any more', 141))
+    const error = await readFile(new URL(import.meta.url), { signal: abort.signal }).catch((reason: unknown) => reason)
+    expect(error).toMatchObject({ name: 'AbortError' })
+    expect(exitCodeOf(error)).toBe(141)
+    expect(describeFailure(error, false)).toMatch(/: nobody reads standard output any more\n$/)
   })
 })
