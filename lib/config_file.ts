@@ -49,6 +49,7 @@ const otherContents: [RegExp, (name: string) => string][] = [
     /^adapter_config\.json$/,
     () => 'the folder holds an adapter, which is no whole model: merge it into its base model',
   ],
+  [/^run\.json$/, () => 'the folder is a run of mor train: give the folder "checkpoint" in it'],
   [/^snapshots$/, () => 'the folder holds a cache of Hugging Face: give one of the folders in its snapshots'],
 ]
 

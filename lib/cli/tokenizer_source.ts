@@ -1,6 +1,6 @@
 // Finds the tokenizer that an option names, or that a checkpoint has.
 import { stat } from 'node:fs/promises'
-import { checkFolder } from '../config_file.js'
+import { readCheckpointConfig } from '../config_file.js'
 import { MorError } from '../errors.js'
 import { isGguf } from '../gguf/reader.js'
 import { Tokenizer } from '../tokenizer.js'
@@ -12,12 +12,12 @@ export async function findTokenizer(source: string): Promise<Tokenizer> {
 
 /**
  * What the option names, or else the checkpoint's own. Throws what `Tokenizer.load` throws, CHECKPOINT_MISSING where there is
- * nothing, and CHECKPOINT_INVALID for what is neither a folder nor a GGUF file.
+ * nothing, and for what is neither a checkpoint nor a GGUF file what `readCheckpointConfig` throws.
  */
 export async function findCheckpointTokenizer(folder: string, source: string | undefined): Promise<Tokenizer> {
   if ((await stat(folder).catch(() => null)) === null) {
     throw new MorError('CHECKPOINT_MISSING', `there is no checkpoint at ${folder}: no such file or folder`)
   }
-  if (!(await isGguf(folder))) await checkFolder(folder)
+  if (!(await isGguf(folder))) await readCheckpointConfig(folder)
   return findTokenizer(source ?? folder)
 }

@@ -74,6 +74,12 @@ describe('folders that are not there or not whole', () => {
       /the folder holds an adapter, which is no whole model/,
     ],
     [
+      'a run',
+      () => writeFileSync(join(folder, 'run.json'), '{}'),
+      'CHECKPOINT_MISSING',
+      /the folder is a run of mor train: give the folder "checkpoint" in it/,
+    ],
+    [
       'a cache',
       () => mkdirSync(join(folder, 'snapshots')),
       'CHECKPOINT_MISSING',

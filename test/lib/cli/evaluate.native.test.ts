@@ -72,6 +72,18 @@ it('shows a table on a terminal', async () => {
   )
 })
 
+it('says where the checkpoint of a run is', async () => {
+  const nested = join(folder, 'run')
+  mkdirSync(nested)
+  writeFileSync(join(nested, 'run.json'), '{}')
+  const { signal } = new AbortController()
+  const texts = { ...options, text: [join(folder, 'text.txt')] }
+  await expect(evaluateCheckpoint(nested, [], texts, new Output({ write: () => true }), signal)).rejects.toMatchObject({
+    code: 'CHECKPOINT_MISSING',
+    message: expect.stringMatching(/the folder is a run of mor train: give the folder "checkpoint" in it/),
+  })
+})
+
 it('names texts of one file name by their paths', async () => {
   mkdirSync(join(folder, 'other'))
   const texts = [join(folder, 'text.txt'), join(folder, 'other', 'text.txt')]
