@@ -48,6 +48,13 @@ export function checkpointOf(run: StudyRun, places: Places): string {
   return runFiles(folderOf(run, places)).checkpoint
 }
 
+/** Those that have a model, to be measured together. @throws {Error} if there is none */
+export function runsWithModels(runs: readonly StudyRun[], places: Places): StudyRun[] {
+  const present = runs.filter((run) => existsSync(checkpointOf(run, places)))
+  if (present.length === 0) throw new Error(`no run has a model in ${places.work} yet`)
+  return present
+}
+
 /** Null if the run has not ended. */
 export function readResult(run: StudyRun, { results }: Places): StudyResult | null {
   const file = join(results, `${idOf(run)}.json`)

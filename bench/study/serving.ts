@@ -1,5 +1,5 @@
 // Tokens that the models of a study serve in a second: all in one process, by turns, so that they can be compared.
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { Engine, Model } from '../../lib/index.js'
 import { meanDepth } from '../../lib/report/series.js'
@@ -8,7 +8,7 @@ import { table } from '../lib/report.js'
 import { type Summary, summarize } from '../lib/statistics.js'
 import { heldOutFile } from './corpus.js'
 import { addReportResults } from './report_results.js'
-import { checkpointOf, folderOf, type Places } from './run.js'
+import { checkpointOf, folderOf, type Places, runsWithModels } from './run.js'
 import { idOf, type StudyRun } from './study.js'
 
 const requests = 64
@@ -43,8 +43,7 @@ export interface ServedModel {
 
 /** Measures the models of those runs that have one, and writes them all to the results. */
 export async function serveRuns(runs: readonly StudyRun[], places: Places, corpus: string): Promise<void> {
-  const present = runs.filter((run) => existsSync(checkpointOf(run, places)))
-  if (present.length === 0) throw new Error(`no run has a model in ${places.work} yet`)
+  const present = runsWithModels(runs, places)
   const models = await Promise.all(present.map((run) => Model.load(checkpointOf(run, places))))
   const served = await serveByTurns(
     models.map((model) => ({ model, routing: {} })),

@@ -1,12 +1,12 @@
 // Seconds of a training step of the models of a study: all in one process, by turns, so that they can be compared.
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { Model, Tokenizer, Trainer } from '../../lib/index.js'
 import { machine } from '../lib/machine.js'
 import { table } from '../lib/report.js'
 import { type Summary, summarize } from '../lib/statistics.js'
 import { heldOutFile } from './corpus.js'
-import { checkpointOf, type Places } from './run.js'
+import { checkpointOf, type Places, runsWithModels } from './run.js'
 import { batchSize, idOf, length, type StudyRun } from './study.js'
 
 const rounds = 5
@@ -30,8 +30,7 @@ export const stepTimesFile = 'step_times.json'
  * @param corpus the folder of the held-out texts
  */
 export async function timeSteps(runs: readonly StudyRun[], places: Places, corpus: string): Promise<void> {
-  const present = runs.filter((run) => existsSync(checkpointOf(run, places)))
-  if (present.length === 0) throw new Error(`no run has a model in ${places.work} yet`)
+  const present = runsWithModels(runs, places)
   const batches = await readBatches(checkpointOf(present[0]!, places), corpus)
   const models = await Promise.all(present.map((run) => Model.load(checkpointOf(run, places))))
   const series = models.map((model) => ({ trainer: settledTrainer(model), seconds: [] as number[] }))
