@@ -5,10 +5,11 @@ import { MorError, throwIfAborted } from './errors.js'
 import { encodeExample } from './evaluation/encode.js'
 import { type ExamplesTask, type Prompted, readExamples } from './evaluation/examples.js'
 import { expOf, type Metric, meanOf } from './evaluation/metrics.js'
-import { measurePerplexity } from './evaluation/perplexity.js'
+import { checkTexts, measurePerplexity } from './evaluation/perplexity.js'
 import { type RoutingOptions, type Score, Scorer } from './evaluation/scorer.js'
 import { checkTask, type EvaluationTask } from './evaluation/tasks.js'
 import { resolvePassOptions } from './forward.js'
+import { mapInOrder } from './map_in_order.js'
 import type { Model } from './model.js'
 import { ModelText } from './model_text.js'
 import type { Routing } from './native.js'
@@ -17,10 +18,12 @@ import type { Tokenizer } from './tokenizer.js'
 
 export interface EvaluationProgress {
   task: string
-  /** Examples or documents. */
+  /** Examples that are done, or documents that have been read. */
   done: number
   /** Null where it is not known: of documents, which are read as they come. */
   total: number | null
+  /** Tokens that have been scored. */
+  tokens: number
 }
 
 export interface EvaluationOptions extends RoutingOptions {
@@ -58,7 +61,8 @@ export interface TaskResult {
 const CONCURRENT = 64
 
 /**
- * Measures a model by tasks, one after another; nothing of the model changes. Choices that follow one context compute it once, and
+ * Measures a model by tasks, one after another; nothing of the model changes. The examples of all tasks are read first, and the
+ * beginnings of texts, so that a mistake in the last task is found before the first is computed. Choices that follow one context compute it once, and
  * so do few-shot examples, unless the model is an expert-choice one under 'topk', where routing depends on the whole sequence.
  * @throws {MorError} INVALID_ARGUMENT for tasks and examples that are wrong, naming file and line; IO_ERROR, NON_FINITE, ABORTED,
  * DISPOSED, and what Tokenizer.load throws
@@ -80,24 +84,21 @@ export async function evaluate(
     throw new MorError('INVALID_ARGUMENT', 'evaluate: there are no tasks; give a list of at least one')
   }
   const checked = tasks.map((task, i) => checkTask(task, `evaluate: task ${i + 1}`))
+  const names = checked.map(({ name }) => name)
+  const twice = names.find((name, i) => names.indexOf(name) < i)
+  if (twice !== undefined) {
+    const text = `evaluate: two tasks have the name ${JSON.stringify(twice)}, by which results are told apart; give each its own`
+    throw new MorError('INVALID_ARGUMENT', text)
+  }
   const { signal, onProgress, onResult } = options
   throwIfAborted(signal, 'the evaluation')
   const tokenizer = options.tokenizer ?? (await new ModelText(model.text).tokenizer())
   checkVocabulary(tokenizer, model.config.vocab_size, 'evaluate')
+  const measures = await mapInOrder(checked, (task) => prepare(model, tokenizer, task, routing, signal))
   const results: TaskResult[] = []
-  for (const task of checked) {
+  for (const [i, task] of checked.entries()) {
     const begun = performance.now()
-    const progress = (done: number, total: number | null) => onProgress?.({ task: task.name, done, total })
-    const measured =
-      task.type === 'perplexity'
-        ? {
-            cut: 0,
-            ...(await measurePerplexity(model, tokenizer, task, routing, {
-              signal,
-              onDocument: (n) => progress(n, null),
-            })),
-          }
-        : await measureExamples(model, tokenizer, task, routing, signal, progress)
+    const measured = await measures[i]!((done, total, tokens) => onProgress?.({ task: task.name, done, total, tokens }))
     const seconds = (performance.now() - begun) / 1000
     const fewShot = ('fewShot' in task && task.fewShot) || 0
     const result = { task: task.name, type: task.type, ...routing, fewShot, ...measured, seconds }
@@ -107,15 +108,38 @@ export async function evaluate(
   return results
 }
 
+type Measured = Pick<TaskResult, 'examples' | 'tokens' | 'cut' | 'metrics'>
+type OnProgress = (done: number, total: number | null, tokens: number) => void
+
+/** Reads what a task consists of, so that nothing is computed before all tasks have been found right; the result measures it. */
+async function prepare(
+  model: Model,
+  tokenizer: Tokenizer,
+  task: EvaluationTask,
+  routing: RoutingOptions,
+  signal: AbortSignal | undefined,
+): Promise<(onProgress: OnProgress) => Promise<Measured>> {
+  throwIfAborted(signal, 'the evaluation')
+  if (task.type !== 'perplexity') {
+    const examples = await readExamples(task)
+    return (onProgress) => measureExamples(model, tokenizer, task, examples, routing, signal, onProgress)
+  }
+  const shape = await checkTexts(model, task)
+  return async (onProgress) => {
+    const progress = { signal, onProgress: (documents: number, tokens: number) => onProgress(documents, null, tokens) }
+    return { cut: 0, ...(await measurePerplexity(model, tokenizer, task, shape, routing, progress)) }
+  }
+}
+
 async function measureExamples(
   model: Model,
   tokenizer: Tokenizer,
   task: ExamplesTask,
+  examples: readonly Prompted[],
   routing: RoutingOptions,
   signal: AbortSignal | undefined,
-  progress: (done: number, total: number) => void,
-): Promise<Pick<TaskResult, 'examples' | 'tokens' | 'cut' | 'metrics'>> {
-  const examples = await readExamples(task)
+  onProgress: OnProgress,
+): Promise<Measured> {
   throwIfAborted(signal, `task ${task.name}`)
   const scores: Score[][] = Array(examples.length)
   const scorer = new Scorer(model, routing)
@@ -132,7 +156,7 @@ async function measureExamples(
       const i = next++
       throwIfAborted(stop.signal, `task ${task.name}`)
       scores[i] = await scoreChoices(scorer, tokenizer, examples[i]!, stop.signal)
-      progress(++done, examples.length)
+      onProgress(++done, examples.length, scorer.tokens)
     }
   }
   const workers = Array.from({ length: Math.min(CONCURRENT, examples.length) }, () =>

@@ -13,6 +13,8 @@ import { findCheckpointTokenizer } from './tokenizer_source.js'
 export interface EvaluateCommandOptions extends Pick<LoadOptions, 'device' | 'dtype' | 'threads' | 'nice'> {
   /** Text and JSON Lines files: a perplexity task for each. */
   text?: string[]
+  /** Key of the text in a line of these. */
+  textField: string
   routing: Routing
   routerThreshold?: number
   maxRecursions?: number
@@ -27,12 +29,12 @@ export async function evaluateCheckpoint(
   output: Output,
   signal: AbortSignal,
 ): Promise<void> {
-  const { device, dtype, threads, nice, text = [], tokenizer: source, ...routing } = options
+  const { device, dtype, threads, nice, text = [], textField, tokenizer: source, ...routing } = options
   const tasks = (await mapInOrder(files, readTasks)).flat()
   const names = text.map((data) => basename(data))
   for (const [i, data] of text.entries()) {
     const name = names.filter((other) => other === names[i]).length === 1 ? names[i]! : data
-    tasks.push({ name, type: 'perplexity', data } satisfies EvaluationTask)
+    tasks.push({ name, type: 'perplexity', data, textField } satisfies EvaluationTask)
   }
   if (tasks.length === 0) {
     throw new MorError('INVALID_ARGUMENT', 'there is nothing to evaluate: name task files, or texts with --text')
@@ -45,9 +47,9 @@ export async function evaluateCheckpoint(
       ...routing,
       tokenizer,
       signal,
-      onProgress: ({ task, done, total }) => {
-        const of = total === null ? '' : `/${total}`
-        if (output.mode === 'terminal') output.progress({}, `${task}  ${done}${of}`)
+      onProgress: ({ task, done, total, tokens }) => {
+        const of = total === null ? ' documents' : `/${total}`
+        if (output.mode === 'terminal') output.progress({}, `${task}  ${done}${of}, ${formatCount(tokens)} tokens`)
       },
       onResult: (result) => output.event({ ...result, type: 'result', kind: result.type }, formatResult(result, width)),
     })

@@ -356,6 +356,7 @@ function addEvaluate(program: Command): void {
     .argument('<checkpoint>', 'checkpoint folder')
     .argument('[tasks...]', 'JSON files, each a task or a list of them')
     .option('--text <files...>', 'text or .jsonl files to measure bits per byte of, without a task file')
+    .addOption(textFieldOption())
     .addOption(
       new Option('--routing <rule>', 'threshold is causal, as in generation; topk is that of training')
         .choices(['threshold', 'topk'])

@@ -1,5 +1,6 @@
 // Loss of documents, read through a window that slides over their tokens.
-import { readSegments } from '../dataset/source.js'
+import { stat } from 'node:fs/promises'
+import { type ReadOptions, readSegments } from '../dataset/source.js'
 import { MorError, throwIfAborted } from '../errors.js'
 import type { Model } from '../model.js'
 import type { Tokenizer } from '../tokenizer.js'
@@ -36,18 +37,17 @@ interface Window {
 /** Tokens of a batch of windows, about. */
 const BATCH_TOKENS = 4096
 
+/** Tokens of a window, and those that it moves on. */
+export interface WindowShape {
+  length: number
+  stride: number
+}
+
 /**
- * Each token is scored once, in the first window that predicts it. The last window of a document begins earlier, so that it is as
- * long as the others.
- * @param onDocument is called with the number of documents that have been read so far
+ * The windows of a task, and the beginning of each of its files read, so that what is wrong with them is found before anything is computed.
+ * @throws {MorError} CONTEXT_OVERFLOW for windows longer than the context of the model; INVALID_ARGUMENT, IO_ERROR as readSegments
  */
-export async function measurePerplexity(
-  model: Model,
-  tokenizer: Tokenizer,
-  task: PerplexityTask,
-  routing: RoutingOptions,
-  { signal, onDocument }: { signal: AbortSignal | undefined; onDocument(documents: number): void },
-): Promise<PerplexityResult> {
+export async function checkTexts(model: Model, task: PerplexityTask): Promise<WindowShape> {
   const context = model.config.max_position_embeddings
   const length = task.length ?? context
   if (length > context) {
@@ -59,15 +59,43 @@ export async function measurePerplexity(
   const stride = task.stride ?? Math.ceil(length / 2)
   if (stride > length)
     throw new MorError('INVALID_ARGUMENT', `task ${task.name}: stride is ${stride}, and length ${length}`)
+  for (const path of filesOf(task)) {
+    const entry = await stat(path).catch(() => null)
+    // What is read from a pipe is gone.
+    if (entry?.isFIFO() || entry?.isCharacterDevice()) continue
+    for await (const _ of readSegments([path], readOptions(task))) break
+  }
+  return { length, stride }
+}
+
+/**
+ * Each token is scored once, in the first window that predicts it. The last window of a document begins earlier, so that it is as
+ * long as the others.
+ * @param onProgress is given the documents that have been read and the tokens that have been scored so far
+ */
+export async function measurePerplexity(
+  model: Model,
+  tokenizer: Tokenizer,
+  task: PerplexityTask,
+  { length, stride }: WindowShape,
+  routing: RoutingOptions,
+  { signal, onProgress }: { signal: AbortSignal | undefined; onProgress(documents: number, tokens: number): void },
+): Promise<PerplexityResult> {
   const documents: DocumentSums[] = []
   let batch: Window[] = []
+  let scored = 0
+  const score = async (windows: readonly Window[]) => {
+    await scoreWindows(model, windows, { ...routing, ...(signal && { signal }) })
+    for (const window of windows) scored += window.scored
+    onProgress(documents.length, scored)
+  }
   // The model computes one batch while the next is read and encoded.
   let computing = Promise.resolve()
   const flush = async () => {
     const ready = batch
     batch = []
     await computing
-    computing = scoreWindows(model, ready, { ...routing, ...(signal && { signal }) })
+    computing = score(ready)
     computing.catch(() => {}) // It is awaited later.
   }
   try {
@@ -82,7 +110,6 @@ export async function measurePerplexity(
           await flush()
         batch.push({ ...window, sums })
       }
-      onDocument(documents.length)
     }
     if (batch.length > 0) await flush()
   } finally {
@@ -105,20 +132,21 @@ export async function measurePerplexity(
   }
 }
 
-async function* documentsOf({
-  data,
-  textField = 'text',
-  limit = Number.POSITIVE_INFINITY,
-}: PerplexityTask): AsyncGenerator<{ text: string; where: string }> {
-  const files = typeof data === 'string' ? [data] : data
+function filesOf({ data }: PerplexityTask): readonly string[] {
+  return typeof data === 'string' ? [data] : data
+}
+
+function readOptions({ textField = 'text' }: PerplexityTask): ReadOptions {
+  return { textField, format: null, signal: undefined }
+}
+
+async function* documentsOf(task: PerplexityTask): AsyncGenerator<{ text: string; where: string }> {
+  const files = filesOf(task)
+  const { limit = Number.POSITIVE_INFINITY } = task
   const inFile = files.map(() => 0)
   let documents = 0
   let parts: string[] = []
-  for await (const { text, endsDocument, after } of readSegments(files, {
-    textField,
-    format: null,
-    signal: undefined,
-  })) {
+  for await (const { text, endsDocument, after } of readSegments(files, readOptions(task))) {
     parts.push(text)
     if (!endsDocument) continue
     yield { text: parts.join(''), where: `${files[after.file]}, document ${++inFile[after.file]!}` }

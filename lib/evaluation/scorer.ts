@@ -44,7 +44,7 @@ export class Scorer {
     const tokens = all.subarray(excess)
     const from = first - excess
     if (from < 1) {
-      const text = `${where}: the continuation has ${all.length - first} tokens; the context of the model holds ${context}`
+      const text = `${where}: ${all.length - first} tokens are to be scored; the context of the model holds ${context}`
       throw new MorError('INVALID_ARGUMENT', text)
     }
     const engine = tokens.length < context ? this.#engine : null

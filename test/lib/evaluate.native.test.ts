@@ -1,13 +1,15 @@
 // evaluate() by the real addon: equal to an independent implementation on a real checkpoint, and to whole sequences scored alone
 // on models with routers. The addon must have been built.
+import { execFileSync } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
+import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest'
 import type { ModelConfig } from '../../lib/config.js'
 import { Engine } from '../../lib/engine.js'
 import { MorError } from '../../lib/errors.js'
-import { type EvaluationOptions, evaluate, type TaskResult } from '../../lib/evaluate.js'
+import { type EvaluationOptions, type EvaluationProgress, evaluate, type TaskResult } from '../../lib/evaluate.js'
 import { type EvaluationTask, readTasks } from '../../lib/evaluation/tasks.js'
 import { Model } from '../../lib/model.js'
 import { Tokenizer } from '../../lib/tokenizer.js'
@@ -178,28 +180,108 @@ it('computes a context once for all of its choices, and few-shot examples once f
   expect(hits[0]).toBeGreaterThan(6 * 48)
 })
 
-it('reports progress and each result as it comes, which stay when a later task fails', async () => {
-  const data = lines('pairs.jsonl', [
-    { good: 'It is.', bad: 'It are.' },
-    { good: 'I am.', bad: 'I is.' },
-  ])
-  const broken = lines('broken.jsonl', [{ good: 'It is.', bad: 'It are.' }, { good: 'It is.' }])
+describe('tasks after the first', () => {
+  const first: EvaluationTask = { type: 'minimal_pairs', name: 'pairs', data: '' }
   const progress: unknown[] = []
   const results: TaskResult[] = []
-  const tasks: EvaluationTask[] = [
-    { type: 'minimal_pairs', name: 'pairs', data },
-    { type: 'minimal_pairs', name: 'broken', data: broken },
-  ]
-  const running = evaluate(mor, tasks, {
+  const withFirst = (...others: EvaluationTask[]) =>
+    evaluate(mor, [first, ...others], {
+      onProgress: (now) => progress.push(now),
+      onResult: (result) => results.push(result),
+    })
+  beforeAll(() => {
+    first.data = lines('pairs.jsonl', [
+      { good: 'It is.', bad: 'It are.' },
+      { good: 'I am.', bad: 'I is.' },
+    ])
+  })
+  beforeEach(() => {
+    progress.length = 0
+    results.length = 0
+  })
+
+  it('leave its progress and result when they fail while they are computed', async () => {
+    const data = lines('long_pairs.jsonl', [{ good: 'It is.', bad: 'x'.repeat(200) }])
+    await expect(withFirst({ type: 'minimal_pairs', name: 'long', data })).rejects.toMatchObject({
+      code: 'INVALID_ARGUMENT',
+      message: `${data}, line 1: 200 tokens are to be scored; the context of the model holds 96`,
+    })
+    expect(progress).toEqual([
+      { task: 'pairs', done: 1, total: 2, tokens: expect.any(Number) },
+      { task: 'pairs', done: 2, total: 2, tokens: 23 },
+    ])
+    expect(results).toMatchObject([{ task: 'pairs', examples: 2, metrics: { accuracy: {} } }])
+  })
+
+  const broken = (examples: unknown[]) => lines('broken.jsonl', examples)
+  const missing = '/nowhere/missing.jsonl'
+  it.each<[string, () => object, string, RegExp]>([
+    [
+      'an example is wrong',
+      () => ({ type: 'minimal_pairs', data: broken([{ good: 'a', bad: 'b' }, { good: 'a' }]) }),
+      'INVALID_ARGUMENT',
+      /broken.jsonl, line 2: bad is missing; it must be a text that is not empty/,
+    ],
+    ['a file is missing', () => ({ type: 'last_word', data: missing }), 'IO_ERROR', /missing.jsonl/],
+    [
+      'a text is missing',
+      () => ({ type: 'perplexity', data: [broken([{ text: 'a b' }]), missing] }),
+      'IO_ERROR',
+      /missing.jsonl/,
+    ],
+    ['a text is a folder', () => ({ type: 'perplexity', data: folder }), 'IO_ERROR', /is a folder|directory/],
+    [
+      'the key of a text is another',
+      () => ({ type: 'perplexity', data: broken([{ title: 'a b' }]) }),
+      'INVALID_ARGUMENT',
+      /no string under "text"/,
+    ],
+    [
+      'a window is too long',
+      () => ({ type: 'perplexity', data: broken([{ text: 'a b' }]), length: 97 }),
+      'CONTEXT_OVERFLOW',
+      /length is 97; the context of the model holds 96/,
+    ],
+    [
+      'a stride is too long for the context',
+      () => ({ type: 'perplexity', data: broken([{ text: 'a b' }]), stride: 97 }),
+      'INVALID_ARGUMENT',
+      /stride is 97, and length 96/,
+    ],
+    [
+      'a name is taken',
+      () => ({ type: 'perplexity', data: broken([{ text: 'a b' }]), name: 'pairs' }),
+      'INVALID_ARGUMENT',
+      /two tasks have the name "pairs", by which results are told apart; give each its own/,
+    ],
+  ])('are refused before it is computed when %s', async (_, task, code, message) => {
+    const running = withFirst({ name: 'second', ...task() } as EvaluationTask)
+    await expect(running).rejects.toMatchObject({ code, message: expect.stringMatching(message) })
+    expect(progress).toEqual([])
+    expect(results).toEqual([])
+  })
+})
+
+it.skipIf(process.platform === 'win32')('reads the whole of a text that comes through a pipe', async () => {
+  const path = join(folder, 'pipe')
+  execFileSync('mkfifo', [path])
+  const writing = writeFile(path, 'A text that can be read once only.')
+  const [result] = await evaluate(mor, [{ type: 'perplexity', name: 'pipe', data: path }])
+  await writing
+  expect(result!.tokens).toBe('A text that can be read once only.'.length)
+})
+
+it('reports the tokens of one long document while it goes on', async () => {
+  const path = join(folder, 'long.txt')
+  writeFileSync(path, 'A line of a long text.\n'.repeat(1000))
+  const progress: EvaluationProgress[] = []
+  await evaluate(mor, [{ type: 'perplexity', name: 'long', data: path, stride: 96 }], {
     onProgress: (now) => progress.push(now),
-    onResult: (result) => results.push(result),
   })
-  await expect(running).rejects.toMatchObject({
-    code: 'INVALID_ARGUMENT',
-    message: `${broken}, line 2: bad is missing; it must be a text that is not empty`,
-  })
-  expect(progress).toEqual([1, 2].map((done) => ({ task: 'pairs', done, total: 2 })))
-  expect(results).toMatchObject([{ task: 'pairs', examples: 2, metrics: { accuracy: {} } }])
+  expect(progress.length).toBeGreaterThan(3)
+  const tokens = progress.map((now) => now.tokens)
+  expect(tokens).toEqual([...new Set(tokens)].sort((a, b) => a - b))
+  expect(progress.at(-1)).toEqual({ task: 'long', done: 1, total: null, tokens: 23_000 })
 })
 
 it('ends at once when it is aborted, and the model goes on', async () => {
@@ -346,7 +428,7 @@ it.each<[string, object, unknown[], RegExp]>([
     'a long continuation',
     { type: 'last_word' },
     [{ context: 'a', continuation: 'b'.repeat(200) }],
-    /line 1: the continuation has 201 tokens; the context of the model holds 96/,
+    /line 1: 201 tokens are to be scored; the context of the model holds 96/,
   ],
   [
     'a long stride',

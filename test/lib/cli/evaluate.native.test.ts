@@ -38,7 +38,14 @@ beforeAll(async () => {
 })
 afterAll(() => rmSync(folder, { recursive: true }))
 
-const options = { device: 'cpu', dtype: 'bfloat16', threads: 0, nice: 5, routing: 'threshold' } as const
+const options = {
+  device: 'cpu',
+  dtype: 'bfloat16',
+  threads: 0,
+  nice: 5,
+  routing: 'threshold',
+  textField: 'text',
+} as const
 
 async function run(isTTY: boolean, files: string[], more: object = {}): Promise<string> {
   let written = ''
@@ -70,6 +77,14 @@ it('shows a table on a terminal', async () => {
   expect(written).toMatch(
     /text\.txt {2}loss +\d\.\d{4} +1 examples, 22 tokens, top-k, recursions ≤ 3, \d+s\n {10}perplexity +\d+\.\d{4}\n {10}bitsPerByte +\d\.\d{4}\n/,
   )
+})
+
+it('shows on a terminal how far it is, and reads the key that --text-field names', async () => {
+  const path = join(folder, 'poems.jsonl')
+  writeFileSync(path, '{"poem": "A first text of many words."}\n{"poem": "A second text."}\n')
+  const written = await run(true, ['tasks.json'], { text: [path], textField: 'poem' })
+  expect(written).toContain('pairs  2/2, 23 tokens')
+  expect(written).toContain('poems.jsonl  2 documents, 41 tokens')
 })
 
 it('says where the checkpoint of a run is', async () => {
