@@ -85,6 +85,10 @@ function addRecord(record: Checker, cost: Cost, metrics: RunMetrics): void {
   if (type === 'refused') metrics.refused++
   if (type !== 'step' && type !== 'evaluation') return
   const step = record.integer('step', { min: 0, max: Number.MAX_SAFE_INTEGER })
+  const before = metrics.steps.at(-1)?.step ?? -1
+  if (step < before || (type === 'step' && step === before)) {
+    record.fail(`step is ${step}, after a line of step ${before}; the lines of a run stand in the order of its steps`)
+  }
   if (type === 'step') {
     cost.tokens += record.number('tokens', { min: 0 })
     cost.flops += record.number('flops', { min: 0 })

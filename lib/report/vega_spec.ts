@@ -1,7 +1,8 @@
 // Charts as specifications for Vega.
 import type { Data, Legend, Mark, Scale, Spec, Axis as VegaAxis } from 'vega'
-import type { Axis, Chart, LineChart, PointChart } from './chart.js'
+import type { Axis, Chart, LineChart, PointChart, Series } from './chart.js'
 import type { Style } from './colors.js'
+import type { Point } from './series.js'
 
 const WIDTH = 640
 const HEIGHT = 300
@@ -52,9 +53,12 @@ function styleScales(entries: { label: string; style: Style }[]): Scale[] {
 
 function lines({ series, x, y }: LineChart): Parts {
   const kinds = ['training', 'heldOut'] as const
-  const data = kinds.map((kind): Data => {
-    return { name: kind, values: series.flatMap((of) => of[kind].map((point) => ({ label: of.label, ...point }))) }
-  })
+  const named = (name: string, pointsOf: (of: Series) => Point[]): Data => {
+    return { name, values: series.flatMap((of) => pointsOf(of).map((point) => ({ label: of.label, ...point }))) }
+  }
+  // One measurement alone makes no line.
+  const dots = named('dots', ({ training, heldOut }) => [...heldOut, ...(training.length === 1 ? training : [])])
+  const data = [...kinds.map((kind) => named(kind, (of) => of[kind])), dots]
   const evaluated = series.some(({ heldOut }) => heldOut.length > 0)
   const legend: Legend = {
     stroke: 'color',
@@ -72,8 +76,9 @@ function lines({ series, x, y }: LineChart): Parts {
       lineMark('heldOut', { width: 2, opacity: 1 }),
       {
         type: 'symbol',
+        name: 'marked',
         aria: false,
-        from: { data: 'heldOut' },
+        from: { data: 'dots' },
         encode: { enter: { ...place, fill: byLabel('color'), size: { value: 22 } } },
       },
     ],

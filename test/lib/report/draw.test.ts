@@ -71,9 +71,11 @@ describe('lines', () => {
       kind: 'line',
       x: { ...axis, scale: 'log' },
       y: axis,
-      series: [series('a', 0, [{ x: 5, y: 2 }]), series('b', 1, [{ x: 5, y: 2 }])],
+      series: [series('a', 0, [{ x: 5, y: 2 }]), series('b', 1, [{ x: 5, y: 2 }]), series('c', 2, falling(3, 2))],
     }
     const [svg] = await drawCharts([chart], signal)
+    const [, dots] = svg!.match(/<g class="mark-symbol role-mark marked"[^>]*>(.*?)<\/g>/)!
+    expect(dots!.match(/<path/g)).toHaveLength(2)
     expect(svg).not.toMatch(/NaN|undefined|Infinity/)
     expect(svg).toMatch(/^<svg [^>]*xmlns="http:\/\/www.w3.org\/2000\/svg"/)
   })

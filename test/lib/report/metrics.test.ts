@@ -53,6 +53,22 @@ it('ignores half a last line, blank lines and other types, and accepts a whole l
   expect(whole.steps.map(({ step }) => step)).toEqual([1, 2])
 })
 
+it.each([
+  ['a step that was done before', stepRecord({ step: 2 }), 2],
+  ['an earlier step', stepRecord({ step: 1 }), 1],
+  ['an evaluation of an earlier step', evaluationRecord(1), 1],
+])('refuses %s', async (_, record, step) => {
+  const text = [stepRecord({ step: 1 }), evaluationRecord(1), stepRecord({ step: 2 }), evaluationRecord(2), record]
+  await expect(read(text.map(line).join(''))).rejects.toMatchObject({
+    code: 'CHECKPOINT_INVALID',
+    message: expect.stringMatching(
+      new RegExp(
+        `line 5: step is ${step}, after a line of step 2; the lines of a run stand in the order of its steps$`,
+      ),
+    ),
+  })
+})
+
 it('reads records longer than the chunks in which a file comes', async () => {
   const message = 'x\u2028'.repeat(60_000)
   const { steps, refused } = await read(
