@@ -3,6 +3,7 @@ import { resolve } from 'node:path'
 import { readConfigFile } from '../config_file.js'
 import { readDatasetInfo } from '../dataset.js'
 import { MorError } from '../errors.js'
+import { holdFolder } from '../folder_lock.js'
 import { mapInOrder } from '../map_in_order.js'
 import { Model } from '../model.js'
 import { Tokenizer } from '../tokenizer.js'
@@ -23,7 +24,6 @@ import {
   trimMetrics,
   writeRunRecord,
 } from './run_folder.js'
-import { holdFolder } from './run_lock.js'
 import { evaluatesAfter } from './train_loop.js'
 import { type TrainOptions, trainDefaults } from './train_options.js'
 

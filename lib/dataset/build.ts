@@ -3,6 +3,7 @@ import { readdir, rename, rm, stat } from 'node:fs/promises'
 import { availableParallelism } from 'node:os'
 import { dirname, resolve } from 'node:path'
 import { MorError, toMorError } from '../errors.js'
+import { holdFolder } from '../folder_lock.js'
 import { makeFolder } from '../make_folder.js'
 import { mapInOrder } from '../map_in_order.js'
 import type { Tokenizer } from '../tokenizer.js'
@@ -56,18 +57,17 @@ const RECORD_TOKENS = 1 << 22
  * on from there, to the same dataset.
  *
  * Throws `INVALID_ARGUMENT` for a file without text or of a kind that is not text, a malformed line, a damaged archive, a
- * tokenizer without an end token, too little text for the two splits, or a folder with other files in it; `IO_ERROR` if the
- * disk fails; `ABORTED` if the signal aborts.
+ * tokenizer without an end token, too little text for the two splits, a folder with other files in it, or one that another call or
+ * process writes to; `IO_ERROR` if the disk fails; `ABORTED` if the signal aborts.
  */
 export async function buildDataset(
   files: readonly string[],
   folder: string,
   options: BuildDatasetOptions,
 ): Promise<DatasetInfo> {
-  const { tokenizer, validationFraction = 0, length, textField = 'text', shardTokens = 2 ** 27, signal } = options
+  const { tokenizer, validationFraction = 0, length, textField = 'text', shardTokens = 2 ** 27 } = options
   const { format = null, threads = availableParallelism() } = options
   checkOptions(files, tokenizer, { validationFraction, length, shardTokens, threads })
-  const aside = partialFolder(folder)
   try {
     await checkReplaceable(folder)
     const { name, fingerprint, vocabSize, eosTokenId } = tokenizer
@@ -82,39 +82,58 @@ export async function buildDataset(
       sources: await mapInOrder(files, (path) => describeSource(path, format)),
       shard_tokens: shardTokens,
     }
-    const before = await readUnfinished(aside, recipe)
-    if (before === null) await rm(aside, { recursive: true, force: true })
-    await makeFolder(aside)
-    const split = { tokenizer, fraction: validationFraction, length, shardTokens }
-    const writer = await SplitWriter.open(aside, recipe.dtype, split, before?.split ?? null)
+    const aside = partialFolder(folder)
+    await makeFolder(dirname(aside))
+    // Two processes that wrote into it would make a dataset of parts of both.
+    await using _held = await holdFolder(aside)
+    const info = await build(files, aside, recipe, { ...options, threads })
+    await rm(folder, { recursive: true, force: true })
+    await rename(aside, folder)
+    return info
+  } catch (error) {
+    throw toMorError(error)
+  }
+}
+
+/** Begins or goes on with the dataset in `folder`. Of one that fails, what is worth going on with stays. */
+async function build(
+  files: readonly string[],
+  folder: string,
+  recipe: DatasetRecipe,
+  { tokenizer, threads, signal, onProgress }: BuildDatasetOptions & { threads: number },
+): Promise<DatasetInfo> {
+  try {
+    const before = await readUnfinished(folder, recipe)
+    if (before === null) await rm(folder, { recursive: true, force: true })
+    await makeFolder(folder)
+    const { shard_tokens: shardTokens, ...description } = recipe
+    const split = { tokenizer, fraction: recipe.validation_fraction, length: recipe.length ?? undefined, shardTokens }
+    const writer = await SplitWriter.open(folder, recipe.dtype, split, before?.split ?? null)
     try {
-      const segments = readSegments(files, { textField, format, signal }, before?.place)
+      const read = { textField: recipe.text_field, format: recipe.text_format, signal }
+      const segments = readSegments(files, read, before?.place)
       let { bytes, tokens } = before ?? { bytes: 0, tokens: 0 }
       let recorded = tokens
       for await (const segment of encodeSegments(segments, { tokenizer, threads, signal })) {
         await writer.push(segment)
         bytes += segment.bytes
         tokens += segment.ids.length + (segment.endsDocument ? 1 : 0)
-        options.onProgress?.({ bytes, tokens })
+        onProgress?.({ bytes, tokens })
         if (!writer.settled || tokens - recorded < RECORD_TOKENS) continue
         recorded = tokens
-        await writeUnfinished(aside, { recipe, place: segment.after, split: await writer.state(), bytes, tokens })
+        await writeUnfinished(folder, { recipe, place: segment.after, split: await writer.state(), bytes, tokens })
       }
       await writer.finish()
     } finally {
       await writer.close()
     }
-    const { shard_tokens: _, ...description } = recipe
     const info: DatasetInfo = { ...description, splits: writer.splits }
-    await writeDatasetInfo(aside, info)
-    await removeUnfinished(aside)
-    await rm(folder, { recursive: true, force: true })
-    await makeFolder(dirname(resolve(folder)))
-    await rename(aside, folder)
+    await writeDatasetInfo(folder, info)
+    await removeUnfinished(folder)
     return info
   } catch (error) {
-    if (!(await isUnfinished(aside))) await rm(aside, { recursive: true, force: true })
-    throw toMorError(error)
+    if (!(await isUnfinished(folder))) await rm(folder, { recursive: true, force: true })
+    throw error
   }
 }
 

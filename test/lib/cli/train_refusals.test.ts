@@ -84,7 +84,7 @@ describe('is refused, before a model is made:', () => {
   })
 
   it('a folder that a run trains into, until that one ends', async () => {
-    const held = new RegExp(`^process ${process.pid} has trained into .*run since `)
+    const held = new RegExp(`^process ${process.pid} has been writing into .*run since `)
     const refusal = { code: 'INVALID_ARGUMENT', message: expect.stringMatching(held) }
     const reached = addon.stopAt('createModel')
     const first = run()

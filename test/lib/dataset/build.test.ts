@@ -366,6 +366,26 @@ describe('bad input', () => {
     expect(documentsOf(idsOf(out, other, 'train'))).toEqual(['other'])
   })
 
+  it('a second build into the folder is refused while the first goes on, which is as if it were alone', async () => {
+    const out = join(folder, 'out')
+    const lines = Array.from({ length: 2000 }, (_, i) => JSON.stringify({ text: `line ${i}` }))
+    const source = file('long.jsonl', lines.join('\n'))
+    const alone = await buildDataset([source], join(folder, 'alone'), { tokenizer, shardTokens: 1000 })
+    let second: Promise<unknown> | undefined
+    const onProgress = () => {
+      second ??= expect(buildDataset([source], out, { tokenizer })).rejects.toMatchObject({
+        code: 'INVALID_ARGUMENT',
+        message: expect.stringMatching(`^process ${process.pid} has been writing into ${out}.partial since `),
+      })
+    }
+    const first = await buildDataset([source], out, { tokenizer, shardTokens: 1000, onProgress })
+    await second
+    expect(second).toBeDefined()
+    expect(idsOf(out, first, 'train')).toEqual(idsOf(join(folder, 'alone'), alone, 'train'))
+    await buildDataset([source], out, { tokenizer })
+    expect(readdirSync(folder).toSorted()).toEqual(['alone', 'long.jsonl', 'out'])
+  })
+
   it('a folder with other things in it is not touched', async () => {
     const out = join(folder, 'mine')
     mkdirSync(out)

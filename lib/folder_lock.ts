@@ -1,7 +1,9 @@
-// Holds the folder of a run for one process, so that no other one writes into it at the same time.
-import { readFile, stat } from 'node:fs/promises'
+// Holds a folder for one process, so that no other one writes into it at the same time.
+import { createHash } from 'node:crypto'
+import { readFile, realpath, stat } from 'node:fs/promises'
 import { connect, createServer, type Server } from 'node:net'
-import { MorError } from '../errors.js'
+import { basename, dirname, resolve } from 'node:path'
+import { MorError } from './errors.js'
 
 /** What a process that holds a folder tells the others. */
 interface Holder {
@@ -17,25 +19,25 @@ const ANSWER_MS = 2000
 const NAME_LENGTH = 107
 
 /**
- * Holds `folder` until it is disposed of, or the process ends in whatever way: nothing is left that another process could take for a
- * sign of life. What is held is the name of an abstract socket of Linux, made of the numbers of the folder's device and inode. Processes
- * on other machines, and in containers that have a network of their own, do not see it and are not kept out.
- * @returns null where there is no such folder
+ * Holds `folder`, which need not be there yet, until it is disposed of, or the process ends in whatever way: nothing is left that
+ * another process could take for a sign of life. What is held is the name of an abstract socket of Linux, made of the folder's name and the
+ * numbers of the device and inode of the folder above it. Processes on other machines, and in containers that have a network of their own,
+ * do not see it and are not kept out.
+ * @returns null where the folder above is missing
  * @throws {MorError} INVALID_ARGUMENT where another process holds it
  */
 export async function holdFolder(folder: string): Promise<AsyncDisposable | null> {
-  const numbers = await stat(folder, { bigint: true }).catch(() => null)
-  if (numbers === null) return null
-  const name = `mor-run-${numbers.dev}-${numbers.ino}`.padEnd(NAME_LENGTH, '-')
+  const name = await nameOf(folder)
+  if (name === null) return null
   const server = await listen(name, { pid: process.pid, since: new Date().toISOString() })
   if (server === null && (await isHeld(name))) {
     const holder = await ask(name)
-    const other = 'choose another --output'
+    const other = 'choose another folder'
     throw new MorError(
       'INVALID_ARGUMENT',
       holder === null
-        ? `another process trains into ${folder} and does not answer, as one that is stopped: let it go on or end it, or ${other}`
-        : `process ${holder.pid} has trained into ${folder} since ${holder.since}: wait for its end, stop it (kill ${holder.pid}), or ${other}`,
+        ? `another process writes into ${folder} and does not answer, as one that is stopped: let it go on or end it, or ${other}`
+        : `process ${holder.pid} has been writing into ${folder} since ${holder.since}: wait for its end, stop it (kill ${holder.pid}), or ${other}`,
     )
   }
   return {
@@ -43,6 +45,17 @@ export async function holdFolder(folder: string): Promise<AsyncDisposable | null
       server?.close()
     },
   }
+}
+
+/** The same by whatever path. */
+async function nameOf(folder: string): Promise<string | null> {
+  const path = await realpath(folder).catch(() => resolve(folder))
+  const above = await stat(dirname(path), { bigint: true }).catch(() => null)
+  if (above === null) return null
+  const digest = createHash('sha256')
+    .update(`${above.dev} ${above.ino} ${basename(path)}`)
+    .digest('hex')
+  return `mor-folder-${digest}`.padEnd(NAME_LENGTH, '-')
 }
 
 /** Null where the name is taken, or where this version of Node.js cannot take it (those before 20.8 cannot). */

@@ -5,7 +5,7 @@ import { mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync } from 'node:f
 import { tmpdir } from 'node:os'
 import { join, relative } from 'node:path'
 import { afterEach, beforeEach, expect, it, vi } from 'vitest'
-import { holdFolder } from '../../../lib/cli/run_lock.js'
+import { holdFolder } from '../../lib/folder_lock.js'
 
 // A machine may be busy with much else.
 vi.setConfig({ testTimeout: 60_000 })
@@ -21,7 +21,7 @@ afterEach(() => rmSync(root, { recursive: true }))
 
 /** Another process that holds the folder, once it says so. */
 async function holder(): Promise<ChildProcess> {
-  const held = `require('./lib/cli/run_lock.ts').holdFolder(${JSON.stringify(folder)}).then((held) => {
+  const held = `require('./lib/folder_lock.ts').holdFolder(${JSON.stringify(folder)}).then((held) => {
     setInterval(() => held, 1000)
     console.log('held')
   })`
@@ -44,7 +44,7 @@ it('is refused by whatever path, until it is no longer held, and nothing is left
   symlinkSync(folder, link)
   for (const path of [folder, `${folder}/`, link, relative('.', folder)])
     await expect(holdFolder(path)).rejects.toMatchObject(
-      refused(new RegExp(`^process ${process.pid} has trained into `)),
+      refused(new RegExp(`^process ${process.pid} has been writing into `)),
     )
   expect(readdirSync(folder)).toEqual([])
   await held![Symbol.asyncDispose]()
@@ -59,7 +59,7 @@ it('says which process holds it, since when, and what to do', async () => {
     (reason) => reason,
   )
   const [, pid, path, since, stop] =
-    /^process (\d+) has trained into (\S+) since (\S+): wait for its end, stop it \(kill (\d+)\), or choose another --output$/.exec(
+    /^process (\d+) has been writing into (\S+) since (\S+): wait for its end, stop it \(kill (\d+)\), or choose another folder$/.exec(
       error.message,
     )!
   expect([pid, path, stop]).toEqual([String(child.pid), folder, String(child.pid)])
@@ -76,14 +76,21 @@ it('is free at once after a process that was killed', async () => {
 it('is held by a process that is stopped', async () => {
   const child = await holder()
   child.kill('SIGSTOP')
-  await expect(holdFolder(folder)).rejects.toMatchObject(refused(/^another process trains into .* does not answer/))
+  await expect(holdFolder(folder)).rejects.toMatchObject(refused(/^another process writes into .* does not answer/))
   await end(child, 'SIGKILL')
 })
 
-it('is not held by one that holds another folder, nor is a folder that is missing', async () => {
-  const other = join(root, 'other')
-  mkdirSync(other)
+it('is held before it is there, and while it is removed and made again', async () => {
+  const later = join(root, 'later')
+  await using _held = await holdFolder(later)
+  const isRefused = () => expect(holdFolder(later)).rejects.toMatchObject(refused(/has been writing into/))
+  await isRefused()
+  mkdirSync(later)
+  await isRefused()
+})
+
+it('is not held by one that holds another folder, nor where the folder above is missing', async () => {
   await using _one = await holdFolder(folder)
-  await using _two = await holdFolder(other)
-  expect(await holdFolder(join(root, 'missing'))).toBeNull()
+  await using _two = await holdFolder(join(root, 'other'))
+  expect(await holdFolder(join(root, 'missing', 'run'))).toBeNull()
 })
