@@ -39,7 +39,7 @@ struct RouterConfig {
   bool auxiliary_router = false;      ///< a second router, trained on detached inputs, decides at inference
   int64_t capacity_warmup_steps = 0;  ///< steps in which capacities fall from 1 along a cosine; 0: none
   bool selects_by_threshold = false;  ///< expert_choice: training selects by running thresholds instead of top-k
-  double threshold_momentum = 0.9;    ///< what a step leaves of a running threshold
+  double threshold_momentum = 0.5;    ///< what a step leaves of a running threshold
 };
 
 struct ModelConfig {
