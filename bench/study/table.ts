@@ -13,15 +13,14 @@ const head = [
   'tokens',
   'FLOPs',
   'bits per byte, threshold',
-  'loss, threshold',
-  'threshold − top-k',
+  'threshold − top-k, nats',
   'routing accuracy',
-  'mean depth',
+  'depth, threshold',
   'last word',
   'minimal pairs',
   'training',
   'memory',
-  'served',
+  'served tokens/s',
 ]
 
 /** Means over the seeds that have ended, ± half the difference of the largest and the smallest. */
@@ -39,7 +38,7 @@ export function kindsTable(runs: readonly StudyRun[], places: Places): string[] 
   const ended = endedOf(runs, places)
   const kinds = [...new Set(ended.flatMap(([, results]) => results.flatMap(pairTasks)))]
   const rows = ended.map(([name, results]) => [
-    name,
+    `\`${name}\``,
     ...kinds.map((kind) => cell(results, 1, (result) => percent(metricOf(result, kind, 'accuracy')), '%')),
   ])
   return table(['run', ...kinds], rows)
@@ -88,21 +87,20 @@ function row(
   const tasks = versionOf(results)
   const mark = tasks === null || tasks === 1 ? '%' : `% (${tasks})`
   return [
-    name,
+    `\`${name}\``,
     String(results.length),
     `${(parameters / 1e6).toFixed(2)}M`,
     of(1, ({ training }) => training.tokens / 1e6, 'M'),
     of(2, ({ training }) => training.flops / 1e15, 'P'),
     of(4, metric('held_out', 'bitsPerByte')),
-    of(4, metric('held_out', 'loss')),
-    of(4, gapOf),
-    of(2, ({ training }) => (training.routingAccuracy === null ? null : 100 * training.routingAccuracy), '%'),
+    of(4, gapOf).replace('-', '−'),
+    of(1, ({ training }) => (training.routingAccuracy === null ? null : 100 * training.routingAccuracy), '%'),
     of(2, ({ training }) => training.heldOutDepth ?? null),
     of(1, (result) => (tasks === null ? null : percent(lastWordOf(result))), mark),
     of(1, (result) => (tasks === null ? null : pairsOf(result)), mark),
-    secondsOf(results, times),
+    ofMeasured(results, times, (time, { training }) => time.median * training.steps, ' s'),
     of(0, ({ training }) => training.peakMemoryBytes / 2 ** 20, ' MiB'),
-    of(0, ({ seed }) => rates[idOf({ name, seed })]?.tokensPerSecond.median ?? null, ' tokens/s'),
+    ofMeasured(results, rates, (rate) => rate.tokensPerSecond.median, ''),
   ]
 }
 
@@ -141,22 +139,30 @@ function percent(value: number | null): number | null {
   return value === null ? null : 100 * value
 }
 
+/** Half the range behind ±, unless it rounds to nothing. */
 export function meanAndSpread(values: readonly number[], digits: number): string {
-  const mean = values.reduce((sum, value) => sum + value, 0) / values.length
-  if (values.length === 1) return mean.toFixed(digits)
-  const spread = (Math.max(...values) - Math.min(...values)) / 2
-  return Number(spread.toFixed(digits)) === 0
-    ? mean.toFixed(digits)
-    : `${mean.toFixed(digits)} ± ${spread.toFixed(digits)}`
+  const mean = fixed(values.reduce((sum, value) => sum + value, 0) / values.length, digits)
+  const spread = fixed((Math.max(...values) - Math.min(...values)) / 2, digits)
+  return Number(spread) === 0 ? mean : `${mean} ± ${spread}`
+}
+
+/** Without the sign of a negative value that rounds to zero. */
+function fixed(value: number, digits: number): string {
+  return (Number(value.toFixed(digits)) + 0).toFixed(digits)
 }
 
 /**
- * Steps of the measured seeds times their number. The run's own seconds are not shown: they hold whatever else the machine had to do.
+ * Of the seeds that were measured with nothing else to do, all by turns. The run's own seconds are not shown: they hold whatever else the
+ * machine had to do.
  */
-function secondsOf(results: readonly StudyResult[], times: StepTimes['runs']): string {
-  const measured = results.filter((result) => times[idOf(result)] !== undefined)
-  if (measured.length === 0) return ''
-  return cell(measured, 0, (result) => result.training.steps * times[idOf(result)]!.median, ' s')
+function ofMeasured<T>(
+  results: readonly StudyResult[],
+  measured: Record<string, T>,
+  value: (measured: T, result: StudyResult) => number,
+  unit: string,
+): string {
+  const seeds = results.filter((result) => measured[idOf(result)] !== undefined)
+  return seeds.length === 0 ? '' : cell(seeds, 0, (result) => value(measured[idOf(result)]!, result), unit)
 }
 
 function readMeasured<T>({ results }: Places, name: string): T | null {

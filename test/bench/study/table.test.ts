@@ -1,4 +1,5 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+// The table of a study: rows of made-up results, and that of the documentation, which must be the one of the committed results.
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, it } from 'vitest'
@@ -7,6 +8,7 @@ import type { StudyResult, Tasks } from '../../../bench/study/run.js'
 import { idOf, neededBy } from '../../../bench/study/study.js'
 import { kindsTable, markdownTable, meanAndSpread } from '../../../bench/study/table.js'
 import { uptrainRuns } from '../../../bench/uptrain/manifest.js'
+import { root } from '../../source_files.js'
 
 let results: string
 beforeEach(() => {
@@ -54,18 +56,19 @@ it('has a row with the mean of the seeds that have ended', () => {
   write(1, 3, false)
   write(2, 3.5, false)
   expect(rowsOf()).toEqual([
-    '| vanilla | 2 | 8.50M | 16.0M | 1.00P | 1.6250 ± 0.1250 | 3.2500 ± 0.2500 |  |  |  | 25.0% | 75.0% |  | 1024 MiB |  |',
+    '| `vanilla` | 2 | 8.50M | 16.0M | 1.00P | 1.6250 ± 0.1250 |  |  |  | 25.0% | 75.0% |  | 1024 MiB |  |',
   ])
 })
 
-it('shows what causal routing loses, and the times of steps and of serving where they were measured', () => {
+it('shows what causal routing loses, and the times of steps and of serving of the seeds that were measured', () => {
   write(1, 3, true)
+  write(2, 3, true)
   const models = { 'vanilla.seed1': { tokensPerSecond: { median: 1234, min: 1, max: 2000 }, meanDepth: 1 } }
   writeFileSync(join(results, 'serving.json'), JSON.stringify({ models }))
   const runs = { 'vanilla.seed1': { median: 0.25, min: 0.2, max: 3 } }
   writeFileSync(join(results, 'step_times.json'), JSON.stringify({ runs }))
   expect(rowsOf()).toEqual([
-    '| vanilla | 1 | 8.50M | 16.0M | 1.00P | 1.5000 | 3.0000 | 0.2500 | 97.50% | 1.50 | 25.0% | 75.0% | 250 s | 1024 MiB | 1234 tokens/s |',
+    '| `vanilla` | 2 | 8.50M | 16.0M | 1.00P | 1.5000 | 0.2500 | 97.5% | 1.50 | 25.0% | 75.0% | 250 s | 1024 MiB | 1234 |',
   ])
 })
 
@@ -81,17 +84,26 @@ it('names the version of tasks made of the books, and gives no mean over differe
   expect(kinds()).toEqual([
     '| run | minimal_pairs.2.nouns | minimal_pairs.2.tense |',
     '| --- | --- | --- |',
-    '| vanilla | 75.0% | 50.0% |',
+    '| `vanilla` | 75.0% | 50.0% |',
   ])
   write(2, 3, false)
-  expect(rowsOf()[0]).toContain('| 3.0000 |  |  |  |  |  |  | 1024 MiB |')
+  expect(rowsOf()[0]).toContain('| 1.5000 |  |  |  |  |  |  | 1024 MiB |')
   expect(kinds()[0]).toBe('| run | minimal_pairs.2.nouns | minimal_pairs.2.tense | verb_number | word_order |')
-  expect(kinds()[2]).toBe('| vanilla |  |  |  |  |')
+  expect(kinds()[2]).toBe('| `vanilla` |  |  |  |  |')
 })
 
-it('leaves out a spread that rounds to nothing', () => {
+it('is what the documentation shows of the study of quality', () => {
+  const table = markdownTable(qualityRuns, { work: '', results: join(root, 'bench/quality/results') })
+  const shown = readFileSync(join(root, 'docs/quality.md'), 'utf8')
+    .split('\n')
+    .filter((line) => line.startsWith('| `') && line.split('|').length === table[0]!.split('|').length)
+  expect(shown, 'npm run study -- table quality').toEqual(table.slice(2))
+})
+
+it('leaves out a spread, and a sign, that rounds to nothing', () => {
   expect(meanAndSpread([1, 1.001], 2)).toBe('1.00')
   expect(meanAndSpread([1, 2], 2)).toBe('1.50 ± 0.50')
+  expect(meanAndSpread([-0.001], 2)).toBe('0.00')
 })
 
 it('names every run once, and every run that another one needs', () => {
