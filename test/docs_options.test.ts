@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import type { Command, Option } from 'commander'
 import { describe, expect, it } from 'vitest'
 import { makeProgram } from '../lib/cli/program.js'
+import { errorCodes } from '../lib/errors.js'
 import * as exported from '../lib/index.js'
 import { root } from './source_files.js'
 
@@ -79,6 +80,10 @@ describe('the documentation of the API', () => {
     .flatMap((file) => read(file).match(/^```\w*\n[\s\S]*?^```|`[^`\n]+`/gm) ?? [])
     .join('\n')
   const missing = (names: string[]) => names.filter((name) => !new RegExp(`\\b${name}\\b`).test(text))
+
+  it('names the codes of errors', () => {
+    expect(missing([...errorCodes])).toEqual([])
+  })
 
   it('names what the package exports', () => {
     expect(Object.keys(exported).length).toBeGreaterThan(20)
