@@ -7,7 +7,14 @@ export type { ChatMessage, ChatRole, ChatTextPart } from './chat/messages.js'
 export type { KvCache, ModelConfig, ResolvedConfig, Sharing } from './config.js'
 export { modelKind, resolveConfig } from './config.js'
 export type { RopeScaling } from './config_rope.js'
-export type { ExpertChoiceConfig, ResolvedRouterConfig, RouterConfig, TokenChoiceConfig } from './config_router.js'
+export type {
+  ExpertChoiceConfig,
+  Gated,
+  ResolvedRouterConfig,
+  RouterConfig,
+  TokenChoiceConfig,
+} from './config_router.js'
+export type { Initialisation } from './convert/layers.js'
 export type { ConvertDType, ConvertOptions, ConvertResult } from './convert.js'
 export { convert } from './convert.js'
 export * from './dataset.js'
@@ -55,6 +62,7 @@ export { Model } from './model.js'
 export type { ParameterCount, TokenFlops } from './model_size.js'
 export { flopsPerToken, kvBytesPerToken, parameterCount } from './model_size.js'
 export type { DeviceInfo, DType, EngineStats, MemoryUse, Routing } from './native.js'
+export type { ParameterGroup } from './parameter_groups.js'
 export type { PresetName } from './presets.js'
 export { presets } from './presets.js'
 export type { GenerateOptions } from './sampling.js'
