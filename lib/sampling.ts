@@ -187,7 +187,7 @@ export function readMaxRecursions(
 function stopTokens(check: Checker, { eos_token_id: end, vocab_size }: ResolvedConfig): Int32Array {
   const ids = check.has('stopTokenIds') ? readTokenIds(check, 'stopTokenIds', vocab_size) : []
   const ends = check.boolean('ignoreEos', false) ? [] : (end ?? [])
-  return Int32Array.of(...(typeof ends === 'number' ? [ends] : ends), ...ids)
+  return Int32Array.from([ends, ...ids].flat())
 }
 
 /** Whether every token of a vocabulary is among `ids`, which may also hold others. */

@@ -33,7 +33,7 @@ export async function encodeExample(
     throw new MorError('INVALID_ARGUMENT', text)
   }
   return whole.map((ids, i) => {
-    const tokens = alone!.length > 0 ? ids : Int32Array.of(...start, ...ids)
+    const tokens = alone!.length > 0 ? ids : Int32Array.from([...start, ...ids])
     if (tokens.length > start.length) return { tokens, from: start.length }
     const text = `${example.where}: ${JSON.stringify(example.continuations[i])} adds no token to the context`
     throw new MorError('INVALID_ARGUMENT', text)

@@ -73,7 +73,7 @@ export async function readDepths(
   for (const window of windowsOf(predicted, context, Math.ceil(context / 2))) {
     throwIfAborted(signal, 'reading the text')
     const read = await model.forward([window.tokens.subarray(0, -1)], { positions: 'last', signal })
-    depths.push(...read.depths.subarray(-window.scored))
+    for (const depth of read.depths.subarray(-window.scored)) depths.push(depth)
   }
   const first = startOf(new Int32Array(0), tokenizer)?.length ?? 0
   return withTexts(tokens.subarray(first), depths.slice(first), tokenizer)

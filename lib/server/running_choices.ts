@@ -149,7 +149,7 @@ export async function collectChoices(
   const tokens = await runChoices(choices, ({ index }, piece, finishReason) => {
     const choice = finished[index]!
     choice.text += piece.text
-    choice.tokens.push(...piece.tokens)
+    for (const token of piece.tokens) choice.tokens.push(token) // a prompt may have more than a call takes arguments
     if (finishReason !== null) choice.finishReason = finishReason
   })
   if (finished.some(({ finishReason }) => finishReason === 'abort')) throw shuttingDown()

@@ -83,6 +83,12 @@ describe('generate', () => {
     expect(defaults!.seed).not.toBe(others!.seed)
   })
 
+  it('takes more stop tokens than a call takes arguments', () => {
+    const submit = vi.spyOn(addon.engines[0]!, 'submit')
+    engine.generate([1], { maxTokens: 2, stopTokenIds: new Int32Array(300_000).fill(3) })
+    expect(submit.mock.calls[0]![2].stop.length).toBe(300_001)
+  })
+
   it.each<[unknown, object, string, RegExp]>([
     [[], { maxTokens: 1 }, 'INVALID_ARGUMENT', /the prompt is empty/],
     [5, { maxTokens: 1 }, 'INVALID_ARGUMENT', /the prompt is 5; it must be a text or an array of token ids/],
