@@ -196,11 +196,11 @@ export function isWholeVocabulary(ids: Iterable<number>, vocabSize: number): boo
   return inside.length >= vocabSize && new Set(inside).size === vocabSize
 }
 
-/** The texts of `stop`. */
+/** The texts of `stop`, in a list that stays as it is. */
 export function readStopStrings(options: GenerateOptions): readonly string[] {
   const { stop = [] } = options
   const strings: unknown = typeof stop === 'string' ? [stop] : stop
-  if (Array.isArray(strings) && strings.every((item) => typeof item === 'string' && item !== '')) return strings
+  if (Array.isArray(strings) && strings.every((item) => typeof item === 'string' && item !== '')) return [...strings]
   throw new MorError(
     'INVALID_ARGUMENT',
     `generate: stop is ${show(stop)}; it must be a text or a list of texts, none of them empty`,

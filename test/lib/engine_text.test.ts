@@ -110,6 +110,21 @@ describe('a prompt that is text', () => {
 })
 
 describe('stop texts', () => {
+  it('are those of the call, whatever becomes of their list', async () => {
+    const stop = ['fg']
+    const ask = () => engine.generate('ab', { maxTokens: 8, stop }).result
+    const first = ask()
+    stop[0] = 'hij'
+    const second = ask()
+    stop[0] = 'd'
+    const texts = (await Promise.all([first, second])).map(({ text }) => text)
+    expect(texts).toEqual(['cde', 'cdefg'])
+    expect((await ask()).text).toBe('c')
+    stop[0] = 'eg' // whose beginning comes, and then another letter
+    stop.push('ij')
+    expect((await ask()).text).toBe('cdefgh')
+  })
+
   it('end the text, and the request, also across tokens', async () => {
     const abort = vi.spyOn(addon.engines[0]!, 'abort')
     const generation = engine.generate('ab', { maxTokens: 30, stop: ['xyz', 'efg'] })
