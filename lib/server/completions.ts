@@ -83,7 +83,7 @@ export function completionsHandler(parts: ServerParts) {
   async function answerWhole(running: RunningRequest): Promise<Completion> {
     const { choices, bestOf, n, logprobs, promptTokens } = running
     const { finished, tokens } = await collectChoices(choices)
-    const best = await bestChoices(choices, bestOf, n)
+    const best = bestChoices(choices, bestOf, n)
     return {
       ...completionHead(modelName),
       choices: best.map(({ index: from }, index) => {

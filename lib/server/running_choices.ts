@@ -23,6 +23,8 @@ export interface RunningChoice {
   tokens: number
   /** Sum of the recursions that ran for them. */
   depths: number
+  /** Sum of their log-probabilities. */
+  logprobs: number
   /** Null while it runs. */
   finishReason: FinishReason | null
 }
@@ -58,7 +60,7 @@ export function startChoices(
         const index = choices.length
         const generation = engine.generate(prompt, optionsOf(index))
         const text = new GeneratedText(tokenizer.detokenizer(prompt), stop, minTokens)
-        const started = { tokens: 0, depths: 0, finishReason: null, opening: null }
+        const started = { tokens: 0, depths: 0, logprobs: 0, finishReason: null, opening: null }
         choices.push({ index, prompt, field, maxTokens, generation, text, observer: observe(), ...started })
       }
     }
@@ -105,6 +107,7 @@ async function runChoice(choice: RunningChoice, send: Send): Promise<number> {
     for await (const token of generation) {
       choice.tokens++
       choice.depths += token.depth
+      choice.logprobs += token.logprob
       observer.token(token)
       const piece = text.push(token)
       if (text.stopped) {

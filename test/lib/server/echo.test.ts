@@ -133,3 +133,13 @@ it('answers with the best of more completions, the best first, and counts the to
   expect(usage).toMatchObject({ prompt_tokens: 2, completion_tokens: texts.join('').length })
   expect(own.requests.map(({ options }) => options.seed)).toEqual([5, 6, 7, 8, 9, 10, 11, 12])
 })
+
+it('chooses the best by the tokens of the answer, and not by those that the engine had computed behind a stop text', async () => {
+  const texts = ['A.zzzz', 'B.AAAA']
+  const own: ScriptedEngine = new ScriptedEngine((request) =>
+    answerText(texts[own.requests.indexOf(request)]!)(request),
+  )
+  await using server = await listen({ engine: own })
+  const { choices } = await ask(server.url, { prompt: 'p', best_of: 2, stop: '.' })
+  expect(choices.map(({ text }) => text)).toEqual(['A'])
+})
