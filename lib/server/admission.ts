@@ -1,13 +1,14 @@
 // Counts the completions under way: refuses those beyond the limit, and ends all of them when the server drains.
-import { ApiError, shuttingDown } from './api_error.js'
+import { ApiError, clientGone, shuttingDown } from './api_error.js'
 
 /** One for all: Node would make another, with its stack, for every request that ends. */
-const ended = new DOMException('the request has ended', 'AbortError')
+const gone = clientGone()
 
 /** What the server keeps for one request while it is under way. */
 export interface Admitted {
-  /** Aborts when the client has disconnected or the server's time for draining is over. */
+  /** Aborts when the client has disconnected or the server's time for draining is over, with the ApiError that says so. */
   readonly signal: AbortSignal
+  /** The client has disconnected, or has its answer. */
   abort(): void
   release(): void
 }
@@ -54,7 +55,7 @@ export class Admission {
     this.#completions += completions
     return {
       signal: controller.signal,
-      abort: () => controller.abort(ended),
+      abort: () => controller.abort(gone),
       release: () => {
         if (!this.#admitted.delete(controller)) return
         this.#completions -= completions
@@ -69,7 +70,7 @@ export class Admission {
   }
 
   abortAll(): void {
-    for (const controller of this.#admitted) controller.abort(ended)
+    for (const controller of this.#admitted) controller.abort(shuttingDown())
   }
 
   /** Resolves when no request is under way. */

@@ -34,6 +34,11 @@ export function shuttingDown(): ApiError {
   return new ApiError(503, 'the server is shutting down; send the request again elsewhere or later', 'shutting_down')
 }
 
+/** 499, as proxies log it: the client left before its answer, which nobody reads. */
+export function clientGone(): ApiError {
+  return new ApiError(499, 'the client has disconnected', 'client_disconnected')
+}
+
 /** The codes with which the engine refuses a request, and which are answered with status 400. */
 const refusals: Partial<Record<ErrorCode, string>> = {
   INVALID_ARGUMENT: 'invalid_value',
@@ -68,7 +73,7 @@ const frameworkErrors: Record<string, ConstructorParameters<typeof ApiError>> = 
   FST_ERR_CTP_INVALID_MEDIA_TYPE: [415, 'send the body as content-type application/json', 'invalid_media_type'],
 }
 
-/** The response to anything thrown while a request was handled, also by Fastify itself. */
+/** The response to anything thrown while a request was handled, also by Fastify itself, and to the reason of an abort. */
 export function apiErrorOf(error: unknown): ApiError {
   if (error instanceof ApiError) return error
   const { statusCode, code, message } = (error ?? {}) as { statusCode?: number; code?: string; message?: string }

@@ -56,7 +56,7 @@ export function chatHandler(parts: ServerParts) {
       watch.running(choices, { maxTokens, promptTokens, temperature: asked.sampling.temperature })
       const running = { ...asked, choices, promptTokens }
       if (!asked.stream) {
-        const answer = await answerWhole(running)
+        const answer = await answerWhole(running, admitted.signal)
         limitUnread(reply.raw, stallTimeoutMs)
         return answer
       }
@@ -68,8 +68,11 @@ export function chatHandler(parts: ServerParts) {
     }
   })
 
-  async function answerWhole({ choices, topLogprobs, promptTokens }: RunningChat): Promise<ChatCompletion> {
-    const { finished, tokens } = await collectChoices(choices)
+  async function answerWhole(
+    { choices, topLogprobs, promptTokens }: RunningChat,
+    signal: AbortSignal,
+  ): Promise<ChatCompletion> {
+    const { finished, tokens } = await collectChoices(choices, signal)
     return {
       ...chatHead(modelName),
       object: 'chat.completion',

@@ -55,7 +55,7 @@ export function completionsHandler(parts: ServerParts) {
       watch.running(choices, { maxTokens: asked.maxTokens, promptTokens, temperature: asked.sampling.temperature })
       const running = { ...asked, choices, promptTokens }
       if (!asked.stream) {
-        const completion = await answerWhole(running)
+        const completion = await answerWhole(running, admitted.signal)
         limitUnread(reply.raw, stallTimeoutMs)
         return completion
       }
@@ -80,9 +80,9 @@ export function completionsHandler(parts: ServerParts) {
     })
   }
 
-  async function answerWhole(running: RunningRequest): Promise<Completion> {
+  async function answerWhole(running: RunningRequest, signal: AbortSignal): Promise<Completion> {
     const { choices, bestOf, n, logprobs, promptTokens } = running
-    const { finished, tokens } = await collectChoices(choices)
+    const { finished, tokens } = await collectChoices(choices, signal)
     const best = bestChoices(choices, bestOf, n)
     return {
       ...completionHead(modelName),

@@ -1,6 +1,6 @@
 // Encodes the prompts of a request within the limits, without blocking the event loop.
 import { startOf } from '../tokenizer/start.js'
-import { invalidField, refusalOf, shuttingDown } from './api_error.js'
+import { apiErrorOf, invalidField, refusalOf } from './api_error.js'
 import type { Prompt } from './completion_request.js'
 import type { ResolvedServerOptions } from './options.js'
 
@@ -16,8 +16,8 @@ const ofPrompt: TextEncoding = { addSpecialTokens: true, field: 'prompt' }
 
 /**
  * @param signal ends the encoding; it aborts when the client has disconnected or the server closes
- * @throws {ApiError} 400 for a prompt over a limit, and for an empty one if the tokenizer has no token to start from; 503
- * where the signal aborts
+ * @throws {ApiError} 400 for a prompt over a limit, and for an empty one if the tokenizer has no token to start from; the
+ * reason of the signal where it aborts
  */
 export async function encodePrompts(
   prompts: readonly Prompt[],
@@ -45,7 +45,7 @@ export async function encodeTexts(
   try {
     return await tokenizer.encodeBatch(texts, { addSpecialTokens: encoding.addSpecialTokens, signal })
   } catch (error) {
-    throw signal.aborted ? shuttingDown() : refusalOf(error, encoding.field)
+    throw signal.aborted ? apiErrorOf(signal.reason) : refusalOf(error, encoding.field)
   }
 }
 

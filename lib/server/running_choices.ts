@@ -3,7 +3,7 @@
 import { GeneratedText, type TextPiece } from '../generated_text.js'
 import type { FinishReason, Generation } from '../generation.js'
 import type { GenerateOptions } from '../sampling.js'
-import { asRefusal, refusalOf, shuttingDown } from './api_error.js'
+import { apiErrorOf, asRefusal, refusalOf, shuttingDown } from './api_error.js'
 import type { CompletionObserver } from './metrics.js'
 import type { ResolvedServerOptions } from './options.js'
 
@@ -51,7 +51,7 @@ export function startChoices(
   { prompts, perPrompt, field, maxTokens, stop, minTokens, optionsOf, observe }: WantedChoices,
   signal: AbortSignal,
 ): RunningChoice[] {
-  if (signal.aborted) throw shuttingDown()
+  if (signal.aborted) throw apiErrorOf(signal.reason)
   const choices: RunningChoice[] = []
   const abort = () => abortAll(choices)
   try {
@@ -143,10 +143,11 @@ export interface FinishedChoice extends TextPiece {
 
 /**
  * Runs every completion to its end and returns them, and how many tokens they generated.
- * @throws {ApiError} 503 if one was aborted: a client that has disconnected reads no answer, any other learns of it
+ * @throws {ApiError} if one was aborted: by `signal`, whose reason it is, or 503 as the engine was closed
  */
 export async function collectChoices(
   choices: readonly RunningChoice[],
+  signal: AbortSignal,
 ): Promise<{ finished: FinishedChoice[]; tokens: number }> {
   const finished = choices.map((): FinishedChoice => ({ text: '', tokens: [], finishReason: 'error' }))
   const tokens = await runChoices(choices, ({ index }, piece, finishReason) => {
@@ -155,7 +156,8 @@ export async function collectChoices(
     for (const token of piece.tokens) choice.tokens.push(token) // a prompt may have more than a call takes arguments
     if (finishReason !== null) choice.finishReason = finishReason
   })
-  if (finished.some(({ finishReason }) => finishReason === 'abort')) throw shuttingDown()
+  if (finished.some(({ finishReason }) => finishReason === 'abort'))
+    throw signal.aborted ? apiErrorOf(signal.reason) : shuttingDown()
   return { finished, tokens }
 }
 

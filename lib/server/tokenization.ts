@@ -1,7 +1,7 @@
 // The handlers of POST /tokenize, POST /detokenize and GET /tokenizer_info, in the form of vLLM's API.
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { readTokenIds } from '../sampling.js'
-import { invalidField } from './api_error.js'
+import { clientGone, invalidField } from './api_error.js'
 import { chatEncoding, chatPrompt } from './chat_prompt.js'
 import { conversationFields, readConversation } from './chat_request.js'
 import { checkBody } from './completion_request.js'
@@ -45,7 +45,7 @@ export function tokenizeHandler({ models, metrics }: ServerParts) {
     const encoding = { ...usual, addSpecialTokens: reader.boolean('add_special_tokens', usual.addSpecialTokens) }
     const named = reader.boolean('return_token_strs')
     const gone = new AbortController()
-    whenClosed(request.raw, reply.raw, () => gone.abort())
+    whenClosed(request.raw, reply.raw, () => gone.abort(clientGone()))
     const [encoded] = await encodeTexts([text], options, gone.signal, encoding)
     const tokens = Array.from(encoded!)
     if (named) checkLength(tokens.length, maxPromptTokens, 'tokens', encoding) // naming them takes long

@@ -66,6 +66,30 @@ describe('the log', () => {
     })
   })
 
+  it('tells a client that has gone from a server that shuts down', async () => {
+    const engine = new ScriptedEngine()
+    const server = await serveLogged('info', { engine, drainTimeoutMs: 0 })
+    const controller = new AbortController()
+    const vanishing = fetch(`${server.url}/v1/completions`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify(ask),
+      signal: controller.signal,
+    })
+    const staying = post(server.url, ask)
+    await expect.poll(() => engine.requests.length).toBe(2)
+    controller.abort()
+    await expect(vanishing).rejects.toThrow()
+    const refusals = () => server.lines.filter(({ msg }) => String(msg).startsWith('refused'))
+    await expect.poll(() => refusals().length).toBe(1)
+    await server[Symbol.asyncDispose]()
+    expect((await staying).status).toBe(503)
+    expect(refusals()).toMatchObject([
+      { status: 499, code: 'client_disconnected' },
+      { status: 503, code: 'shutting_down' },
+    ])
+  })
+
   it('makes an id where the client’s is none that may stand in a log', async () => {
     await using server = await serveLogged('info')
     for (const id of ['a b', 'x'.repeat(200), '{"a":1}']) {
@@ -171,6 +195,22 @@ describe('traces', () => {
     expect(refused!.status.code).toBe(0)
     expect(failed!.attributes).toMatchObject({ 'http.response.status_code': 500, 'error.type': 'generation_failed' })
     expect([failed!.status.code, broken!.status.code]).toEqual([2, 2])
+  })
+
+  it('have no failure where the client has gone', async () => {
+    const engine = new ScriptedEngine()
+    await using server = await listen({ engine, traces: true })
+    for (const stream of [false, true]) {
+      const signal = AbortSignal.timeout(100)
+      const body = JSON.stringify({ ...ask, stream })
+      const headers = { 'content-type': 'application/json' }
+      const answer = fetch(`${server.url}/v1/completions`, { method: 'POST', headers, body, signal })
+      await expect(answer.then((response) => response.text())).rejects.toThrow()
+    }
+    const roots = () => spans().filter(({ name }) => name === 'text_completion tiny')
+    await expect.poll(() => roots().length).toBe(2)
+    expect(roots().map(({ status }) => status.code)).toEqual([0, 0])
+    expect(roots().map(({ attributes }) => attributes['http.response.status_code'])).toEqual([499, 200])
   })
 
   it('stand below the span that is active', async () => {
