@@ -208,6 +208,31 @@ describe('closing', { timeout: 30_000 }, () => {
     expect(engine.requests.length).toBe(1)
   })
 
+  it('does not wait for a connection that was opened and never used', async () => {
+    const server = await listen({ engine: new ScriptedEngine(), drainTimeoutMs: 60_000 })
+    const accepted = once(server.app.server, 'connection')
+    const socket = connect(Number(new URL(server.url).port), '127.0.0.1')
+    await accepted
+    const ends = once(socket.resume(), 'close')
+    await Promise.all([server.app.close(), ends])
+  })
+
+  it('says with an answer that the connection takes no more requests', async () => {
+    const engine = new ScriptedEngine()
+    const server = await listen({ engine, drainTimeoutMs: 60_000 })
+    const first = post(server.url, ask)
+    await expect.poll(() => engine.requests.length).toBe(1)
+    answerText('x')(engine.requests[0]!)
+    expect((await first).headers.get('connection')).toBe('keep-alive')
+    const second = post(server.url, ask)
+    await expect.poll(() => engine.requests.length).toBe(2)
+    const closed = server.app.close()
+    await sleep(50)
+    answerText('x')(engine.requests[1]!)
+    expect((await second).headers.get('connection')).toBe('close')
+    await closed
+  })
+
   it('aborts what takes too long, and says so in the stream', async () => {
     const engine = new ScriptedEngine()
     const server = await listen({ engine, drainTimeoutMs: 100 })
