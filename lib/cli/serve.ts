@@ -1,7 +1,7 @@
 // `mor serve`: loads a checkpoint and serves it until it is told to stop.
 import { basename, resolve } from 'node:path'
 import type { LoadOptions } from '../model.js'
-import { createServer, type ModelServer, type ServerOptions } from '../server/index.js'
+import { createServer, type ServerOptions } from '../server/index.js'
 import { listen } from './listen.js'
 import type { Output } from './output.js'
 import { Reloader } from './reload.js'
@@ -41,10 +41,18 @@ export async function serve(options: ServeCommandOptions, output: Output, signal
   const engineOptions = { maxBatchSize, kvCacheBytes }
   const source = { folder, tokenizer, chatTemplate, load: { device, dtype, threads, nice }, engine: engineOptions }
   const load = () => loadCheckpoint(source, signal)
-  const first = await load()
-  let app: ModelServer
+  let askedEarly = false
+  let reload = () => {
+    askedEarly = true
+  }
+  const onSignal = () => reload()
+  // Without a handler the signal ends the process, so there is one from the beginning to the end.
+  process.on('SIGUSR2', onSignal)
+  let held: { close(): Promise<void> } | null = null
   try {
-    app = createServer({
+    const first = await load()
+    held = first
+    const app = createServer({
       ...first.served,
       modelName,
       apiKey,
@@ -57,21 +65,18 @@ export async function serve(options: ServeCommandOptions, output: Output, signal
       drainTimeoutMs: Math.round(options.drainTimeout * 1000),
       logger: { level: options.logLevel, stream: process.stderr },
     })
-  } catch (error) {
-    await first.close()
-    throw error
-  }
-  const reloader = new Reloader(app, first, load, output)
-  process.on('SIGUSR2', reloader.reload)
-  try {
+    const reloader = new Reloader(app, first, load, output)
+    held = reloader
     const url = await listen(app, host, port)
     output.event({ type: 'listening', url, model: modelName }, `serving ${modelName} at ${url}/v1`)
+    reload = reloader.reload
+    if (askedEarly) reload() // the weights may have changed since the first load began
     if (!signal.aborted) await new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true }))
     output.event({ type: 'draining' }, 'finishing what is under way; once more to stop at once')
     await app.close()
   } finally {
-    process.off('SIGUSR2', reloader.reload)
-    await reloader.close()
+    await held?.close()
+    process.off('SIGUSR2', onSignal)
   }
   output.event({ type: 'end' }, 'stopped')
 }
