@@ -15,29 +15,42 @@ const nothingHeld = {
 }
 
 export class EngineTotals {
-  readonly #engines: Set<ServedEngine>
+  /** With what each counted when it was last asked; null: it was not. */
+  readonly #engines: Map<ServedEngine, EngineStats | null>
   /** Of the engines that were taken out. */
   #before: EngineStats | null = null
 
   constructor(first: ServedEngine) {
-    this.#engines = new Set([first])
+    this.#engines = new Map([[first, null]])
   }
 
   add(engine: ServedEngine): void {
-    this.#engines.add(engine)
+    if (!this.#engines.has(engine)) this.#engines.set(engine, null)
   }
 
   /** The engine's requests have ended: what it counted stays, what it held does not. */
   takeOut(engine: ServedEngine): void {
-    if (!this.#engines.delete(engine)) return
-    const ended = { ...engine.stats(), ...nothingHeld }
+    const last = this.#lastStats(engine)
+    this.#engines.delete(engine)
+    if (last === null) return
+    const ended = { ...last, ...nothingHeld }
     this.#before = this.#before === null ? ended : sum(this.#before, ended)
   }
 
   /** @throws {MorError} DISPOSED if an engine is closed */
   stats(): EngineStats {
-    const all = Array.from(this.#engines, (engine) => engine.stats())
+    for (const engine of this.#engines.keys()) this.#engines.set(engine, engine.stats())
+    const all = [...this.#engines.values()].filter((stats) => stats !== null)
     return [...all, ...(this.#before === null ? [] : [this.#before])].reduce(sum)
+  }
+
+  /** An engine may have been closed before it was replaced, and then says nothing any more. */
+  #lastStats(engine: ServedEngine): EngineStats | null {
+    try {
+      return this.#engines.has(engine) ? engine.stats() : null
+    } catch {
+      return this.#engines.get(engine)!
+    }
   }
 }
 

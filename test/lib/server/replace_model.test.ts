@@ -52,6 +52,16 @@ describe('replaceModel', () => {
     expect(await counted(server.url)).toBe(160)
   })
 
+  it('takes the place of an engine that was closed, and goes on from what that had counted', async () => {
+    const old = new ScriptedEngine()
+    await using server = await listen({ engine: old })
+    expect(await counted(server.url)).toBe(40)
+    old.closed = true
+    await server.app.replaceModel({ engine: new ScriptedEngine(answerText('new')), tokenizer })
+    expect(await textOf(post(server.url, ask))).toBe('new')
+    expect(await counted(server.url)).toBe(80)
+  })
+
   it('takes limits, chat template and health from the new model', async () => {
     await using server = await listen({ engine: new ScriptedEngine(answerText('x')) })
     const chat = () =>
