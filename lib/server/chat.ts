@@ -39,6 +39,7 @@ export function chatHandler(parts: ServerParts) {
       const promptTokens = prompts[0]!.length
       const maxTokens = asked.maxTokens ?? context - promptTokens
       checkContext(prompts, maxTokens, asked.maxTokensField, context)
+      checkContext(prompts, asked.sampling.minTokens ?? 0, 'min_tokens', context)
       const choices = startChoices(
         served,
         {

@@ -220,6 +220,7 @@ describe('bad input', () => {
     ['logit_bias', { logit_bias: { 320: 1 } }],
     ['stop', { stop: 'x'.repeat(16 * 64 + 1) }],
     ['min_tokens', { min_tokens: 6, max_tokens: 5 }],
+    ['min_tokens', { min_tokens: 60 }, 'context_length_exceeded'],
     ['stream_options', { stream_options: { include_usage: true } }],
     ['tools', { tools: [{ type: 'function', function: { name: 'f' } }] }, 'unsupported_field'],
     ['tool_choice', { tool_choice: 'required' }, 'unsupported_field'],
