@@ -186,8 +186,11 @@ export function readMaxRecursions(
 
 function stopTokens(check: Checker, { eos_token_id: end, vocab_size }: ResolvedConfig): Int32Array {
   const ids = check.has('stopTokenIds') ? readTokenIds(check, 'stopTokenIds', vocab_size) : []
-  const ends = check.boolean('ignoreEos', false) ? [] : (end ?? [])
-  return Int32Array.from([ends, ...ids].flat())
+  const ends = check.boolean('ignoreEos', false) ? [] : [end ?? []].flat()
+  const all = new Int32Array(ends.length + ids.length)
+  all.set(ends)
+  all.set(ids, ends.length)
+  return all
 }
 
 /** Whether every token of a vocabulary is among `ids`, which may also hold others. */

@@ -8,7 +8,7 @@ import { checkBody } from './completion_request.js'
 import { limitUnread, whenClosed } from './connection.js'
 import type { ServerParts } from './parts.js'
 import { encodePrompts } from './prompt_tokens.js'
-import { checkContext, checkModel } from './request_checks.js'
+import { checkContext, checkLists, checkModel } from './request_checks.js'
 import { collectChoices, type RunningChoice, runChoices, startChoices } from './running_choices.js'
 import { streamAnswer } from './stream_answer.js'
 import { checkFields } from './unknown_fields.js'
@@ -31,6 +31,7 @@ export function chatHandler(parts: ServerParts) {
     checkFields(checkBody(request.body), chatFields, strict, (name) => metrics.ignoredField(name))
     const asked = readChatRequest(request.body, config)
     checkModel(asked.model, modelName)
+    checkLists(asked.sampling, asked.n)
     const text = chatPrompt(served.chatTemplate, asked.messages, asked)
     const admitted = admission.admit(asked.n)
     try {

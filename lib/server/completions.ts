@@ -9,7 +9,7 @@ import { limitUnread, whenClosed } from './connection.js'
 import { echoOf } from './echo.js'
 import type { ServerParts } from './parts.js'
 import { encodePrompts } from './prompt_tokens.js'
-import { checkContext, checkModel } from './request_checks.js'
+import { checkContext, checkLists, checkModel } from './request_checks.js'
 import { collectChoices, type RunningChoice, runChoices, startChoices } from './running_choices.js'
 import { streamAnswer } from './stream_answer.js'
 import { checkFields } from './unknown_fields.js'
@@ -31,7 +31,9 @@ export function completionsHandler(parts: ServerParts) {
     checkFields(checkBody(request.body), completionFields, strict, (name) => metrics.ignoredField(name))
     const asked = readCompletionRequest(request.body, config)
     checkModel(asked.model, modelName)
-    const admitted = admission.admit(asked.prompts.length * asked.bestOf)
+    const completions = asked.prompts.length * asked.bestOf
+    checkLists(asked.sampling, completions)
+    const admitted = admission.admit(completions)
     try {
       whenClosed(request.raw, reply.raw, admitted.abort)
       const prompts = await encodePrompts(asked.prompts, served, admitted.signal)

@@ -180,6 +180,25 @@ it('starts none of a request’s completions where one is refused', async () => 
   expect(engine.requests.map(({ aborted }) => aborted)).toEqual([true])
 })
 
+it('takes long lists for one completion, and refuses them for so many that their copies would fill the memory', async () => {
+  const engine = new ScriptedEngine(answerText('x'))
+  await using own = await listen({ engine })
+  const many = { ...good, stop_token_ids: Array(10_000).fill(3) }
+  const message =
+    'stop_token_ids has 10000 entries for each of 112 completions, 1120000 together; this server takes at most 1048576'
+  const refused = await post(own.url, { ...many, prompt: ['a', 'b'], n: 56 })
+  await expectError(refused, 400, { code: 'invalid_value', param: 'stop_token_ids', message })
+  const logit_bias = Object.fromEntries(Array.from({ length: 320 }, (_, token) => [token, 1]))
+  const prompt = Array(4000).fill('a')
+  await expectError(await post(own.url, { ...good, logit_bias, prompt }), 400, {
+    code: 'invalid_value',
+    param: 'logit_bias',
+    message: expect.stringContaining('1280000 together'),
+  })
+  expect(engine.requests.length).toBe(0)
+  expect((await post(own.url, { ...many, logit_bias, prompt: 'a', n: 3 })).status).toBe(200)
+})
+
 describe('a generation that fails', () => {
   const fail = async ({ generation }: ScriptedEngine['requests'][number]) => {
     const { MorError } = await import('../../../lib/errors.js')
