@@ -1,20 +1,24 @@
 // Makes the prompt of a conversation, as text.
-import type { ChatTemplate, RenderOptions } from '../chat/chat_template.js'
+import type { RenderOptions } from '../chat/chat_template.js'
 import type { TemplateMessage } from '../chat/messages.js'
 import { toMorError } from '../errors.js'
 import { ApiError, invalidField } from './api_error.js'
-import type { TextEncoding } from './prompt_tokens.js'
+import type { ResolvedServerOptions } from './options.js'
+import { checkLength, type TextEncoding } from './prompt_tokens.js'
 
 /** The template writes the begin token itself. */
 export const chatEncoding: TextEncoding = { addSpecialTokens: false, field: 'messages' }
 
-/** @throws {ApiError} 400 for a model without a template, and for messages that the template refuses */
+/**
+ * @throws {ApiError} 400 for a model without a template, for more messages than a prompt may have tokens, of which each takes
+ * one at least, and for messages that the template refuses
+ */
 export function chatPrompt(
-  template: ChatTemplate | null,
+  { chatTemplate, maxPromptTokens }: Pick<ResolvedServerOptions, 'chatTemplate' | 'maxPromptTokens'>,
   messages: readonly TemplateMessage[],
   options: RenderOptions,
 ): string {
-  if (template === null) {
+  if (chatTemplate === null) {
     throw new ApiError(
       400,
       'this model has no chat template, so it takes no messages; send its prompt to /v1/completions, or start the server ' +
@@ -22,8 +26,9 @@ export function chatPrompt(
       'no_chat_template',
     )
   }
+  checkLength(messages.length, maxPromptTokens, 'messages', chatEncoding) // the template takes a while for each
   try {
-    return template.render(messages, options)
+    return chatTemplate.render(messages, options)
   } catch (error) {
     throw invalidField('messages', toMorError(error).message, 'invalid_value')
   }

@@ -206,6 +206,7 @@ describe('bad input', () => {
     ['messages', { messages: [{ role: 'assistant', content: 'Hi' }] }],
     ['messages', { messages: [{ role: 'user', content: 'x'.repeat(64) }] }, 'context_length_exceeded'],
     ['messages', { messages: [{ role: 'user', content: 'x'.repeat(2000) }] }, 'context_length_exceeded'],
+    ['messages', { messages: Array(64).fill({ role: 'user', content: '' }) }, 'context_length_exceeded'],
     ['model', { model: 5 }],
     ['n', { n: 0 }],
     ['max_tokens', { max_tokens: 0 }],
