@@ -1,4 +1,5 @@
 // Checks of a request against the model that the server has.
+import { show } from '../check.js'
 import { ApiError, invalidField } from './api_error.js'
 import type { SamplingOptions } from './sampling_fields.js'
 
@@ -10,7 +11,7 @@ export function checkModel(asked: string, served: string): void {
   if (asked === served) return
   throw new ApiError(
     404,
-    `the model ${JSON.stringify(asked)} is not here; this server has ${JSON.stringify(served)}`,
+    `the model ${show(asked)} is not here; this server has ${JSON.stringify(served)}`,
     'model_not_found',
     'model',
   )

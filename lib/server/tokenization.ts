@@ -5,7 +5,7 @@ import { clientGone, invalidField } from './api_error.js'
 import { chatEncoding, chatPrompt } from './chat_prompt.js'
 import { conversationFields, readConversation } from './chat_request.js'
 import { checkBody } from './completion_request.js'
-import { whenClosed } from './connection.js'
+import { limitUnread, whenClosed } from './connection.js'
 import { describe, FieldReader } from './field_reader.js'
 import type { ServerMetrics } from './metrics.js'
 import type { ResolvedServerOptions } from './options.js'
@@ -50,17 +50,19 @@ export function tokenizeHandler({ models, metrics }: ServerParts) {
     const tokens = Array.from(encoded!)
     if (named) checkLength(tokens.length, maxPromptTokens, 'tokens', encoding) // naming them takes long
     const nameOf = (token: number) => tokenizer.decode([token], { skipSpecialTokens: false })
+    limitUnread(reply.raw, options.stallTimeoutMs)
     return { count: tokens.length, max_model_len, tokens, token_strs: named ? tokens.map(nameOf) : null }
   }
 }
 
 export function detokenizeHandler({ models, metrics }: ServerParts) {
-  return async (request: FastifyRequest): Promise<{ prompt: string }> => {
+  return async (request: FastifyRequest, reply: FastifyReply): Promise<{ prompt: string }> => {
     const options = models.current
     const { vocab_size, max_position_embeddings } = options.engine.model.config
     const reader = readerOf(request, 'detokenize', detokenizeFields, options, metrics)
     const tokens = reader.read('tokens', (check) => readTokenIds(check, 'tokens', vocab_size))
     checkLength(tokens.length, max_position_embeddings, 'tokens', { field: 'tokens' })
+    limitUnread(reply.raw, options.stallTimeoutMs)
     return { prompt: options.tokenizer.decode(tokens, { skipSpecialTokens: false }) }
   }
 }

@@ -12,13 +12,13 @@ import { listen, post } from './tiny_model.js'
 const ask = { model: 'tiny', prompt: 'Once', max_tokens: 60 }
 
 /** @param times how often the request is sent at once, without waiting for an answer */
-function open(url: string, body: object, times = 1): Promise<Socket> {
+function open(url: string, body: object, times = 1, path = '/v1/completions'): Promise<Socket> {
   const { port, hostname } = new URL(url)
   const text = JSON.stringify(body)
   return new Promise((resolve, reject) => {
     const socket = connect(Number(port), hostname, () => {
       socket.write(
-        `POST /v1/completions HTTP/1.1\r\nhost: test\r\ncontent-type: application/json\r\ncontent-length: ${text.length}\r\n\r\n${text}`.repeat(
+        `POST ${path} HTTP/1.1\r\nhost: test\r\ncontent-type: application/json\r\ncontent-length: ${text.length}\r\n\r\n${text}`.repeat(
           times,
         ),
       )
@@ -129,6 +129,16 @@ describe('a client that does not read', { timeout: 30_000 }, () => {
     await new Promise((resolve) => socket.on('close', resolve).on('error', () => {}))
     const [, whole] = /content-length: (\d+)/.exec(received)!
     expect(received.length).toBeLessThan(Number(whole))
+  })
+
+  it('is cut off with what is left of the tokens of a text', async () => {
+    const limits = { bodyLimitBytes: 2 ** 23, maxPromptCharacters: 2 ** 23 }
+    await using server = await listen({ engine: new ScriptedEngine(), stallTimeoutMs: 300, ...limits })
+    const response = once(server.app.server, 'request').then(([, answer]) => answer as ServerResponse)
+    const socket = await open(server.url, { prompt: 'x'.repeat(2 ** 22) }, 1, '/tokenize')
+    socket.pause()
+    await once(await response, 'close')
+    socket.destroy()
   })
 
   it('that only pauses gets everything', async () => {
