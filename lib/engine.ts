@@ -107,9 +107,10 @@ export class Engine {
    * none, the generation has the error.
    */
   chat(messages: readonly ChatMessage[], options: ChatOptions = {}): Generation {
-    const { addGenerationPrompt, variables, maxTokens = this.model.config.max_position_embeddings, ...others } = options
-    const prompt = { messages: readMessages(messages), options: { addGenerationPrompt, variables } }
-    return this.#start(prompt, { ...others, maxTokens })
+    const { addGenerationPrompt, variables, maxTokens, ...others } = options
+    const rendering = { addGenerationPrompt: addGenerationPrompt ?? true, variables: variables ?? {} }
+    const prompt = { messages: readMessages(messages), options: rendering }
+    return this.#start(prompt, { ...others, maxTokens: maxTokens ?? this.model.config.max_position_embeddings })
   }
 
   /** @throws {MorError} DISPOSED */

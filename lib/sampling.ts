@@ -201,8 +201,8 @@ export function isWholeVocabulary(ids: Iterable<number>, vocabSize: number): boo
 
 /** The texts of `stop`, in a list that stays as it is. */
 export function readStopStrings(options: GenerateOptions): readonly string[] {
-  const { stop = [] } = options
-  const strings: unknown = typeof stop === 'string' ? [stop] : stop
+  const { stop } = options
+  const strings: unknown = typeof stop === 'string' ? [stop] : (stop ?? [])
   if (Array.isArray(strings) && strings.every((item) => typeof item === 'string' && item !== '')) return [...strings]
   throw new MorError(
     'INVALID_ARGUMENT',

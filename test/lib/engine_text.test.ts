@@ -177,6 +177,24 @@ describe('a conversation', () => {
     expect(Buffer.from(spied.mock.calls[0]![1]).toString()).toBe('!false')
   })
 
+  it('has the defaults of options that are null', async () => {
+    const chatting = new Engine(engine.model, {
+      chatTemplate: await templateOf('{{ tone }}{{ add_generation_prompt }}'),
+    })
+    const spied = vi.spyOn(addon.engines.at(-1)!, 'submit')
+    const nothing = {
+      maxTokens: null,
+      stop: null,
+      addGenerationPrompt: null,
+      variables: null,
+      seed: null,
+      signal: null,
+    }
+    const { tokens } = await chatting.chat(messages, nothing as never).result
+    expect(Buffer.from(spied.mock.calls[0]![1]).toString()).toBe('true')
+    expect(tokens).toHaveLength(64 - 'true'.length)
+  })
+
   it('is an error where it is wrong, refused, or there is no template', async () => {
     expect(() => engine.chat([])).toThrow(/messages is an empty list/)
     expect(() => engine.chat([{ role: 'wizard', content: '' } as never])).toThrow(/messages\[0\].role is "wizard"/)
