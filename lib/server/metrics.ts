@@ -44,10 +44,14 @@ const engineGauges: [name: string, help: string, read: EngineReading][] = [
 const engineCounters: [name: string, help: string, read: EngineReading][] = [
   ['vllm:prompt_tokens_total', 'Prompt tokens processed.', (stats) => stats.promptTokens],
   ['vllm:generation_tokens_total', 'Tokens generated.', (stats) => stats.tokensGenerated],
-  ['vllm:prefix_cache_queries_total', 'Prompt tokens looked for in the prefix cache.', (stats) => stats.promptTokens],
+  [
+    'vllm:prefix_cache_queries_total',
+    'Prompt tokens, whether or not the prefix cache was asked for them.',
+    (stats) => stats.promptTokens,
+  ],
   [
     'vllm:prefix_cache_hits_total',
-    'Tokens found in the prefix cache instead of being computed.',
+    'Tokens found in the prefix cache instead of being computed, also again by preempted sequences.',
     (stats) => stats.prefixHitTokens,
   ],
   [
