@@ -27,6 +27,11 @@ export function cutOff(response: ServerResponse): void {
   if (waiting) response.emit('close') // Node emits it only for the response that is being sent on the connection
 }
 
+/** Whether a part of a response has been sent on the connection, of one that `whenClosed` was called for. */
+export function hasBegunAnswer(socket: Socket): boolean {
+  return [...(openResponses.get(socket) ?? [])].some(({ headersSent }) => headersSent)
+}
+
 /** False for a request of Fastify's `inject`, whose socket is of another kind: there is no client that could be slow or idle. */
 export function isConnected(socket: Socket): boolean {
   return socket instanceof Socket

@@ -155,6 +155,25 @@ it('closes a connection that is not HTTP, though its client does not', async () 
   client.destroy()
 })
 
+it('puts no answer into a stream that goes on while bytes come that are not HTTP', async () => {
+  const engine = new ScriptedEngine()
+  await using own = await listen({ engine })
+  const socket = connect(Number(new URL(own.url).port), '127.0.0.1')
+  let received = ''
+  socket.setEncoding('utf8').on('data', (data) => {
+    received += data
+  })
+  const body = JSON.stringify({ ...good, stream: true })
+  const head = 'POST /v1/completions HTTP/1.1\r\nhost: test\r\ncontent-type: application/json\r\n'
+  socket.write(`${head}content-length: ${body.length}\r\n\r\n${body}`)
+  await expect.poll(() => received).toContain('200 OK')
+  const ends = once(socket, 'close')
+  socket.write('hello\r\n\r\n')
+  await ends
+  expect(received).not.toContain('400 Bad Request')
+  expect(engine.requests[0]!.aborted).toBe(true)
+})
+
 it('tells a full queue apart, and serves again when it is no longer full', async () => {
   const engine = new ScriptedEngine()
   await using busy = await listen({ engine, maxCompletions: 3 })
