@@ -201,11 +201,17 @@ describe('traces', () => {
     const engine = new ScriptedEngine()
     await using server = await listen({ engine, traces: true })
     for (const stream of [false, true]) {
-      const signal = AbortSignal.timeout(100)
-      const body = JSON.stringify({ ...ask, stream })
-      const headers = { 'content-type': 'application/json' }
-      const answer = fetch(`${server.url}/v1/completions`, { method: 'POST', headers, body, signal })
-      await expect(answer.then((response) => response.text())).rejects.toThrow()
+      const known = engine.requests.length
+      const controller = new AbortController()
+      const answer = fetch(`${server.url}/v1/completions`, {
+        method: 'POST',
+        headers: { 'content-type': 'application/json' },
+        body: JSON.stringify({ ...ask, stream }),
+        signal: controller.signal,
+      }).then((response) => response.text())
+      await expect.poll(() => engine.requests.length).toBe(known + 1)
+      controller.abort()
+      await expect(answer).rejects.toThrow()
     }
     const roots = () => spans().filter(({ name }) => name === 'text_completion tiny')
     await expect.poll(() => roots().length).toBe(2)
