@@ -59,6 +59,7 @@ void Call::check_wanted() const {
 }
 
 void Call::on_abort() {
+  if (aborted_) return;  // A program may dispatch the event more than once.
   const std::unique_ptr<Task> waiting = thread_.worker().take_out(*this);
   if (waiting == nullptr && abort_ == Abort::ignored) return;
   aborted_ = true;

@@ -118,6 +118,17 @@ describe('abort', () => {
     expect(await running).toMatchObject({ step: 2 })
     expect(await trainer.step(batch)).toMatchObject({ step: 3 })
   })
+
+  it('rejects once, however often a program dispatches the event', async () => {
+    await using model = await Model.create(deep, onCpu)
+    const controller = new AbortController()
+    const running = model.forward(deepBatch, { signal: controller.signal })
+    await new Promise((resolve) => setTimeout(resolve, 20))
+    for (let i = 0; i < 3; i++) controller.signal.dispatchEvent(new Event('abort'))
+    controller.abort()
+    await expect(running).rejects.toMatchObject({ code: 'ABORTED' })
+    await model.forward([[1]])
+  })
 })
 
 it('saves what the weights are when save is called, whatever is asked for next', async () => {
