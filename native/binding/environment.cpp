@@ -1,6 +1,7 @@
 // Environment: how tasks come back to the event loop, and the end of an environment.
 #include "binding/environment.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace mor::binding {
@@ -79,9 +80,12 @@ void Environment::wake_event_loop() {
 
 void Environment::settle_delivered() {
   std::vector<std::unique_ptr<Task>> tasks;
+  // Taken together: a worker that has ended stays until its last tasks, which may refer to it, are settled.
+  std::vector<Worker*> ended;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     tasks.swap(delivered_);
+    ended.swap(ended_);
     woken_ = false;
   }
   for (const std::unique_ptr<Task>& task : tasks) {
@@ -96,19 +100,12 @@ void Environment::settle_delivered() {
     }
   }
   tasks.clear();
-  join_ended();
-}
-
-void Environment::join_ended() {
-  std::vector<Worker*> ended;
-  {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    ended.swap(ended_);
-  }
-  for (Worker* worker : ended) {
-    worker->join();
-    std::erase_if(workers_, [&](const std::shared_ptr<Worker>& owned) { return owned.get() == worker; });
-  }
+  // A task may have called `stop`, which leaves no worker.
+  std::erase_if(workers_, [&](const std::shared_ptr<Worker>& worker) {
+    const bool has_ended = std::find(ended.begin(), ended.end(), worker.get()) != ended.end();
+    if (has_ended) worker->join();
+    return has_ended;
+  });
 }
 
 /// May come in the middle of anything: every worker is asked to stop, finishes or gives up its task, and the tasks that

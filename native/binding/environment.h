@@ -53,7 +53,6 @@ class Environment final : public TaskSink {
   void prepare_to_start();
   void wake_event_loop();
   void settle_delivered();
-  void join_ended();
   void stop();
   void stop_at_exit();
 

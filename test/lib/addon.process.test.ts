@@ -57,6 +57,31 @@ it('reports an exception of the event callback as uncaught, and goes on', async 
   expect(result).toMatchObject({ code: 0, signal: null, output: expect.stringMatching(/^(mine;)+$/) })
 })
 
+it('survives an abort after the thread of the call has ended', async () => {
+  const body = `
+    const { mkdtempSync, rmSync } = require('node:fs')
+    const folder = mkdtempSync(require('node:os').tmpdir() + '/mor-ended-')
+    process.on('exit', () => rmSync(folder, { recursive: true }))
+    const { model } = await tiny(false)
+    const controller = new AbortController()
+    let writing
+    const engine = addon.createEngine(model, engineOptions, () => {
+      if (writing !== undefined) return
+      const file = { name: 'file', head: new Uint8Array(1), tensors: [] }
+      writing = addon.writeDerivedFiles(folder, [file], controller.signal)
+      writing.then(() => 'written', (error) => error.code).then((end) => process.stdout.write(end))
+      // The file is written and its thread has ended, and the event loop has not heard of it.
+      for (const until = Date.now() + 500; Date.now() < until; );
+      queueMicrotask(() => controller.abort())
+    })
+    generate(engine, 1)`
+  // The C library fills memory that is freed with these bytes, so that its use is noticed.
+  const result = await runProgram(programSource(body), {
+    limit: 'export MALLOC_PERTURB_=165 GLIBC_TUNABLES=glibc.malloc.tcache_count=0',
+  })
+  expect(result).toMatchObject({ ...quietEnd, output: 'ABORTED' })
+})
+
 it('survives terminate at any moment, in several threads at once', async () => {
   const body = `
     const { step } = await slowTrainer()
