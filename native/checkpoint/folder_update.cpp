@@ -23,11 +23,16 @@ namespace fs = std::filesystem;
 
 namespace {
 
-bool make_folder(const fs::path& folder) {
-  std::error_code error;
-  const bool made = fs::create_directories(folder, error);
+/// Makes the folder, and those around it that are missing. Returns those in which one was made.
+std::vector<fs::path> make_folder(const fs::path& folder) {
+  std::error_code error, ignored;
+  std::vector<fs::path> around;
+  for (fs::path made = fs::absolute(folder, ignored); made.has_relative_path() && !fs::exists(made, ignored);
+       made = made.parent_path())
+    around.push_back(made.parent_path());
+  fs::create_directories(folder, error);
   if (error) fail_io("cannot create the folder " + folder.string(), error.value());
-  return made;
+  return around;
 }
 
 const std::string kPrefix = ".saving-", kComplete = ".saved-";
@@ -57,17 +62,23 @@ int locked(const fs::path& folder) {
   return -1;
 }
 
-/// Makes renames durable.
+void check_replaceable(const fs::path& target) {
+  std::error_code ignored;
+  if (fs::is_directory(target, ignored)) fail_io("cannot replace " + target.string(), EISDIR);
+}
+
+/// Makes names and renames durable.
 void sync_folder(const fs::path& folder) {
   const FileDescriptor file(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (file.number >= 0 && ::fsync(file.number) == 0) return;
-  if (errno != EINVAL) fail_io("cannot sync the folder " + folder.string(), errno);
+  // Some file systems cannot sync folders, and nobody can sync a folder that he may not read.
+  if (errno != EINVAL && errno != EACCES) fail_io("cannot sync the folder " + folder.string(), errno);
 }
 
 }  // namespace
 
 FolderUpdate::FolderUpdate(const std::string& folder)
-    : folder_(folder), made_folder_(make_folder(folder_)), lock_(make_staging()) {
+    : folder_(folder), grown_(make_folder(folder_)), made_folder_(!grown_.empty()), lock_(make_staging()) {
   if (lock_.number >= 0) remove_abandoned();
 }
 
@@ -96,7 +107,7 @@ void FolderUpdate::remove_abandoned() const {
 
 FolderUpdate::~FolderUpdate() {
   std::error_code ignored;
-  fs::remove_all(staging_, ignored);
+  if (!half_done_) fs::remove_all(staging_, ignored);
   if (made_folder_) ::rmdir(folder_.c_str());  // fails where something else is in it
 }
 
@@ -114,6 +125,8 @@ void FolderUpdate::commit() {
   {
     const std::lock_guard<std::mutex> lock(one_at_a_time);
     finish_others();
+    for (const std::string& name : names_) check_replaceable(folder_ / name);
+    sync_folder(staging_);
     const fs::path complete = folder_ / (kComplete + staging().substr(kPrefix.size()));
     std::error_code error;
     fs::rename(staging_, complete, error);
@@ -122,11 +135,14 @@ void FolderUpdate::commit() {
     sync_folder(folder_);
     for (const std::string& name : names_) {
       put_into_place(staging_ / name, folder_ / name);
+      half_done_ = true;
       made_folder_ = false;
     }
+    half_done_ = false;
     for (const std::string& index : replaced_indexes_) remove_indexed(index);
   }
   sync_folder(folder_);
+  for (const fs::path& folder : grown_) sync_folder(folder);
 }
 
 void FolderUpdate::finish_others() const {

@@ -10,8 +10,8 @@
 namespace mor {
 
 /// Files are written into a new folder beside those they are to replace. Once all of them are on the disk, that folder
-/// gets the name ".saved-*", and then the files are renamed. If the process is killed between two renames, the next
-/// update of the folder renames the others; so does what opens a checkpoint (lib/unfinished_save.ts).
+/// gets the name ".saved-*", and then the files are renamed. If the process is killed or fails between two renames, the
+/// next update of the folder renames the others; so does what opens a checkpoint (lib/unfinished_save.ts).
 /// What a process that was killed has left of its new folder is removed by a later update of the same folder: a lock
 /// tells it from those in use, on file systems that have locks.
 class FolderUpdate {
@@ -35,7 +35,9 @@ class FolderUpdate {
 
  private:
   const std::filesystem::path folder_;
+  const std::vector<std::filesystem::path> grown_;  ///< folders in which one was made for folder_
   bool made_folder_;
+  bool half_done_ = false;  ///< whether some files are in place and others are not
   std::filesystem::path staging_;
   const FileDescriptor lock_;  ///< of staging_
   std::vector<std::string> names_;

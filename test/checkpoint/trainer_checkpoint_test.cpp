@@ -5,47 +5,16 @@
 #include <unistd.h>
 
 #include <chrono>
-#include <filesystem>
-#include <fstream>
-#include <iterator>
-#include <map>
 #include <utility>
 
 #include "checkpoint/folder_update.h"
+#include "test/checkpoint/support.h"
 #include "test/distributed/thread_communicator.h"
 #include "test/error_message.h"
 #include "test/train/support.h"
 
 namespace mor::test {
 namespace {
-
-namespace fs = std::filesystem;
-
-class TemporaryFolder {
- public:
-  TemporaryFolder() {
-    std::string name = fs::temp_directory_path() / "mor-checkpoint-XXXXXX";
-    path_ = ::mkdtemp(name.data());
-  }
-  ~TemporaryFolder() { fs::remove_all(path_); }
-  std::string operator/(const std::string& name) const { return path_ / name; }
-
- private:
-  fs::path path_;
-};
-
-/// Contents by name; of folders, nothing.
-using Files = std::map<std::string, std::string>;
-Files files_in(const std::string& folder) {
-  Files files;
-  for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
-    std::string& content = files[entry.path().filename()];
-    if (entry.is_directory()) continue;
-    std::ifstream file(entry.path(), std::ios::binary);
-    content = {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
-  }
-  return files;
-}
 
 const CancelCheck kNever = [] {};
 const std::string kWeights = "model.safetensors", kState = "trainer.safetensors", kJson = "trainer.json";
