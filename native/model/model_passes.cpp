@@ -113,7 +113,7 @@ Tensor teacher_forward(Pass& student, const Workspace& workspace, const Batch& b
   PassOptions options;
   options.routing = Routing::threshold;
   Workspace own = workspace;
-  own.interruption = &student.model.interruption();
+  own.host = &student.model;
   Pass pass(teacher, own, nullptr, options, 0);
   ModelActivations kept;
   forward(pass, batch, kept);

@@ -5,12 +5,19 @@
 
 namespace mor {
 
+namespace {
+
+const Model& host_of(const Model& model, const Workspace& workspace) {
+  return workspace.host == nullptr ? model : *workspace.host;
+}
+
+}  // namespace
+
 Pass::Pass(const Model& model_, const Workspace& workspace, const ModelTensors* gradients_, const PassOptions& options_,
            int64_t rows)
     : model(model_),
-      rules(routing_rules(model_)),
-      context(model_.context(workspace.ops, workspace.activations,
-                             workspace.interruption == nullptr ? model_.interruption() : *workspace.interruption)),
+      rules(routing_rules(model_, host_of(model_, workspace).ops())),
+      context(model_.context(workspace.ops, workspace.activations, host_of(model_, workspace).interruption())),
       report_arena(workspace.report),
       gradients(gradients_),
       options(options_) {

@@ -45,8 +45,10 @@ struct PassOptions {
 struct Workspace {
   Ops& ops;
   Arena& activations;
-  Arena& report;                                        ///< of a Readback, for the numbers that the host will read
-  const std::function<void()>* interruption = nullptr;  ///< null: the model's own
+  Arena& report;  ///< of a Readback, for the numbers that the host will read
+  /// The model that the calling thread belongs to, whose Ops it may use and which says when to stop; null: that of the
+  /// pass.
+  const Model* host = nullptr;
 };
 
 class HiddenStates;

@@ -6,9 +6,9 @@
 
 namespace mor {
 
-RoutingRules routing_rules(const Model& model) {
+RoutingRules routing_rules(const Model& model, Ops& ops) {
   RoutingRules rules = routing_rules(model.config());
-  if (model.thresholds()) rules.thresholds = read_master(model.ops(), model.thresholds());
+  if (model.thresholds()) rules.thresholds = read_master(ops, model.thresholds());
   return rules;
 }
 

@@ -9,8 +9,12 @@
 
 namespace mor {
 
-/// The rules of a model, with its running thresholds, if it has any; it then waits for the device.
-RoutingRules routing_rules(const Model& model);
+/// The rules of a model, with its running thresholds, if it has any; it then waits for the device. ops: what reads
+/// them, if the model's own are another thread's.
+RoutingRules routing_rules(const Model& model, Ops& ops);
+inline RoutingRules routing_rules(const Model& model) {
+  return routing_rules(model, model.ops());
+}
 
 /// The routers whose scores decide by threshold, one for each recursion: the auxiliary ones, where the model has them.
 const std::vector<RouterTensors>& threshold_routers(const Model& model);

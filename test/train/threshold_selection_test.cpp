@@ -301,6 +301,31 @@ TEST(ThresholdSelection, ATeacherOfTheSameThresholdsSaysTheSame) {
   }
 }
 
+class CountedReads final : public RefOps<float> {
+ public:
+  void copy_to_host(void* host, const void* device, size_t bytes) override {
+    ++count;
+    RefOps<float>::copy_to_host(host, device, bytes);
+  }
+  int64_t count = 0;
+};
+
+/// Another thread may use them at the same time: that of the teacher, which may generate while its pupils learn.
+TEST(ThresholdSelection, TheOpsOfATeacherAreLeftAlone) {
+  const ModelConfig config = by_threshold(KvCachePolicy::recursion_wise);
+  auto ops = std::make_unique<CountedReads>();
+  const int64_t& reads = ops->count;
+  Model teacher(config, std::move(ops)), student(config, std::make_unique<RefOps<float>>());
+  teacher.init(1);
+  student.init(2);
+  TrainerOptions options;
+  options.distillation.teacher = &teacher;
+  const int64_t before = reads;
+  Trainer trainer(student, options);
+  trainer.step(batch(config, 0).data(), 1, kSequences, kLength);
+  EXPECT_EQ(reads, before);
+}
+
 /// A step that is refused moves no threshold.
 TEST(ThresholdSelection, ARefusedStepMovesNothing) {
   const ModelConfig config = by_threshold(KvCachePolicy::recursion_wise);
