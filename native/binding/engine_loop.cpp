@@ -116,7 +116,10 @@ void EngineLoop::release() noexcept {
 }
 
 void EngineLoop::add_memory(MemoryByPurpose& use) const {
-  if (engine_ != nullptr) use["kvCache"] += engine_->stats().kv_bytes_total;
+  if (engine_ == nullptr) return;
+  const Engine::Memory own = engine_->memory();
+  use["kvCache"] += own.kv_cache;
+  use["activations"] += own.activations;
 }
 
 }  // namespace mor::binding

@@ -44,6 +44,11 @@ class Engine {
   /// of memory, the requests that run end with its error.
   bool step(std::vector<RequestEvent>& events);
   EngineStats stats() const;
+  /// Bytes of device memory: the whole cache, and the residual stream with what stages compute.
+  struct Memory {
+    size_t kv_cache, activations;
+  };
+  Memory memory() const { return {cache_.memory_bytes(), runner_.memory_bytes()}; }
 
  private:
   const Model& model_;

@@ -35,6 +35,7 @@ class KvCache {
 
   int32_t blocks() const { return blocks_; }
   size_t block_bytes() const { return layout_.block_bytes; }
+  size_t memory_bytes() const { return memory_.capacity(); }
   /// Fills in the sizes and strides of the two kinds of block.
   void describe(SchedulerConfig& config) const;
 

@@ -52,6 +52,28 @@ class DeviceMemory : public testing::TestWithParam<RouterType> {
   std::vector<Wanted> wanted;
 };
 
+/// Also of a cache whose first blocks belong to no sequence: where later recursions see the keys of the first one.
+TEST_P(DeviceMemory, IsCountedByPurpose) {
+  ModelConfig c = model->config();
+  c.kv_cache = KvCachePolicy::shared;
+  auto made = std::make_unique<ScarceOps>();
+  ScarceOps& own = *made;
+  Model shared(c, std::move(made));
+  shared.init(3);
+  const auto bytes_held = [&] {
+    size_t bytes = 0;
+    for (const auto& [pointer, size] : own.held) bytes += size;
+    return bytes;
+  };
+  const size_t before = bytes_held();
+  Engine engine(shared, {});
+  const auto check = [&] { EXPECT_EQ(engine.memory().kv_cache + engine.memory().activations, bytes_held() - before); };
+  check();
+  run_engine(engine, wanted, 3);
+  check();
+  EXPECT_GT(engine.memory().kv_cache, engine.stats().kv_bytes_total);
+}
+
 /// Requests end with what they get alone or with OUT_OF_MEMORY, and all memory is given back.
 TEST_P(DeviceMemory, AtAnyAllocationNothingIsLost) {
   std::map<uint64_t, Generated> expected;

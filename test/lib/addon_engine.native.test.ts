@@ -48,6 +48,19 @@ describe('engine', () => {
     return { engine, events, prefills, messages, until, finished }
   }
 
+  it('counts in the memory of its model, with the blocks of the cache that belong to no request, until it is closed', async () => {
+    const model = await newModel(nativeConfig('token choice, shared'))
+    const before = model.memory()
+    const { engine, until, finished } = collect(model)
+    engine.submit(1, patternTokens(6), generateParams)
+    await until(() => finished(1))
+    const { kvCache, activations } = model.memory()
+    expect(kvCache).toBeGreaterThan(engine.stats().kvBytesTotal)
+    expect(activations).toBeGreaterThan(before.activations!)
+    await engine.close()
+    expect(model.memory()).toEqual(before)
+  })
+
   it('says what is taken and what to lower when the KV cache has no room', async () => {
     const { engine, events, messages, until, finished } = collect(await newModel(nativeConfig('vanilla')), 1, 2 ** 50)
     engine.submit(1, patternTokens(6), generateParams)
