@@ -13,12 +13,17 @@ void call(const Napi::Object& signal, const char* method, const Napi::Function& 
 
 }  // namespace
 
-AbortListener::AbortListener(const Input& signal, std::function<void()> on_abort) {
+AbortListener::AbortListener(const Input& signal, std::function<void()> on_abort)
+    : on_abort_(std::make_shared<const std::function<void()>>(std::move(on_abort))) {
   signal.field("removeEventListener").function();
   signal.field("addEventListener").function();
   const auto object = signal.value().As<Napi::Object>();
   const auto listener = Napi::Function::New(
-      object.Env(), [on_abort = std::move(on_abort)](const Napi::CallbackInfo&) { on_abort(); }, "onAbort");
+      object.Env(),
+      [weak = std::weak_ptr(on_abort_)](const Napi::CallbackInfo&) {
+        if (const auto living = weak.lock()) (*living)();
+      },
+      "onAbort");
   call(object, "addEventListener", listener);
   signal_ = Napi::Persistent(object);
   listener_ = Napi::Persistent(listener);
@@ -29,7 +34,7 @@ AbortListener::~AbortListener() {
     const Napi::HandleScope scope(signal_.Env());
     call(signal_.Value(), "removeEventListener", listener_.Value());
   } catch (const Napi::Error&) {
-    // JavaScript can no longer be called: then it will not call the listener either.
+    // JavaScript can no longer be called, or the method threw.
   }
 }
 

@@ -4,6 +4,7 @@
 #include <napi.h>
 
 #include <functional>
+#include <memory>
 
 #include "binding/convert.h"
 
@@ -18,6 +19,8 @@ class AbortListener {
   AbortListener& operator=(const AbortListener&) = delete;
 
  private:
+  /// It goes with this object, and then the listener calls nothing: a signal of a program's own may keep its listeners.
+  const std::shared_ptr<const std::function<void()>> on_abort_;
   Napi::ObjectReference signal_;
   Napi::FunctionReference listener_;
 };

@@ -129,6 +129,22 @@ describe('abort', () => {
     await expect(running).rejects.toMatchObject({ code: 'ABORTED' })
     await model.forward([[1]])
   })
+
+  it('that comes when the call has ended does nothing, even of a signal that does not forget its listeners', async () => {
+    await using model = await Model.create(config, onCpu)
+    const listeners: (() => void)[] = []
+    const signal = {
+      aborted: false,
+      addEventListener: (_: string, listener: () => void) => listeners.push(listener),
+      removeEventListener: () => {
+        throw new Error('not here')
+      },
+    } as unknown as AbortSignal
+    for (let i = 0; i < 3; i++) await model.forward(batch, { signal })
+    for (const listener of listeners) listener()
+    expect(listeners.length).toBe(3)
+    await model.forward(batch)
+  })
 })
 
 it('saves what the weights are when save is called, whatever is asked for next', async () => {
