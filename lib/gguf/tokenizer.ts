@@ -4,7 +4,7 @@ import { dirname, join } from 'node:path'
 import { show } from '../check.js'
 import { MorError } from '../errors.js'
 import { makeFolder } from '../make_folder.js'
-import { copyTokenizerFiles, type SavedTokenizer, tokenizerFileName, writeTokenizerFiles } from '../tokenizer/files.js'
+import { readTokenizerFiles, type SavedTokenizer, tokenizerFileName, writeTokenizerFiles } from '../tokenizer/files.js'
 import { tokenType } from './format.js'
 import { splittings } from './pre_tokenizers.js'
 import type { GgufFile } from './reader.js'
@@ -33,7 +33,7 @@ export function tokenizerBeside(path: string): string | null {
 /** What is saved beside weights that come from a GGUF file. Null where it has no vocabulary that can be used. */
 export async function findGgufTokenizerFiles(file: GgufFile): Promise<SavedTokenizer | null> {
   const beside = tokenizerBeside(file.path)
-  if (beside !== null) return { save: (folder) => copyTokenizerFiles(beside, dirname(beside), folder) }
+  if (beside !== null) return readTokenizerFiles(beside, dirname(beside))
   if (!hasVocabulary(file)) return null
   return { save: (folder) => saveGgufTokenizer(ggufTokenizer(file), folder) }
 }

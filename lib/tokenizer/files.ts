@@ -1,7 +1,9 @@
-// The files of a tokenizer in a folder: writes them, copies them, and removes those of the tokenizer that was there before.
-import { copyFile, rename, rm, stat, writeFile } from 'node:fs/promises'
+// The files of a tokenizer in a folder: reads them, writes them, and removes those of the tokenizer that was there before.
+import { existsSync } from 'node:fs'
+import { readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { toMorError } from '../errors.js'
+import { mapInOrder } from '../map_in_order.js'
 import type { Tokenizer } from './interface.js'
 
 /** The part of a tokenizer that a model keeps to save it beside its weights. */
@@ -23,20 +25,30 @@ const companionNames = [
 
 /** Makes `text` the tokenizer.json of `folder`, and `config`, if there is one, its tokenizer_config.json. */
 export async function writeTokenizerFiles(text: string, folder: string, config?: string): Promise<void> {
-  await replaceFile(join(folder, tokenizerFileName), (path) => writeFile(path, text))
-  if (config !== undefined) await replaceFile(join(folder, configName), (path) => writeFile(path, config))
+  await replaceFile(join(folder, tokenizerFileName), text)
+  if (config !== undefined) await replaceFile(join(folder, configName), config)
   const others = companionNames.filter((name) => name !== configName || config === undefined)
   for (const name of others) await rm(join(folder, name), { force: true }).catch(rethrow)
 }
 
-/** Copies the tokenizer.json at `file` and what belongs to it, from the folder `from`, to `folder`. */
-export async function copyTokenizerFiles(file: string, from: string, folder: string): Promise<void> {
-  for (const name of [tokenizerFileName, ...companionNames]) {
+/**
+ * The tokenizer.json at `file` and what belongs to it in the folder `from`, as they are now: when a training run saves them, they may
+ * have been removed, or be those of another tokenizer. Where a file is saved to its own place, it stays as it is there.
+ */
+export async function readTokenizerFiles(file: string, from: string): Promise<SavedTokenizer> {
+  const files = await mapInOrder([tokenizerFileName, ...companionNames], async (name) => {
     const source = name === tokenizerFileName ? file : join(from, name)
-    const target = join(folder, name)
-    if (resolve(source) === resolve(target)) continue
-    if (await exists(source)) await replaceFile(target, (path) => copyFile(source, path))
-    else await rm(target, { force: true }).catch(rethrow)
+    return { name, source, content: await readOptionalFile(source) }
+  })
+  return {
+    async save(folder) {
+      for (const { name, source, content } of files) {
+        const target = join(folder, name)
+        if (resolve(source) === resolve(target)) continue
+        if (content !== null) await replaceFile(target, content)
+        else await rm(target, { force: true }).catch(rethrow)
+      }
+    },
   }
 }
 
@@ -45,22 +57,25 @@ export async function copyTokenizerFiles(file: string, from: string, folder: str
  * tokenizer.model alone, is kept too.
  */
 export async function findTokenizerFiles(folder: string): Promise<SavedTokenizer | null> {
-  for (const name of [tokenizerFileName, ...companionNames]) {
-    if (!(await exists(join(folder, name)))) continue
-    return { save: (target) => copyTokenizerFiles(join(folder, tokenizerFileName), folder, target) }
-  }
-  return null
+  const isThere = [tokenizerFileName, ...companionNames].some((name) => existsSync(join(folder, name)))
+  return isThere ? readTokenizerFiles(join(folder, tokenizerFileName), folder) : null
 }
 
-async function exists(path: string): Promise<boolean> {
-  return (await stat(path).catch(() => null)) !== null
+/** Null where there is no such file. */
+async function readOptionalFile(path: string): Promise<Uint8Array | null> {
+  try {
+    return await readFile(path)
+  } catch (error) {
+    if (['ENOENT', 'ENOTDIR', 'EISDIR'].includes((error as NodeJS.ErrnoException).code!)) return null
+    throw toMorError(error, path)
+  }
 }
 
 /** Writes the file aside and then renames it, so that it is there whole or as it was. */
-async function replaceFile(target: string, write: (path: string) => Promise<void>): Promise<void> {
+async function replaceFile(target: string, content: string | Uint8Array): Promise<void> {
   const aside = `${target}.partial`
   try {
-    await write(aside)
+    await writeFile(aside, content)
     await rename(aside, target)
   } catch (error) {
     await rm(aside, { force: true }).catch(() => {})

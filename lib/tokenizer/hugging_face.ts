@@ -1,11 +1,10 @@
 // A tokenizer of Hugging Face's library behind this package's interface.
-import { dirname } from 'node:path'
 import type { Tokenizer as Implementation } from '@huggingface/tokenizers'
 import { checkPath, checkText, checkTexts, show } from '../check.js'
 import { MorError, throwIfAborted } from '../errors.js'
 import { WindowDetokenizer } from './detokenizer.js'
 import { EncodeThread } from './encode_thread.js'
-import { copyTokenizerFiles } from './files.js'
+import { writeTokenizerFiles } from './files.js'
 import type { Detokenizer, EncodeBatchOptions, Tokenizer } from './interface.js'
 import { makeLibraryTokenizer } from './library.js'
 import type { SpecialTokens } from './special_tokens.js'
@@ -41,13 +40,13 @@ export class HuggingFaceTokenizer implements Tokenizer {
 
   /**
    * @param implementation that of `source.json`
-   * @param save default: copies the files at and beside `source.path`
+   * @param save default: writes `source.json` alone
    * @throws {MorError} CHECKPOINT_INVALID for a special token that the vocabulary lacks
    */
   constructor(
     source: HuggingFaceSource,
     implementation: Implementation,
-    save = (folder: string) => copyTokenizerFiles(source.path, dirname(source.path), folder),
+    save = (folder: string) => writeTokenizerFiles(source.json, folder),
   ) {
     this.save = async (folder) => {
       checkPath(folder, 'save: the folder')

@@ -9,6 +9,7 @@ import { isGguf, readGguf } from '../gguf/reader.js'
 import { ggufTokenizer, saveGgufTokenizer, tokenizerBeside } from '../gguf/tokenizer.js'
 import { parseJson, readTextFile } from '../json_file.js'
 import { byteLevelTokenizer } from './byte_level.js'
+import { readTokenizerFiles } from './files.js'
 import { HuggingFaceTokenizer } from './hugging_face.js'
 import type { Tokenizer } from './interface.js'
 import { makeLibraryTokenizer, type TokenizerJson } from './library.js'
@@ -33,7 +34,8 @@ export async function loadTokenizer(folderOrFile: string): Promise<Tokenizer> {
   try {
     const implementation = await makeLibraryTokenizer(json)
     const special = await findSpecialTokens(dirname(path), implementation.get_vocab(true))
-    return new HuggingFaceTokenizer({ path, fingerprint, json: text, ...special }, implementation)
+    const { save } = await readTokenizerFiles(path, dirname(path))
+    return new HuggingFaceTokenizer({ path, fingerprint, json: text, ...special }, implementation, save)
   } catch (error) {
     if (error instanceof MorError) throw error
     throw new MorError('CHECKPOINT_INVALID', `cannot make a tokenizer of ${path}: ${(error as Error).message}`)

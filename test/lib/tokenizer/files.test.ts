@@ -1,8 +1,9 @@
 // Saving a tokenizer: what it consists of comes along, and nothing of the one before is left.
-import { mkdtempSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { expect, it } from 'vitest'
+import { describe, expect, it } from 'vitest'
+import { findTokenizerFiles } from '../../../lib/tokenizer/files.js'
 import { Tokenizer } from '../../../lib/tokenizer.js'
 import { tokenizerFolder } from './families.js'
 
@@ -40,4 +41,32 @@ it('leaves what was there whole where it cannot be written', async () => {
     await expect(tokenizer.save(join(file, 'x'))).rejects.toMatchObject({ code: 'IO_ERROR' })
   }
   expect(readFileSync(file, 'utf8')).toBe('mine')
+})
+
+describe('is saved as it was loaded', () => {
+  const beside = { 'tokenizer_config.json': { add_bos_token: false }, 'chat_template.jinja': 'first' }
+  const load = { 'a tokenizer': Tokenizer.load, 'the tokenizer of a model': findTokenizerFiles }
+
+  it.each(Object.entries(load))('%s, though its files are gone', async (_, open) => {
+    const source = tokenizerFolder('llama', {}, beside)
+    const [tokenizer, target] = [await open(source), newFolder()]
+    await tokenizer!.save(target)
+    const { fingerprint } = await Tokenizer.load(target)
+    rmSync(source, { recursive: true })
+    await tokenizer!.save(target)
+    expect(filesOf(target)).toEqual(['chat_template.jinja', 'tokenizer.json', 'tokenizer_config.json'])
+    expect((await Tokenizer.load(target)).fingerprint).toBe(fingerprint)
+  })
+
+  it.each(Object.entries(load))('%s, though another one is in its place', async (_, open) => {
+    const source = tokenizerFolder('llama', {}, beside)
+    const { fingerprint } = await Tokenizer.load(source)
+    const [tokenizer, target] = [await open(source), newFolder()]
+    await Tokenizer.byteLevel().save(source)
+    writeFileSync(join(source, 'chat_template.jinja'), 'second')
+    await tokenizer!.save(target)
+    expect((await Tokenizer.load(target)).fingerprint).toBe(fingerprint)
+    expect(readFileSync(join(target, 'chat_template.jinja'), 'utf8')).toBe('first')
+    expect(filesOf(target)).toContain('tokenizer_config.json')
+  })
 })
