@@ -1,7 +1,7 @@
 // Turns text, JSON Lines and Parquet files into a token dataset on disk.
-import { readdir, rename, rm, stat } from 'node:fs/promises'
+import { lstat, readdir, rename, rm, stat } from 'node:fs/promises'
 import { availableParallelism } from 'node:os'
-import { dirname, resolve } from 'node:path'
+import { dirname, join, resolve } from 'node:path'
 import { MorError, toMorError } from '../errors.js'
 import { holdFolder } from '../folder_lock.js'
 import { makeFolder } from '../make_folder.js'
@@ -9,10 +9,17 @@ import { mapInOrder } from '../map_in_order.js'
 import type { Tokenizer } from '../tokenizer.js'
 import { encodeSegments } from './encode.js'
 import { fileKind, STANDARD_INPUT, type TextFormat } from './file_kind.js'
-import { type DatasetInfo, dtypeFor, emptyInfo, INFO_FILE, writeDatasetInfo } from './format.js'
+import { type DatasetInfo, dtypeFor, emptyInfo, INFO_FILE, isDatasetFolder, writeDatasetInfo } from './format.js'
 import { readSegments } from './source.js'
 import { SplitWriter } from './split.js'
-import { type DatasetRecipe, isUnfinished, readUnfinished, removeUnfinished, writeUnfinished } from './unfinished.js'
+import {
+  type DatasetRecipe,
+  isUnfinished,
+  readUnfinished,
+  removeUnfinished,
+  UNFINISHED_FILE,
+  writeUnfinished,
+} from './unfinished.js'
 
 export interface BuildDatasetOptions {
   tokenizer: Tokenizer
@@ -57,8 +64,8 @@ const RECORD_TOKENS = 1 << 22
  * on from there, to the same dataset.
  *
  * Throws `INVALID_ARGUMENT` for a file without text or of a kind that is not text, a malformed line, a damaged archive, a
- * tokenizer without an end token, too little text for the two splits, a folder with other files in it, or one that another call or
- * process writes to; `IO_ERROR` if the disk fails; `ABORTED` if the signal aborts.
+ * tokenizer without an end token, too little text for the two splits, a folder with other files in it or with a disk of its own, or one
+ * that another call or process writes to; `IO_ERROR` if the disk fails; `ABORTED` if the signal aborts.
  */
 export async function buildDataset(
   files: readonly string[],
@@ -89,6 +96,8 @@ export async function buildDataset(
     const info = await build(files, aside, recipe, { ...options, threads })
     await rm(folder, { recursive: true, force: true })
     await rename(aside, folder)
+    // A process that is killed before goes on from the record, with the last tokens alone to make again.
+    await removeUnfinished(folder)
     return info
   } catch (error) {
     throw toMorError(error)
@@ -129,7 +138,6 @@ async function build(
     }
     const info: DatasetInfo = { ...description, splits: writer.splits }
     await writeDatasetInfo(folder, info)
-    await removeUnfinished(folder)
     return info
   } catch (error) {
     if (!(await isUnfinished(folder))) await rm(folder, { recursive: true, force: true })
@@ -177,18 +185,32 @@ function checkOptions(
   }
 }
 
-/** Only a dataset or an empty folder may be replaced. */
+/** Only a dataset, with nothing else beside its files, or an empty folder may be replaced. */
 async function checkReplaceable(folder: string): Promise<void> {
-  const entries = await readdir(folder).catch((error: NodeJS.ErrnoException): string[] => {
-    if (error.code === 'ENOENT') return []
+  const refuse = (problem: string): never => {
+    throw new MorError('INVALID_ARGUMENT', `${folder} ${problem}`)
+  }
+  const entries = await readdir(folder).catch((error: NodeJS.ErrnoException): null => {
+    if (error.code === 'ENOENT') return null
     throw error
   })
-  if (entries.length > 0 && !entries.includes(INFO_FILE)) {
-    throw new MorError(
-      'INVALID_ARGUMENT',
-      `${folder} holds ${entries[0]} and is not a dataset: choose another folder or empty it`,
+  if (entries === null) return
+  if ((await lstat(folder)).dev !== (await stat(dirname(resolve(folder)))).dev)
+    refuse(
+      `is where a disk is mounted, which no new folder can replace: choose a folder in it, such as ${join(folder, 'dataset')}`,
     )
-  }
+  const isDataset = await isDatasetFolder(folder)
+  const other = entries.find((name) => !isDataset || !isDatasetFile(name))
+  if (other === undefined) return
+  refuse(
+    isDataset
+      ? `holds ${other} beside a dataset that would be replaced: choose another folder, or move ${other} away`
+      : `holds ${other} and is not a dataset: choose another folder or empty it`,
+  )
+}
+
+function isDatasetFile(name: string): boolean {
+  return name === INFO_FILE || name === UNFINISHED_FILE || /^(train|validation)-\d{5,}\.bin$/.test(name)
 }
 
 /**

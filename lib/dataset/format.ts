@@ -78,9 +78,19 @@ export async function readDatasetInfo(folder: string): Promise<DatasetInfo> {
   return info
 }
 
+/** Whether dataset.json in `folder` says that it is of a dataset. */
+export async function isDatasetFolder(folder: string): Promise<boolean> {
+  try {
+    const info = JSON.parse(withoutByteOrderMark(await readFile(join(folder, INFO_FILE), 'utf8')))
+    return info?.format === FORMAT
+  } catch {
+    return false
+  }
+}
+
 function parseInfo(text: string, path: string): DatasetInfo {
   const refuse = (reason: string): never => {
-    throw new MorError('IO_ERROR', `${path} ${reason}: build the dataset again`)
+    throw new MorError('IO_ERROR', `${path} ${reason}: delete its folder and build the dataset again`)
   }
   let info: DatasetInfo
   try {
@@ -135,10 +145,14 @@ export async function verifyDataset(folder: string, signal?: AbortSignal): Promi
 }
 
 async function checkShard(path: string, expected: number): Promise<void> {
-  const { size } = await stat(path).catch((error: unknown) => {
-    throw toMorError(error)
+  const { size } = await stat(path).catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== 'ENOENT') throw toMorError(error)
+    throw new MorError('IO_ERROR', `shard ${path} is missing; delete its folder and build the dataset again`)
   })
   if (size === expected) return
   const how = size < expected ? 'truncated' : 'too long'
-  throw new MorError('IO_ERROR', `shard ${path} is ${how}: ${size} bytes, not ${expected}; build the dataset again`)
+  throw new MorError(
+    'IO_ERROR',
+    `shard ${path} is ${how}: ${size} bytes, not ${expected}; delete its folder and build the dataset again`,
+  )
 }

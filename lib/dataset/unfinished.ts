@@ -20,12 +20,12 @@ export interface Unfinished {
   tokens: number
 }
 
-const RECORD = 'unfinished.json'
+export const UNFINISHED_FILE = 'unfinished.json'
 
 /** The record in `folder`, if it is one of the same dataset; else null. */
 export async function readUnfinished(folder: string, recipe: DatasetRecipe): Promise<Unfinished | null> {
   try {
-    const record: Unfinished = JSON.parse(await readFile(join(folder, RECORD), 'utf8'))
+    const record: Unfinished = JSON.parse(await readFile(join(folder, UNFINISHED_FILE), 'utf8'))
     return isDeepStrictEqual(record.recipe, recipe) ? record : null
   } catch {
     return null // It is missing, or damaged: there is nothing to go on from.
@@ -34,16 +34,16 @@ export async function readUnfinished(folder: string, recipe: DatasetRecipe): Pro
 
 /** Whether there is something in `folder` to go on from. */
 export async function isUnfinished(folder: string): Promise<boolean> {
-  return (await stat(join(folder, RECORD)).catch(() => null)) !== null
+  return (await stat(join(folder, UNFINISHED_FILE)).catch(() => null)) !== null
 }
 
 export async function removeUnfinished(folder: string): Promise<void> {
-  await rm(join(folder, RECORD), { force: true })
+  await rm(join(folder, UNFINISHED_FILE), { force: true })
 }
 
 /** The record is there whole, as it was before, or not at all. */
 export async function writeUnfinished(folder: string, record: Unfinished): Promise<void> {
-  const path = join(folder, RECORD)
+  const path = join(folder, UNFINISHED_FILE)
   const file = await open(`${path}.new`, 'w')
   try {
     await file.writeFile(JSON.stringify(record))

@@ -396,4 +396,34 @@ describe('bad input', () => {
     })
     expect(existsSync(join(out, 'thesis.doc'))).toBe(true)
   })
+
+  it('nor is one with other things beside a dataset, or with a dataset.json of another program', async () => {
+    const source = file('a.txt', 'text')
+    const out = join(folder, 'out')
+    await buildDataset([source], out, { tokenizer })
+    writeFileSync(join(out, 'thesis.doc'), 'precious')
+    await expect(buildDataset([source], out, { tokenizer })).rejects.toMatchObject({
+      code: 'INVALID_ARGUMENT',
+      message: expect.stringContaining(`${out} holds thesis.doc beside a dataset that would be replaced`),
+    })
+    expect(readFileSync(join(out, 'thesis.doc'), 'utf8')).toBe('precious')
+    const foreign = join(folder, 'foreign')
+    mkdirSync(foreign)
+    for (const content of ['{"title":"mine"}', 'no JSON', 'null']) {
+      writeFileSync(join(foreign, 'dataset.json'), content)
+      await expect(buildDataset([source], foreign, { tokenizer })).rejects.toMatchObject({
+        code: 'INVALID_ARGUMENT',
+        message: expect.stringContaining(`${foreign} holds dataset.json and is not a dataset`),
+      })
+      expect(readFileSync(join(foreign, 'dataset.json'), 'utf8')).toBe(content)
+    }
+  })
+
+  it('nor is one in which a disk is mounted, before anything is read', async () => {
+    await expect(buildDataset([file('a.jsonl', '{')], '/proc', { tokenizer })).rejects.toMatchObject({
+      code: 'INVALID_ARGUMENT',
+      message:
+        '/proc is where a disk is mounted, which no new folder can replace: choose a folder in it, such as /proc/dataset',
+    })
+  })
 })

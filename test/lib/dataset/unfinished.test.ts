@@ -1,12 +1,19 @@
 // A build that ends early is gone on with, and gives the same bytes as one that did not; damage to a finished one is found.
 
 import { createHash } from 'node:crypto'
-import { existsSync, mkdtempSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { rename } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { beforeEach, describe, expect, it } from 'vitest'
+import { beforeEach, describe, expect, it, vi } from 'vitest'
 import { buildDataset, verifyDataset } from '../../../lib/dataset.js'
 import { Tokenizer } from '../../../lib/tokenizer.js'
+
+vi.mock('node:fs/promises', async (original) => {
+  const own = await original<typeof import('node:fs/promises')>()
+  return { ...own, rename: vi.fn(own.rename) }
+})
+const actual = await vi.importActual<typeof import('node:fs/promises')>('node:fs/promises')
 
 const tokenizer = Tokenizer.byteLevel()
 let folder: string
@@ -98,6 +105,25 @@ describe('a build that is stopped', () => {
   })
 })
 
+it('one that is killed before it gets its name goes on from its record', { timeout: 240_000 }, async () => {
+  const files = corpus()
+  const out = join(folder, 'out')
+  const renamed = vi.mocked(rename).mockImplementation(async (from, to) => {
+    if (to === out) throw new Error('killed')
+    return actual.rename(from, to)
+  })
+  await expect(buildDataset(files, out, { tokenizer })).rejects.toThrow('killed')
+  renamed.mockImplementation(actual.rename)
+  let first: number | undefined
+  const onProgress = ({ tokens }: { tokens: number }) => {
+    first ??= tokens
+  }
+  const info = await buildDataset(files, out, { tokenizer, onProgress })
+  expect(first).toBeGreaterThan(8_000_000)
+  expect(readdirSync(out).toSorted()).toEqual(['dataset.json', ...info.splits.train.shards.map(({ file }) => file)])
+  expect(await verifyDataset(out)).toEqual(await buildDataset(files, join(folder, 'whole'), { tokenizer }))
+})
+
 it('a shard with a bit that is not as it was written is found', async () => {
   writeFileSync(join(folder, 'a.txt'), 'some text')
   const out = join(folder, 'out')
@@ -112,4 +138,8 @@ it('a shard with a bit that is not as it was written is found', async () => {
     code: 'IO_ERROR',
     message: expect.stringMatching(/train-00000\.bin is damaged: its SHA-256 is .* delete/),
   })
+  writeFileSync(shard, bytes.subarray(1))
+  await expect(verifyDataset(out)).rejects.toThrow(/train-00000\.bin is truncated: .*; delete its folder and build/)
+  rmSync(shard)
+  await expect(verifyDataset(out)).rejects.toThrow(/train-00000\.bin is missing; delete its folder and build/)
 })
