@@ -1,6 +1,8 @@
 // Makes tokenizers of the library, and corrects what it does otherwise than Hugging Face's own, with which models are trained.
 import { TextDecoder } from 'node:util'
 import type { AddedToken, Tokenizer as LibraryTokenizer } from '@huggingface/tokenizers'
+import { gpt2Words } from './gpt2_words.js'
+import { splitText } from './split.js'
 
 /** The content of a tokenizer.json, as far as it is read here. */
 export interface TokenizerJson {
@@ -12,6 +14,9 @@ export interface PreTokenizerJson {
   type: string
   add_prefix_space?: boolean
   use_regex?: boolean
+  individual_digits?: boolean
+  behavior?: string
+  invert?: boolean
   pretokenizers?: PreTokenizerJson[]
 }
 
@@ -39,8 +44,8 @@ interface LibraryModel {
   continuing_subword_suffix?: string | null
 }
 interface PreTokenizer {
-  /** ByteLevel's. */
-  pattern?: RegExp
+  /** Those of ByteLevel and of Split. */
+  pattern?: RegExp | null
   /** Sequence's. */
   tokenizers?: PreTokenizer[]
   pre_tokenize_text(text: string): string[]
@@ -73,25 +78,52 @@ export async function makeLibraryTokenizer(json: TokenizerJson): Promise<Library
   for (const splitter of ['splitter_unnormalized', 'splitter_normalized'] as const) {
     internals[splitter] = wordSplitter(internals[splitter], internals.added_tokens_map)
   }
+  if (pre_tokenizer !== null) correctSplits(pre_tokenizer, internals.pre_tokenizer!)
   if (internals.decoder !== null) keepByteOrderMarks(internals.decoder)
   if (json.model.type === 'Unigram' && json.model.byte_fallback) addByteFallback(internals.model)
   return tokenizer
 }
 
-/** Replaces pre-tokenizers for which letters are only those of ASCII, U+FEFF is a space, or a space is always put first. */
-function correctPreTokenizer(json: PreTokenizerJson): object {
+/**
+ * Replaces pre-tokenizers for which letters or digits are only those of ASCII, U+FEFF is a space, a space is always put first, or signs
+ * always stay together.
+ */
+function correctPreTokenizer(json: PreTokenizerJson): PreTokenizerJson {
   switch (json.type) {
     case 'Sequence':
       return { ...json, pretokenizers: (json.pretokenizers ?? []).map(correctPreTokenizer) }
     case 'Whitespace':
-      return { type: 'Split', pattern: { Regex: '\\w+|[^\\w\\s]+' }, behavior: 'Removed', invert: true }
+      return split('\\w+|[^\\w\\s]+', 'Removed', true)
     case 'WhitespaceSplit':
-      return { type: 'Split', pattern: { Regex: '\\S+' }, behavior: 'Removed', invert: true }
+      return split('\\S+', 'Removed', true)
+    case 'Digits':
+      return split('\\p{N}', json.individual_digits ? 'Isolated' : 'Contiguous')
+    case 'Punctuation':
+      return split(SIGN, json.behavior ?? 'Isolated')
     case 'Metaspace':
-      return json.add_prefix_space === false ? { ...json, prepend_scheme: 'never' } : json
+      return json.add_prefix_space === false ? ({ ...json, prepend_scheme: 'never' } as PreTokenizerJson) : json
     default:
       return json
   }
+}
+
+const SIGN = '[\\p{P}\\x21-\\x2f\\x3a-\\x40\\x5b-\\x60\\x7b-\\x7e]'
+
+function split(regex: string, behavior: string, invert = false): PreTokenizerJson {
+  return { type: 'Split', pattern: { Regex: regex }, behavior, invert } as PreTokenizerJson
+}
+
+/** The library's Split knows only some behaviours, and its ByteLevel takes U+FEFF for a space, and U+0085 for none. */
+function correctSplits(json: PreTokenizerJson, library: PreTokenizer): void {
+  const parts = library.tokenizers ?? []
+  for (const [i, part] of (json.pretokenizers ?? []).entries()) correctSplits(part, parts[i]!)
+  if (json.type === 'ByteLevel') library.pattern = gpt2Words
+  if (json.type !== 'Split') return
+  if (!library.pattern) throw new Error('a pre-tokenizer Split has no pattern')
+  // What the library does is enough for most tokenizers, and faster.
+  if (json.behavior?.toLowerCase() === 'isolated' && !json.invert) return
+  library.pre_tokenize_text = (text) => splitText(text, library.pattern!, json)
+  library.pre_tokenize_text('') // An unknown behaviour is an error now, not at the first text.
 }
 
 const WORD = '[\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\p{Join_Control}]'

@@ -1,7 +1,6 @@
 // Counts the words of a text, as byte-level BPE splits it.
+import { gpt2Words } from '../gpt2_words.js'
 
-/** The pattern that GPT-2 introduced: endings after an apostrophe, letters, digits and signs with the space before them, and white space. */
-const WORD = /'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+/gu
 /** Beyond so many different words the rare ones are dropped, so that memory stays bounded: they take some 500 MB. */
 const MOST_WORDS = 1 << 22
 /** V8 keeps substrings of at least this length as references to the whole text. */
@@ -18,7 +17,7 @@ export class WordCounts {
   }
 
   add(text: string): void {
-    for (const word of text.match(WORD) ?? []) {
+    for (const word of text.match(gpt2Words) ?? []) {
       const count = this.words.get(word)
       if (count !== undefined) this.words.set(word, count + 1)
       else this.words.set(word.length < SUBSTRING ? word : Buffer.from(word, 'utf16le').toString('utf16le'), 1)

@@ -1,5 +1,6 @@
 // Where the library's tokenizers differ from Hugging Face's own: added tokens in words, U+FEFF, letters beyond ASCII, unknown text.
 import { describe, expect, it } from 'vitest'
+import { type Internals, makeLibraryTokenizer, type TokenizerJson } from '../../../lib/tokenizer/library.js'
 import { Tokenizer } from '../../../lib/tokenizer.js'
 import { type Family, families, loadFamily, tokenizerFolder } from './families.js'
 
@@ -99,6 +100,53 @@ describe('words', () => {
     const bare = { addSpecialTokens: false }
     expect([...tokenizer.encode(' a', bare)]).toEqual([...begins.encode('a', bare)])
     expect([...tokenizer.encode('a', bare)]).not.toEqual([...begins.encode('a', bare)])
+  })
+})
+
+describe('a pre-tokenizer', () => {
+  const byteLevel = (use_regex: boolean) => ({ type: 'ByteLevel', add_prefix_space: false, use_regex })
+  const bytes = (word: string) => String.fromCharCode(...Buffer.from(word)) // for the bytes that stand for themselves
+
+  async function words(pre_tokenizer: object, text: string): Promise<string[]> {
+    const { model } = families.byteLevel
+    const made = await makeLibraryTokenizer({ model, pre_tokenizer } as unknown as TokenizerJson)
+    return (made as unknown as Internals).pre_tokenizer!.pre_tokenize(text, { section_index: 0 })
+  }
+
+  // What is expected is what Hugging Face's tokenizers 0.23 gives.
+  it('Digits knows those of every script', async () => {
+    const text = 'a12 ½²٣Ⅷb'
+    const single = await words({ type: 'Digits', individual_digits: true }, text)
+    expect(single).toEqual(['a', '1', '2', ' ', '½', '²', '٣', 'Ⅷ', 'b'])
+    expect(await words({ type: 'Digits', individual_digits: false }, text)).toEqual(['a', '12', ' ', '½²٣Ⅷ', 'b'])
+  })
+
+  it('Punctuation takes signs one by one, if it does not say otherwise', async () => {
+    const text = 'a... b!$+«。»'
+    const single = ['a', '.', '.', '.', ' b', '!', '$', '+', '«', '。', '»']
+    expect(await words({ type: 'Punctuation' }, text)).toEqual(single)
+    expect(await words({ type: 'Punctuation', behavior: 'Isolated' }, text)).toEqual(single)
+    const together = ['a', '...', ' b', '!$+«。»']
+    expect(await words({ type: 'Punctuation', behavior: 'Contiguous' }, text)).toEqual(together)
+  })
+
+  it('Split does what its behavior says, in a sequence too', async () => {
+    const split = { type: 'Split', pattern: { Regex: '\\d' }, behavior: 'MergedWithPrevious', invert: false }
+    expect(await words(split, 'a12b')).toEqual(['a1', '2', 'b'])
+    const sequence = { type: 'Sequence', pretokenizers: [split, byteLevel(false)] }
+    expect(await words(sequence, 'a12b')).toEqual(['a1', '2', 'b'])
+    const wrong = { ...split, behavior: 'Mixed' }
+    await expect(loadFamily('byteLevel', { pre_tokenizer: wrong })).rejects.toMatchObject({
+      code: 'CHECKPOINT_INVALID',
+      message: expect.stringContaining('unknown behavior "Mixed"'),
+    })
+  })
+
+  it('ByteLevel takes U+FEFF for a sign, and U+0085 for a space', async () => {
+    const bom = bytes('\u{feff}')
+    expect(await words(byteLevel(true), 'a\ufeff b')).toEqual(['a', bom, 'Ġb'])
+    expect(await words(byteLevel(true), 'a \ufeff b')).toEqual(['a', `Ġ${bom}`, 'Ġb'])
+    expect(await words(byteLevel(true), 'a  \u0085b')).toEqual(['a', 'ĠĠ', 'Âħ', 'b'])
   })
 })
 
