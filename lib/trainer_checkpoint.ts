@@ -16,7 +16,7 @@ import { type ResolvedTrainerOptions, resolveTrainerOptions } from './trainer_op
 import { finishSave } from './unfinished_save.js'
 
 const stateFileName = 'trainer.safetensors'
-const jsonFileName = 'trainer.json'
+export const trainerFileName = 'trainer.json'
 const formatVersion = 1
 /** A bfloat16 model's float32 weights, under this prefix in the addon, under their plain names in model.safetensors. */
 const masterPrefix = 'master.'
@@ -58,7 +58,7 @@ export function saveTrainerCheckpoint(
     weightsFile(headOf(weights), partsOf(weights)),
     { name: stateFileName, head: headOf(others), tensors: partsOf(others) },
     jsonFile(
-      jsonFileName,
+      trainerFileName,
       {
         format: formatVersion,
         save_id: saveId,
@@ -76,7 +76,7 @@ export function saveTrainerCheckpoint(
 export async function readTrainerCheckpoint(folder: string): Promise<TrainerCheckpoint> {
   await checkFolder(folder)
   await finishSave(folder)
-  const path = join(folder, jsonFileName)
+  const path = join(folder, trainerFileName)
   const check = Checker.of(await readJsonFile(path), path, 'CHECKPOINT_INVALID')
   const { format, save_id: saveId, state: stateText, options } = check.object
   if (format !== formatVersion) check.fail(`format is ${show(format)}; this version reads ${formatVersion}`)
@@ -143,7 +143,7 @@ async function readStateFile(folder: string): Promise<SafetensorsFile> {
   } catch (error) {
     const missing = ((error as MorError).cause as NodeJS.ErrnoException | undefined)?.code === 'ENOENT'
     if (!missing) throw error
-    throw new MorError('CHECKPOINT_MISSING', `${path} is missing: ${jsonFileName} is there, so it was lost`, {
+    throw new MorError('CHECKPOINT_MISSING', `${path} is missing: ${trainerFileName} is there, so it was lost`, {
       cause: error,
     })
   }

@@ -4,6 +4,8 @@ import { basename, join } from 'node:path'
 import { MorError, toMorError } from '../errors.js'
 import { withoutByteOrderMark } from '../json_file.js'
 import { makeFolder } from '../make_folder.js'
+import { trainerFileName } from '../trainer_checkpoint.js'
+import { finishSave } from '../unfinished_save.js'
 import type { RunRanks } from './ranks.js'
 import type { DataFolders, DataState } from './run_data.js'
 
@@ -115,9 +117,15 @@ export async function checkNoRun(folder: string): Promise<void> {
   throw new MorError('INVALID_ARGUMENT', `${folder} already holds a run: ${goesOn}, or choose another --output`)
 }
 
-/** Whether the run in `folder` came to its first checkpoint. */
+/**
+ * Whether the run in `folder` came to its first checkpoint. A process that is killed in the middle of a save leaves the folder of
+ * the checkpoint without one.
+ */
 export async function hasSaved(folder: string, record: RunRecord): Promise<boolean> {
-  return record.positions.length > 0 && (await stat(runFiles(folder).checkpoint).catch(() => null)) !== null
+  if (record.positions.length === 0) return false
+  const { checkpoint } = runFiles(folder)
+  await finishSave(checkpoint)
+  return (await stat(join(checkpoint, trainerFileName)).catch(() => null)) !== null
 }
 
 /**
@@ -156,7 +164,10 @@ export async function makeShared(folder: string, ranks: RunRanks): Promise<void>
  */
 export async function trimMetrics(folder: string, step: number): Promise<boolean> {
   const { metrics } = runFiles(folder)
-  const text = await readFile(metrics, 'utf8').catch(() => '')
+  const text = await readFile(metrics, 'utf8').catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return ''
+    throw toMorError(error, metrics) // What cannot be read is not to be replaced.
+  })
   let isEvaluated = false
   const kept = text.split('\n').filter((line) => {
     try {

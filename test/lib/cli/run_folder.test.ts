@@ -1,5 +1,5 @@
 // The record of a run: positions survive any crash between record and checkpoint; metrics continue from the checkpoint.
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { beforeEach, describe, expect, it } from 'vitest'
@@ -158,6 +158,16 @@ describe('metrics.jsonl', () => {
     mkdirSync(join(folder, 'metrics.jsonl.partial', 'in the way'), { recursive: true })
     await expect(trimMetrics(folder, 0)).rejects.toMatchObject({ code: 'IO_ERROR' })
     expect(readFileSync(join(folder, 'metrics.jsonl'), 'utf8')).toBe('{"type":"step","step":1}\n')
+  })
+
+  it('stays as it was where it cannot be read', async () => {
+    // A link to itself can be replaced, but not read.
+    symlinkSync('metrics.jsonl', join(folder, 'metrics.jsonl'))
+    await expect(trimMetrics(folder, 0)).rejects.toMatchObject({
+      code: 'IO_ERROR',
+      message: expect.stringContaining('metrics.jsonl'),
+    })
+    expect(readlinkSync(join(folder, 'metrics.jsonl'))).toBe('metrics.jsonl')
   })
 
   it('that cannot be written is an IO_ERROR', async () => {
