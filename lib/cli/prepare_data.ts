@@ -109,6 +109,7 @@ export async function isUpToDate(
   })
   return (
     info.tokenizer.fingerprint === tokenizer.fingerprint &&
+    info.tokenizer.end_token_id === tokenizer.eosTokenId &&
     info.validation_fraction === validationFraction &&
     info.length === (length ?? null) &&
     info.text_field === textField &&
