@@ -5,6 +5,7 @@ import { MorError } from '../errors.js'
 import { readBytes } from './bytes.js'
 import { checkBeginning, checkNoZero, type FileKind, fileKind, shownPath, type TextFormat } from './file_kind.js'
 import { parquetTexts } from './parquet.js'
+import { Utf8Stream } from './utf8.js'
 
 /** A segment of text. A document is one or more consecutive segments; the last one has `endsDocument`. */
 export interface Segment {
@@ -153,19 +154,19 @@ function describeLine(value: unknown, json: string, textField: string): string {
 }
 
 async function* plainText(path: string, kind: FileKind, { signal }: ReadOptions): AsyncGenerator<Segment> {
-  const decoder = new TextDecoder('utf-8', { fatal: true })
+  const decoder = new Utf8Stream((byte) => {
+    throw notUtf8(`${shownPath(path)}, byte ${byte}`)
+  })
   let text = ''
-  let offset = 0
   for await (const chunk of textBytes(path, kind, signal)) {
-    text += decodeWith(decoder, chunk, `${shownPath(path)}, near byte ${offset}`)
-    offset += chunk.length
+    text += decoder.push(chunk)
     // One segment is held back, so that the last one can be marked as the end of the document.
     for (let cut = cutPoint(text); cut < text.length; cut = cutPoint(text)) {
       yield { text: text.slice(0, cut), endsDocument: false }
       text = text.slice(cut)
     }
   }
-  text += decodeWith(decoder, undefined, `${shownPath(path)}, at its end`)
+  decoder.end()
   yield { text, endsDocument: true }
 }
 
@@ -214,14 +215,6 @@ function decodeUtf8(bytes: Buffer, where: () => string): string {
     return new TextDecoder('utf-8', { fatal: true }).decode(bytes)
   } catch {
     throw notUtf8(where())
-  }
-}
-
-function decodeWith(decoder: TextDecoder, bytes: Buffer | undefined, where: string): string {
-  try {
-    return decoder.decode(bytes, { stream: bytes !== undefined })
-  } catch {
-    throw notUtf8(where)
   }
 }
 

@@ -6,8 +6,9 @@ import { XzReadableStream } from 'xz-decompress'
 
 /** The failures of the library, which names them by the numbers of XZ Embedded. */
 const failures: Record<string, string> = {
+  4: 'it needs more memory than those of xz -9: unpack it first',
   5: 'it does not begin as xz does',
-  6: 'it uses options of xz that are not supported',
+  6: 'it uses options of xz that are not supported: unpack it first',
   7: 'its data are damaged',
   8: 'it ends too early',
 }

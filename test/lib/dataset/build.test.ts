@@ -286,12 +286,12 @@ describe('bad input', () => {
       'byte 300000 is zero',
     ],
     ['a null line', 'a.jsonl', 'null', 'line 1 has no string under "text": it is null'],
-    ['text that is not UTF-8', 'a.txt', Uint8Array.of(65, 0xff, 66), 'a.txt, near byte 0: the text is not UTF-8'],
+    ['text that is not UTF-8', 'a.txt', Uint8Array.of(65, 0xff, 66), 'a.txt, byte 1: the text is not UTF-8'],
     [
       'text that ends inside a character',
       'a.txt',
       Uint8Array.of(65, 0xe2, 0x82),
-      'a.txt, at its end: the text is not UTF-8',
+      'a.txt, byte 1: the text is not UTF-8',
     ],
     [
       'a JSONL line that is not UTF-8',

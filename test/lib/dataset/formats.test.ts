@@ -21,8 +21,8 @@ function file(name: string, content: string | Uint8Array): string {
 }
 
 /** What a program of the system makes of `input`; null where it is not installed. */
-function pack(program: 'xz' | 'zstd', input: string | Uint8Array): Buffer | null {
-  const { status, stdout } = spawnSync(program, ['-c'], {
+function pack(program: 'xz' | 'zstd', input: string | Uint8Array, ...options: string[]): Buffer | null {
+  const { status, stdout } = spawnSync(program, ['-c', ...options], {
     input,
     maxBuffer: 2 ** 26,
   })
@@ -128,6 +128,10 @@ describe('damage is named with its place', () => {
     await rejects(file('a.jsonl.xz', packed.subarray(0, packed.length >> 1)), /: it ends too early$/)
     await rejects(file('a.jsonl.xz', damage(packed, packed.length >> 1)), /: its data are damaged$/)
     await rejects(file('a.jsonl.xz', 'no archive at all'), /: it does not begin as xz does$/)
+    const large = pack('xz', jsonl, '--lzma2=dict=512MiB')!
+    await rejects(file('a.jsonl.xz', large), /: it needs more memory than those of xz -9: unpack it first$/)
+    const check = pack('xz', jsonl, '--check=sha256')!
+    await rejects(file('a.jsonl.xz', check), /: it uses options of xz that are not supported: unpack it first$/)
   })
 
   it('a Parquet file that is cut short, damaged, without the column, or with something else than text', async () => {
@@ -143,7 +147,7 @@ describe('damage is named with its place', () => {
   })
 
   it('text inside that is not UTF-8', async () => {
-    await rejects(file('a.txt.gz', gzipSync(Uint8Array.of(65, 0xff))), /a\.txt\.gz, near byte 0: the text is not UTF-8/)
+    await rejects(file('a.txt.gz', gzipSync(Uint8Array.of(65, 0xff))), /a\.txt\.gz, byte 1: the text is not UTF-8/)
     const lines = gzipSync(Buffer.concat([Buffer.from('{"text":"x"}\n'), Uint8Array.of(0xff)]))
     await rejects(file('a.jsonl.gz', lines), /a\.jsonl\.gz, line 2: the text is not UTF-8/)
     const bytes = Buffer.from(parquet(['plain', 'broken'], { codec: 'UNCOMPRESSED' }))
