@@ -5,7 +5,7 @@ import { MorError } from '../errors.js'
 import { tokenType } from './format.js'
 import { splittings } from './pre_tokenizers.js'
 import { mergesOf, type Token } from './tokenizer.js'
-import { float32s, int32s, string, strings, type TypedValue } from './values.js'
+import { bool, float32s, int32s, string, strings, type TypedValue } from './values.js'
 
 /** The content of a tokenizer.json, as far as it is read here. */
 interface TokenizerJson {
@@ -36,10 +36,10 @@ export function vocabularyMetadata(json: TokenizerJson, size: number, where: str
   )
   const tokens = tokensOf(json, size)
   return model.byte_fallback === true
-    ? sentencePieces(tokens, merges, where)
+    ? sentencePieces(json, tokens, merges, where)
     : [
         ['tokenizer.ggml.model', string('gpt2')],
-        ['tokenizer.ggml.pre', string(merges.length === 0 ? 'gpt-2' : splittingName(json, where))],
+        ['tokenizer.ggml.pre', string(splittingName(json, merges.length === 0, where))],
         ...listed(tokens),
         ['tokenizer.ggml.merges', strings(merges.map((pair) => pair.join(' ')))],
       ]
@@ -66,7 +66,13 @@ function tokensOf({ model, added_tokens: added = [] }: TokenizerJson, size: numb
 }
 
 /** Pieces are scored by the rank of the merge that makes them; the file does not list the merges. */
-function sentencePieces(tokens: Token[], merges: readonly [string, string][], where: string): [string, TypedValue][] {
+function sentencePieces(
+  json: TokenizerJson,
+  tokens: Token[],
+  merges: readonly [string, string][],
+  where: string,
+): [string, TypedValue][] {
+  const isPrefixed = getsSpaceFirst(json, where)
   const ranks = new Map<string, number>()
   merges.forEach((pair, rank) => {
     const piece = pair.join('')
@@ -82,25 +88,56 @@ function sentencePieces(tokens: Token[], merges: readonly [string, string][], wh
     ['tokenizer.ggml.pre', string('default')],
     ...listed(tokens),
     ['tokenizer.ggml.scores', float32s(tokens.map(({ score }) => score))],
+    ['tokenizer.ggml.add_space_prefix', bool(isPrefixed)],
   ]
 }
 
-/** The name under which llama.cpp knows how the words of a text are found. */
-function splittingName(json: TokenizerJson, where: string): string {
-  const found = Object.entries(splittings).find(
-    ([, { pre_tokenizer }]) => patternsOf(pre_tokenizer).join('\n') === patternsOf(json.pre_tokenizer).join('\n'),
+/** Whether a text gets a space before it. Otherwise a reader only writes its spaces as `▁`. */
+function getsSpaceFirst({ normalizer, pre_tokenizer }: TokenizerJson, where: string): boolean {
+  let isPrefixed = false
+  for (const step of [...stepsOf(normalizer), ...stepsOf(pre_tokenizer)]) {
+    const { type, prepend, prepend_scheme, add_prefix_space, pattern, content } = step
+    const isOfSpaces = (pattern as JsonObject | undefined)?.String === ' '
+    if (type === 'Prepend' && prepend === '▁') isPrefixed = true
+    else if (type === 'Metaspace') isPrefixed ||= prepend_scheme !== 'never' && add_prefix_space !== false
+    else if (!isOfSpaces || !(type === 'Split' || (type === 'Replace' && content === '▁')))
+      refuse(where, `it changes texts by ${show(step)}`)
+  }
+  return isPrefixed
+}
+
+/** Those of a normalizer or a pre-tokenizer, one by one. */
+function stepsOf(part: JsonObject | null | undefined): JsonObject[] {
+  const steps = part?.normalizers ?? part?.pretokenizers
+  if (Array.isArray(steps)) return steps.flatMap(stepsOf)
+  return part ? [part] : []
+}
+
+/**
+ * The name under which llama.cpp knows how the words of a text are found.
+ * @param isOfBytes whether there are no merges, so that it does not matter where words end
+ */
+function splittingName(json: TokenizerJson, isOfBytes: boolean, where: string): string {
+  const patterns = patternsOf(json.pre_tokenizer).join('\n')
+  const named = Object.entries(splittings)
+  const fitting = isOfBytes ? named : named.filter(([, each]) => patternsOf(each.pre_tokenizer).join('\n') === patterns)
+  if (fitting.length === 0) refuse(where, `its pre_tokenizer is ${show(json.pre_tokenizer)}`)
+  const steps = stepsOf(json.normalizer)
+  const found = fitting.find(
+    ([, { normalizer }]) => steps.length === 0 || isDeepStrictEqual(stepsOf(normalizer as JsonObject | null), steps),
   )
-  if (found === undefined) refuse(where, `its pre_tokenizer is ${show(json.pre_tokenizer)}`)
+  if (found === undefined) refuse(where, `its normalizer is ${show(json.normalizer)}`)
   return found[0]
 }
 
 /** What decides where words end: expressions, and whether the byte level has its own. */
 function patternsOf(part: unknown): string[] {
-  const { type, pretokenizers, pattern, use_regex, individual_digits } = (part ?? {}) as Record<string, unknown>
+  const { type, pretokenizers, pattern, use_regex, add_prefix_space, individual_digits } = (part ?? {}) as JsonObject
   if (Array.isArray(pretokenizers)) return pretokenizers.flatMap(patternsOf)
   if (type === 'Split') return [String((pattern as JsonObject | undefined)?.Regex)]
   if (type === 'Digits') return [`digits ${individual_digits}`]
-  return type === 'ByteLevel' ? (use_regex === false ? [] : ['byte level']) : [show(part)]
+  if (type !== 'ByteLevel' || add_prefix_space === true) return [show(part)]
+  return use_regex === false ? [] : ['byte level']
 }
 
 function refuse(where: string, problem: string): never {

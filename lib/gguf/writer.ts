@@ -107,23 +107,28 @@ function scalingMetadata(scaling: RopeScaling): [string, TypedValue] {
 
 /** Vocabulary, begin and end tokens, chat template. */
 async function textMetadata(config: ResolvedConfig, folder: string): Promise<[string, TypedValue][]> {
-  const ends = [config.eos_token_id ?? []].flat()
-  const ids = { bos: config.bos_token_id, eos: ends[0] ?? null, eot: ends[1] ?? null, eom: ends[2] ?? null }
-  const idMetadata = Object.entries(ids).flatMap(([kind, id]): [string, TypedValue][] =>
-    id === null ? [] : [[`tokenizer.ggml.${kind}_token_id`, uint32(id)]],
-  )
   const text = await readFile(join(folder, tokenizerFileName), 'utf8').catch(() => null)
-  if (text === null) return [['tokenizer.ggml.model', string('none')], ...idMetadata]
+  if (text === null) return [['tokenizer.ggml.model', string('none')], ...endMetadata(config, null)]
   const tokenizer = await Tokenizer.load(folder)
   const template = await ChatTemplate.load(folder)
   const { before, after } = idsAround(tokenizer)
   return [
     ...vocabularyMetadata(JSON.parse(text), config.vocab_size, folder),
-    ...idMetadata,
+    ...endMetadata(config, tokenizer),
     ['tokenizer.ggml.add_bos_token', bool(before.includes(tokenizer.bosTokenId!))],
     ['tokenizer.ggml.add_eos_token', bool(after.includes(tokenizer.eosTokenId!))],
     ...(template === null ? [] : ([['tokenizer.chat_template', string(template.source)]] as [string, TypedValue][])),
   ]
+}
+
+/** The begin token is the tokenizer's, which puts it before texts; generation ends at the tokens of the model. */
+function endMetadata(config: ResolvedConfig, tokenizer: Tokenizer | null): [string, TypedValue][] {
+  const ends = [config.eos_token_id ?? tokenizer?.eosTokenId ?? []].flat()
+  const bos = tokenizer?.bosTokenId ?? config.bos_token_id
+  const ids = { bos, eos: ends[0] ?? null, eot: ends[1] ?? null, eom: ends[2] ?? null }
+  return Object.entries(ids).flatMap(([kind, id]): [string, TypedValue][] =>
+    id === null ? [] : [[`tokenizer.ggml.${kind}_token_id`, uint32(id)]],
+  )
 }
 
 /** What a text gets before and after its own ids. */

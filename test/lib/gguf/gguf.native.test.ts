@@ -218,6 +218,49 @@ describe('tokenizers come through GGUF and back', () => {
     }
   })
 
+  const bytes = Array.from({ length: 256 }, (_, i) => `<0x${i.toString(16).toUpperCase().padStart(2, '0')}>`)
+  const pieces = ['<unk>', '<s>', '</s>', ...bytes, '▁', 'a', 'b', '▁a', 'ab']
+  const sentencePiece = {
+    ...tokenizers.llama,
+    post_processor: null,
+    model: {
+      ...tokenizers.llama.model,
+      vocab: Object.fromEntries(pieces.map((piece, id) => [piece, id])),
+      merges: [
+        ['▁', 'a'],
+        ['a', 'b'],
+      ],
+    },
+  }
+  const metaspace = (prepend_scheme: string) => ({ type: 'Metaspace', replacement: '▁', prepend_scheme, split: false })
+  it.each<[string, object]>([
+    ['Llama 2', {}],
+    ['Mistral', { normalizer: null, pre_tokenizer: metaspace('first') }],
+    ['one that puts no space before a text', { normalizer: null, pre_tokenizer: metaspace('never') }],
+    [
+      'Gemma',
+      {
+        normalizer: { type: 'Replace', pattern: { String: ' ' }, content: '▁' },
+        pre_tokenizer: { type: 'Split', pattern: { String: ' ' }, behavior: 'MergedWithPrevious', invert: false },
+      },
+    ],
+  ])('of SentencePiece, as in %s', async (_, changes) => {
+    // The begin and end tokens are said by the tokenizer alone.
+    const source = await modelFolder({
+      'tokenizer.json': { ...sentencePiece, ...changes },
+      'tokenizer_config.json': { bos_token: '<s>', eos_token: '</s>', add_bos_token: true },
+      'generation_config.json': {},
+    })
+    const config = JSON.parse(readFileSync(join(source, 'config.json'), 'utf8'))
+    writeFileSync(join(source, 'config.json'), JSON.stringify({ ...config, bos_token_id: null, eos_token_id: null }))
+    const path = nextOutput('.gguf')
+    await convert(source, { output: path })
+    const [expected, tokenizer] = [await Tokenizer.load(source), await Tokenizer.load(path)]
+    // Before a text that begins with a space llama.cpp puts another one, which Mistral's does not.
+    for (const text of ['ab a', 'a', 'ä', '']) expect(tokenizer.encode(text), text).toEqual(expected.encode(text))
+    expect([tokenizer.bosTokenId, tokenizer.eosTokenId]).toEqual([1, 2])
+  })
+
   test('of bytes alone', async () => {
     const source = await modelFolder({})
     await Tokenizer.byteLevel().save(source)
@@ -238,6 +281,9 @@ describe('tokenizers come through GGUF and back', () => {
     for (const [json, problem] of [
       [tokenizers.wordPiece, /its model has the type "WordPiece"/],
       [{ ...tokenizers.byteLevel, pre_tokenizer: { type: 'Whitespace' } }, /its pre_tokenizer is .*Whitespace/],
+      [{ ...tokenizers.byteLevel, pre_tokenizer: { ...byteLevel, add_prefix_space: true } }, /its pre_tokenizer is/],
+      [{ ...tokenizers.byteLevel, normalizer: { type: 'Lowercase' } }, /its normalizer is .*Lowercase/],
+      [{ ...sentencePiece, normalizer: { type: 'NFKC' } }, /it changes texts by .*NFKC/],
     ] as const) {
       const source = await modelFolder({ 'tokenizer.json': json })
       const output = nextOutput('.gguf')
