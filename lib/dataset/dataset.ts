@@ -2,6 +2,7 @@
 import { MorError } from '../errors.js'
 import type { Tokenizer } from '../tokenizer.js'
 import { type DatasetInfo, type DatasetSplit, readDatasetInfo, type SplitName } from './format.js'
+import { checksumOf } from './mix_state.js'
 import { hash, shuffledIndex } from './order.js'
 import { TokenReader } from './reader.js'
 
@@ -18,6 +19,8 @@ export interface DatasetOptions {
 /** The position from which `next` continues, as plain JSON. */
 export interface DatasetState {
   tokens: number
+  /** Of the content of the split; states that were saved before it was have none. */
+  checksum?: string
   length: number
   seed: number
   epoch: number
@@ -96,14 +99,15 @@ export class Dataset {
   }
 
   state(): DatasetState {
-    return { tokens: this.split.tokens, length: this.length, seed: this.seed, epoch: this.#epoch, index: this.#index }
+    const { split, length, seed } = this
+    return { tokens: split.tokens, checksum: checksumOf(split), length, seed, epoch: this.#epoch, index: this.#index }
   }
 
   /** Makes `next` continue from where `state` was taken. Throws `INVALID_ARGUMENT` if it belongs to other data, length or seed. */
   restore(state: DatasetState): void {
     const own = this.state()
-    for (const key of ['tokens', 'length', 'seed'] as const) {
-      if (state[key] !== own[key]) {
+    for (const key of ['tokens', 'checksum', 'length', 'seed'] as const) {
+      if (state[key] !== own[key] && !(key === 'checksum' && state[key] === undefined)) {
         throw new MorError(
           'INVALID_ARGUMENT',
           `cannot go on in this dataset: its ${key} is ${own[key]}, that of the saved state ${state[key]}`,

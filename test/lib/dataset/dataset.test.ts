@@ -78,6 +78,20 @@ describe('state', () => {
     expect((await second.next(300)).map(textOf)).toEqual(expected)
   })
 
+  it('of other text with as many tokens is refused; one that was saved without a checksum is not', async () => {
+    await using dataset = await Dataset.open(out, { length: LENGTH })
+    await using other = await Dataset.open(await build([...TEXT].reverse().join('')), { length: LENGTH })
+    const state = dataset.state()
+    expect(other.state().tokens).toBe(state.tokens)
+    expect(() => other.restore(state)).toThrow(
+      expect.objectContaining({
+        code: 'INVALID_ARGUMENT',
+        message: expect.stringMatching(`its checksum is ${other.state().checksum}.*${state.checksum}`),
+      }),
+    )
+    other.restore({ ...state, checksum: undefined })
+  })
+
   it('of other data, length or seed is refused with both values', async () => {
     await using dataset = await Dataset.open(out, { length: LENGTH })
     const state = dataset.state()
