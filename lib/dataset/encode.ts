@@ -2,7 +2,7 @@
 import { setMaxListeners } from 'node:events'
 import { throwIfAborted } from '../errors.js'
 import type { Tokenizer } from '../tokenizer.js'
-import type { Segment, SourcePlace } from './source.js'
+import type { PlacedSegment, SourcePlace } from './source.js'
 
 export interface EncodedSegment {
   /** Without the end token of a document. */
@@ -19,7 +19,7 @@ export interface EncodeOptions {
   signal: AbortSignal | undefined
 }
 
-type Placed<T> = T & { after: SourcePlace }
+type PlacedEncoding = EncodedSegment & { after: SourcePlace }
 
 /** Segments of together about this many characters are encoded at once, so that a short one costs no trip to a thread. */
 const BATCH_CHARACTERS = 1 << 16
@@ -28,17 +28,18 @@ const BATCHES_PER_THREAD = 2
 
 /** The segments in order. Throws what `segments` throws, and what `encodeBatch` throws. */
 export async function* encodeSegments(
-  segments: AsyncIterable<Placed<Segment>>,
+  segments: AsyncIterable<PlacedSegment>,
   { tokenizer, threads, signal }: EncodeOptions,
-): AsyncGenerator<Placed<EncodedSegment>> {
+): AsyncGenerator<PlacedEncoding> {
   // All batches under way listen for its end; the warning of a leak is for signals that others share.
   const end = new AbortController()
   setMaxListeners(0, end.signal)
   const abort = () => end.abort(signal!.reason)
   signal?.addEventListener('abort', abort, { once: true })
-  const encode = async (batch: readonly Placed<Segment>[]): Promise<Placed<EncodedSegment>[]> => {
-    const texts = batch.map(({ text }) => text)
-    const encoded = await tokenizer.encodeBatch(texts, { addSpecialTokens: false, threads, signal: end.signal })
+  const encodeTexts = (texts: readonly string[]) =>
+    tokenizer.encodeBatch(texts, { addSpecialTokens: false, threads, signal: end.signal })
+  const encode = async (batch: readonly PlacedSegment[]): Promise<PlacedEncoding[]> => {
+    const encoded = await encodeParts(batch, encodeTexts)
     return batch.map(({ text, endsDocument, after }, i) => ({
       ids: encoded[i]!,
       bytes: Buffer.byteLength(text),
@@ -46,15 +47,15 @@ export async function* encodeSegments(
       after,
     }))
   }
-  const pending: Promise<Placed<EncodedSegment>[]>[] = []
-  const begin = (batch: readonly Placed<Segment>[]) => {
+  const pending: Promise<PlacedEncoding[]>[] = []
+  const begin = (batch: readonly PlacedSegment[]) => {
     const encoded = encode(batch)
     encoded.catch(() => {}) // It is reported when its turn comes, if that comes.
     pending.push(encoded)
   }
   try {
     throwIfAborted(signal, 'encoding the text')
-    let batch: Placed<Segment>[] = []
+    let batch: PlacedSegment[] = []
     let characters = 0
     for await (const segment of segments) {
       batch.push(segment)
@@ -71,4 +72,30 @@ export async function* encodeSegments(
     signal?.removeEventListener('abort', abort)
     if (pending.length > 0) end.abort()
   }
+}
+
+/** Nearly all segments that go on with a document follow a line end. */
+const BEFORE = '\n'
+
+/**
+ * The ids of each segment. Some tokenizers put a space before a text, which is wrong inside of a document: so a segment that goes on with
+ * one is encoded behind a line end, the ids of which are dropped. Where they are not there, since a token holds the line end and what follows
+ * it, the segment is encoded alone.
+ */
+async function encodeParts(
+  batch: readonly PlacedSegment[],
+  encode: (texts: readonly string[]) => Promise<Int32Array[]>,
+): Promise<Int32Array[]> {
+  const texts = batch.map(({ text, continuesDocument }) => (continuesDocument ? BEFORE + text : text))
+  const [before, ...encoded] = await encode([BEFORE, ...texts])
+  const parts = encoded.map((ids, i) => (batch[i]!.continuesDocument ? behind(before!, ids) : ids))
+  const missing = parts.flatMap((ids, i) => (ids === null ? [i] : []))
+  const alone = missing.length === 0 ? [] : await encode(missing.map((i) => batch[i]!.text))
+  for (const [k, i] of missing.entries()) parts[i] = alone[k]!
+  return parts as Int32Array[]
+}
+
+/** What follows `start` in `ids`; null where they do not begin with it. */
+function behind(start: Int32Array, ids: Int32Array): Int32Array | null {
+  return start.every((id, i) => ids[i] === id) ? ids.subarray(start.length) : null
 }

@@ -13,6 +13,14 @@ export interface Segment {
   endsDocument: boolean
 }
 
+/** A segment that was read from files. */
+export interface PlacedSegment extends Segment {
+  /** Whether the segment before is of the same document. */
+  continuesDocument: boolean
+  /** The place after it. */
+  after: SourcePlace
+}
+
 /** A place between two segments of the files that are read, from which reading can go on. */
 export interface SourcePlace {
   /** The index of the file, and how many of its segments lie before the place. */
@@ -45,11 +53,12 @@ export async function* readSegments(
   files: readonly string[],
   options: ReadOptions,
   start = START,
-): AsyncGenerator<Segment & { after: SourcePlace }> {
+): AsyncGenerator<PlacedSegment> {
   for (let file = start.file; file < files.length; file++) {
     const path = files[file]!
     const skipped = file === start.file ? start : START
     let [segments, digest] = [0, '']
+    let continuesDocument = false
     for await (const segment of segmentsOf(path, options)) {
       if (segment.text === '') continue
       digest = createHash('sha256')
@@ -57,8 +66,9 @@ export async function* readSegments(
         .update(segment.endsDocument ? '\n' : ' ')
         .update(segment.text)
         .digest('hex')
-      if (++segments > skipped.segments) yield { ...segment, after: { file, segments, digest } }
+      if (++segments > skipped.segments) yield { ...segment, continuesDocument, after: { file, segments, digest } }
       else if (segments === skipped.segments && digest !== skipped.digest) throw hasChanged(path)
+      continuesDocument = !segment.endsDocument
     }
     if (segments < skipped.segments) throw hasChanged(path)
     if (segments === 0) throw new MorError('INVALID_ARGUMENT', `${shownPath(path)} holds no text`)
@@ -170,12 +180,14 @@ async function* plainText(path: string, kind: FileKind, { signal }: ReadOptions)
   yield { text, endsDocument: true }
 }
 
-/** The end of a segment: after the first line end beyond the segment length, or between characters at twice that length. */
+/** The end of a segment: after the first line end beyond the segment length, else before the last space or character within twice that length. */
 function cutPoint(text: string): number {
   if (text.length <= SEGMENT_CHARACTERS) return text.length
   const lineEnd = text.indexOf('\n', SEGMENT_CHARACTERS)
   if (lineEnd >= 0 && lineEnd < 2 * SEGMENT_CHARACTERS) return lineEnd + 1
   if (text.length <= 2 * SEGMENT_CHARACTERS) return text.length
+  const space = text.lastIndexOf(' ', 2 * SEGMENT_CHARACTERS)
+  if (space > SEGMENT_CHARACTERS) return space
   const splitsPair = text.charCodeAt(2 * SEGMENT_CHARACTERS - 1) >> 10 === 0xd800 >> 10
   return 2 * SEGMENT_CHARACTERS - (splitsPair ? 1 : 0)
 }
