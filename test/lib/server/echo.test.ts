@@ -1,6 +1,8 @@
 // Completions that begin with their prompt, and that choose the best of several, against a scripted engine.
 import { expect, it } from 'vitest'
+import { echoOf } from '../../../lib/server/echo.js'
 import type { Completion } from '../../../lib/server/index.js'
+import { Tokenizer } from '../../../lib/tokenizer.js'
 import { answerText, ScriptedEngine, type ScriptedRequest } from './scripted_engine.js'
 import { listen, post } from './tiny_model.js'
 
@@ -142,4 +144,20 @@ it('chooses the best by the tokens of the answer, and not by those that the engi
   await using server = await listen({ engine: own })
   const { choices } = await ask(server.url, { prompt: 'p', best_of: 2, stop: '.' })
   expect(choices.map(({ text }) => text)).toEqual(['A'])
+})
+
+it('leaves the event loop to others while it makes the texts of a long prompt', async () => {
+  const prompt = Array.from('abcd'.repeat(2500), (letter) => letter.charCodeAt(0))
+  let turns = 0
+  const count = () => {
+    turns++
+    pending = setImmediate(count)
+  }
+  let pending = setImmediate(count)
+  const reported = prompt.map((token) => ({ token, depth: 1, logprob: -1 }))
+  const { text, tokens } = await echoOf(Tokenizer.byteLevel(), prompt, prompt, reported)
+  clearImmediate(pending)
+  expect(turns).toBeGreaterThan(50)
+  expect(tokens.map((token) => token.text).join('')).toBe(text)
+  expect(tokens.at(-1)).toEqual({ token: 100, text: 'd', offset: 9999, logprob: -1, topLogprobs: null })
 })
