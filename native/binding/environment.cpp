@@ -73,8 +73,9 @@ void Environment::ended(Worker& worker) noexcept {
 }
 
 /// With the mutex held. One wake-up is enough for everything that is delivered before the event loop has answered it.
+/// Once the environment stops, what is delivered is dropped, and the function may be gone.
 void Environment::wake_event_loop() {
-  if (woken_) return;
+  if (woken_ || stopped_) return;
   woken_ = napi_call_threadsafe_function(wake_, nullptr, napi_tsfn_nonblocking) == napi_ok;
 }
 
@@ -111,7 +112,10 @@ void Environment::settle_delivered() {
 /// May come in the middle of anything: every worker is asked to stop, finishes or gives up its task, and the tasks that
 /// wait are dropped.
 void Environment::stop() {
-  stopped_ = true;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    stopped_ = true;
+  }
   for (const std::shared_ptr<Worker>& worker : workers_) worker->stop();
   for (const std::shared_ptr<Worker>& worker : workers_) worker->join();
   delivered_.clear();

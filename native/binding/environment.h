@@ -60,13 +60,14 @@ class Environment final : public TaskSink {
   napi_threadsafe_function wake_ = nullptr;
   std::shared_ptr<void> construct_from_;
   int64_t pending_ = 0;
-  bool stopped_ = false, listens_for_exit_ = false;
+  bool listens_for_exit_ = false;
   std::vector<std::shared_ptr<Worker>> workers_;
 
   std::mutex mutex_;  ///< of everything below
   std::vector<std::unique_ptr<Task>> delivered_;
   std::vector<Worker*> ended_;
   bool woken_ = false;
+  bool stopped_ = false;  ///< the event loop's thread, which alone sets it, also reads it without the mutex
 };
 
 /// `object` keeps `other` from being collected, as its property `name`.
