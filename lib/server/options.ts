@@ -22,7 +22,7 @@ export interface ServerOptions {
   chatTemplate?: ChatTemplate | null
   /** The id that `/v1/models` lists and requests must name. */
   modelName: string
-  /** The key that clients must send as `Authorization: Bearer <key>`. Default: none, and every client is served. */
+  /** The key that clients must send as `Authorization: Bearer <key>`, of ASCII. Default: none, and every client is served. */
   apiKey?: string
   /**
    * Origins whose pages may call the server from a browser, such as `https://app.example`, or `*` for all. Default: none.
@@ -100,7 +100,7 @@ export function resolveServerOptions(options: ServerOptions): ResolvedServerOpti
     tokenizer,
     logger,
     modelName: checkText(check, 'modelName'),
-    apiKey: check.has('apiKey') ? checkText(check, 'apiKey') : null,
+    apiKey: check.has('apiKey') ? readApiKey(check) : null,
     corsOrigin: readOrigins(check, options.corsOrigin ?? []),
     bodyLimitBytes: check.integer('bodyLimitBytes', { min: 1, fallback: 2 ** 20 }),
     maxPromptTokens,
@@ -112,6 +112,15 @@ export function resolveServerOptions(options: ServerOptions): ResolvedServerOpti
     strict: check.boolean('strict', false),
     traces: check.boolean('traces', false),
   }
+}
+
+/** The key itself is not shown, since messages are logged. */
+function readApiKey(check: Checker): string {
+  const key = checkText(check, 'apiKey')
+  if (/^[!-~]([ -~]*[!-~])?$/.test(key)) return key
+  return check.fail(
+    'apiKey has a character that clients cannot send in a header, such as a line end or a space at its end; use visible ASCII characters',
+  )
 }
 
 function readOrigins(check: Checker, value: string | readonly string[]): readonly string[] {

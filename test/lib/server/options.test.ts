@@ -30,6 +30,9 @@ describe('resolveServerOptions', () => {
   it.each([
     ['modelName', { modelName: '' }],
     ['apiKey', { apiKey: '' }],
+    ['clients cannot send in a header', { apiKey: 'sécret' }],
+    ['clients cannot send in a header', { apiKey: 'secret\n' }],
+    ['clients cannot send in a header', { apiKey: ' secret' }],
     ['https://a.example', { corsOrigin: 'https://a.example/' }],
     ['corsOrigin', { corsOrigin: ['https://a.example', 'a.example'] }],
     ['corsOrigin', { corsOrigin: ['https://A.example'] }],
@@ -48,6 +51,11 @@ describe('resolveServerOptions', () => {
     ['give what ChatTemplate.load resolves to', { chatTemplate: Promise.resolve(null) }],
   ])('refuses a wrong %s', (name, wrong) => {
     expect(() => resolveServerOptions({ ...needed, ...(wrong as object) })).toThrow(name)
+  })
+
+  it('takes a key with spaces inside, and shows none that is wrong', () => {
+    expect(resolveServerOptions({ ...needed, apiKey: 'a b~!' }).apiKey).toBe('a b~!')
+    expect(() => resolveServerOptions({ ...needed, apiKey: 'sécret' })).not.toThrow('cret')
   })
 
   it('takes origins as browsers send them', () => {
