@@ -2,6 +2,7 @@
 #include "checkpoint/folder_update.h"
 
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
 #include <unistd.h>
@@ -47,10 +48,10 @@ std::vector<fs::path> entries_with(const fs::path& folder, const std::string& pr
 
 /// Another process that finds them may do the same at the same time.
 void put_into_place(const fs::path& file, const fs::path& target) {
-  std::error_code error, ignored;
-  fs::rename(file, target, error);
-  const bool done = error == std::errc::no_such_file_or_directory && fs::exists(target, ignored);
-  if (error && !done) fail_io("cannot replace " + target.string(), error.value());
+  if (::rename(file.c_str(), target.c_str()) == 0) return;
+  const int error = errno;
+  std::error_code ignored;
+  if (error != ENOENT || !fs::exists(target, ignored)) fail_io("cannot replace " + target.string(), error);
 }
 
 /// A descriptor that holds the lock of a folder as long as it is open; negative if another one holds it, or the file
