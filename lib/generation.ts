@@ -1,6 +1,6 @@
 // One request under way: its tokens as they come, and its result.
 import { Checker } from './check.js'
-import { MorError } from './errors.js'
+import { MorError, toMorError } from './errors.js'
 import { GeneratedText } from './generated_text.js'
 import type { GeneratedToken, TokenLogprob } from './generated_token.js'
 import { readTokenizer } from './tokenizer/option.js'
@@ -203,7 +203,14 @@ export class Generation implements AsyncIterable<GeneratedToken> {
     this.#tokens.push(token)
     if (this.#text !== null) {
       const { pieces } = this.#text
-      this.#text.shown += pieces.push(token).text
+      try {
+        this.#text.shown += pieces.push(token).text
+      } catch (error) {
+        // A tokenizer of the caller threw, which is no matter of the other requests.
+        this.abort()
+        this.finish('error', toMorError(error))
+        return
+      }
       if (pieces.stopped) {
         this.abort()
         this.finish('stop')
@@ -221,10 +228,12 @@ export class Generation implements AsyncIterable<GeneratedToken> {
   }
 
   /** @internal */
-  finish(finishReason: FinishReason, error?: MorError): void {
+  finish(reason: FinishReason, failure?: MorError): void {
     if (this.#finished !== undefined) return
     this.#timing.ended = performance.now()
-    const text = this.#endText()
+    const { text, thrown } = this.#endText()
+    const error = failure ?? thrown
+    const stopped = reason === 'length' && this.#text?.pieces.stopped
     this.#finished = {
       tokens: this.#tokens.map(({ token }) => token),
       depths: this.#tokens.map(({ depth }) => depth),
@@ -235,17 +244,23 @@ export class Generation implements AsyncIterable<GeneratedToken> {
       }),
       ...(text !== null && { text }),
       ...(this.#stopToken !== null && { stopToken: copyOf(this.#stopToken) }),
-      finishReason: finishReason === 'length' && this.#text?.pieces.stopped ? 'stop' : finishReason,
+      finishReason: error ? 'error' : stopped ? 'stop' : reason,
       ...(error && { error }),
     }
     this.#resolveResult(this.#finished)
     this.#notify()
   }
 
-  #endText(): string | null {
-    if (this.#text === null) return null
+  /** The whole text. Where a tokenizer of the caller throws, what there was before. */
+  #endText(): { text: string | null; thrown?: MorError } {
+    if (this.#text === null) return { text: null }
     const { pieces, shown } = this.#text
-    return pieces.stopped ? shown : shown + pieces.finish().text
+    if (pieces.stopped) return { text: shown }
+    try {
+      return { text: shown + pieces.finish().text }
+    } catch (error) {
+      return { text: shown, thrown: toMorError(error) }
+    }
   }
 
   async #ownTokenizer(): Promise<Tokenizer> {

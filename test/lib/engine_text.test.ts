@@ -109,6 +109,36 @@ describe('a prompt that is text', () => {
   })
 })
 
+describe('a tokenizer that throws', () => {
+  const throwing = (place: 'push' | 'flush'): Tokenizer => {
+    const detokenizer: Tokenizer['detokenizer'] = (prompt) => {
+      const own = tokenizer.detokenizer(prompt)
+      const fail = () => {
+        throw new Error('no such word')
+      }
+      const { push, peek, flush } = own
+      const parts = { push: push.bind(own), peek: peek.bind(own), flush: flush.bind(own) }
+      return Object.assign(Object.create(own), parts, { [place]: fail })
+    }
+    return Object.assign(Object.create(tokenizer), { detokenizer })
+  }
+
+  it.each(['push', 'flush'] as const)('in %s ends its own request alone', async (place) => {
+    const wrong = new Engine(await Model.create(config, { tokenizer }), { tokenizer: throwing(place) })
+    const abort = vi.spyOn(addon.engines.at(-1)!, 'abort')
+    const failing = wrong.generate('ab', { maxTokens: 3 })
+    const tokens = wrong.generate([97, 98], { maxTokens: 5 })
+    expect(await failing.result).toMatchObject({
+      finishReason: 'error',
+      error: { code: 'INTERNAL', message: 'no such word' },
+      text: place === 'push' ? '' : 'cde',
+    })
+    expect((await tokens.result).tokens).toEqual([99, 100, 101, 102, 103])
+    expect(abort).toHaveBeenCalledTimes(place === 'push' ? 1 : 0)
+    await wrong.close()
+  })
+})
+
 describe('stop texts', () => {
   it('are those of the call, whatever becomes of their list', async () => {
     const stop = ['fg']
