@@ -38,8 +38,18 @@ export async function* encodeSegments(
   signal?.addEventListener('abort', abort, { once: true })
   const encodeTexts = (texts: readonly string[]) =>
     tokenizer.encodeBatch(texts, { addSpecialTokens: false, threads, signal: end.signal })
+  let known: Promise<Int32Array | null> | undefined
+  const lineEnd = () => {
+    known ??= encodeTexts([LINE_END]).then(
+      ([ids]) => ids!,
+      () => null, // The tokenizer has no token for it.
+    )
+    return known
+  }
   const encode = async (batch: readonly PlacedSegment[]): Promise<PlacedEncoding[]> => {
-    const encoded = await encodeParts(batch, encodeTexts)
+    const encoded = batch.some(({ continuesDocument }) => continuesDocument)
+      ? await encodeParts(batch, await lineEnd(), encodeTexts)
+      : await encodeTexts(batch.map(({ text }) => text))
     return batch.map(({ text, endsDocument, after }, i) => ({
       ids: encoded[i]!,
       bytes: Buffer.byteLength(text),
@@ -74,21 +84,23 @@ export async function* encodeSegments(
   }
 }
 
-/** Nearly all segments that go on with a document follow a line end. */
-const BEFORE = '\n'
+/** What nearly all segments that go on with a document follow. */
+const LINE_END = '\n'
 
 /**
  * The ids of each segment. Some tokenizers put a space before a text, which is wrong inside of a document: so a segment that goes on with
  * one is encoded behind a line end, the ids of which are dropped. Where they are not there, since a token holds the line end and what follows
  * it, the segment is encoded alone.
+ * @param lineEnd its ids; null where it has none
  */
 async function encodeParts(
   batch: readonly PlacedSegment[],
+  lineEnd: Int32Array | null,
   encode: (texts: readonly string[]) => Promise<Int32Array[]>,
 ): Promise<Int32Array[]> {
-  const texts = batch.map(({ text, continuesDocument }) => (continuesDocument ? BEFORE + text : text))
-  const [before, ...encoded] = await encode([BEFORE, ...texts])
-  const parts = encoded.map((ids, i) => (batch[i]!.continuesDocument ? behind(before!, ids) : ids))
+  const isBehind = batch.map(({ continuesDocument }) => continuesDocument && lineEnd !== null)
+  const encoded = await encode(batch.map(({ text }, i) => (isBehind[i] ? LINE_END + text : text)))
+  const parts = encoded.map((ids, i) => (isBehind[i] ? behind(lineEnd!, ids) : ids))
   const missing = parts.flatMap((ids, i) => (ids === null ? [i] : []))
   const alone = missing.length === 0 ? [] : await encode(missing.map((i) => batch[i]!.text))
   for (const [k, i] of missing.entries()) parts[i] = alone[k]!

@@ -6,6 +6,8 @@ import { join } from 'node:path'
 import { expect, it } from 'vitest'
 import { encodeSegments } from '../../../lib/dataset/encode.js'
 import { type PlacedSegment, readSegments } from '../../../lib/dataset/source.js'
+import { MorError } from '../../../lib/errors.js'
+import { Tokenizer } from '../../../lib/tokenizer.js'
 import { families, loadFamily } from '../tokenizer/families.js'
 
 const lines = ['Once upon a time, there was a little girl.\n', ' there was\n', '\n', '\n\n a time']
@@ -53,4 +55,24 @@ it.each([
   expect(found.slice(0, -1)).toEqual(
     documents.map((document) => [...tokenizer.encode(document, { addSpecialTokens: false })]),
   )
+})
+
+it('also where a line end has no token', async () => {
+  const tokenizer = Tokenizer.byteLevel()
+  const encodeBatch: Tokenizer['encodeBatch'] = async (texts, options) => {
+    if (texts.some((one) => one.includes('\n'))) throw new MorError('INVALID_ARGUMENT', 'no token for "\\n"')
+    return tokenizer.encodeBatch(texts, options)
+  }
+  const without: Tokenizer = Object.assign(Object.create(tokenizer), { encodeBatch })
+  const place = { file: 0, segments: 0, digest: '' }
+  const segments = ['one', ' and', ' two'].map((text, i): PlacedSegment => {
+    return { text, continuesDocument: i > 0, endsDocument: i === 2, after: place }
+  })
+  const source = (async function* () {
+    yield* segments
+  })()
+  const ids: number[] = []
+  for await (const segment of encodeSegments(source, { tokenizer: without, threads: 1, signal: undefined }))
+    ids.push(...segment.ids)
+  expect(ids).toEqual([...tokenizer.encode('one and two')])
 })
