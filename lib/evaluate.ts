@@ -62,8 +62,9 @@ const CONCURRENT = 64
 
 /**
  * Measures a model by tasks, one after another; nothing of the model changes. The examples of all tasks are read first, and the
- * beginnings of texts, so that a mistake in the last task is found before the first is computed. Choices that follow one context compute it once, and
- * so do few-shot examples, unless the model is an expert-choice one under 'topk', where routing depends on the whole sequence.
+ * beginnings of texts, so that a mistake in the last task is found before the first is computed. Choices that follow one context
+ * compute it once, and so do few-shot examples, unless the model is an expert-choice one under 'topk', where routing depends on the
+ * whole sequence.
  * @throws {MorError} INVALID_ARGUMENT for tasks and examples that are wrong, naming file and line; IO_ERROR, NON_FINITE, ABORTED,
  * DISPOSED, and what Tokenizer.load throws
  */

@@ -38,18 +38,12 @@ export async function* encodeSegments(
   signal?.addEventListener('abort', abort, { once: true })
   const encodeTexts = (texts: readonly string[]) =>
     tokenizer.encodeBatch(texts, { addSpecialTokens: false, threads, signal: end.signal })
-  let known: Promise<Int32Array | null> | undefined
-  const lineEnd = () => {
-    known ??= encodeTexts([LINE_END]).then(
-      ([ids]) => ids!,
-      () => null, // The tokenizer has no token for it.
-    )
-    return known
-  }
+  const lineEnd = encodeTexts([LINE_END]).then(
+    ([ids]) => ids!,
+    () => null, // The tokenizer has no token for it.
+  )
   const encode = async (batch: readonly PlacedSegment[]): Promise<PlacedEncoding[]> => {
-    const encoded = batch.some(({ continuesDocument }) => continuesDocument)
-      ? await encodeParts(batch, await lineEnd(), encodeTexts)
-      : await encodeTexts(batch.map(({ text }) => text))
+    const encoded = await encodeParts(batch, await lineEnd, encodeTexts)
     return batch.map(({ text, endsDocument, after }, i) => ({
       ids: encoded[i]!,
       bytes: Buffer.byteLength(text),

@@ -180,7 +180,10 @@ async function* plainText(path: string, kind: FileKind, { signal }: ReadOptions)
   yield { text, endsDocument: true }
 }
 
-/** The end of a segment: after the first line end beyond the segment length, else before the last space or character within twice that length. */
+/**
+ * The end of a segment: after the first line end beyond the segment length, else before the last space or character within twice
+ * that length.
+ */
 function cutPoint(text: string): number {
   if (text.length <= SEGMENT_CHARACTERS) return text.length
   const lineEnd = text.indexOf('\n', SEGMENT_CHARACTERS)
