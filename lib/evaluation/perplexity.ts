@@ -3,11 +3,10 @@ import { stat } from 'node:fs/promises'
 import { type ReadOptions, readSegments } from '../dataset/source.js'
 import { MorError, throwIfAborted } from '../errors.js'
 import type { Model } from '../model.js'
-import type { Tokenizer } from '../tokenizer.js'
 import { encodeDocument } from './encode.js'
+import type { Evaluated } from './evaluated.js'
 import { expOf, type Metric, ratioOf, scaled } from './metrics.js'
 import { atPlace } from './place.js'
-import type { RoutingOptions } from './scorer.js'
 import type { PerplexityTask } from './tasks.js'
 
 export interface PerplexityResult {
@@ -74,11 +73,9 @@ export async function checkTexts(model: Model, task: PerplexityTask): Promise<Wi
  * @param onProgress is given the documents that have been read and the tokens that have been scored so far
  */
 export async function measurePerplexity(
-  model: Model,
-  tokenizer: Tokenizer,
+  { model, tokenizer, routing }: Evaluated,
   task: PerplexityTask,
   { length, stride }: WindowShape,
-  routing: RoutingOptions,
   { signal, onProgress }: { signal: AbortSignal | undefined; onProgress(documents: number, tokens: number): void },
 ): Promise<PerplexityResult> {
   const documents: DocumentSums[] = []
