@@ -5,7 +5,7 @@ import { Checker, type JsonObject, show } from './check.js'
 import { MorError } from './errors.js'
 import { readJsonFile } from './json_file.js'
 import { mapInOrder } from './map_in_order.js'
-import type { NativeSavedFile } from './native.js'
+import type { NativeSavedFile } from './native/files.js'
 import { readSafetensorsFile, type SafetensorsFile } from './safetensors.js'
 
 export const weightsFileName = 'model.safetensors'

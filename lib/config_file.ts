@@ -9,7 +9,7 @@ import { MorError } from './errors.js'
 import { describeFileFormat } from './file_format.js'
 import { readGenerationConfig, withGenerationConfig } from './generation_config.js'
 import { readOptionalJsonFile } from './json_file.js'
-import type { DType } from './native.js'
+import type { DType } from './native/model.js'
 import { finishSave } from './unfinished_save.js'
 
 export const configFileName = 'config.json'

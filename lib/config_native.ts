@@ -2,7 +2,7 @@
 import type { ResolvedConfig } from './config.js'
 import type { RopeScaling } from './config_rope.js'
 import type { ResolvedRouterConfig } from './config_router.js'
-import type { NativeConfig, NativeRopeScaling, NativeRouterConfig } from './native.js'
+import type { NativeConfig, NativeRopeScaling, NativeRouterConfig } from './native/config.js'
 
 export function toNativeConfig(config: ResolvedConfig): NativeConfig {
   return {

@@ -13,7 +13,7 @@ import { startingRouter } from './convert/router_start.js'
 import { type ConversionSource, openSource } from './convert/source.js'
 import { throwIfAborted, wrapNativeAsync } from './errors.js'
 import { ggufFile } from './gguf/writer.js'
-import type { NativeDerivedFile, SafetensorsFloat } from './native.js'
+import type { NativeDerivedFile, SafetensorsFloat } from './native/files.js'
 import { loadNative } from './native_loader.js'
 import { buildSafetensorsHeader, tensorBytes } from './safetensors.js'
 

@@ -1,7 +1,7 @@
 // Which compute devices there are, and which one a `device` option means.
 import { show } from './check.js'
 import { MorError, wrapNative } from './errors.js'
-import type { DeviceInfo, NativeAddon } from './native.js'
+import type { DeviceInfo, NativeAddon } from './native/addon.js'
 import { loadNative } from './native_loader.js'
 import { suggestion } from './suggest.js'
 

@@ -1,7 +1,9 @@
 // Ranks: the processes that train one model together, and how this one joins the others (docs/distributed.md).
 import { Checker, show } from './check.js'
 import { MorError, throwIfAborted, wrapNative, wrapNativeAsync } from './errors.js'
-import type { DType, NativeRanks, NativeTrainerOptions } from './native.js'
+import type { DType } from './native/model.js'
+import type { NativeRanks } from './native/ranks.js'
+import type { NativeTrainerOptions } from './native/trainer.js'
 import { loadNative } from './native_loader.js'
 
 /** The timeouts of the first join hold for the whole process. */

@@ -2,7 +2,7 @@
 // the event loop while all who wait for tokens go on.
 import { errorCodes, MorError } from './errors.js'
 import type { Generation, TokenLogprob } from './generation.js'
-import { eventKind, eventStride } from './native.js'
+import { eventKind, eventStride } from './native/engine.js'
 
 /** Events of a turn of the event loop, few because all that readers do with a token belongs to the turn. */
 const TURN_EVENTS = 4

@@ -2,7 +2,7 @@
 import { Checker, show } from './check.js'
 import type { ResolvedConfig } from './config.js'
 import { wrapNativeAsync } from './errors.js'
-import type { NativeForwardOptions, NativeModel, Routing } from './native.js'
+import type { NativeForwardOptions, NativeModel, Routing } from './native/model.js'
 import { resolveRouting } from './sampling.js'
 import { packRows, packTargets } from './tokens.js'
 

@@ -17,7 +17,7 @@ import {
   type PassOptions,
 } from './forward.js'
 import type { TextSource } from './model_text.js'
-import type { DType, MemoryUse, NativeModel } from './native.js'
+import type { DType, MemoryUse, NativeModel } from './native/model.js'
 import { loadNative } from './native_loader.js'
 import { openCheckpoint } from './open_checkpoint.js'
 import type { SavedTokenizer } from './tokenizer/files.js'

@@ -3,7 +3,7 @@ import type { ResolvedConfig } from './config.js'
 import { toNativeConfig } from './config_native.js'
 import { wrapNative } from './errors.js'
 import { sharedLayers, uniqueLayers } from './layer_map.js'
-import type { DType, NativeParameter } from './native.js'
+import type { DType, NativeParameter } from './native/model.js'
 import { loadNative } from './native_loader.js'
 
 export interface ParameterCount {

@@ -2,7 +2,7 @@
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import { MorError, wrapNative } from './errors.js'
-import type { NativeAddon } from './native.js'
+import type { NativeAddon } from './native/addon.js'
 import { checkNativeFile } from './native_file.js'
 import { buildAdvice, buildCommand, nodeTooOld, supported, unsupportedReason } from './native_platform.js'
 

@@ -1,7 +1,8 @@
 // Parameter groups of a Trainer: which tensors have a learning rate or weight decay of their own, or are frozen.
 import { Checker, show } from './check.js'
 import { MorError } from './errors.js'
-import type { NativeParameter, NativeParameterOptions } from './native.js'
+import type { NativeParameter } from './native/model.js'
+import type { NativeParameterOptions } from './native/trainer.js'
 
 /** What a trainer does differently with some tensors. */
 export interface ParameterGroup {

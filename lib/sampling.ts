@@ -2,7 +2,7 @@
 import { Checker, show } from './check.js'
 import { blockRecurs, type ResolvedConfig } from './config.js'
 import { MorError } from './errors.js'
-import { mostTopLogprobs, type NativeGenerateParams } from './native.js'
+import { mostTopLogprobs, type NativeGenerateParams } from './native/engine.js'
 import { copyTokens } from './tokens.js'
 
 export interface GenerateOptions {

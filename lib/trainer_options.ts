@@ -3,7 +3,8 @@ import { Checker, show } from './check.js'
 import { blockRecurs, type ResolvedConfig } from './config.js'
 import type { DistributedOptions } from './distributed.js'
 import type { Model } from './model.js'
-import type { NativeParameter, NativeTrainerOptions } from './native.js'
+import type { NativeParameter } from './native/model.js'
+import type { NativeTrainerOptions } from './native/trainer.js'
 import { type ParameterGroup, parameterOptions, resolveParameterGroups } from './parameter_groups.js'
 
 /** Learning rate over steps, as a factor of the peak. */

@@ -1,6 +1,6 @@
 // The instruction set of our kernels in this run, and how rivals are held to the same one where it is forced.
 import { devices } from '../../lib/devices.js'
-import type { DeviceInfo } from '../../lib/native.js'
+import type { DeviceInfo } from '../../lib/native/addon.js'
 
 export type InstructionSet = NonNullable<DeviceInfo['instructionSet']>
 

@@ -1,6 +1,6 @@
 // Measures a model on held-out text, in nats per token and bits per byte.
 import type { Dataset, DatasetMix } from '../dataset.js'
-import type { Routing } from '../native.js'
+import type { Routing } from '../native/model.js'
 
 /** The part of a Trainer that an evaluation uses. */
 export interface Evaluator {

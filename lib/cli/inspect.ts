@@ -2,7 +2,7 @@
 import { modelKind, type ResolvedConfig } from '../config.js'
 import { layerMap } from '../layer_map.js'
 import { flopsPerToken, kvBytesPerToken, parameterCount } from '../model_size.js'
-import type { DType } from '../native.js'
+import type { DType } from '../native/model.js'
 import { findConfig } from './config_source.js'
 import { formatBytes, formatCount } from './format.js'
 import type { Output } from './output.js'

@@ -2,7 +2,7 @@
 import { show } from '../check.js'
 import { MorError } from '../errors.js'
 import type { LoadOptions } from '../model.js'
-import type { DType } from '../native.js'
+import type { DType } from '../native/model.js'
 import type { ParameterGroup } from '../parameter_groups.js'
 import type { Schedule } from '../trainer_options.js'
 import type { RunSettings } from './run_folder.js'

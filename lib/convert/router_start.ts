@@ -2,7 +2,8 @@
 // that go with them (docs/model.md section 10).
 import type { ResolvedConfig } from '../config.js'
 import type { RouterConfig } from '../config_router.js'
-import type { NativeDerivedTensor, NativeParameter } from '../native.js'
+import type { NativeDerivedTensor } from '../native/files.js'
+import type { NativeParameter } from '../native/model.js'
 
 /** Steps in which the capacities of expert choice fall to their values, where the router does not say. */
 const WARMUP_STEPS = 1000

@@ -1,5 +1,5 @@
 // The numbers and names of GGUF, the file format of llama.cpp: types of values and of tensors, and what tensors are called.
-import type { SafetensorsFloat } from '../native.js'
+import type { SafetensorsFloat } from '../native/files.js'
 
 export const magic = 'GGUF'
 /** Written; 2 is read too. */

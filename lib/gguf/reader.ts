@@ -2,7 +2,7 @@
 import { type FileHandle, open } from 'node:fs/promises'
 import { show } from '../check.js'
 import { MorError, toMorError } from '../errors.js'
-import type { SafetensorsFloat } from '../native.js'
+import type { SafetensorsFloat } from '../native/files.js'
 import { tensorBytes } from '../safetensors.js'
 import { Cursor, EndOfBytes, type GgufValue } from './cursor.js'
 import { defaultAlignment, magic, tensorTypeOf } from './format.js'

@@ -1,6 +1,6 @@
 // The bytes of values in a GGUF file, and the header that they make up.
 
-import type { SafetensorsFloat } from '../native.js'
+import type { SafetensorsFloat } from '../native/files.js'
 import { tensorBytes } from '../safetensors.js'
 import { defaultAlignment, magic, tensorTypes, valueType, version } from './format.js'
 

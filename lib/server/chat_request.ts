@@ -1,7 +1,7 @@
 // Reads the body of POST /v1/chat/completions: checks every field and fills in defaults.
 import { MessageError, readMessages, type TemplateMessage } from '../chat/messages.js'
 import type { JsonObject } from '../check.js'
-import { mostTopLogprobs } from '../native.js'
+import { mostTopLogprobs } from '../native/engine.js'
 import { invalidField } from './api_error.js'
 import { checkBody, MOST_CHOICES, unsupported } from './completion_request.js'
 import { describe, FieldReader } from './field_reader.js'

@@ -1,6 +1,6 @@
 // Reads the body of POST /v1/completions: checks every field and fills in defaults.
 import type { JsonObject } from '../check.js'
-import { mostTopLogprobs } from '../native.js'
+import { mostTopLogprobs } from '../native/engine.js'
 import { ApiError, invalidField } from './api_error.js'
 import { describe, FieldReader } from './field_reader.js'
 import { type FieldLimits, readSampling, type SamplingFields, samplingFields } from './sampling_fields.js'

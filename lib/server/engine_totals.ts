@@ -1,5 +1,5 @@
 // The counts of all engines that a server has had: of the one that is served, and of those that were replaced.
-import type { EngineStats } from '../native.js'
+import type { EngineStats } from '../native/engine.js'
 import type { ServedEngine } from './options.js'
 
 const nothingHeld = {

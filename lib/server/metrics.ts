@@ -1,7 +1,7 @@
 // The server's Prometheus metrics: under vLLM's name where vLLM has the same metric, else with the prefix mor_.
 import { Counter, Gauge, Histogram, Registry } from 'prom-client'
 import type { FinishReason, GeneratedToken } from '../generation.js'
-import type { EngineStats } from '../native.js'
+import type { EngineStats } from '../native/engine.js'
 import { EngineTotals } from './engine_totals.js'
 import type { ServedEngine } from './options.js'
 import type { FieldClass } from './unknown_fields.js'

@@ -1,6 +1,6 @@
 // A page that shows each token's recursion depth, as a plugin of the server: the page and its requests.
 import type { FastifyInstance } from 'fastify'
-import type { EngineStats } from '../native.js'
+import type { EngineStats } from '../native/engine.js'
 import { Admission } from '../server/admission.js'
 import type { ServerOptions } from '../server/index.js'
 import { generateHandler } from './generate.js'

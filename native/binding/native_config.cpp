@@ -1,4 +1,4 @@
-// One function for each plain object of lib/native.ts, its keys in the same order.
+// One function for each plain object of lib/native/, its keys in the same order.
 #include "binding/native_config.h"
 
 #include <algorithm>

@@ -1,4 +1,4 @@
-// The plain objects of lib/native.ts as the structs of the core. Only types are checked here, and ranges beyond which a
+// The plain objects of lib/native/ as the structs of the core. Only types are checked here, and ranges beyond which a
 // value does not fit its C++ type: lib/ has checked what the values mean.
 #pragma once
 

@@ -1,4 +1,4 @@
-// NativeEngine of lib/native.ts: requests in, events out.
+// NativeEngine of lib/native/engine.ts: requests in, events out.
 #pragma once
 
 #include <napi.h>

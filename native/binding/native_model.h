@@ -1,4 +1,4 @@
-// NativeModel of lib/native.ts.
+// NativeModel of lib/native/model.ts.
 #pragma once
 
 #include <napi.h>

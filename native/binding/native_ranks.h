@@ -1,4 +1,4 @@
-// NativeRanks of lib/native.ts.
+// NativeRanks of lib/native/ranks.ts.
 #pragma once
 
 #include <napi.h>

@@ -1,4 +1,4 @@
-// One function for each plain object of lib/native.ts.
+// One function for each plain object of lib/native/.
 #include "binding/native_results.h"
 
 namespace mor::binding {

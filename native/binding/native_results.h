@@ -1,4 +1,4 @@
-// The structs of the core as the plain objects of lib/native.ts.
+// The structs of the core as the plain objects of lib/native/.
 #pragma once
 
 #include <napi.h>

@@ -1,4 +1,4 @@
-// NativeTrainer of lib/native.ts.
+// NativeTrainer of lib/native/trainer.ts.
 #pragma once
 
 #include <napi.h>

@@ -11,11 +11,11 @@
 
 namespace mor::binding {
 
-/// `eventKind` of lib/native.ts, in the order of its numbers.
+/// `eventKind` of lib/native/engine.ts, in the order of its numbers.
 enum class EventKind : uint8_t { token, stop, length, abort, error, top, prompt, prefill };
 constexpr std::array kEventKindNames{"token", "stop", "length", "abort", "error", "top", "prompt", "prefill"};
 static_assert(kEventKindNames.size() == static_cast<size_t>(EventKind::prefill) + 1);
-/// `eventStride` of lib/native.ts: numbers of one event.
+/// `eventStride` of lib/native/engine.ts: numbers of one event.
 constexpr size_t kEventStride = 5;
 
 struct PackedEvents {

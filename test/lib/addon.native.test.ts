@@ -2,7 +2,7 @@
 // have been built.
 import { describe, expect, it, vi } from 'vitest'
 import { errorCodes, loadErrorCodes } from '../../lib/errors.js'
-import { eventKind, eventStride, mostTopLogprobs } from '../../lib/native.js'
+import { eventKind, eventStride, mostTopLogprobs } from '../../lib/native/engine.js'
 import {
   addon,
   addonFixture,

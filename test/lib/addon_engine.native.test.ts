@@ -2,7 +2,8 @@
 // been built.
 import { describe, expect, it, vi } from 'vitest'
 import { errorCodes } from '../../lib/errors.js'
-import { eventKind, eventStride, type NativeModel } from '../../lib/native.js'
+import { eventKind, eventStride } from '../../lib/native/engine.js'
+import type { NativeModel } from '../../lib/native/model.js'
 import {
   addon,
   addonFixture,

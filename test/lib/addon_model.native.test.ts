@@ -3,7 +3,7 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it, vi } from 'vitest'
-import type { NativeRopeScaling } from '../../lib/native.js'
+import type { NativeRopeScaling } from '../../lib/native/config.js'
 import {
   addon,
   addonFixture,

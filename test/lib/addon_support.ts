@@ -9,18 +9,12 @@ import { basename, dirname, join, resolve } from 'node:path'
 import { afterAll, beforeAll } from 'vitest'
 import { resolveConfig } from '../../lib/config.js'
 import { toNativeConfig } from '../../lib/config_native.js'
-import type {
-  DType,
-  NativeAddon,
-  NativeConfig,
-  NativeEngineOptions,
-  NativeGenerateParams,
-  NativeModel,
-  NativeSavedFile,
-  NativeTrainer,
-  NativeTrainerOptions,
-  SafetensorsFloat,
-} from '../../lib/native.js'
+import type { NativeAddon } from '../../lib/native/addon.js'
+import type { NativeConfig } from '../../lib/native/config.js'
+import type { NativeEngineOptions, NativeGenerateParams } from '../../lib/native/engine.js'
+import type { NativeSavedFile, SafetensorsFloat } from '../../lib/native/files.js'
+import type { DType, NativeModel } from '../../lib/native/model.js'
+import type { NativeTrainer, NativeTrainerOptions } from '../../lib/native/trainer.js'
 import { loadNative } from '../../lib/native_loader.js'
 import { buildSafetensorsHeader, readSafetensorsFile } from '../../lib/safetensors.js'
 

@@ -1,7 +1,7 @@
 // Which device an option means, and that nothing falls back silently.
 import { expect, it } from 'vitest'
 import { selectDevice } from '../../lib/devices.js'
-import type { DeviceInfo } from '../../lib/native.js'
+import type { DeviceInfo } from '../../lib/native/addon.js'
 
 const cpu: DeviceInfo = { id: 'cpu', type: 'cpu', name: 'CPU', usable: true, memoryBytes: 1, features: [] }
 const gpu = (index: number, refusal?: Pick<DeviceInfo, 'code' | 'reason'>): DeviceInfo => ({

@@ -3,7 +3,7 @@ import { beforeEach, describe, expect, it, vi } from 'vitest'
 import { Engine, type EngineOptions } from '../../lib/engine.js'
 import { MorError } from '../../lib/errors.js'
 import { Model } from '../../lib/model.js'
-import { eventKind } from '../../lib/native.js'
+import { eventKind } from '../../lib/native/engine.js'
 import { FakeAddon } from './fake_addon.js'
 import { collect, config } from './tiny_engine.js'
 

@@ -2,7 +2,7 @@ import { setImmediate as turn } from 'node:timers/promises'
 import { expect, it } from 'vitest'
 import { EventDelivery } from '../../lib/event_delivery.js'
 import { Generation } from '../../lib/generation.js'
-import { eventKind } from '../../lib/native.js'
+import { eventKind } from '../../lib/native/engine.js'
 
 function requestsOf(count: number): Map<number, Generation> {
   return new Map(Array.from({ length: count }, (_, id) => [id, new Generation([1], () => {})]))

@@ -1,17 +1,13 @@
 // A stand-in for the native addon that keeps its contract: asynchronous calls in order, codes on errors, real files, state
 // that changes as training would change it. Its arithmetic is invented; tests of numbers use the real addon.
 import { errorCodes } from '../../lib/errors.js'
-import type {
-  DeviceInfo,
-  NativeAddon,
-  NativeConfig,
-  NativeEngine,
-  NativeModel,
-  NativeModelOptions,
-  NativeSavedFile,
-  NativeTrainerOptions,
-} from '../../lib/native.js'
-import { eventKind, eventStride, mostTopLogprobs } from '../../lib/native.js'
+import type { DeviceInfo, NativeAddon } from '../../lib/native/addon.js'
+import type { NativeConfig } from '../../lib/native/config.js'
+import type { NativeEngine } from '../../lib/native/engine.js'
+import { eventKind, eventStride, mostTopLogprobs } from '../../lib/native/engine.js'
+import type { NativeSavedFile } from '../../lib/native/files.js'
+import type { NativeModel, NativeModelOptions } from '../../lib/native/model.js'
+import type { NativeTrainerOptions } from '../../lib/native/trainer.js'
 import { FakeEngine } from './fake_engine.js'
 import { FakeModel } from './fake_model.js'
 import { nativeError, parameterTable, saveFiles } from './fake_tensors.js'

@@ -1,6 +1,6 @@
 // The engine of the stand-in addon: it counts on from the last token of each prompt.
 import { type ErrorCode, errorCodes } from '../../lib/errors.js'
-import { eventKind, type NativeEngine, type NativeGenerateParams } from '../../lib/native.js'
+import { eventKind, type NativeEngine, type NativeGenerateParams } from '../../lib/native/engine.js'
 import type { FakeModel } from './fake_model.js'
 import { nativeError } from './fake_tensors.js'
 

@@ -1,5 +1,7 @@
 // The model of the stand-in addon: its calls run in order, and values follow from the seed.
-import type { DType, NativeConfig, NativeModel, NativeReadFile, NativeSavedFile } from '../../lib/native.js'
+import type { NativeConfig } from '../../lib/native/config.js'
+import type { NativeReadFile, NativeSavedFile } from '../../lib/native/files.js'
+import type { DType, NativeModel } from '../../lib/native/model.js'
 import type { FakeAddon } from './fake_addon.js'
 import {
   adjustedTensors,

@@ -13,7 +13,9 @@ import {
   writeSync,
 } from 'node:fs'
 import { join } from 'node:path'
-import type { DType, NativeConfig, NativeParameter, NativeReadFile, NativeSavedFile } from '../../lib/native.js'
+import type { NativeConfig } from '../../lib/native/config.js'
+import type { NativeReadFile, NativeSavedFile } from '../../lib/native/files.js'
+import type { DType, NativeParameter } from '../../lib/native/model.js'
 
 /** What steps adjust without gradients. It is float32 in every model. */
 export const adjustedTensors = ['model.router.balancing_bias', 'model.router.thresholds']

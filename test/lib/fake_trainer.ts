@@ -1,6 +1,7 @@
 // The trainer of the stand-in addon: its state changes with every step as that of training would.
 import type { ErrorCode } from '../../lib/errors.js'
-import type { NativeReadFile, NativeSavedFile, NativeTrainer, NativeTrainerOptions } from '../../lib/native.js'
+import type { NativeReadFile, NativeSavedFile } from '../../lib/native/files.js'
+import type { NativeTrainer, NativeTrainerOptions } from '../../lib/native/trainer.js'
 import type { FakeAddon } from './fake_addon.js'
 import type { FakeModel } from './fake_model.js'
 import { adjustedTensors, nativeError, readInto, type Tensor } from './fake_tensors.js'

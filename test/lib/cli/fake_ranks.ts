@@ -1,7 +1,7 @@
 // Ranks that are promises of one process, in place of processes that a launcher started.
 import { RunRanks } from '../../../lib/cli/ranks.js'
 import type { Ranks } from '../../../lib/distributed.js'
-import type { NativeRanks } from '../../../lib/native.js'
+import type { NativeRanks } from '../../../lib/native/ranks.js'
 
 /** Each gather ends when all ranks have called it. */
 function fakeRanks(size: number): Ranks[] {

@@ -2,7 +2,7 @@
 import { type ModelConfig, resolveConfig } from '../../../lib/config.js'
 import { MorError } from '../../../lib/errors.js'
 import { type GeneratedToken, Generation } from '../../../lib/generation.js'
-import type { EngineStats } from '../../../lib/native.js'
+import type { EngineStats } from '../../../lib/native/engine.js'
 import type { GenerateOptions } from '../../../lib/sampling.js'
 import type { ServedEngine } from '../../../lib/server/index.js'
 

@@ -1,0 +1,19 @@
+// Ranks of the addon.
+
+/** Seconds after which ranks give up: one that waits for others to start, and all that hear nothing of another one. */
+export interface NativeJoinOptions {
+  joinTimeout: number
+  silenceTimeout: number
+}
+
+/** This process among those that a launcher started. */
+export interface NativeRanks {
+  rank(): number
+  size(): number
+  /** The texts of all ranks, in their order. */
+  gather(text: string): Promise<string[]>
+  /** Throws COMMUNICATION_FAILED if the ranks cannot train together on a device like this one. */
+  requireDevice(device: string): void
+  /** Ends all calls that wait for other ranks, those of a trainer too. Resolves when they have ended. */
+  dispose(): Promise<void>
+}
