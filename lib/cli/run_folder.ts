@@ -1,7 +1,10 @@
 // The folder of a training run: its files, and the record from which a run is resumed.
+import { createWriteStream } from 'node:fs'
 import { appendFile, mkdtemp, readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
 import { basename, join } from 'node:path'
+import { pipeline } from 'node:stream/promises'
 import { MorError, toMorError } from '../errors.js'
+import { fileLines } from '../file_lines.js'
 import { withoutByteOrderMark } from '../json_file.js'
 import { makeFolder } from '../make_folder.js'
 import { trainerFileName } from '../trainer_checkpoint.js'
@@ -164,28 +167,44 @@ export async function makeShared(folder: string, ranks: RunRanks): Promise<void>
  */
 export async function trimMetrics(folder: string, step: number): Promise<boolean> {
   const { metrics } = runFiles(folder)
-  const text = await readFile(metrics, 'utf8').catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT') return ''
-    throw toMorError(error, metrics) // What cannot be read is not to be replaced.
-  })
   let isEvaluated = false
-  const kept = text.split('\n').filter((line) => {
-    try {
-      const record = JSON.parse(line)
+  async function* kept(): AsyncGenerator<string> {
+    if (!(await isThere(metrics))) return
+    for await (const { text } of fileLines(metrics)) {
+      const record = recordIn(text)
+      if (record === null || !(record.step <= step)) continue
       isEvaluated ||= record.type === 'evaluation' && record.step === step
-      return record.step <= step
-    } catch {
-      return false
+      yield `${text}\n`
     }
-  })
+  }
   try {
-    await writeFile(`${metrics}.partial`, kept.map((line) => `${line}\n`).join(''))
+    await pipeline(kept, createWriteStream(`${metrics}.partial`))
     await rename(`${metrics}.partial`, metrics)
   } catch (error) {
     await rm(`${metrics}.partial`, { force: true }).catch(() => {})
     throw toMorError(error, metrics)
   }
   return isEvaluated
+}
+
+/** What stat cannot tell for another reason than that it is not there must not be taken as missing, and replaced. */
+async function isThere(path: string): Promise<boolean> {
+  return stat(path).then(
+    () => true,
+    (error: NodeJS.ErrnoException) => {
+      if (error.code === 'ENOENT') return false
+      throw error
+    },
+  )
+}
+
+/** Null for a line that was cut short. */
+function recordIn(line: string): { type?: unknown; step: number } | null {
+  try {
+    return JSON.parse(line)
+  } catch {
+    return null
+  }
 }
 
 export async function appendMetrics(folder: string, record: object): Promise<void> {

@@ -1,7 +1,7 @@
 // Reads metrics.jsonl: the measurements that `mor train` leaves (docs/report.md), each with what training had cost until then.
-import { createReadStream } from 'node:fs'
 import { Checker } from '../check.js'
-import { MorError, throwIfAborted, toMorError } from '../errors.js'
+import { MorError } from '../errors.js'
+import { fileLines } from '../file_lines.js'
 
 /** What training had cost when something was measured. */
 export interface Cost {
@@ -59,7 +59,7 @@ export async function* readRecords(
   signal: AbortSignal,
 ): AsyncGenerator<{ record: Checker; where: string }> {
   let number = 0
-  for await (const { text, ended } of linesOf(path, signal)) {
+  for await (const { text, ended } of fileLines(path, signal)) {
     const where = `${path}, line ${++number}`
     const record = readRecord(text, where, ended)
     if (record !== null) yield { record, where }
@@ -104,25 +104,4 @@ function addRecord(record: Checker, cost: Cost, metrics: RunMetrics): void {
 /** JSON has no NaN: where a loss was not finite, the file holds null. */
 function numberOrNaN(value: unknown): number {
   return typeof value === 'number' && Number.isFinite(value) ? value : Number.NaN
-}
-
-/** Only "\n" ends a line: messages may hold the Unicode line separators. `ended`: a line end follows. */
-async function* linesOf(path: string, signal: AbortSignal): AsyncGenerator<{ text: string; ended: boolean }> {
-  let parts: Buffer[] = []
-  try {
-    for await (const chunk of createReadStream(path, { signal }) as AsyncIterable<Buffer>) {
-      let start = 0
-      for (let end = chunk.indexOf(10); end >= 0; end = chunk.indexOf(10, start)) {
-        parts.push(chunk.subarray(start, end))
-        yield { text: Buffer.concat(parts).toString(), ended: true }
-        parts = []
-        start = end + 1
-      }
-      parts.push(chunk.subarray(start))
-    }
-  } catch (error) {
-    throwIfAborted(signal, `reading ${path}`)
-    throw toMorError(error, path)
-  }
-  yield { text: Buffer.concat(parts).toString(), ended: false }
 }

@@ -1,5 +1,16 @@
 // The record of a run: positions survive any crash between record and checkpoint; metrics continue from the checkpoint.
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, symlinkSync, writeFileSync } from 'node:fs'
+import { constants } from 'node:buffer'
+import {
+  appendFileSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { beforeEach, describe, expect, it } from 'vitest'
@@ -144,6 +155,21 @@ describe('metrics.jsonl', () => {
       '{"type":"step","step":1}\n{"type":"step","step":2}\n{"type":"step","step":3,"again":true}\n',
     )
   })
+
+  it('may be larger than the longest string', async () => {
+    const path = join(folder, 'metrics.jsonl')
+    const line = '{"type":"step","step":1}\n'
+    // Holes in a file are zeros, and take no room on the disk.
+    const half = constants.MAX_STRING_LENGTH / 2 + 1
+    writeFileSync(path, '')
+    for (const end of [half, 2 * half]) {
+      truncateSync(path, end)
+      appendFileSync(path, '\n')
+    }
+    appendFileSync(path, line)
+    await trimMetrics(folder, 1)
+    expect(readFileSync(path, 'utf8')).toBe(line)
+  }, 60_000)
 
   it('tells whether the last step that is kept was evaluated', async () => {
     for (const step of [1, 2]) await appendMetrics(folder, { type: 'step', step })
