@@ -2,69 +2,11 @@
 // reference.
 #include "ops/checks/sample.h"
 
-#include <limits>
-
 #include "test/ops/perturb.h"
+#include "test/ops/sample_rows.h"
 
 namespace mor::test {
 namespace {
-
-struct Drawn {
-  std::vector<int32_t> token;
-  std::vector<float> logprob;
-  std::vector<TokenLogprob> top;  ///< [rows, kMostTopLogprobs], poisoned
-};
-constexpr TokenLogprob kPoison = {-7, -7};
-
-Drawn sample(Ops& ops, const Array& logits, const std::vector<SamplingParams>& params) {
-  Buffer l(ops, ops.master_dtype(), logits.rows, logits.columns, "logits");
-  l.set(logits);
-  Drawn drawn{std::vector<int32_t>(params.size(), -7), std::vector<float>(params.size(), -7),
-              std::vector<TokenLogprob>(params.size() * kMostTopLogprobs, kPoison)};
-  ops.sample(l.tensor(), params.data(), drawn.token.data(), drawn.logprob.data(), drawn.top.data());
-  return drawn;
-}
-
-Array row(const std::vector<double>& logits) {
-  Array a(1, static_cast<int64_t>(logits.size()));
-  a.values = logits;
-  return a;
-}
-
-SamplingParams with(float temperature, int32_t top_k, float top_p, uint64_t seed = 1, uint64_t counter = 0) {
-  SamplingParams p;
-  p.temperature = temperature;
-  p.top_k = top_k;
-  p.top_p = top_p;
-  p.seed = seed;
-  p.counter = counter;
-  return p;
-}
-
-/// The tokens of `draws` rows that have the same logits and the counters 0, 1, …
-std::vector<int32_t> draw_many(Ops& ops, const std::vector<double>& logits, SamplingParams params, int draws) {
-  Array rows(draws, static_cast<int64_t>(logits.size()));
-  std::vector<SamplingParams> each;
-  for (int i = 0; i < draws; ++i) {
-    std::copy(logits.begin(), logits.end(), rows.values.begin() + static_cast<int64_t>(i) * rows.columns);
-    params.counter = static_cast<uint64_t>(i);
-    each.push_back(params);
-  }
-  return sample(ops, rows, each).token;
-}
-
-/// Runs `body` on the reference and on every device.
-void for_each_ops(const std::function<void(Ops& ops)>& body) {
-  RefOps<float> reference;
-  body(reference);
-  for (const Subject& subject : subjects()) {
-    SCOPED_TRACE(subject.name);
-    body(*subject.make());
-  }
-}
-
-const double kNan = std::numeric_limits<double>::quiet_NaN();
-const double kInfinity = std::numeric_limits<double>::infinity();
 
 TEST(Sample, GreedyTakesTheLargestAndOfEqualOnesTheFirst) {
   for_each_ops([](Ops& ops) {
@@ -177,40 +119,6 @@ TEST(Sample, NonFiniteLogitsAreOutOfTheDraw) {
         EXPECT_TRUE(token == 1 || token == 3);
     }
   });
-}
-
-/// The logit that an edit makes of another, by the definitions of OpenAI (bias, penalties) and of vLLM.
-double edited(double logit, const LogitEdit& edit) {
-  double l = logit + double{edit.bias};
-  if (l > 0) {
-    l /= double{edit.repetition};
-  } else {
-    l *= double{edit.repetition};
-  }
-  return l - double{edit.penalty};
-}
-
-/// About one token in `apart` gets an edit.
-std::vector<LogitEdit> random_edits(int64_t vocabulary, int32_t apart, std::mt19937& generator) {
-  std::vector<LogitEdit> edits;
-  std::uniform_real_distribution<float> uniform(-2, 2);
-  for (int32_t token = 0; token < vocabulary; ++token) {
-    if (static_cast<int32_t>(generator()) % apart != 0) continue;
-    LogitEdit edit;
-    edit.token = token;
-    if (generator() % 2 == 0)
-      edit.bias = generator() % 4 == 0 ? -std::numeric_limits<float>::infinity() : uniform(generator);
-    if (generator() % 2 == 0) edit.repetition = 1 + uniform(generator) / 4;
-    if (generator() % 2 == 0) edit.penalty = uniform(generator);
-    edits.push_back(edit);
-  }
-  return edits;
-}
-
-SamplingParams edited_by(SamplingParams params, const std::vector<LogitEdit>& edits) {
-  params.edits = edits.data();
-  params.edit_count = static_cast<int32_t>(edits.size());
-  return params;
 }
 
 TEST(Sample, AGivenTokenIsNotDrawn) {
@@ -330,106 +238,6 @@ TEST(Sample, MinPKeepsTokensOfAtLeastThisShareOfTheBest) {
          {filtered(0.45f, 0, 0.49f, 1, 24), filtered(0.72f, 0, 1, 2, 26), filtered(1, 0, 1, 1, 27)})
       for (int32_t token : draw_many(ops, logits, params, 500)) EXPECT_EQ(token, 1);
     for (int32_t token : draw_many(ops, {3, 1, 3}, filtered(1, 0, 1, 1, 28), 50)) EXPECT_TRUE(token == 0 || token == 2);
-  });
-}
-
-TEST(Sample, EditsChangeTheDrawAndNoLogprob) {
-  for_each_ops([](Ops& ops) {
-    const Array logits = row({1, 4, 2, -1, 3});
-    const auto greedy = [&](const std::vector<LogitEdit>& edits) {
-      return sample(ops, logits, {edited_by(with(0, 0, 1), edits)});
-    };
-    EXPECT_EQ(greedy({{.token = 0, .bias = 3.5f}}).token[0], 0);
-    EXPECT_EQ(greedy({{.token = 1, .bias = -1.5f}}).token[0], 4);
-    EXPECT_EQ(greedy({{.token = 1, .bias = -std::numeric_limits<float>::infinity()}}).token[0], 4);
-    EXPECT_EQ(greedy({{.token = 1, .repetition = 1.3f}}).token[0], 1);
-    EXPECT_EQ(greedy({{.token = 1, .repetition = 1.4f}}).token[0], 4);
-    EXPECT_EQ(greedy({{.token = 1, .penalty = 1.5f}, {.token = 4, .penalty = 1.5f}}).token[0], 1);
-    // The bias comes first: 4 - 3 = 1, times 2 and not 4 / 0.5 - 3 = 5.
-    EXPECT_EQ(greedy({{.token = 1, .bias = -3, .repetition = 0.5f}}).token[0], 4);
-    // A negative logit is multiplied: -1 / 0.1 would be less than all others, and -1 * 0.1 is more than those here.
-    std::vector<LogitEdit> low;
-    for (int32_t token : {0, 1, 2, 4}) low.push_back({.token = token, .penalty = 10});
-    low.insert(low.begin() + 3, {.token = 3, .repetition = 0.1f});
-    EXPECT_EQ(greedy(low).token[0], 3);
-
-    double sum = 0;
-    for (double l : logits.values) sum += std::exp(l);
-    SamplingParams params = with(0, 0, 1);
-    params.top_logprobs = 2;
-    const std::vector<LogitEdit> bias = {{.token = 3, .bias = 100}};
-    const Drawn drawn = sample(ops, logits, {edited_by(params, bias)});
-    EXPECT_EQ(drawn.token[0], 3);
-    EXPECT_NEAR(drawn.logprob[0], -1 - std::log(sum), 2e-6);
-    EXPECT_EQ(drawn.top[0].token, 1);
-    EXPECT_NEAR(drawn.top[0].logprob, 4 - std::log(sum), 2e-6);
-    EXPECT_EQ(drawn.top[1].token, 4);
-  });
-}
-
-/// Edits of some tokens are the same as logits that are edited before.
-TEST(Sample, EditsAreEditedLogits) {
-  for_each_ops([](Ops& ops) {
-    std::mt19937 generator(31);
-    for (const int64_t vocabulary : {1, 2, 33, 64, 1000, 5003}) {
-      const int64_t rows = 24;
-      const Array logits = rounded(random_array(rows, vocabulary, 8, 3), DType::float32);
-      Array before = logits;
-      std::vector<std::vector<LogitEdit>> edits;
-      std::vector<SamplingParams> params, plain;
-      for (int64_t i = 0; i < rows; ++i) {
-        edits.push_back(random_edits(vocabulary, i % 3 == 0 ? 2 : 20, generator));
-        if (!edits.back().empty()) edits.back()[0].bias = 0.5f;  // so that one token is left
-        SamplingParams p =
-            with(i % 4 == 0 ? 0.0f : 0.7f, i % 3 == 1 ? 5 : 0, i % 5 == 0 ? 0.8f : 1.0f, static_cast<uint64_t>(i), 3);
-        p.min_p = i % 6 == 1 ? 0.05f : 0.0f;
-        plain.push_back(p);
-        if (i % 8 == 7) continue;
-        for (const LogitEdit& edit : edits.back()) before(i, edit.token) = edited(logits(i, edit.token), edit);
-      }
-      for (size_t i = 0; i < plain.size(); ++i) params.push_back(i % 8 == 7 ? plain[i] : edited_by(plain[i], edits[i]));
-      Buffer l(ops, ops.master_dtype(), rows, vocabulary, "logits", apart(vocabulary, 1));
-      l.set(logits);
-      std::vector<int32_t> token(params.size());
-      ops.sample(l.tensor(), params.data(), token.data(), nullptr, nullptr);
-      EXPECT_EQ(l.get().values, logits.values) << "the logits are what they were";
-      const Drawn expected = sample(ops, rounded(before, DType::float32), plain);
-      int different = 0;
-      for (size_t i = 0; i < token.size(); ++i) different += token[i] != expected.token[i] ? 1 : 0;
-      EXPECT_LE(different, 1) << vocabulary << " tokens";  // where a rounding moves a border beyond the draw
-    }
-  });
-}
-
-TEST(Sample, EditsOfNonFiniteLogitsAreOutOfTheDraw) {
-  for_each_ops([](Ops& ops) {
-    const std::vector<LogitEdit> edits = {{.token = 0, .bias = 5},
-                                          {.token = 1, .bias = 1},
-                                          {.token = 2, .penalty = 3},
-                                          {.token = 3, .bias = 2, .repetition = 0.5f},
-                                          {.token = 4, .bias = -std::numeric_limits<float>::infinity()}};
-    for (float temperature : {0.0f, 1.0f})
-      EXPECT_EQ(
-          sample(ops, row({kNan, 2, kInfinity, -kInfinity, 9}), {edited_by(with(temperature, 0, 1), edits)}).token[0],
-          1);
-  });
-}
-
-TEST(Sample, NothingLeftToDrawIsAnErrorAndLeavesTheLogits) {
-  for_each_ops([](Ops& ops) {
-    const std::vector<LogitEdit> none = {{.token = 0, .bias = -std::numeric_limits<float>::infinity()},
-                                         {.token = 1, .bias = -std::numeric_limits<float>::infinity()}};
-    Buffer logits(ops, ops.master_dtype(), 1, 2, "logits");
-    logits.set(row({1, 2}));
-    const SamplingParams params = edited_by(with(1, 0, 1), none);
-    int32_t token = -7;
-    try {
-      ops.sample(logits.tensor(), &params, &token, nullptr, nullptr);
-      FAIL() << "no error";
-    } catch (const Error& error) {
-      EXPECT_EQ(error.code(), ErrorCode::NON_FINITE);
-    }
-    EXPECT_EQ(logits.get().values, std::vector<double>({1, 2}));
   });
 }
 
