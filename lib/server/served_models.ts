@@ -1,5 +1,5 @@
 // The model that requests are given, and those that were replaced while requests still use them.
-import type { ResolvedServerOptions } from './options.js'
+import type { ResolvedServerOptions, ServedEngine } from './options.js'
 
 export class ServedModels {
   #current: ResolvedServerOptions
@@ -14,6 +14,11 @@ export class ServedModels {
   /** What the next request is given. */
   get current(): ResolvedServerOptions {
     return this.#current
+  }
+
+  /** Whether the engine serves requests, or still ends those of a model that was replaced. */
+  isInUse(engine: ServedEngine): boolean {
+    return [this.#current, ...this.#users.keys()].some((options) => options.engine === engine)
   }
 
   /** Lets a request use the current model until `work` has ended. */

@@ -126,7 +126,7 @@ export function createServer(options: ServerOptions): ModelServer {
     const next = resolveServerOptions({ ...options, chatTemplate: null, ...model })
     metrics.engines.add(next.engine)
     await models.replace(next)
-    if (models.current.engine !== before) metrics.engines.takeOut(before)
+    if (!models.isInUse(before)) metrics.engines.takeOut(before)
   }
   return app.decorate('replaceModel', replaceModel) as ModelServer
 }

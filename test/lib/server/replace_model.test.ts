@@ -13,10 +13,12 @@ async function textOf(response: Promise<Response>): Promise<string> {
   return ((await (await response).json()) as { choices: { text: string }[] }).choices[0]!.text
 }
 
-async function counted(url: string): Promise<number> {
+async function metric(url: string, name: string): Promise<number> {
   const text = await (await fetch(`${url}/metrics`)).text()
-  return Number(/^vllm:generation_tokens_total\S* (\d+)$/m.exec(text)![1])
+  return Number(new RegExp(`^${name}\\S* (\\d+)$`, 'm').exec(text)![1])
 }
+
+const counted = (url: string) => metric(url, 'vllm:generation_tokens_total')
 
 describe('replaceModel', () => {
   it('gives new requests the new model, and lets those under way finish on the one before', async () => {
@@ -41,6 +43,28 @@ describe('replaceModel', () => {
     old.closed = true
     expect((await fetch(`${server.url}/health`)).status).toBe(200)
     expect(await counted(server.url)).toBe(80) // 40 of each engine
+  })
+
+  it('counts an engine until no request uses it, though it was replaced, served again and replaced again', async () => {
+    const first = new ScriptedEngine()
+    await using server = await listen({ engine: first })
+    const waiting = () => metric(server.url, 'vllm:num_requests_waiting') // 2 of each engine
+    const before = textOf(post(server.url, ask))
+    await expect.poll(() => first.requests.length).toBe(1)
+    const replaced = server.app.replaceModel({ engine: new ScriptedEngine(), tokenizer })
+    await server.app.replaceModel({ engine: first, tokenizer })
+    const again = textOf(post(server.url, ask))
+    await expect.poll(() => first.requests.length).toBe(2)
+    const replacedAgain = server.app.replaceModel({ engine: new ScriptedEngine(answerText('last')), tokenizer })
+    answerText('before')(first.requests[0]!)
+    expect(await before).toBe('before')
+    await replaced
+    expect(await waiting()).toBe(4)
+    answerText('again')(first.requests[1]!)
+    expect(await again).toBe('again')
+    await replacedAgain
+    expect(await waiting()).toBe(2)
+    expect(await counted(server.url)).toBe(120)
   })
 
   it('resolves at once where nothing is under way, several times', async () => {
