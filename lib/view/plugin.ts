@@ -1,5 +1,6 @@
 // A page that shows each token's recursion depth, as a plugin of the server: the page and its requests.
 import type { FastifyInstance } from 'fastify'
+import type { RouterConfig } from '../config_router.js'
 import type { EngineStats } from '../native/engine.js'
 import { Admission } from '../server/admission.js'
 import type { ServerOptions } from '../server/index.js'
@@ -10,7 +11,7 @@ export type ViewOptions = Pick<ServerOptions, 'engine' | 'tokenizer' | 'modelNam
 
 /** The response of `view/stats`. */
 export interface ViewStats {
-  model: { name: string; recursions: number; context: number; kvCache: string }
+  model: { name: string; recursions: number; context: number; kvCache: string; router: RouterConfig['type'] | null }
   engine: EngineStats
 }
 
@@ -24,11 +25,16 @@ const MAX_GENERATIONS = 64
  */
 export async function viewPlugin(app: FastifyInstance, options: ViewOptions): Promise<void> {
   const { engine, modelName } = options
-  const { num_recursions: recursions, max_position_embeddings: context, kv_cache: kvCache } = engine.model.config
+  const {
+    num_recursions: recursions,
+    max_position_embeddings: context,
+    kv_cache: kvCache,
+    router,
+  } = engine.model.config
   for (const { url, type, content } of await readPage())
     app.get(url, { config: { public: true } }, (_request, reply) => reply.headers(pageHeaders).type(type).send(content))
 
-  const model = { name: modelName, recursions, context, kvCache }
+  const model = { name: modelName, recursions, context, kvCache, router: router?.type ?? null }
   app.get('/view/stats', (): ViewStats => ({ model, engine: engine.stats() }))
 
   const admission = new Admission(MAX_GENERATIONS)

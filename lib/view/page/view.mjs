@@ -85,10 +85,11 @@ async function poll() {
   }
 }
 
-function showModel({ name, recursions: depth, context, kvCache }) {
+function showModel({ name, recursions: depth, context, kvCache, router }) {
   recursions = depth
   elements.model.textContent = `${name}: ${depth} recursions, context ${context}, ${kvCache} KV cache`
   form.elements.maxRecursions.max = depth
+  elements.threshold.hidden = router !== 'expert_choice'
   const { maxTokens } = form.elements
   maxTokens.max = context - 1
   maxTokens.value = Math.min(maxTokens.value, context - 1)

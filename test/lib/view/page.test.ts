@@ -54,8 +54,13 @@ class CountingEngine extends ScriptedEngine {
 }
 
 /** Opens the page; each request is answered by `script`. */
-async function open(script: (request: ScriptedRequest) => void, options: Partial<ServerOptions> = {}) {
+async function open(
+  script: (request: ScriptedRequest) => void,
+  options: Partial<ServerOptions> = {},
+  config: object = {},
+) {
   const engine = new CountingEngine(script)
+  Object.assign(engine.model.config, config)
   const parts = { engine, tokenizer: Tokenizer.byteLevel(), modelName: 'tiny' }
   const app = createServer({ ...parts, drainTimeoutMs: 0, ...options })
   await app.register(viewPlugin, parts)
@@ -238,6 +243,16 @@ describe.skipIf(executable === null)('the page', { timeout: TIMEOUT }, () => {
     const { signal: _, ...options } = engine.requests[0]!.options
     expect(options).toEqual({ maxTokens: 7, temperature: 0, seed: 12, routerThreshold: 0.25, maxRecursions: 2 })
   })
+
+  it.each([null, { type: 'token_choice' as const }])(
+    'has no router threshold for a model that has none: %j',
+    async (router) => {
+      await open(write('a'), {}, { router })
+      await page.locator('#model').getByText('3 recursions').waitFor()
+      expect(await page.getByLabel('Router threshold').isVisible()).toBe(false)
+      expect(await page.getByLabel('Most recursions').isVisible()).toBe(true)
+    },
+  )
 
   it('says what failed', async () => {
     await open(() => {})

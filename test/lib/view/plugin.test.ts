@@ -140,7 +140,13 @@ describe('view', () => {
   it('tells the model and the engine', async () => {
     const { url, engine } = await start()
     const stats = (await (await fetch(`${url}/view/stats`)).json()) as ViewStats
-    expect(stats.model).toEqual({ name: 'tiny', recursions: 3, context: 64, kvCache: 'recursion_wise' })
+    expect(stats.model).toEqual({
+      name: 'tiny',
+      recursions: 3,
+      context: 64,
+      kvCache: 'recursion_wise',
+      router: 'expert_choice',
+    })
     expect(stats.engine).toEqual(engine.stats())
   })
 
