@@ -36,6 +36,8 @@ class DeviceArray {
   }
   explicit DeviceArray(const std::vector<T>& values) : DeviceArray(values.size()) {
     check_cuda(cudaMemcpy(data_, values.data(), count_ * sizeof(T), cudaMemcpyHostToDevice), "cudaMemcpy");
+    // The copy may return before the device has the bytes, and the stream of a Timer does not wait for it.
+    check_cuda(cudaStreamSynchronize(nullptr), "cudaStreamSynchronize");
   }
   ~DeviceArray() { cudaFree(data_); }
   DeviceArray(const DeviceArray&) = delete;

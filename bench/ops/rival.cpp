@@ -62,8 +62,7 @@ struct CublasLt::Library {
 
 std::unique_ptr<CublasLt> CublasLt::open(void* stream, Ops& ops) {
   auto library = std::make_unique<Library>();
-  if (!library->load()) return nullptr;
-  check(library->create(&library->handle), "cublasLtCreate");
+  if (!library->load() || library->create(&library->handle) != 0) return nullptr;
   return std::unique_ptr<CublasLt>(new CublasLt(std::move(library), stream, ops));
 }
 

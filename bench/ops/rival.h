@@ -9,7 +9,7 @@ namespace mor::bench {
 
 class CublasLt {
  public:
-  /// Null if no libcublasLt is found. stream: a cudaStream_t.
+  /// Null if no libcublasLt is found, or it does not start. stream: a cudaStream_t.
   static std::unique_ptr<CublasLt> open(void* stream, Ops& ops);
   ~CublasLt();
 

@@ -293,6 +293,8 @@ __global__ void __launch_bounds__(Shape::threads, 1)
   __syncthreads();
   divide_block<Shape>([&] { load_key_gradients<kHeadDim, Shape>(shared, q_map, d_out_map, k_map, v_map, in); },
                       [&] { multiply_key_gradients<kHeadDim, Shape>(shared, in); });
+#else
+  __trap();  // it is launched on compute capability 9.0 alone
 #endif
 }
 

@@ -143,6 +143,7 @@ __device__ __forceinline__ void multiply_query_gradients(QueryGradientTiles<kHea
         wgmma_wait<1>();
         take_scores(first_key);
         take_gradients();
+        wgmma_hold(d_p);  // the product that reads d_s must have ended before it is written
         pack_factors(d_s, d_p);
       }
       release_queries();
@@ -171,6 +172,8 @@ __global__ void __launch_bounds__(Shape::threads, 1)
   init_tiles<Shape>(shared);
   divide_block<Shape>([&] { load_query_gradients<kHeadDim, Shape>(shared, q_map, d_out_map, k_map, v_map, in); },
                       [&] { multiply_query_gradients<kHeadDim, Shape>(shared, in); });
+#else
+  __trap();  // it is launched on compute capability 9.0 alone
 #endif
 }
 

@@ -123,6 +123,7 @@ __device__ __forceinline__ void multiply_forward_tiles(ForwardTiles<kHeadDim, Sh
         take_values();
 #pragma unroll
         for (int i = 0; i < kHeadDim / 2; ++i) sum[i] *= shrink[i / 2 % 2];
+        wgmma_hold(scores);  // the product that reads the weights must have ended before they are written
         pack_factors(weights, scores);
       }
       multiply_values();
@@ -154,6 +155,8 @@ __global__ void __launch_bounds__(Shape::threads, 1)
   init_tiles<Shape>(shared);
   divide_block<Shape>([&] { load_forward_tiles<kHeadDim, Shape>(shared, q_map, k_map, v_map, in); },
                       [&] { multiply_forward_tiles<kHeadDim, Shape>(shared, in); });
+#else
+  __trap();  // it is launched on compute capability 9.0 alone
 #endif
 }
 

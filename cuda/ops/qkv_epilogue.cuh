@@ -37,8 +37,8 @@ struct QkvRow {
       round_to<T>(a);
       round_to<T>(b);
       if (head < key_heads) {
-        const float2 cosine = __ldg(reinterpret_cast<const float2*>(angles + j));
-        const float2 sine = __ldg(reinterpret_cast<const float2*>(angles + pairs.half + j));
+        const float2 cosine = *reinterpret_cast<const float2*>(angles + j);
+        const float2 sine = *reinterpret_cast<const float2*>(angles + pairs.half + j);
         rotate(a[0], b[0], cosine.x, sine.x);
         rotate(a[1], b[1], cosine.y, sine.y);
       }
@@ -60,7 +60,7 @@ struct QkvRow {
       pair_of[1] += to_float(of_first[pairs.half]);
     }
     round_to<T>(pair_of);
-    if (head < key_heads) rotate(pair_of[0], pair_of[1], __ldg(angles + j), __ldg(angles + pairs.half + j));
+    if (head < key_heads) rotate(pair_of[0], pair_of[1], angles[j], angles[pairs.half + j]);
     if (!keeps(head)) return;
     T* to = target(head) + j;
     to[0] = from_float<T>(pair_of[0]);
@@ -87,12 +87,12 @@ struct QkvEpilogue {
   const T* bias;
 
   __device__ __forceinline__ QkvRow<T, has_bias> row(int64_t i) const {
-    const int64_t to = slot == nullptr ? i : __ldg(slot + i);
+    const int64_t to = slot == nullptr ? i : slot[i];
     return {pairs,
             query_heads,
             key_heads,
             vectors,
-            table.at(__ldg(position + i)),
+            table.at(position[i]),
             q.at(i),
             to < 0 ? nullptr : k.at(to),
             to < 0 ? nullptr : v.at(to),

@@ -97,6 +97,7 @@ TEST_P(LinearTile, BackwardMatchesReferenceInEveryClass) {
     const int64_t many = rows_of(wanted, columns(), gpu());
     expect(many, columns(), 10);
     expect(20, columns(), many);  // d_weight has so many rows
+    expect(0, columns(), many);   // as a recursion has to which no token was sent
   }
 }
 

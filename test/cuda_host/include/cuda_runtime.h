@@ -150,10 +150,6 @@ T atomicCAS(T* address, T compare, T value) {
 using std::max;
 using std::min;
 template <class T>
-T __ldg(const T* address) {
-  return *address;
-}
-template <class T>
 void __stwb(T* address, T value) {
   mor::cuda_host::require_global(address, "__stwb");
   *address = value;
