@@ -1,5 +1,5 @@
 // Makes a folder or a file that is there whole or not at all, whatever ends the work before.
-import { mkdir, readdir, rename, rm, stat, statfs } from 'node:fs/promises'
+import { mkdir, readdir, readFile, realpath, rename, rm, stat, statfs } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
 import { MorError, toMorError } from '../errors.js'
 import { makeFolder } from '../make_folder.js'
@@ -30,16 +30,30 @@ export async function makeOutput(target: string, write: (folder: string) => Prom
   }
 }
 
-/** An empty folder counts as absent. */
+/** An empty folder counts as absent, unless something is mounted there: such a folder cannot be replaced. */
 export async function checkAbsent(path: string): Promise<void> {
   const kind = await stat(path).catch(() => null)
   if (kind === null) return
   const names = kind.isDirectory() ? await readdir(path) : [basename(path)]
-  if (names.length === 0) return
+  if (names.length === 0) {
+    if (!(await isMountPoint(path))) return
+    const inside = join(path, 'model')
+    throw new MorError('INVALID_ARGUMENT', `${path} is a mount point, which cannot be replaced: give ${inside}, say`)
+  }
   throw new MorError(
     'INVALID_ARGUMENT',
     `${path} is there already${kind.isDirectory() ? `, with ${names[0]} in it` : ''}: give another output, or remove it`,
   )
+}
+
+async function isMountPoint(path: string): Promise<boolean> {
+  const real = await realpath(path)
+  const mounts = await readFile('/proc/self/mountinfo', 'utf8').catch(() => '')
+  // The fifth field is the mount point, with spaces and the like as three octal digits.
+  const points = mounts.split('\n').map((line) => line.split(' ', 5)[4] ?? '')
+  const unescaped = (point: string) =>
+    point.replace(/\\(\d{3})/g, (_, octal) => String.fromCharCode(Number.parseInt(octal, 8)))
+  return points.some((point) => unescaped(point) === real)
 }
 
 async function removeAbandoned(path: string): Promise<void> {

@@ -33,6 +33,18 @@ const vanilla = join(folder, 'vanilla')
 const changed = join(folder, 'changed')
 const output = join(folder, 'output')
 
+/** An empty folder of this machine that is a mount point, as a volume of a container is. */
+const emptyMount = readFileSync('/proc/self/mountinfo', 'utf8')
+  .split('\n')
+  .map((line) => line.split(' ')[4]!)
+  .find((path) => {
+    try {
+      return readdirSync(path).length === 0
+    } catch {
+      return false
+    }
+  })
+
 const config: ModelConfig = {
   vocab_size: 16,
   hidden_size: 8,
@@ -161,6 +173,13 @@ describe('what was asked', () => {
     writeFileSync(join(output, 'notes.txt'), 'mine')
     expect(await failure()).toMatch(/INVALID_ARGUMENT: .* is there already, with notes.txt in it: give another output/)
     expect(readFileSync(join(output, 'notes.txt'), 'utf8')).toBe('mine')
+  })
+
+  it.skipIf(emptyMount === undefined)('an empty folder where something is mounted', async () => {
+    await expect(convert(changed, { output: emptyMount!, recursions: 2 })).rejects.toMatchObject({
+      code: 'INVALID_ARGUMENT',
+      message: `${emptyMount} is a mount point, which cannot be replaced: give ${emptyMount}/model, say`,
+    })
   })
 })
 
