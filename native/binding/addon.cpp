@@ -1,5 +1,5 @@
-// The addon's entry: one Environment for every Node environment that loads it, the functions of lib/native/addon.ts, and the
-// constants that both sides must agree on.
+// The addon's entry: one Environment for every Node environment that loads it, the functions of lib/native/addon.ts,
+// and the constants that both sides must agree on.
 #include <napi.h>
 
 #include "binding/call.h"
