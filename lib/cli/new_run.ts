@@ -1,10 +1,11 @@
 // Starts a run of `mor train`: its options, its data, its model and its folder.
-import { rmdir, stat } from 'node:fs/promises'
+import { rmdir } from 'node:fs/promises'
 import { relative } from 'node:path'
 import type { ResolvedConfig } from '../config.js'
 import { findInputs } from '../dataset/inputs.js'
 import { readDatasetInfo } from '../dataset.js'
 import { MorError } from '../errors.js'
+import { exists } from '../exists.js'
 import { holdFolder } from '../folder_lock.js'
 import { makeFolder } from '../make_folder.js'
 import { mapInOrder } from '../map_in_order.js'
@@ -37,7 +38,7 @@ export async function startRun(
 
 /** Makes the folder of a run and holds it. Throws what `holdFolder` and `checkNoRun` throw. */
 async function holdNew(folder: string): Promise<AsyncDisposable> {
-  const isMade = (await stat(folder).catch(() => null)) === null
+  const isMade = !(await exists(folder))
   await makeFolder(folder)
   const held = await holdFolder(folder)
   const release = {

@@ -1,5 +1,4 @@
 // Provides a training run's token dataset: an existing one, or one built from text.
-import { stat } from 'node:fs/promises'
 import { join, relative } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
 import { describeSource, partialFolder } from '../dataset/build.js'
@@ -8,6 +7,7 @@ import { INFO_FILE } from '../dataset/format.js'
 import { isUnfinished } from '../dataset/unfinished.js'
 import { type BuildDatasetOptions, buildDataset, type DatasetInfo, readDatasetInfo } from '../dataset.js'
 import { toMorError } from '../errors.js'
+import { exists } from '../exists.js'
 import { mapInOrder } from '../map_in_order.js'
 import { formatBytes, formatCount } from './format.js'
 import type { Output } from './output.js'
@@ -116,8 +116,4 @@ export async function isUpToDate(
     (info.text_format ?? null) === (format ?? null) &&
     isDeepStrictEqual(info.sources, sources)
   )
-}
-
-async function exists(path: string): Promise<boolean> {
-  return (await stat(path).catch(() => null)) !== null
 }

@@ -1,5 +1,4 @@
 // The token datasets of a run: one, or several that are mixed by weight.
-import { stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { show } from '../check.js'
 import { INFO_FILE } from '../dataset/format.js'
@@ -13,6 +12,7 @@ import {
   type WeightedDataset,
 } from '../dataset.js'
 import { MorError } from '../errors.js'
+import { exists } from '../exists.js'
 import { mapInOrder } from '../map_in_order.js'
 
 /** The folder of a dataset, or datasets that are mixed. */
@@ -130,8 +130,4 @@ async function checkWeighted({ text, folder, weight }: Value): Promise<WeightedD
     throw new MorError('INVALID_ARGUMENT', `--data: only datasets are mixed by weight, and ${found}`)
   }
   return { folder, weight: value }
-}
-
-async function exists(path: string): Promise<boolean> {
-  return (await stat(path).catch(() => null)) !== null
 }

@@ -3,7 +3,8 @@ import { createWriteStream } from 'node:fs'
 import { appendFile, mkdtemp, readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
-import { MorError, toMorError } from '../errors.js'
+import { ifGone, MorError, toMorError } from '../errors.js'
+import { exists } from '../exists.js'
 import { fileLines } from '../file_lines.js'
 import { withoutByteOrderMark } from '../json_file.js'
 import { makeFolder } from '../make_folder.js'
@@ -111,7 +112,7 @@ export async function checkNoRun(folder: string): Promise<void> {
   if (kind !== null && !kind.isDirectory())
     throw new MorError('INVALID_ARGUMENT', `${folder} is a file: give a folder for the run as --output`)
   const path = runFiles(folder).record
-  if ((await stat(path).catch(() => null)) === null) return
+  if (!(await exists(path))) return
   const record = await readRunRecord(folder).catch(() => null)
   const goesOn =
     record === null || (await hasSaved(folder, record))
@@ -128,7 +129,7 @@ export async function hasSaved(folder: string, record: RunRecord): Promise<boole
   if (record.positions.length === 0) return false
   const { checkpoint } = runFiles(folder)
   await finishSave(checkpoint)
-  return (await stat(join(checkpoint, trainerFileName)).catch(() => null)) !== null
+  return exists(join(checkpoint, trainerFileName))
 }
 
 /**
@@ -169,7 +170,7 @@ export async function trimMetrics(folder: string, step: number): Promise<boolean
   const { metrics } = runFiles(folder)
   let isEvaluated = false
   async function* kept(): AsyncGenerator<string> {
-    if (!(await isThere(metrics))) return
+    if ((await stat(metrics).catch(ifGone(null))) === null) return
     for await (const { text } of fileLines(metrics)) {
       const record = recordIn(text)
       if (record === null || !(record.step <= step)) continue
@@ -185,17 +186,6 @@ export async function trimMetrics(folder: string, step: number): Promise<boolean
     throw toMorError(error, metrics)
   }
   return isEvaluated
-}
-
-/** What stat cannot tell for another reason than that it is not there must not be taken as missing, and replaced. */
-async function isThere(path: string): Promise<boolean> {
-  return stat(path).then(
-    () => true,
-    (error: NodeJS.ErrnoException) => {
-      if (error.code === 'ENOENT') return false
-      throw error
-    },
-  )
 }
 
 /** Null for a line that was cut short. */

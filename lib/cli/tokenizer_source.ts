@@ -1,7 +1,7 @@
 // Finds the tokenizer that an option names, or that a checkpoint has.
-import { stat } from 'node:fs/promises'
 import { readCheckpointConfig } from '../config_file.js'
 import { MorError } from '../errors.js'
+import { exists } from '../exists.js'
 import { isGguf } from '../gguf/reader.js'
 import { Tokenizer } from '../tokenizer.js'
 
@@ -15,7 +15,7 @@ export async function findTokenizer(source: string): Promise<Tokenizer> {
  * nothing, and for what is neither a checkpoint nor a GGUF file what `readCheckpointConfig` throws.
  */
 export async function findCheckpointTokenizer(folder: string, source: string | undefined): Promise<Tokenizer> {
-  if ((await stat(folder).catch(() => null)) === null) {
+  if (!(await exists(folder))) {
     throw new MorError('CHECKPOINT_MISSING', `there is no checkpoint at ${folder}: no such file or folder`)
   }
   if (!(await isGguf(folder))) await readCheckpointConfig(folder)

@@ -2,6 +2,7 @@
 import { mkdir, readdir, readFile, realpath, rename, rm, stat, statfs } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
 import { MorError, toMorError } from '../errors.js'
+import { exists } from '../exists.js'
 import { makeFolder } from '../make_folder.js'
 
 /** Between the name of the target and the id of the process that makes it, in the name of a folder that is not finished. */
@@ -76,7 +77,7 @@ function isRunning(pid: number): boolean {
 /** @throws {MorError} IO_ERROR where the disk of `path`, which need not be there yet, has less room */
 export async function checkRoom(path: string, bytes: number): Promise<void> {
   let folder = dirname(resolve(path))
-  while ((await stat(folder).catch(() => null)) === null) folder = dirname(folder)
+  while (!(await exists(folder))) folder = dirname(folder)
   const { bavail, bsize } = await statfs(folder)
   if (bavail * bsize >= bytes) return
   throw new MorError(

@@ -1,8 +1,8 @@
 // Finds the files that the arguments of a command name: paths, patterns, and - for standard input.
-import { stat } from 'node:fs/promises'
 import { isAbsolute } from 'node:path'
 import { glob, isDynamicPattern } from 'tinyglobby'
 import { MorError } from '../errors.js'
+import { exists } from '../exists.js'
 import { STANDARD_INPUT } from './file_kind.js'
 
 /**
@@ -12,8 +12,7 @@ import { STANDARD_INPUT } from './file_kind.js'
 export async function findInputs(inputs: readonly string[]): Promise<string[]> {
   const files = new Set<string>()
   for (const input of inputs) {
-    const exists = (await stat(input).catch(() => null)) !== null
-    if (input === STANDARD_INPUT || exists || !isDynamicPattern(input)) {
+    if (input === STANDARD_INPUT || (await exists(input)) || !isDynamicPattern(input)) {
       files.add(input)
       continue
     }

@@ -1,8 +1,9 @@
 // The record of a dataset that is being built, from which a later call goes on. It lies in the folder with the shards.
-import { open, readFile, rename, rm, stat } from 'node:fs/promises'
+import { open, readFile, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
 import { toMorError } from '../errors.js'
+import { exists } from '../exists.js'
 import type { DatasetInfo } from './format.js'
 import type { SourcePlace } from './source.js'
 import type { SplitState } from './split.js'
@@ -34,7 +35,7 @@ export async function readUnfinished(folder: string, recipe: DatasetRecipe): Pro
 
 /** Whether there is something in `folder` to go on from. */
 export async function isUnfinished(folder: string): Promise<boolean> {
-  return (await stat(join(folder, UNFINISHED_FILE)).catch(() => null)) !== null
+  return exists(join(folder, UNFINISHED_FILE))
 }
 
 export async function removeUnfinished(folder: string): Promise<void> {

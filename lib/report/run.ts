@@ -5,6 +5,7 @@ import { runFiles } from '../cli/run_folder.js'
 import type { ResolvedConfig } from '../config.js'
 import { readConfigFile } from '../config_file.js'
 import { MorError } from '../errors.js'
+import { exists } from '../exists.js'
 import { type RunMetrics, readMetrics } from './metrics.js'
 import { type RunResults, readResults } from './results.js'
 
@@ -41,7 +42,7 @@ async function readRun(folder: string, name: string, signal: AbortSignal): Promi
   if (!kind.isDirectory())
     throw new MorError('CHECKPOINT_MISSING', `${folder} is a file: give the folder of a run, the --output of mor train`)
   const files = runFiles(folder)
-  if ((await stat(files.metrics).catch(() => null)) === null) {
+  if (!(await exists(files.metrics))) {
     const advice = 'give the folder of a run, the --output of mor train'
     throw new MorError('CHECKPOINT_MISSING', `${folder} is no run, since it holds no metrics.jsonl: ${advice}`)
   }
