@@ -143,7 +143,6 @@ __device__ __forceinline__ void multiply_query_gradients(QueryGradientTiles<kHea
         wgmma_wait<1>();
         take_scores(first_key);
         take_gradients();
-        wgmma_hold(d_p);  // the product that reads d_s must have ended before it is written
         pack_factors(d_s, d_p);
       }
       release_queries();

@@ -123,7 +123,6 @@ __device__ __forceinline__ void multiply_forward_tiles(ForwardTiles<kHeadDim, Sh
         take_values();
 #pragma unroll
         for (int i = 0; i < kHeadDim / 2; ++i) sum[i] *= shrink[i / 2 % 2];
-        wgmma_hold(scores);  // the product that reads the weights must have ended before they are written
         pack_factors(weights, scores);
       }
       multiply_values();

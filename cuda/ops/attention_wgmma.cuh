@@ -215,9 +215,11 @@ __device__ __forceinline__ void begin_weighted(float (&sum)[Right::columns / 2],
   for (int k = 0; k < Right::rows; k += 16) wgmma<Right::columns, true>(sum, weights[k / 16], b.advance(k));
 }
 
-/// Rounds the result of a product to the left factor of another one.
+/// Rounds the result of a product to the left factor of another one. It stands behind the wait for the last product
+/// that read the factor: no conversion moves before that wait.
 template <int n>
-__device__ __forceinline__ void pack_factors(uint32_t (&to)[n / 8][4], const float (&from)[n]) {
+__device__ __forceinline__ void pack_factors(uint32_t (&to)[n / 8][4], float (&from)[n]) {
+  wgmma_hold(from);
 #pragma unroll
   for (int k = 0; k < n / 8; ++k)
 #pragma unroll
