@@ -42,7 +42,7 @@ Napi::Value write_derived_files(const Napi::CallbackInfo& info) {
   });
 }
 
-/// NativeConstants: what lib/native/addon.ts and lib/errors.ts repeat.
+/// NativeConstants: what lib/native/engine.ts and lib/errors.ts repeat.
 Napi::Object constants(Napi::Env env) {
   const Napi::Object kinds = Napi::Object::New(env);
   for (size_t kind = 0; kind < kEventKindNames.size(); ++kind)
