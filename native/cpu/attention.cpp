@@ -1,10 +1,10 @@
 // attention on the CPU: cuts a call into tasks, which the team runs, each with the kernel that fits (float arithmetic,
-// or AMX tiles for bfloat16 and many rows).
+// or tiles for bfloat16 and many rows).
 #include "ops/checks/attention.h"
 
 #include <cmath>
 
-#include "cpu/attention_amx.h"
+#include "cpu/attention_bf16.h"
 #include "cpu/attention_float.h"
 #include "cpu/attention_tile.h"
 #include "cpu/cpu_ops.h"
@@ -16,12 +16,13 @@ namespace {
 constexpr int64_t kPieces = 32;            // a call is cut into about so many tasks, …
 constexpr int64_t kLeastPairs = 32 << 10;  // … but none smaller than this many (lane, key) pairs, and …
 constexpr int64_t kLaneGrain = 32;         // … in multiples of this many lanes
-constexpr int64_t kTileRowsLeast = 8;      // a sequence with fewer rows is faster without tiles
+constexpr int64_t kAmxRowsLeast = 8;       // a sequence with fewer rows is faster without tiles; …
+constexpr int64_t kPairRowsLeast = 24;     // … and where VDPBF16PS multiplies them, with fewer than these
 
 AttentionCall make_call(const Tensor& q, const Tensor& k, const Tensor& v, const Rows& rows, const Tensor& out,
-                        const Tensor& lse, bool tiles) {
+                        const Tensor& lse, bool amx) {
   AttentionCall call = {};
-  call.tiles = tiles;
+  call.amx = amx;
   call.q = q;
   call.k = k;
   call.v = v;
@@ -38,8 +39,8 @@ AttentionCall make_call(const Tensor& q, const Tensor& k, const Tensor& v, const
 }
 
 bool use_tiles(const AttentionCall& call, int64_t sequence) {
-  return call.tiles && call.q.dtype == DType::bfloat16 &&
-         call.rows.start[sequence + 1] - call.rows.start[sequence] >= kTileRowsLeast;
+  return kBf16Tiles && call.q.dtype == DType::bfloat16 &&
+         call.rows.start[sequence + 1] - call.rows.start[sequence] >= (call.amx ? kAmxRowsLeast : kPairRowsLeast);
 }
 
 /// Splits the keys of a plan's long float tasks, so that there is work for more threads than the plan has tasks.
@@ -146,7 +147,7 @@ void CpuOps::attention_forward(const Tensor& q, const Tensor& k, const Tensor& v
 
   const ArenaScope scope(scratch_);
   const int64_t simple = float_forward_scratch(call);
-  const int64_t size = simple + (any_tiles(plan) ? AmxForward::scratch(call, most_keys(plan)) : 0);
+  const int64_t size = simple + (any_tiles(plan) ? Bf16Forward::scratch(call, most_keys(plan)) : 0);
   float* scratch = scratch_.tensor(DType::float32, team, size, "attention scratch").as<float>();
   for (AttentionTask& task : plan.tasks)
     if (task.set >= 0)
@@ -157,7 +158,7 @@ void CpuOps::attention_forward(const Tensor& q, const Tensor& k, const Tensor& v
     using T = decltype(type);
     parallel(team, forward_cost(call, plan) / team, [&](int64_t begin, int64_t) {
       float* mine = scratch + begin * size;
-      AmxForward tiles(call, mine + simple, most_keys(plan));
+      Bf16Forward tiles(call, mine + simple, most_keys(plan));
       while (const AttentionTask* task = queue.next(begin)) {
         if (task->tiles) {
           tiles.run(*task);
@@ -191,7 +192,7 @@ void CpuOps::attention_backward(const Tensor& d_out, const Tensor& q, const Tens
   const ArenaScope scope(scratch_);
   const int64_t keys = most_keys(plan), gradient = keys * call.padded_dim;
   const int64_t simple = 2 * gradient + float_backward_scratch(call, most_lanes(plan));
-  const int64_t size = simple + (any_tiles(plan) ? AmxBackward::scratch(call, keys) : 0);
+  const int64_t size = simple + (any_tiles(plan) ? Bf16Backward::scratch(call, keys) : 0);
   float* scratch = scratch_.tensor(DType::float32, team, size, "attention scratch").as<float>();
   for (AttentionTask& task : plan.tasks)
     if (task.set >= 0) task.partial = scratch_.vector(DType::float32, 2 * gradient, "partial d_k, d_v").as<float>();
@@ -201,7 +202,7 @@ void CpuOps::attention_backward(const Tensor& d_out, const Tensor& q, const Tens
     using T = decltype(type);
     parallel(team, 3 * forward_cost(call, plan) / team, [&](int64_t begin, int64_t) {
       float* mine = scratch + begin * size;
-      AmxBackward tiles(call, mine + simple, keys);
+      Bf16Backward tiles(call, mine + simple, keys);
       while (const AttentionTask* task = queue.next(begin)) {
         float* d_keys = task->partial != nullptr ? task->partial : mine;
         if (task->tiles) {

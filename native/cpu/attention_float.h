@@ -1,5 +1,5 @@
-// Attention in float arithmetic, for float32 and for bfloat16 without AMX tiles: what attention_float_forward.cpp and
-// attention_float_backward.cpp implement.
+// Attention in float arithmetic, for float32, and for bfloat16 without tiles or of few rows: what
+// attention_float_forward.cpp and attention_float_backward.cpp implement.
 #pragma once
 
 #include "cpu/attention_tasks.h"

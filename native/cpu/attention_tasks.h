@@ -21,7 +21,7 @@ struct AttentionCall {
   int64_t heads, key_heads, head_dim, group;  ///< group = heads / key_heads
   int64_t padded_dim;                         ///< head_dim rounded up to 32, the depth of a bf16 tile
   float scale;                                ///< 1 / sqrt(head_dim)
-  bool tiles;                                 ///< whether AMX tiles may be used
+  bool amx;                                   ///< whether AMX may be used
   bool sequence_by_sequence;                  ///< forward: each thread takes all key heads of a sequence in a row
 };
 
@@ -47,7 +47,7 @@ struct Lanes {
 /// Attention of lanes [lane_begin, lane_end) of one (sequence, key head) over keys [key_begin, key_end).
 struct AttentionTask {
   int64_t sequence, key_head, lane_begin, lane_end, key_begin, key_end;
-  bool tiles = false;        ///< whether the AMX kernel runs it
+  bool tiles = false;        ///< whether the kernel of bfloat16 tiles runs it
   int64_t set = -1;          ///< index of its AttentionSet; -1: none
   int64_t part = 0;          ///< its number in the set
   float* partial = nullptr;  ///< where a task of a set writes its partial result

@@ -1,12 +1,12 @@
-// Attention forward in AMX tiles: 32 lanes at a time, key block by key block with a running maximum (Dao et al. 2022,
-// FlashAttention).
+// Attention forward in tiles of bfloat16: 32 lanes at a time, key block by key block with a running maximum (Dao et al.
+// 2022, FlashAttention).
 #include <cmath>
 #include <cstring>
 #include <limits>
 
-#include "cpu/attention_amx.h"
+#include "cpu/attention_bf16.h"
 
-#if defined(__AMX_BF16__)
+#if defined(__AVX512BF16__)
 
 namespace mor::MOR_CPU_ISA {
 
@@ -18,13 +18,13 @@ constexpr float kSlack = 8;
 
 }  // namespace
 
-int64_t AmxForward::scratch(const AttentionCall& call, int64_t keys) {
+int64_t Bf16Forward::scratch(const AttentionCall& call, int64_t keys) {
   const int64_t floats = call.padded_dim * kBlockLanes + 2 * kBlockKeys * kBlockLanes;
   const int64_t halves = kBlockKeys * kBlockLanes + (kBlockLanes + 32 + 2 * keys) * call.padded_dim;
   return floats + halves / 2;
 }
 
-AmxForward::AmxForward(const AttentionCall& call, float* scratch, int64_t keys)
+Bf16Forward::Bf16Forward(const AttentionCall& call, float* scratch, int64_t keys)
     : call_(call), depth_(call.padded_dim / 32) {
   sum_ = scratch;
   scores_[0] = sum_ + call.padded_dim * kBlockLanes;
@@ -36,7 +36,7 @@ AmxForward::AmxForward(const AttentionCall& call, float* scratch, int64_t keys)
   values_transposed_ = keys_ + keys * call.padded_dim;
 }
 
-void AmxForward::load_lanes(const AttentionTask& task, int64_t first, int64_t count) {
+void Bf16Forward::load_lanes(const AttentionTask& task, int64_t first, int64_t count) {
   const Lanes lanes(call_, task.sequence, task.key_head);
   const bfloat16* row[kBlockLanes];
   for (int64_t x = 0; x < kBlockLanes; ++x) {
@@ -52,19 +52,17 @@ void AmxForward::load_lanes(const AttentionTask& task, int64_t first, int64_t co
 }
 
 /// scores [n, lanes] = keys q^T
-void AmxForward::multiply_keys(int64_t first, int64_t n, float* scores) const {
+void Bf16Forward::multiply_keys(int64_t first, int64_t n, float* scores) const {
   const TilePair q = {q_columns_, depth_ * kTileElements, kTileElements};
   for (int64_t j = 0; j < n; j += 32) {
     const TilePair keys = {keys_ + (first + j) * call_.padded_dim, depth_ * kTileElements, kTileElements};
-    zero_block();
-    multiply_block(keys, q, depth_);
-    store_block(scores + j * kBlockLanes, kBlockLanes);
+    products_.multiply(keys, q, depth_, {scores + j * kBlockLanes, kBlockLanes, false});
   }
 }
 
 /// Updates the softmax state of the lanes with the scores of keys [first, first + n), and leaves the weights in
 /// weights_.
-void AmxForward::softmax(int64_t first, int64_t n, float* scores) {
+void Bf16Forward::softmax(int64_t first, int64_t n, float* scores) {
   const __m512 unit = _mm512_set1_ps(call_.scale * kLog2e);
   const auto score = [&](int64_t j, int64_t u) { return scores + j * kBlockLanes + 16 * u; };
   __m512 top[2], total[2];
@@ -110,23 +108,17 @@ void AmxForward::softmax(int64_t first, int64_t n, float* scores) {
 }
 
 /// sum_ += values^T weights
-void AmxForward::multiply_values(int64_t first, int64_t n) const {
+void Bf16Forward::multiply_values(int64_t first, int64_t n) const {
   const TilePair weights = {weights_, kTileElements, 2 * kTileElements};
   for (int64_t d = 0; d < depth_; ++d) {
     float* sums = sum_ + d * 32 * kBlockLanes;
     const TilePair values = {values_transposed_ + first * call_.padded_dim + 2 * d * kTileElements, kTileElements,
                              32 * call_.padded_dim};
-    if (first == 0) {
-      zero_block();
-    } else {
-      load_block(sums, kBlockLanes);
-    }
-    multiply_block(values, weights, n / 32);
-    store_block(sums, kBlockLanes);
+    products_.multiply(values, weights, n / 32, {sums, kBlockLanes, first > 0});
   }
 }
 
-void AmxForward::write(const AttentionTask& task, int64_t first, int64_t count) {
+void Bf16Forward::write(const AttentionTask& task, int64_t first, int64_t count) {
   const Lanes lanes(call_, task.sequence, task.key_head);
   for (int64_t x = 0; x < count; ++x) {
     const bool seen = lane_.visible[x] > 0;
@@ -139,8 +131,8 @@ void AmxForward::write(const AttentionTask& task, int64_t first, int64_t count) 
                    [&](int64_t x) { return lanes.at<bfloat16>(call_.out, first + x); });
 }
 
-void AmxForward::run(const AttentionTask& task) {
-  if (!tiles_) tiles_.emplace();
+void Bf16Forward::run(const AttentionTask& task) {
+  products_.begin(call_.amx);
   const int64_t dims = call_.padded_dim;
   packed_.take(
       call_, task, staged_, [&](int64_t first) { pack_as_rows(staged_, dims, keys_ + first * dims); },
@@ -150,15 +142,13 @@ void AmxForward::run(const AttentionTask& task) {
     load_lanes(task, first_lane, count);
     const int64_t keys = (most_visible_ + 31) / 32 * 32;
     const auto size = [&](int64_t first) { return std::min(kBlockKeys, keys - first); };
-    // The tile unit starts on the next block's scores before the vector units work on this block's.
-    order_memory();
     if (keys == 0) std::memset(sum_, 0, static_cast<size_t>(call_.padded_dim * kBlockLanes) * sizeof(float));
     if (keys > 0) multiply_keys(0, size(0), scores_[0]);
     for (int64_t first = 0, i = 0; first < keys; first += kBlockKeys, i ^= 1) {
+      // AMX starts on the next block's scores before the vector units work on this block's.
       const int64_t next = first + kBlockKeys;
       if (next < keys) multiply_keys(next, size(next), scores_[i ^ 1]);
       softmax(first, size(first), scores_[i]);
-      order_memory();
       multiply_values(first, size(first));
     }
     write(task, first_lane, count);

@@ -1,15 +1,17 @@
-// What attention's AMX kernels share: the four layouts in which rows are packed into tiles, products of two by two
-// tiles, and powers of two.
+// What attention's bfloat16 kernels share: the four layouts in which rows are packed into tiles, products of two by two
+// tiles by either instruction, and powers of two.
 //
 // A tile is 16 rows of 64 bytes. In a product c += a b, a is a tile of [16, 32] bfloat16, b one of [32, 16] whose rows
 // 2p and 2p + 1 are interleaved in row p of the tile, and c one of [16, 16] floats. Rows are packed in groups of 32; a
 // packed group has 32 * padded_dim elements in every layout.
 #pragma once
 
-#include "cpu/attention_tile.h"
-#include "cpu/linear_amx.h"
+#include <optional>
 
-#if defined(__AMX_BF16__)
+#include "cpu/amx.h"
+#include "cpu/attention_tile.h"
+
+#if defined(__AVX512BF16__)
 
 namespace mor::MOR_CPU_ISA {
 
@@ -17,12 +19,6 @@ constexpr float kLog2e = 1.44269504088896341f, kLn2 = 0.693147180559945309f;
 /// The score of a key that a lane does not see: far below every real score, but finite, so that differences are
 /// numbers.
 constexpr float kUnseen = -1e30f;
-
-/// Keeps stores of vector code before tile loads that read what they wrote: the compiler does not know that tile
-/// instructions read memory.
-inline void order_memory() {
-  asm volatile("" ::: "memory");
-}
 
 /// staged [32, padded_dim] = rows 0 … n-1, then rows of zeros.
 inline void stage_rows(const bfloat16* const* row, int64_t n, const AttentionCall& call, bfloat16* staged) {
@@ -107,33 +103,35 @@ class PackedKeys {
   int64_t sequence_ = -1, key_head_ = -1, packed_ = 0;
 };
 
-/// The accumulators: tiles 0 1 / 2 3 are a block of 32 x 32 floats.
-inline void zero_block() {
-  _tile_zero(0);
-  _tile_zero(1);
-  _tile_zero(2);
-  _tile_zero(3);
-}
-inline void load_block(const float* c, int64_t stride) {
-  _tile_loadd(0, c, stride * 4);
-  _tile_loadd(1, c + 16, stride * 4);
-  _tile_loadd(2, c + 16 * stride, stride * 4);
-  _tile_loadd(3, c + 16 * stride + 16, stride * 4);
-}
-inline void store_block(float* c, int64_t stride) {
-  _tile_stored(0, c, stride * 4);
-  _tile_stored(1, c + 16, stride * 4);
-  _tile_stored(2, c + 16 * stride, stride * 4);
-  _tile_stored(3, c + 16 * stride + 16, stride * 4);
-}
-
 /// Two tiles, one below the other, `apart` elements from each other; the next such pair begins `step` elements later.
 struct TilePair {
   const bfloat16* first;
   int64_t apart, step;
 };
-/// The accumulators += sum over the n steps of a b.
-inline void multiply_block(const TilePair& a, const TilePair& b, int64_t n) {
+
+/// A block of 32 x 32 floats in memory, to which a product is added, or which it overwrites.
+struct FloatBlock {
+  float* first;
+  int64_t stride;
+  bool add;
+};
+
+/// c = or += the sum over n steps of a b, by AMX. Tiles 0 1 / 2 3 accumulate the quarters of c.
+inline void multiply_by_amx(const TilePair& a, const TilePair& b, int64_t n, const FloatBlock& c) {
+  asm volatile("" ::: "memory");  // the compiler does not know that tile loads read memory
+  const int64_t bytes = c.stride * 4;
+  float *upper = c.first, *lower = c.first + kTileRows * c.stride;
+  if (c.add) {
+    _tile_loadd(0, upper, bytes);
+    _tile_loadd(1, upper + kTileRows, bytes);
+    _tile_loadd(2, lower, bytes);
+    _tile_loadd(3, lower + kTileRows, bytes);
+  } else {
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+  }
   for (int64_t i = 0; i < n; ++i) {
     _tile_loadd(4, a.first + i * a.step, 64);
     _tile_loadd(6, b.first + i * b.step, 64);
@@ -144,7 +142,62 @@ inline void multiply_block(const TilePair& a, const TilePair& b, int64_t n) {
     _tile_dpbf16ps(2, 5, 6);
     _tile_dpbf16ps(3, 5, 7);
   }
+  _tile_stored(0, upper, bytes);
+  _tile_stored(1, upper + kTileRows, bytes);
+  _tile_stored(2, lower, bytes);
+  _tile_stored(3, lower + kTileRows, bytes);
 }
+
+/// The same by VDPBF16PS, eight rows of c at a time: their sums fill half of the registers, and a word of two depths of
+/// a row of a is multiplied with those depths of all columns.
+inline void multiply_by_pairs(const TilePair& a, const TilePair& b, int64_t n, const FloatBlock& c) {
+  constexpr int64_t kRows = 8, kPairs = kTileDepth / 2;
+  for (int64_t row = 0; row < 2 * kTileRows; row += kRows) {
+    const bfloat16* rows = a.first + row / kTileRows * a.apart + row % kTileRows * kTileDepth;
+    float* sums_at = c.first + row * c.stride;
+    Vec sums[kRows][2] = {};
+    for (int64_t r = 0; c.add && r < kRows; ++r)
+      for (int64_t u = 0; u < 2; ++u) sums[r][u] = load(sums_at + r * c.stride + u * kLanes);
+    for (int64_t i = 0; i < n; ++i)
+      for (int64_t p = 0; p < kPairs; ++p) {
+        __m512bh columns[2];
+        for (int64_t u = 0; u < 2; ++u)
+          columns[u] =
+              reinterpret_cast<__m512bh>(_mm512_loadu_si512(b.first + u * b.apart + i * b.step + p * kTileDepth));
+#pragma GCC unroll 8
+        for (int64_t r = 0; r < kRows; ++r) {
+          int pair;
+          std::memcpy(&pair, rows + i * a.step + r * kTileDepth + 2 * p, sizeof pair);
+          const __m512bh values = reinterpret_cast<__m512bh>(_mm512_set1_epi32(pair));
+          for (int64_t u = 0; u < 2; ++u)
+            sums[r][u] =
+                reinterpret_cast<Vec>(_mm512_dpbf16_ps(reinterpret_cast<__m512>(sums[r][u]), columns[u], values));
+        }
+      }
+    for (int64_t r = 0; r < kRows; ++r)
+      for (int64_t u = 0; u < 2; ++u) store(sums_at + r * c.stride + u * kLanes, sums[r][u]);
+  }
+}
+
+/// Products of tiles on the calling thread: by AMX where the process may use it.
+class TileProducts {
+ public:
+  /// To be called by the thread that multiplies; with AMX its tiles stay configured as long as this object lives.
+  void begin(bool amx) {
+    if (amx && !scope_) scope_.emplace();
+  }
+  /// c = or += the sum over n steps of a b.
+  void multiply(const TilePair& a, const TilePair& b, int64_t n, const FloatBlock& c) const {
+    if (scope_) {
+      multiply_by_amx(a, b, n, c);
+    } else {
+      multiply_by_pairs(a, b, n, c);
+    }
+  }
+
+ private:
+  std::optional<TileScope> scope_;
+};
 
 /// 2^x with a relative error of about 1e-7, and 0 for very small x: a polynomial of degree 5 in x - floor(x), fitted
 /// here for the least relative error.

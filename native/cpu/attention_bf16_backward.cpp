@@ -1,10 +1,10 @@
-// Attention backward in AMX tiles: for each block of 128 lanes and 64 keys the weights are recomputed from lse, and all
-// five products run on tiles.
+// Attention backward in tiles of bfloat16: for each block of 128 lanes and 64 keys the weights are recomputed from lse,
+// and all five products run on tiles.
 #include <cstring>
 
-#include "cpu/attention_amx.h"
+#include "cpu/attention_bf16.h"
 
-#if defined(__AMX_BF16__)
+#if defined(__AVX512BF16__)
 
 namespace mor::MOR_CPU_ISA {
 
@@ -14,13 +14,13 @@ constexpr int64_t kSubBlock = 32 * 32;
 
 }  // namespace
 
-int64_t AmxBackward::scratch(const AttentionCall& call, int64_t keys) {
+int64_t Bf16Backward::scratch(const AttentionCall& call, int64_t keys) {
   const int64_t floats = call.padded_dim * kBlockLanes + 4 * kSubBlock;
   const int64_t halves = (4 * kBlockLanes + 32 + 3 * keys) * call.padded_dim + 3 * kBlockKeys * kBlockLanes;
   return floats + halves / 2;
 }
 
-AmxBackward::AmxBackward(const AttentionCall& call, float* scratch, int64_t keys)
+Bf16Backward::Bf16Backward(const AttentionCall& call, float* scratch, int64_t keys)
     : call_(call), depth_(call.padded_dim / 32) {
   const int64_t dims = call.padded_dim;
   d_q_ = scratch;
@@ -41,7 +41,7 @@ AmxBackward::AmxBackward(const AttentionCall& call, float* scratch, int64_t keys
   values_ = keys_transposed_ + keys * dims;
 }
 
-void AmxBackward::load_lanes(const AttentionTask& task, int64_t first, int64_t count) {
+void Bf16Backward::load_lanes(const AttentionTask& task, int64_t first, int64_t count) {
   const Lanes lanes(call_, task.sequence, task.key_head);
   const int64_t dims = call_.padded_dim;
   lane_steps_ = (count + 31) / 32;
@@ -75,20 +75,18 @@ void AmxBackward::load_lanes(const AttentionTask& task, int64_t first, int64_t c
 }
 
 /// For keys [first + 32 p, + 32) and lanes [32 w, + 32): scores = keys q^T, d_weights = values d_out^T.
-void AmxBackward::multiply_scores(int64_t first, int64_t p, int64_t w, int64_t buffer) const {
+void Bf16Backward::multiply_scores(int64_t first, int64_t p, int64_t w, int64_t buffer) const {
   const int64_t dims = call_.padded_dim, key = (first + 32 * p) * dims, lane = 32 * w * dims;
   const auto product = [&](const bfloat16* rows, const bfloat16* columns, float* to) {
-    zero_block();
-    multiply_block({rows + key, depth_ * kTileElements, kTileElements},
-                   {columns + lane, depth_ * kTileElements, kTileElements}, depth_);
-    store_block(to, 32);
+    products_.multiply({rows + key, depth_ * kTileElements, kTileElements},
+                       {columns + lane, depth_ * kTileElements, kTileElements}, depth_, {to, 32, false});
   };
   product(keys_, q_columns_, scores_[buffer]);
   product(values_, d_out_columns_, d_weights_[buffer]);
 }
 
 /// weights = exp(scale scores - lse), d_scores = weights (d_weights - delta), in the forms the next products need.
-void AmxBackward::differentiate(int64_t first, int64_t p, int64_t w, int64_t buffer) const {
+void Bf16Backward::differentiate(int64_t first, int64_t p, int64_t w, int64_t buffer) const {
   const __m512 unit = _mm512_set1_ps(call_.scale * kLog2e);
   const bool masked = first + 32 * p + 32 > least_visible_[w];
   __m512 lse[2], delta[2];
@@ -123,7 +121,7 @@ void AmxBackward::differentiate(int64_t first, int64_t p, int64_t w, int64_t buf
 }
 
 /// Processes keys [first, first + kBlockKeys) for the lanes of the block.
-void AmxBackward::take_keys(int64_t first, float* d_keys, float* d_values) {
+void Bf16Backward::take_keys(int64_t first, float* d_keys, float* d_values) {
   const int64_t dims = call_.padded_dim;
   // Only sub-blocks of 32 keys by 32 lanes that some lane sees: for keys p these are the lanes from seen_from[p] on.
   struct SubBlock {
@@ -138,14 +136,12 @@ void AmxBackward::take_keys(int64_t first, float* d_keys, float* d_values) {
       key_steps[w] = p + 1;
     }
   }
-  // The tile unit starts on the next sub-block's products before the vector units work on this one's.
-  order_memory();
+  // AMX starts on the next sub-block's products before the vector units work on this one's.
   if (n > 0) multiply_scores(first, list[0].p, list[0].w, 0);
   for (int64_t i = 0; i < n; ++i) {
     if (i + 1 < n) multiply_scores(first, list[i + 1].p, list[i + 1].w, (i + 1) % 2);
     differentiate(first, list[i].p, list[i].w, i % 2);
   }
-  order_memory();
   for (int64_t p = 0; p < kKeySteps; ++p) {
     if (seen_from[p] == lane_steps_) continue;
     const int64_t from = seen_from[p], steps = lane_steps_ - from;
@@ -154,9 +150,8 @@ void AmxBackward::take_keys(int64_t first, float* d_keys, float* d_values) {
                           kTileElements};
       for (int64_t d = 0; d < depth_; ++d) {
         float* to = sums + (first + 32 * p) * dims + 32 * d;
-        load_block(to, dims);
-        multiply_block(a, {pairs + 32 * from * dims + 2 * d * kTileElements, kTileElements, 32 * dims}, steps);
-        store_block(to, dims);
+        products_.multiply(a, {pairs + 32 * from * dims + 2 * d * kTileElements, kTileElements, 32 * dims}, steps,
+                           {to, dims, true});
       }
     };
     product(weights_, d_out_pairs_, d_values);
@@ -166,16 +161,14 @@ void AmxBackward::take_keys(int64_t first, float* d_keys, float* d_values) {
     if (key_steps[w] == 0) continue;
     for (int64_t d = 0; d < depth_; ++d) {
       float* to = d_q_ + 32 * d * kBlockLanes + 32 * w;
-      load_block(to, kBlockLanes);
-      multiply_block({keys_transposed_ + first * dims + 2 * d * kTileElements, kTileElements, 32 * dims},
-                     {d_scores_pairs_ + w * kKeySteps * 2 * kTileElements, kTileElements, 2 * kTileElements},
-                     key_steps[w]);
-      store_block(to, kBlockLanes);
+      products_.multiply({keys_transposed_ + first * dims + 2 * d * kTileElements, kTileElements, 32 * dims},
+                         {d_scores_pairs_ + w * kKeySteps * 2 * kTileElements, kTileElements, 2 * kTileElements},
+                         key_steps[w], {to, kBlockLanes, true});
     }
   }
 }
 
-void AmxBackward::write(const AttentionTask& task, int64_t first, int64_t count) const {
+void Bf16Backward::write(const AttentionTask& task, int64_t first, int64_t count) const {
   const Lanes lanes(call_, task.sequence, task.key_head);
   float factor[kBlockLanes];
   std::fill(factor, factor + kBlockLanes, call_.scale);
@@ -183,8 +176,8 @@ void AmxBackward::write(const AttentionTask& task, int64_t first, int64_t count)
                    [&](int64_t x) { return lanes.at<bfloat16>(call_.d_q, first + x); });
 }
 
-void AmxBackward::run(const AttentionTask& task, float* d_keys, float* d_values) {
-  if (!tiles_) tiles_.emplace();
+void Bf16Backward::run(const AttentionTask& task, float* d_keys, float* d_values) {
+  products_.begin(call_.amx);
   const int64_t dims = call_.padded_dim, size = (task.key_end + 31) / 32 * 32 * dims;
   packed_.take(
       call_, task, staged_,

@@ -1,25 +1,26 @@
-// Attention in AMX tiles of bfloat16: what attention_amx_forward.cpp and attention_amx_backward.cpp implement.
+// Attention in tiles of bfloat16, which AMX or VDPBF16PS multiplies: what attention_bf16_forward.cpp and
+// attention_bf16_backward.cpp implement.
 //
 // Forward and backward work on transposed scores: a row is a key, a column is a lane. Everything that softmax needs of
 // a lane (its maximum, its lse, how many keys it sees) is then one element of a vector, and nothing is summed across
 // one.
 #pragma once
 
-#include <optional>
-
-#include "cpu/attention_amx_tiles.h"
+#include "cpu/attention_bf16_tiles.h"
 #include "cpu/attention_tasks.h"
 
 namespace mor::MOR_CPU_ISA {
 
-#if defined(__AMX_BF16__)
+#if defined(__AVX512BF16__)
+
+constexpr bool kBf16Tiles = true;  ///< whether this build has these kernels
 
 /// The forward of one thread. Packed keys and values are kept for the next task if it has the same key head.
-class AmxForward {
+class Bf16Forward {
  public:
   /// The floats of scratch memory that a thread needs. keys: the most keys of one task, a multiple of 32.
   static int64_t scratch(const AttentionCall& call, int64_t keys);
-  AmxForward(const AttentionCall& call, float* scratch, int64_t keys);
+  Bf16Forward(const AttentionCall& call, float* scratch, int64_t keys);
   void run(const AttentionTask& task);
 
  private:
@@ -42,14 +43,14 @@ class AmxForward {
     float largest[kBlockLanes], total[kBlockLanes];  ///< largest: in units of log 2
   } lane_;
   int64_t least_visible_, most_visible_;  ///< fewest and most keys that a lane of the block sees
-  std::optional<TileScope> tiles_;
+  TileProducts products_;
 };
 
 /// The backward of one thread. Packed keys and values are kept in the same way.
-class AmxBackward {
+class Bf16Backward {
  public:
   static int64_t scratch(const AttentionCall& call, int64_t keys);
-  AmxBackward(const AttentionCall& call, float* scratch, int64_t keys);
+  Bf16Backward(const AttentionCall& call, float* scratch, int64_t keys);
   /// Writes d_q, and the task's share of d_k and d_v, [keys rounded up to 32, padded_dim] each.
   void run(const AttentionTask& task, float* d_keys, float* d_values);
 
@@ -77,20 +78,22 @@ class AmxBackward {
   } lane_;
   int64_t lane_steps_;  ///< groups of 32 lanes in the current block
   int64_t least_visible_[kLaneSteps], most_visible_[kLaneSteps];
-  std::optional<TileScope> tiles_;
+  TileProducts products_;
 };
 
 #else
 
+constexpr bool kBf16Tiles = false;
+
 /// Builds without tiles have no task that uses them.
-struct AmxForward {
+struct Bf16Forward {
   static int64_t scratch(const AttentionCall&, int64_t) { return 0; }
-  AmxForward(const AttentionCall&, float*, int64_t) {}
+  Bf16Forward(const AttentionCall&, float*, int64_t) {}
   void run(const AttentionTask&) {}
 };
-struct AmxBackward {
+struct Bf16Backward {
   static int64_t scratch(const AttentionCall&, int64_t) { return 0; }
-  AmxBackward(const AttentionCall&, float*, int64_t) {}
+  Bf16Backward(const AttentionCall&, float*, int64_t) {}
   void run(const AttentionTask&, float*, float*) {}
 };
 
