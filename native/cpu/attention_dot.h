@@ -1,18 +1,18 @@
-// A tile of bfloat16 keys and values that is multiplied without being copied first: for few queries, where reading the
-// cache is most of the work.
+// A tile of bfloat16 keys and values that is multiplied without being copied first: with few queries reading the cache
+// is most of the work.
 #pragma once
 
 #include <type_traits>
+#include <utility>
 
 #include "cpu/attention_float.h"
 #include "cpu/attention_tile.h"
 
 namespace mor::MOR_CPU_ISA {
 
-#if defined(__AVX512F__)
-
-/// Scores and weighted values of a few lanes, in float arithmetic, since two multiply-adds of floats take half the time
-/// of one vdpbf16ps. A lane's result does not depend on other lanes, and values that it does not see are not read.
+/// Scores and weighted values of a few lanes, in float arithmetic, into which two instructions turn a register of
+/// bfloat16. Where VDPBF16PS takes two cycles, two multiply-adds of floats take half of its time. A lane's result does
+/// not depend on other lanes, and values that it does not see are not read.
 class DotTile {
  public:
   static int64_t scratch(const AttentionCall& call) { return kFloatLanes * call.padded_dim; }
@@ -21,7 +21,7 @@ class DotTile {
     const Lanes lanes(call, task.sequence, task.key_head);
     for (int64_t x = 0; x < task.lane_end - task.lane_begin; ++x) {
       const bfloat16* q = lanes.at<const bfloat16>(call.q, task.lane_begin + x);
-      for_dims([&](int64_t c, auto steps, auto&& read) {
+      for_dims<2>([&](int64_t c, auto steps, auto&& read) {
         for (int64_t u = 0; u < steps(); ++u) {
           const Halves halves = read(q + u * kWidth);
           float* to = q_ + x * call.padded_dim + c + u * kWidth;
@@ -43,13 +43,19 @@ class DotTile {
   /// have no meaning.
   template <int N>
   void scores(int64_t x, int64_t n, float (*product)[kTileKeys]) const {
+    // The sums of four lanes by four keys need more than 16 registers; those of two lanes fit.
+    if constexpr (N * kTileKeyGrain >= kRegisters) {
+      scores<N / 2>(x, n, product);
+      scores<N - N / 2>(x + N / 2, n, product + N / 2);
+      return;
+    }
     const int64_t dims = call_.padded_dim;
     for (int64_t j = 0; j < n; j += kTileKeyGrain) {
       if (x == 0) next_->fetch(next_->key, j, kTileKeyGrain, fetched_);
       const bfloat16* const* key = rows_->key + j;
       const float* q = q_ + x * dims;
       Vec sums[N][kTileKeyGrain] = {};
-      for_dims([&](int64_t c, auto steps, auto&& read) __attribute__((always_inline)) {
+      for_dims<2>([&](int64_t c, auto steps, auto&& read) __attribute__((always_inline)) {
 #pragma GCC unroll 4
         for (int64_t i = 0; i < kTileKeyGrain; ++i)
           for (int64_t u = 0; u < decltype(steps)::value; ++u) {
@@ -70,7 +76,9 @@ class DotTile {
   void accumulate(int64_t x, const float (*weight)[kTileKeys], int64_t begin, int64_t end, float* sum) const {
     const int64_t dims = call_.padded_dim;
     const bfloat16* const* value = rows_->value;
-    for_dims([&](int64_t c, auto steps, auto&& read) __attribute__((always_inline)) {
+    // Beside the sums there must be registers for one row's halves and a factor.
+    constexpr int64_t kMostSteps = 4 * N + 5 <= kRegisters ? 2 : 1;
+    for_dims<kMostSteps>([&](int64_t c, auto steps, auto&& read) __attribute__((always_inline)) {
       constexpr int64_t kSteps = decltype(steps)::value;
       Vec even[N][kSteps], odd[N][kSteps];
       const auto each = [&](auto&& body) __attribute__((always_inline)) {
@@ -79,8 +87,8 @@ class DotTile {
       };
       each([](Vec& to_even, Vec& to_odd, const float* from) {
         const Vec lower = load(from), upper = load(from + kLanes);
-        to_even = permuted(lower, kEven, upper);
-        to_odd = permuted(lower, kOdd, upper);
+        to_even = shuffled<kEven>(lower, upper);
+        to_odd = shuffled<kOdd>(lower, upper);
       });
       const bool fetch = x == 0 && c == 0;
       for (int64_t j = begin; j < end; ++j) {
@@ -96,8 +104,8 @@ class DotTile {
         }
       }
       each([](Vec from_even, Vec from_odd, float* to) {
-        store(to, permuted(from_even, kLower, from_odd));
-        store(to + kLanes, permuted(from_even, kUpper, from_odd));
+        store(to, shuffled<kLower>(from_even, from_odd));
+        store(to + kLanes, shuffled<kUpper>(from_even, from_odd));
       });
     });
   }
@@ -105,75 +113,102 @@ class DotTile {
  private:
   static constexpr int64_t kWidth = 2 * kLanes;
 
-  /// 32 bfloat16 as floats, split by even and odd index: that takes two cheap instructions, in order it would take
-  /// four.
+  /// bfloat16 of the width of a register as floats, split by even and odd index: that takes two cheap instructions, in
+  /// order it would take four.
   struct Halves {
     Vec even, odd;
-    explicit Halves(__m512i packed)
-        : even(reinterpret_cast<Vec>(_mm512_slli_epi32(packed, 16))),
-          odd(reinterpret_cast<Vec>(_mm512_and_si512(packed, _mm512_set1_epi32(static_cast<int32_t>(0xffff0000))))) {}
+    explicit Halves(VecU packed)
+        : even(reinterpret_cast<Vec>(packed << 16)), odd(reinterpret_cast<Vec>(packed & 0xffff0000u)) {}
   };
 
-  /// Calls body(c, steps, read) for `steps` times 32 dims from c on; read(row) returns the first 32 of them, with 0
-  /// behind the head. With two steps at a time most heads' rows are read in one go, which memory serves fastest.
-  template <class Body>
+  static VecU packed(const bfloat16* row) {
+    VecU words;
+    std::memcpy(&words, row, sizeof words);
+    return words;
+  }
+  /// The first n < kWidth elements, then zeros.
+  static VecU packed_first(const bfloat16* row, int64_t n) {
+#if defined(__AVX512F__)
+    return reinterpret_cast<VecU>(_mm512_maskz_loadu_epi16((__mmask32{1} << n) - 1, row));
+#else
+    bfloat16 some[kWidth] = {};
+    std::memcpy(static_cast<void*>(some), row, static_cast<size_t>(n) * sizeof(bfloat16));
+    return packed(some);
+#endif
+  }
+
+  /// Calls body(c, steps, read) for `steps` times kWidth dims from c on; read(row) returns the first kWidth of them,
+  /// with 0 behind the head. With two steps at a time most heads' rows are read in one go, which memory serves fastest.
+  template <int64_t kMostSteps, class Body>
   void for_dims(const Body& body) const {
     const int64_t dims = call_.head_dim;
     int64_t c = 0;
     const auto read = [&c](const bfloat16* row) __attribute__((always_inline)) {
-      return Halves(_mm512_loadu_si512(row + c));
+      return Halves(packed(row + c));
     };
-    for (; c + 2 * kWidth <= dims; c += 2 * kWidth) body(c, std::integral_constant<int64_t, 2>{}, read);
+    for (; c + kMostSteps * kWidth <= dims; c += kMostSteps * kWidth)
+      body(c, std::integral_constant<int64_t, kMostSteps>{}, read);
     for (; c + kWidth <= dims; c += kWidth) body(c, std::integral_constant<int64_t, 1>{}, read);
     if (c == dims) return;
-    const __mmask32 left = (__mmask32{1} << (dims - c)) - 1;
     body(c, std::integral_constant<int64_t, 1>{},
-         [c, left](const bfloat16* row) { return Halves(_mm512_maskz_loadu_epi16(left, row + c)); });
+         [c, dims](const bfloat16* row) { return Halves(packed_first(row + c, dims - c)); });
   }
 
   /// product[l][j + i] = the sum of the elements of sums[l][i], always by the same tree.
   template <int N>
   static void put_sums(const Vec (&sums)[N][kTileKeyGrain], float (*product)[kTileKeys], int64_t j) {
-    Vec quarter[4] = {};  // quarter[l], element 4 k + i: the sum of elements 4 k to 4 k + 3 of sums[l][i]
+    // A piece is four floats. Each piece of v[l] holds the sums of the same pieces of the four vectors of lane l; then
+    // neighbouring pieces are added until a lane has one.
+    Vec v[4] = {};
     for (int l = 0; l < N; ++l) {
       const Vec low = halved(sums[l][0], sums[l][1]), high = halved(sums[l][2], sums[l][3]);
-      const __m512d a = reinterpret_cast<__m512d>(low), b = reinterpret_cast<__m512d>(high);
-      quarter[l] = reinterpret_cast<Vec>(_mm512_unpacklo_pd(a, b)) + reinterpret_cast<Vec>(_mm512_unpackhi_pd(a, b));
+      v[l] = shuffled<kFirstPairs>(low, high) + shuffled<kSecondPairs>(low, high);
     }
-    const Vec whole = joined(joined(quarter[0], quarter[1]), joined(quarter[2], quarter[3]));
+    constexpr int64_t kPieces = kLanes / 4;
+    if constexpr (kPieces > 1)
+#pragma GCC unroll 2
+      for (int64_t pieces = kPieces, vectors = 4; pieces > 1; pieces /= 2, vectors /= 2)
+#pragma GCC unroll 2
+        for (int64_t i = 0; i < vectors / 2; ++i)
+          v[i] = shuffled<kEvenPieces>(v[2 * i], v[2 * i + 1]) + shuffled<kOddPieces>(v[2 * i], v[2 * i + 1]);
     alignas(64) float four[4][kTileKeyGrain];
-    store(four[0], whole);
+    for (int64_t i = 0; i < 4 / kPieces; ++i) store(four[i * kPieces], v[i]);
     for (int l = 0; l < N; ++l) std::memcpy(product[l] + j, four[l], sizeof four[l]);
   }
+  /// In each piece: the sums of a's elements 0 and 2, of b's, of a's elements 1 and 3, of b's.
   static Vec halved(Vec a, Vec b) {
-    const __m512 x = reinterpret_cast<__m512>(a), y = reinterpret_cast<__m512>(b);
-    return reinterpret_cast<Vec>(_mm512_unpacklo_ps(x, y)) + reinterpret_cast<Vec>(_mm512_unpackhi_ps(x, y));
-  }
-  /// Sums of neighbouring 16-byte pieces: those of a, then those of b.
-  static Vec joined(Vec a, Vec b) {
-    const __m512 x = reinterpret_cast<__m512>(a), y = reinterpret_cast<__m512>(b);
-    return reinterpret_cast<Vec>(_mm512_shuffle_f32x4(x, y, 0x88)) +
-           reinterpret_cast<Vec>(_mm512_shuffle_f32x4(x, y, 0xdd));
+    return shuffled<kFirstInTurn>(a, b) + shuffled<kSecondInTurn>(a, b);
   }
 
-  // Permutations between dims in order and dims split by even and odd index; indices from 16 on are in the second
-  // register.
-  using Order = uint32_t[kLanes];
-  alignas(64) static constexpr Order kEven = {0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30};
-  alignas(64) static constexpr Order kOdd = {1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31};
-  alignas(64) static constexpr Order kLower = {0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23};
-  alignas(64) static constexpr Order kUpper = {8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
-  static Vec permuted(Vec a, const Order& order, Vec b) {
-    return reinterpret_cast<Vec>(
-        _mm512_permutex2var_ps(reinterpret_cast<__m512>(a), _mm512_load_si512(order), reinterpret_cast<__m512>(b)));
+  // Orders of a shuffle of two vectors: the index of each element of its result; indices from kLanes on are in the
+  // second one. The first four turn dims in order into dims split by even and odd index and back, the next four work
+  // in each piece, and the last two take whole pieces.
+  using Order = int (*)(int);
+  static constexpr int kSecond = static_cast<int>(kLanes);
+  static constexpr Order kEven = [](int i) { return 2 * i; };
+  static constexpr Order kOdd = [](int i) { return 2 * i + 1; };
+  static constexpr Order kLower = [](int i) { return i / 2 + i % 2 * kSecond; };
+  static constexpr Order kUpper = [](int i) { return kSecond / 2 + i / 2 + i % 2 * kSecond; };
+  static constexpr Order kFirstInTurn = [](int i) { return i / 4 * 4 + i % 4 / 2 + i % 2 * kSecond; };
+  static constexpr Order kSecondInTurn = [](int i) { return i / 4 * 4 + 2 + i % 4 / 2 + i % 2 * kSecond; };
+  static constexpr Order kFirstPairs = [](int i) { return i / 4 * 4 + i % 2 + i % 4 / 2 * kSecond; };
+  static constexpr Order kSecondPairs = [](int i) { return i / 4 * 4 + 2 + i % 2 + i % 4 / 2 * kSecond; };
+  static constexpr Order kEvenPieces = [](int i) {
+    return 2 * (i / 4) % (kSecond / 4) * 4 + i % 4 + 2 * i / kSecond * kSecond;
+  };
+  static constexpr Order kOddPieces = [](int i) { return kEvenPieces(i) + 4; };
+  template <Order order>
+  static Vec shuffled(Vec a, Vec b) {
+    return [&]<int... i>(std::integer_sequence<int, i...>) {
+      return __builtin_shufflevector(a, b, order(i)...);
+    }
+    (std::make_integer_sequence<int, static_cast<int>(kLanes)>{});
   }
 
   const AttentionCall& call_;
   const int64_t fetched_;  ///< elements of each row to prefetch
-  float* q_;               ///< [lanes, padded_dim] times the scale; 16 dims of even index, then 16 of odd, in turn
+  float* q_;  ///< [lanes, padded_dim] times the scale; kLanes dims of even index, then kLanes of odd, in turn
   const KeyRows<bfloat16>*rows_ = nullptr, *next_ = nullptr;
 };
-
-#endif
 
 }  // namespace mor::MOR_CPU_ISA

@@ -82,8 +82,7 @@ void take_scores(float* score, int64_t n, const State& state, int64_t x, int64_t
   state.total[x] += sum(totals);
 }
 
-/// A tile of keys and values copied into floats, so that the loops see no dtype. DotTile needs no such copy.
-template <class T>
+/// A tile of float keys and values, copied so that the loops see neither strides nor cache blocks.
 class FloatTile {
  public:
   static int64_t scratch(const AttentionCall& call) { return (kFloatLanes + 2 * kTileKeys) * call.padded_dim; }
@@ -94,10 +93,10 @@ class FloatTile {
         values_(keys_ + kTileKeys * call.padded_dim) {
     const Lanes lanes(call, task.sequence, task.key_head);
     for (int64_t x = 0; x < task.lane_end - task.lane_begin; ++x)
-      load_lane(lanes.at<const T>(call.q, task.lane_begin + x), call, call.scale, q_ + x * call.padded_dim);
+      load_lane(lanes.at<const float>(call.q, task.lane_begin + x), call, call.scale, q_ + x * call.padded_dim);
   }
 
-  void take(const KeyRows<T>& rows, const KeyRows<T>& next) {
+  void take(const KeyRows<float>& rows, const KeyRows<float>& next) {
     next.fetch_all(call_.head_dim);
     load_tile_transposed(rows.key, rows.n, call_, keys_);
     load_tile(rows.value, rows.n, call_, values_);
@@ -116,13 +115,8 @@ class FloatTile {
   float *q_, *keys_, *values_;  // [lanes, padded_dim] times the scale, [padded_dim, kTileKeys], [kTileKeys, padded_dim]
 };
 
-#if defined(__AVX512F__)
 template <class T>
-using Tile = std::conditional_t<std::is_same_v<T, bfloat16>, DotTile, FloatTile<T>>;
-#else
-template <class T>
-using Tile = FloatTile<T>;
-#endif
+using Tile = std::conditional_t<std::is_same_v<T, bfloat16>, DotTile, FloatTile>;
 
 /// Processes a tile of n keys, from key `first` on, for the N lanes from x on.
 template <int N, class Tile>
