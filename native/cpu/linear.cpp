@@ -2,7 +2,8 @@
 //
 //              float32                           bfloat16, AMX tiles             bfloat16, no tiles
 //   forward    blocked; a few rows streamed in   tiles; dot products for         blocked; dot products for
-//              the same order of sums            one row or two                  few rows
+//              the same order of sums            one row or two                  few rows; on x86-64, weights
+//                                                                                in place for up to 96
 //   backward   blocked                           tiles                           blocked
 #include "ops/checks/linear.h"
 
@@ -10,6 +11,7 @@
 #include "cpu/cpu_ops.h"
 #include "cpu/linear_amx.h"
 #include "cpu/linear_dot.h"
+#include "cpu/linear_in_place.h"
 #include "cpu/linear_stream.h"
 #include "cpu/product.h"
 
@@ -18,8 +20,13 @@ namespace mor::MOR_CPU_ISA {
 namespace {
 
 // Up to this many rows dot products are faster: they read the weights in one sequential pass, tiles read 32 rows at a
-// time, and blocks are packed.
-constexpr int64_t kDotsBeforeTiles = 2, kDotsBeforeBlocks = 8;
+// time, and other products pack x or both operands.
+constexpr int64_t kDotsBeforeTiles = 2;
+#if defined(__AVX2__)
+constexpr int64_t kDots = 4;
+#else
+constexpr int64_t kDots = 8;
+#endif
 
 #if defined(__AMX_BF16__)
 
@@ -214,14 +221,6 @@ void CpuOps::linear_forward(const Tensor& x, const Tensor& weight, const Tensor&
     with_type(y.dtype, [&](auto type) {
       using T = decltype(compute);
       const auto output = output_of<T, decltype(type)>(y, residual);
-      if (rows > (compute_ == DType::float32 ? kMostStreamedRows : kDotsBeforeBlocks)) {
-        BlockedProduct(scratch_, threads_)
-            .run(along_depth<T>(x), along_depth<T>(weight), rows, n, k,
-                 [&](int64_t row, int64_t column, Vec values, int64_t count) {
-                   output.put(row, column, values, count);
-                 });
-        return;
-      }
       // The cost of a column is the time to read its weights, at some 16 bytes a nanosecond, plus that of the
       // arithmetic.
       const auto by_columns = [&](int64_t grain, const auto& body) {
@@ -229,12 +228,28 @@ void CpuOps::linear_forward(const Tensor& x, const Tensor& weight, const Tensor&
         parallel(parts_of(n, grain), cost,
                  [&](int64_t begin, int64_t end) { body(begin * grain, std::min(n, end * grain)); });
       };
-      if constexpr (std::is_same_v<T, float>) {
-        by_columns(kStreamedColumns, [&](int64_t begin, int64_t end) { linear_stream(x, weight, begin, end, output); });
-      } else {
+      if constexpr (std::is_same_v<T, bfloat16>) {
         const DotOperands operands{x.as<T>(), x.row_stride, weight.as<T>(), weight.row_stride, k};
-        by_columns(kDotColumns, [&](int64_t begin, int64_t end) { linear_dot(operands, rows, begin, end, output); });
+        if (rows <= kDots)
+          return by_columns(kDotColumns,
+                            [&](int64_t begin, int64_t end) { linear_dot(operands, rows, begin, end, output); });
+#if defined(__AVX2__)
+        if (rows <= kInPlaceRows) {
+          const ArenaScope scope(scratch_);
+          const int64_t elements = InPlaceProduct::packed_elements(rows, k);
+          const InPlaceProduct product(operands, rows, scratch_.array<InPlaceProduct::Element>(elements));
+          parallel(parts_of(k, kStretch), rows * kStretch / 16,
+                   [&](int64_t begin, int64_t end) { product.pack(begin * kStretch, std::min(k, end * kStretch)); });
+          return by_columns(kInPlaceColumns, [&](int64_t begin, int64_t end) { product.run(begin, end, output); });
+        }
+#endif
+      } else if (rows <= kMostStreamedRows) {
+        return by_columns(kStreamedColumns,
+                          [&](int64_t begin, int64_t end) { linear_stream(x, weight, begin, end, output); });
       }
+      BlockedProduct(scratch_, threads_)
+          .run(along_depth<T>(x), along_depth<T>(weight), rows, n, k,
+               [&](int64_t row, int64_t column, Vec values, int64_t count) { output.put(row, column, values, count); });
     });
   });
 }
