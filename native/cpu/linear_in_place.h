@@ -45,7 +45,7 @@ class InPlaceProduct {
  private:
   static constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(bfloat16));  ///< weights of a cache line
   static constexpr int64_t kMostVectors = 4, kPanelRows = kMostVectors * kLanes;
-  static constexpr int64_t kSums = kRegisters * 3 / 4;  ///< registers that a tile's sums fill, or half of them
+  static constexpr int64_t kSums = kRegisters * 3 / 4;  ///< registers that the sums of a tile fill
 
   template <class Y>
   void run_block(int64_t begin, int64_t end, const LinearOutput<bfloat16, Y>& output) const {
@@ -100,7 +100,7 @@ class InPlaceProduct {
     for (; l + kLine <= in_.k; l += kLine) {
       for (int64_t i = 0; i < M; ++i, ahead += kLine) {
         __builtin_prefetch(ahead, 0, 2);
-        for (int64_t c = 0; c < kLine; c += kAtOnce) widen(weight + i * in_.weight_stride + l + c, line[i] + c);
+        for (int64_t c = 0; c < kLine; c += kAtOnce) convert(weight + i * in_.weight_stride + l + c, line[i] + c);
       }
       take(kLine);
     }
@@ -109,7 +109,7 @@ class InPlaceProduct {
         bfloat16 last[kLine] = {};
         std::memcpy(static_cast<void*>(last), weight + i * in_.weight_stride + l,
                     static_cast<size_t>(in_.k - l) * sizeof(bfloat16));
-        for (int64_t c = 0; c < kLine; c += kAtOnce) widen(last + c, line[i] + c);
+        for (int64_t c = 0; c < kLine; c += kAtOnce) convert(last + c, line[i] + c);
       }
       take(in_.k - l);
     }
@@ -120,7 +120,7 @@ class InPlaceProduct {
 #if defined(__AVX512BF16__)
   /// to = from, kAtOnce weights.
   static constexpr int64_t kAtOnce = 2 * kLanes;
-  static void widen(const bfloat16* from, bfloat16* to) {
+  static void convert(const bfloat16* from, bfloat16* to) {
     _mm512_store_si512(to, _mm512_loadu_si512(from));
   }
   /// total[v] += the products of two weights with two depths of kLanes rows of x.
@@ -136,7 +136,7 @@ class InPlaceProduct {
   }
 #else
   static constexpr int64_t kAtOnce = kLanes;
-  static void widen(const bfloat16* from, float* to) {
+  static void convert(const bfloat16* from, float* to) {
     store(to, load(from));
   }
   /// total[v] += the products of a weight with one depth of kLanes rows of x.

@@ -15,6 +15,11 @@ function runs(pid: number): boolean {
   return existsSync(file) && !/\) [ZX] /.test(readFileSync(file, 'utf8'))
 }
 
+/** A process that was killed ends a moment later, when the system gets to it. */
+async function expectEnd(pid: number) {
+  await expect.poll(() => runs(pid), { timeout: 60_000 }).toBe(false)
+}
+
 function shell(script: string, ...words: string[]): string[] {
   return ['sh', '-c', script, 'sh', ...words]
 }
@@ -69,7 +74,7 @@ test('a case that throws, hangs, is killed, or takes the device along costs itse
     silent: 'one\ntwo',
   })
   expect(log).toContain('about to die')
-  expect(runs(Number(readFileSync(join(folder.path, 'pid'), 'utf8')))).toBe(false)
+  await expectEnd(Number(readFileSync(join(folder.path, 'pid'), 'utf8')))
 })
 
 test('a program that fails outside of its cases is one failure', async () => {
@@ -114,7 +119,7 @@ test('a program is ended when it is no longer wanted, with what it started', asy
     },
   })
   expect(ending).toEqual({ ok: false, killed: true, why: 'sh was ended' })
-  expect(runs(Number(readFileSync(join(folder.path, 'pid'), 'utf8')))).toBe(false)
+  await expectEnd(Number(readFileSync(join(folder.path, 'pid'), 'utf8')))
 })
 
 test('a program ends although nobody is there to end it', async () => {
