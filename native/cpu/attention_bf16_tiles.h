@@ -160,18 +160,12 @@ inline void multiply_by_pairs(const TilePair& a, const TilePair& b, int64_t n, c
       for (int64_t u = 0; u < 2; ++u) sums[r][u] = load(sums_at + r * c.stride + u * kLanes);
     for (int64_t i = 0; i < n; ++i)
       for (int64_t p = 0; p < kPairs; ++p) {
-        __m512bh columns[2];
-        for (int64_t u = 0; u < 2; ++u)
-          columns[u] =
-              reinterpret_cast<__m512bh>(_mm512_loadu_si512(b.first + u * b.apart + i * b.step + p * kTileDepth));
+        Pairs columns[2];
+        for (int64_t u = 0; u < 2; ++u) columns[u] = load_pairs(b.first + u * b.apart + i * b.step + p * kTileDepth);
 #pragma GCC unroll 8
         for (int64_t r = 0; r < kRows; ++r) {
-          int pair;
-          std::memcpy(&pair, rows + i * a.step + r * kTileDepth + 2 * p, sizeof pair);
-          const __m512bh values = reinterpret_cast<__m512bh>(_mm512_set1_epi32(pair));
-          for (int64_t u = 0; u < 2; ++u)
-            sums[r][u] =
-                reinterpret_cast<Vec>(_mm512_dpbf16_ps(reinterpret_cast<__m512>(sums[r][u]), columns[u], values));
+          const Pairs values = splat_pair(rows + i * a.step + r * kTileDepth + 2 * p);
+          for (int64_t u = 0; u < 2; ++u) sums[r][u] = multiply_add(sums[r][u], columns[u], values);
         }
       }
     for (int64_t r = 0; r < kRows; ++r)

@@ -113,30 +113,6 @@ class DotTile {
  private:
   static constexpr int64_t kWidth = 2 * kLanes;
 
-  /// bfloat16 of the width of a register as floats, split by even and odd index: that takes two cheap instructions, in
-  /// order it would take four.
-  struct Halves {
-    Vec even, odd;
-    explicit Halves(VecU packed)
-        : even(reinterpret_cast<Vec>(packed << 16)), odd(reinterpret_cast<Vec>(packed & 0xffff0000u)) {}
-  };
-
-  static VecU packed(const bfloat16* row) {
-    VecU words;
-    std::memcpy(&words, row, sizeof words);
-    return words;
-  }
-  /// The first n < kWidth elements, then zeros.
-  static VecU packed_first(const bfloat16* row, int64_t n) {
-#if defined(__AVX512F__)
-    return reinterpret_cast<VecU>(_mm512_maskz_loadu_epi16((__mmask32{1} << n) - 1, row));
-#else
-    bfloat16 some[kWidth] = {};
-    std::memcpy(static_cast<void*>(some), row, static_cast<size_t>(n) * sizeof(bfloat16));
-    return packed(some);
-#endif
-  }
-
   /// Calls body(c, steps, read) for `steps` times kWidth dims from c on; read(row) returns the first kWidth of them,
   /// with 0 behind the head. With two steps at a time most heads' rows are read in one go, which memory serves fastest.
   template <int64_t kMostSteps, class Body>
@@ -144,14 +120,14 @@ class DotTile {
     const int64_t dims = call_.head_dim;
     int64_t c = 0;
     const auto read = [&c](const bfloat16* row) __attribute__((always_inline)) {
-      return Halves(packed(row + c));
+      return load_halves(row + c);
     };
     for (; c + kMostSteps * kWidth <= dims; c += kMostSteps * kWidth)
       body(c, std::integral_constant<int64_t, kMostSteps>{}, read);
     for (; c + kWidth <= dims; c += kWidth) body(c, std::integral_constant<int64_t, 1>{}, read);
     if (c == dims) return;
     body(c, std::integral_constant<int64_t, 1>{},
-         [c, dims](const bfloat16* row) { return Halves(packed_first(row + c, dims - c)); });
+         [c, dims](const bfloat16* row) { return load_first_halves(row + c, dims - c); });
   }
 
   /// product[l][j + i] = the sum of the elements of sums[l][i], always by the same tree.

@@ -155,15 +155,6 @@ void accumulate(const float (*weight)[kTileKeys], int64_t begin, int64_t end, co
   }
 }
 
-/// Calls body(integral_constant<int, N>) with N = n, 1 to 4.
-template <class Body>
-void with_count(int64_t n, const Body& body) {
-  if (n >= 4) return body(std::integral_constant<int, 4>{});
-  if (n == 3) return body(std::integral_constant<int, 3>{});
-  if (n == 2) return body(std::integral_constant<int, 2>{});
-  body(std::integral_constant<int, 1>{});
-}
-
 /// to[c] = scale * x[c], and 0 from head_dim to padded_dim.
 template <class T>
 void load_lane(const T* x, const AttentionCall& call, float scale, float* to) {

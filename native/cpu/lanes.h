@@ -1,5 +1,7 @@
-// A loop over a row in vectors, including the part of a vector at its end.
+// A loop over a row in vectors, including the part of a vector at its end, and a small count as a constant.
 #pragma once
+
+#include <type_traits>
 
 #include "cpu/simd.h"
 
@@ -44,6 +46,15 @@ inline void for_lanes(int64_t n, const Body& body) {
   int64_t j = 0;
   for (; j + kLanes <= n; j += kLanes) body(j, WholeVector{});
   if (j < n) body(j, FirstLanes{n - j});
+}
+
+/// Calls body(integral_constant<int, N>) with N = n, 1 to 4.
+template <class Body>
+void with_count(int64_t n, const Body& body) {
+  if (n >= 4) return body(std::integral_constant<int, 4>{});
+  if (n == 3) return body(std::integral_constant<int, 3>{});
+  if (n == 2) return body(std::integral_constant<int, 2>{});
+  body(std::integral_constant<int, 1>{});
 }
 
 }  // namespace mor::MOR_CPU_ISA

@@ -35,16 +35,16 @@ struct LinearOutput {
 struct DotOperand {
   static constexpr int64_t kWidth = 2 * kLanes;
 #if defined(__AVX512BF16__)
-  using Type = __m512bh;
+  using Type = Pairs;
   static constexpr int64_t kPerStep = 1, kMostSums = 1;
   static Type read(const bfloat16* p) {
-    return reinterpret_cast<Type>(_mm512_loadu_si512(p));
+    return load_pairs(p);
   }
   static Type read_first(const bfloat16* p, int64_t n) {
-    return reinterpret_cast<Type>(_mm512_maskz_loadu_epi16((__mmask32{1} << n) - 1, p));
+    return load_first_pairs(p, n);
   }
   static void add(Vec* sums, int64_t, Type a, Type b) {
-    *sums = reinterpret_cast<Vec>(_mm512_dpbf16_ps(reinterpret_cast<__m512>(*sums), a, b));
+    *sums = multiply_add(*sums, a, b);
   }
 #elif defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC)
   using Type = bfloat16x8_t;
@@ -61,19 +61,13 @@ struct DotOperand {
     *sums = vbfdotq_f32(*sums, a, b);
   }
 #else
-  struct Type {
-    Vec even, odd;  ///< the operands of even and of odd index as floats: one instruction each
-  };
+  using Type = Halves;
   static constexpr int64_t kPerStep = 2, kMostSums = 4;
   static Type read(const bfloat16* p) {
-    VecU pairs;
-    std::memcpy(&pairs, p, sizeof pairs);
-    return {reinterpret_cast<Vec>(pairs << 16), reinterpret_cast<Vec>(pairs & 0xffff0000u)};
+    return load_halves(p);
   }
   static Type read_first(const bfloat16* p, int64_t n) {
-    bfloat16 some[kWidth] = {};
-    std::memcpy(static_cast<void*>(some), p, static_cast<size_t>(n) * sizeof(bfloat16));
-    return read(some);
+    return load_first_halves(p, n);
   }
   static void add(Vec* sums, int64_t count, Type a, Type b) {
     sums[0] += a.even * b.even;

@@ -72,10 +72,7 @@ class InPlaceProduct {
   void for_panels(const Body& body) const {
     for (int64_t first = 0; first < rows_; first += kPanelRows) {
       const int64_t vectors = parts_of(std::min(kPanelRows, rows_ - first), kLanes);
-      if (vectors == 1) body(first, std::integral_constant<int64_t, 1>{});
-      if (vectors == 2) body(first, std::integral_constant<int64_t, 2>{});
-      if (vectors == 3) body(first, std::integral_constant<int64_t, 3>{});
-      if (vectors == 4) body(first, std::integral_constant<int64_t, 4>{});
+      with_count(vectors, [&](auto count) { body(first, count); });
     }
   }
   Element* panel(int64_t first) const { return packed_ + first * packed_depth(in_.k); }
@@ -126,13 +123,8 @@ class InPlaceProduct {
   /// total[v] += the products of two weights with two depths of kLanes rows of x.
   template <int64_t V>
   static void add_products(const bfloat16* weight, const bfloat16* x, Vec (&total)[V]) {
-    int pair;
-    std::memcpy(&pair, weight, sizeof pair);
-    const __m512bh weights = reinterpret_cast<__m512bh>(_mm512_set1_epi32(pair));
-    for (int64_t v = 0; v < V; ++v)
-      total[v] = reinterpret_cast<Vec>(
-          _mm512_dpbf16_ps(reinterpret_cast<__m512>(total[v]),
-                           reinterpret_cast<__m512bh>(_mm512_loadu_si512(x + v * 2 * kLanes)), weights));
+    const Pairs weights = splat_pair(weight);
+    for (int64_t v = 0; v < V; ++v) total[v] = multiply_add(total[v], load_pairs(x + v * 2 * kLanes), weights);
   }
 #else
   static constexpr int64_t kAtOnce = kLanes;

@@ -53,16 +53,12 @@ struct Bf16Panels {
   static void multiply(const bfloat16* a, const bfloat16* b, int64_t depth, float* c, int64_t c_stride, bool add) {
     Vec sums[M][kTileVectors] = {};
     for (int64_t l = 0; l < depth; l += kGroup, a += kGroup * M, b += kGroup * kTileWidth) {
-      __m512bh row[kTileVectors];
-      for (int64_t j = 0; j < kTileVectors; ++j)
-        row[j] = reinterpret_cast<__m512bh>(_mm512_loadu_si512(b + j * kGroup * kLanes));
+      Pairs row[kTileVectors];
+      for (int64_t j = 0; j < kTileVectors; ++j) row[j] = load_pairs(b + j * kGroup * kLanes);
 #pragma GCC unroll 16
       for (int64_t i = 0; i < M; ++i) {
-        int pair;
-        std::memcpy(&pair, a + i * kGroup, sizeof pair);
-        const __m512bh values = reinterpret_cast<__m512bh>(_mm512_set1_epi32(pair));
-        for (int64_t j = 0; j < kTileVectors; ++j)
-          sums[i][j] = reinterpret_cast<Vec>(_mm512_dpbf16_ps(reinterpret_cast<__m512>(sums[i][j]), row[j], values));
+        const Pairs values = splat_pair(a + i * kGroup);
+        for (int64_t j = 0; j < kTileVectors; ++j) sums[i][j] = multiply_add(sums[i][j], row[j], values);
       }
     }
     store_tile(sums, c, c_stride, add);

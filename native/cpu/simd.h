@@ -88,6 +88,51 @@ inline void store_first(T* p, Vec v, int64_t n) {
   std::memcpy(static_cast<void*>(p), lanes, static_cast<size_t>(n) * sizeof(T));
 }
 
+/// 2 kLanes bfloat16 as floats, split by even and odd index: that takes two cheap instructions, in order it would take
+/// four.
+struct Halves {
+  Vec even, odd;
+};
+inline Halves split(VecU words) {
+  return {reinterpret_cast<Vec>(words << 16), reinterpret_cast<Vec>(words & 0xffff0000u)};
+}
+inline Halves load_halves(const bfloat16* p) {
+  VecU words;
+  std::memcpy(&words, p, sizeof words);
+  return split(words);
+}
+/// The first n < 2 kLanes, then zeros.
+inline Halves load_first_halves(const bfloat16* p, int64_t n) {
+#if defined(__AVX512F__)
+  return split(reinterpret_cast<VecU>(_mm512_maskz_loadu_epi16((__mmask32{1} << n) - 1, p)));
+#else
+  bfloat16 some[2 * kLanes] = {};
+  std::memcpy(static_cast<void*>(some), p, static_cast<size_t>(n) * sizeof(bfloat16));
+  return load_halves(some);
+#endif
+}
+
+#if defined(__AVX512BF16__)
+/// 2 kLanes bfloat16, of which VDPBF16PS multiplies two neighbours and adds both products to one float.
+typedef __m512bh Pairs;
+inline Pairs load_pairs(const bfloat16* p) {
+  return reinterpret_cast<Pairs>(_mm512_loadu_si512(p));
+}
+/// The first n < 2 kLanes, then zeros.
+inline Pairs load_first_pairs(const bfloat16* p, int64_t n) {
+  return reinterpret_cast<Pairs>(_mm512_maskz_loadu_epi16((__mmask32{1} << n) - 1, p));
+}
+/// The two elements at p, again and again.
+inline Pairs splat_pair(const bfloat16* p) {
+  int pair;
+  std::memcpy(&pair, p, sizeof pair);
+  return reinterpret_cast<Pairs>(_mm512_set1_epi32(pair));
+}
+inline Vec multiply_add(Vec sums, Pairs a, Pairs b) {
+  return reinterpret_cast<Vec>(_mm512_dpbf16_ps(reinterpret_cast<__m512>(sums), a, b));
+}
+#endif
+
 inline Vec select(VecI mask, Vec yes, Vec no) {
   return reinterpret_cast<Vec>((mask & reinterpret_cast<VecI>(yes)) | (~mask & reinterpret_cast<VecI>(no)));
 }
