@@ -1,4 +1,4 @@
-// What all runs of a study read: a tokenizer, a token dataset, and tasks made of the books that are held out.
+// What all runs of the studies read: a tokenizer, a token dataset, and tasks made of the books that are held out.
 import { existsSync, mkdirSync, renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { readSegments } from '../../lib/dataset/source.js'
@@ -8,6 +8,7 @@ import { minimalPairs } from './minimal_pairs.js'
 
 export interface Corpus {
   dataset: string
+  /** A folder. */
   tokenizer: string
   /** The file of all tasks. */
   tasks: string
@@ -24,7 +25,12 @@ export const heldOutFile = 'held_out.jsonl'
 export const tasksVersion = 2
 export const tasksFile = `tasks.${tasksVersion}.json`
 
-const vocabulary = 4096
+/**
+ * 4096 tokens, trained on `train-0.jsonl.xz`. It is committed, since runs can be compared only if they read the same tokens, and a later version
+ * of `mor tokenizer train` may choose others.
+ */
+const tokenizer = join(__dirname, 'tokenizer')
+
 /** Their standard error is below one percentage point. */
 const lastWords = 4000
 /** Of each kind, at most. */
@@ -39,21 +45,16 @@ export async function prepareCorpus(books: string, folder: string, abort: AbortS
   mkdirSync(folder, { recursive: true })
   const corpus = {
     dataset: join(folder, 'dataset'),
-    tokenizer: join(folder, 'tokenizer'),
+    tokenizer,
     tasks: join(folder, tasksFile),
     heldOut: join(folder, heldOutFile),
   }
   const train = join(books, 'train-*.jsonl.xz')
   const heldOut = join(books, 'val.jsonl.xz')
-  if (!existsSync(corpus.tokenizer)) {
-    const size = ['--vocab-size', String(vocabulary)]
-    await mor(['tokenizer', 'train', join(books, 'train-0.jsonl.xz'), ...size, '--output', corpus.tokenizer], abort)
-  }
   if (!existsSync(corpus.dataset)) {
     // The few held-out tokens only show how a run goes; results are measured on the other books.
     const validation = ['--validation-fraction', '0.002']
-    const tokenizer = ['--tokenizer', corpus.tokenizer]
-    await mor(['prepare', train, ...tokenizer, ...validation, '--output', corpus.dataset], abort)
+    await mor(['prepare', train, '--tokenizer', tokenizer, ...validation, '--output', corpus.dataset], abort)
   }
   if (!existsSync(corpus.tasks)) await writeTasks(heldOut, folder, corpus.tasks, abort)
   return corpus
