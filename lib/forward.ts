@@ -30,7 +30,7 @@ export interface HiddenStatesOptions extends PassOptions {
 }
 
 export interface PassResult {
-  /** [batch * length], recursions that each token ran: 1..N. */
+  /** [batch * length], recursions that each token ran: 0..N. */
   depths: Uint8Array
 }
 

@@ -15,9 +15,9 @@ const LEAST_PART = 0.1
  */
 export function tellEarlyExits(config: ResolvedConfig, evaluation: Evaluation | null, output: Output) {
   if (config.router?.type !== 'expert_choice' || evaluation === null) return
-  const { depthHistogram } = evaluation
+  const { tokens, depthHistogram } = evaluation
   const capacities = activeFractions(config)
-  const shares = capacities.map((_, i) => sumOf(depthHistogram.slice(i)) / sumOf(depthHistogram))
+  const shares = capacities.map((_, i) => sumOf(depthHistogram.slice(i)) / tokens)
   const missed = capacities.findIndex((capacity, i) => shares[i]! < LEAST_PART * capacity)
   if (missed < 0) return
   const recursion = missed + 1

@@ -17,6 +17,7 @@ export interface Evaluation {
   /** lmLoss / ln 2 · tokens per byte of the split. End tokens count as tokens but have no bytes. */
   bitsPerByte: number
   tokens: number
+  /** Tokens that ran 1..N recursions; the others ran none. */
   depthHistogram: number[]
   /** Of a mix: each of its datasets. */
   datasets?: (Omit<Evaluation, 'routing'> & { dataset: string })[]

@@ -32,8 +32,7 @@ export function formatDuration(seconds: number): string {
   return `${Math.floor(whole / 3600)}h${pad(Math.floor((whole % 3600) / 60))}m`
 }
 
-/** Tokens by depth → their shares, `42/33/25%`. */
-export function formatShares(histogram: readonly number[]): string {
-  const total = histogram.reduce((sum, count) => sum + count, 0)
-  return `${histogram.map((count) => Math.round((100 * count) / Math.max(1, total))).join('/')}%`
+/** Tokens by depth, from 1 on → their shares of all tokens, `42/33/25%`. */
+export function formatShares(histogram: readonly number[], tokens: number): string {
+  return `${histogram.map((count) => Math.round((100 * count) / Math.max(1, tokens))).join('/')}%`
 }

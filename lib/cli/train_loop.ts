@@ -15,6 +15,7 @@ export interface StepRecord {
   loss: number
   lmLoss: number
   learningRate: number
+  tokens: number
   tokensPerSecond: number
   depthHistogram: number[]
 }
@@ -196,13 +197,14 @@ function stepStatus(stats: StepRecord, steps: number, remainingSeconds: number):
     `loss ${stats.lmLoss.toFixed(3)}`,
     `lr ${stats.learningRate.toExponential(1)}`,
     `${formatCount(stats.tokensPerSecond)} tokens/s`,
-    ...(stats.depthHistogram.length > 1 ? [`depths ${formatShares(stats.depthHistogram)}`] : []),
+    ...(stats.depthHistogram.length > 1 ? [`depths ${formatShares(stats.depthHistogram, stats.tokens)}`] : []),
     `${formatDuration(remainingSeconds)} left`,
   ].join('  ')
 }
 
-function evaluationLine(step: number, { lmLoss, bitsPerByte, depthHistogram, datasets = [] }: Evaluation): string {
-  const depths = depthHistogram.length > 1 ? `, depths ${formatShares(depthHistogram)}` : ''
+function evaluationLine(step: number, evaluation: Evaluation): string {
+  const { lmLoss, bitsPerByte, tokens, depthHistogram, datasets = [] } = evaluation
+  const depths = depthHistogram.length > 1 ? `, depths ${formatShares(depthHistogram, tokens)}` : ''
   const each = datasets.map(({ dataset, lmLoss }) => `${dataset} ${lmLoss.toFixed(4)}`).join(', ')
   const parts = each === '' ? '' : ` (${each})`
   return `step ${step}: validation loss ${lmLoss.toFixed(4)}${parts}, ${bitsPerByte.toFixed(2)} bits per byte${depths}`

@@ -38,8 +38,8 @@ export function chartsOf(all: readonly Run[]): Chart[] {
 /** Whether tokens of the run had different depths. */
 function isRouted({ metrics }: Run): boolean {
   const depths = new Set<number>()
-  for (const { depthHistogram } of [...metrics.steps, ...metrics.evaluations]) {
-    for (const [i, count] of depthHistogram.entries()) if (count > 0) depths.add(i)
+  for (const { tokensByDepth } of [...metrics.steps, ...metrics.evaluations]) {
+    for (const [depth, count] of tokensByDepth.entries()) if (count > 0) depths.add(depth)
   }
   return depths.size > 1
 }
@@ -104,7 +104,7 @@ export function bitsPerByteOf({ results, metrics }: Run): number | null {
 const tokensAxis: Axis = { title: 'training tokens', scale: 'linear', format: '~s' }
 
 function meanDepthChart(runs: readonly StyledRun[]): LineChart {
-  const points = (measurements: readonly Measurement[]) => byTokens(measurements, (of) => meanDepth(of.depthHistogram))
+  const points = (measurements: readonly Measurement[]) => byTokens(measurements, (of) => meanDepth(of.tokensByDepth))
   return {
     kind: 'line',
     name: 'mean-depth',
@@ -134,9 +134,11 @@ function accuracyChart(runs: readonly StyledRun[]): LineChart {
 /** @param number of the run among those that are routed: names of runs need not be names of files */
 function sharesChart({ name, metrics }: Run, number: number): LineChart {
   const all = [...metrics.steps, ...metrics.evaluations]
-  const recursions = all.reduce((most, { depthHistogram }) => Math.max(most, depthHistogram.length), 0)
+  const deepest = all.reduce((most, { tokensByDepth }) => Math.max(most, tokensByDepth.length - 1), 0)
+  const shallowest = all.some(({ tokensByDepth: [none = 0] }) => none > 0) ? 0 : 1
+  const depths = Array.from({ length: deepest - shallowest + 1 }, (_, i) => shallowest + i)
   const points = (measurements: readonly Measurement[], depth: number) =>
-    byTokens(measurements, (of) => shareOfDepth(of.depthHistogram, depth))
+    byTokens(measurements, (of) => shareOfDepth(of.tokensByDepth, depth))
   return {
     kind: 'line',
     name: `shares-${number}`,
@@ -144,11 +146,11 @@ function sharesChart({ name, metrics }: Run, number: number): LineChart {
     caption: `Share of tokens that ran so many recursions. ${LINES}`,
     x: tokensAxis,
     y: { title: 'share of tokens', scale: 'linear', format: '.1~%' },
-    series: Array.from({ length: recursions }, (_, i) => ({
-      label: `depth ${i + 1}`,
-      style: depthStyle(i, recursions),
-      training: points(metrics.steps, i + 1),
-      heldOut: points(metrics.evaluations, i + 1),
+    series: depths.map((depth, i) => ({
+      label: `depth ${depth}`,
+      style: depthStyle(i, depths.length),
+      training: points(metrics.steps, depth),
+      heldOut: points(metrics.evaluations, depth),
     })),
   }
 }

@@ -18,8 +18,8 @@ export interface Measurement extends Cost {
   step: number
   /** Mean cross-entropy, nats per token. */
   lmLoss: number
-  /** Tokens that ran 1..N recursions. */
-  depthHistogram: number[]
+  /** How many tokens ran 0, 1, … N recursions. */
+  tokensByDepth: number[]
 }
 
 export interface StepMeasurement extends Measurement {
@@ -80,7 +80,7 @@ function readRecord(text: string, where: string, ended: boolean): Checker | null
 }
 
 function addRecord(record: Checker, cost: Cost, metrics: RunMetrics): void {
-  const { type, lmLoss, depthHistogram, routingAccuracy, bitsPerByte } = record.object
+  const { type, lmLoss, tokens, depthHistogram, routingAccuracy, bitsPerByte } = record.object
   if (typeof type !== 'string') record.fail('type is missing; it must say what the line records, such as "step"')
   if (type === 'refused') metrics.refused++
   if (type !== 'step' && type !== 'evaluation') return
@@ -94,11 +94,18 @@ function addRecord(record: Checker, cost: Cost, metrics: RunMetrics): void {
     cost.flops += record.number('flops', { min: 0 })
     cost.seconds += record.number('seconds', { min: 0 })
   }
-  const counts = Array.isArray(depthHistogram) ? depthHistogram.map(numberOrNaN) : []
-  const measured = { step, ...cost, lmLoss: numberOrNaN(lmLoss), depthHistogram: counts }
+  const measured = { step, ...cost, lmLoss: numberOrNaN(lmLoss), tokensByDepth: byDepth(depthHistogram, tokens) }
   if (Number.isNaN(measured.lmLoss)) metrics.missingLosses++
   if (type === 'step') metrics.steps.push({ ...measured, routingAccuracy: numberOrNaN(routingAccuracy) })
   else metrics.evaluations.push({ ...measured, bitsPerByte: numberOrNaN(bitsPerByte) })
+}
+
+/** With the tokens that ran no recursion, which the histogram leaves out. */
+function byDepth(histogram: unknown, tokens: unknown): number[] {
+  if (!Array.isArray(histogram)) return []
+  const counts = histogram.map(numberOrNaN)
+  const counted = counts.reduce((sum, count) => sum + count, 0)
+  return [Math.max(0, typeof tokens === 'number' ? tokens - counted : 0), ...counts]
 }
 
 /** JSON has no NaN: where a loss was not finite, the file holds null. */

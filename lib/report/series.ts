@@ -24,16 +24,16 @@ export function pointsOf<T>(measurements: readonly T[], x: (of: T) => number, y:
   })
 }
 
-/** Mean depth of the tokens counted by depth 1..N; NaN without tokens. */
-export function meanDepth(histogram: readonly number[]): number {
-  return histogram.reduce((sum, count, i) => sum + count * (i + 1), 0) / total(histogram)
+/** Mean depth of tokens counted by depth 0..N; NaN without tokens. */
+export function meanDepth(tokensByDepth: readonly number[]): number {
+  return tokensByDepth.reduce((sum, count, depth) => sum + count * depth, 0) / total(tokensByDepth)
 }
 
 /** Share of the tokens whose depth is `depth`; NaN without tokens. */
-export function shareOfDepth(histogram: readonly number[], depth: number): number {
-  return (histogram[depth - 1] ?? 0) / total(histogram)
+export function shareOfDepth(tokensByDepth: readonly number[], depth: number): number {
+  return (tokensByDepth[depth] ?? 0) / total(tokensByDepth)
 }
 
-function total(histogram: readonly number[]): number {
-  return histogram.reduce((sum, count) => sum + count, 0)
+function total(counts: readonly number[]): number {
+  return counts.reduce((sum, count) => sum + count, 0)
 }

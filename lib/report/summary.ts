@@ -31,7 +31,7 @@ const columns: [head: string, cell: (run: Run) => string | null][] = [
   ['held-out loss, top-k', ({ results }) => fixed(results.lossTopK, 4)],
   ['held-out loss, threshold', (run) => fixed(run.results.lossThreshold ?? evaluation(run)?.lmLoss, 4)],
   ['bits per byte', (run) => fixed(bitsPerByteOf(run), 4)],
-  ['held-out mean depth', (run) => fixed(meanDepth(evaluation(run)?.depthHistogram ?? []), 2)],
+  ['held-out mean depth', (run) => fixed(meanDepth(evaluation(run)?.tokensByDepth ?? []), 2)],
   ['routing accuracy', (run) => percent(ofLastSteps(run, (step) => step.routingAccuracy))],
   ['served tokens/s', ({ results: { servedTokensPerSecond: speed } }) => (speed === null ? null : formatCount(speed))],
 ]

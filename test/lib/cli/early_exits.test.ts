@@ -10,7 +10,7 @@ const mor = { ...shape, num_recursions: 3, router: { type: 'expert_choice' } } a
 
 function told(depthHistogram: number[] | null, config: ModelConfig = mor, isTerminal = false): RecordingStream {
   const stream = new RecordingStream(isTerminal)
-  const evaluation = { routing: 'threshold', lmLoss: 1, bitsPerByte: 1, tokens: 100 } as const
+  const evaluation = { routing: 'threshold', lmLoss: 1, bitsPerByte: 1, tokens: 1000 } as const
   tellEarlyExits(
     resolveConfig(config, 'the model'),
     depthHistogram && { ...evaluation, depthHistogram },
@@ -32,6 +32,13 @@ it('says so where less than a tenth of the share by the capacities goes on', () 
 it('says so of a later recursion, where the tokens stop before that one', () => {
   expect(told([0, 1000, 0]).records).toEqual([{ type: 'notice', recursion: 3, share: 0, capacity: 1 / 3 }])
   expect(told([330, 640, 30]).records).toEqual([{ type: 'notice', recursion: 3, share: 0.03, capacity: 1 / 3 }])
+})
+
+it('counts the tokens that run no recursion', () => {
+  const half = { ...mor, router: { ...mor.router, capacities: [0.5, 0.5, 0.5] } }
+  expect(told([0, 0, 0], half).records).toEqual([{ type: 'notice', recursion: 1, share: 0, capacity: 0.5 }])
+  expect(told([0, 0, 40], half).records).toEqual([{ type: 'notice', recursion: 1, share: 0.04, capacity: 0.5 }])
+  expect(told([0, 0, 60], half).records).toEqual([])
 })
 
 it.each<[string, number[] | null, ModelConfig?]>([

@@ -34,7 +34,8 @@ describe('format', () => {
   ])('duration %s', (value, text) => expect(formatDuration(value)).toBe(text))
 
   it('shares', () => {
-    expect(formatShares([50, 25, 25])).toBe('50/25/25%')
-    expect(formatShares([0, 0])).toBe('0/0%')
+    expect(formatShares([50, 25, 25], 100)).toBe('50/25/25%')
+    expect(formatShares([50, 25, 25], 200)).toBe('25/13/13%')
+    expect(formatShares([0, 0], 0)).toBe('0/0%')
   })
 })

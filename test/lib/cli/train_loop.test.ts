@@ -47,6 +47,7 @@ async function run(
         loss: 2,
         lmLoss: 1.5,
         learningRate: 0.001,
+        tokens: 12,
         tokensPerSecond: 1234,
         depthHistogram: [6, 3, 3],
       }

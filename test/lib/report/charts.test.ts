@@ -87,6 +87,21 @@ it('draws the routing of runs whose tokens have several depths', async () => {
   ])
 })
 
+it('counts the tokens that run no recursion', async () => {
+  const lines = [
+    stepRecord({ step: 1, tokens: 100, depthHistogram: [30, 20] }),
+    evaluationRecord(1, { tokens: 80, depthHistogram: [20, 20] }),
+  ]
+  const charts = await chartsFor({ half: [lines] })
+  const [{ training, heldOut }] = named<LineChart>(charts, 'mean-depth').series as [LineChart['series'][number]]
+  expect([training, heldOut]).toEqual([[{ x: 100, y: 0.7 }], [{ x: 100, y: 0.75 }]])
+  expect(named<LineChart>(charts, 'shares-1').series.map(({ label, heldOut }) => [label, heldOut[0]!.y])).toEqual([
+    ['depth 0', 0.5],
+    ['depth 1', 0.25],
+    ['depth 2', 0.25],
+  ])
+})
+
 it('draws quality against speed, on a logarithmic axis where speeds differ much', async () => {
   const near: Record<string, [object[], object?]> = {
     results: [fallingRun(10), { servedTokensPerSecond: 500, heldOut: { bitsPerByte: 1.25 } }],
@@ -105,7 +120,7 @@ it('draws quality against speed, on a logarithmic axis where speeds differ much'
 })
 
 it('draws runs of any length with few points', { timeout: 120_000 }, () => {
-  const step = { lmLoss: 3, depthHistogram: [1, 1], routingAccuracy: 0.5 }
+  const step = { lmLoss: 3, tokensByDepth: [0, 1, 1], routingAccuracy: 0.5 }
   const steps = Array.from({ length: 200_000 }, (_, i) => ({
     ...step,
     step: i + 1,

@@ -27,8 +27,16 @@ const read = (text: string) => readMetrics(write(text), signal)
 it('adds up what training cost, and gives evaluations the cost until then', async () => {
   const text = [
     stepRecord({ step: 1, lmLoss: 5, tokens: 100, flops: 2e6, seconds: 0.5, depthHistogram: [60, 40] }),
-    stepRecord({ step: 2, lmLoss: 4, tokens: 50, flops: 1e6, seconds: 0.25, routingAccuracy: 0.75 }),
-    evaluationRecord(2, { lmLoss: 4.5, bitsPerByte: 1.5, depthHistogram: [10, 20] }),
+    stepRecord({
+      step: 2,
+      lmLoss: 4,
+      tokens: 50,
+      flops: 1e6,
+      seconds: 0.25,
+      depthHistogram: [10, 20],
+      routingAccuracy: 0.75,
+    }),
+    evaluationRecord(2, { lmLoss: 4.5, bitsPerByte: 1.5, tokens: 35, depthHistogram: [10, 20] }),
     stepRecord({ step: 3, lmLoss: 3, tokens: 100, flops: 2e6, seconds: 0.5 }),
   ].map(line)
   const { steps, evaluations, refused, missingLosses } = await read(text.join(''))
@@ -38,9 +46,13 @@ it('adds up what training cost, and gives evaluations the cost until then', asyn
     [3, 3, 250, 5e6, 1.25],
   ])
   expect(steps.map(({ routingAccuracy }) => routingAccuracy)).toEqual([Number.NaN, 0.75, Number.NaN])
-  expect(steps[0]!.depthHistogram).toEqual([60, 40])
+  expect(steps.map(({ tokensByDepth }) => tokensByDepth)).toEqual([
+    [0, 60, 40],
+    [20, 10, 20],
+    [0, 100],
+  ])
   const cost = { tokens: 150, flops: 3e6, seconds: 0.75 }
-  expect(evaluations).toEqual([{ step: 2, ...cost, lmLoss: 4.5, bitsPerByte: 1.5, depthHistogram: [10, 20] }])
+  expect(evaluations).toEqual([{ step: 2, ...cost, lmLoss: 4.5, bitsPerByte: 1.5, tokensByDepth: [5, 10, 20] }])
   expect({ refused, missingLosses }).toEqual({ refused: 0, missingLosses: 0 })
 })
 

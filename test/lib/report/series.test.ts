@@ -26,9 +26,10 @@ it('many points become means of groups, at the place of their last one', () => {
 })
 
 it('computes means and shares of depths', () => {
-  expect(meanDepth([1, 1, 2])).toBe(2.25)
+  expect(meanDepth([0, 1, 1, 2])).toBe(2.25)
+  expect(meanDepth([4, 1, 1, 2])).toBe(1.125)
   expect(meanDepth([])).toBeNaN()
-  expect(shareOfDepth([1, 1, 2], 3)).toBe(0.5)
-  expect(shareOfDepth([4], 2)).toBe(0)
-  expect(shareOfDepth([0, 0], 1)).toBeNaN()
+  expect(shareOfDepth([0, 1, 1, 2], 3)).toBe(0.5)
+  expect(shareOfDepth([0, 4], 2)).toBe(0)
+  expect(shareOfDepth([0, 0, 0], 1)).toBeNaN()
 })
