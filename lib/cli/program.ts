@@ -110,7 +110,10 @@ function addTrain(program: Command): void {
     .requiredOption('--output <folder>', 'folder of the run: checkpoint/, dataset/, metrics.jsonl, run.json')
     .option('--resume', 'go on with the run in --output, with its own options; more --steps may be given')
     .option('--config <source>', 'model: a preset or a JSON file (the vocabulary may be left out)')
-    .option('--from <checkpoint>', 'in place of --config: start from the weights and the tokenizer of this folder')
+    .option(
+      '--from <checkpoint>',
+      'in place of --config: start from the weights and the tokenizer of this folder or GGUF file',
+    )
     .option(
       '--data <paths...>',
       'text, .jsonl or .parquet files, also compressed, or patterns of their names; or one dataset folder; or several with weights, such as books=3 code=1',
@@ -353,7 +356,7 @@ function addEvaluate(program: Command): void {
     .description(
       'Measure a checkpoint by tasks (docs/evaluation.md): perplexity, multiple choice, last words, minimal pairs. On a terminal it shows a table, elsewhere JSON lines.',
     )
-    .argument('<checkpoint>', 'checkpoint folder')
+    .argument('<checkpoint>', 'checkpoint folder, or GGUF file')
     .argument('[tasks...]', 'JSON files, each a task or a list of them')
     .option('--text <files...>', 'text or .jsonl files to measure bits per byte of, without a task file')
     .addOption(textFieldOption())

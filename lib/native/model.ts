@@ -59,7 +59,7 @@ export interface NativeModel {
   save(folder: string, files: NativeSavedFile[]): Promise<void>
   /**
    * tokens: [batch * length]. Logits at `positions` of every row, of all where it is left out: [batch * positions * vocab].
-   * depths, here and below: [batch * length], recursions run by each token: 1..N.
+   * depths, here and below: [batch * length], recursions run by each token: 0..N.
    */
   forward(
     tokens: Int32Array,
