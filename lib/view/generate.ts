@@ -48,7 +48,8 @@ export function generateHandler(
     try {
       return engine.generate(tokens, options)
     } catch (error) {
-      throw refusalOf(error)
+      const { status, message, code } = refusalOf(error)
+      throw new ApiError(status, message, code) // The engine does not say which option it refuses.
     }
   }
 

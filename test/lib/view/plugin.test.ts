@@ -1,6 +1,7 @@
 // The page's endpoints on a scripted engine: what they answer, refuse, and how a generation ends.
 import { connect } from 'node:net'
 import { afterEach, describe, expect, it } from 'vitest'
+import { MorError } from '../../../lib/errors.js'
 import { createServer, type ErrorBody, type ServerOptions } from '../../../lib/server/index.js'
 import { Tokenizer } from '../../../lib/tokenizer.js'
 import type { ViewEvent } from '../../../lib/view/generate.js'
@@ -93,6 +94,16 @@ describe('view/generate', () => {
       expect(response.status).toBe(400)
       expect(((await response.json()) as ErrorBody).error.message).toMatch(message)
     }
+  })
+
+  it('does not blame the prompt for an option that the engine refuses', async () => {
+    const { url, engine } = await start()
+    engine.generate = () => {
+      throw new MorError('INVALID_ARGUMENT', 'generate: topP is 2')
+    }
+    const response = await generate(url, request)
+    expect(response.status).toBe(400)
+    expect(((await response.json()) as ErrorBody).error).toMatchObject({ message: 'generate: topP is 2', param: null })
   })
 
   it('ends the generation when its reader leaves', async () => {
