@@ -311,35 +311,39 @@ TEST(Attention, Float32UnseenKeysAreNotTouched) {
 /// In decoding a row gives the same bits alone and beside any other rows, and a key that it does not see may be NaN.
 /// This holds in bfloat16 too, as long as a sequence has few rows: many rows take another kernel.
 TEST(Attention, FewBfloat16RowsOnTheCpuStandAlone) {
-  const std::unique_ptr<Ops> ops = make_ops("cpu", DType::bfloat16, 2);
-  for (int32_t head_dim : {40, 64, 96, 128})
-    for (int32_t group : {1, 3, 5}) {
-      SCOPED_TRACE(concat(group, " heads a key head of ", head_dim));
-      Geometry g;
-      g.key_heads = 2;
-      g.heads = 2 * group;
-      g.head_dim = head_dim;
-      g.add({1}, 1);
-      g.add({66, 67, 68, 69, 70}, 70);
-      g.add({600}, 600);
-      g.add({127, 129}, 129);
-      g.add({0, 3}, 3);
-      Arrays in = forward_inputs(g, 70);
-      const Arrays batch = forward(*ops, in, g);
-      const int64_t unseen = g.key_start[1] + 68;  // only the last two rows of the sequence see it
-      for (int64_t c = 0; c < in[1].columns; ++c)
-        in[1](unseen, c) = in[2](unseen, c) = std::numeric_limits<double>::quiet_NaN();
-      for (size_t s = 0; s + 1 < g.start.size(); ++s)
-        for (int32_t i = g.start[s]; i < g.start[s + 1]; ++i) {
-          const Arrays alone = forward(*ops, {only_rows(in[0], i, i + 1), in[1], in[2]}, only_rows(g, s, i, i + 1));
-          if (s == 1 && g.visible[i] > 68) {
-            EXPECT_TRUE(std::isnan(alone[0](0, 0))) << "row " << i;
-            continue;
+  for (const Subject& subject : subjects()) {
+    if (subject.compute != DType::bfloat16 || subject.name.rfind("cpu", 0) != 0) continue;
+    SCOPED_TRACE(subject.name);
+    const std::unique_ptr<Ops> ops = subject.make();
+    for (int32_t head_dim : {40, 64, 96, 128})
+      for (int32_t group : {1, 3, 5}) {
+        SCOPED_TRACE(concat(group, " heads a key head of ", head_dim));
+        Geometry g;
+        g.key_heads = 2;
+        g.heads = 2 * group;
+        g.head_dim = head_dim;
+        g.add({1}, 1);
+        g.add({66, 67, 68, 69, 70}, 70);
+        g.add({600}, 600);
+        g.add({127, 129}, 129);
+        g.add({0, 3}, 3);
+        Arrays in = forward_inputs(g, 70);
+        const int64_t unseen = g.key_start[1] + 68;  // only the last two rows of the sequence see it
+        for (int64_t c = 0; c < in[1].columns; ++c)
+          in[1](unseen, c) = in[2](unseen, c) = std::numeric_limits<double>::quiet_NaN();
+        const Arrays batch = forward(*ops, in, g);
+        for (size_t s = 0; s + 1 < g.start.size(); ++s)
+          for (int32_t i = g.start[s]; i < g.start[s + 1]; ++i) {
+            const Arrays alone = forward(*ops, {only_rows(in[0], i, i + 1), in[1], in[2]}, only_rows(g, s, i, i + 1));
+            if (s == 1 && g.visible[i] > 68) {
+              EXPECT_TRUE(std::isnan(alone[0](0, 0))) << "row " << i;
+              continue;
+            }
+            for (size_t o = 0; o < 2; ++o)
+              expect_same(alone[o], only_rows(batch[o], i, i + 1), concat("output ", o, " of row ", i));
           }
-          for (size_t o = 0; o < 2; ++o)
-            expect_same(alone[o], only_rows(batch[o], i, i + 1), concat("output ", o, " of row ", i));
-        }
-    }
+      }
+  }
 }
 
 TEST(Attention, BlocksGiveWhatOneRunGives) {

@@ -64,14 +64,16 @@ struct Extents {
 /// Full and partial blocks of every kernel, and row counts below and above every threshold between kernels.
 std::vector<Extents> small_extents() {
   std::vector<Extents> list;
-  for (int64_t rows : {0, 1, 2, 3, 9, 16, 17, 37, 70})
+  for (int64_t rows : {0, 1, 2, 3, 4, 5, 8, 9, 16, 17, 37, 70, 96, 97})
     for (const auto& [k, n] : {std::pair<int64_t, int64_t>{1, 1}, {15, 33}, {64, 64}, {100, 16}})
       list.push_back({rows, k, n});
   return list;
 }
-/// Enough work for several threads, more rows than a panel holds, and inner extents that are summed in stretches.
+/// Enough work for several threads, more rows than a panel holds, and inner extents that are summed or packed in
+/// stretches.
 std::vector<Extents> large_extents() {
-  return {{300, 576, 200}, {3, 1536, 576}, {1100, 33, 96}, {100, 2100, 48}, {130, 40, 2100}, {2100, 64, 33}};
+  return {{300, 576, 200}, {3, 1536, 576},  {96, 1401, 50}, {1100, 33, 96},
+          {100, 2100, 48}, {130, 40, 2100}, {2100, 64, 33}};
 }
 
 TEST(Linear, ReferenceGradientIsTheComplexStep) {
