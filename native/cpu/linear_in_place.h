@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <utility>
 
 #include "cpu/linear_dot.h"
 #include "cpu/product.h"

@@ -65,14 +65,10 @@ void stream_columns(const Tensor& x, const Tensor& weight, int64_t begin, int64_
 template <class Y>
 void linear_stream(const Tensor& x, const Tensor& weight, int64_t begin, int64_t end,
                    const LinearOutput<float, Y>& output) {
-  const auto columns = [&](auto rows) {
+  with_count(x.rows(), [&](auto rows) {
     for (int64_t j = begin; j < end; j += kStreamedColumns)
       stream_columns<rows()>(x, weight, j, std::min(end, j + kStreamedColumns), output);
-  };
-  if (x.rows() == 1) columns(std::integral_constant<int64_t, 1>{});
-  if (x.rows() == 2) columns(std::integral_constant<int64_t, 2>{});
-  if (x.rows() == 3) columns(std::integral_constant<int64_t, 3>{});
-  if (x.rows() == 4) columns(std::integral_constant<int64_t, 4>{});
+  });
 }
 
 }  // namespace mor::MOR_CPU_ISA
