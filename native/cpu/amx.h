@@ -1,4 +1,5 @@
-// What every kernel with AMX tiles needs: the tile configuration, the transpose of their words.
+// What every kernel with tiles of bfloat16 needs: their size, the transpose of their words, and for AMX the
+// configuration.
 #pragma once
 
 #if defined(__AMX_BF16__)

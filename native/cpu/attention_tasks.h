@@ -1,5 +1,5 @@
-// How a call of attention is cut into tasks of about equal size, and how threads share them out. The cut depends on the
-// shapes alone, so every sum has the same order with any number of threads.
+// How a call of attention is cut into tasks of about equal size, and how threads share them out. Where a sum is cut
+// depends on the shapes alone, so it has the same order with any number of threads.
 #pragma once
 
 #include <algorithm>

@@ -66,8 +66,8 @@ class __attribute__((visibility("hidden"))) CpuOps final : public Ops {
 
   DType compute_;
   int threads_;
-  [[maybe_unused]] bool tiles_;  ///< only copies with AMX instructions read it
-  Arena scratch_;                ///< memory of the op that runs; released when it returns
+  bool tiles_;     ///< always false where the instruction set is not amx
+  Arena scratch_;  ///< memory of the op that runs; released when it returns
 };
 
 /// Runs body with a value of the C++ type that holds a compute or master dtype: with_type(x.dtype, [&](auto t) {…}).
