@@ -5,7 +5,7 @@ import { architectureOf, modelTypesOf } from './architectures.js'
 import type { JsonObject } from './check.js'
 import { type ResolvedConfig, resolveConfig } from './config.js'
 import { withoutUnknownKeys } from './config_keys.js'
-import { MorError } from './errors.js'
+import { ifGone, MorError } from './errors.js'
 import { describeFileFormat } from './file_format.js'
 import { readGenerationConfig, withGenerationConfig } from './generation_config.js'
 import { readOptionalJsonFile } from './json_file.js'
@@ -40,6 +40,16 @@ export async function readCheckpointConfig(folder: string): Promise<CheckpointCo
 /** As `readCheckpointConfig`, without the rest. */
 export async function readConfigFile(folder: string): Promise<ResolvedConfig> {
   return (await readCheckpointConfig(folder)).config
+}
+
+/**
+ * Fails for what is no checkpoint folder, whatever its config.json says.
+ * @throws {MorError} CHECKPOINT_MISSING that says what the folder holds instead, CHECKPOINT_INVALID for a file, IO_ERROR
+ */
+export async function checkIsCheckpoint(folder: string): Promise<void> {
+  await checkFolder(folder)
+  await finishSave(folder)
+  if ((await stat(join(folder, configFileName)).catch(ifGone(null))) === null) await failForFolder(folder)
 }
 
 /** What a folder without a config.json may hold instead, and what to do about it. */

@@ -1,5 +1,5 @@
 // Finds the tokenizer that an option names, or that a checkpoint has.
-import { readCheckpointConfig } from '../config_file.js'
+import { checkIsCheckpoint } from '../config_file.js'
 import { MorError } from '../errors.js'
 import { exists } from '../exists.js'
 import { isGguf } from '../gguf/reader.js'
@@ -12,12 +12,13 @@ export async function findTokenizer(source: string): Promise<Tokenizer> {
 
 /**
  * What the option names, or else the checkpoint's own. Throws what `Tokenizer.load` throws, CHECKPOINT_MISSING where there is
- * nothing, and for what is neither a checkpoint nor a GGUF file what `readCheckpointConfig` throws.
+ * nothing, and for what is neither a checkpoint nor a GGUF file what `checkIsCheckpoint` throws. It does not read the configuration:
+ * who loads the model does, and would warn a second time.
  */
 export async function findCheckpointTokenizer(folder: string, source: string | undefined): Promise<Tokenizer> {
   if (!(await exists(folder))) {
     throw new MorError('CHECKPOINT_MISSING', `there is no checkpoint at ${folder}: no such file or folder`)
   }
-  if (!(await isGguf(folder))) await readCheckpointConfig(folder)
+  if (!(await isGguf(folder))) await checkIsCheckpoint(folder)
   return findTokenizer(source ?? folder)
 }

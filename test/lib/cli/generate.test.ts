@@ -90,6 +90,14 @@ describe('generate', () => {
     expect((await run({ prompt: 'A', maxTokens: 20 })).stream.records.at(-1)).toMatchObject({ text: 'BCD' })
   })
 
+  it('warns once of what config.json and generation_config.json say otherwise', async () => {
+    writeFileSync(join(folder, 'generation_config.json'), JSON.stringify({ eos_token_id: 69 }))
+    const warn = vi.spyOn(process, 'emitWarning').mockImplementation(() => {})
+    await run()
+    expect(warn.mock.calls.map(([message]) => message)).toEqual([expect.stringMatching(/eos_token_id is 69/)])
+    warn.mockRestore()
+  })
+
   it('takes a tokenizer by the rule of the server', async () => {
     await Model.create({ ...config, vocab_size: 256, eos_token_id: 2 }).then((model) => model.save(folder))
     await expect(run()).rejects.toMatchObject({
