@@ -1,6 +1,6 @@
 // Ranks: the processes that train one model together, and how this one joins the others (docs/distributed.md).
 import { Checker, show } from './check.js'
-import { MorError, throwIfAborted, wrapNative, wrapNativeAsync } from './errors.js'
+import { throwIfAborted, wrapNative, wrapNativeAsync } from './errors.js'
 import type { DType } from './native/model.js'
 import type { NativeRanks } from './native/ranks.js'
 import type { NativeTrainerOptions } from './native/trainer.js'
@@ -80,11 +80,15 @@ export class Ranks {
 
   /**
    * What every rank gave, by rank. All ranks must call it, and in the same order as they make a trainer and call its steps and saves.
-   * @throws {MorError} COMMUNICATION_FAILED, DISPOSED
+   * @throws {MorError} COMMUNICATION_FAILED, DISPOSED; on all ranks INVALID_ARGUMENT if one of them gives no string
    */
   async gather(text: string): Promise<string[]> {
-    if (typeof text !== 'string') throw new MorError('INVALID_ARGUMENT', `gather: text is ${show(text)}; give a string`)
-    return wrapNativeAsync(() => this.native.gather(text))
+    return wrapNativeAsync(() =>
+      typeof text === 'string'
+        ? this.native.gather(text)
+        : // The others have begun the call that this rank refuses.
+          this.native.fail('INVALID_ARGUMENT', `gather: text is ${show(text)}; give a string`),
+    )
   }
 
   /** Leaves the other ranks: steps under way and later ones fail with COMMUNICATION_FAILED, on this rank and on the others. */

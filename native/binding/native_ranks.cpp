@@ -33,11 +33,12 @@ constexpr napi_type_tag kRanksTag = {0x6d6f722d72616e6b, 0x5b1e0c77d94f2a38};
 }  // namespace
 
 void NativeRanks::define(Napi::Env env) {
-  Environment::of(env).ranks_class = Napi::Persistent(DefineClass(
-      env, "NativeRanks",
-      {throwing_method<&NativeRanks::rank>("rank"), throwing_method<&NativeRanks::size>("size"),
-       promise_method<&NativeRanks::gather>("gather"), throwing_method<&NativeRanks::require_device>("requireDevice"),
-       promise_method<&NativeRanks::dispose>("dispose")}));
+  Environment::of(env).ranks_class = Napi::Persistent(
+      DefineClass(env, "NativeRanks",
+                  {throwing_method<&NativeRanks::rank>("rank"), throwing_method<&NativeRanks::size>("size"),
+                   promise_method<&NativeRanks::gather>("gather"), promise_method<&NativeRanks::fail>("fail"),
+                   throwing_method<&NativeRanks::require_device>("requireDevice"),
+                   promise_method<&NativeRanks::dispose>("dispose")}));
 }
 
 Napi::Value NativeRanks::launcher(const Napi::CallbackInfo& info) {
@@ -131,13 +132,23 @@ Napi::Value NativeRanks::size(const Napi::CallbackInfo& info) {
 
 Napi::Value NativeRanks::gather(const Napi::CallbackInfo& info) {
   joined_->thread->disposed()->check();
-  std::string text = Input(info[0], "text").string();
+  return gather(info, [text = Input(info[0], "text").string()] { return text; });
+}
+
+Napi::Value NativeRanks::fail(const Napi::CallbackInfo& info) {
+  joined_->thread->disposed()->check();
+  const Error error(error_code_named(Input(info[0], "code").string()), Input(info[1], "message").string(), __FILE__,
+                    __LINE__);
+  return gather(info, [error]() -> std::string { throw error; });
+}
+
+Napi::Value NativeRanks::gather(const Napi::CallbackInfo& info, std::function<std::string()> work) {
   if (trainer_thread_ != nullptr && trainer_thread_->disposed()->is_set()) trainer_thread_.reset();
   ModelThread& thread = trainer_thread_ == nullptr ? *joined_->thread : *trainer_thread_;
   return post_call(
       thread, {.object = info.This(), .disposed = joined_->thread->disposed(), .what = "a gather of texts"},
-      [ranks = joined_->host, text = std::move(text)](ModelThread&) {
-        return ranks == nullptr ? std::vector<std::string>{text} : gather_texts(*ranks, text);
+      [ranks = joined_->host, work = std::move(work)](ModelThread&) {
+        return Ranks(ranks.get()).gather_bytes(RankCall::texts, work);
       },
       [](Napi::Env env, const std::vector<std::string>& texts) -> Napi::Value {
         const Napi::Array array = Napi::Array::New(env, texts.size());

@@ -3,6 +3,7 @@
 
 #include <napi.h>
 
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -45,8 +46,11 @@ class NativeRanks final : public ObjectWrap<NativeRanks> {
   Napi::Value rank(const Napi::CallbackInfo& info);
   Napi::Value size(const Napi::CallbackInfo& info);
   Napi::Value gather(const Napi::CallbackInfo& info);
+  Napi::Value fail(const Napi::CallbackInfo& info);
   Napi::Value require_device(const Napi::CallbackInfo& info);
   Napi::Value dispose(const Napi::CallbackInfo& info);
+  /// Posts a call that gathers the texts that `work` gives on each rank.
+  Napi::Value gather(const Napi::CallbackInfo& info, std::function<std::string()> work);
 
   std::shared_ptr<JoinedRanks> joined_;
   std::weak_ptr<ModelTrainer> trainer_;          ///< the last one

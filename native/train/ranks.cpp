@@ -115,13 +115,6 @@ std::vector<std::string> Ranks::gather_bytes(RankCall call, const std::function<
   return messages;
 }
 
-std::vector<std::string> gather_texts(HostRanks& ranks, const std::string& text) {
-  std::vector<std::string> texts = ranks.gather(head_of(RankCall::texts, Outcome::result) + text);
-  check_calls(texts, ranks.rank());
-  for (std::string& each : texts) each.erase(0, kHead);
-  return texts;
-}
-
 void check_same(const std::vector<Numbers>& ranks, size_t place, const char* what) {
   std::vector<int64_t> all;
   for (const Numbers& numbers : ranks) all.push_back(static_cast<int64_t>(numbers[place]));

@@ -35,9 +35,6 @@ class Ranks {
   HostRanks* ranks_;
 };
 
-/// What every rank gives, by rank, in a call of RankCall::texts. Throws COMMUNICATION_FAILED as Ranks::gather.
-std::vector<std::string> gather_texts(HostRanks& ranks, const std::string& text);
-
 /// Throws INVALID_ARGUMENT, on every rank alike, unless the numbers at `place`, which are integers, are the same on all
 /// of them. what: names them.
 void check_same(const std::vector<Numbers>& ranks, size_t place, const char* what);

@@ -117,6 +117,7 @@ it.skipIf(!isInstalled(openMpi))('two ranks gather, train, and leave in any orde
   const [first, second] = lines.map((of) => of.join('\n')) as [string, string]
   const context = `${stdout}\n${stderr}`
   for (const of of [first, second]) {
+    expect(of, context).toMatch(/no text: INVALID_ARGUMENT (rank 1: )?gather: text is 5; give a string\n/)
     expect(of, context).toContain('of 2, gathered text 0 ü,text 1 ü\n')
     expect(of, context).toContain('joined again: COMMUNICATION_FAILED this process has joined the other ranks already')
     expect(of, context).toContain('disposed: DISPOSED the communicator is disposed\n')
@@ -136,6 +137,13 @@ it.skipIf(!isInstalled(openMpi))('two ranks gather, train, and leave in any orde
     expect(of, context).toMatch(/step of ranks that are disposed: COMMUNICATION_FAILED\nends$/)
   }
   expect(lines[0]!.find((line) => line.startsWith('losses'))).toBe(lines[1]!.find((line) => line.startsWith('losses')))
+  expect(second, context).toContain('refused trainer: INVALID_ARGUMENT Trainer: learningRate is -1')
+  expect(first, context).toContain(
+    'call after it: COMMUNICATION_FAILED rank 0 makes a trainer, but rank 1 gathers texts',
+  )
+  expect(second, context).toContain(
+    'call after it: COMMUNICATION_FAILED rank 1 gathers texts, but rank 0 makes a trainer',
+  )
   expect(first, context).toContain(
     'different calls: COMMUNICATION_FAILED rank 0 takes a step, but rank 1 gathers texts',
   )

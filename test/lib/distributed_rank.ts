@@ -47,8 +47,18 @@ async function trainWithOtherOptions(model: Model, ranks: Ranks): Promise<void> 
   await trainer.dispose()
 }
 
+/** Options that one rank alone refuses: the others hear of it when it makes another call, this one. */
+async function refuseTrainerOnOneRank(model: Model, ranks: Ranks): Promise<void> {
+  const make = () => new Trainer(model, { learningRate: rank === 1 ? -1 : 0.01, distributed: { ranks } })
+  if (rank === 1) say(`refused trainer: ${await codeOf(make)}`)
+  const trainer = rank === 0 ? make() : null
+  say(`call after it: ${await codeOf(trainer === null ? ranks.gather('next') : trainer.step(rowsOf(0)))}`)
+  await trainer?.dispose()
+}
+
 async function takeSteps(): Promise<void> {
   const first = await joinRanks()
+  say(`no text: ${await codeOf(first.gather(rank === 1 ? (5 as never) : 'text'))}`)
   say(`of ${first.size}, gathered ${await first.gather(`text ${rank} ü`)}`)
   say(`joined again: ${await codeOf(joinRanks())}`)
   await first.dispose()
@@ -61,6 +71,7 @@ async function takeSteps(): Promise<void> {
     `disposed for a trainer: ${await codeOf(() => new Trainer(model, { learningRate: 0.01, distributed: { ranks: first } }))}`,
   )
   await trainWithOtherOptions(model, ranks)
+  await refuseTrainerOnOneRank(model, ranks)
   const distributed = { ranks, gradientDtype: 'float32', bucketBytes: 4096 } as const
   const trainer = new Trainer(model, { learningRate: 0.01, distributed })
   const steps = [await trainer.step(rowsOf(7 * rank)), await trainer.step(rowsOf(7 * rank + 1))]

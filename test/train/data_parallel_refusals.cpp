@@ -322,7 +322,7 @@ TEST(Ranks, NameCallsThatDiffer) {
     const std::string error = message_of(
         [&] {
           if (communicator.rank() == 0)
-            gather_texts(communicator, "a text");
+            Ranks(&communicator).gather_bytes(RankCall::texts, [] { return "a text"; });
           else
             Ranks(&communicator).gather(RankCall::step, [] { return Numbers{1}; });
         },

@@ -319,7 +319,8 @@ TEST(DataParallel, GradientsTravelDuringTheBackward) {
 
 TEST(Ranks, GatherTexts) {
   run_ranks(3, [](ThreadCommunicator& communicator) {
-    const std::vector<std::string> texts = gather_texts(communicator, std::string(communicator.rank(), 'x'));
+    const std::vector<std::string> texts =
+        Ranks(&communicator).gather_bytes(RankCall::texts, [&] { return std::string(communicator.rank(), 'x'); });
     EXPECT_EQ(texts, (std::vector<std::string>{"", "x", "xx"}));
   });
 }
