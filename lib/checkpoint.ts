@@ -1,6 +1,6 @@
 // A model's weights between a checkpoint folder and the addon: which tensor lies where, what is missing or too many.
 import { type JsonObject, show } from './check.js'
-import { jsonFile, weightsFile } from './checkpoint_files.js'
+import { jsonFile, tokenizerFilesBeside, weightsFile } from './checkpoint_files.js'
 import type { ResolvedConfig } from './config.js'
 import { configFileContent, configFileName } from './config_file.js'
 import { MorError, throwIfAborted, wrapNativeAsync } from './errors.js'
@@ -10,6 +10,8 @@ import type { DType, NativeModel } from './native/model.js'
 import { buildSafetensorsHeader, type SafetensorsFile, type TensorEntry } from './safetensors.js'
 import { explainByConfig, type TensorProblems } from './tensor_keys.js'
 import { checkTiedWeights, outputProjectionName } from './tied_weights.js'
+import { removeOtherFiles } from './tokenizer/files.js'
+import type { TokenizerFile } from './tokenizer/interface.js'
 
 /** What is saved of a model. */
 export interface SavedModel {
@@ -18,6 +20,8 @@ export interface SavedModel {
   readonly dtype: DType
   /** The content of generation_config.json, beside begin and end tokens. */
   readonly generation: JsonObject
+  /** Those of its tokenizer. */
+  tokenizerFilesFor(folder: string): TokenizerFile[]
 }
 
 /** A tensor that must be found, and the name under which the addon wants it. */
@@ -67,13 +71,16 @@ export async function locateWeights(
   return reads
 }
 
-/** Writes the configuration and model.safetensors into `folder`, all or none. */
-export function saveWeights(model: SavedModel, folder: string): Promise<void> {
+/** Writes the configuration, the tokenizer and model.safetensors into `folder`, all or none. */
+export async function saveWeights(model: SavedModel, folder: string): Promise<void> {
   const tensors = model.native.parameters()
-  return model.native.save(folder, [
+  const tokenizer = model.tokenizerFilesFor(folder)
+  await model.native.save(folder, [
     ...configFiles(model, model.dtype),
+    ...tokenizerFilesBeside(tokenizer),
     weightsFile([buildSafetensorsHeader(tensors)], tensors),
   ])
+  await removeOtherFiles(tokenizer, folder)
 }
 
 /** config.json and generation_config.json. `dtype` is that of the weights beside them. */

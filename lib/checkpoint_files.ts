@@ -7,6 +7,7 @@ import { readJsonFile } from './json_file.js'
 import { mapInOrder } from './map_in_order.js'
 import type { NativeSavedFile } from './native/files.js'
 import { readSafetensorsFile, type SafetensorsFile } from './safetensors.js'
+import type { TokenizerFile } from './tokenizer/interface.js'
 
 export const weightsFileName = 'model.safetensors'
 const indexFileName = 'model.safetensors.index.json'
@@ -84,6 +85,13 @@ async function readShard(path: string, expected: Set<string>, indexPath: string)
       throw new MorError('CHECKPOINT_INVALID', `${path} holds "${name}", which ${indexPath} puts elsewhere`)
   }
   return file
+}
+
+/** What there is of a tokenizer, to be saved with the weights. */
+export function tokenizerFilesBeside(files: readonly TokenizerFile[]): NativeSavedFile[] {
+  return files.flatMap(({ name, content }) =>
+    content === null ? [] : [{ name, head: [Buffer.from(content as Uint8Array)], tensors: [] }],
+  )
 }
 
 /** model.safetensors, to be saved in place of what was there, sharded weights too. */

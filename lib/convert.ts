@@ -16,6 +16,7 @@ import { ggufFile } from './gguf/writer.js'
 import type { NativeDerivedFile, SafetensorsFloat } from './native/files.js'
 import { loadNative } from './native_loader.js'
 import { buildSafetensorsHeader, tensorBytes } from './safetensors.js'
+import { writeTokenizerFiles } from './tokenizer/files.js'
 
 export interface ConvertOptions {
   /** The folder to make, which must not be there yet, or be empty; of a vanilla model also a file whose name ends with .gguf. */
@@ -85,7 +86,7 @@ export async function convert(folder: string, options: ConvertOptions): Promise<
   await makeOutput(output, async (staging) => {
     const write = (files: NativeDerivedFile[]) =>
       wrapNativeAsync(() => loadNative().writeDerivedFiles(staging, files, signal), signal)
-    await source.tokenizer?.save(staging)
+    await writeTokenizerFiles(source.tokenizer?.filesFor(staging) ?? [], staging)
     await write(describingFiles(source, config, dtype))
     if (!isGgufName(output)) {
       await write([weightsFileOf(tensors)])

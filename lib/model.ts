@@ -21,6 +21,7 @@ import type { DType, MemoryUse, NativeModel } from './native/model.js'
 import { loadNative } from './native_loader.js'
 import { openCheckpoint } from './open_checkpoint.js'
 import type { SavedTokenizer } from './tokenizer/files.js'
+import type { TokenizerFile } from './tokenizer/interface.js'
 import { readTokenizer } from './tokenizer/option.js'
 import { checkVocabulary } from './tokenizer/vocabulary.js'
 import type { Tokenizer } from './tokenizer.js'
@@ -38,20 +39,20 @@ export interface LoadOptions {
    * first needed them. Default 5.
    */
   nice?: number
+  /**
+   * The tokenizer of the model's text. It is saved with the weights, so that commands and servers find it, and it gives begin
+   * and end tokens where the configuration of a new model has none. Default: that of the checkpoint; none for a new model.
+   */
+  tokenizer?: Tokenizer
   signal?: AbortSignal
 }
 
 export interface CreateOptions extends LoadOptions {
   /** Seed of the initial weights. Default 0. */
   seed?: number
-  /**
-   * The tokenizer of the model's text. It is saved beside the weights, so that commands and servers find it, and it gives begin
-   * and end tokens where the configuration has none. Default: none.
-   */
-  tokenizer?: Tokenizer
 }
 
-const loadKeys = ['device', 'dtype', 'threads', 'nice', 'signal']
+const loadKeys = ['device', 'dtype', 'threads', 'nice', 'tokenizer', 'signal']
 
 interface ModelParts {
   config: ResolvedConfig
@@ -96,7 +97,7 @@ export class Model {
    */
   static async create(config: ModelConfig, options: CreateOptions = {}): Promise<Model> {
     const check = Checker.of(options, 'Model.create')
-    check.onlyKeys([...loadKeys, 'seed', 'tokenizer'])
+    check.onlyKeys([...loadKeys, 'seed'])
     const seed = check.integer('seed', { min: 0, max: Number.MAX_SAFE_INTEGER, fallback: 0 })
     const tokenizer = readTokenizer(check)
     const text = { folder: null, tokenizer, chatTemplate: null }
@@ -113,7 +114,9 @@ export class Model {
     check.onlyKeys(loadKeys)
     checkPath(folder, 'Model.load: the checkpoint')
     throwIfAborted(options.signal, `loading ${folder}`)
-    const { files, ...parts } = await openCheckpoint(folder)
+    const given = readTokenizer(check)
+    const { files, ...opened } = await openCheckpoint(folder)
+    const parts = given === null ? opened : withTokenizer(opened, given)
     return Model.#build(parts, check, options.signal, (native) =>
       loadWeights(native, parts.config, files, folder, options.signal),
     )
@@ -145,20 +148,19 @@ export class Model {
 
   /**
    * Saves config.json, generation_config.json and model.safetensors, in the model's own precision, into `folder`: the weights as
-   * they are after the calls made before this one. Files are written aside and renamed, so that what was there stays whole if
-   * anything fails. Weights in shards that were there are removed; other files of the folder are left alone. The files of the
-   * tokenizer follow, if the model was created with one or loaded from beside one.
+   * they are after the calls made before this one; and the files of the tokenizer, if the model was given one or loaded from
+   * beside one. Files are written aside and renamed, so that what was there stays whole if anything fails. Weights in shards and
+   * files of another tokenizer that were there are removed; other files of the folder are left alone.
    * @throws {MorError} IO_ERROR (a full disk, say), DISPOSED
    */
   async save(folder: string): Promise<void> {
     checkPath(folder, 'save: the folder')
-    await wrapNativeAsync(async () => saveWeights(this, folder))
-    await this.saveTokenizer(folder)
+    await wrapNativeAsync(() => saveWeights(this, folder))
   }
 
-  /** @internal */
-  async saveTokenizer(folder: string): Promise<void> {
-    await this.#tokenizer?.save(folder)
+  /** @internal What is saved of the tokenizer. */
+  tokenizerFilesFor(folder: string): TokenizerFile[] {
+    return this.#tokenizer?.filesFor(folder) ?? []
   }
 
   /**
@@ -213,6 +215,11 @@ export class Model {
   [Symbol.asyncDispose](): Promise<void> {
     return this.dispose()
   }
+}
+
+function withTokenizer(parts: ModelParts, tokenizer: Tokenizer): ModelParts {
+  checkVocabulary(tokenizer, parts.config.vocab_size, 'Model.load')
+  return { ...parts, tokenizer, text: { ...parts.text, tokenizer } }
 }
 
 /** The complete `config`, with the begin and end tokens of the tokenizer where it does not speak of its own. */

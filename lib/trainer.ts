@@ -7,6 +7,8 @@ import type { Routing } from './native/model.js'
 import type { NativeEvaluateStats, NativeStepStats, NativeTrainer, NativeTrainerOptions } from './native/trainer.js'
 import { loadNative } from './native_loader.js'
 import { checkSameFrozen } from './parameter_groups.js'
+import { removeOtherFiles } from './tokenizer/files.js'
+import type { TokenizerFile } from './tokenizer/interface.js'
 import { readMasters, readTrainerCheckpoint, restoreTrainerState, saveTrainerCheckpoint } from './trainer_checkpoint.js'
 import {
   type ResolvedTrainerOptions,
@@ -82,10 +84,10 @@ export class Trainer {
    * @throws {MorError} as `Model.load`, and CHECKPOINT_INVALID for files that do not belong together
    */
   static async resume(folder: string, options: ResumeOptions = {}): Promise<Trainer> {
-    const { device, threads, nice, signal, ...changes } = options
+    const { device, threads, nice, signal, tokenizer, ...changes } = options
     checkPath(folder, 'Trainer.resume: the folder')
     const saved = await readTrainerCheckpoint(folder)
-    const model = await Model.load(folder, { device, threads, nice, signal, dtype: saved.dtype })
+    const model = await Model.load(folder, { device, threads, nice, signal, tokenizer, dtype: saved.dtype })
     try {
       const training = resumedOptions(saved.options, changes, folder)
       checkSameFrozen(saved.options.parameterGroups, training.parameterGroups ?? [], model.native.parameters())
@@ -105,8 +107,8 @@ export class Trainer {
    * @throws {MorError} as `Model.load` and the constructor
    */
   static async fromCheckpoint(folder: string, options: LoadOptions & TrainerOptions): Promise<Trainer> {
-    const { device, dtype, threads, nice, signal, ...own } = options
-    const model = await Model.load(folder, { device, dtype, threads, nice, signal })
+    const { device, dtype, threads, nice, signal, tokenizer, ...own } = options
+    const model = await Model.load(folder, { device, dtype, threads, nice, signal, tokenizer })
     try {
       const trainer = new Trainer(model, own)
       await wrapNativeAsync(() => readMasters(trainer.#native, folder))
@@ -177,18 +179,20 @@ export class Trainer {
   /**
    * Saves everything that `resume` needs, as a checkpoint folder that `Model.load` reads too: float32 weights, optimizer
    * state, random state, step and options. They are those after the calls made before this one; written aside and renamed,
-   * as `Model.save`. Of several ranks, all save together into one folder that they share, each what it keeps; what fails on one rank
+   * as `Model.save`, with the files of the model's tokenizer. Of several ranks, all save together into one folder that they share, each what it keeps; what fails on one rank
    * fails on all.
    * @throws {MorError} IO_ERROR, DISPOSED, COMMUNICATION_FAILED
    */
   async save(folder: string): Promise<void> {
+    let tokenizer: TokenizerFile[]
     try {
       checkPath(folder, 'save: the folder')
+      tokenizer = this.model.tokenizerFilesFor(folder)
     } catch (error) {
       return this.#fail('save', error)
     }
-    await wrapNativeAsync(async () => saveTrainerCheckpoint(this.model, this.#native, this.options, folder))
-    if (this.ranks === null || this.ranks.rank === 0) await this.model.saveTokenizer(folder)
+    await wrapNativeAsync(async () => saveTrainerCheckpoint(this.model, this.#native, this.options, folder, tokenizer))
+    if (this.ranks === null || this.ranks.rank === 0) await removeOtherFiles(tokenizer, folder)
   }
 
   /** Gives the optimizer's memory back, not the model's; calls under way reject with DISPOSED. */

@@ -4,7 +4,7 @@ import { randomUUID } from 'node:crypto'
 import { join } from 'node:path'
 import { Checker, show } from './check.js'
 import { configFiles, type ExpectedTensor, locateTensors } from './checkpoint.js'
-import { jsonFile, readWeightFiles, weightsFile } from './checkpoint_files.js'
+import { jsonFile, readWeightFiles, tokenizerFilesBeside, weightsFile } from './checkpoint_files.js'
 import { checkFolder } from './config_file.js'
 import { MorError } from './errors.js'
 import { parseJson, readJsonFile } from './json_file.js'
@@ -13,6 +13,7 @@ import type { DType } from './native/model.js'
 import type { NativeTrainer } from './native/trainer.js'
 import { openCheckpoint } from './open_checkpoint.js'
 import { buildSafetensorsHeader, readSafetensorsFile, type SafetensorsFile } from './safetensors.js'
+import type { TokenizerFile } from './tokenizer/interface.js'
 import { type ResolvedTrainerOptions, resolveTrainerOptions } from './trainer_options.js'
 import { finishSave } from './unfinished_save.js'
 
@@ -35,12 +36,16 @@ export interface TrainerCheckpoint {
   state: SafetensorsFile
 }
 
-/** The files carry one random id, so that `resume` can tell a mixture of two saves. */
+/**
+ * The files carry one random id, so that `resume` can tell a mixture of two saves.
+ * @param tokenizer the files of it
+ */
 export function saveTrainerCheckpoint(
   model: Model,
   trainer: NativeTrainer,
   options: ResolvedTrainerOptions,
   folder: string,
+  tokenizer: readonly TokenizerFile[],
 ): Promise<void> {
   const saveId = randomUUID()
   const state = trainer.tensors().map((tensor) => ({ ...tensor, dtype: 'F32' as const }))
@@ -56,6 +61,7 @@ export function saveTrainerCheckpoint(
   const partsOf = (tensors: typeof weights) => tensors.map(({ source, dtype }) => ({ name: source, dtype }))
   return trainer.save(folder, [
     ...configFiles(model, 'float32'),
+    ...tokenizerFilesBeside(tokenizer),
     weightsFile(headOf(weights), partsOf(weights)),
     { name: stateFileName, head: headOf(others), tensors: partsOf(others) },
     jsonFile(

@@ -6,6 +6,7 @@ import { MorError, toMorError } from '../errors.js'
 import { isGguf, readGguf } from '../gguf/reader.js'
 import { ggufTokenizer, tokenizerBeside } from '../gguf/tokenizer.js'
 import { readOptionalJsonObject } from '../json_file.js'
+import { finishSave } from '../unfinished_save.js'
 
 export interface TemplateSource {
   source: string
@@ -24,6 +25,7 @@ export async function findTemplate(path: string): Promise<TemplateSource | null>
   if (await isGguf(path)) return findInGguf(path)
   const kind = await stat(path).catch(() => null)
   if (kind === null) throw new MorError('CHECKPOINT_MISSING', `there is no file or folder at ${path}`)
+  if (kind.isDirectory()) await finishSave(path)
   const folder = kind.isDirectory() ? path : dirname(path)
   const config = await readOptionalJsonObject(join(folder, configFile))
   const map = await readOptionalJsonObject(join(folder, specialTokensFile))

@@ -37,7 +37,7 @@ async function demo(signal: AbortSignal): Promise<void> {
   await buildDataset([await bringBook(FOLDER)], join(FOLDER, 'dataset'), build)
   await using train = await Dataset.open(join(FOLDER, 'dataset'), { split: 'train', length })
   await using heldOut = await Dataset.open(join(FOLDER, 'dataset'), { split: 'validation', length })
-  await using model = await Model.create(config, { signal })
+  await using model = await Model.create(config, { tokenizer, signal })
   say(
     `A model of ${formatCount(parameterCount(model.config).total)} parameters on ${model.device} learns from ` +
       `${formatCount(train.split.bytes)} bytes; ${formatCount(heldOut.split.bytes)} bytes, whole chapters, are held out.`,
@@ -66,10 +66,7 @@ async function demo(signal: AbortSignal): Promise<void> {
     evalEvery: Math.ceil(steps / 4),
     evalBatches: 4,
     saveEvery: steps,
-    save: async () => {
-      await trainer.save(join(FOLDER, 'checkpoint'))
-      await tokenizer.save(join(FOLDER, 'checkpoint'))
-    },
+    save: () => trainer.save(join(FOLDER, 'checkpoint')),
     record: async () => {},
     output,
     signal,

@@ -106,7 +106,7 @@ async function startPlanned(
         await writeRunRecord(folder, record)
         await trimMetrics(folder, 0)
       })
-      return { tokenizer, trainer, record, data: opened, rows, owesEvaluation: false }
+      return { trainer, record, data: opened, rows, owesEvaluation: false }
     })
   })
 }

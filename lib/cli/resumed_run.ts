@@ -36,7 +36,7 @@ export async function resumeRun(options: TrainOptions, ranks: RunRanks, signal: 
 async function resumeHeld(options: TrainOptions, ranks: RunRanks, signal: AbortSignal): Promise<Omit<Run, 'held'>> {
   const { output: folder, device, threads, nice, recompute, weightHashInterval } = options
   const files = runFiles(folder)
-  const { record, settings, rows, tokenizer, infos, saved, data } = await ranks.read(() => readRun(options, ranks))
+  const { record, settings, rows, infos, saved, data } = await ranks.read(() => readRun(options, ranks))
   return disposing(data, async () => {
     if (ranks.size > 1) await makeShared(folder, ranks)
     await ranks.same({ 'steps done': saved.stepsDone, ...identityOf(saved.config, settings.dataset, infos) })
@@ -60,7 +60,7 @@ async function resumeHeld(options: TrainOptions, ranks: RunRanks, signal: AbortS
         return trimMetrics(folder, stepsDone)
       })
       const owesEvaluation = !isEvaluated && evaluatesAfter(stepsDone, settings)
-      return { tokenizer, trainer, record: resumed, data, rows, owesEvaluation }
+      return { trainer, record: resumed, data, rows, owesEvaluation }
     })
   })
 }
@@ -93,7 +93,7 @@ async function readRun(options: TrainOptions, ranks: RunRanks) {
   })
   const { length, seed } = settings
   const data = await openRunData(dataset, { length, seed, tokenizer }, positionAt(record, saved.stepsDone))
-  return { record, settings, rows, tokenizer, infos, saved, data }
+  return { record, settings, rows, infos, saved, data }
 }
 
 /** The same schedule over `totalSteps`, if it has an end. */

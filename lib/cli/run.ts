@@ -3,7 +3,6 @@ import type { ResolvedConfig } from '../config.js'
 import { checksumOf } from '../dataset/mix_state.js'
 import type { DatasetInfo } from '../dataset.js'
 import type { DistributedOptions } from '../distributed.js'
-import type { Tokenizer } from '../tokenizer.js'
 import type { Trainer } from '../trainer.js'
 import type { RunRanks } from './ranks.js'
 import { type DataFolders, foldersOf, type RunData } from './run_data.js'
@@ -13,7 +12,6 @@ import type { TrainOptions } from './train_options.js'
 export interface Run {
   /** Keeps other processes from writing into the folder of the run. Null on ranks other than 0. */
   held: AsyncDisposable | null
-  tokenizer: Tokenizer
   trainer: Trainer
   record: RunRecord
   /** Open, at the place to continue from. */

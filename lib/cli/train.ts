@@ -24,7 +24,7 @@ export async function train(given: TrainOptions, shown: Output, signal: AbortSig
   const options = size === 1 ? given : await optionsOfRank(given, ranks)
   const run = options.resume ? await resumeRun(options, ranks, signal) : await startRun(options, ranks, output, signal)
   await using _held = run.held
-  const { trainer, tokenizer, rows, owesEvaluation } = run
+  const { trainer, rows, owesEvaluation } = run
   const { gradientAccumulation, steps, evalEvery, evalBatches, saveEvery } = run.record.settings
   const files = runFiles(options.output)
   await using _teacher = trainer.teacher
@@ -37,7 +37,6 @@ export async function train(given: TrainOptions, shown: Output, signal: AbortSig
   const save = async (step: number) => {
     record = await ranks.first(() => recordPosition(options.output, record, step, train.state()))
     await trainer.save(files.checkpoint)
-    await ranks.first(() => tokenizer.save(files.checkpoint))
   }
   const result = await trainLoop({
     trainer,

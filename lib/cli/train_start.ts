@@ -34,7 +34,7 @@ export async function findStart(options: TrainOptions): Promise<Start> {
     const tokenizer = await findTokenizer(tokenizerSource)
     const config = await findNewConfig(source, tokenizer)
     const makeTrainer = async (options: TrainerOptions, signal: AbortSignal) => {
-      const model = await Model.create(config, { device, dtype, threads, nice, seed, signal })
+      const model = await Model.create(config, { device, dtype, threads, nice, seed, tokenizer, signal })
       try {
         return new Trainer(model, options)
       } catch (error) {
@@ -56,6 +56,6 @@ export async function findStart(options: TrainOptions): Promise<Start> {
     )
   }
   const makeTrainer = (options: TrainerOptions, signal: AbortSignal) =>
-    Trainer.fromCheckpoint(from, { ...options, device, dtype, threads, nice, signal })
+    Trainer.fromCheckpoint(from, { ...options, device, dtype, threads, nice, tokenizer, signal })
   return { source: from, config, tokenizer, makeTrainer }
 }

@@ -3,8 +3,8 @@ import { existsSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { show } from '../check.js'
 import { MorError } from '../errors.js'
-import { makeFolder } from '../make_folder.js'
-import { readTokenizerFiles, type SavedTokenizer, tokenizerFileName, writeTokenizerFiles } from '../tokenizer/files.js'
+import { readTokenizerFiles, type SavedTokenizer, tokenizerFileName, tokenizerFiles } from '../tokenizer/files.js'
+import type { TokenizerFile } from '../tokenizer/interface.js'
 import { tokenType } from './format.js'
 import { splittings } from './pre_tokenizers.js'
 import type { GgufFile } from './reader.js'
@@ -35,12 +35,11 @@ export async function findGgufTokenizerFiles(file: GgufFile): Promise<SavedToken
   const beside = tokenizerBeside(file.path)
   if (beside !== null) return readTokenizerFiles(beside, dirname(beside))
   if (!hasVocabulary(file)) return null
-  return { save: (folder) => saveGgufTokenizer(ggufTokenizer(file), folder) }
+  return { filesFor: () => ggufTokenizerFiles(ggufTokenizer(file)) }
 }
 
-export async function saveGgufTokenizer({ json, config }: GgufTokenizer, folder: string): Promise<void> {
-  await makeFolder(folder)
-  await writeTokenizerFiles(json, folder, `${JSON.stringify(config, null, 2)}\n`)
+export function ggufTokenizerFiles({ json, config }: GgufTokenizer): TokenizerFile[] {
+  return tokenizerFiles(json, `${JSON.stringify(config, null, 2)}\n`)
 }
 
 /**

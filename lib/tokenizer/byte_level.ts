@@ -5,8 +5,8 @@ import { checkPath, checkText, checkTexts } from '../check.js'
 import { throwIfAborted } from '../errors.js'
 import { byteCharacters, byteLevelJson } from './byte_level_json.js'
 import { WindowDetokenizer } from './detokenizer.js'
-import { writeTokenizerFiles } from './files.js'
-import type { Detokenizer, EncodeBatchOptions, Tokenizer } from './interface.js'
+import { tokenizerFiles, writeTokenizerFiles } from './files.js'
+import type { Detokenizer, EncodeBatchOptions, Tokenizer, TokenizerFile } from './interface.js'
 import { checkTokenId } from './token_id.js'
 
 const END_OF_TEXT = 256
@@ -72,7 +72,11 @@ class ByteLevelTokenizer implements Tokenizer {
 
   async save(folder: string): Promise<void> {
     checkPath(folder, 'save: the folder')
-    return writeTokenizerFiles(JSON_TEXT, folder)
+    return writeTokenizerFiles(this.filesFor(), folder)
+  }
+
+  filesFor(): TokenizerFile[] {
+    return tokenizerFiles(JSON_TEXT)
   }
 }
 

@@ -3,11 +3,12 @@ import { existsSync } from 'node:fs'
 import { readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { toMorError } from '../errors.js'
+import { makeFolder } from '../make_folder.js'
 import { mapInOrder } from '../map_in_order.js'
-import type { Tokenizer } from './interface.js'
+import type { Tokenizer, TokenizerFile } from './interface.js'
 
 /** The part of a tokenizer that a model keeps to save it beside its weights. */
-export type SavedTokenizer = Pick<Tokenizer, 'save'>
+export type SavedTokenizer = Pick<Tokenizer, 'filesFor'>
 
 export const tokenizerFileName = 'tokenizer.json'
 /** Files that Hugging Face puts beside it; each tokenizer has some of them. */
@@ -23,12 +24,24 @@ const companionNames = [
   'merges.txt',
 ]
 
-/** Makes `text` the tokenizer.json of `folder`, and `config`, if there is one, its tokenizer_config.json. */
-export async function writeTokenizerFiles(text: string, folder: string, config?: string): Promise<void> {
-  await replaceFile(join(folder, tokenizerFileName), text)
-  if (config !== undefined) await replaceFile(join(folder, configName), config)
-  const others = companionNames.filter((name) => name !== configName || config === undefined)
-  for (const name of others) await rm(join(folder, name), { force: true }).catch(rethrow)
+/** Those of a tokenizer that is a tokenizer.json and perhaps a tokenizer_config.json. */
+export function tokenizerFiles(json: string, config: string | null = null): TokenizerFile[] {
+  const others = companionNames.map((name) => ({ name, content: name === configName ? config : null }))
+  return [{ name: tokenizerFileName, content: json }, ...others]
+}
+
+/** Makes `folder` and writes the files into it, each whole or not at all. */
+export async function writeTokenizerFiles(files: readonly TokenizerFile[], folder: string): Promise<void> {
+  await makeFolder(folder).catch(rethrow)
+  for (const { name, content } of files) if (content !== null) await replaceFile(join(folder, name), content)
+  await removeOtherFiles(files, folder)
+}
+
+/** Removes from `folder` what the tokenizer of these files does not have, and the one before it had. */
+export async function removeOtherFiles(files: readonly TokenizerFile[], folder: string): Promise<void> {
+  for (const { name, content } of files) {
+    if (content === null) await rm(join(folder, name), { force: true }).catch(rethrow)
+  }
 }
 
 /**
@@ -40,16 +53,7 @@ export async function readTokenizerFiles(file: string, from: string): Promise<Sa
     const source = name === tokenizerFileName ? file : join(from, name)
     return { name, source, content: await readOptionalFile(source) }
   })
-  return {
-    async save(folder) {
-      for (const { name, source, content } of files) {
-        const target = join(folder, name)
-        if (resolve(source) === resolve(target)) continue
-        if (content !== null) await replaceFile(target, content)
-        else await rm(target, { force: true }).catch(rethrow)
-      }
-    },
-  }
+  return { filesFor: (folder) => files.filter(({ name, source }) => resolve(source) !== resolve(folder, name)) }
 }
 
 /**

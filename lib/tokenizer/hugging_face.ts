@@ -4,7 +4,7 @@ import { checkPath, checkText, checkTexts, show } from '../check.js'
 import { MorError, throwIfAborted } from '../errors.js'
 import { WindowDetokenizer } from './detokenizer.js'
 import { EncodeThread } from './encode_thread.js'
-import { writeTokenizerFiles } from './files.js'
+import { tokenizerFiles, writeTokenizerFiles } from './files.js'
 import type { Detokenizer, EncodeBatchOptions, Tokenizer } from './interface.js'
 import { makeLibraryTokenizer } from './library.js'
 import type { SpecialTokens } from './special_tokens.js'
@@ -33,25 +33,22 @@ export class HuggingFaceTokenizer implements Tokenizer {
   readonly #special: Set<number>
   /** The ids before and after a text that is encoded with special tokens. */
   readonly #around: { before: number[]; after: number[] }
-  readonly save: (folder: string) => Promise<void>
+  readonly filesFor: Tokenizer['filesFor']
   readonly #threads: EncodeThread[] = []
   readonly #source: HuggingFaceSource
   readonly #words: WordEncoder | null
 
   /**
    * @param implementation that of `source.json`
-   * @param save default: writes `source.json` alone
+   * @param filesFor default: `source.json` alone
    * @throws {MorError} CHECKPOINT_INVALID for a special token that the vocabulary lacks
    */
   constructor(
     source: HuggingFaceSource,
     implementation: Implementation,
-    save = (folder: string) => writeTokenizerFiles(source.json, folder),
+    filesFor: Tokenizer['filesFor'] = () => tokenizerFiles(source.json),
   ) {
-    this.save = async (folder) => {
-      checkPath(folder, 'save: the folder')
-      await save(folder)
-    }
+    this.filesFor = filesFor
     const { path, fingerprint, bosTokenId, eosTokenId } = source
     this.name = path
     this.fingerprint = fingerprint
@@ -102,6 +99,11 @@ export class HuggingFaceTokenizer implements Tokenizer {
     const characters = texts.reduce((sum, text) => sum + text.length, 0)
     if (characters > SHORT_CHARACTERS) return this.#freest(threads).encode({ texts, addSpecialTokens }, signal)
     return texts.map((text) => this.encode(text, { addSpecialTokens }))
+  }
+
+  async save(folder: string): Promise<void> {
+    checkPath(folder, 'save: the folder')
+    await writeTokenizerFiles(this.filesFor(folder), folder)
   }
 
   /** Of the first `count` threads the one with the fewest jobs. */

@@ -8,6 +8,13 @@ export interface EncodeBatchOptions {
   signal?: AbortSignal
 }
 
+/** One of the files that a tokenizer is saved as. */
+export interface TokenizerFile {
+  name: string
+  /** Null: it has none of this name, and one of another tokenizer is removed. */
+  content: string | Uint8Array | null
+}
+
 /** Turns text into token ids and back. It never changes, so calls may share it. */
 export interface Tokenizer {
   /** `byte-level`, or the path of the file that it was loaded from. */
@@ -55,6 +62,8 @@ export interface Tokenizer {
    * @throws {MorError} IO_ERROR
    */
   save(folder: string): Promise<void>
+  /** @internal What `save` writes into `folder` and removes from it. */
+  filesFor(folder: string): TokenizerFile[]
 }
 
 /**

@@ -6,8 +6,9 @@ import { dirname, join } from 'node:path'
 import { Checker, checkPath } from '../check.js'
 import { MorError } from '../errors.js'
 import { isGguf, readGguf } from '../gguf/reader.js'
-import { ggufTokenizer, saveGgufTokenizer, tokenizerBeside } from '../gguf/tokenizer.js'
+import { ggufTokenizer, ggufTokenizerFiles, tokenizerBeside } from '../gguf/tokenizer.js'
 import { parseJson, readTextFile } from '../json_file.js'
+import { finishSave } from '../unfinished_save.js'
 import { byteLevelTokenizer } from './byte_level.js'
 import { readTokenizerFiles } from './files.js'
 import { HuggingFaceTokenizer } from './hugging_face.js'
@@ -34,8 +35,8 @@ export async function loadTokenizer(folderOrFile: string): Promise<Tokenizer> {
   try {
     const implementation = await makeLibraryTokenizer(json)
     const special = await findSpecialTokens(dirname(path), implementation.get_vocab(true))
-    const { save } = await readTokenizerFiles(path, dirname(path))
-    return new HuggingFaceTokenizer({ path, fingerprint, json: text, ...special }, implementation, save)
+    const { filesFor } = await readTokenizerFiles(path, dirname(path))
+    return new HuggingFaceTokenizer({ path, fingerprint, json: text, ...special }, implementation, filesFor)
   } catch (error) {
     if (error instanceof MorError) throw error
     throw new MorError('CHECKPOINT_INVALID', `cannot make a tokenizer of ${path}: ${(error as Error).message}`)
@@ -53,7 +54,7 @@ async function loadFromGguf(path: string): Promise<Tokenizer> {
     const config = new Checker(made.config, path, 'CHECKPOINT_INVALID')
     const special = specialTokens(config, [], implementation.get_vocab(true))
     const source = { path, fingerprint, json: made.json, ...special }
-    return new HuggingFaceTokenizer(source, implementation, (folder) => saveGgufTokenizer(made, folder))
+    return new HuggingFaceTokenizer(source, implementation, () => ggufTokenizerFiles(made))
   } catch (error) {
     if (error instanceof MorError) throw error
     throw new MorError('CHECKPOINT_INVALID', `cannot make a tokenizer of ${path}: ${(error as Error).message}`)
@@ -65,6 +66,7 @@ async function tokenizerPath(folderOrFile: string): Promise<string> {
   if (kind === null) {
     throw new MorError('CHECKPOINT_MISSING', `there is no tokenizer at ${folderOrFile}: no such file or folder`)
   }
+  if (kind.isDirectory()) await finishSave(folderOrFile)
   const path = kind.isDirectory() ? join(folderOrFile, 'tokenizer.json') : folderOrFile
   if (kind.isFile() || (await stat(path).catch(() => null))?.isFile()) return path
   throw missing(path)

@@ -9,6 +9,6 @@ import type { Tokenizer } from './interface.js'
 export function readTokenizer(check: Checker): Tokenizer | null {
   if (!check.has('tokenizer')) return null
   const tokenizer = check.object.tokenizer as Tokenizer
-  if (typeof tokenizer.encode === 'function' && typeof tokenizer.save === 'function') return tokenizer
+  if (typeof tokenizer.encode === 'function' && typeof tokenizer.filesFor === 'function') return tokenizer
   return check.fail(`tokenizer is ${show(tokenizer)}; give Tokenizer.byteLevel() or what Tokenizer.load resolves to`)
 }

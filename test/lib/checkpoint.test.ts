@@ -144,6 +144,34 @@ describe('a tokenizer', () => {
     folder = source
   })
 
+  it('is written aside and renamed as one with the weights, and replaces the one before', async () => {
+    const llama = await Tokenizer.load(tokenizerFolder('llama'))
+    const model = await Model.create({ ...vanilla, vocab_size: 400 }, { tokenizer: llama })
+    const save = vi.spyOn(addon, 'save')
+    for (const target of [model, new Trainer(model, { learningRate: 0 })]) {
+      writeFileSync(join(folder, 'chat_template.jinja'), 'of another one')
+      await target.save(folder)
+      expect(save.mock.lastCall![1].map(({ name }) => name)).toContain('tokenizer.json')
+      expect(await fingerprint()).toBe(llama.fingerprint)
+      expect(existsSync(join(folder, 'chat_template.jinja'))).toBe(false)
+    }
+  })
+
+  it('may be given in place of that beside the weights', async () => {
+    const bytes = { ...vanilla, vocab_size: 400 }
+    await (await Model.create(bytes, { tokenizer: Tokenizer.byteLevel() })).save(folder)
+    const llama = await Tokenizer.load(tokenizerFolder('llama'))
+    const model = await Model.load(folder, { tokenizer: llama })
+    expect(model.text.tokenizer).toBe(llama)
+    await model.save(folder)
+    expect(await fingerprint()).toBe(llama.fingerprint)
+    await (await Model.create(vanilla)).save(folder)
+    await expect(Model.load(folder, { tokenizer: llama })).rejects.toMatchObject({
+      code: 'INVALID_ARGUMENT',
+      message: expect.stringMatching(/^Model.load: the tokenizer .* but vocab_size of the model is 16/),
+    })
+  })
+
   it('in the folder stays where the model has none', async () => {
     await Tokenizer.byteLevel().save(folder)
     await (await Model.create(vanilla)).save(folder)

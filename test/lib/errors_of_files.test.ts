@@ -16,7 +16,7 @@ import { readGguf } from '../../lib/gguf/reader.js'
 import { readJsonFile } from '../../lib/json_file.js'
 import { readMetrics } from '../../lib/report/metrics.js'
 import { readSafetensorsFile } from '../../lib/safetensors.js'
-import { writeTokenizerFiles } from '../../lib/tokenizer/files.js'
+import { tokenizerFiles, writeTokenizerFiles } from '../../lib/tokenizer/files.js'
 
 let folder: string
 beforeEach(() => {
@@ -41,7 +41,7 @@ it.each<[string, (file: string) => Promise<unknown>, string?]>([
   ['dataset.json', () => writeDatasetInfo(folder, {} as never)],
   ['unfinished.json', () => writeUnfinished(folder, {} as never), 'unfinished.json.new'],
   ['train-00000.bin', () => writeShard(folder)],
-  ['tokenizer.json', () => writeTokenizerFiles('{}', folder), 'tokenizer.json.partial'],
+  ['tokenizer.json', () => writeTokenizerFiles(tokenizerFiles('{}'), folder), 'tokenizer.json.partial'],
 ])('says of which file a disk is too full: %s', async (name, write, written = name) => {
   writeFileSync(join(folder, 'metrics.jsonl'), '{"type":"step","step":1}\n')
   rmSync(join(folder, written), { force: true })

@@ -2,9 +2,8 @@
 import type { TextFormat } from '../../dataset/file_kind.js'
 import { readSegments } from '../../dataset/source.js'
 import { MorError, throwIfAborted, toMorError } from '../../errors.js'
-import { makeFolder } from '../../make_folder.js'
 import { byteCharacters, byteLevelJson } from '../byte_level_json.js'
-import { writeTokenizerFiles } from '../files.js'
+import { tokenizerFiles, writeTokenizerFiles } from '../files.js'
 import type { Tokenizer } from '../interface.js'
 import { loadTokenizer } from '../load.js'
 import { learnMerges } from './merges.js'
@@ -83,12 +82,8 @@ export async function trainTokenizer(
   const special = specialTokens.map((content, id) => ({ id, content }))
   const config = { eos_token: specialTokens[0], tokenizer_class: 'PreTrainedTokenizerFast' }
   try {
-    await makeFolder(folder)
-    await writeTokenizerFiles(
-      byteLevelJson({ vocabulary, merges: pairs, specialTokens: special, words: true }),
-      folder,
-      `${JSON.stringify(config, null, 2)}\n`,
-    )
+    const json = byteLevelJson({ vocabulary, merges: pairs, specialTokens: special, words: true })
+    await writeTokenizerFiles(tokenizerFiles(json, `${JSON.stringify(config, null, 2)}\n`), folder)
   } catch (error) {
     throw toMorError(error)
   }

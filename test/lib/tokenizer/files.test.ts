@@ -3,7 +3,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'n
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
-import { findTokenizerFiles } from '../../../lib/tokenizer/files.js'
+import { findTokenizerFiles, writeTokenizerFiles } from '../../../lib/tokenizer/files.js'
 import { Tokenizer } from '../../../lib/tokenizer.js'
 import { tokenizerFolder } from './families.js'
 
@@ -33,6 +33,18 @@ it('replaces another tokenizer, and leaves other files alone', async () => {
   }
 })
 
+it('makes the folder', async () => {
+  const target = join(newFolder(), 'of', 'mine')
+  await Tokenizer.byteLevel().save(target)
+  expect(filesOf(target)).toEqual(['tokenizer.json'])
+})
+
+it('is found in a save that was interrupted', async () => {
+  const target = newFolder()
+  await Tokenizer.byteLevel().save(join(target, '.saved-x'))
+  expect(await Tokenizer.load(target)).toBe(Tokenizer.byteLevel())
+})
+
 it('leaves what was there whole where it cannot be written', async () => {
   const file = join(newFolder(), 'file')
   writeFileSync(file, 'mine')
@@ -50,10 +62,10 @@ describe('is saved as it was loaded', () => {
   it.each(Object.entries(load))('%s, though its files are gone', async (_, open) => {
     const source = tokenizerFolder('llama', {}, beside)
     const [tokenizer, target] = [await open(source), newFolder()]
-    await tokenizer!.save(target)
+    await writeTokenizerFiles(tokenizer!.filesFor(target), target)
     const { fingerprint } = await Tokenizer.load(target)
     rmSync(source, { recursive: true })
-    await tokenizer!.save(target)
+    await writeTokenizerFiles(tokenizer!.filesFor(target), target)
     expect(filesOf(target)).toEqual(['chat_template.jinja', 'tokenizer.json', 'tokenizer_config.json'])
     expect((await Tokenizer.load(target)).fingerprint).toBe(fingerprint)
   })
@@ -64,7 +76,7 @@ describe('is saved as it was loaded', () => {
     const [tokenizer, target] = [await open(source), newFolder()]
     await Tokenizer.byteLevel().save(source)
     writeFileSync(join(source, 'chat_template.jinja'), 'second')
-    await tokenizer!.save(target)
+    await writeTokenizerFiles(tokenizer!.filesFor(target), target)
     expect((await Tokenizer.load(target)).fingerprint).toBe(fingerprint)
     expect(readFileSync(join(target, 'chat_template.jinja'), 'utf8')).toBe('first')
     expect(filesOf(target)).toContain('tokenizer_config.json')
