@@ -1,14 +1,21 @@
 // Makes tokenizers of the library, and corrects what it does otherwise than Hugging Face's own, with which models are trained.
 import { TextDecoder } from 'node:util'
 import type { AddedToken, Tokenizer as LibraryTokenizer } from '@huggingface/tokenizers'
+import { AddedTokens, type TokenTables } from './added_tokens.js'
 import { gpt2Words } from './gpt2_words.js'
 import { splitText } from './split.js'
 
 /** The content of a tokenizer.json, as far as it is read here. */
 export interface TokenizerJson {
   model: { type?: string; vocab: object; unk_token?: string | null; byte_fallback?: boolean; fuse_unk?: boolean }
-  normalizer?: object | null
+  normalizer?: NormalizerJson | null
   pre_tokenizer?: PreTokenizerJson | null
+}
+export interface NormalizerJson {
+  type: string
+  normalizers?: NormalizerJson[]
+  strip_left?: boolean
+  strip_right?: boolean
 }
 export interface PreTokenizerJson {
   type: string
@@ -21,16 +28,17 @@ export interface PreTokenizerJson {
 }
 
 /** Members of the library's objects that are replaced or called. Its types keep them private. */
-export interface Internals {
-  splitter_unnormalized: Splitter
-  splitter_normalized: Splitter
+export interface Internals extends TokenTables {
   added_tokens_map: Map<string, AddedToken>
+  /** The tokens of a text. */
+  encode_text(text: string | null): string[] | null
   model: LibraryModel
-  normalizer: { normalize(text: string): string } | null
   pre_tokenizer: PreTokenizer | null
   decoder: Decoder | null
 }
 interface LibraryModel {
+  /** As `encode`; unknown neighbours are one token where they are to be. */
+  (words: string[]): string[]
   tokens_to_ids: Map<string, number>
   encode(words: string[]): string[]
   /** Those of BPE, best first. */
@@ -52,10 +60,6 @@ interface PreTokenizer {
   /** @param options the place of the text among the parts that added tokens divide a longer one into */
   pre_tokenize(text: string, options: { section_index: number }): string[]
 }
-interface Splitter {
-  /** The parts of `text`: added tokens, and what lies between them. */
-  split(text: string): string[]
-}
 interface Decoder {
   config: { type: string }
   decoders?: Decoder[]
@@ -70,18 +74,48 @@ export async function makeLibraryTokenizer(json: TokenizerJson): Promise<Library
   // The library would take any other type for a model of whole words.
   if (!modelTypes.includes(json.model.type)) throw new Error(`the model has the unknown type "${json.model.type}"`)
   const { Tokenizer } = await import('@huggingface/tokenizers')
-  const leftOut = { normalizer: null, post_processor: null, decoder: null, added_tokens: [] }
+  const leftOut = { post_processor: null, decoder: null, added_tokens: [] }
+  const normalizer = json.normalizer ? correctNormalizer(json.normalizer) : null
   const pre_tokenizer = json.pre_tokenizer ? correctPreTokenizer(json.pre_tokenizer) : null
   // A model of whole words takes its unknown token from the second argument, not from its own description.
-  const tokenizer = new Tokenizer({ ...leftOut, ...json, pre_tokenizer }, { unk_token: json.model.unk_token })
+  const tokenizer = new Tokenizer(
+    { ...leftOut, ...json, normalizer, pre_tokenizer },
+    { unk_token: json.model.unk_token },
+  )
   const internals = tokenizer as unknown as Internals
-  for (const splitter of ['splitter_unnormalized', 'splitter_normalized'] as const) {
-    internals[splitter] = wordSplitter(internals[splitter], internals.added_tokens_map)
-  }
+  correctAddedTokens(internals)
   if (pre_tokenizer !== null) correctSplits(pre_tokenizer, internals.pre_tokenizer!)
   if (internals.decoder !== null) keepByteOrderMarks(internals.decoder)
   if (json.model.type === 'Unigram' && json.model.byte_fallback) addByteFallback(internals.model)
   return tokenizer
+}
+
+/**
+ * The library does not see where added tokens must be single words, takes a word like the normal form of one for that token, and takes
+ * each part behind one with `normalized` for the first of the text.
+ */
+function correctAddedTokens(internals: Internals): void {
+  const added = new AddedTokens(internals)
+  internals.added_tokens_map = new Map(internals.added_tokens.map((token) => [token.content, token]))
+  internals.encode_text = (text) => {
+    if (text === null) return null
+    const { pre_tokenizer, model } = internals
+    return added.split(text).flatMap((part, section_index) => {
+      if (part.token !== null) return [part.token.content]
+      return model(pre_tokenizer?.pre_tokenize(part.text, { section_index }) ?? [part.text])
+    })
+  }
+}
+
+/** Replaces a normalizer for which U+FEFF is a space, and U+0085 is none. */
+function correctNormalizer(json: NormalizerJson): NormalizerJson {
+  if (json.type === 'Sequence') return { ...json, normalizers: (json.normalizers ?? []).map(correctNormalizer) }
+  if (json.type !== 'Strip') return json
+  const without = (Regex: string) => ({ type: 'Replace', pattern: { Regex }, content: '' })
+  const left = json.strip_left ? [without('\\A\\s+')] : []
+  // The first condition spares a search from every space within the text.
+  const right = json.strip_right ? [without('(?<!\\s)\\s+\\z')] : []
+  return { type: 'Sequence', normalizers: [...left, ...right] }
 }
 
 /**
@@ -124,40 +158,6 @@ function correctSplits(json: PreTokenizerJson, library: PreTokenizer): void {
   if (json.behavior?.toLowerCase() === 'isolated' && !json.invert) return
   library.pre_tokenize_text = (text) => splitText(text, library.pattern!, json)
   library.pre_tokenize_text('') // An unknown behaviour is an error now, not at the first text.
-}
-
-const WORD = '[\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\p{Join_Control}]'
-const endsInWord = new RegExp(`${WORD}$`, 'u')
-const beginsInWord = new RegExp(`^${WORD}`, 'u')
-
-/** A splitter that finds added tokens with `single_word` only where they are no part of a word. */
-function wordSplitter(splitter: Splitter, tokens: Map<string, AddedToken>): Splitter {
-  if (![...tokens.values()].some((token) => token.single_word)) return splitter
-  return {
-    split(text) {
-      const parts: string[] = []
-      let between = ''
-      let start = 0
-      for (const part of splitter.split(text)) {
-        const end = start + part.length
-        const token = tokens.get(part)
-        const isToken = token !== undefined && !(token.single_word && isInWord(text, start, end))
-        if (!isToken) between += part
-        if (isToken && between !== '') parts.push(between)
-        if (isToken) {
-          parts.push(part)
-          between = ''
-        }
-        start = end
-      }
-      return between === '' ? parts : [...parts, between]
-    },
-  }
-}
-
-function isInWord(text: string, start: number, end: number): boolean {
-  // Two units are enough for one character.
-  return endsInWord.test(text.slice(Math.max(0, start - 2), start)) || beginsInWord.test(text.slice(end, end + 2))
 }
 
 /** The library removes U+FEFF at the start of a run of bytes. */

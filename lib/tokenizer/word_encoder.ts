@@ -1,5 +1,6 @@
 // Encodes text by BPE a word at a time, and remembers the ids of words: most words of a text have been seen before.
 import type { Tokenizer as LibraryTokenizer } from '@huggingface/tokenizers'
+import { AddedTokens } from './added_tokens.js'
 import type { Internals, TokenizerJson } from './library.js'
 import { WordMerger } from './word_merger.js'
 import { type Words, wordsOf } from './words.js'
@@ -18,8 +19,7 @@ export class WordEncoder {
   readonly #merger: WordMerger | null
   /** The id of which neighbours are one token: of unknown text, where the tokenizer joins it. */
   readonly #fused: number | undefined
-  /** Whether added tokens are looked for in the text after its normalisation too. */
-  readonly #normalizesAdded: boolean
+  readonly #added: AddedTokens
   readonly #known = new Map<string, readonly number[]>()
 
   private constructor(internals: Internals, words: Words) {
@@ -28,7 +28,7 @@ export class WordEncoder {
     this.#words = words
     this.#merger = WordMerger.of(model)
     this.#fused = model.fuse_unk ? model.unk_token_id : undefined
-    this.#normalizesAdded = [...internals.added_tokens_map.values()].some((token) => token.normalized)
+    this.#added = new AddedTokens(internals)
   }
 
   /** Null for a tokenizer whose words are not independent of each other. */
@@ -41,11 +41,11 @@ export class WordEncoder {
 
   /** The ids of `text`; null if an added token is written in it, or if it has a part that the vocabulary lacks. */
   encode(text: string): number[] | null {
-    const normalized = this.#normalize(text)
-    if (normalized === null) return null
+    const [part, ...others] = this.#added.split(text)
+    if (part === undefined) return []
+    if (part.token !== null || others.length > 0) return null
     const ids: number[] = []
-    const words = normalized === '' ? [] : this.#words.split(normalized)
-    for (const word of words) {
+    for (const word of this.#words.split(part.text)) {
       const found = this.#known.get(word) ?? this.#encodeWord(word)
       if (found === null) return null
       for (const id of found) {
@@ -53,16 +53,6 @@ export class WordEncoder {
       }
     }
     return ids
-  }
-
-  /** Null if an added token is written in `text`. */
-  #normalize(text: string): string | null {
-    const { splitter_unnormalized, splitter_normalized, added_tokens_map, normalizer } = this.#internals
-    if (added_tokens_map.has(text) || splitter_unnormalized.split(text).length > 1) return null
-    // Not even a space is put before no text.
-    const normalized = text === '' || normalizer === null ? text : normalizer.normalize(text)
-    if (added_tokens_map.has(normalized)) return null
-    return this.#normalizesAdded && splitter_normalized.split(normalized).length > 1 ? null : normalized
   }
 
   #encodeWord(word: string): readonly number[] | null {

@@ -1,61 +1,8 @@
-// Where the library's tokenizers differ from Hugging Face's own: added tokens in words, U+FEFF, letters beyond ASCII, unknown text.
+// Where the library's tokenizers differ from Hugging Face's own: U+FEFF, letters beyond ASCII, unknown text.
 import { describe, expect, it } from 'vitest'
 import { type Internals, makeLibraryTokenizer, type TokenizerJson } from '../../../lib/tokenizer/library.js'
 import { Tokenizer } from '../../../lib/tokenizer.js'
 import { type Family, families, loadFamily, tokenizerFolder } from './families.js'
-
-const added = (id: number, content: string, changes: object = {}) => ({
-  id,
-  content,
-  single_word: false,
-  lstrip: false,
-  rstrip: false,
-  normalized: false,
-  special: false,
-  ...changes,
-})
-
-describe('an added token that must be a single word', () => {
-  const withToken = (changes: object) =>
-    loadFamily('byteLevel', { added_tokens: [added(256, '<|endoftext|>'), added(900, 'cat', changes)] })
-  const found = (tokenizer: Tokenizer, text: string) => tokenizer.encode(text).filter((id) => id === 900).length
-
-  it.each([
-    ['cat', 1],
-    ['a cat, a cat.', 2],
-    ['"cat"', 1],
-    ['concatenate', 0],
-    ['cats', 0],
-    ['tomcat', 0],
-    ['cat_', 0],
-    ['9cat', 0],
-    ['écat', 0],
-    ['cat\u0301', 0],
-    ['𝐚cat cat𝐚', 0],
-    ['catcat', 0],
-    ['<|endoftext|>cat<|endoftext|>', 1],
-    ['cats and cat and cats', 1],
-    ['🐈cat🐈', 1],
-  ])('is found in %j %i times', async (text, times) => {
-    for (const normalized of [false, true]) {
-      const tokenizer = await withToken({ single_word: true, normalized })
-      expect(found(tokenizer, text)).toBe(times)
-      expect(tokenizer.decode(tokenizer.encode(text), { skipSpecialTokens: false })).toBe(text)
-    }
-  })
-
-  it('is found by its normalized text too', async () => {
-    const tokenizer = await loadFamily('byteLevel', {
-      normalizer: { type: 'Lowercase' },
-      added_tokens: [added(900, 'CAT', { single_word: true, normalized: true })],
-    })
-    expect([...tokenizer.encode('concat Cat')].filter((id) => id === 900)).toHaveLength(1)
-  })
-
-  it('is found everywhere where it need not be', async () => {
-    expect(found(await withToken({}), 'concatenate cats, catcat')).toBe(4)
-  })
-})
 
 describe('U+FEFF', () => {
   it.each<[Family, object?]>([['llama'], ['metaspace'], ['byteLevel'], ['llama', { model: unigram(true) }]])(
@@ -74,6 +21,16 @@ describe('U+FEFF', () => {
   it('is no space between words', async () => {
     const tokenizer = await loadWords({ type: 'WhitespaceSplit' }, ['\ufeffsea', 'sea', 'whale'])
     expect([...tokenizer.encode('\ufeffsea\u0085whale')]).toEqual([1, 3])
+  })
+})
+
+describe('a normalizer', () => {
+  it('strips what is a space, in a sequence too', async () => {
+    const strip = { type: 'Strip', strip_left: true, strip_right: true }
+    for (const normalizer of [strip, { type: 'Sequence', normalizers: [strip] }]) {
+      const tokenizer = await loadFamily('byteLevel', { normalizer })
+      expect(tokenizer.decode(tokenizer.encode('\u0085 \ufeffa  b\ufeff\u3000'))).toBe('\ufeffa  b\ufeff')
+    }
   })
 })
 

@@ -188,8 +188,9 @@ it('leaves to the library a text that has an added token once it is normalised',
   list.push(normalized)
   const library = await makeLibraryTokenizer(json)
   const words = WordEncoder.of(json, library)!
-  for (const text of ['The', 'a The b', '<S>', '<s>']) expect(words.encode(text), text).toBeNull()
-  expect(words.encode('a tale')).toEqual(library.encode('a tale', { add_special_tokens: false }).ids)
+  for (const text of ['The', 'a The b', '<s>']) expect(words.encode(text), text).toBeNull()
+  for (const text of ['a tale', '<S>'])
+    expect(words.encode(text), text).toEqual(library.encode(text, { add_special_tokens: false }).ids)
 })
 
 it.each([
