@@ -111,6 +111,31 @@ export class Checker {
     return value as T
   }
 
+  /** A text that is not empty. */
+  text(key: string, fallback?: string): string {
+    const value = this.valueOf(key, fallback)
+    if (typeof value !== 'string' || value === '')
+      this.fail(`${key} is ${show(value)}; it must be a text that is not empty`)
+    return value
+  }
+
+  /** Undefined where it is left out. */
+  callback<T extends (...args: never[]) => unknown>(key: string): T | undefined {
+    const value = this.object[key] ?? undefined
+    if (value !== undefined && typeof value !== 'function') this.fail(`${key} is ${show(value)}; it must be a function`)
+    return value as T | undefined
+  }
+
+  /** The value of `signal`; undefined where it is left out. */
+  signal(): AbortSignal | undefined {
+    const signal = (this.object.signal ?? undefined) as AbortSignal | undefined
+    if (signal === undefined) return undefined
+    const isSignal = typeof signal.aborted === 'boolean' && typeof signal.addEventListener === 'function'
+    if (!isSignal || typeof signal.removeEventListener !== 'function')
+      this.fail(`signal is ${show(signal)}; it must be an AbortSignal`)
+    return signal
+  }
+
   private valueOf(key: string, fallback: unknown): unknown {
     const value = this.object[key] ?? fallback
     if (value === undefined) this.fail(`${key} is missing`)
@@ -125,6 +150,18 @@ export function checkPath(value: unknown, where: string): void {
     'INVALID_ARGUMENT',
     `${where} is ${show(value)}; it must be a path: a text that is neither empty nor holds NUL`,
   )
+}
+
+/** A copy of a list of at least one path. @throws {MorError} INVALID_ARGUMENT for anything else */
+export function checkPaths(values: unknown, where: string): string[] {
+  if (!Array.isArray(values) || values.length === 0) {
+    throw new MorError(
+      'INVALID_ARGUMENT',
+      `${where}: the files are ${show(values)}; they must be a list of at least one path`,
+    )
+  }
+  for (const [i, value] of values.entries()) checkPath(value, `${where}: file ${i + 1}`)
+  return [...values]
 }
 
 /** @throws {MorError} INVALID_ARGUMENT unless `value` is a text */

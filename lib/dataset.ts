@@ -1,5 +1,6 @@
 // The public interface of token datasets: they are built from text once, and return rows of token ids.
-export { type BuildDatasetOptions, type BuildProgress, buildDataset } from './dataset/build.js'
+export { buildDataset } from './dataset/build.js'
+export type { BuildDatasetOptions, BuildProgress } from './dataset/build_options.js'
 export { Dataset, type DatasetOptions, type DatasetState } from './dataset/dataset.js'
 export type { TextFormat } from './dataset/file_kind.js'
 export {

@@ -110,8 +110,7 @@ export function resolveGenerateOptions(
 ): NativeGenerateParams {
   const check = Checker.of(options, 'generate')
   check.onlyKeys(optionKeys)
-  if (check.has('signal') && typeof (check.object.signal as AbortSignal).addEventListener !== 'function')
-    check.fail(`signal is ${show(check.object.signal)}; it must be an AbortSignal`)
+  check.signal()
   const maxTokens = check.integer('maxTokens', { min: check.has('promptLogprobs') ? 0 : 1 })
   const stop = stopTokens(check, config)
   const minTokens = check.integer('minTokens', { min: 0, max: maxTokens, fallback: 0 })

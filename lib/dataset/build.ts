@@ -1,12 +1,17 @@
 // Turns text, JSON Lines and Parquet files into a token dataset on disk.
 import { lstat, readdir, rename, rm, stat } from 'node:fs/promises'
-import { availableParallelism } from 'node:os'
 import { dirname, join, resolve } from 'node:path'
+import { checkPath } from '../check.js'
 import { MorError, toMorError } from '../errors.js'
 import { holdFolder } from '../folder_lock.js'
 import { makeFolder } from '../make_folder.js'
 import { mapInOrder } from '../map_in_order.js'
-import type { Tokenizer } from '../tokenizer.js'
+import {
+  type BuildDatasetOptions,
+  type ResolvedBuildOptions,
+  resolveBuildOptions,
+  resolveFiles,
+} from './build_options.js'
 import { encodeSegments } from './encode.js'
 import { fileKind, STANDARD_INPUT, type TextFormat } from './file_kind.js'
 import { type DatasetInfo, dtypeFor, emptyInfo, INFO_FILE, isDatasetFolder, writeDatasetInfo } from './format.js'
@@ -20,31 +25,6 @@ import {
   UNFINISHED_FILE,
   writeUnfinished,
 } from './unfinished.js'
-
-export interface BuildDatasetOptions {
-  tokenizer: Tokenizer
-  /** Share of the tokens held out for validation, 0 (default) to 0.5. */
-  validationFraction?: number
-  /** T of the rows that will be read. Where text is held out, both splits then have at least one row of T + 1 tokens. */
-  length?: number
-  /** Key of the text in a JSONL line, and column of a Parquet file; `text` by default. */
-  textField?: string
-  /** How all files are read, in place of what their names say. */
-  format?: TextFormat
-  /** Threads that tokenize, by default one for each processor. */
-  threads?: number
-  /** Largest number of tokens in one shard file, 2^27 by default. */
-  shardTokens?: number
-  /** Called after each segment of text. */
-  onProgress?: (progress: BuildProgress) => void
-  signal?: AbortSignal
-}
-
-export interface BuildProgress {
-  /** UTF-8 bytes of text and tokens so far, of both splits together. */
-  bytes: number
-  tokens: number
-}
 
 /** Tokens between two records of an unfinished dataset: some seconds of work are lost at most. */
 const RECORD_TOKENS = 1 << 22
@@ -72,9 +52,10 @@ export async function buildDataset(
   folder: string,
   options: BuildDatasetOptions,
 ): Promise<DatasetInfo> {
-  const { tokenizer, validationFraction = 0, length, textField = 'text', shardTokens = 2 ** 27 } = options
-  const { format = null, threads = availableParallelism() } = options
-  checkOptions(files, tokenizer, { validationFraction, length, shardTokens, threads })
+  const resolved = resolveBuildOptions(options)
+  const paths = resolveFiles(files, 'buildDataset')
+  checkPath(folder, 'buildDataset: the folder')
+  const { tokenizer, validationFraction, length, textField, format, shardTokens } = resolved
   try {
     await checkReplaceable(folder)
     const { name, fingerprint, vocabSize, eosTokenId } = tokenizer
@@ -83,17 +64,17 @@ export async function buildDataset(
       dtype: dtypeFor(vocabSize),
       tokenizer: { name, fingerprint, vocab_size: vocabSize, end_token_id: eosTokenId! },
       validation_fraction: validationFraction,
-      length: length ?? null,
+      length,
       text_field: textField,
       text_format: format,
-      sources: await mapInOrder(files, (path) => describeSource(path, format)),
+      sources: await mapInOrder(paths, (path) => describeSource(path, format)),
       shard_tokens: shardTokens,
     }
     const aside = partialFolder(folder)
     await makeFolder(dirname(aside))
     // Two processes that wrote into it would make a dataset of parts of both.
     await using _held = await holdFolder(aside)
-    const info = await build(files, aside, recipe, { ...options, threads })
+    const info = await build(paths, aside, recipe, resolved)
     await rm(folder, { recursive: true, force: true })
     await rename(aside, folder)
     // A process that is killed before goes on from the record, with the last tokens alone to make again.
@@ -109,7 +90,7 @@ async function build(
   files: readonly string[],
   folder: string,
   recipe: DatasetRecipe,
-  { tokenizer, threads, signal, onProgress }: BuildDatasetOptions & { threads: number },
+  { tokenizer, threads, signal, onProgress }: ResolvedBuildOptions,
 ): Promise<DatasetInfo> {
   try {
     const before = await readUnfinished(folder, recipe)
@@ -148,41 +129,6 @@ async function build(
 /** Where the dataset in `folder` is built. */
 export function partialFolder(folder: string): string {
   return `${resolve(folder)}.partial`
-}
-
-function checkOptions(
-  files: readonly string[],
-  tokenizer: Tokenizer,
-  {
-    validationFraction,
-    length,
-    shardTokens,
-    threads,
-  }: { validationFraction: number; length: number | undefined; shardTokens: number; threads: number },
-): void {
-  if (files.length === 0)
-    throw new MorError('INVALID_ARGUMENT', 'a dataset needs at least one file with text, not none')
-  if (tokenizer.eosTokenId === null) {
-    throw new MorError(
-      'INVALID_ARGUMENT',
-      `tokenizer ${tokenizer.name} has no end token to put between documents: name one as eos_token in its tokenizer_config.json`,
-    )
-  }
-  if (!(validationFraction >= 0 && validationFraction <= 0.5)) {
-    throw new MorError('INVALID_ARGUMENT', `validationFraction is ${validationFraction}: it must be between 0 and 0.5`)
-  }
-  if (length !== undefined && (!Number.isSafeInteger(length) || length < 1)) {
-    throw new MorError('INVALID_ARGUMENT', `length is ${length}: it must be a positive integer`)
-  }
-  if (!Number.isSafeInteger(shardTokens) || shardTokens < 1) {
-    throw new MorError('INVALID_ARGUMENT', `shardTokens is ${shardTokens}: it must be a positive integer`)
-  }
-  if (!Number.isSafeInteger(threads) || threads < 1) {
-    throw new MorError('INVALID_ARGUMENT', `threads is ${threads}: it must be a positive integer`)
-  }
-  if (files.indexOf(STANDARD_INPUT) !== files.lastIndexOf(STANDARD_INPUT)) {
-    throw new MorError('INVALID_ARGUMENT', 'standard input (-) is given more than once: it can be read only once')
-  }
 }
 
 /** Only a dataset, with nothing else beside its files, or an empty folder may be replaced. */

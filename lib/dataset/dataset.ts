@@ -1,5 +1,7 @@
 // One split of a token dataset as rows for training or evaluation, in an order that can be resumed.
+import { Checker, checkPath, show } from '../check.js'
 import { MorError } from '../errors.js'
+import { readTokenizer } from '../tokenizer/option.js'
 import type { Tokenizer } from '../tokenizer.js'
 import { type DatasetInfo, type DatasetSplit, readDatasetInfo, type SplitName } from './format.js'
 import { checksumOf } from './mix_state.js'
@@ -52,15 +54,11 @@ export class Dataset {
    * Opens the dataset that `buildDataset` wrote. Throws `IO_ERROR` if it is missing or damaged, `INVALID_ARGUMENT` if the
    * split has fewer tokens than one row or was built with another tokenizer.
    */
-  static async open(
-    folder: string,
-    { split = 'train', length, seed = 0, tokenizer }: DatasetOptions,
-  ): Promise<Dataset> {
-    if (!Number.isSafeInteger(length) || length < 1)
-      throw new MorError('INVALID_ARGUMENT', `length is ${length}: it must be a positive integer`)
-    if (!Number.isSafeInteger(seed)) throw new MorError('INVALID_ARGUMENT', `seed is ${seed}: it must be an integer`)
+  static async open(folder: string, options: DatasetOptions): Promise<Dataset> {
+    const { split, length, seed, tokenizer } = resolveDatasetOptions(options, 'Dataset.open')
+    checkPath(folder, 'Dataset.open: the folder')
     const info = await readDatasetInfo(folder)
-    if (tokenizer && tokenizer.fingerprint !== info.tokenizer.fingerprint) {
+    if (tokenizer !== undefined && tokenizer.fingerprint !== info.tokenizer.fingerprint) {
       throw new MorError(
         'INVALID_ARGUMENT',
         `${folder} was made with the tokenizer ${info.tokenizer.name} (vocabulary ${info.tokenizer.vocab_size}), not with ${tokenizer.name} (vocabulary ${tokenizer.vocabSize}): build it again with this one`,
@@ -77,18 +75,21 @@ export class Dataset {
   }
 
   /** The next `rows` windows of the shuffled order, each T + 1 ids. Calls may overlap; each takes its windows when called. */
-  next(rows: number): Promise<Int32Array[]> {
+  async next(rows: number): Promise<Int32Array[]> {
+    checkRows(rows, 'next')
     const starts = Array.from({ length: rows }, () => this.#takeStart())
     return Promise.all(starts.map((start) => this.#reader.read(start, this.length + 1)))
   }
 
   /** Goes on as after `next(rows)`, and reads nothing. */
   skip(rows: number): void {
+    checkRows(rows, 'skip')
     for (let row = 0; row < rows; row++) this.#takeStart()
   }
 
   /** All windows in file order, `rows` at a time (the last batch may have fewer). Tokens after the last full window are left out. */
   async *sequential(rows: number): AsyncGenerator<Int32Array[]> {
+    checkRows(rows, 'sequential', 1)
     const windows = this.#windows(0)
     for (let first = 0; first < windows; first += rows) {
       const count = Math.min(rows, windows - first)
@@ -105,6 +106,10 @@ export class Dataset {
 
   /** Makes `next` continue from where `state` was taken. Throws `INVALID_ARGUMENT` if it belongs to other data, length or seed. */
   restore(state: DatasetState): void {
+    if (typeof state !== 'object' || state === null) {
+      const text = `cannot go on in this dataset: the saved state is ${show(state)}; give what state() returned`
+      throw new MorError('INVALID_ARGUMENT', text)
+    }
     const own = this.state()
     for (const key of ['tokens', 'checksum', 'length', 'seed'] as const) {
       if (state[key] !== own[key] && !(key === 'checksum' && state[key] === undefined)) {
@@ -155,4 +160,22 @@ export class Dataset {
   #windows(offset: number): number {
     return Math.floor((this.split.tokens - 1 - offset) / this.length)
   }
+}
+
+/** @throws {MorError} INVALID_ARGUMENT with the value and what is allowed */
+export function resolveDatasetOptions(options: DatasetOptions, where: string) {
+  const check = Checker.of(options, where)
+  check.onlyKeys(['split', 'length', 'seed', 'tokenizer'])
+  const max = Number.MAX_SAFE_INTEGER
+  return {
+    split: check.choice('split', ['train', 'validation'], 'train'),
+    length: check.integer('length', { min: 1, max }),
+    seed: check.integer('seed', { min: -max, max, fallback: 0 }),
+    tokenizer: readTokenizer(check) ?? undefined,
+  }
+}
+
+/** @throws {MorError} INVALID_ARGUMENT */
+export function checkRows(rows: number, call: string, min = 0): void {
+  new Checker({ rows }, call).integer('rows', { min })
 }

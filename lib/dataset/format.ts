@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
 import { readFile, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { checkPath } from '../check.js'
 import { MorError, toMorError } from '../errors.js'
 import { withoutByteOrderMark } from '../json_file.js'
 import type { TextFormat } from './file_kind.js'
@@ -66,6 +67,7 @@ export async function writeDatasetInfo(folder: string, info: DatasetInfo): Promi
  * Throws `IO_ERROR` for a folder that is no dataset, a damaged dataset.json, or a missing or truncated shard.
  */
 export async function readDatasetInfo(folder: string): Promise<DatasetInfo> {
+  checkPath(folder, 'readDatasetInfo: the folder')
   const path = join(folder, INFO_FILE)
   const text = await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
     if (error.code !== 'ENOENT') throw toMorError(error, path)

@@ -2,7 +2,7 @@
 import { basename, resolve } from 'node:path'
 import { Checker, checkPath, show } from '../check.js'
 import { MorError } from '../errors.js'
-import { Dataset, type DatasetOptions } from './dataset.js'
+import { checkRows, Dataset, type DatasetOptions, resolveDatasetOptions } from './dataset.js'
 import { checkSameMix, checksumOf, type DatasetMixState } from './mix_state.js'
 import { hash } from './order.js'
 
@@ -55,15 +55,16 @@ export class DatasetMix {
    * `Dataset.open` throws.
    */
   static async open(datasets: readonly WeightedDataset[], options: DatasetOptions): Promise<DatasetMix> {
-    checkDatasets(datasets)
-    const { length, seed = 0 } = options
+    const given = checkDatasets(datasets)
+    const resolved = resolveDatasetOptions(options, 'DatasetMix.open')
+    const { length, seed } = resolved
     // Weights of any size have a sum that is finite.
-    const heaviest = Math.max(...datasets.map(({ weight }) => weight))
-    const sum = datasets.reduce((total, { weight }) => total + weight / heaviest, 0)
+    const heaviest = Math.max(...given.map(({ weight }) => weight))
+    const sum = given.reduce((total, { weight }) => total + weight / heaviest, 0)
     const parts: MixPart[] = []
     try {
-      for (const [i, { folder, weight }] of datasets.entries()) {
-        const dataset = await Dataset.open(folder, { ...options, seed: hash(seed, i) })
+      for (const [i, { folder, weight }] of given.entries()) {
+        const dataset = await Dataset.open(folder, { ...resolved, seed: hash(seed, i) })
         parts.push({ folder, weight, name: basename(resolve(folder)), share: weight / heaviest / sum, dataset })
         checkSameTokenizer(parts[0]!, parts[i]!)
       }
@@ -76,12 +77,14 @@ export class DatasetMix {
 
   /** The next `rows` rows of T + 1 ids. Calls may overlap; each takes its rows when called. */
   async next(rows: number): Promise<Int32Array[]> {
+    checkRows(rows, 'next')
     const taken = Array.from({ length: rows }, () => this.#takePart().next(1))
     return (await Promise.all(taken)).flat()
   }
 
   /** Goes on as after `next(rows)`, and reads nothing. */
   skip(rows: number): void {
+    checkRows(rows, 'skip')
     for (let row = 0; row < rows; row++) this.#takePart().skip(1)
   }
 
@@ -142,20 +145,22 @@ export class DatasetMix {
   }
 }
 
-function checkDatasets(datasets: readonly WeightedDataset[]): void {
+/** A copy of the list, which the caller may change while the datasets are opened. */
+function checkDatasets(datasets: readonly WeightedDataset[]): WeightedDataset[] {
   if (!Array.isArray(datasets) || datasets.length === 0) {
     throw new MorError(
       'INVALID_ARGUMENT',
       `DatasetMix.open: datasets is ${show(datasets)}; it must be an array of at least one { folder, weight }`,
     )
   }
-  for (const [i, dataset] of datasets.entries()) {
+  return datasets.map((dataset, i) => {
     const where = `DatasetMix.open: datasets[${i}]`
     const check = Checker.of(dataset, where)
     check.onlyKeys(['folder', 'weight'])
     checkPath(dataset.folder, `${where}.folder`)
     new Checker(check.object, `${where} (${dataset.folder})`).number('weight', { above: 0 })
-  }
+    return { ...dataset }
+  })
 }
 
 /** Equal fingerprints mean equal ids, and so one vocabulary. */

@@ -41,6 +41,8 @@ export function checkSameMix(own: DatasetMixState, saved: DatasetMixState): void
     refuse(`it has ${foldersOf(own)}, the saved state ${foldersOf(saved)}`)
   for (const [i, { folder, weight, checksum }] of own.datasets.entries()) {
     const then = saved.datasets[i]!
+    if (typeof then !== 'object' || then === null)
+      refuse(`the saved state of ${folder} is ${show(then)}; give what state() returned`)
     if (then.checksum !== checksum) {
       refuse(
         `dataset ${i + 1} is ${folder} (checksum ${checksum}), that of the saved state ${then.folder} (checksum ${then.checksum})`,

@@ -344,7 +344,7 @@ describe('bad input', () => {
         code: 'INVALID_ARGUMENT',
       })
     }
-    const endless: Tokenizer = { ...tokenizer, eosTokenId: null }
+    const endless: Tokenizer = Object.create(tokenizer, { eosTokenId: { value: null } })
     await expect(buildDataset([source], join(folder, 'out'), { tokenizer: endless })).rejects.toMatchObject({
       message: expect.stringContaining('no end token'),
     })
