@@ -1,7 +1,7 @@
 // Makes a checkpoint of another one: a recursive model or a Mixture-of-Recursions of a vanilla one, or the same in another dtype or
 // file format.
 import { join } from 'node:path'
-import { Checker, show } from './check.js'
+import { Checker, checkPath, show } from './check.js'
 import { configFiles } from './checkpoint.js'
 import { weightsFileName } from './checkpoint_files.js'
 import { kvCaches, type ModelConfig, type ResolvedConfig, resolveConfig, sharings } from './config.js'
@@ -72,8 +72,8 @@ export async function convert(folder: string, options: ConvertOptions): Promise<
   const check = Checker.of(options, 'convert')
   check.onlyKeys(optionKeys)
   const { output, signal } = options
-  if (typeof output !== 'string' || output === '')
-    check.fail(`output is ${show(output)}; it must be the folder to make`)
+  checkPath(folder, 'convert: the checkpoint')
+  checkPath(output, 'convert: output')
   const dtype = check.has('dtype') ? check.choice('dtype', Object.keys(dtypes) as ConvertDType[]) : null
   throwIfAborted(signal, `converting ${folder}`)
   await checkAbsent(output)

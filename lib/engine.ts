@@ -107,6 +107,7 @@ export class Engine {
    * none, the generation has the error.
    */
   chat(messages: readonly ChatMessage[], options: ChatOptions = {}): Generation {
+    Checker.of(options, 'chat')
     const { addGenerationPrompt, variables, maxTokens, ...others } = options
     const rendering = { addGenerationPrompt: addGenerationPrompt ?? true, variables: variables ?? {} }
     const prompt = { messages: readMessages(messages), options: rendering }

@@ -1,5 +1,5 @@
 // evaluate(): measures a model by tasks, one after another.
-import { Checker } from './check.js'
+import { Checker, show } from './check.js'
 import { MorError, throwIfAborted } from './errors.js'
 import type { Evaluated } from './evaluation/evaluated.js'
 import { readExamples } from './evaluation/examples.js'
@@ -10,9 +10,10 @@ import type { RoutingOptions } from './evaluation/scorer.js'
 import { checkTask, type EvaluationTask } from './evaluation/tasks.js'
 import { resolvePassOptions } from './forward.js'
 import { mapInOrder } from './map_in_order.js'
-import type { Model } from './model.js'
+import { Model } from './model.js'
 import { ModelText } from './model_text.js'
 import type { Routing } from './native/model.js'
+import { readTokenizer } from './tokenizer/option.js'
 import { checkVocabulary } from './tokenizer/vocabulary.js'
 import type { Tokenizer } from './tokenizer.js'
 
@@ -71,6 +72,8 @@ export async function evaluate(
   options: EvaluationOptions = {},
 ): Promise<TaskResult[]> {
   const check = Checker.of(options, 'evaluate')
+  if (!(model instanceof Model))
+    check.fail(`the model is ${show(model)}; give what Model.create or Model.load resolves to`)
   check.onlyKeys(['routing', 'routerThreshold', 'maxRecursions', 'tokenizer', 'onProgress', 'onResult', 'signal'])
   const { routing: rule, routerThreshold, maxRecursions } = resolvePassOptions(check, model.config)
   const routing = {
@@ -88,9 +91,12 @@ export async function evaluate(
     const text = `evaluate: two tasks have the name ${JSON.stringify(twice)}, by which results are told apart; give each its own`
     throw new MorError('INVALID_ARGUMENT', text)
   }
-  const { signal, onProgress, onResult } = options
+  const signal = check.signal()
+  const onProgress = check.callback<NonNullable<EvaluationOptions['onProgress']>>('onProgress')
+  const onResult = check.callback<NonNullable<EvaluationOptions['onResult']>>('onResult')
+  const given = readTokenizer(check)
   throwIfAborted(signal, 'the evaluation')
-  const tokenizer = options.tokenizer ?? (await new ModelText(model.text).tokenizer())
+  const tokenizer = given ?? (await new ModelText(model.text).tokenizer())
   checkVocabulary(tokenizer, model.config.vocab_size, 'evaluate')
   const measures = await mapInOrder(checked, (task) => prepare({ model, tokenizer, routing }, task, signal))
   const results: TaskResult[] = []

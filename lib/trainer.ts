@@ -84,6 +84,7 @@ export class Trainer {
    * @throws {MorError} as `Model.load`, and CHECKPOINT_INVALID for files that do not belong together
    */
   static async resume(folder: string, options: ResumeOptions = {}): Promise<Trainer> {
+    Checker.of(options, 'Trainer.resume')
     const { device, threads, nice, signal, tokenizer, ...changes } = options
     checkPath(folder, 'Trainer.resume: the folder')
     const saved = await readTrainerCheckpoint(folder)
@@ -107,6 +108,7 @@ export class Trainer {
    * @throws {MorError} as `Model.load` and the constructor
    */
   static async fromCheckpoint(folder: string, options: LoadOptions & TrainerOptions): Promise<Trainer> {
+    Checker.of(options, 'Trainer.fromCheckpoint')
     const { device, dtype, threads, nice, signal, tokenizer, ...own } = options
     const model = await Model.load(folder, { device, dtype, threads, nice, signal, tokenizer })
     try {

@@ -1,5 +1,6 @@
 // ChatTemplate: makes the text of a prompt of a conversation, by the Jinja template of a checkpoint.
 import type { Template } from '@huggingface/jinja'
+import { checkPath } from '../check.js'
 import { MorError } from '../errors.js'
 import { type ChatMessage, readMessages } from './messages.js'
 import { strftime } from './strftime.js'
@@ -33,9 +34,10 @@ export class ChatTemplate {
   /**
    * Reads the template of a checkpoint or tokenizer folder: `chat_template.jinja`, or `chat_template` of
    * `tokenizer_config.json` (of several, the one named "default"); or the file at `path`. Null where a folder has none.
-   * @throws {MorError} CHECKPOINT_INVALID, CHECKPOINT_MISSING (no file or folder at `path`), IO_ERROR
+   * @throws {MorError} CHECKPOINT_INVALID, CHECKPOINT_MISSING (no file or folder at `path`), IO_ERROR, INVALID_ARGUMENT
    */
   static async load(path: string): Promise<ChatTemplate | null> {
+    checkPath(path, 'ChatTemplate.load: the folder or file')
     const found = await findTemplate(path)
     if (found === null) return null
     const { Template } = await import('@huggingface/jinja')

@@ -3,8 +3,13 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, it, vi } from 'vitest'
+import { ChatTemplate } from '../../lib/chat/chat_template.js'
+import { convert } from '../../lib/convert.js'
 import { Engine } from '../../lib/engine.js'
+import { evaluate } from '../../lib/evaluate.js'
+import { readTasks } from '../../lib/evaluation/tasks.js'
 import { Model } from '../../lib/model.js'
+import { trainTokenizer } from '../../lib/tokenizer/training/train.js'
 import { Tokenizer } from '../../lib/tokenizer.js'
 import { Trainer } from '../../lib/trainer.js'
 import { FakeAddon } from './fake_addon.js'
@@ -40,6 +45,11 @@ describe('a path', () => {
     await expect(Tokenizer.load(path)).rejects.toEqual(refused(message))
     await expect(Tokenizer.byteLevel().save(path)).rejects.toEqual(refused(message))
     await expect(huggingFace.save(path)).rejects.toEqual(refused(message))
+    await expect(convert(path, { output: join(folder, 'new') })).rejects.toEqual(refused(message))
+    await expect(convert(folder, { output: path })).rejects.toEqual(refused(message))
+    await expect(readTasks(path)).rejects.toEqual(refused(message))
+    await expect(ChatTemplate.load(path)).rejects.toEqual(refused(message))
+    await expect(trainTokenizer([__filename], path, { vocabSize: 300 })).rejects.toEqual(refused(message))
   })
 })
 
@@ -68,5 +78,67 @@ describe('a model and a tokenizer', () => {
     expect(() => new Engine(model, { tokenizer: 'folder' as never })).toThrow(
       refused(/Engine: tokenizer is "folder"; give Tokenizer.byteLevel\(\) or what Tokenizer.load resolves to/),
     )
+  })
+})
+
+describe('options', () => {
+  it.each([[null], [5], ['x'], [[]]])('are not %j', async (options) => {
+    await using model = await Model.create(config)
+    await using engine = new Engine(model)
+    const wrong = options as never
+    const message = /is (null|5|"x"|\[\]); it must be an object/
+    expect(() => engine.chat([{ role: 'user', content: 'x' }], wrong)).toThrow(refused(message))
+    await expect(Trainer.resume(folder, wrong)).rejects.toEqual(refused(message))
+    await expect(Trainer.fromCheckpoint(folder, wrong)).rejects.toEqual(refused(message))
+    await expect(trainTokenizer([__filename], join(folder, 'new'), wrong)).rejects.toEqual(refused(message))
+  })
+
+  it('may not be left out where one of them must be given', async () => {
+    await expect(Trainer.fromCheckpoint(folder, undefined as never)).rejects.toEqual(
+      refused(/is undefined; it must be/),
+    )
+    await expect(trainTokenizer([__filename], folder, undefined as never)).rejects.toEqual(refused(/is undefined; it/))
+  })
+})
+
+describe('an evaluation', () => {
+  const task = { name: 'a', type: 'perplexity', data: __filename } as const
+  it('is of a model', async () => {
+    for (const wrong of [5, null, {}, 'folder'])
+      await expect(evaluate(wrong as never, [task])).rejects.toEqual(refused(/the model is .*; give what Model.create/))
+  })
+
+  it.each<[object, RegExp]>([
+    [{ tokenizer: 'x' }, /tokenizer is "x"; give Tokenizer.byteLevel/],
+    [{ onProgress: 5 }, /onProgress is 5; it must be a function/],
+    [{ onResult: 'x' }, /onResult is "x"; it must be a function/],
+    [{ signal: 5 }, /signal is 5; it must be an AbortSignal/],
+  ])('does not take %j', async (options, message) => {
+    await using model = await Model.create(config, { tokenizer: Tokenizer.byteLevel() })
+    await expect(evaluate(model, [task], options)).rejects.toEqual(refused(message))
+  })
+})
+
+describe('the training of a tokenizer', () => {
+  it.each<[object, RegExp]>([
+    [{}, /vocabSize is missing/],
+    [{ vocabSize: 300, vocabsize: 5 }, /unknown key "vocabsize"/],
+    [{ vocabSize: '300' }, /vocabSize is "300"/],
+    [
+      { vocabSize: 300, specialTokens: '<|endoftext|>' },
+      /specialTokens is "<\|endoftext\|>"; it must be an array of texts/,
+    ],
+    [{ vocabSize: 300, textField: 5 }, /textField is 5; it must be a text/],
+    [{ vocabSize: 300, format: 'csv' }, /format is "csv"; it must be "text"/],
+    [{ vocabSize: 300, onProgress: 5 }, /onProgress is 5; it must be a function/],
+    [{ vocabSize: 300, signal: {} }, /signal is \{\}; it must be an AbortSignal/],
+  ])('does not take %j', async (options, message) => {
+    const training = trainTokenizer([__filename], join(folder, 'new'), options as never)
+    await expect(training).rejects.toEqual(refused(message))
+  })
+
+  it.each([[null], [__filename], [[5]], [[]]])('does not take the files %j', async (files) => {
+    const training = trainTokenizer(files as never, join(folder, 'new'), { vocabSize: 300 })
+    await expect(training).rejects.toEqual(refused(/trainTokenizer: (the files are|file 1 is)/))
   })
 })

@@ -1,7 +1,9 @@
 // Trains a byte-level BPE tokenizer on text.
-import type { TextFormat } from '../../dataset/file_kind.js'
+import { Checker, checkPath, checkTexts, show } from '../../check.js'
+import { resolveFiles } from '../../dataset/build_options.js'
+import { type TextFormat, textFormats } from '../../dataset/file_kind.js'
 import { readSegments } from '../../dataset/source.js'
-import { MorError, throwIfAborted, toMorError } from '../../errors.js'
+import { throwIfAborted, toMorError } from '../../errors.js'
 import { byteCharacters, byteLevelJson } from '../byte_level_json.js'
 import { tokenizerFiles, writeTokenizerFiles } from '../files.js'
 import type { Tokenizer } from '../interface.js'
@@ -44,20 +46,15 @@ const MOST_TOKENS = 2 ** 20
 export async function trainTokenizer(
   files: readonly string[],
   folder: string,
-  {
-    vocabSize,
-    specialTokens = ['<|endoftext|>'],
-    textField = 'text',
-    format,
-    onProgress,
-    signal,
-  }: TrainTokenizerOptions,
+  options: TrainTokenizerOptions,
 ): Promise<Tokenizer> {
+  const { vocabSize, specialTokens, textField, format, onProgress, signal } = resolveOptions(options)
+  const paths = resolveFiles(files, 'trainTokenizer')
+  checkPath(folder, 'trainTokenizer: the folder')
   const first = 256 + specialTokens.length
-  checkOptions(files, vocabSize, specialTokens)
   const counts = new WordCounts()
   let bytes = 0
-  for await (const { text } of readSegments(files, { textField, format: format ?? null, signal })) {
+  for await (const { text } of readSegments(paths, { textField, format, signal })) {
     throwIfAborted(signal, 'training the tokenizer')
     counts.add(text)
     bytes += Buffer.byteLength(text)
@@ -94,19 +91,34 @@ function* symbolsOf(words: Map<string, number>, symbolOf: readonly number[]) {
   for (const [word, count] of words) yield { symbols: Array.from(Buffer.from(word), (byte) => symbolOf[byte]!), count }
 }
 
-function checkOptions(files: readonly string[], vocabSize: number, specialTokens: readonly string[]): void {
-  const refuse = (message: string): never => {
-    throw new MorError('INVALID_ARGUMENT', message)
-  }
-  if (files.length === 0) refuse('a tokenizer is trained on at least one file with text, not none')
+function resolveOptions(options: TrainTokenizerOptions) {
+  const check = Checker.of(options, 'trainTokenizer')
+  check.onlyKeys(['vocabSize', 'specialTokens', 'textField', 'format', 'onProgress', 'signal'])
+  const specialTokens = readSpecialTokens(check)
   const least = 256 + specialTokens.length
-  if (!Number.isSafeInteger(vocabSize) || vocabSize < least || vocabSize > MOST_TOKENS) {
-    refuse(
-      `vocabSize is ${vocabSize}: it must be an integer from ${least}, for 256 bytes and ${specialTokens.length} special tokens, to ${MOST_TOKENS}`,
+  const vocabSize = check.object.vocabSize ?? check.fail('vocabSize is missing')
+  if (!Number.isSafeInteger(vocabSize) || (vocabSize as number) < least || (vocabSize as number) > MOST_TOKENS) {
+    check.fail(
+      `vocabSize is ${show(vocabSize)}: it must be an integer from ${least}, for 256 bytes and ${specialTokens.length} special tokens, to ${MOST_TOKENS}`,
     )
   }
-  if (specialTokens.length === 0) refuse('specialTokens is empty: the first one ends a text, as <|endoftext|> does')
-  const doubled = specialTokens.find((token, i) => token.length < 2 || specialTokens.indexOf(token) < i)
+  return {
+    vocabSize: vocabSize as number,
+    specialTokens,
+    textField: check.text('textField', 'text'),
+    format: check.has('format') ? check.choice('format', textFormats) : null,
+    onProgress: check.callback<NonNullable<TrainTokenizerOptions['onProgress']>>('onProgress'),
+    signal: check.signal(),
+  }
+}
+
+function readSpecialTokens(check: Checker): readonly string[] {
+  if (!check.has('specialTokens')) return ['<|endoftext|>']
+  const tokens = check.object.specialTokens as readonly string[]
+  checkTexts(tokens, 'trainTokenizer: specialTokens')
+  if (tokens.length === 0) check.fail('specialTokens is empty: the first one ends a text, as <|endoftext|> does')
+  const doubled = tokens.find((token, i) => token.length < 2 || tokens.indexOf(token) < i)
   if (doubled !== undefined)
-    refuse(`special token ${JSON.stringify(doubled)} is given twice or too short: use a name such as <|endoftext|>`)
+    check.fail(`special token ${JSON.stringify(doubled)} is given twice or too short: use a name such as <|endoftext|>`)
+  return [...tokens]
 }
