@@ -1,4 +1,5 @@
 // Reads the examples of a task, and puts solved ones before them.
+import { resolve } from 'node:path'
 import { Checker, show } from '../check.js'
 import { readJsonLines } from '../dataset/source.js'
 import { MorError } from '../errors.js'
@@ -35,8 +36,9 @@ export async function readExamples(task: ExamplesTask): Promise<Prompted[]> {
   const wanted = examples.slice(0, task.limit)
   if (task.type === 'minimal_pairs') return wanted.map((example) => ({ ...example, continuations: example.choices }))
   const { fewShot = 0, fewShotData, seed = 0, description = '', delimiter = ' ', shotDelimiter = '\n\n' } = task
-  const source = fewShotData === undefined ? examples : await examplesOf(fewShotData, task.type)
-  const needed = fewShot === 0 || fewShotData !== undefined ? fewShot : fewShot + 1
+  const isOwn = fewShotData === undefined || resolve(fewShotData) === resolve(task.data)
+  const source = isOwn ? examples : await examplesOf(fewShotData, task.type)
+  const needed = fewShot > 0 && isOwn ? fewShot + 1 : fewShot
   if (source.length < needed) {
     const what = `${fewShotData ?? task.data} has ${source.length} examples`
     throw new MorError('INVALID_ARGUMENT', `task ${task.name}: ${what}; fewShot ${fewShot} needs ${needed}`)

@@ -1,7 +1,7 @@
 // Tasks of an evaluation: what they say, and the JSON files that they are read from.
 import { readFile } from 'node:fs/promises'
 import { dirname, resolve } from 'node:path'
-import { Checker, type JsonObject } from '../check.js'
+import { Checker, checkPath, type JsonObject } from '../check.js'
 import { MorError, toMorError } from '../errors.js'
 import { withoutByteOrderMark } from '../json_file.js'
 
@@ -80,6 +80,7 @@ const keysOf: Record<EvaluationTask['type'], string[]> = {
  * @throws {MorError} INVALID_ARGUMENT for what is no task, naming file and key; IO_ERROR
  */
 export async function readTasks(path: string): Promise<EvaluationTask[]> {
+  checkPath(path, 'readTasks: the file')
   let text: string
   try {
     text = await readFile(path, 'utf8')
@@ -103,9 +104,12 @@ export async function readTasks(path: string): Promise<EvaluationTask[]> {
   })
 }
 
-/** @throws {MorError} INVALID_ARGUMENT, with a message that starts with `where` */
+/**
+ * A copy of the task without the keys that are null, which count as left out.
+ * @throws {MorError} INVALID_ARGUMENT, with a message that starts with `where`
+ */
 export function checkTask(value: unknown, where: string): EvaluationTask {
-  const check = Checker.of(value, where)
+  const check = Checker.of(value, where).without((each) => each === null || each === undefined)
   const type = check.choice('type', types)
   check.onlyKeys(keysOf[type])
   checkText(check, 'name', false)
@@ -126,7 +130,7 @@ export function checkTask(value: unknown, where: string): EvaluationTask {
   for (const key of ['fewShotData', 'description', 'delimiter', 'shotDelimiter']) checkText(check, key, true)
   check.integer('fewShot', { min: 0, max: 1000, fallback: 0 })
   check.integer('seed', { min: 0, fallback: 0 })
-  return check.object as JsonObject & EvaluationTask
+  return structuredClone(check.object) as JsonObject & EvaluationTask
 }
 
 function checkText(check: Checker, key: string, optional: boolean): void {
