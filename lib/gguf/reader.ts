@@ -43,8 +43,8 @@ export async function isGguf(path: string): Promise<boolean> {
 
 /**
  * Reads and checks the header of one file.
- * @throws {MorError} CHECKPOINT_INVALID for what is no such header, for tensors beyond the end of the file, and for quantised
- * ones; IO_ERROR
+ * @throws {MorError} CHECKPOINT_INVALID for what is no such header, for tensors beyond the end of the file or in one another, and
+ * for quantised ones; IO_ERROR
  */
 export async function readGguf(path: string): Promise<GgufFile> {
   let file: FileHandle | undefined
@@ -78,9 +78,14 @@ function parseGguf(bytes: Buffer, size: number, path: string): GgufFile {
   const tensorCount = cursor.count()
   const valueCount = cursor.count()
   const metadata = new Map<string, GgufValue>()
-  for (let i = 0; i < valueCount; i++) metadata.set(cursor.string(), cursor.value(cursor.uint32()))
+  for (let i = 0; i < valueCount; i++) {
+    const key = cursor.string()
+    if (metadata.has(key)) fail(path, `with the key ${show(key)} twice: make it again`)
+    metadata.set(key, cursor.value(cursor.uint32()))
+  }
   const alignment = metadata.get('general.alignment') ?? defaultAlignment
-  if (typeof alignment !== 'number' || !(alignment >= 1)) fail(path, `whose general.alignment is ${show(alignment)}`)
+  if (typeof alignment !== 'number' || !Number.isSafeInteger(alignment) || alignment < 1)
+    fail(path, `whose general.alignment is ${show(alignment)}; it must be an integer from 1`)
   const infos = []
   for (let i = 0; i < tensorCount; i++) infos.push(tensorInfo(cursor))
   const start = Math.ceil(cursor.position / alignment) * alignment
@@ -96,7 +101,19 @@ function parseGguf(bytes: Buffer, size: number, path: string): GgufFile {
     }
     return tensor
   })
+  checkApart(tensors, path)
   return { path, metadata, tensors }
+}
+
+/** Tensors may lie in any order, with any gaps, but each has bytes of its own. */
+function checkApart(tensors: readonly GgufTensor[], path: string): void {
+  const placed = tensors.filter(({ bytes }) => bytes > 0).sort((a, b) => a.offset - b.offset)
+  for (const [i, { name, offset }] of placed.entries()) {
+    const before = placed[i - 1]
+    if (before === undefined || before.offset + before.bytes <= offset) continue
+    const place = `"${before.name}" takes ${before.bytes} bytes from byte ${before.offset}, and "${name}" begins at ${offset}`
+    fail(path, `whose tensors "${before.name}" and "${name}" overlap: ${place}. Make it again`)
+  }
 }
 
 function tensorInfo(cursor: Cursor): { name: string; shape: number[]; type: number; offset: number } {
