@@ -16,3 +16,9 @@ it.each([
 ])('%s', (json, expected) => {
   expect(repeatedKey(json)).toBe(expected)
 })
+
+it('is found beside texts of any length', () => {
+  const long = JSON.stringify('a\\"{:'.repeat(5_000_000))
+  expect(repeatedKey(`{"x": ${long}, "y": [${long}], "x": 1}`)).toBe('x')
+  expect(repeatedKey(`{"x": ${long}, ${long}: {"x": 2}}`)).toBeNull()
+})
