@@ -186,8 +186,9 @@ async function* plainText(path: string, kind: FileKind, { signal }: ReadOptions)
  */
 function cutPoint(text: string): number {
   if (text.length <= SEGMENT_CHARACTERS) return text.length
-  const lineEnd = text.indexOf('\n', SEGMENT_CHARACTERS)
-  if (lineEnd >= 0 && lineEnd < 2 * SEGMENT_CHARACTERS) return lineEnd + 1
+  // No further than that: the rest of a long document is searched for its own segments.
+  const lineEnd = text.slice(SEGMENT_CHARACTERS, 2 * SEGMENT_CHARACTERS).indexOf('\n')
+  if (lineEnd >= 0) return SEGMENT_CHARACTERS + lineEnd + 1
   if (text.length <= 2 * SEGMENT_CHARACTERS) return text.length
   const space = text.lastIndexOf(' ', 2 * SEGMENT_CHARACTERS)
   if (space > SEGMENT_CHARACTERS) return space

@@ -19,7 +19,8 @@ export async function* unpackXz(bytes: AsyncIterable<Buffer>): AsyncGenerator<Bu
   try {
     for await (const chunk of new XzReadableStream(source)) yield Buffer.from(chunk)
   } catch (error) {
-    const [, code = ''] = /error code (\d+)$/.exec((error as Error).message) ?? []
+    // Of an empty file the library reads a chunk that is not there.
+    const [, code = error instanceof TypeError ? '8' : ''] = /error code (\d+)$/.exec((error as Error).message) ?? []
     throw failures[code] === undefined ? error : new Error(failures[code], { cause: error })
   }
 }

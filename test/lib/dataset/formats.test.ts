@@ -128,6 +128,7 @@ describe('damage is named with its place', () => {
     await rejects(file('a.jsonl.xz', packed.subarray(0, packed.length >> 1)), /: it ends too early$/)
     await rejects(file('a.jsonl.xz', damage(packed, packed.length >> 1)), /: its data are damaged$/)
     await rejects(file('a.jsonl.xz', 'no archive at all'), /: it does not begin as xz does$/)
+    await rejects(file('a.jsonl.xz', ''), /: it ends too early$/)
     const large = pack('xz', jsonl, '--lzma2=dict=512MiB')!
     await rejects(file('a.jsonl.xz', large), /: it needs more memory than those of xz -9: unpack it first$/)
     const check = pack('xz', jsonl, '--check=sha256')!
