@@ -69,11 +69,17 @@ const isGgufName = (output: string) => output.toLowerCase().endsWith('.gguf')
  * @throws {MorError} INVALID_ARGUMENT, INVALID_CONFIG, CHECKPOINT_MISSING, CHECKPOINT_INVALID, IO_ERROR (a full disk, say), ABORTED
  */
 export async function convert(folder: string, options: ConvertOptions): Promise<ConvertResult> {
-  const check = Checker.of(options, 'convert')
-  check.onlyKeys(optionKeys)
-  const { output, signal } = options
+  const given = Checker.of(options, 'convert')
+  given.onlyKeys(optionKeys)
+  const signal = given.signal()
+  const { output } = options
   checkPath(folder, 'convert: the checkpoint')
   checkPath(output, 'convert: output')
+  // The caller may change his options while the source is read.
+  const check = new Checker(
+    Object.fromEntries(Object.entries(options).map(([key, value]) => [key, copyOf(value)])),
+    'convert',
+  )
   const dtype = check.has('dtype') ? check.choice('dtype', Object.keys(dtypes) as ConvertDType[]) : null
   throwIfAborted(signal, `converting ${folder}`)
   await checkAbsent(output)
@@ -96,6 +102,11 @@ export async function convert(folder: string, options: ConvertOptions): Promise<
     return join(staging, ggufFileName)
   })
   return { config, layers, bytes }
+}
+
+function copyOf(value: unknown): unknown {
+  if (Array.isArray(value)) return [...value]
+  return typeof value === 'object' && value !== null ? { ...value } : value
 }
 
 function targetConfig(source: ResolvedConfig, check: Checker): ResolvedConfig {

@@ -102,7 +102,8 @@ export class Model {
     const tokenizer = readTokenizer(check)
     const text = { folder: null, tokenizer, chatTemplate: null }
     const parts = { config: configFor(tokenizer, config), generation: {}, tokenizer, text }
-    return Model.#build(parts, check, options.signal, (native) => native.init(seed, options.signal))
+    const build = resolveBuild(check)
+    return Model.#build(parts, build, (native) => native.init(seed, build.signal))
   }
 
   /**
@@ -113,26 +114,21 @@ export class Model {
     const check = Checker.of(options, 'Model.load')
     check.onlyKeys(loadKeys)
     checkPath(folder, 'Model.load: the checkpoint')
-    throwIfAborted(options.signal, `loading ${folder}`)
+    const build = resolveBuild(check)
     const given = readTokenizer(check)
+    throwIfAborted(build.signal, `loading ${folder}`)
     const { files, ...opened } = await openCheckpoint(folder)
     const parts = given === null ? opened : withTokenizer(opened, given)
-    return Model.#build(parts, check, options.signal, (native) =>
-      loadWeights(native, parts.config, files, folder, options.signal),
-    )
+    return Model.#build(parts, build, (native) => loadWeights(native, parts.config, files, folder, build.signal))
   }
 
   static async #build(
     parts: ModelParts,
-    check: Checker,
-    signal: AbortSignal | undefined,
+    { dtype, threads, nice, device: wanted, signal }: BuildOptions,
     fill: (native: NativeModel) => Promise<void>,
   ): Promise<Model> {
-    const dtype = check.choice('dtype', ['bfloat16', 'float32'], 'bfloat16')
-    const threads = check.integer('threads', { min: 0, max: 4096, fallback: 0 })
-    const nice = check.integer('nice', { min: 0, max: 19, fallback: 5 })
     const addon = loadNative()
-    const device = selectDevice(check.object.device ?? 'auto', addon)
+    const device = selectDevice(wanted, addon)
     throwIfAborted(signal, 'making the model')
     const native = await wrapNativeAsync(() =>
       addon.createModel(toNativeConfig(parts.config), { device, dtype, threads, nice }),
@@ -220,6 +216,19 @@ export class Model {
 function withTokenizer(parts: ModelParts, tokenizer: Tokenizer): ModelParts {
   checkVocabulary(tokenizer, parts.config.vocab_size, 'Model.load')
   return { ...parts, tokenizer, text: { ...parts.text, tokenizer } }
+}
+
+type BuildOptions = ReturnType<typeof resolveBuild>
+
+/** Read at once: a caller may change its options while a checkpoint is read. */
+function resolveBuild(check: Checker) {
+  return {
+    dtype: check.choice('dtype', ['bfloat16', 'float32'], 'bfloat16'),
+    threads: check.integer('threads', { min: 0, max: 4096, fallback: 0 }),
+    nice: check.integer('nice', { min: 0, max: 19, fallback: 5 }),
+    device: check.object.device ?? 'auto',
+    signal: check.signal(),
+  }
 }
 
 /** The complete `config`, with the begin and end tokens of the tokenizer where it does not speak of its own. */

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeEach, describe, expect, it, vi } from 'vitest'
 import type { ModelConfig } from '../../lib/config.js'
-import { Model } from '../../lib/model.js'
+import { type LoadOptions, Model } from '../../lib/model.js'
 import { FakeAddon } from './fake_addon.js'
 
 let addon: FakeAddon
@@ -85,6 +85,15 @@ describe('create', () => {
 })
 
 describe('load', () => {
+  it('has the options that it was called with, whatever the caller does with his', async () => {
+    const folder = join(root, 'options')
+    await (await Model.create(config)).save(folder)
+    const options: LoadOptions = { dtype: 'float32', device: 'cpu' }
+    const loading = Model.load(folder, options)
+    Object.assign(options, { dtype: 'bfloat16', device: 'cuda', threads: -1, signal: AbortSignal.abort() })
+    await expect(loading).resolves.toMatchObject({ dtype: 'float32', device: 'cpu' })
+  })
+
   it('stops reading when it is aborted and gives the memory back at once', async () => {
     const folder = join(root, 'load')
     await (await Model.create(config)).save(folder)

@@ -85,6 +85,18 @@ it('a vanilla model becomes itself, byte for byte', async () => {
     expect(readFileSync(join(output, file))).toEqual(readFileSync(join(source(12), file)))
 })
 
+it('has the options that it was called with, whatever the caller does with his', async () => {
+  const [output, keep] = [nextOutput(), [1, 2]]
+  const options: ConvertOptions = { output, layers: 2, keep, dtype: 'bfloat16' }
+  const converting = convert(source(12), options)
+  keep.pop()
+  Object.assign(options, { output: nextOutput(), layers: 3, recursions: 2, dtype: 'float32' })
+  const { config, layers } = await converting
+  expect({ config, layers }).toMatchObject({ config: { num_recursions: 1 }, layers: [[1], [2]] })
+  const { tensors } = await readSafetensorsFile(join(output, 'model.safetensors'))
+  expect(new Set(tensors.map(({ dtype }) => dtype))).toEqual(new Set(['BF16']))
+})
+
 it('takes the layers that are given', async () => {
   const output = nextOutput()
   const keep = [0, 3, 1, 7, 7, 13]

@@ -140,7 +140,7 @@ describe('what was asked', () => {
     ],
     ['init and keep', { init: 'lower', keep: [0, 1, 2] }, /leave one of them out/],
     ['layers that are not there', { keep: [0, 1, 7] }, /numbers from 0 to 6/],
-    ['no output', { output: '' }, /the folder to make/],
+    ['no output', { output: '' }, /output is ""; it must be a path/],
   ])('%s', async (_, options, message) => {
     expect(await failure(options)).toMatch(message)
   })
