@@ -97,7 +97,7 @@ describe('the documentation of the API', () => {
     ['lib/sampling.ts', 'GenerateOptions'],
     ['lib/convert.ts', 'ConvertOptions'],
     ['lib/evaluate.ts', 'EvaluationOptions'],
-    ['lib/dataset/build.ts', 'BuildDatasetOptions'],
+    ['lib/dataset/build_options.ts', 'BuildDatasetOptions'],
     ['lib/server/options.ts', 'ServerOptions'],
   ])('names the options that %s has in %s', (file, name) => {
     const [, body = ''] = new RegExp(`interface ${name}\\b[^{]*\\{\\n([\\s\\S]*?)\\n\\}`).exec(read(file)) ?? []
