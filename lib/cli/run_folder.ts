@@ -56,12 +56,16 @@ export async function readRunRecord(folder: string): Promise<RunRecord> {
   })
   try {
     const record: RunRecord = JSON.parse(withoutByteOrderMark(text))
-    if (typeof record.settings !== 'object' || !Array.isArray(record.positions))
+    if (!isObject(record?.settings) || !Array.isArray(record.positions) || !record.positions.every(isObject))
       throw new Error('it has no settings or positions')
     return record
   } catch (error) {
     throw new MorError('CHECKPOINT_INVALID', `${path} is damaged: ${(error as Error).message}`)
   }
+}
+
+function isObject(value: unknown): boolean {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
 export async function writeRunRecord(folder: string, record: RunRecord): Promise<void> {

@@ -2,8 +2,8 @@
 import { createHash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
 import { readFile, stat, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
-import { checkPath } from '../check.js'
+import { basename, join } from 'node:path'
+import { checkPath, show } from '../check.js'
 import { MorError, toMorError } from '../errors.js'
 import { withoutByteOrderMark } from '../json_file.js'
 import type { TextFormat } from './file_kind.js'
@@ -74,7 +74,7 @@ export async function readDatasetInfo(folder: string): Promise<DatasetInfo> {
     throw new MorError('IO_ERROR', `${folder} is not a token dataset, or not a finished one: it has no ${INFO_FILE}`)
   })
   const info = parseInfo(text, path)
-  for (const split of Object.values(info.splits)) {
+  for (const split of [info.splits.train, info.splits.validation]) {
     for (const shard of split.shards) await checkShard(join(folder, shard.file), shard.tokens * bytesPerId(info.dtype))
   }
   return info
@@ -111,10 +111,20 @@ function parseInfo(text: string, path: string): DatasetInfo {
     const split = info.splits?.[name]
     if (!isCount(split?.tokens) || !isCount(split.bytes) || !Array.isArray(split.shards))
       return refuse(`has no ${name} split`)
+    const wrong = split.shards.find((shard) => !isShard(shard))
+    if (wrong !== undefined) return refuse(`has a ${name} shard that is ${show(wrong)}`)
     const sum = split.shards.reduce((tokens, shard) => tokens + shard.tokens, 0)
     if (sum !== split.tokens) return refuse(`counts ${split.tokens} ${name} tokens, but its shards hold ${sum}`)
   }
   return info
+}
+
+/** With a file in the same folder. */
+function isShard(value: unknown): boolean {
+  const { file, tokens, sha256 } = (value ?? {}) as Record<string, unknown>
+  return (
+    typeof file === 'string' && file !== '' && file === basename(file) && isCount(tokens) && typeof sha256 === 'string'
+  )
 }
 
 function isCount(value: unknown): value is number {

@@ -105,6 +105,14 @@ describe('run.json', () => {
       code: 'CHECKPOINT_INVALID',
       message: expect.stringContaining('no settings'),
     })
+    for (const damaged of [
+      { settings: null, positions: [] },
+      { settings: [], positions: [] },
+      { settings, positions: [null] },
+    ]) {
+      writeFileSync(join(folder, 'run.json'), JSON.stringify(damaged))
+      await expect(readRunRecord(folder)).rejects.toMatchObject({ code: 'CHECKPOINT_INVALID' })
+    }
     await expect(checkNoRun(folder)).rejects.toMatchObject({
       code: 'INVALID_ARGUMENT',
       message: expect.stringContaining('--resume'),

@@ -92,12 +92,12 @@ describe('what is written', () => {
   })
 
   it('another field, another JSONL suffix, and 32-bit ids for a large vocabulary', async () => {
-    const large: Tokenizer = {
-      ...tokenizer,
+    const changes: Partial<Tokenizer> = {
       vocabSize: 70000,
       eosTokenId: 69999,
       encodeBatch: async (texts) => texts.map(() => Int32Array.of(0, 65536)),
     }
+    const large: Tokenizer = Object.create(tokenizer, Object.getOwnPropertyDescriptors(changes))
     const source = file('a.ndjson', '{"body": "x"}\n')
     const info = await buildDataset([source], join(folder, 'out'), { tokenizer: large, textField: 'body' })
     expect(info.dtype).toBe('uint32')

@@ -129,7 +129,7 @@ describe('bad datasets', () => {
   const open = (folder: string, options = {}) => Dataset.open(folder, { length: LENGTH, ...options })
 
   it('another tokenizer', async () => {
-    const other: Tokenizer = { ...tokenizer, name: 'other.json', vocabSize: 300, fingerprint: 'f00' }
+    const other = like(tokenizer, { name: 'other.json', vocabSize: 300, fingerprint: 'f00' })
     await expect(open(out, { tokenizer: other })).rejects.toMatchObject({
       code: 'INVALID_ARGUMENT',
       message: expect.stringMatching(/byte-level \(vocabulary 257\).*other.json \(vocabulary 300\)/),
@@ -186,10 +186,32 @@ describe('bad datasets', () => {
       (folder: string) => edit(folder, (info) => Object.assign(info.splits, { validation: null })),
       'no validation split',
     ],
+    ...[
+      null,
+      5,
+      {},
+      { tokens: 1, sha256: '' },
+      { file: 5, tokens: 1, sha256: '' },
+      { file: '../out/train-00000.bin', tokens: 1, sha256: '' },
+      { file: 'train-00000.bin', tokens: -1, sha256: '' },
+      { file: 'train-00000.bin', tokens: '1', sha256: '' },
+      { file: 'train-00000.bin', tokens: 1 },
+    ].map((shard): [string, (folder: string) => void, string] => [
+      `a shard ${JSON.stringify(shard)}`,
+      (folder) => edit(folder, (info) => Object.assign(info.splits.train, { shards: [shard] })),
+      'has a train shard that is',
+    ]),
   ])('%s', async (_, damage, message) => {
     const folder = await build()
     damage(folder)
     await expect(open(folder)).rejects.toMatchObject({ code: 'IO_ERROR', message: expect.stringContaining(message) })
+  })
+
+  it('a split that is not known is left alone', async () => {
+    const folder = await build()
+    edit(folder, (info) => Object.assign(info.splits, { test: null }))
+    await using dataset = await open(folder)
+    expect(dataset.split.tokens).toBeGreaterThan(0)
   })
 
   it('damage that shows only when read: an id outside the vocabulary, a shard that shrinks', async () => {
@@ -213,6 +235,11 @@ describe('bad datasets', () => {
     })
   })
 })
+
+/** The same tokenizer with other properties. */
+function like(tokenizer: Tokenizer, changes: Partial<Tokenizer>): Tokenizer {
+  return Object.create(tokenizer, Object.getOwnPropertyDescriptors(changes))
+}
 
 function edit(folder: string, change: (info: { splits: { train: object } }) => void): void {
   const path = join(folder, 'dataset.json')
