@@ -3,9 +3,10 @@ import { stat } from 'node:fs/promises'
 import { basename, join, resolve } from 'node:path'
 import { runFiles } from '../cli/run_folder.js'
 import type { ResolvedConfig } from '../config.js'
-import { readConfigFile } from '../config_file.js'
+import { configFileName, readConfigFile } from '../config_file.js'
 import { MorError } from '../errors.js'
 import { exists } from '../exists.js'
+import { finishSave } from '../unfinished_save.js'
 import { type RunMetrics, readMetrics } from './metrics.js'
 import { type RunResults, readResults } from './results.js'
 
@@ -51,11 +52,13 @@ async function readRun(folder: string, name: string, signal: AbortSignal): Promi
     const advice = 'leave this run out, or wait until it has trained'
     throw new MorError('INVALID_ARGUMENT', `${files.metrics} records no training step yet: ${advice}`)
   }
-  const saved = await stat(files.checkpoint).catch(() => null)
+  await finishSave(files.checkpoint)
+  // A process that was killed in its first save leaves a folder without a checkpoint.
+  const isSaved = await exists(join(files.checkpoint, configFileName))
   return {
     name,
     metrics,
     results: await readResults(join(folder, 'results.json')),
-    checkpoint: saved === null ? null : { folder: files.checkpoint, config: await readConfigFile(files.checkpoint) },
+    checkpoint: isSaved ? { folder: files.checkpoint, config: await readConfigFile(files.checkpoint) } : null,
   }
 }

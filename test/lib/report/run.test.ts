@@ -22,6 +22,13 @@ it('names runs after their folders, or after their paths where folders have one 
   expect(runs.map(({ checkpoint }) => checkpoint)).toEqual([null, null, null])
 })
 
+it('has no checkpoint of a run whose process was killed in its first save', async () => {
+  const path = writeRun(join(folder, 'killed'), lines)
+  mkdirSync(join(path, 'checkpoint/.saving-1-2'), { recursive: true })
+  const [run] = await readRuns([path], signal)
+  expect(run!.checkpoint).toBeNull()
+})
+
 it('reads results, of which each may be left out', async () => {
   const results = { servedTokensPerSecond: 1000, heldOut: { lossTopK: 3.2, bitsPerByte: 1.3 }, machine: 'a' }
   const [run, none] = await readRuns(
