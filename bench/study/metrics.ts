@@ -1,6 +1,6 @@
 // What metrics.jsonl of a run says as a whole.
 import { readRecords } from '../../lib/report/metrics.js'
-import { meanDepth } from '../../lib/report/series.js'
+import { meanDepth, tokensByDepth } from '../../lib/report/series.js'
 import { median } from '../lib/statistics.js'
 
 /** Training as a whole. Losses are nats per token. */
@@ -50,6 +50,7 @@ interface Step {
 interface Evaluation {
   type: 'evaluation'
   routing: 'threshold' | 'topk'
+  tokens: number
   depthHistogram: number[]
 }
 
@@ -69,6 +70,8 @@ export async function summarizeMetrics(file: string, signal: AbortSignal): Promi
   const mean = (value: (step: Step) => number) => sum(value, last) / last.length
   const secondsPerToken = median(steps.map(({ seconds, tokens }) => seconds / tokens))
   const tokens = sum((step) => step.tokens)
+  const recursions = last[0]!.depthHistogram.length
+  const evaluation = evaluations.at(-1)
   return {
     steps: steps.length,
     tokens,
@@ -79,17 +82,13 @@ export async function summarizeMetrics(file: string, signal: AbortSignal): Promi
     loss: mean((step) => step.lmLoss),
     distillationLoss: mean((step) => step.distillationLoss),
     routingAccuracy: last.some((step) => step.routingAccuracy === null) ? null : mean((step) => step.routingAccuracy!),
-    meanDepth: last[0]!.depthHistogram.length === 1 ? null : mean((step) => meanDepth(step.depthHistogram)),
-    heldOutDepth: depthOf(evaluations.at(-1)),
+    meanDepth: recursions === 1 ? null : mean(depthOf),
+    heldOutDepth: recursions === 1 || evaluation === undefined ? null : depthOf(evaluation),
     curve: curveOf(steps),
   }
 }
 
-function depthOf(evaluation: Evaluation | undefined): number | null {
-  return evaluation === undefined || evaluation.depthHistogram.length === 1
-    ? null
-    : meanDepth(evaluation.depthHistogram)
-}
+const depthOf = ({ depthHistogram, tokens }: Step | Evaluation) => meanDepth(tokensByDepth(depthHistogram, tokens))
 
 function curveOf(steps: readonly Step[]): CurvePoint[] {
   const size = Math.ceil(steps.length / curvePoints)

@@ -2,7 +2,7 @@
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { Engine, Model } from '../../lib/index.js'
-import { meanDepth } from '../../lib/report/series.js'
+import { meanDepth, tokensByDepth } from '../../lib/report/series.js'
 import { machine } from '../lib/machine.js'
 import { table } from '../lib/report.js'
 import { type Summary, summarize } from '../lib/statistics.js'
@@ -80,7 +80,7 @@ export async function serveByTurns(served: readonly ServedModel[], corpus: strin
   }
   const results = series.map(({ engine, rates }) => ({
     tokensPerSecond: summarize(rates),
-    meanDepth: meanDepth(engine.stats().depthHistogram),
+    meanDepth: meanDepth(tokensByDepth(engine.stats().depthHistogram)),
   }))
   for (const { engine } of series) await engine.close()
   return results

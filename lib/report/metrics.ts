@@ -2,6 +2,7 @@
 import { Checker } from '../check.js'
 import { MorError } from '../errors.js'
 import { fileLines } from '../file_lines.js'
+import { tokensByDepth } from './series.js'
 
 /** What training had cost when something was measured. */
 export interface Cost {
@@ -103,9 +104,7 @@ function addRecord(record: Checker, cost: Cost, metrics: RunMetrics): void {
 /** With the tokens that ran no recursion, which the histogram leaves out. */
 function byDepth(histogram: unknown, tokens: unknown): number[] {
   if (!Array.isArray(histogram)) return []
-  const counts = histogram.map(numberOrNaN)
-  const counted = counts.reduce((sum, count) => sum + count, 0)
-  return [Math.max(0, typeof tokens === 'number' ? tokens - counted : 0), ...counts]
+  return tokensByDepth(histogram.map(numberOrNaN), typeof tokens === 'number' ? tokens : undefined)
 }
 
 /** JSON has no NaN: where a loss was not finite, the file holds null. */

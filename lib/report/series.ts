@@ -24,14 +24,23 @@ export function pointsOf<T>(measurements: readonly T[], x: (of: T) => number, y:
   })
 }
 
+/**
+ * How many tokens ran 0, 1, … N recursions.
+ * @param histogram those that ran 1..N
+ * @param all of them; without it, none ran no recursion
+ */
+export function tokensByDepth(histogram: readonly number[], all = total(histogram)): number[] {
+  return [Math.max(0, all - total(histogram)), ...histogram]
+}
+
 /** Mean depth of tokens counted by depth 0..N; NaN without tokens. */
-export function meanDepth(tokensByDepth: readonly number[]): number {
-  return tokensByDepth.reduce((sum, count, depth) => sum + count * depth, 0) / total(tokensByDepth)
+export function meanDepth(counts: readonly number[]): number {
+  return counts.reduce((sum, count, depth) => sum + count * depth, 0) / total(counts)
 }
 
 /** Share of the tokens whose depth is `depth`; NaN without tokens. */
-export function shareOfDepth(tokensByDepth: readonly number[], depth: number): number {
-  return (tokensByDepth[depth] ?? 0) / total(tokensByDepth)
+export function shareOfDepth(counts: readonly number[], depth: number): number {
+  return (counts[depth] ?? 0) / total(counts)
 }
 
 function total(counts: readonly number[]): number {

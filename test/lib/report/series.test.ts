@@ -1,6 +1,6 @@
 // Points of charts: equal to the data while they are few, means of it when they are many.
 import { expect, it } from 'vitest'
-import { MOST_POINTS, meanDepth, pointsOf, shareOfDepth } from '../../../lib/report/series.js'
+import { MOST_POINTS, meanDepth, pointsOf, shareOfDepth, tokensByDepth } from '../../../lib/report/series.js'
 
 const identity = (value: number) => value
 
@@ -23,6 +23,11 @@ it('many points become means of groups, at the place of their last one', () => {
   expect(points[1]).toEqual({ x: 5, y: 40 })
   // 401 values in groups of 3: the last one has 2.
   expect(points.at(-1)).toEqual({ x: 400, y: 3995 })
+})
+
+it('counts the tokens of which a histogram has none', () => {
+  expect(tokensByDepth([1, 2], 5)).toEqual([2, 1, 2])
+  expect(tokensByDepth([1, 2])).toEqual([0, 1, 2])
 })
 
 it('computes means and shares of depths', () => {
