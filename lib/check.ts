@@ -4,6 +4,10 @@ import { suggestion } from './suggest.js'
 
 export type JsonObject = Record<string, unknown>
 
+export function isObject(value: unknown): value is JsonObject {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}
+
 /** Reads checked values out of one plain object; every message starts with `where`, every error has `code`. */
 export class Checker {
   constructor(
@@ -14,7 +18,7 @@ export class Checker {
 
   /** Checks that `value` is a plain object before making a checker of it. */
   static of(value: unknown, where: string, code?: ErrorCode): Checker {
-    if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    if (!isObject(value)) {
       throw new MorError(code ?? 'INVALID_ARGUMENT', `${where} is ${show(value)}; it must be an object`)
     }
     if (value instanceof Map || value instanceof Set) {

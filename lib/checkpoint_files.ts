@@ -90,7 +90,9 @@ async function readShard(path: string, expected: Set<string>, indexPath: string)
 /** What there is of a tokenizer, to be saved with the weights. */
 export function tokenizerFilesBeside(files: readonly TokenizerFile[]): NativeSavedFile[] {
   return files.flatMap(({ name, content }) =>
-    content === null ? [] : [{ name, head: [Buffer.from(content as Uint8Array)], tensors: [] }],
+    content === null
+      ? []
+      : [{ name, head: [typeof content === 'string' ? Buffer.from(content) : content], tensors: [] }],
   )
 }
 

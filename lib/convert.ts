@@ -75,7 +75,7 @@ export async function convert(folder: string, options: ConvertOptions): Promise<
   const { output } = options
   checkPath(folder, 'convert: the checkpoint')
   checkPath(output, 'convert: output')
-  // The caller may change his options while the source is read.
+  // The caller may change its options while the source is read.
   const check = new Checker(
     Object.fromEntries(Object.entries(options).map(([key, value]) => [key, copyOf(value)])),
     'convert',

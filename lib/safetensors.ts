@@ -1,6 +1,6 @@
 // The safetensors file format: reads and checks headers, builds headers. Never touches tensor data.
 import { type FileHandle, open } from 'node:fs/promises'
-import { type JsonObject, show } from './check.js'
+import { isObject, type JsonObject, show } from './check.js'
 import { MorError, toMorError } from './errors.js'
 import { describeFileFormat } from './file_format.js'
 import { repeatedKey } from './json_keys.js'
@@ -195,10 +195,6 @@ async function readExactly(file: FileHandle, path: string, position: number, len
   const { bytesRead } = await file.read(buffer, 0, length, position)
   if (bytesRead !== length) fail(path, `truncated while it was read: ${bytesRead} of ${length} bytes at ${position}`)
   return buffer
-}
-
-function isObject(value: unknown): value is JsonObject {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
 function isCountArray(value: unknown): value is number[] {

@@ -3,6 +3,7 @@ import { createWriteStream } from 'node:fs'
 import { appendFile, mkdtemp, readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
+import { isObject } from '../check.js'
 import { ifGone, MorError, toMorError } from '../errors.js'
 import { exists } from '../exists.js'
 import { fileLines } from '../file_lines.js'
@@ -62,10 +63,6 @@ export async function readRunRecord(folder: string): Promise<RunRecord> {
   } catch (error) {
     throw new MorError('CHECKPOINT_INVALID', `${path} is damaged: ${(error as Error).message}`)
   }
-}
-
-function isObject(value: unknown): boolean {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
 export async function writeRunRecord(folder: string, record: RunRecord): Promise<void> {

@@ -1,18 +1,7 @@
 // Added tokens in a text: what is expected is what Hugging Face's tokenizers 0.23 gives.
 import { describe, expect, it } from 'vitest'
 import type { Tokenizer } from '../../../lib/tokenizer.js'
-import { type Family, families, loadFamily } from './families.js'
-
-const added = (id: number, content: string, changes: object = {}) => ({
-  id,
-  content,
-  single_word: false,
-  lstrip: false,
-  rstrip: false,
-  normalized: false,
-  special: false,
-  ...changes,
-})
+import { addedToken as added, type Family, families, loadFamily } from './families.js'
 
 describe('an added token that must be a single word', () => {
   const withToken = (changes: object) =>

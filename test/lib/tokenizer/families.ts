@@ -4,15 +4,17 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Tokenizer } from '../../../lib/tokenizer.js'
 
-const special = (id: number, content: string) => ({
+export const addedToken = (id: number, content: string, changes: object = {}) => ({
   id,
   content,
   single_word: false,
   lstrip: false,
   rstrip: false,
   normalized: false,
-  special: true,
+  special: false,
+  ...changes,
 })
+const special = (id: number, content: string) => addedToken(id, content, { special: true })
 const words = [' there', ' was', ' a', ' little', ' girl', ',', '.', ' Once', ' upon', ' time']
 const byteTokens = Array.from({ length: 256 }, (_, byte) => `<0x${byte.toString(16).toUpperCase().padStart(2, '0')}>`)
 const vocabOf = (tokens: Iterable<string>) => Object.fromEntries([...new Set(tokens)].map((token, id) => [token, id]))
