@@ -1,4 +1,4 @@
-// Derived files in chunks: sources are mapped, and given up as soon as they have been read.
+// Derived files in chunks.
 #include "checkpoint/derived_files.h"
 
 #include <algorithm>
@@ -6,9 +6,9 @@
 #include <memory>
 
 #include "checkpoint/folder_update.h"
+#include "checkpoint/input_file.h"
 #include "checkpoint/output_file.h"
 #include "core/check.h"
-#include "core/mapped_file.h"
 #include "core/rng.h"
 
 namespace mor {
@@ -18,17 +18,17 @@ namespace {
 constexpr int64_t kChunk = int64_t{1} << 20;  ///< elements that are made at a time
 constexpr uint64_t kSeed = 0;                 ///< of normal numbers, so that the same call writes the same file
 
-/// Files that stay mapped as long as tensors of them are read.
+/// Files that stay open as long as tensors of them are read.
 class Sources {
  public:
-  const MappedFile& of(const std::string& path) {
-    std::unique_ptr<MappedFile>& file = files_[path];
-    if (file == nullptr) file = std::make_unique<MappedFile>(path);
+  const InputFile& of(const std::string& path) {
+    std::unique_ptr<InputFile>& file = files_[path];
+    if (file == nullptr) file = std::make_unique<InputFile>(path);
     return *file;
   }
 
  private:
-  std::map<std::string, std::unique_ptr<MappedFile>> files_;
+  std::map<std::string, std::unique_ptr<InputFile>> files_;
 };
 
 /// For the elements from `begin`, a multiple of the chunk.
@@ -46,25 +46,19 @@ void add_normal(const DerivedTensor& tensor, int64_t begin, std::vector<float>& 
 /// are NaN or infinite.
 std::string elements(const DerivedTensor& tensor, Sources& sources, int64_t begin, int64_t n,
                      std::vector<int64_t>& non_finite) {
-  std::string bytes;
+  std::string stored, bytes;
   const bool as_it_is = tensor.sources.size() == 1 && tensor.sources[0].dtype == tensor.dtype;
   std::vector<float> sum(as_it_is ? 0 : static_cast<size_t>(n)), part(sum.size());
   for (size_t s = 0; s < tensor.sources.size(); ++s) {
     const DerivedTensor::Source& source = tensor.sources[s];
-    const MappedFile& file = sources.of(source.path);
     const int64_t size = file_dtype_size(source.dtype);
-    const auto offset = static_cast<size_t>(source.offset + begin * size), length = static_cast<size_t>(n * size);
-    const uint8_t* stored = file.at(offset, length);
-    non_finite[s] += count_non_finite(stored, source.dtype, n);
-    if (as_it_is) {
-      bytes.assign(reinterpret_cast<const char*>(stored), length);
-    } else {
-      to_floats(stored, source.dtype, n, part.data());
-      std::transform(sum.begin(), sum.end(), part.begin(), sum.begin(), std::plus<>());
-    }
-    file.forget(offset, length);
+    stored.resize(static_cast<size_t>(n * size));
+    sources.of(source.path).read(source.offset + begin * size, n * size, stored.data());
+    non_finite[s] += count_non_finite(stored.data(), source.dtype, n);
+    if (as_it_is) return stored;
+    to_floats(stored.data(), source.dtype, n, part.data());
+    std::transform(sum.begin(), sum.end(), part.begin(), sum.begin(), std::plus<>());
   }
-  if (as_it_is) return bytes;
   if (tensor.sources.size() > 1)
     for (float& value : sum) value /= static_cast<float>(tensor.sources.size());
   if (tensor.deviation > 0) add_normal(tensor, begin, sum);

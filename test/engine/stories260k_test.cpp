@@ -1,11 +1,10 @@
 // Tests a real checkpoint: greedy tokens of stories260K, as recorded with other software. Reports a skip if the file is
 // missing.
 #include <cstdio>
-#include <cstring>
 #include <fstream>
 #include <sstream>
 
-#include "core/mapped_file.h"
+#include "checkpoint/input_file.h"
 #include "test/engine/support.h"
 #include "test/test_devices.h"
 
@@ -27,10 +26,11 @@ std::vector<int64_t> numbers_after(const std::string& text, const std::string& k
 }
 
 void load(Model& model) {
-  const MappedFile file(folder() + "/model.safetensors");
-  uint64_t header_bytes;
-  std::memcpy(&header_bytes, file.at(0, 8), 8);
-  const std::string header(reinterpret_cast<const char*>(file.at(8, header_bytes)), header_bytes);
+  const InputFile file(folder() + "/model.safetensors");
+  int64_t header_bytes;
+  file.read(0, 8, &header_bytes);
+  std::string header(static_cast<size_t>(header_bytes), '\0');
+  file.read(8, header_bytes, header.data());
   const std::vector<Parameter>& list = model.parameters().list();
   for (size_t i = 0; i < list.size(); ++i) {
     const size_t at = header.find('"' + list[i].name + '"');
@@ -38,8 +38,7 @@ void load(Model& model) {
     const std::vector<int64_t> range = numbers_after(header, "data_offsets", at);
     ASSERT_EQ(range[1] - range[0], list[i].count() * 4) << list[i].name;
     std::vector<float> values(static_cast<size_t>(list[i].count()));
-    std::memcpy(values.data(), file.at(8 + header_bytes + static_cast<size_t>(range[0]), values.size() * 4),
-                values.size() * 4);
+    file.read(8 + header_bytes + range[0], list[i].count() * 4, values.data());
     model.set(i, values.data());
   }
 }
