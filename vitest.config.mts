@@ -8,6 +8,7 @@ delete process.env.NO_COLOR
 export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
+    globalSetup: 'test/temporary_folder.ts',
     pool: 'forks',
     maxWorkers: '100%', // The default leaves a processor idle, which on two of them is half of the machine.
     env: { FORCE_COLOR: '1' },
