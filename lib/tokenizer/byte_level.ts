@@ -3,10 +3,19 @@ import { createHash } from 'node:crypto'
 import { TextDecoder } from 'node:util'
 import { checkPath, checkText, checkTexts } from '../check.js'
 import { throwIfAborted } from '../errors.js'
+import { lengthOf } from '../tokens.js'
 import { byteCharacters, byteLevelJson } from './byte_level_json.js'
+import { readDecodeOptions, readEncodeBatchOptions, readEncodeOptions } from './call_options.js'
 import { WindowDetokenizer } from './detokenizer.js'
 import { tokenizerFiles, writeTokenizerFiles } from './files.js'
-import type { Detokenizer, EncodeBatchOptions, Tokenizer, TokenizerFile } from './interface.js'
+import type {
+  DecodeOptions,
+  Detokenizer,
+  EncodeBatchOptions,
+  EncodeOptions,
+  Tokenizer,
+  TokenizerFile,
+} from './interface.js'
 import { checkTokenId } from './token_id.js'
 
 const END_OF_TEXT = 256
@@ -29,24 +38,28 @@ class ByteLevelTokenizer implements Tokenizer {
   readonly bosTokenId = null
   readonly eosTokenId = END_OF_TEXT
 
-  encode(text: string): Int32Array {
+  encode(text: string, options?: EncodeOptions): Int32Array {
     checkText(text, 'encode: the text')
+    readEncodeOptions(options)
     return new Int32Array(Buffer.from(text, 'utf8'))
   }
 
   /** On this thread: a megabyte takes a few milliseconds. */
-  async encodeBatch(texts: readonly string[], { signal }: EncodeBatchOptions = {}): Promise<Int32Array[]> {
+  async encodeBatch(texts: readonly string[], options?: EncodeBatchOptions): Promise<Int32Array[]> {
     checkTexts(texts, 'encodeBatch: texts')
+    const { signal } = readEncodeBatchOptions(options)
     throwIfAborted(signal, 'encoding the text')
     return texts.map((text) => this.encode(text))
   }
 
-  decode(ids: ArrayLike<number>, { skipSpecialTokens = true }: { skipSpecialTokens?: boolean } = {}): string {
+  decode(ids: ArrayLike<number>, options?: DecodeOptions): string {
+    const count = lengthOf(ids, 'decode: the ids')
+    const { skipSpecialTokens } = readDecodeOptions(options)
     const decoder = utf8Decoder()
-    const bytes = new Uint8Array(ids.length)
+    const bytes = new Uint8Array(count)
     let text = ''
     let length = 0
-    for (let i = 0; i < ids.length; i++) {
+    for (let i = 0; i < count; i++) {
       const id = checkTokenId(ids[i]!, i)
       if (id < END_OF_TEXT) {
         bytes[length++] = id

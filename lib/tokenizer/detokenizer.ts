@@ -1,4 +1,5 @@
 // The streaming detokenizer of every tokenizer, made of the decoding of whole sequences.
+import { lengthOf } from '../tokens.js'
 import type { Detokenizer } from './interface.js'
 import { checkTokenId } from './token_id.js'
 
@@ -33,7 +34,7 @@ export class WindowDetokenizer implements Detokenizer {
 
   constructor(decoding: Decoding, prompt: ArrayLike<number> = []) {
     this.#decoding = decoding
-    for (let i = prompt.length - 1; i >= 0 && this.#window.length < SHORT_WINDOW; i--) {
+    for (let i = lengthOf(prompt, 'detokenizer: the prompt') - 1; i >= 0 && this.#window.length < SHORT_WINDOW; i--) {
       const id = checkTokenId(prompt[i]!, i)
       if (decoding.leftOut(id) === null) this.#window.unshift(id)
     }

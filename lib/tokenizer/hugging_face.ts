@@ -2,10 +2,12 @@
 import type { Tokenizer as Implementation } from '@huggingface/tokenizers'
 import { checkPath, checkText, checkTexts, show } from '../check.js'
 import { MorError, throwIfAborted } from '../errors.js'
+import { lengthOf } from '../tokens.js'
+import { readDecodeOptions, readEncodeBatchOptions, readEncodeOptions } from './call_options.js'
 import { WindowDetokenizer } from './detokenizer.js'
 import { EncodeThread } from './encode_thread.js'
 import { tokenizerFiles, writeTokenizerFiles } from './files.js'
-import type { Detokenizer, EncodeBatchOptions, Tokenizer } from './interface.js'
+import type { DecodeOptions, Detokenizer, EncodeBatchOptions, EncodeOptions, Tokenizer } from './interface.js'
 import { makeLibraryTokenizer } from './library.js'
 import type { SpecialTokens } from './special_tokens.js'
 import { checkTokenId } from './token_id.js'
@@ -72,8 +74,9 @@ export class HuggingFaceTokenizer implements Tokenizer {
     return new HuggingFaceTokenizer(source, await makeLibraryTokenizer(JSON.parse(source.json)))
   }
 
-  encode(text: string, { addSpecialTokens = true }: { addSpecialTokens?: boolean } = {}): Int32Array {
+  encode(text: string, options?: EncodeOptions): Int32Array {
     checkText(text, 'encode: the text')
+    const { addSpecialTokens } = readEncodeOptions(options)
     const { before, after } = this.#around
     const around = (ids: number[]) => Int32Array.from(addSpecialTokens ? [...before, ...ids, ...after] : ids)
     const known = this.#words?.encode(text) ?? null
@@ -90,11 +93,9 @@ export class HuggingFaceTokenizer implements Tokenizer {
     return around(ids)
   }
 
-  async encodeBatch(
-    texts: readonly string[],
-    { addSpecialTokens = true, threads = 1, signal }: EncodeBatchOptions = {},
-  ): Promise<Int32Array[]> {
+  async encodeBatch(texts: readonly string[], options?: EncodeBatchOptions): Promise<Int32Array[]> {
     checkTexts(texts, 'encodeBatch: texts')
+    const { addSpecialTokens, threads, signal } = readEncodeBatchOptions(options)
     throwIfAborted(signal, 'encoding the text')
     const characters = texts.reduce((sum, text) => sum + text.length, 0)
     if (characters > SHORT_CHARACTERS) return this.#freest(threads).encode({ texts, addSpecialTokens }, signal)
@@ -112,9 +113,11 @@ export class HuggingFaceTokenizer implements Tokenizer {
     return this.#threads.slice(0, count).reduce((best, thread) => (thread.jobs < best.jobs ? thread : best))
   }
 
-  decode(ids: ArrayLike<number>, { skipSpecialTokens = true }: { skipSpecialTokens?: boolean } = {}): string {
+  decode(ids: ArrayLike<number>, options?: DecodeOptions): string {
+    const count = lengthOf(ids, 'decode: the ids')
+    const { skipSpecialTokens } = readDecodeOptions(options)
     const kept: number[] = []
-    for (let i = 0; i < ids.length; i++) {
+    for (let i = 0; i < count; i++) {
       const id = checkTokenId(ids[i]!, i)
       if (this.#hasToken(id) && !(skipSpecialTokens && this.#special.has(id))) kept.push(id)
     }

@@ -1,11 +1,19 @@
 // The interface of every tokenizer.
 
-export interface EncodeBatchOptions {
-  /** As `encode`'s. */
+export interface EncodeOptions {
+  /** Default true: adds the tokens that the tokenizer puts around a prompt, such as a begin token. */
   addSpecialTokens?: boolean
+}
+
+export interface EncodeBatchOptions extends EncodeOptions {
   /** Most threads that calls under way at once are spread over, 1 by default. Each holds a tokenizer of its own. */
   threads?: number
   signal?: AbortSignal
+}
+
+export interface DecodeOptions {
+  /** Default true: leaves out begin and end tokens. False: writes them by name. */
+  skipSpecialTokens?: boolean
 }
 
 /** One of the files that a tokenizer is saved as. */
@@ -33,23 +41,23 @@ export interface Tokenizer {
   /** End-of-text id: separates documents in a dataset and ends a generation. Null where the tokenizer has none. */
   readonly eosTokenId: number | null
   /**
-   * The ids of `text`. `addSpecialTokens` (default true) adds the tokens that the tokenizer puts around a prompt, such as a
-   * begin token; the byte-level tokenizer has none. Lone surrogates become U+FFFD.
-   * @throws {MorError} INVALID_ARGUMENT for text without a token, where there is none for unknown text either
+   * The ids of `text`. The byte-level tokenizer puts nothing around a prompt. Lone surrogates become U+FFFD.
+   * @throws {MorError} INVALID_ARGUMENT for wrong values, and for text without a token, where there is none for unknown text
+   * either
    */
-  encode(text: string, options?: { addSpecialTokens?: boolean }): Int32Array
+  encode(text: string, options?: EncodeOptions): Int32Array
   /**
    * The ids of each of `texts`, as `encode` gives them. It does not block the event loop: long texts are encoded on other
    * threads, each call on one of them.
-   * @throws {MorError} ABORTED, OUT_OF_MEMORY
+   * @throws {MorError} ABORTED, OUT_OF_MEMORY, and what `encode` throws
    */
   encodeBatch(texts: readonly string[], options?: EncodeBatchOptions): Promise<Int32Array[]>
   /**
-   * The text of `ids`; bytes that are not UTF-8 become U+FFFD. `skipSpecialTokens` (default true) leaves out begin and end
-   * tokens. Ids without a token, such as padding of a model's vocabulary, give no text.
-   * @throws {MorError} TOKEN_OUT_OF_RANGE for an id that is not an integer from 0
+   * The text of `ids`; bytes that are not UTF-8 become U+FFFD. Ids without a token, such as padding of a model's vocabulary,
+   * give no text.
+   * @throws {MorError} INVALID_ARGUMENT for wrong values, TOKEN_OUT_OF_RANGE for an id that is not an integer from 0
    */
-  decode(ids: ArrayLike<number>, options?: { skipSpecialTokens?: boolean }): string
+  decode(ids: ArrayLike<number>, options?: DecodeOptions): string
   /**
    * A new decoder for one stream of ids. The stream goes on from the ids of `prompt` (default: none): its text is that of
    * prompt and stream together, less that of the prompt. So a tokenizer that writes no space at the start of a text writes

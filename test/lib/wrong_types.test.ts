@@ -67,6 +67,40 @@ describe('a text', () => {
   })
 })
 
+describe("a tokenizer's calls", () => {
+  const tokenizers = async () => [Tokenizer.byteLevel(), await Tokenizer.load(tokenizerFolder('llama'))]
+  // biome-ignore lint/suspicious/noExplicitAny: any value can be given
+  type Call = (tokenizer: Tokenizer, value: any) => unknown
+  const encode: Call = (tokenizer, options) => tokenizer.encode('a', options)
+  const encodeBatch: Call = (tokenizer, options) => tokenizer.encodeBatch(['a'], options)
+  const decode: Call = (tokenizer, options) => tokenizer.decode([65], options)
+
+  it.each<[string, Call, unknown, RegExp]>([
+    ['encode', encode, null, /^encode is null; it must be an object/],
+    ['encode', encode, 5, /^encode is 5/],
+    ['encode', encode, { addSpecialToken: false }, /^encode: unknown key "addSpecialToken" \(did you mean/],
+    ['encode', encode, { addSpecialTokens: 'no' }, /^encode: addSpecialTokens is "no"; it must be true or false/],
+    ['encodeBatch', encodeBatch, null, /^encodeBatch is null/],
+    ['encodeBatch', encodeBatch, { thread: 2 }, /^encodeBatch: unknown key "thread" \(did you mean "threads"/],
+    ['encodeBatch', encodeBatch, { threads: 0 }, /^encodeBatch: threads is 0; it must be an integer from 1 to 4096/],
+    ['encodeBatch', encodeBatch, { signal: 5 }, /^encodeBatch: signal is 5; it must be an AbortSignal/],
+    ['decode', decode, null, /^decode is null/],
+    ['decode', decode, { skipSpecialToken: true }, /^decode: unknown key "skipSpecialToken" \(did you mean/],
+    ['decode', decode, { skipSpecialTokens: 1 }, /^decode: skipSpecialTokens is 1; it must be true or false/],
+  ])('%s does not take these options', async (_, call, options, message) => {
+    for (const tokenizer of await tokenizers())
+      await expect((async () => call(tokenizer, options))()).rejects.toEqual(refused(message))
+  })
+
+  it.each([[null], [5], ['ab'], [{}], [{ length: 1 }]])('do not take %j for ids', async (ids) => {
+    for (const tokenizer of await tokenizers()) {
+      const wrong = ids as never
+      expect(() => tokenizer.decode(wrong)).toThrow(refused(/^decode: the ids is .*; it must be an array of token ids/))
+      expect(() => tokenizer.detokenizer(wrong)).toThrow(refused(/^detokenizer: the prompt is .*; it must be an array/))
+    }
+  })
+})
+
 describe('a model and a tokenizer', () => {
   it('are what the package makes', async () => {
     await using model = await Model.create(config)
