@@ -17,7 +17,7 @@ import { type RunRanks, rowsOfRank } from './ranks.js'
 import { checkDatasetOptions } from './resume_options.js'
 import { disposing, distributedOf, identityOf, modelsOf, type Run } from './run.js'
 import { foldersOf, mapFolders, openRunData, weightedDatasets } from './run_data.js'
-import { checkNoRun, makeShared, type RunRecord, runFiles, trimMetrics, writeRunRecord } from './run_folder.js'
+import { checkNoRun, emptyMetrics, makeShared, type RunRecord, runFiles, writeRunRecord } from './run_folder.js'
 import { flagOf, parameterGroupsOf, type TrainOptions, trainDefaults } from './train_options.js'
 import { findStart } from './train_start.js'
 
@@ -104,7 +104,7 @@ async function startPlanned(
       const record: RunRecord = { settings, positions: [] }
       await ranks.first(async () => {
         await writeRunRecord(folder, record)
-        await trimMetrics(folder, 0)
+        await emptyMetrics(folder)
       })
       return { trainer, record, data: opened, rows, owesEvaluation: false }
     })

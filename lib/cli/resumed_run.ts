@@ -57,7 +57,7 @@ async function resumeHeld(options: TrainOptions, ranks: RunRanks, signal: AbortS
       const { stepsDone } = trainer
       const isEvaluated = await ranks.first(async () => {
         await writeRunRecord(folder, resumed)
-        return trimMetrics(folder, stepsDone)
+        return trimMetrics(folder, stepsDone, positionAt(resumed, stepsDone))
       })
       const owesEvaluation = !isEvaluated && evaluatesAfter(stepsDone, settings)
       return { trainer, record: resumed, data, rows, owesEvaluation }

@@ -74,10 +74,7 @@ export async function openRunData(
   try {
     const train = await open(data, 'train')
     opened.push(train)
-    if (position !== null) {
-      if (train instanceof Dataset) train.restore(position as DatasetState)
-      else train.restore(position as DatasetMixState)
-    }
+    if (position !== null) restoreData(train, position)
     const validation = held === null ? null : await open(held, 'validation')
     if (validation !== null) opened.push(validation)
     return { train, validation, [Symbol.asyncDispose]: close }
@@ -85,6 +82,12 @@ export async function openRunData(
     await close()
     throw error
   }
+}
+
+/** @param position of one dataset where `data` is, and of a mix where that is */
+export function restoreData(data: Dataset | DatasetMix, position: DataState): void {
+  if (data instanceof Dataset) data.restore(position as DatasetState)
+  else data.restore(position as DatasetMixState)
 }
 
 async function heldOut(data: DataFolders): Promise<DataFolders | null> {

@@ -3,6 +3,7 @@ import { createWriteStream } from 'node:fs'
 import { appendFile, mkdtemp, readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
+import { isDeepStrictEqual } from 'node:util'
 import { isObject } from '../check.js'
 import { ifGone, MorError, toMorError } from '../errors.js'
 import { exists } from '../exists.js'
@@ -65,10 +66,11 @@ export async function readRunRecord(folder: string): Promise<RunRecord> {
   }
 }
 
+/** It is on the disk before the checkpoint that it belongs to. */
 export async function writeRunRecord(folder: string, record: RunRecord): Promise<void> {
   const { record: path } = runFiles(folder)
   try {
-    await writeFile(`${path}.partial`, `${JSON.stringify(record, null, 2)}\n`)
+    await writeFile(`${path}.partial`, `${JSON.stringify(record, null, 2)}\n`, { flush: true })
     await rename(`${path}.partial`, path)
   } catch (error) {
     throw toMorError(error, path)
@@ -163,18 +165,34 @@ export async function makeShared(folder: string, ranks: RunRanks): Promise<void>
   }
 }
 
+/** For a new run: the folder may hold the metrics of one that was given up. */
+export async function emptyMetrics(folder: string): Promise<void> {
+  const { metrics } = runFiles(folder)
+  await writeFile(metrics, '').catch((error: unknown) => {
+    throw toMorError(error, metrics)
+  })
+}
+
 /**
- * Removes from metrics.jsonl what a resumed run writes again: the records after `step`, and an incomplete last line.
- * Returns whether an evaluation of `step` is among the others.
+ * Removes from metrics.jsonl what a resumed run writes again: the records after `step`, steps refused behind `place` in the data, and an
+ * incomplete last line. Returns whether an evaluation of `step` is among the others.
  */
-export async function trimMetrics(folder: string, step: number): Promise<boolean> {
+export async function trimMetrics(folder: string, step: number, place: DataState): Promise<boolean> {
   const { metrics } = runFiles(folder)
   let isEvaluated = false
+  let refused = ''
   async function* kept(): AsyncGenerator<string> {
     if ((await stat(metrics).catch(ifGone(null))) === null) return
     for await (const { text } of fileLines(metrics)) {
       const record = recordIn(text)
       if (record === null || !(record.step <= step)) continue
+      if (record.type === 'refused' && record.step === step) {
+        refused += `${text}\n`
+        if (!isDeepStrictEqual(record.data, place)) continue
+        yield refused
+        refused = ''
+        continue
+      }
       isEvaluated ||= record.type === 'evaluation' && record.step === step
       yield `${text}\n`
     }
@@ -190,7 +208,7 @@ export async function trimMetrics(folder: string, step: number): Promise<boolean
 }
 
 /** Null for a line that was cut short. */
-function recordIn(line: string): { type?: unknown; step: number } | null {
+function recordIn(line: string): { type?: unknown; step: number; data?: unknown } | null {
   try {
     return JSON.parse(line)
   } catch {

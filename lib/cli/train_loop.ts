@@ -4,6 +4,7 @@ import { MorError } from '../errors.js'
 import { type Evaluation, type Evaluator, evaluateDataset, evaluateMix } from './evaluation.js'
 import { formatCount, formatDuration, formatShares } from './format.js'
 import type { Output } from './output.js'
+import { restoreData } from './run_data.js'
 
 /** The part of a Trainer that the loop uses. */
 export interface LoopTrainer extends Evaluator {
@@ -33,7 +34,7 @@ export interface TrainLoopOptions {
   trainer: LoopTrainer
   /** Null: there is one rank. */
   ranks: LoopRanks | null
-  /** For the epoch, and how far each dataset of a mix was taken. */
+  /** What `nextRows` takes rows of. */
   train: Dataset | DatasetMix
   /** This rank's rows of the next step. */
   nextRows: () => Promise<Int32Array[]>
@@ -118,7 +119,7 @@ interface RunState {
 }
 
 async function takeSteps(options: TrainLoopOptions, ranks: LoopRanks, run: RunState): Promise<void> {
-  const { trainer, train, nextRows, steps, saveEvery, save, output } = options
+  const { train, steps, saveEvery, save, output } = options
   const started = performance.now()
   let refused = 0
   const evaluateOnce = async () => {
@@ -126,10 +127,10 @@ async function takeSteps(options: TrainLoopOptions, ranks: LoopRanks, run: RunSt
   }
   if (options.owesEvaluation) await ranks.together(evaluateOnce)
   while (run.step < steps && !ranks.signal.aborted) {
-    const rows = await ranks.together(nextRows)
-    const stats = await stepOrRefusal(trainer, rows)
+    const stats = await stepOrRefusal(options, ranks)
     if (stats instanceof MorError) {
-      const entry = { type: 'refused', step: run.step, message: stats.message }
+      run.savedStep = null // The rows are passed over for good only in a checkpoint that comes after them.
+      const entry = { type: 'refused', step: run.step, message: stats.message, data: train.state() }
       const show = () => output.event(entry, `step ${run.step + 1} refused: ${stats.message}`)
       await ranks.together(() => tell(options, entry, show))
       if (++refused < MAX_REFUSED_STEPS) continue
@@ -159,12 +160,17 @@ export function evaluatesAfter(step: number, { steps, evalEvery }: { steps: numb
   return step > 0 && (step === steps || step % evalEvery === 0)
 }
 
-/** The error of a step that was refused is returned; others are thrown. */
-async function stepOrRefusal(trainer: LoopTrainer, rows: Int32Array[]): Promise<StepRecord | MorError> {
+/** The error of a step that was refused is returned. Others are thrown, and a resumed run takes the rows of that step. */
+async function stepOrRefusal(
+  { trainer, train, nextRows }: TrainLoopOptions,
+  ranks: LoopRanks,
+): Promise<StepRecord | MorError> {
+  const before = train.state()
   try {
-    return await trainer.step(rows)
+    return await trainer.step(await ranks.together(nextRows))
   } catch (error) {
     if (error instanceof MorError && error.code === 'NON_FINITE') return error
+    restoreData(train, before)
     throw error
   }
 }

@@ -36,7 +36,11 @@ async function readAll(items: AsyncIterable<unknown>): Promise<void> {
 
 it.each<[string, (file: string) => Promise<unknown>, string?]>([
   ['metrics.jsonl', () => appendMetrics(folder, { type: 'step' })],
-  ['metrics.jsonl', () => trimMetrics(folder, 3), 'metrics.jsonl.partial'],
+  [
+    'metrics.jsonl',
+    () => trimMetrics(folder, 3, { tokens: 9, length: 1, seed: 0, epoch: 0, index: 0 }),
+    'metrics.jsonl.partial',
+  ],
   ['run.json', () => writeRunRecord(folder, { settings: {} as never, positions: [] }), 'run.json.partial'],
   ['dataset.json', () => writeDatasetInfo(folder, {} as never)],
   ['unfinished.json', () => writeUnfinished(folder, {} as never), 'unfinished.json.new'],

@@ -17,6 +17,7 @@ import { beforeEach, describe, expect, it } from 'vitest'
 import {
   appendMetrics,
   checkNoRun,
+  emptyMetrics,
   makeShared,
   positionAt,
   type RunRecord,
@@ -153,15 +154,33 @@ describe('the folder of several ranks', () => {
 })
 
 describe('metrics.jsonl', () => {
+  const place = (index: number) => ({ tokens: 100, length: 4, seed: 0, epoch: 0, index })
+
   it('loses what lies after the checkpoint and a line cut short', async () => {
-    await trimMetrics(folder, 0)
+    await appendMetrics(folder, { type: 'refused', step: 0, message: 'of a run that was given up' })
+    await emptyMetrics(folder)
     for (const step of [1, 2, 3]) await appendMetrics(folder, { type: 'step', step })
     writeFileSync(join(folder, 'metrics.jsonl'), `${readFileSync(join(folder, 'metrics.jsonl'), 'utf8')}{"type":"st`)
-    await trimMetrics(folder, 2)
+    await trimMetrics(folder, 2, place(0))
     await appendMetrics(folder, { type: 'step', step: 3, again: true })
     expect(readFileSync(join(folder, 'metrics.jsonl'), 'utf8')).toBe(
       '{"type":"step","step":1}\n{"type":"step","step":2}\n{"type":"step","step":3,"again":true}\n',
     )
+  })
+
+  it('keeps of the steps refused after the last one those before the place in the data', async () => {
+    const refused = (index: number) => ({ type: 'refused', step: 1, message: 'NaN', data: place(index) })
+    const kept = async (index: number) => {
+      writeFileSync(join(folder, 'metrics.jsonl'), '')
+      for (const record of [{ type: 'step', step: 1 }, refused(6), refused(9)]) await appendMetrics(folder, record)
+      await trimMetrics(folder, 1, place(index))
+      return readFileSync(join(folder, 'metrics.jsonl'), 'utf8').match(/"index":\d/g)
+    }
+    expect(await kept(3)).toBeNull()
+    expect(await kept(6)).toEqual(['"index":6'])
+    expect(await kept(9)).toEqual(['"index":6', '"index":9'])
+    await trimMetrics(folder, 2, place(12))
+    expect(readFileSync(join(folder, 'metrics.jsonl'), 'utf8').match(/refused/g)!.length).toBe(2)
   })
 
   it('may be larger than the longest string', async () => {
@@ -175,29 +194,29 @@ describe('metrics.jsonl', () => {
       appendFileSync(path, '\n')
     }
     appendFileSync(path, line)
-    await trimMetrics(folder, 1)
+    await trimMetrics(folder, 1, place(0))
     expect(readFileSync(path, 'utf8')).toBe(line)
   }, 60_000)
 
   it('tells whether the last step that is kept was evaluated', async () => {
     for (const step of [1, 2]) await appendMetrics(folder, { type: 'step', step })
-    expect(await trimMetrics(folder, 2)).toBe(false)
+    expect(await trimMetrics(folder, 2, place(0))).toBe(false)
     await appendMetrics(folder, { type: 'evaluation', step: 2 })
-    expect(await trimMetrics(folder, 2)).toBe(true)
-    expect(await trimMetrics(folder, 1)).toBe(false)
+    expect(await trimMetrics(folder, 2, place(0))).toBe(true)
+    expect(await trimMetrics(folder, 1, place(0))).toBe(false)
   })
 
   it('stays as it was where it cannot be written anew', async () => {
     await appendMetrics(folder, { type: 'step', step: 1 })
     mkdirSync(join(folder, 'metrics.jsonl.partial', 'in the way'), { recursive: true })
-    await expect(trimMetrics(folder, 0)).rejects.toMatchObject({ code: 'IO_ERROR' })
+    await expect(trimMetrics(folder, 0, place(0))).rejects.toMatchObject({ code: 'IO_ERROR' })
     expect(readFileSync(join(folder, 'metrics.jsonl'), 'utf8')).toBe('{"type":"step","step":1}\n')
   })
 
   it('stays as it was where it cannot be read', async () => {
     // A link to itself can be replaced, but not read.
     symlinkSync('metrics.jsonl', join(folder, 'metrics.jsonl'))
-    await expect(trimMetrics(folder, 0)).rejects.toMatchObject({
+    await expect(trimMetrics(folder, 0, place(0))).rejects.toMatchObject({
       code: 'IO_ERROR',
       message: expect.stringContaining('metrics.jsonl'),
     })

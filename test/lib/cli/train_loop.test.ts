@@ -27,16 +27,23 @@ interface Calls {
   steps: Int32Array[][]
   evaluations: number
   saves: number[]
+  /** How many rows were taken before each save. */
+  savedRows: number[]
   records: { type: string; step: number }[]
 }
 
-/** Runs the loop; `onStep` is called before each attempted step with its number from 1. */
+/**
+ * Runs the loop; `onStep` is called before each attempted step with its number from 1, and `onRead` when its rows have been read, with
+ * that of all reads.
+ */
 async function run(
   changes: Partial<TrainLoopOptions> = {},
   onStep: (attempt: number) => void = () => {},
   trainerChanges: Partial<LoopTrainer> = {},
+  onRead: (read: number) => void = () => {},
 ) {
-  const calls: Calls = { steps: [], evaluations: 0, saves: [], records: [] }
+  const calls: Calls = { steps: [], evaluations: 0, saves: [], savedRows: [], records: [] }
+  let reads = 0
   let done = changes.firstStep ?? 0
   const trainer: LoopTrainer = {
     async step(batch) {
@@ -66,7 +73,11 @@ async function run(
     trainer,
     ranks: null,
     train,
-    nextRows: () => train.next(3),
+    nextRows: async () => {
+      const rows = await train.next(3)
+      onRead(++reads)
+      return rows
+    },
     validation,
     firstStep: 0,
     owesEvaluation: false,
@@ -77,6 +88,7 @@ async function run(
     saveEvery: 5,
     save: async (step) => {
       calls.saves.push(step)
+      calls.savedRows.push(train.state().index)
     },
     record: async (record) => {
       calls.records.push(record as Calls['records'][number])
@@ -199,8 +211,8 @@ describe('refused steps', () => {
     expect(value).toMatchObject({ step: 10, interrupted: false })
     expect(calls.steps.length).toBe(12)
     expect(calls.records.filter(({ type }) => type === 'refused')).toEqual([
-      { type: 'refused', step: 1, message: 'the loss is NaN' },
-      { type: 'refused', step: 1, message: 'the loss is NaN' },
+      { type: 'refused', step: 1, message: 'the loss is NaN', data: expect.objectContaining({ index: 6 }) },
+      { type: 'refused', step: 1, message: 'the loss is NaN', data: expect.objectContaining({ index: 9 }) },
     ])
     expect(String(calls.steps[1]![0])).not.toBe(String(calls.steps[2]![0]))
   })
@@ -210,17 +222,44 @@ describe('refused steps', () => {
     expect(error).toMatchObject({ code: 'NON_FINITE' })
     expect(calls.steps.length).toBe(12)
     expect(calls.saves).toEqual([2])
+    expect(calls.savedRows).toEqual([36])
     const again = await run({ firstStep: 2 }, refuse)
-    expect(again.calls.saves).toEqual([2]) // with the place in the data after the refused rows
+    expect(again.calls.saves).toEqual([2])
+    expect(again.calls.savedRows).toEqual([30])
   })
 
-  it('of another kind end it at once', async () => {
-    const { error, calls } = await run({}, () => {
-      throw new MorError('OUT_OF_MEMORY', 'no memory')
+  it('are passed over for good where the loop is stopped behind them, and its checkpoint came before', async () => {
+    const controller = new AbortController()
+    const { calls } = await run({ signal: controller.signal }, (attempt) => {
+      if (attempt < 6) return
+      controller.abort()
+      refuse()
     })
+    expect(calls.saves).toEqual([5, 5])
+    expect(calls.savedRows).toEqual([15, 18])
+  })
+})
+
+describe('an error', () => {
+  const fail = () => {
+    throw new MorError('OUT_OF_MEMORY', 'no memory')
+  }
+
+  it('in the first step ends the loop at once', async () => {
+    const { error, calls } = await run({}, fail)
     expect(error).toMatchObject({ code: 'OUT_OF_MEMORY' })
     expect(calls.steps.length).toBe(1)
     expect(calls.saves).toEqual([])
+  })
+
+  it('in a later step, or in reading its rows, ends it before these rows: they are taken again', async () => {
+    const inStep = await run({}, (attempt) => attempt === 4 && fail())
+    const inReading = await run({}, undefined, {}, (read) => read === 4 && fail())
+    for (const { error, calls } of [inStep, inReading]) {
+      expect(error).toMatchObject({ code: 'OUT_OF_MEMORY' })
+      expect(calls.saves).toEqual([3])
+      expect(calls.savedRows).toEqual([9])
+    }
   })
 })
 
