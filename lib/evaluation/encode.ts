@@ -12,8 +12,9 @@ export interface ScoredTokens {
 }
 
 /**
- * The tokens of the context followed by each continuation. Both are encoded as one text, with what the tokenizer puts around a
- * prompt; the continuation's tokens are those beyond as many as the context has alone. White space at the end of the context
+ * The tokens of the context followed by each continuation. Both are encoded as one text, behind what the tokenizer puts before a prompt,
+ * but without what it puts after one: nothing ends where a continuation follows. The continuation's tokens are those beyond as many
+ * as the context has alone. White space at the end of the context
  * counts to the continuation, as tokenizers put it before a word.
  * @throws {MorError} INVALID_ARGUMENT naming file and line for a continuation without tokens; as Tokenizer.encodeBatch
  */
@@ -25,8 +26,9 @@ export async function encodeExample(
   const context = example.context.trimEnd()
   const space = example.context.slice(context.length)
   const texts = [context, ...example.continuations.map((continuation) => `${context}${space}${continuation}`)]
-  const encode = () => tokenizer.encodeBatch(texts, { ...(signal && { signal }) })
-  const [alone, ...whole] = await atPlace(example.where, encode)
+  const encode = () => tokenizer.encodeBatch(texts, { addSpecialTokens: false, ...(signal && { signal }) })
+  const encoded = await atPlace(example.where, encode)
+  const [alone, ...whole] = encoded.map((ids) => Int32Array.from([...tokenizer.around.before, ...ids]))
   const start = startOf(alone!, tokenizer)
   if (start === null) {
     const text = `${example.where}: the context is empty, and the tokenizer has no begin or end token to start from`

@@ -111,7 +111,7 @@ async function textMetadata(config: ResolvedConfig, folder: string): Promise<[st
   if (text === null) return [['tokenizer.ggml.model', string('none')], ...endMetadata(config, null)]
   const tokenizer = await Tokenizer.load(folder)
   const template = await ChatTemplate.load(folder)
-  const { before, after } = idsAround(tokenizer)
+  const { before, after } = tokenizer.around
   return [
     ...vocabularyMetadata(JSON.parse(text), config.vocab_size, folder),
     ...endMetadata(config, tokenizer),
@@ -129,11 +129,4 @@ function endMetadata(config: ResolvedConfig, tokenizer: Tokenizer | null): [stri
   return Object.entries(ids).flatMap(([kind, id]): [string, TypedValue][] =>
     id === null ? [] : [[`tokenizer.ggml.${kind}_token_id`, uint32(id)]],
   )
-}
-
-/** What a text gets before and after its own ids. */
-function idsAround(tokenizer: Tokenizer): { before: number[]; after: number[] } {
-  const [plain, whole] = [false, true].map((addSpecialTokens) => [...tokenizer.encode('a', { addSpecialTokens })])
-  const start = whole!.findIndex((_, at) => plain!.every((id, i) => whole![at + i] === id))
-  return { before: whole!.slice(0, start), after: whole!.slice(start + plain!.length) }
 }

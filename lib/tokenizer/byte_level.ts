@@ -37,6 +37,7 @@ class ByteLevelTokenizer implements Tokenizer {
   readonly minVocabSize = END_OF_TEXT + 1
   readonly bosTokenId = null
   readonly eosTokenId = END_OF_TEXT
+  readonly around = { before: [], after: [] }
 
   encode(text: string, options?: EncodeOptions): Int32Array {
     checkText(text, 'encode: the text')

@@ -7,7 +7,7 @@ import { readDecodeOptions, readEncodeBatchOptions, readEncodeOptions } from './
 import { WindowDetokenizer } from './detokenizer.js'
 import { EncodeThread } from './encode_thread.js'
 import { tokenizerFiles, writeTokenizerFiles } from './files.js'
-import type { DecodeOptions, Detokenizer, EncodeBatchOptions, EncodeOptions, Tokenizer } from './interface.js'
+import type { Around, DecodeOptions, Detokenizer, EncodeBatchOptions, EncodeOptions, Tokenizer } from './interface.js'
 import { makeLibraryTokenizer } from './library.js'
 import type { SpecialTokens } from './special_tokens.js'
 import { checkTokenId } from './token_id.js'
@@ -33,8 +33,7 @@ export class HuggingFaceTokenizer implements Tokenizer {
   readonly eosTokenId: number | null
   readonly #implementation: Implementation
   readonly #special: Set<number>
-  /** The ids before and after a text that is encoded with special tokens. */
-  readonly #around: { before: number[]; after: number[] }
+  readonly around: Around
   readonly filesFor: Tokenizer['filesFor']
   readonly #threads: EncodeThread[] = []
   readonly #source: HuggingFaceSource
@@ -62,12 +61,12 @@ export class HuggingFaceTokenizer implements Tokenizer {
     this.vocabSize = 1 + largest(implementation.get_vocab(true).values())
     const added = implementation.get_added_tokens_decoder()
     this.#special = new Set([...added.values()].filter((token) => token.special).map((token) => token.id))
-    this.#around = idsAround(source, implementation)
+    this.around = idsAround(source, implementation)
     // Ids between two tokens that no token has are listed too, under the name undefined.
     const named = [...implementation.get_vocab(true)].filter(([token]) => token !== undefined)
     const used = named.map(([, id]) => id).filter((id) => !added.has(id))
     const ends = [bosTokenId, eosTokenId].filter((id) => id !== null)
-    this.minVocabSize = 1 + largest([...used, ...ends, ...this.#around.before, ...this.#around.after])
+    this.minVocabSize = 1 + largest([...used, ...ends, ...this.around.before, ...this.around.after])
   }
 
   static async make(source: HuggingFaceSource): Promise<HuggingFaceTokenizer> {
@@ -77,7 +76,7 @@ export class HuggingFaceTokenizer implements Tokenizer {
   encode(text: string, options?: EncodeOptions): Int32Array {
     checkText(text, 'encode: the text')
     const { addSpecialTokens } = readEncodeOptions(options)
-    const { before, after } = this.#around
+    const { before, after } = this.around
     const around = (ids: number[]) => Int32Array.from(addSpecialTokens ? [...before, ...ids, ...after] : ids)
     const known = this.#words?.encode(text) ?? null
     if (known !== null) return around(known)
@@ -152,7 +151,7 @@ function largest(ids: Iterable<number>): number {
 }
 
 /** What the post-processor puts around a text, with the begin and end tokens that the checkpoint adds or leaves out. */
-function idsAround(source: HuggingFaceSource, implementation: Implementation): { before: number[]; after: number[] } {
+function idsAround(source: HuggingFaceSource, implementation: Implementation): Around {
   const text = '\0'
   const tokens = implementation.post_processor?.post_process([text], null, true).tokens ?? [text]
   const ids = tokens.map((token: string) => {

@@ -23,6 +23,11 @@ export interface TokenizerFile {
   content: string | Uint8Array | null
 }
 
+export interface Around {
+  before: readonly number[]
+  after: readonly number[]
+}
+
 /** Turns text into token ids and back. It never changes, so calls may share it. */
 export interface Tokenizer {
   /** `byte-level`, or the path of the file that it was loaded from. */
@@ -70,6 +75,8 @@ export interface Tokenizer {
    * @throws {MorError} IO_ERROR
    */
   save(folder: string): Promise<void>
+  /** @internal The ids that `encode` puts before and after a text. */
+  readonly around: Around
   /** @internal What `save` writes into `folder` and removes from it. */
   filesFor(folder: string): TokenizerFile[]
 }
