@@ -88,9 +88,10 @@ export class Trainer {
     const { device, threads, nice, signal, tokenizer, ...changes } = options
     checkPath(folder, 'Trainer.resume: the folder')
     const saved = await readTrainerCheckpoint(folder)
+    const training = resumedOptions(saved.options, changes, folder)
+    resolveTrainerOptions(training) // What is wrong with them is said before the model is read.
     const model = await Model.load(folder, { device, threads, nice, signal, tokenizer, dtype: saved.dtype })
     try {
-      const training = resumedOptions(saved.options, changes, folder)
       checkSameFrozen(saved.options.parameterGroups, training.parameterGroups ?? [], model.native.parameters())
       const trainer = new Trainer(model, training)
       await wrapNativeAsync(async () => restoreTrainerState(model, trainer.#native, saved))

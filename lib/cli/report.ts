@@ -1,8 +1,8 @@
 // `mor report`: draws training runs as one HTML page, and as SVG files where they are asked for.
-import { writeFile } from 'node:fs/promises'
-import { basename, join } from 'node:path'
+import { rm, writeFile } from 'node:fs/promises'
+import { basename, join, resolve } from 'node:path'
 import { checkAbsent, makeOutput } from '../convert/new_output.js'
-import { throwIfAborted } from '../errors.js'
+import { MorError, throwIfAborted } from '../errors.js'
 import type { LoadOptions } from '../model.js'
 import { chartsOf } from '../report/charts.js'
 import { hasDepths, MOST_CHARACTERS, mapDepths, readBeginning } from '../report/depth_map.js'
@@ -33,7 +33,14 @@ export async function report(
   signal: AbortSignal,
 ): Promise<void> {
   await checkAbsent(file)
-  if (folder !== undefined) await checkAbsent(folder)
+  if (folder !== undefined) {
+    await checkAbsent(folder)
+    if (resolve(folder) === resolve(file))
+      throw new MorError(
+        'INVALID_ARGUMENT',
+        `--output and --svg are both ${file}: give the folder of the pictures another name`,
+      )
+  }
   const runs = await readRuns(folders, signal)
   const charts = chartsOf(runs)
   const pictures = await drawCharts(charts, signal)
@@ -56,11 +63,16 @@ export async function report(
       return staging
     })
   }
-  await makeOutput(file, async (staging) => {
-    const path = join(staging, basename(file))
-    await writeFile(path, page)
-    return path
-  })
+  try {
+    await makeOutput(file, async (staging) => {
+      const path = join(staging, basename(file))
+      await writeFile(path, page)
+      return path
+    })
+  } catch (error) {
+    if (folder !== undefined) await rm(folder, { recursive: true, force: true })
+    throw error
+  }
   output.end()
   const counts = { runs: runs.length, charts: charts.length, depthMaps: maps.length }
   output.event(

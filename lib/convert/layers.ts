@@ -40,8 +40,8 @@ export function sourceLayers(depth: number, target: ResolvedConfig, init: Initia
  */
 export function keptLayers(depth: number, target: ResolvedConfig, keep: readonly number[]): number[][] {
   const unique = uniqueLayers(target)
-  const bad = keep.find((layer) => !Number.isInteger(layer) || layer < 0 || layer >= depth)
-  if (keep.length !== unique || bad !== undefined) {
+  const isLayer = (layer: number) => Number.isInteger(layer) && layer >= 0 && layer < depth
+  if (keep.length !== unique || ![...keep].every(isLayer)) {
     throw new MorError(
       'INVALID_ARGUMENT',
       `keep is ${show(keep)}; it must be ${unique} layers of the source, numbers from 0 to ${depth - 1}, one for each layer that the ` +

@@ -10,8 +10,10 @@ const WARMUP_STEPS = 1000
 /** One step of loss-free balancing: depth N is chosen at first, and the others can catch up with it. */
 const BIAS = 0.001
 
-/** `router` with the options under which every gate is 1 at first, where it does not say otherwise. */
-export function startingRouter(router: RouterConfig, recursions: number): RouterConfig {
+/** `given` with the options under which every gate is 1 at first, where it does not say otherwise. */
+export function startingRouter(given: RouterConfig, recursions: number): RouterConfig {
+  const said = Object.entries(given).filter(([, value]) => (value ?? null) !== null)
+  const router = Object.fromEntries(said) as unknown as RouterConfig
   if (router.type === 'expert_choice') {
     return { alpha: 2, gated: 'update', capacity_warmup_steps: WARMUP_STEPS, ...router }
   }

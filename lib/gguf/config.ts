@@ -95,8 +95,9 @@ function ropeScaling(
   factors: Float32Array | null,
   { theta, headDim }: { theta: number; headDim: number },
 ): RopeScaling | null {
-  const type = read.value('rope.scaling.type') ?? 'none'
-  const factor = read.number('rope.scaling.factor', read.number('rope.scale_linear', 1))
+  // llama.cpp scales by a factor where no type is given, and does not where the type is "none".
+  const type = read.value('rope.scaling.type') ?? 'linear'
+  const factor = type === 'none' ? 1 : read.number('rope.scaling.factor', read.number('rope.scale_linear', 1))
   if (type !== 'none' && type !== 'linear') {
     fail(
       read.file.path,

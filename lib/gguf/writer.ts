@@ -125,6 +125,11 @@ async function textMetadata(config: ResolvedConfig, folder: string): Promise<[st
 function endMetadata(config: ResolvedConfig, tokenizer: Tokenizer | null): [string, TypedValue][] {
   const ends = [config.eos_token_id ?? tokenizer?.eosTokenId ?? []].flat()
   const bos = tokenizer?.bosTokenId ?? config.bos_token_id
+  if (ends.length > 3) {
+    const others = ends.slice(3).join(', ')
+    const text = `a GGUF file names at most 3 end tokens: generation from it does not end at ${others}, which the model ends at`
+    process.emitWarning(text, { code: 'MOR_GGUF_END_TOKENS' })
+  }
   const ids = { bos, eos: ends[0] ?? null, eot: ends[1] ?? null, eom: ends[2] ?? null }
   return Object.entries(ids).flatMap(([kind, id]): [string, TypedValue][] =>
     id === null ? [] : [[`tokenizer.ggml.${kind}_token_id`, uint32(id)]],

@@ -441,8 +441,24 @@ describe('save and resume', () => {
   it('gives the loaded model back when it cannot resume', async () => {
     const trainer = new Trainer(await Model.create(config), options)
     await trainer.save(folder)
-    await expect(Trainer.resume(folder, { learningRate: -1 })).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' })
+    const parameterGroups = [{ pattern: 'model.embed*', frozen: true }]
+    await expect(Trainer.resume(folder, { parameterGroups })).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' })
     expect(addon.models[1]!.disposed).toBe(true)
+  })
+
+  it.each([
+    [{ learningRate: -1 }, /learningRate is -1/],
+    [{ parameterGroups: 'x' }, /parameterGroups is "x"/],
+    [{ parameterGroups: [null] }, /parameterGroups\[0\] is null/],
+    [{ parameterGroups: [{ frozen: true }] }, /parameterGroups\[0\]: pattern is undefined/],
+  ])('says what is wrong with %j before it loads the model', async (changes, message) => {
+    const trainer = new Trainer(await Model.create(config), options)
+    await trainer.save(folder)
+    await expect(Trainer.resume(folder, changes as never)).rejects.toMatchObject({
+      code: 'INVALID_ARGUMENT',
+      message: expect.stringMatching(message),
+    })
+    expect(addon.models.length).toBe(1)
   })
 })
 

@@ -71,9 +71,13 @@ export async function trainTokenizer(
     onProgress: (done) => onProgress?.({ bytes, words: counts.words.size, merges: done }),
     signal,
   })
+  const symbols = [...vocabulary]
   const pairs = merges.map(({ left, right }): [string, string] => {
-    const pair: [string, string] = [vocabulary[left]!, vocabulary[right]!]
-    vocabulary.push(pair.join(''))
+    const pair: [string, string] = [symbols[left]!, symbols[right]!]
+    const symbol = pair.join('')
+    symbols.push(symbol)
+    // A merge that gives the text of a special token has its id, as with Hugging Face's trainer: a text has one id.
+    if (!specialTokens.includes(symbol)) vocabulary.push(symbol)
     return pair
   })
   const special = specialTokens.map((content, id) => ({ id, content }))

@@ -150,6 +150,26 @@ describe('outputs', () => {
     expect(existsSync(at('other.html'))).toBe(false)
   })
 
+  it('have a place each', async () => {
+    const folders = [writeRun(at('a'), fallingRun(3))]
+    await expect(run(folders, { output: at('both'), svg: `${at('both')}/` })).rejects.toMatchObject({
+      code: 'INVALID_ARGUMENT',
+      message: expect.stringMatching(
+        /--output and --svg are both .*both: give the folder of the pictures another name/,
+      ),
+    })
+    expect(existsSync(at('both'))).toBe(false)
+  })
+
+  it('are not there where the page cannot be written', async () => {
+    const folders = [writeRun(at('a'), fallingRun(3))]
+    writeFileSync(at('file'), '')
+    await expect(run(folders, { output: at('file/report.html'), svg: at('charts') })).rejects.toMatchObject({
+      code: 'IO_ERROR',
+    })
+    expect(existsSync(at('charts'))).toBe(false)
+  })
+
   it('may lie in folders that are made for them, the page among the charts too', async () => {
     const folders = [writeRun(at('a'), fallingRun(3))]
     await run(folders, { output: at('new/charts/report.html'), svg: at('new/charts') })

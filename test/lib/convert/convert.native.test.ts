@@ -203,6 +203,23 @@ it('a router that is described in full is taken as it is', async () => {
   expect(config.router).toMatchObject(router)
 })
 
+it.each([
+  ['expert_choice', ['alpha', 'gated', 'capacity_warmup_steps']],
+  ['token_choice', ['alpha', 'gated', 'balancing']],
+] as const)('options of a router of %s that are null or undefined are left out', async (type, keys) => {
+  const made = []
+  for (const empty of [{}, ...[null, undefined].map((value) => Object.fromEntries(keys.map((key) => [key, value])))]) {
+    const { config } = await convert(source(14), {
+      output: nextOutput(),
+      recursions: 3,
+      router: { type, ...empty } as never,
+    })
+    made.push(config.router)
+  }
+  expect(made[1]).toEqual(made[0])
+  expect(made[2]).toEqual(made[0])
+})
+
 it('tokenizer, chat template and what generation_config.json says come along', async () => {
   const output = nextOutput()
   const json = { added_tokens: [{ id: 47, content: '<pad>' }], model: { type: 'WordLevel', vocab: { a: 0, b: 1 } } }

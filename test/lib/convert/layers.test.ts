@@ -64,6 +64,7 @@ describe('layers of the source', () => {
       [0, 2, 5, 8, 11, 14],
       [0, 2, 5, 8, -1, 13],
       [0, 2, 5, 8, 1.5, 13],
+      [0, 2, 5, 8, undefined as unknown as number, 13],
     ]) {
       expect(() => keptLayers(14, target(14, 3, 'middle_cycle'), keep)).toThrow(
         /it must be 6 layers of the source, numbers from 0 to 13/,

@@ -122,6 +122,20 @@ describe('a trained tokenizer', () => {
     ])
   })
 
+  it('has one id for a special token that merges make as well', async () => {
+    const { folder, file } = newFile('### head\n#### deeper ###\n'.repeat(50))
+    const specialTokens = ['<|end|>', '###']
+    const tokenizer = await trainTokenizer([file], join(folder, 'out'), { vocabSize: 275, specialTokens })
+    const { model } = JSON.parse(readFileSync(join(folder, 'out', 'tokenizer.json'), 'utf8'))
+    expect(model.vocab['###']).toBe(1)
+    expect(model.merges).toContainEqual(['##', '#'])
+    const ids = Object.values<number>(model.vocab)
+    expect(ids.toSorted((a, b) => a - b)).toEqual(Array.from({ length: tokenizer.vocabSize }, (_, id) => id))
+    expect([...tokenizer.encode('###')]).toEqual([1])
+    const text = '## a\n### head\n#### deeper\n##### b'
+    expect(tokenizer.decode(tokenizer.encode(text), { skipSpecialTokens: false })).toBe(text)
+  })
+
   it('has fewer tokens where the text has no more pairs', async () => {
     const { folder, file } = newFile('ab ab')
     const tokenizer = await trainTokenizer([file], join(folder, 'out'), { vocabSize: 1000 })
