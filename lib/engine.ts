@@ -1,7 +1,9 @@
 // The public Engine: requests in, tokens out, as the addon's scheduler decides.
-import type { ChatTemplate, RenderOptions } from './chat/chat_template.js'
+import { onAbort } from './abort_calls.js'
+import type { ChatTemplate } from './chat/chat_template.js'
 import { type ChatMessage, readMessages } from './chat/messages.js'
 import { readChatTemplate } from './chat/option.js'
+import { type RenderOptions, readRenderOptions } from './chat/render_options.js'
 import { Checker, show } from './check.js'
 import { MorError, toMorError, wrapNative, wrapNativeAsync } from './errors.js'
 import { EventDelivery } from './event_delivery.js'
@@ -107,9 +109,8 @@ export class Engine {
    * none, the generation has the error.
    */
   chat(messages: readonly ChatMessage[], options: ChatOptions = {}): Generation {
-    Checker.of(options, 'chat')
-    const { addGenerationPrompt, variables, maxTokens, ...others } = options
-    const rendering = { addGenerationPrompt: addGenerationPrompt ?? true, variables: variables ?? {} }
+    const rendering = readRenderOptions(Checker.of(options, 'chat'))
+    const { addGenerationPrompt: _, variables: _variables, maxTokens, ...others } = options
     const prompt = { messages: readMessages(messages), options: rendering }
     return this.#start(prompt, { ...others, maxTokens: maxTokens ?? this.model.config.max_position_embeddings })
   }
@@ -160,11 +161,7 @@ export class Engine {
     }
     if (tokens !== null && stop.length === 0) this.#submit(id, generation, tokens, params)
     else this.#submitEncoded(id, generation, prompt, params, encoding.signal)
-    if (signal !== undefined) {
-      const onAbort = () => generation.abort()
-      signal.addEventListener('abort', onAbort, { once: true })
-      generation.result.finally(() => signal.removeEventListener('abort', onAbort))
-    }
+    if (signal !== undefined) generation.result.finally(onAbort(signal, () => generation.abort()))
     return generation
   }
 
@@ -204,9 +201,8 @@ export class Engine {
   }
 
   async #close(): Promise<void> {
-    const unsent = [...this.#encoding]
+    for (const generation of [...this.#encoding]) generation.abort() // with the encoding of its prompt
     this.#encoding.clear()
-    for (const generation of unsent) generation.finish('abort')
     try {
       await wrapNativeAsync(() => this.#native.close())
     } finally {

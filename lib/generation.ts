@@ -176,6 +176,7 @@ export class Generation implements AsyncIterable<GeneratedToken> {
   /** @internal The prompt, and with a tokenizer the start of the text that the result will have. */
   begin(prompt: ArrayLike<number>, tokenizer: Tokenizer): void {
     this.#prompt = prompt
+    this.#promptTokens.length = Math.min(this.#promptTokens.length, prompt.length)
     this.#text = { pieces: this.#newText(tokenizer), shown: '' }
     this.#notify()
   }

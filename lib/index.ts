@@ -1,9 +1,9 @@
 // The public names of the package. Whatever is not exported here is internal.
 // Must not run anything: the native addon is loaded by the first call that needs it.
 export type { ModelType } from './architectures.js'
-export type { RenderOptions } from './chat/chat_template.js'
 export { ChatTemplate } from './chat/chat_template.js'
 export type { ChatMessage, ChatRole, ChatTextPart } from './chat/messages.js'
+export type { RenderOptions } from './chat/render_options.js'
 export type { KvCache, ModelConfig, ResolvedConfig, Sharing } from './config.js'
 export { modelKind, resolveConfig } from './config.js'
 export type { RopeScaling } from './config_rope.js'

@@ -1,6 +1,7 @@
 // The tokenizer and the chat template of a model, which are read when they are first needed.
-import { ChatTemplate, type RenderOptions } from './chat/chat_template.js'
+import { ChatTemplate } from './chat/chat_template.js'
 import type { ChatMessage } from './chat/messages.js'
+import type { RenderOptions } from './chat/render_options.js'
 import { MorError } from './errors.js'
 import { startOf } from './tokenizer/start.js'
 import { Tokenizer } from './tokenizer.js'

@@ -100,7 +100,7 @@ const optionKeys = [
 ]
 
 /**
- * @param promptLength tokens of the context that are taken already.
+ * @param promptLength 0: it is not known yet
  * @throws {MorError} INVALID_ARGUMENT or TOKEN_OUT_OF_RANGE (a stop token) with the value and what is allowed.
  */
 export function resolveGenerateOptions(
@@ -139,7 +139,7 @@ export function resolveGenerateOptions(
       : -1,
     promptLogprobsFrom: check.integer('promptLogprobsFrom', {
       min: 1,
-      max: Math.max(1, config.max_position_embeddings - 1),
+      max: Math.max(1, (promptLength || config.max_position_embeddings) - 1),
       fallback: 1,
     }),
     priority: check.integer('priority', { min: -(2 ** 31), fallback: 0 }),

@@ -8,7 +8,7 @@ import type {
   LanguageModelV3Usage,
   SharedV3Warning,
 } from '@ai-sdk/provider'
-import { Checker } from '../check.js'
+import { Checker, show } from '../check.js'
 import type { Engine } from '../engine.js'
 import { MorError } from '../errors.js'
 import type { Generation, GenerationResult } from '../generation.js'
@@ -48,6 +48,8 @@ const finishReasons = { stop: 'stop', length: 'length', abort: 'other', error: '
 export function createLanguageModel(engine: LanguageModelEngine, options: LanguageModelOptions = {}): LanguageModelV3 {
   const check = Checker.of(options, 'createLanguageModel')
   check.onlyKeys(['modelId', 'mode'])
+  if (typeof engine?.generate !== 'function' || typeof engine.chat !== 'function')
+    check.fail(`the engine is ${show(engine)}; give an Engine`)
   const { modelId = 'mixture-of-recursions' } = options
   const mode = check.choice('mode', ['chat', 'completion'], 'chat')
 

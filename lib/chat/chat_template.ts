@@ -1,17 +1,11 @@
 // ChatTemplate: makes the text of a prompt of a conversation, by the Jinja template of a checkpoint.
 import type { Template } from '@huggingface/jinja'
-import { checkPath } from '../check.js'
+import { Checker, checkPath } from '../check.js'
 import { MorError } from '../errors.js'
 import { type ChatMessage, readMessages } from './messages.js'
+import { type RenderOptions, readRenderOptions, renderKeys } from './render_options.js'
 import { strftime } from './strftime.js'
 import { findTemplate, type TemplateSource } from './template_files.js'
-
-export interface RenderOptions {
-  /** Whether the text ends with the beginning of the assistant's answer. Default true. */
-  addGenerationPrompt?: boolean
-  /** Further variables of the template, such as `enable_thinking`. */
-  variables?: Record<string, unknown>
-}
 
 /**
  * Gives templates Python's `strftime` in place of the library's, which knows fewer directives and writes the names of months
@@ -54,10 +48,13 @@ export class ChatTemplate {
   /**
    * The prompt as text. It holds the begin token if the template writes one, so encode it with `addSpecialTokens: false`.
    * Messages of a developer are those of the system, unless the template knows the role.
-   * @throws {MorError} INVALID_ARGUMENT for wrong messages, and where the template refuses them, as some do for roles out of
+   * @throws {MorError} INVALID_ARGUMENT for wrong messages and options, and where the template refuses them, as some do for roles out of
    * order
    */
-  render(messages: readonly ChatMessage[], { addGenerationPrompt = true, variables = {} }: RenderOptions = {}): string {
+  render(messages: readonly ChatMessage[], options: RenderOptions = {}): string {
+    const check = Checker.of(options, 'render')
+    check.onlyKeys(renderKeys)
+    const { addGenerationPrompt, variables } = readRenderOptions(check)
     const knowsDevelopers = this.source.includes('developer')
     const given = readMessages(messages).map((message) => {
       return message.role === 'developer' && !knowsDevelopers ? { ...message, role: 'system' as const } : message

@@ -32,7 +32,7 @@ export function chatHandler(parts: ServerParts) {
     const asked = readChatRequest(request.body, config)
     checkModel(asked.model, modelName)
     checkLists(asked.sampling, asked.n)
-    const text = chatPrompt(served, asked.messages, asked)
+    const text = chatPrompt(served, asked)
     const admitted = admission.admit(asked.n)
     try {
       whenClosed(request.raw, reply.raw, admitted.abort)

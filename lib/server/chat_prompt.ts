@@ -1,8 +1,7 @@
 // Makes the prompt of a conversation, as text.
-import type { RenderOptions } from '../chat/chat_template.js'
-import type { TemplateMessage } from '../chat/messages.js'
 import { toMorError } from '../errors.js'
 import { ApiError, invalidField } from './api_error.js'
+import type { Conversation } from './chat_request.js'
 import type { ResolvedServerOptions } from './options.js'
 import { checkLength, type TextEncoding } from './prompt_tokens.js'
 
@@ -15,8 +14,7 @@ export const chatEncoding: TextEncoding = { addSpecialTokens: false, field: 'mes
  */
 export function chatPrompt(
   { chatTemplate, maxPromptTokens }: Pick<ResolvedServerOptions, 'chatTemplate' | 'maxPromptTokens'>,
-  messages: readonly TemplateMessage[],
-  options: RenderOptions,
+  { messages, addGenerationPrompt, variables }: Conversation,
 ): string {
   if (chatTemplate === null) {
     throw new ApiError(
@@ -28,7 +26,7 @@ export function chatPrompt(
   }
   checkLength(messages.length, maxPromptTokens, 'messages', chatEncoding) // the template takes a while for each
   try {
-    return chatTemplate.render(messages, options)
+    return chatTemplate.render(messages, { addGenerationPrompt, variables })
   } catch (error) {
     throw invalidField('messages', toMorError(error).message, 'invalid_value')
   }

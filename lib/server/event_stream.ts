@@ -36,7 +36,7 @@ export class EventStream {
 
   /**
    * Sends one event in the outbox's next turn. Resolves when there is room for another, or at once if the client has
-   * disconnected. A client that reads nothing for `stallTimeoutMs` is disconnected.
+   * disconnected. A client that makes no room for `stallTimeoutMs` is disconnected.
    */
   async send(data: string): Promise<void> {
     if (this.#response.destroyed) return

@@ -2,7 +2,7 @@
 import type { FastifyServerOptions } from 'fastify'
 import type { ChatTemplate } from '../chat/chat_template.js'
 import { readChatTemplate } from '../chat/option.js'
-import { Checker, show } from '../check.js'
+import { Checker, isObject, show } from '../check.js'
 import type { Engine } from '../engine.js'
 import { readTokenizer } from '../tokenizer/option.js'
 import { checkVocabulary } from '../tokenizer/vocabulary.js'
@@ -38,7 +38,11 @@ export interface ServerOptions {
   maxPromptCharacters?: number
   /** Most completions running and waiting at once; n completions of each prompt count each. More get 429. Default 1024. */
   maxCompletions?: number
-  /** Milliseconds after which a client that reads nothing of a stream, so that buffers are full, is disconnected. Default 30,000. */
+  /**
+   * Milliseconds after which a client is disconnected that makes no room in the buffers of its connection, which are full. The system
+   * tells of room when about a third of them is free, so a client that reads very slowly is taken for one that reads nothing. Default
+   * 30,000.
+   */
   stallTimeoutMs?: number
   /** Milliseconds that `close()` lets completions go on before it aborts them. Default 30,000. */
   drainTimeoutMs?: number
@@ -85,15 +89,16 @@ const keys: readonly (keyof ServerOptions)[] = [
   'logger',
 ]
 
-/** @throws {MorError} INVALID_ARGUMENT with the value and what is allowed */
-export function resolveServerOptions(options: ServerOptions): ResolvedServerOptions {
-  const check = Checker.of(options, 'createServer')
+/** @throws {MorError} INVALID_ARGUMENT with the value and what is allowed; its message begins with `where` */
+export function resolveServerOptions(options: ServerOptions, where = 'createServer'): ResolvedServerOptions {
+  const check = Checker.of(options, where)
   check.onlyKeys(keys)
-  const { engine, logger = false } = options
+  const { logger = false } = options
+  const engine = readEngine(check)
   const tokenizer =
     readTokenizer(check) ?? check.fail('tokenizer is missing; give the one that the model was trained with')
   const { vocab_size, max_position_embeddings: context } = engine.model.config
-  checkVocabulary(tokenizer, vocab_size, 'createServer')
+  checkVocabulary(tokenizer, vocab_size, where)
   const maxPromptTokens = check.integer('maxPromptTokens', { min: 1, max: context - 1, fallback: context - 1 })
   return {
     engine,
@@ -112,6 +117,13 @@ export function resolveServerOptions(options: ServerOptions): ResolvedServerOpti
     strict: check.boolean('strict', false),
     traces: check.boolean('traces', false),
   }
+}
+
+function readEngine(check: Checker): ServedEngine {
+  const engine = check.object.engine as Partial<ServedEngine> | null | undefined
+  const isEngine = typeof engine?.generate === 'function' && typeof engine.stats === 'function'
+  if (!isEngine || !isObject(engine.model?.config)) check.fail(`engine is ${show(engine)}; give an Engine`)
+  return engine as ServedEngine
 }
 
 /** The key itself is not shown, since messages are logged. */

@@ -4,6 +4,7 @@ import type { IncomingMessage } from 'node:http'
 import { TextDecoder } from 'node:util'
 import { fastifyCors } from '@fastify/cors'
 import { type FastifyInstance, type FastifyReply, fastify } from 'fastify'
+import { Checker } from '../check.js'
 import { Admission } from './admission.js'
 import { ApiError, apiErrorOf } from './api_error.js'
 import { bearerCheck } from './authorization.js'
@@ -123,7 +124,9 @@ export function createServer(options: ServerOptions): ModelServer {
   addInformation(app, parts)
   const replaceModel: ModelServer['replaceModel'] = async (model) => {
     const before = models.current.engine
-    const next = resolveServerOptions({ ...options, chatTemplate: null, ...model })
+    Checker.of(model, 'replaceModel').onlyKeys(['engine', 'tokenizer', 'chatTemplate'])
+    const { engine, tokenizer, chatTemplate = null } = model
+    const next = resolveServerOptions({ ...options, engine, tokenizer, chatTemplate }, 'replaceModel')
     metrics.engines.add(next.engine)
     await models.replace(next)
     if (!models.isInUse(before)) metrics.engines.takeOut(before)

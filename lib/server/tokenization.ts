@@ -84,8 +84,7 @@ export function tokenizerInfoHandler({ models }: ServerParts) {
 /** The text under `prompt`, or that of the conversation under `messages`, and how it is encoded by default. */
 function readText(reader: FieldReader, served: ResolvedServerOptions): TextEncoding & { text: string } {
   if (reader.has('messages')) {
-    const { messages, ...rest } = readConversation(reader)
-    return { text: chatPrompt(served, messages, rest), ...chatEncoding }
+    return { text: chatPrompt(served, readConversation(reader)), ...chatEncoding }
   }
   const prompt = reader.value('prompt')
   if (typeof prompt === 'string') return { text: prompt, addSpecialTokens: true, field: 'prompt' }

@@ -1,6 +1,7 @@
 // A thread that encodes long texts, so that they do not block the event loop. It is started when the first text comes.
 import { extname, join } from 'node:path'
 import { Worker, type WorkerOptions } from 'node:worker_threads'
+import { onAbort } from '../abort_calls.js'
 import { type ErrorCode, MorError, toMorError } from '../errors.js'
 
 /** What the thread is sent. It encodes one request at a time. */
@@ -52,7 +53,6 @@ export class EncodeThread {
         const error = new MorError('ABORTED', 'encoding the text was aborted', { cause: signal!.reason })
         this.#cancel(job, error)
       }
-      const ended = () => signal?.removeEventListener('abort', abort)
       const job: Job = {
         request,
         resolve: (ids) => {
@@ -64,7 +64,7 @@ export class EncodeThread {
           reject(error)
         },
       }
-      signal?.addEventListener('abort', abort, { once: true })
+      const ended = signal === undefined ? () => {} : onAbort(signal, abort)
       this.#jobs.push(job)
       if (this.#jobs.length === 1) this.#startFirst()
     })

@@ -41,6 +41,23 @@ describe('abort', () => {
     expect(await next.result).toMatchObject({ tokens: [21] })
   })
 
+  it('ends all generations of one signal, and Node warns of no leak', async () => {
+    const warnings: Error[] = []
+    const onWarning = (warning: Error) => warnings.push(warning)
+    process.on('warning', onWarning)
+    const { signal, abort } = ((controller) => ({ signal: controller.signal, abort: () => controller.abort() }))(
+      new AbortController(),
+    )
+    const short = engine.generate([5], { maxTokens: 1, signal })
+    const long = Array.from({ length: 12 }, () => engine.generate([10], { maxTokens: 1000, signal }))
+    expect((await short.result).finishReason).toBe('length')
+    abort()
+    for (const { result } of long) expect((await result).finishReason).toBe('abort')
+    await new Promise((resolve) => setImmediate(resolve))
+    process.off('warning', onWarning)
+    expect(warnings).toEqual([])
+  })
+
   it('of a waiting request never starts it', async () => {
     const first = engine.generate([10], { maxTokens: 3 })
     const second = engine.generate([20], { maxTokens: 3 })

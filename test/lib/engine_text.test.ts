@@ -265,6 +265,26 @@ describe('a loaded model', () => {
 })
 
 describe('a request that ends while its prompt is encoded', () => {
+  it('ends the encoding too, also where the engine is closed', async () => {
+    const signals: AbortSignal[] = []
+    const encodeBatch = (_: readonly string[], { signal }: { signal: AbortSignal }) => {
+      signals.push(signal)
+      return new Promise<Int32Array[]>((_resolve, reject) =>
+        signal.addEventListener('abort', () => reject(signal.reason)),
+      )
+    }
+    const slow: Tokenizer = Object.assign(Object.create(tokenizer), { encodeBatch })
+    const closing = new Engine(await Model.create(config), { tokenizer: slow })
+    const aborted = closing.generate('ab', { maxTokens: 3 })
+    const closed = closing.generate('ab', { maxTokens: 3 })
+    await expect.poll(() => signals.length).toBe(2)
+    aborted.abort()
+    expect(signals.map((signal) => signal.aborted)).toEqual([true, false])
+    await closing.close()
+    expect(signals.map((signal) => signal.aborted)).toEqual([true, true])
+    for (const generation of [aborted, closed]) expect((await generation.result).finishReason).toBe('abort')
+  })
+
   it('is never submitted', async () => {
     spyOnSubmit()
     const aborted = engine.generate('ab', { maxTokens: 3 })

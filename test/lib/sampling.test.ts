@@ -154,6 +154,12 @@ describe('generate', () => {
       'INVALID_ARGUMENT',
       /promptLogprobsFrom is 0; it must be an integer from 1 to \d+$/,
     ],
+    [
+      [1, 2, 3],
+      { maxTokens: 1, promptLogprobs: 0, promptLogprobsFrom: 3 },
+      'INVALID_ARGUMENT',
+      /promptLogprobsFrom is 3; it must be an integer from 1 to 2$/,
+    ],
     [[1], { maxTokens: -1, promptLogprobs: 0 }, 'INVALID_ARGUMENT', /maxTokens is -1/],
     [[1], { maxTokens: 1, minP: 1.5 }, 'INVALID_ARGUMENT', /minP is 1.5; it must be a finite number >= 0 and <= 1/],
     [[1], { maxTokens: 1, logitBias: { 32: 1 } }, 'TOKEN_OUT_OF_RANGE', /logitBias names the token "32"/],

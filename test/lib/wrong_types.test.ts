@@ -12,6 +12,8 @@ import { Model } from '../../lib/model.js'
 import { trainTokenizer } from '../../lib/tokenizer/training/train.js'
 import { Tokenizer } from '../../lib/tokenizer.js'
 import { Trainer } from '../../lib/trainer.js'
+import { templateOf } from './chat/load_template.js'
+import { turns } from './chat/templates.js'
 import { FakeAddon } from './fake_addon.js'
 import { tokenizerFolder } from './tokenizer/families.js'
 
@@ -98,6 +100,31 @@ describe("a tokenizer's calls", () => {
       expect(() => tokenizer.decode(wrong)).toThrow(refused(/^decode: the ids is .*; it must be an array of token ids/))
       expect(() => tokenizer.detokenizer(wrong)).toThrow(refused(/^detokenizer: the prompt is .*; it must be an array/))
     }
+  })
+})
+
+describe('the options of a chat template', () => {
+  const messages = [{ role: 'user' as const, content: 'x' }]
+  it.each<[unknown, RegExp]>([
+    [{ addGenerationPrompt: 'false' }, /addGenerationPrompt is "false"; it must be true or false/],
+    [{ variables: 'tone' }, /variables is "tone"; it must be an object/],
+    [{ variables: 5 }, /variables is 5; it must be an object/],
+    [{ variables: new Map([['tone', 'kind']]) }, /variables is a Map/],
+  ])('are not %j, also in chat', async (options, message) => {
+    await using engine = new Engine(await Model.create(config))
+    const template = await templateOf(turns)
+    expect(() => template.render(messages, options as never)).toThrow(refused(message))
+    expect(() => engine.chat(messages, options as never)).toThrow(refused(message))
+  })
+
+  it('are named where they are unknown, and null counts as left out', async () => {
+    const template = await templateOf(turns)
+    expect(() => template.render(messages, null as never)).toThrow(refused(/^render is null; it must be an object/))
+    expect(() => template.render(messages, { addGenerationPromt: false } as never)).toThrow(
+      refused(/^render: unknown key "addGenerationPromt" \(did you mean "addGenerationPrompt"/),
+    )
+    const leftOut = { addGenerationPrompt: null, variables: null } as never
+    expect(template.render(messages, leftOut)).toBe(template.render(messages))
   })
 })
 

@@ -45,6 +45,26 @@ describe('replaceModel', () => {
     expect(await counted(server.url)).toBe(80) // 40 of each engine
   })
 
+  it.each<[string, object | undefined, RegExp]>([
+    ['nothing', undefined, /^replaceModel is undefined; it must be an object/],
+    ['no engine', { tokenizer }, /^replaceModel: engine is undefined; give an Engine/],
+    ['no tokenizer', { engine: new ScriptedEngine() }, /^replaceModel: tokenizer is missing/],
+    [
+      'a name',
+      { engine: new ScriptedEngine(), tokenizer, modelName: 'other' },
+      /^replaceModel: unknown key "modelName"/,
+    ],
+  ])('refuses %s, and the model before is still served', async (_, model, message) => {
+    const [first, second] = [new ScriptedEngine(answerText('first')), new ScriptedEngine(answerText('second'))]
+    await using server = await listen({ engine: first })
+    await server.app.replaceModel({ engine: second, tokenizer })
+    await expect(server.app.replaceModel(model as never)).rejects.toMatchObject({
+      code: 'INVALID_ARGUMENT',
+      message: expect.stringMatching(message),
+    })
+    expect(await textOf(post(server.url, ask))).toBe('second')
+  })
+
   it('counts an engine until no request uses it, though it was replaced, served again and replaced again', async () => {
     const first = new ScriptedEngine()
     await using server = await listen({ engine: first })
