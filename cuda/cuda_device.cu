@@ -19,9 +19,11 @@ DeviceInfo info_of(int index) {
   const std::string id = concat("cuda:", index);
   cudaDeviceProp properties;
   const cudaError_t status = cudaGetDeviceProperties(&properties, index);
-  if (status != cudaSuccess)
+  if (status != cudaSuccess) {
+    cudaGetLastError();  // CUB's sorts would fail by it on other GPUs
     return unusable_gpu(id, ErrorCode::DEVICE_UNAVAILABLE,
                         concat("the NVIDIA driver does not describe it: ", cudaGetErrorString(status)));
+  }
   const std::string capability = concat(properties.major, ".", properties.minor);
   DeviceInfo info;
   if (properties.major < kOldestMajor)

@@ -11,10 +11,17 @@ __global__ void empty_kernel() {}
 }  // namespace
 
 Stream::Stream(int device) : device_(device) {
-  check(cudaSetDevice(device), "cudaSetDevice");
-  check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
+  // Nothing is lost yet where the driver gives the device to another process, or has no kernel for it.
+  const auto begin = [&](cudaError_t status, const char* what) {
+    if (status == cudaSuccess || status == cudaErrorMemoryAllocation) return check(status, what);
+    cudaGetLastError();
+    MOR_FAIL(DEVICE_UNAVAILABLE, "cuda:", device_, " cannot be used: ", what, ": ", cudaGetErrorString(status),
+             "; stop the process that has it for itself, use another GPU, or use device: 'cpu'");
+  };
+  begin(cudaSetDevice(device), "cudaSetDevice");
+  begin(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
   cudaFuncAttributes attributes = {};
-  check(cudaFuncGetAttributes(&attributes, empty_kernel), "cudaFuncGetAttributes");
+  begin(cudaFuncGetAttributes(&attributes, empty_kernel), "cudaFuncGetAttributes");
   starts_early_ = attributes.ptxVersion >= 90;
 }
 

@@ -15,6 +15,7 @@ namespace mor::cuda {
 /// error, DEVICE_LOST, because the contents of device memory cannot be trusted any more.
 class Stream {
  public:
+  /// Throws DEVICE_UNAVAILABLE where the driver refuses the device, OUT_OF_MEMORY.
   explicit Stream(int device);
   ~Stream();
   Stream(const Stream&) = delete;

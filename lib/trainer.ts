@@ -95,6 +95,9 @@ export class Trainer {
       checkSameFrozen(saved.options.parameterGroups, training.parameterGroups ?? [], model.native.parameters())
       const trainer = new Trainer(model, training)
       await wrapNativeAsync(async () => restoreTrainerState(model, trainer.#native, saved))
+      // The files were opened by name more than once.
+      if ((await readTrainerCheckpoint(folder)).saveId !== saved.saveId)
+        throw new MorError('CHECKPOINT_INVALID', `${folder} was saved into while it was read; resume again`)
       return trainer
     } catch (error) {
       await model.dispose()

@@ -29,6 +29,8 @@ const stepsDoneGaps = new RegExp(`"${stepsDone}"|${stepsDone}`)
 
 export interface TrainerCheckpoint {
   folder: string
+  /** A random one of each save. */
+  saveId: unknown
   dtype: DType
   options: ResolvedTrainerOptions
   stepsDone: number
@@ -104,6 +106,7 @@ export async function readTrainerCheckpoint(folder: string): Promise<TrainerChec
   if (step !== stepsDone) check.fail(`step is ${step} and state.step is ${stepsDone}; they must be equal`)
   return {
     folder,
+    saveId,
     dtype: check.choice('dtype', ['bfloat16', 'float32']),
     options: resolveTrainerOptions(options),
     stepsDone,

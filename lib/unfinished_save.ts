@@ -14,6 +14,7 @@ export async function finishSave(folder: string): Promise<void> {
     for (const name of await readdir(path).catch(ifGone<string[]>([]))) {
       await rename(join(path, name), join(folder, name)).catch(ifGone(undefined))
     }
-    await rmdir(path).catch(ifGone(undefined))
+    // Nothing depends on it, and a reader of what another user saves may not remove it.
+    await rmdir(path).catch(() => {})
   }
 }

@@ -2,7 +2,7 @@
 import { lstat, readdir, rename, rm, stat } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
 import { checkPath } from '../check.js'
-import { MorError, toMorError } from '../errors.js'
+import { ifGone, MorError, toMorError } from '../errors.js'
 import { holdFolder } from '../folder_lock.js'
 import { makeFolder } from '../make_folder.js'
 import { mapInOrder } from '../map_in_order.js'
@@ -20,6 +20,7 @@ import { SplitWriter } from './split.js'
 import {
   type DatasetRecipe,
   isUnfinished,
+  NEW_UNFINISHED_FILE,
   readUnfinished,
   removeUnfinished,
   UNFINISHED_FILE,
@@ -75,7 +76,7 @@ export async function buildDataset(
     // Two processes that wrote into it would make a dataset of parts of both.
     await using _held = await holdFolder(aside)
     const info = await build(paths, aside, recipe, resolved)
-    await rm(folder, { recursive: true, force: true })
+    await removeDataset(folder)
     await rename(aside, folder)
     // A process that is killed before goes on from the record, with the last tokens alone to make again.
     await removeUnfinished(folder)
@@ -131,6 +132,13 @@ export function partialFolder(folder: string): string {
   return `${resolve(folder)}.partial`
 }
 
+/** Its description goes last: what a process that is killed leaves is still a dataset, which the next call replaces. */
+async function removeDataset(folder: string): Promise<void> {
+  for (const name of await readdir(folder).catch(ifGone<string[]>([])))
+    if (name !== INFO_FILE) await rm(join(folder, name), { force: true })
+  await rm(folder, { recursive: true, force: true })
+}
+
 /** Only a dataset, with nothing else beside its files, or an empty folder may be replaced. */
 async function checkReplaceable(folder: string): Promise<void> {
   const refuse = (problem: string): never => {
@@ -156,7 +164,9 @@ async function checkReplaceable(folder: string): Promise<void> {
 }
 
 function isDatasetFile(name: string): boolean {
-  return name === INFO_FILE || name === UNFINISHED_FILE || /^(train|validation)-\d{5,}\.bin$/.test(name)
+  return (
+    [INFO_FILE, UNFINISHED_FILE, NEW_UNFINISHED_FILE].includes(name) || /^(train|validation)-\d{5,}\.bin$/.test(name)
+  )
 }
 
 /**

@@ -22,6 +22,8 @@ export interface Unfinished {
 }
 
 export const UNFINISHED_FILE = 'unfinished.json'
+/** The record while it is written; a process that is killed then leaves it. */
+export const NEW_UNFINISHED_FILE = `${UNFINISHED_FILE}.new`
 
 /** The record in `folder`, if it is one of the same dataset; else null. */
 export async function readUnfinished(folder: string, recipe: DatasetRecipe): Promise<Unfinished | null> {
@@ -39,13 +41,14 @@ export async function isUnfinished(folder: string): Promise<boolean> {
 }
 
 export async function removeUnfinished(folder: string): Promise<void> {
-  await rm(join(folder, UNFINISHED_FILE), { force: true })
+  for (const name of [NEW_UNFINISHED_FILE, UNFINISHED_FILE]) await rm(join(folder, name), { force: true })
 }
 
 /** The record is there whole, as it was before, or not at all. */
 export async function writeUnfinished(folder: string, record: Unfinished): Promise<void> {
   const path = join(folder, UNFINISHED_FILE)
-  const file = await open(`${path}.new`, 'w')
+  const newPath = join(folder, NEW_UNFINISHED_FILE)
+  const file = await open(newPath, 'w')
   try {
     await file.writeFile(JSON.stringify(record))
     await file.sync()
@@ -54,5 +57,5 @@ export async function writeUnfinished(folder: string, record: Unfinished): Promi
   } finally {
     await file.close()
   }
-  await rename(`${path}.new`, path)
+  await rename(newPath, path)
 }

@@ -438,6 +438,24 @@ describe('save and resume', () => {
     }
   })
 
+  it('refuses a folder that another process saves into while it is read', async () => {
+    const [read, newer] = [join(folder, 'read'), join(folder, 'newer')]
+    const trainer = new Trainer(await Model.create(config), options)
+    await trainer.save(read)
+    await trainer.step(batch)
+    await trainer.save(newer)
+    const createTrainer = addon.createTrainer
+    addon.createTrainer = (...given) => {
+      cpSync(newer, read, { recursive: true })
+      return createTrainer(...given)
+    }
+    await expect(Trainer.resume(read)).rejects.toMatchObject({
+      code: 'CHECKPOINT_INVALID',
+      message: `${read} was saved into while it was read; resume again`,
+    })
+    expect((await Trainer.resume(newer)).stepsDone).toBe(1)
+  })
+
   it('gives the loaded model back when it cannot resume', async () => {
     const trainer = new Trainer(await Model.create(config), options)
     await trainer.save(folder)

@@ -193,6 +193,7 @@ enum cudaError_t {
   cudaErrorMemoryAllocation = 2,
   cudaErrorInvalidConfiguration = 9,
   cudaErrorInsufficientDriver = 35,
+  cudaErrorDevicesUnavailable = 46,
   cudaErrorNoDevice = 100,
   cudaErrorInvalidDevice = 101,
   cudaErrorIllegalState = 401,
@@ -319,6 +320,8 @@ struct Machine {
   int compute_capability_major = 9;
   int multiprocessors = 6;  ///< so few that small products reach every class of tiles (cuda/tuning.h)
   size_t memory_bytes = size_t{4} << 30;
+  bool refuses_contexts = false;   ///< as of a GPU that another process has for itself
+  bool describes_gpus = true;      ///< whether cudaGetDeviceProperties succeeds
   bool never_ready = false;        ///< whether no event comes, as behind work that waits for ever
   bool reads_host_memory = false;  ///< as on Grace Hopper: a copy to the device may read its source after the call
 };

@@ -162,6 +162,20 @@ void revive_device() {
 
 using namespace mor::cuda_host;
 
+namespace {
+
+/// What cudaGetLastError returns and forgets.
+cudaError_t& last_error() {
+  static thread_local cudaError_t error = cudaSuccess;
+  return error;
+}
+
+cudaError_t remembered(cudaError_t error) {
+  return last_error() = error;
+}
+
+}  // namespace
+
 const char* cudaGetErrorString(cudaError_t error) {
   switch (error) {
     case cudaSuccess:
@@ -174,6 +188,8 @@ const char* cudaGetErrorString(cudaError_t error) {
       return "invalid configuration argument";
     case cudaErrorInsufficientDriver:
       return "CUDA driver version is insufficient for CUDA runtime version";
+    case cudaErrorDevicesUnavailable:
+      return "CUDA-capable device(s) is/are busy or unavailable";
     case cudaErrorNoDevice:
       return "no CUDA-capable device is detected";
     case cudaErrorInvalidDevice:
@@ -204,10 +220,12 @@ cudaError_t cudaGetDeviceCount(int* count) {
   return cudaSuccess;
 }
 cudaError_t cudaSetDevice(int index) {
+  if (machine().refuses_contexts) return remembered(cudaErrorDevicesUnavailable);
   return index >= 0 && index < machine().gpus ? cudaSuccess : cudaErrorInvalidDevice;
 }
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int index) {
   if (index < 0 || index >= machine().gpus) return cudaErrorInvalidDevice;
+  if (!machine().describes_gpus) return remembered(cudaErrorInvalidValue);
   *properties = {};
   std::strcpy(properties->name, "host run");
   properties->totalGlobalMem = machine().memory_bytes;
@@ -369,5 +387,5 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   return wait_for_copies(device().copies);
 }
 cudaError_t cudaGetLastError() {
-  return cudaSuccess;
+  return std::exchange(last_error(), cudaSuccess);
 }

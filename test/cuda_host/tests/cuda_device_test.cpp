@@ -97,6 +97,25 @@ TEST_F(CudaDevice, AnOldGpuIsListedWithItsReasonAndRefused) {
                [] { make_cuda_ops(0, DType::float32); });
 }
 
+TEST_F(CudaDevice, OneThatTheDriverDoesNotGiveIsUnavailableAndNotLost) {
+  machine().refuses_contexts = true;
+  expect_error(ErrorCode::DEVICE_UNAVAILABLE,
+               "cuda:0 cannot be used: cudaSetDevice: CUDA-capable device(s) is/are busy or unavailable; stop the "
+               "process that has it for itself, use another GPU, or use device: 'cpu'",
+               [] { make_cuda_ops(0, DType::float32); });
+  EXPECT_EQ(cudaGetLastError(), cudaSuccess);
+  machine().refuses_contexts = false;
+  make_cuda_ops(0, DType::float32);
+}
+
+TEST_F(CudaDevice, OneThatTheDriverDoesNotDescribeLeavesNoErrorBehind) {
+  machine().describes_gpus = false;
+  const std::vector<DeviceInfo> devices = cuda_devices();
+  ASSERT_EQ(devices.size(), 1u);
+  EXPECT_EQ(devices[0].reason, "the NVIDIA driver does not describe it: invalid argument");
+  EXPECT_EQ(cudaGetLastError(), cudaSuccess);  // a sort of another GPU's would fail by it
+}
+
 TEST_F(CudaDevice, OutOfMemoryNamesTheSizesAndEndsNothing) {
   machine().memory_bytes = 1000;
   const std::unique_ptr<Ops> ops = make_cuda_ops(0, DType::float32);

@@ -2,7 +2,7 @@
 
 import { createHash } from 'node:crypto'
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { rename } from 'node:fs/promises'
+import { rename, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { beforeEach, describe, expect, it, vi } from 'vitest'
@@ -11,7 +11,7 @@ import { Tokenizer } from '../../../lib/tokenizer.js'
 
 vi.mock('node:fs/promises', async (original) => {
   const own = await original<typeof import('node:fs/promises')>()
-  return { ...own, rename: vi.fn(own.rename) }
+  return { ...own, rename: vi.fn(own.rename), rm: vi.fn(own.rm) }
 })
 const actual = await vi.importActual<typeof import('node:fs/promises')>('node:fs/promises')
 
@@ -122,6 +122,38 @@ it('one that is killed before it gets its name goes on from its record', { timeo
   expect(first).toBeGreaterThan(8_000_000)
   expect(readdirSync(out).toSorted()).toEqual(['dataset.json', ...info.splits.train.shards.map(({ file }) => file)])
   expect(await verifyDataset(out)).toEqual(await buildDataset(files, join(folder, 'whole'), { tokenizer }))
+})
+
+it('one that is killed while the dataset before is removed goes on', async () => {
+  const out = join(folder, 'out')
+  const files = [join(folder, 'a.txt')]
+  writeFileSync(files[0]!, 'some text')
+  await buildDataset(files, out, { tokenizer, shardTokens: 4 })
+  expect(readdirSync(out)).toHaveLength(4)
+  writeFileSync(files[0]!, 'other text')
+  for (let before = 4; before > 1; before--) {
+    let left = 1
+    const killed = vi.mocked(rm).mockImplementation(async (path, options) => {
+      if (String(path).startsWith(out) && !String(path).includes('.partial') && left-- === 0) throw new Error('killed')
+      return actual.rm(path, options)
+    })
+    await expect(buildDataset(files, out, { tokenizer, shardTokens: 4 })).rejects.toThrow('killed')
+    killed.mockImplementation(actual.rm)
+    expect(readdirSync(out)).toHaveLength(before - 1)
+    expect(readdirSync(out)).toContain('dataset.json')
+  }
+  await buildDataset(files, out, { tokenizer, shardTokens: 4 })
+  await verifyDataset(out)
+})
+
+it('a record that was not written to its end goes with the others, and is no foreign file', async () => {
+  const out = join(folder, 'out')
+  const files = [join(folder, 'a.txt')]
+  writeFileSync(files[0]!, 'some text')
+  await buildDataset(files, out, { tokenizer })
+  writeFileSync(join(out, 'unfinished.json.new'), '{')
+  await buildDataset(files, out, { tokenizer })
+  expect(readdirSync(out)).toEqual(['dataset.json', 'train-00000.bin'])
 })
 
 it('a shard with a bit that is not as it was written is found', async () => {
