@@ -12,8 +12,7 @@ Call::Call(ModelThread& thread, const CallOptions& options)
                                         : Napi::ObjectReference()),
       disposed_(options.disposed),
       what_(options.what),
-      abort_(options.abort),
-      deferred_(Napi::Promise::Deferred::New(env_)) {}
+      abort_(options.abort) {}
 
 Napi::Promise Call::post(std::unique_ptr<Call> call, const CallOptions& options) {
   Call& self = *call;
@@ -23,10 +22,14 @@ Napi::Promise Call::post(std::unique_ptr<Call> call, const CallOptions& options)
     self.listener_.emplace(signal, [&self] { self.on_abort(); });
   }
   self.check_wanted();
-  const Napi::Promise promise = self.deferred_.Promise();
-  MOR_CHECK(self.thread_.worker().post(std::move(call), options.turn), DISPOSED, "the process is exiting");
+  const Napi::Promise::Deferred deferred = Napi::Promise::Deferred::New(env);
+  self.deferred_ = deferred;
+  if (!self.thread_.worker().post(std::move(call), options.turn)) {
+    deferred.Resolve(env.Undefined());  // nobody has it
+    MOR_FAIL(DISPOSED, "the process is exiting");
+  }
   Environment::of(env).begin_pending();
-  return promise;
+  return deferred.Promise();
 }
 
 void Call::run() noexcept {
@@ -43,12 +46,12 @@ void Call::settle() {
   if (aborted_) return;  // on_abort has rejected
   try {
     if (disposed_ != nullptr) disposed_->check();  // it may have been disposed in the middle of the work
-    if (failure_.has_value()) return deferred_.Reject(to_js(env_, *failure_));
-    deferred_.Resolve(result(env_));
+    if (failure_.has_value()) return deferred_->Reject(to_js(env_, *failure_));
+    deferred_->Resolve(result(env_));
   } catch (const Napi::Error& error) {
-    deferred_.Reject(error.Value());
+    deferred_->Reject(error.Value());
   } catch (...) {
-    deferred_.Reject(to_js(env_, current_failure(what_)));
+    deferred_->Reject(to_js(env_, current_failure(what_)));
   }
 }
 
@@ -59,14 +62,18 @@ void Call::check_wanted() const {
 }
 
 void Call::on_abort() {
-  if (aborted_) return;  // A program may dispatch the event more than once.
+  if (aborted_) return;          // A program may dispatch the event more than once.
+  if (!deferred_.has_value()) {  // `post` has not come to it, and refuses the call
+    aborted_ = true;
+    return;
+  }
   const std::unique_ptr<Task> waiting = thread_.worker().take_out(*this);
   if (waiting == nullptr && abort_ == Abort::ignored) return;
   aborted_ = true;
   try {
     check_wanted();
   } catch (...) {
-    deferred_.Reject(to_js(env_, current_failure(what_)));
+    deferred_->Reject(to_js(env_, current_failure(what_)));
   }
   if (waiting != nullptr) Environment::of(env_).end_pending();
 }

@@ -59,7 +59,7 @@ class Call : public Task {
   const std::shared_ptr<const DisposedFlag> disposed_;
   const std::string what_;
   const Abort abort_;
-  const Napi::Promise::Deferred deferred_;
+  std::optional<Napi::Promise::Deferred> deferred_;  ///< once the call is posted; one that is never settled would leak
   std::optional<AbortListener> listener_;
   std::atomic<bool> aborted_{false};
   std::optional<Failure> failure_;

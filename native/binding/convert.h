@@ -89,15 +89,19 @@ Napi::Value throwing(Napi::Env env, const char* what, const Body& body) {
 /// The same for a function that returns a promise: an exception becomes a rejected one.
 template <class Body>
 Napi::Value rejecting(Napi::Env env, const char* what, const Body& body) {
-  const Napi::Promise::Deferred deferred = Napi::Promise::Deferred::New(env);
+  const auto rejected = [&](const Napi::Value& error) -> Napi::Value {
+    // It is made only here, because one that is never settled stays in memory, with the context of its call.
+    const Napi::Promise::Deferred deferred = Napi::Promise::Deferred::New(env);
+    deferred.Reject(error);
+    return deferred.Promise();
+  };
   try {
     return body();
   } catch (const Napi::Error& error) {
-    deferred.Reject(error.Value());
+    return rejected(error.Value());
   } catch (...) {
-    deferred.Reject(to_js(env, current_failure(what)));
+    return rejected(to_js(env, current_failure(what)));
   }
-  return deferred.Promise();
 }
 
 }  // namespace mor::binding

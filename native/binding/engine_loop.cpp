@@ -73,8 +73,8 @@ void EngineLoop::take_in(Inbox& inbox, PackedEvents& events) {
       active_.insert(submission.request);  // before submit: a request that the engine has must be in the set
       engine_->submit(submission.request, std::move(submission.prompt), submission.params);
     } catch (...) {
-      active_.erase(submission.request);
       events.fail(submission.request, current_failure("a prompt"));
+      active_.erase(submission.request);
     }
     inbox.submissions.pop_front();
   }
@@ -86,13 +86,14 @@ void EngineLoop::step(PackedEvents& events) {
   engine_->step(happened);
   for (const RequestEvent& event : happened) {
     const bool ends = event.kind == RequestEvent::Kind::finish;
-    if (ends) active_.erase(event.request);
     if (!ends || event.reason == FinishReason::stop)
       events.token(event);
     else if (event.reason == FinishReason::error)
       events.fail(event.request, {event.code, event.message});
     else
       events.finish(event.request, event.reason);
+    if (ends)
+      active_.erase(event.request);  // last, since where there is no memory for the event `turn` ends the request
   }
 }
 

@@ -16,10 +16,9 @@
 
 namespace mor::binding {
 
-/// The thread that joined, and what it got.
+/// The thread that joins, which ends with it, and what it got.
 struct JoinedRanks {
-  JoinedRanks(std::shared_ptr<ModelThread> on_thread, std::shared_ptr<HostRanks> joined)
-      : thread(std::move(on_thread)), host(std::move(joined)) {}
+  explicit JoinedRanks(std::shared_ptr<ModelThread> on_thread) : thread(std::move(on_thread)) {}
   ~JoinedRanks() { thread->close(); }
 
   const std::shared_ptr<ModelThread> thread;
@@ -59,20 +58,17 @@ Napi::Value NativeRanks::join(const Napi::CallbackInfo& info) {
   return rejecting(info.Env(), "joinRanks", [&]() -> Napi::Value {
     const JoinOptions options = join_options(Input(info[0], "options"));
     const std::shared_ptr<ModelThread> thread = Environment::of(info.Env()).start_worker<ModelThread>("communicator");
+    const auto joined = std::make_shared<JoinedRanks>(thread);
     return post_call(
         *thread,
         {.object = info.This(), .disposed = thread->disposed(), .what = "joining the other ranks", .signal = info[1]},
-        [options, thread](ModelThread& on_thread) {
-          try {
-            return std::make_shared<JoinedRanks>(thread, join_ranks(options, on_thread.check()));
-          } catch (...) {
-            on_thread.close();
-            throw;
-          }
+        [options, joined](ModelThread& on_thread) {
+          joined->host = join_ranks(options, on_thread.check());
+          return joined;
         },
-        [](Napi::Env env, const std::shared_ptr<JoinedRanks>& joined) -> Napi::Value {
+        [](Napi::Env env, const std::shared_ptr<JoinedRanks>& ranks) -> Napi::Value {
           Environment& environment = Environment::of(env);
-          return environment.construct(environment.ranks_class, joined);
+          return environment.construct(environment.ranks_class, ranks);
         });
   });
 }

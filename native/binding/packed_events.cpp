@@ -24,8 +24,13 @@ void PackedEvents::finish(uint64_t request, FinishReason reason) {
 }
 
 void PackedEvents::fail(uint64_t request, const Failure& failure) {
-  add(request, EventKind::error, static_cast<int64_t>(failure.code), 0, 0);
   messages.push_back(failure.message);
+  try {
+    add(request, EventKind::error, static_cast<int64_t>(failure.code), 0, 0);
+  } catch (...) {
+    messages.pop_back();  // each belongs to an event
+    throw;
+  }
   finished.push_back(request);
 }
 

@@ -12,9 +12,18 @@ namespace mor {
 
 namespace {
 
+/// Of the blocks those that copies of queries take for one pass.
+int32_t scratch_blocks(const RoutingRules& rules, int32_t block_size, const EngineOptions& options) {
+  if (!rules.queries_only(rules.passes())) return 0;
+  return static_cast<int32_t>(blocks_of(options.max_batch_size + options.prefill_chunk, block_size));
+}
+
 size_t cache_bytes(const ModelConfig& config, DType compute, const EngineOptions& options) {
   if (options.kv_cache_bytes > 0) return options.kv_cache_bytes;
-  const size_t wanted = KvCache::vanilla_bytes(config, compute, int64_t{8} * config.max_position_embeddings);
+  const KvLayout layout(config, compute, options.block_size);
+  const auto scratch = static_cast<size_t>(scratch_blocks(routing_rules(config), layout.inside_tokens, options));
+  const size_t wanted = KvCache::vanilla_bytes(config, compute, int64_t{8} * config.max_position_embeddings) +
+                        scratch * layout.block_bytes;
   return options.device_memory_bytes > 0 ? std::min(wanted, options.device_memory_bytes / 4) : wanted;
 }
 
@@ -26,12 +35,6 @@ const EngineOptions& checked(const EngineOptions& options) {
   check("prefillChunk", options.prefill_chunk);
   check("the tokens of a KV block", options.block_size);
   return options;
-}
-
-/// Of the blocks those that copies of queries take for one pass.
-int32_t scratch_blocks(const RoutingRules& rules, int32_t block_size, const EngineOptions& options) {
-  if (!rules.queries_only(rules.passes())) return 0;
-  return static_cast<int32_t>(blocks_of(options.max_batch_size + options.prefill_chunk, block_size));
 }
 
 void check_blocks(int32_t blocks, int32_t scratch, const EngineOptions& options) {

@@ -425,6 +425,18 @@ TEST_F(Requests, RefusesACacheThatHoldsNothing) {
   EXPECT_NE(message_of(options).find("maxBatchSize must be at least 1, got 0"), std::string::npos);
 }
 
+TEST_F(Requests, TheCacheOfTheDefaultOptionsHasRoomBesideTheScratchOfSharedKeys) {
+  ModelConfig config = model.config();
+  config.num_hidden_layers = 6;
+  config.num_recursions = 2;
+  config.sharing = Sharing::cycle;
+  config.kv_cache = KvCachePolicy::shared;
+  for (const int32_t context : {1, 16, 4096}) {
+    config.max_position_embeddings = context;
+    EXPECT_NO_THROW(check_options(config, DType::float32, {})) << context;
+  }
+}
+
 TEST_F(Requests, ARequestWhoseLogitsAreNotFiniteEndsAlone) {
   // The embedding of token 10 is not finite, so neither is its row nor, with tied embeddings, its logit in any row.
   std::vector<float> embedding(11 * 8);

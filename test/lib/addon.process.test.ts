@@ -126,6 +126,27 @@ it('survives when only threads that have ended loaded it', async () => {
   expect(await runProgram(program)).toMatchObject(quietEnd)
 })
 
+it('keeps no handle of a call that has ended, whether it succeeds or is refused', async () => {
+  const body = `
+    const { getHeapStatistics } = require('node:v8')
+    const { model } = await tiny(false)
+    const handles = () => (global.gc(), getHeapStatistics().used_global_handles_size)
+    const calls = async (n) => {
+      for (let i = 0; i < n; i++) {
+        await model.forward(Int32Array.of(1), 1, 1, { routing: 'threshold', routerThreshold: 0.5, maxRecursions: 0 })
+        await model.forward(Int32Array.of(1), 1, 1, { routing: 'no such rule' }).catch(() => {})
+        await model.init(1, AbortSignal.abort()).catch(() => {})
+      }
+    }
+    await calls(100)
+    const before = handles()
+    await calls(2000)
+    process.stdout.write(String(handles() - before))`
+  const { code, output } = await runProgram(programSource(body), { nodeOptions: ['--expose-gc'] })
+  expect(code).toBe(0)
+  expect(Number(output)).toBeLessThan(2000 * 8) // a handle takes some 24 bytes
+})
+
 it('does not grow over 100 cycles of load, use and close', async () => {
   const body = `
     const { readFileSync } = require('node:fs')
