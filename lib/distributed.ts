@@ -56,7 +56,7 @@ export async function joinRanks(options: JoinOptions = {}): Promise<Ranks> {
   check.onlyKeys(['joinTimeout', 'silenceTimeout', 'signal'])
   const joinTimeout = check.number('joinTimeout', { above: 0, fallback: 300 })
   const silenceTimeout = check.number('silenceTimeout', { above: 0, fallback: 20 })
-  const { signal } = options
+  const signal = check.signal()
   throwIfAborted(signal, 'joining the other ranks')
   const addon = loadNative()
   return new Ranks(await wrapNativeAsync(() => addon.joinRanks({ joinTimeout, silenceTimeout }, signal), signal))

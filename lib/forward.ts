@@ -64,13 +64,14 @@ export async function forward(
   options: ForwardOptions,
 ): Promise<ForwardResult> {
   const check = Checker.of(options, 'forward')
+  const signal = check.signal()
   check.onlyKeys([...passKeys, 'positions'])
   const passOptions = resolvePassOptions(check, config)
   const { tokens: packed, batch, columns: length } = packRows(tokens, config, 0)
   const positions = readPositions(check, length)
   const { logits, depths } = await wrapNativeAsync(
-    () => native.forward(packed, batch, length, { ...passOptions, ...(positions && { positions }) }, options.signal),
-    options.signal,
+    () => native.forward(packed, batch, length, { ...passOptions, ...(positions && { positions }) }, signal),
+    signal,
   )
   return { logits, depths, shape: [batch, positions?.length ?? length, config.vocab_size] }
 }
@@ -84,13 +85,14 @@ export async function logprobs(
   options: PassOptions,
 ): Promise<LogprobsResult> {
   const check = Checker.of(options, 'logprobs')
+  const signal = check.signal()
   check.onlyKeys(passKeys)
   const passOptions = resolvePassOptions(check, config)
   const { tokens: packed, batch, columns: length } = packRows(tokens, config, 0)
   const packedTargets = packTargets(targets, config, batch, length)
   const { logprobs: wanted, depths } = await wrapNativeAsync(
-    () => native.logprobs(packed, batch, length, packedTargets, passOptions, options.signal),
-    options.signal,
+    () => native.logprobs(packed, batch, length, packedTargets, passOptions, signal),
+    signal,
   )
   let next = 0
   const all = Float32Array.from(packedTargets, (target) => (target < 0 ? 0 : wanted[next++]!))
@@ -105,6 +107,7 @@ export async function hiddenStates(
   options: HiddenStatesOptions,
 ): Promise<HiddenStatesResult> {
   const check = Checker.of(options, 'hiddenStates')
+  const signal = check.signal()
   check.onlyKeys([...passKeys, 'layers'])
   const passOptions = resolvePassOptions(check, config)
   const last = config.num_hidden_layers
@@ -118,8 +121,8 @@ export async function hiddenStates(
     : Int32Array.from({ length: last + 1 }, (_, layer) => layer)
   const { tokens: packed, batch, columns: length } = packRows(tokens, config, 0)
   const result = await wrapNativeAsync(
-    () => native.hiddenStates(packed, batch, length, layers, passOptions, options.signal),
-    options.signal,
+    () => native.hiddenStates(packed, batch, length, layers, passOptions, signal),
+    signal,
   )
   return { ...result, shape: [layers.length, batch, length, config.hidden_size] }
 }

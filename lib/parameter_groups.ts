@@ -12,7 +12,10 @@ export interface ParameterGroup {
   learningRate?: number
   /** In place of the trainer's; a group that has it decays whole, norms and biases included. */
   weightDecay?: number
-  /** The tensors stay as they are, cost no optimizer state, and their gradients do not count in the norm. */
+  /**
+   * The tensors stay as they are, cost no optimizer state, and their gradients do not count in the norm. Of a router also the running
+   * thresholds and the bias of loss-free balancing, which a step adjusts without gradients, where the pattern matches them.
+   */
   frozen?: boolean
 }
 
@@ -55,7 +58,7 @@ export function parameterOptions(
   for (const [i, group] of groups.entries()) {
     const where = new Checker({}, `Trainer: parameterGroups[${i}]`)
     const matches = names.filter(matcher(group.pattern))
-    if (matches.length === 0) {
+    if (matches.length === 0 && !holdsRouterState([group], parameters)) {
       where.fail(`no trained tensor matches ${show(group.pattern)}; they are named like ${examples(names).join(', ')}`)
     }
     if (group.learningRate !== undefined && learningRate === 0) {
@@ -78,6 +81,15 @@ export function parameterOptions(
   }))
 }
 
+/** Whether a group freezes what a step adjusts of a router without gradients. A model has one such tensor at most. */
+export function holdsRouterState(
+  groups: readonly ParameterGroup[],
+  parameters: readonly Pick<NativeParameter, 'name' | 'trained'>[],
+): boolean {
+  const names = parameters.filter(({ trained }) => !trained).map(({ name }) => name)
+  return groups.some(({ frozen, pattern }) => frozen && names.some(matcher(pattern)))
+}
+
 /**
  * Moments are kept of what is trained, so what is frozen cannot change in a run that goes on.
  * @throws {MorError} INVALID_ARGUMENT naming the tensor
@@ -87,7 +99,7 @@ export function checkSameFrozen(
   after: readonly ParameterGroup[],
   parameters: readonly Pick<NativeParameter, 'name' | 'trained'>[],
 ): void {
-  const names = parameters.filter(({ trained }) => trained).map(({ name }) => name)
+  const names = parameters.map(({ name }) => name)
   const frozenBy = (groups: readonly ParameterGroup[]) => {
     const matchers = groups.filter(({ frozen }) => frozen).map(({ pattern }) => matcher(pattern))
     return (name: string) => matchers.some((matches) => matches(name))

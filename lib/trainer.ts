@@ -147,16 +147,19 @@ export class Trainer {
    */
   async step(batch: readonly TrainingRow[], options: { signal?: AbortSignal } = {}): Promise<StepResult> {
     let rows: PackedTrainingRows
+    let given: AbortSignal | undefined
     try {
-      Checker.of(options, 'step').onlyKeys(['signal'])
-      if (this.ranks !== null) throwIfAborted(options.signal, 'a step')
+      const check = Checker.of(options, 'step')
+      check.onlyKeys(['signal'])
+      given = check.signal()
+      if (this.ranks !== null) throwIfAborted(given, 'a step')
       rows = packTrainingRows(batch, this.model.config, this.options.gradientAccumulation)
     } catch (error) {
       return this.#fail('step', error)
     }
     const { tokens, counts, shapes } = rows
     // A step that leaves the queue of one rank would leave the others waiting.
-    const signal = this.ranks === null ? options.signal : undefined
+    const signal = this.ranks === null ? given : undefined
     const stats = await wrapNativeAsync(() => this.#native.step(tokens, counts, shapes, signal), signal)
     return { ...stats, tokensPerSecond: stats.tokens / stats.seconds }
   }
@@ -177,7 +180,7 @@ export class Trainer {
     check.onlyKeys(['routing', 'signal'])
     const routing = check.choice('routing', ['topk', 'threshold'], 'threshold')
     const { tokens, counts, shapes } = packTrainingRows(batch, this.model.config, 1)
-    const { signal } = options
+    const signal = check.signal()
     const stats = await wrapNativeAsync(() => this.#native.evaluate(tokens, counts, shapes, routing, signal), signal)
     return { ...stats, tokensPerSecond: stats.tokens / stats.seconds }
   }

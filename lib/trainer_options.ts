@@ -5,7 +5,7 @@ import type { DistributedOptions } from './distributed.js'
 import type { Model } from './model.js'
 import type { NativeParameter } from './native/model.js'
 import type { NativeTrainerOptions } from './native/trainer.js'
-import { type ParameterGroup, parameterOptions, resolveParameterGroups } from './parameter_groups.js'
+import { holdsRouterState, type ParameterGroup, parameterOptions, resolveParameterGroups } from './parameter_groups.js'
 
 /** Learning rate over steps, as a factor of the peak. */
 export type Schedule =
@@ -158,6 +158,7 @@ export function toNativeTrainerOptions(
     schedule: { totalSteps: 0, cooldownSteps: 0, minimumRatio: 0, warmupSteps: 0, ...schedule },
     depthSchedule: { ...(depthSchedule ?? { from: config.num_recursions, steps: 0 }), dropout: depthDropout },
     parameters: parameterOptions(parameterGroups, options.learningRate, parameters),
+    holdRouterState: holdsRouterState(parameterGroups, parameters),
   }
 }
 

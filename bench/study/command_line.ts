@@ -9,8 +9,8 @@ export const root = join(__dirname, '..', '..')
 export class CommandFailed extends Error {}
 
 /**
- * Resolves with the lines of its standard output, which must be JSON. A signal that ends this process goes to the child too,
- * since both belong to the terminal's group; `abort` passes on those that reach this process alone.
+ * Resolves with the lines of its standard output, which must be JSON. The child has a process group of its own, so that Ctrl-C reaches
+ * it by `abort` alone: a second signal would end it before it has saved.
  * @param onLine receives each line as it comes
  * @throws {CommandFailed} if it ends with anything but 0
  */
@@ -21,6 +21,7 @@ export function mor(
 ): Promise<Record<string, unknown>[]> {
   const child = spawn(process.execPath, [require.resolve('tsx/cli'), join(root, 'lib/cli/main.ts'), ...args], {
     stdio: ['ignore', 'pipe', 'inherit'],
+    detached: true,
   })
   const stop = () => child.kill('SIGTERM')
   abort.addEventListener('abort', stop, { once: true })

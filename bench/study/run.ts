@@ -1,12 +1,13 @@
 // Takes one run of a study from where it is to its result: model, training, evaluation under both routings.
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { readRunRecord, runFiles } from '../../lib/cli/run_folder.js'
+import { hasSaved, readRunRecord, runFiles } from '../../lib/cli/run_folder.js'
 import { flagOf } from '../../lib/cli/train_options.js'
 import { readCheckpointConfig } from '../../lib/config_file.js'
 import type { TaskResult } from '../../lib/evaluate.js'
 import { parameterCount } from '../../lib/model_size.js'
 import type { Routing } from '../../lib/native/model.js'
+import { readTrainerCheckpoint } from '../../lib/trainer_checkpoint.js'
 import { machine } from '../lib/machine.js'
 import { mor } from './command_line.js'
 import type { Corpus } from './corpus.js'
@@ -106,8 +107,8 @@ export async function finishRun(run: StudyRun, corpus: Corpus, places: Places, a
 /** Whether its model is here, trained to the end: a result may have been committed on another machine. */
 export async function hasModel(run: StudyRun, places: Places): Promise<boolean> {
   const folder = folderOf(run, places)
-  if (!existsSync(runFiles(folder).record)) return false
-  return (await readRunRecord(folder)).positions.some(({ step }) => step === run.steps)
+  if (!(await canResume(folder))) return false
+  return (await readTrainerCheckpoint(runFiles(folder).checkpoint)).stepsDone === run.steps
 }
 
 /** Trains to the end, and returns the commands that do it from the start. */
@@ -145,7 +146,7 @@ export async function trainRun(run: StudyRun, corpus: Corpus, places: Places, ab
 
 /** Whether it has been saved, so that it can go on. */
 async function canResume(folder: string): Promise<boolean> {
-  return existsSync(runFiles(folder).record) && (await readRunRecord(folder)).positions.length > 0
+  return existsSync(runFiles(folder).record) && (await hasSaved(folder, await readRunRecord(folder)))
 }
 
 function nameless(part: string, { work }: Places, { dataset, tokenizer }: Corpus): string {

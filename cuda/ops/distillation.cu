@@ -63,27 +63,30 @@ __global__ void __launch_bounds__(kMostThreads)
   }
   most_s = block_reduce(most_s, Max{}, kLeast);
   most_t = block_reduce(most_t, Max{}, kLeast);
-  float sum = 0, tempered = 0, teacher = 0, product = 0;
+  float sum = 0, tempered = 0, teacher = 0, difference = 0, product = 0;
   for (int64_t j = threadIdx.x * N; j < vocabulary; j += blockDim.x * N) {
     load(s, logit + j);
     load(t, teacher_logit + j);
 #pragma unroll
     for (int i = 0; i < N; ++i) {
       const float s_less = s[i] - most_s, t_less = t[i] - most_t;
-      const float p = expf(t_less * factors.cold);
+      const float p = expf(t_less * factors.cold), q = expf(s_less * factors.cold);
       sum += expf(s_less);
-      tempered += expf(s_less * factors.cold);
+      tempered += q;
       teacher += p;
+      difference += q - p;
       product += p * (t_less - s_less);
     }
   }
   sum = block_sum(sum);
   tempered = block_sum(tempered);
   teacher = block_sum(teacher);
+  difference = block_sum(difference);
   product = block_sum(product);
   if (threadIdx.x == 0) {
     losses[row] = most_s - logit[wanted] + logf(sum);
-    const float divergence = product * factors.cold / teacher + (logf(tempered) - logf(teacher));
+    // The second term is log(tempered / teacher), which at high temperatures is far smaller than either logarithm.
+    const float divergence = product * factors.cold / teacher + log1pf(difference / teacher);
     divergences[row] = factors.temperature * factors.temperature * divergence;
   }
   const float of_loss = factors.loss / sum, of_teacher = factors.divergence / teacher;

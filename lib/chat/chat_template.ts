@@ -28,11 +28,17 @@ export class ChatTemplate {
   /**
    * Reads the template of a checkpoint or tokenizer folder: `chat_template.jinja`, or `chat_template` of
    * `tokenizer_config.json` (of several, the one named "default"); or the file at `path`. Null where a folder has none.
+   * @param options.specialTokensOf the checkpoint or tokenizer whose special tokens, such as `bos_token`, the template may name. Default:
+   * those beside the template
    * @throws {MorError} CHECKPOINT_INVALID, CHECKPOINT_MISSING (no file or folder at `path`), IO_ERROR, INVALID_ARGUMENT
    */
-  static async load(path: string): Promise<ChatTemplate | null> {
+  static async load(path: string, options: { specialTokensOf?: string } = {}): Promise<ChatTemplate | null> {
     checkPath(path, 'ChatTemplate.load: the folder or file')
-    const found = await findTemplate(path)
+    const check = Checker.of(options, 'ChatTemplate.load')
+    check.onlyKeys(['specialTokensOf'])
+    const checkpoint = options.specialTokensOf ?? undefined
+    if (checkpoint !== undefined) checkPath(checkpoint, 'ChatTemplate.load: specialTokensOf')
+    const found = await findTemplate(path, checkpoint)
     if (found === null) return null
     const { Template } = await import('@huggingface/jinja')
     try {

@@ -20,16 +20,39 @@ const templateFile = 'chat_template.jinja'
 const configFile = 'tokenizer_config.json'
 const specialTokensFile = 'special_tokens_map.json'
 
-/** The template in a folder, null if there is none; or that of the file at `path`, with the special tokens beside it. */
-export async function findTemplate(path: string): Promise<TemplateSource | null> {
+/**
+ * The template in a folder, null if there is none; or that of the file at `path`.
+ * @param checkpoint whose special tokens it has; default: those beside it
+ */
+export async function findTemplate(path: string, checkpoint?: string): Promise<TemplateSource | null> {
+  const found = await findWithSpecialTokens(path)
+  if (found === null || checkpoint === undefined) return found
+  return { ...found, specialTokens: await specialTokensIn(checkpoint) }
+}
+
+/** Those of a folder, or of the folder or GGUF file that the file at `path` is in or is. */
+async function specialTokensIn(path: string): Promise<Record<string, string>> {
+  if (await isGguf(path)) {
+    const beside = tokenizerBeside(path)
+    return beside === null
+      ? specialTokensOf(ggufTokenizer(await readGguf(path)).config)
+      : specialTokensIn(dirname(beside))
+  }
+  const kind = await stat(path).catch(() => null)
+  const folder = kind?.isDirectory() ? path : dirname(path)
+  const config = await readOptionalJsonObject(join(folder, configFile))
+  const map = await readOptionalJsonObject(join(folder, specialTokensFile))
+  return { ...specialTokensOf(map), ...specialTokensOf(config) }
+}
+
+async function findWithSpecialTokens(path: string): Promise<TemplateSource | null> {
   if (await isGguf(path)) return findInGguf(path)
   const kind = await stat(path).catch(() => null)
   if (kind === null) throw new MorError('CHECKPOINT_MISSING', `there is no file or folder at ${path}`)
   if (kind.isDirectory()) await finishSave(path)
   const folder = kind.isDirectory() ? path : dirname(path)
   const config = await readOptionalJsonObject(join(folder, configFile))
-  const map = await readOptionalJsonObject(join(folder, specialTokensFile))
-  const specialTokens = { ...specialTokensOf(map), ...specialTokensOf(config) }
+  const specialTokens = await specialTokensIn(folder)
   const file = kind.isDirectory() ? join(folder, templateFile) : path
   const source = await readText(file)
   if (source !== null) return { source, where: file, specialTokens }

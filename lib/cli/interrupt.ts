@@ -4,15 +4,16 @@ import { Interruption } from './failure.js'
 import { onOutputFailure } from './standard_streams.js'
 
 /**
- * A terminal sends Ctrl-C to all its processes, and a launcher such as MPICH's sends it on to its ranks, so that they get it twice.
- * For a rank, signals that are no further apart than this are one.
+ * A terminal sends Ctrl-C to all its processes, and some send it on: npx to what it runs, and a launcher such as MPICH's to its ranks,
+ * across machines. So a process may get it twice, and signals that are no further apart than this are one.
  */
+const GRACE_MS = 200
 const RANK_GRACE_MS = 1000
 
 /**
  * Runs `work` with a signal that SIGINT, SIGTERM, SIGHUP or a failing standard output aborts, with an Interruption as its
- * reason. A second SIGINT or SIGTERM ends the process at once, as usual.
- * @param options.isRank whether a launcher started the process, as one of several: a second signal within a second is not counted
+ * reason. A second SIGINT or SIGTERM ends the process at once, as usual, unless it comes within 0.2 seconds.
+ * @param options.isRank whether a launcher started the process, as one of several: then within a second
  * @param options.needsOutput false: the command goes on when nobody reads what it writes
  * @param options.otherSignals that stop the command, too, however often they come
  */
@@ -35,8 +36,7 @@ export async function withInterrupt<T>(
   let grace: NodeJS.Timeout | undefined
   const stopBy = (name: string, exitCode: number) => {
     controller.abort(new Interruption(`stopped by ${name}`, exitCode))
-    if (isRank) grace ??= setTimeout(ignoreNoMore, RANK_GRACE_MS).unref()
-    else ignoreNoMore()
+    grace ??= setTimeout(ignoreNoMore, isRank ? RANK_GRACE_MS : GRACE_MS).unref()
   }
   const ignoreNoMore = () => {
     process.off('SIGINT', stop)

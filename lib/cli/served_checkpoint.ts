@@ -1,8 +1,10 @@
 // A checkpoint folder as `mor serve` serves it: model, engine, tokenizer and chat template, loaded and released together.
 import { ChatTemplate } from '../chat/chat_template.js'
 import { Engine, type EngineOptions } from '../engine.js'
+import { MorError } from '../errors.js'
 import { type LoadOptions, Model } from '../model.js'
 import type { ModelOptions } from '../server/index.js'
+import { Tokenizer } from '../tokenizer.js'
 import { findCheckpointTokenizer } from './tokenizer_source.js'
 
 export interface CheckpointSource {
@@ -24,7 +26,7 @@ export interface ServedCheckpoint {
 /** Throws what its parts throw. */
 export async function loadCheckpoint(source: CheckpointSource, signal: AbortSignal): Promise<ServedCheckpoint> {
   const tokenizer = await findCheckpointTokenizer(source.folder, source.tokenizer)
-  const chatTemplate = await ChatTemplate.load(source.chatTemplate ?? source.folder)
+  const chatTemplate = await loadTemplate(source)
   const model = await Model.load(source.folder, { ...source.load, signal })
   try {
     const engine = new Engine(model, source.engine)
@@ -39,6 +41,15 @@ export async function loadCheckpoint(source: CheckpointSource, signal: AbortSign
     await model.dispose()
     throw error
   }
+}
+
+/** The template of the folder, if it has one, or the one that was asked for, with the special tokens of the tokenizer in use. */
+async function loadTemplate({ folder, tokenizer, chatTemplate: path }: CheckpointSource): Promise<ChatTemplate | null> {
+  if (path === undefined) return ChatTemplate.load(folder)
+  const specialTokensOf = tokenizer === undefined || tokenizer === Tokenizer.byteLevel().name ? folder : tokenizer
+  const template = await ChatTemplate.load(path, { specialTokensOf })
+  if (template !== null) return template
+  throw new MorError('INVALID_ARGUMENT', `--chat-template: there is no chat template in ${path}; give a file of Jinja`)
 }
 
 /** Generates a token, for which the engine takes its memory. Throws what goes wrong. */

@@ -1,5 +1,6 @@
 // Loss of documents, read through a window that slides over their tokens.
 import { stat } from 'node:fs/promises'
+import { STANDARD_INPUT } from '../dataset/file_kind.js'
 import { type ReadOptions, readSegments } from '../dataset/source.js'
 import { MorError, throwIfAborted } from '../errors.js'
 import type { Model } from '../model.js'
@@ -60,8 +61,8 @@ export async function checkTexts(model: Model, task: PerplexityTask): Promise<Wi
     throw new MorError('INVALID_ARGUMENT', `task ${task.name}: stride is ${stride}, and length ${length}`)
   for (const path of filesOf(task)) {
     const entry = await stat(path).catch(() => null)
-    // What is read from a pipe is gone.
-    if (entry?.isFIFO() || entry?.isCharacterDevice()) continue
+    // What is read from a pipe or standard input is gone.
+    if (path === STANDARD_INPUT || entry?.isFIFO() || entry?.isCharacterDevice()) continue
     for await (const _ of readSegments([path], readOptions(task))) break
   }
   return { length, stride }

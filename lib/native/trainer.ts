@@ -24,6 +24,8 @@ export interface NativeTrainerOptions {
   /** Recursions of the first step, the first step, counted from 0, that runs all, and the share of steps that run fewer. */
   depthSchedule: { from: number; steps: number; dropout: number }
   parameters: NativeParameterOptions[]
+  /** Whether a router's running thresholds, or the bias of its balancing, stay as they are. */
+  holdRouterState: boolean
   /** In place of the model's; null: the model's. */
   capacityWarmupSteps: number | null
   /** The teacher stays in memory until the trainer is disposed, and cannot be trained before. */

@@ -196,6 +196,7 @@ TrainerOptions trainer_options(const Input& input) {
   options.depth.steps = depth.field("steps").natural();
   options.depth.dropout = depth.field("dropout").number(0, 1);
   options.parameters = parameter_options(input.field("parameters"));
+  options.hold_router_state = input.field("holdRouterState").boolean();
   const Input warmup = input.field("capacityWarmupSteps");
   if (!warmup.null()) options.capacity_warmup_steps = warmup.natural();
   const Input distillation = input.field("distillation");

@@ -32,20 +32,23 @@ struct Row {
 
   Row(const float* logits, const float* teacher_logits, int64_t n, float cold /*1 / T*/)
       : most_s(largest_of(logits, n)), most_t(largest_of(teacher_logits, n)) {
-    Vec sums = {}, tempered_sums = {}, teacher_sums = {}, products = {};
+    Vec sums = {}, tempered_sums = {}, teacher_sums = {}, differences = {}, products = {};
     for (int64_t j = 0; j < n; j += kLanes) {
       const Vec s = logits_at(logits, j, n, kFiller) - most_s;
       const Vec t = logits_at(teacher_logits, j, n, kFiller) - most_t;
-      const Vec p = exp(t * cold);
+      const Vec p = exp(t * cold), q = exp(s * cold);
       sums += exp(s);
-      tempered_sums += exp(s * cold);
+      tempered_sums += q;
       teacher_sums += p;
+      differences += q - p;
       products += p * (t - s);
     }
     sum = MOR_CPU_ISA::sum(sums);
     tempered = MOR_CPU_ISA::sum(tempered_sums);
     teacher = MOR_CPU_ISA::sum(teacher_sums);
-    divergence = MOR_CPU_ISA::sum(products) * cold / teacher + (std::log(tempered) - std::log(teacher));
+    // log(tempered / teacher), which at high temperatures is far smaller than either logarithm.
+    const float log_ratio = std::log1p(MOR_CPU_ISA::sum(differences) / teacher);
+    divergence = MOR_CPU_ISA::sum(products) * cold / teacher + log_ratio;
   }
 };
 

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <numeric>
 
 #include "model/host_values.h"
 #include "model/routing.h"
@@ -11,9 +12,9 @@ namespace mor {
 
 void update_balancing_bias(Model& model, const std::vector<double>& load) {
   std::vector<double> bias = read_master(model.ops(), model.balancing_bias());
-  double mean = 0;
-  for (const double l : load) mean += l / static_cast<double>(load.size());
-  for (size_t j = 0; j < bias.size(); ++j) bias[j] += 0.001 * ((mean > load[j]) - (mean < load[j]));
+  // Loads are counts. The mean, a quotient, would be rounded, and never equal some of them.
+  const double total = std::accumulate(load.begin(), load.end(), 0.0), n = static_cast<double>(load.size());
+  for (size_t j = 0; j < bias.size(); ++j) bias[j] += 0.001 * ((total > n * load[j]) - (total < n * load[j]));
   upload(model.ops(), bias.data(), model.balancing_bias());
 }
 

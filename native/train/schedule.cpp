@@ -9,9 +9,9 @@
 namespace mor {
 
 double Schedule::rate(double peak, int64_t t) const {
+  if (type != ScheduleType::constant) t = std::min(t, total_steps - 1);
   if (t < warmup_steps) return peak * static_cast<double>(t + 1) / static_cast<double>(warmup_steps);
   if (type == ScheduleType::constant) return peak;
-  t = std::min(t, total_steps - 1);
   if (type == ScheduleType::trapezoid) {
     if (t < total_steps - cooldown_steps) return peak;
     return peak * static_cast<double>(total_steps - t) / static_cast<double>(cooldown_steps);

@@ -17,6 +17,7 @@ struct TrainerOptions : AdamWParams {
   DepthSchedule depth;
   std::optional<int64_t> capacity_warmup_steps;  ///< in place of RouterConfig::capacity_warmup_steps
   std::vector<ParameterOptions> parameters;      ///< at most one entry for each; the others follow the options above
+  bool hold_router_state = false;                ///< thresholds and the bias of loss-free balancing stay as they are
   Distillation distillation;                     ///< the teacher must outlive the trainer
   bool recompute = false;
 

@@ -213,8 +213,10 @@ StepResult Trainer::step(const TokenRows& rows) {
   result.learning_rate = rate;
   result.gradient_norm = norm;
   if (!std::isfinite(norm)) refuse(result);
-  if (model_.balancing_bias()) update_balancing_bias(model_, alone ? load : loads.total());
-  if (model_.thresholds())
+  const bool adjusts = !options_.hold_router_state;
+  if (model_.balancing_bias() && adjusts) update_balancing_bias(model_, alone ? load : loads.total());
+  if (model_.thresholds() && !adjusts) result.thresholds = routing_rules(model_).thresholds;
+  if (model_.thresholds() && adjusts)
     result.thresholds =
         update_thresholds(model_, joined_scores(ranks_.gather(RankCall::step, [&] {
                             return numbers_of(entering_scores(model_, batches, pass, report_.passes, readback_));

@@ -99,6 +99,7 @@ export const trainerOptions: NativeTrainerOptions = {
   weightHashInterval: 100,
   depthSchedule: { from: 1, steps: 0, dropout: 0 },
   parameters: [],
+  holdRouterState: false,
   capacityWarmupSteps: null,
   distillation: null,
   distributed: null,

@@ -1,6 +1,11 @@
 // Parameter groups: which tensors a pattern takes, what they get, and the groups that are refused.
 import { describe, expect, it } from 'vitest'
-import { checkSameFrozen, parameterOptions, resolveParameterGroups } from '../../lib/parameter_groups.js'
+import {
+  checkSameFrozen,
+  holdsRouterState,
+  parameterOptions,
+  resolveParameterGroups,
+} from '../../lib/parameter_groups.js'
 
 const names = [
   'model.embed_tokens.weight',
@@ -43,12 +48,20 @@ describe('groups', () => {
     ])
   })
 
+  it('freeze what steps adjust of a router without gradients, where they match it', () => {
+    const holds = (groups: unknown) => holdsRouterState(resolveParameterGroups(groups), parameters)
+    expect(holds([{ pattern: 'model.router.*', frozen: true }])).toBe(true)
+    expect(optionsOf([{ pattern: 'model.router.*', frozen: true }])).toEqual([])
+    expect(holds([{ pattern: 'model.norm*', frozen: true }])).toBe(false)
+    expect(holds([{ pattern: '*', weightDecay: 1 }])).toBe(false)
+  })
+
   it('are refused where they do not fit the model', () => {
     refused(
       [{ pattern: 'model.layer.*', frozen: true }],
       /parameterGroups\[0\]: no trained tensor matches "model.layer.\*"; they are named like model.embed_tokens.weight, model.layers.\*.mlp.up_proj.weight, model.norm.weight$/,
     )
-    refused([{ pattern: '*balancing_bias', frozen: true }], /no trained tensor matches/)
+    refused([{ pattern: '*balancing_bias', weightDecay: 0 }], /no trained tensor matches/)
     refused(
       [
         { pattern: '*mlp*', frozen: true },

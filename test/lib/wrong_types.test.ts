@@ -103,6 +103,26 @@ describe("a tokenizer's calls", () => {
   })
 })
 
+describe('a signal', () => {
+  const calls: [string, (model: Model, trainer: Trainer, signal: never) => Promise<unknown>][] = [
+    ['forward', (model, _, signal) => model.forward([[1]], { signal })],
+    ['logprobs', (model, _, signal) => model.logprobs([[1]], [[2]], { signal })],
+    ['hiddenStates', (model, _, signal) => model.hiddenStates([[1]], { signal })],
+    ['step', (_, trainer, signal) => trainer.step([[1, 2]], { signal })],
+    ['evaluate', (_, trainer, signal) => trainer.evaluate([[1, 2]], { signal })],
+  ]
+  it.each(calls)('of %s is an AbortSignal, and null counts as left out', async (where, call) => {
+    await using model = await Model.create(config)
+    await using trainer = new Trainer(model, { learningRate: 1 })
+    for (const wrong of [7, 'x', {}])
+      await expect(call(model, trainer, wrong as never)).rejects.toEqual(
+        refused(new RegExp(`^${where}: signal is .*; it must be an AbortSignal`)),
+      )
+    // The stand-in of the addon cannot do all of them.
+    await call(model, trainer, null as never).catch(({ message }) => expect(message).toMatch(/^the fake model/))
+  })
+})
+
 describe('the options of a chat template', () => {
   const messages = [{ role: 'user' as const, content: 'x' }]
   it.each<[unknown, RegExp]>([

@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <cmath>
 
+#include "model/host_values.h"
 #include "test/error_message.h"
 #include "test/train/support.h"
+#include "train/router_state.h"
 
 namespace mor::test {
 namespace {
@@ -69,6 +71,54 @@ TEST(FrozenParameters, StayWhateverTheyAreAndTheOthersTrainAsEver) {
               EXPECT_EQ(t.name.find(name), std::string::npos) << t.name;
             }
       }
+}
+
+TEST(FrozenParameters, WhatStepsAdjustOfARouterStaysWhereItIsHeld) {
+  ModelConfig by_threshold = small_mor(RouterType::expert_choice, KvCachePolicy::hybrid),
+              balanced = small_mor(RouterType::token_choice, KvCachePolicy::shared);
+  by_threshold.router.selects_by_threshold = true;
+  balanced.router.loss_free_balancing = true;
+  for (const ModelConfig& config : {by_threshold, balanced}) {
+    Model free(config, cpu_float32()), held(config, cpu_float32());
+    for (Model* model : {&free, &held}) model->init(1);
+    TrainerOptions options;
+    Trainer a(free, options);
+    options.hold_router_state = true;
+    Trainer b(held, options);
+    for (uint32_t t = 0; t < 3; ++t)
+      for (Trainer* trainer : {&a, &b}) trainer->step(batch(config, t).data(), 1, kSequences, kLength);
+    int32_t adjusted = 0;
+    for (size_t i = 0; i < held.parameters().list().size(); ++i) {
+      const Parameter& p = held.parameters().list()[i];
+      if (p.trained) continue;
+      ++adjusted;
+      EXPECT_EQ(weights_of(held, i), std::vector<float>(static_cast<size_t>(p.count()), 0)) << p.name;
+      EXPECT_NE(weights_of(free, i), weights_of(held, i)) << p.name;
+    }
+    EXPECT_EQ(adjusted, 1);
+  }
+}
+
+TEST(LossFreeBalancing, EqualLoadsMoveNoBias) {
+  for (const int32_t n : {2, 3, 6, 9}) {
+    ModelConfig config = small_mor(RouterType::token_choice, KvCachePolicy::shared);
+    config.router.loss_free_balancing = true;
+    config.num_recursions = n;
+    config.num_hidden_layers = 2 + n;
+    Model model(config, reference());
+    model.init(1);
+    const std::vector<double> equal(static_cast<size_t>(n), 49);
+    update_balancing_bias(model, equal);
+    EXPECT_EQ(read_master(model.ops(), model.balancing_bias()), std::vector<double>(equal.size(), 0)) << n;
+    std::vector<double> other = equal;
+    other[0] += 1;
+    other[1] -= 1;
+    update_balancing_bias(model, other);
+    std::vector<double> moved(equal.size(), 0);
+    moved[0] = -0.001;
+    moved[1] = 0.001;
+    EXPECT_EQ(read_master(model.ops(), model.balancing_bias()), moved) << n;
+  }
 }
 
 TEST(FrozenParameters, AMatrixTakesNoMemoryOfTheOptimiser) {

@@ -1,4 +1,4 @@
-// Signals: the first one stops a command, and the next one ends the process, unless it is a launcher's copy of the first.
+// Signals: the first one stops a command, and the next one ends the process, unless it is a copy of the first.
 import { afterEach, beforeEach, expect, it, vi } from 'vitest'
 import { withInterrupt } from '../../../lib/cli/interrupt.js'
 
@@ -33,12 +33,16 @@ it.each([
   await withInterrupt(run, { isRank: true })
 })
 
-it('elsewhere a second signal ends the process at once', async () => {
+it('elsewhere a second signal ends the process, unless it is the copy that npx sends', async () => {
   const before = listeners()
   await withInterrupt(async (signal) => {
     process.emit('SIGINT')
     expect(signal.aborted).toBe(true)
-    expect(listeners()).toEqual(before)
+    vi.advanceTimersByTime(199)
+    process.emit('SIGINT')
+    expect(listeners()).toEqual(more(before))
+    vi.advanceTimersByTime(1)
+    expect(listeners(), 'the next one ends the process').toEqual(before)
   })
 })
 

@@ -1,8 +1,9 @@
 // `mor serve` as a process: what it prints, how signals end it, and that a killed one can be started again.
 import type { ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
-import { rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { type IncomingMessage, request } from 'node:http'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { makeTinyModel, post, saveTinyModel } from '../server/tiny_model.js'
@@ -43,7 +44,6 @@ async function unreadStream(url: string) {
 
 describe('mor serve', { timeout: 60_000 }, () => {
   it('takes the template of conversations from a file, and from the checkpoint where it has one', async () => {
-    const file = join(folder, 'other.jinja')
     const chat = async (url: string) => {
       const body = JSON.stringify({ model: 'tiny', messages: [{ role: 'user', content: 'Hi' }], max_tokens: 4 })
       const headers = { 'content-type': 'application/json' }
@@ -53,10 +53,20 @@ describe('mor serve', { timeout: 60_000 }, () => {
     const none = await serve()
     expect(await chat(none.url)).toEqual([400, undefined])
     none.child.kill('SIGTERM')
-    await writeFile(file, '{{ messages[0].content }}!')
+    const other = await mkdtemp(join(tmpdir(), 'mor-templates-'))
+    const file = join(other, 'other.jinja')
+    await writeFile(file, '{{ bos_token }}{{ messages[0].content }}!')
+    await writeFile(join(folder, 'tokenizer_config.json'), '{"bos_token":"<s>"}')
     const given = await serve('--chat-template', file)
-    expect(await chat(given.url)).toEqual([200, 3])
+    await rm(join(folder, 'tokenizer_config.json'))
+    expect(await chat(given.url)).toEqual([200, 6]) // a byte each
     given.child.kill('SIGTERM')
+    await rm(file)
+    const refused = await mor('serve', '--model', folder, '--chat-template', other)
+    expect(refused).toMatchObject({
+      code: 1,
+      stderr: expect.stringMatching(/there is no chat template in .*; give a file/),
+    })
     await writeFile(join(folder, 'chat_template.jinja'), '{{ messages[0].content }} there')
     const own = await serve()
     await rm(join(folder, 'chat_template.jinja'))
@@ -90,6 +100,7 @@ describe('mor serve', { timeout: 60_000 }, () => {
     await unreadStream(url)
     child.kill('SIGTERM')
     expect(await line()).toEqual({ type: 'draining' })
+    await new Promise((resolve) => setTimeout(resolve, 250)) // earlier ones count as copies of the first
     child.kill('SIGTERM')
     await ended
     expect(child.signalCode).toBe('SIGTERM')
