@@ -24,7 +24,7 @@ std::unique_ptr<HostRanks> join_ranks(const JoinOptions& options, const std::fun
   check_launcher_reached(*launcher, std::getenv);
   if (!launcher->families.empty()) return join_mpi(*launcher, options, check);
   const MeetingPoint point = meeting_point(std::getenv);
-  return join_tcp({options, point.address, point.port, launcher->rank, launcher->size}, check);
+  return join_tcp({options, point.address, point.port, launcher->rank, launcher->size, point.one_machine}, check);
 }
 
 }  // namespace mor

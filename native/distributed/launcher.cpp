@@ -58,7 +58,10 @@ const char* mpi_family_name(MpiFamily family) {
 }
 
 std::optional<Launcher> find_launcher(const Environment& environment) {
-  // A launcher inside an allocation of Slurm inherits Slurm's variables, so its own are asked first.
+  // A launcher inherits the variables of the one that started it, srun's above all, so those of the innermost are asked
+  // first. torchrun sets this one for its own processes alone, and the others are in many scripts.
+  if (environment("TORCHELASTIC_RUN_ID") != nullptr)
+    return read(environment, "torchrun", {}, {"RANK", "WORLD_SIZE", "LOCAL_RANK"});
   if (environment("OMPI_COMM_WORLD_RANK") != nullptr)
     return read(environment, "Open MPI's mpirun", {MpiFamily::open_mpi},
                 {"OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK"});
@@ -67,7 +70,8 @@ std::optional<Launcher> find_launcher(const Environment& environment) {
   if (environment("PMI_RANK") != nullptr) {
     // srun --mpi=pmi2 sets the same variables as MPICH's mpiexec, and libraries of both families may know that
     // protocol.
-    if (slurm)
+    // MPICH's mpiexec may start its ranks by srun, and then says their places itself.
+    if (slurm && environment("MPI_LOCALRANKID") == nullptr)
       return read(environment, "srun", {MpiFamily::mpich, MpiFamily::open_mpi},
                   {"PMI_RANK", "PMI_SIZE", "SLURM_LOCALID"});
     return read(environment, "MPICH's mpiexec", {MpiFamily::mpich}, {"PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID"});
@@ -96,6 +100,8 @@ void check_launcher_reached(const Launcher& launcher, const Environment& environ
 
 MeetingPoint meeting_point(const Environment& environment) {
   MeetingPoint point{text_of(environment, "MASTER_ADDR")};
+  const char *here = environment("LOCAL_WORLD_SIZE"), *all = environment("WORLD_SIZE");
+  point.one_machine = here != nullptr && all != nullptr && std::strcmp(here, all) == 0;
   if (environment("MOR_MASTER_PORT") != nullptr) {
     point.port = number(environment, "MOR_MASTER_PORT");
     return point;

@@ -38,6 +38,7 @@ void check_launcher_reached(const Launcher& launcher, const Environment& environ
 struct MeetingPoint {
   std::string address;
   int port = 0;
+  bool one_machine = false;  ///< whether all ranks are known to be on that of rank 0
 };
 
 /// MASTER_ADDR, and MOR_MASTER_PORT or, if that is not set, MASTER_PORT. If torchrun itself listens there, it is the

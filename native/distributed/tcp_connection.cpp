@@ -70,6 +70,27 @@ Socket make_socket(const addrinfo& address) {
   return Socket(socket(address.ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, address.ai_protocol));
 }
 
+/// Whether the connection is one to itself: to a port of this machine at which nobody listens, and which the system has
+/// chosen as the near end too.
+bool is_its_own_peer(const Socket& socket) {
+  sockaddr_storage near{}, far{};
+  socklen_t near_size = sizeof near, far_size = sizeof far;
+  return getsockname(socket.get(), reinterpret_cast<sockaddr*>(&near), &near_size) == 0 &&
+         getpeername(socket.get(), reinterpret_cast<sockaddr*>(&far), &far_size) == 0 && near_size == far_size &&
+         std::memcmp(&near, &far, near_size) == 0;
+}
+
+bool is_loopback(const addrinfo& address) {
+  if (address.ai_family == AF_INET6)
+    return IN6_IS_ADDR_LOOPBACK(&reinterpret_cast<const sockaddr_in6*>(address.ai_addr)->sin6_addr);
+  return ntohl(reinterpret_cast<const sockaddr_in*>(address.ai_addr)->sin_addr.s_addr) >> 24 == 127;
+}
+
+[[noreturn]] void fail_to_listen(const std::string& address, int port, const std::string& reason) {
+  MOR_FAIL(COMMUNICATION_FAILED, "rank 0 cannot listen at ", address, ":", port, ": ", reason,
+           "; give all ranks an address of rank 0's machine as MASTER_ADDR, and a free port there as MOR_MASTER_PORT");
+}
+
 /// A connection to one of the addresses, or none and the error of the last one.
 Socket connect_once(const std::string& address, int port, const Deadline& deadline, std::string& error) {
   const Addresses found(address.c_str(), port, 0);
@@ -83,8 +104,8 @@ Socket connect_once(const std::string& address, int port, const Deadline& deadli
       status = ETIMEDOUT;
       if (wait_for({socket.get()}, POLLOUT, deadline)) getsockopt(socket.get(), SOL_SOCKET, SO_ERROR, &status, &size);
     }
-    if (status == 0) return socket;
-    error = std::strerror(status);
+    if (status == 0 && !is_its_own_peer(socket)) return socket;
+    error = status == 0 ? "nobody listens there" : std::strerror(status);
   }
   return Socket();
 }
@@ -197,25 +218,27 @@ bool TcpConnection::ended() const {
          (recv(socket_.get(), &kind, 1, MSG_PEEK) == 1 && static_cast<Kind>(kind) == Kind::failure);
 }
 
-Socket listen_at(const std::string& address, int port) {
+Socket listen_at(const std::string& address, int port, bool one_machine) {
+  // Where a machine's own name stands for a loopback address, as `localhost` does, other machines know another one.
+  const bool keeps_loopback = one_machine || Addresses(address.c_str(), port, AI_NUMERICHOST).first != nullptr;
   const Addresses here(address.c_str(), port, AI_PASSIVE), anywhere(nullptr, port, AI_PASSIVE);
   std::string error = here.error;
   for (const addrinfo* list : {here.first, anywhere.first}) {
     if (here.first == nullptr) break;
-    bool in_use = false;
     for (const addrinfo* one = list; one != nullptr; one = one->ai_next) {
+      if (is_loopback(*one) && !keeps_loopback) continue;
       Socket socket = make_socket(*one);
       const int yes = 1;
       if (socket.get() >= 0 && setsockopt(socket.get(), SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes) == 0 &&
           bind(socket.get(), one->ai_addr, one->ai_addrlen) == 0 && listen(socket.get(), SOMAXCONN) == 0)
         return socket;
-      in_use = in_use || errno == EADDRINUSE;
-      error = std::strerror(errno);
+      const int reason = errno;
+      error = std::strerror(reason);
+      // The other ranks would take the program that listens there for rank 0.
+      if (reason == EADDRINUSE) fail_to_listen(address, port, error);
     }
-    if (in_use) break;  // the other ranks look for rank 0 at this address
   }
-  MOR_FAIL(COMMUNICATION_FAILED, "rank 0 cannot listen at ", address, ":", port, ": ", error,
-           "; give all ranks an address of rank 0's machine as MASTER_ADDR, and a free port there as MOR_MASTER_PORT");
+  fail_to_listen(address, port, error);
 }
 
 bool wait_readable(const std::vector<int>& descriptors, const Deadline& deadline) {

@@ -69,9 +69,9 @@ class TcpConnection {
   std::string peer_;
 };
 
-/// A socket that listens at this address, or, if it is not one of this machine's, at every one. Throws
-/// COMMUNICATION_FAILED.
-Socket listen_at(const std::string& address, int port);
+/// A socket that listens at this address, or, if it is not one of this machine's, at every one; so also if it is a name
+/// for a loopback address, unless all ranks are on one machine. Throws COMMUNICATION_FAILED.
+Socket listen_at(const std::string& address, int port, bool one_machine = false);
 /// Waits until one of these can be read, or until the deadline; returns whether one can.
 bool wait_readable(const std::vector<int>& descriptors, const Deadline& deadline);
 

@@ -86,6 +86,9 @@ class Ranks : public HostRanks {
                        : concat(own ? concat("rank ", rank(), ": ") : "", error.what());
       pass_on(failure_);
       if (own) throw;
+    } catch (const std::exception& error) {  // of the library, such as for want of memory: a message may be half read
+      failure_ = concat("rank ", rank(), ": ", error.what());
+      pass_on(failure_);
     }
     MOR_FAIL(COMMUNICATION_FAILED, failure_);
   }
@@ -107,7 +110,7 @@ class RankZero final : public Ranks {
  private:
   void accept_all(const std::function<void()>& check) {
     const Deadline deadline = after(options().join_seconds, check);
-    const Socket listener = listen_at(options().address, options().port);
+    const Socket listener = listen_at(options().address, options().port, options().one_machine);
     for (int32_t missing = size() - 1; missing > 0;) {
       MOR_CHECK(wait_readable({listener.get()}, deadline), COMMUNICATION_FAILED, missing_ranks());
       Socket socket(accept4(listener.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
@@ -219,6 +222,8 @@ class OtherRank final : public Ranks {
                "machine as MOR_MASTER_PORT");
     }
     MOR_CHECK(answer.kind == Kind::data, COMMUNICATION_FAILED, answer.bytes);
+    MOR_CHECK(answer.bytes.empty(), COMMUNICATION_FAILED, "what listens at ", options.address, ":", options.port,
+              " is not rank 0; give all ranks a free port of rank 0's machine as MOR_MASTER_PORT");
   }
 
  private:

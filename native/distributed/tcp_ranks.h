@@ -14,6 +14,7 @@ struct TcpOptions : JoinOptions {
   std::string address;  ///< of rank 0's machine
   int port = 0;         ///< a free one there, at which rank 0 listens
   int32_t rank = 0, size = 1;
+  bool one_machine = false;  ///< whether all ranks are known to be on that of rank 0
 };
 
 /// What every rank tells rank 0, rank 0 tells every other one. It is made for little: an id, counts, norms. A machine

@@ -59,6 +59,15 @@ TEST(Launcher, InsideAnAllocationOfSlurm) {
   pmi2.insert({{"PMI_RANK", "1"}, {"PMI_SIZE", "2"}});
   EXPECT_EQ(described(mpirun), "Open MPI's mpirun, 3 of 4, Open MPI");
   EXPECT_EQ(described(pmi2), "srun, 1 of 2, MPICH, Open MPI");
+  Variables torchrun = {{"SLURM_PROCID", "0"}, {"SLURM_STEP_NUM_TASKS", "1"}, {"SLURM_LOCALID", "0"}, {"RANK", "5"},
+                        {"WORLD_SIZE", "8"},   {"LOCAL_RANK", "5"},           {"MASTER_ADDR", "a"}};
+  EXPECT_EQ(described(torchrun), "srun, 0 of 1, Open MPI, MPICH") << "scripts export these for srun, too";
+  torchrun.insert({"TORCHELASTIC_RUN_ID", "none"});
+  EXPECT_EQ(described(torchrun), "torchrun, 5 of 8");
+  EXPECT_EQ(launcher_of(torchrun)->local_rank, 5);
+  pmi2.insert({{"MPI_LOCALRANKID", "1"}, {"SLURM_LOCALID", "0"}});
+  EXPECT_EQ(described(pmi2), "MPICH's mpiexec, 1 of 2, MPICH");
+  EXPECT_EQ(launcher_of(pmi2)->local_rank, 1);
   // The batch script itself is one process, however many tasks srun would start.
   EXPECT_EQ(described({{"SLURM_PROCID", "0"}, {"SLURM_NTASKS", "16"}}), "none");
 }
@@ -95,6 +104,11 @@ TEST(Launcher, SaysWhereRanksMeet) {
     return concat(point.address, ":", point.port);
   };
   EXPECT_EQ(point_of({{"MASTER_PORT", "29500"}}), "machine:29500");
+  for (const auto& [local, one_machine] : {std::pair("8", true), std::pair("4", false)}) {
+    const Variables of_torchrun = {
+        {"MASTER_ADDR", "machine"}, {"MASTER_PORT", "1"}, {"WORLD_SIZE", "8"}, {"LOCAL_WORLD_SIZE", local}};
+    EXPECT_EQ(meeting_point(environment_of(of_torchrun)).one_machine, one_machine);
+  }
   EXPECT_EQ(point_of({{"MASTER_PORT", "29500"}, {"TORCHELASTIC_USE_AGENT_STORE", "False"}}), "machine:29500");
   EXPECT_EQ(point_of({{"MASTER_PORT", "29500"}, {"TORCHELASTIC_USE_AGENT_STORE", "True"}}), "machine:30500");
   EXPECT_EQ(point_of({{"MASTER_PORT", "64535"}, {"TORCHELASTIC_USE_AGENT_STORE", "True"}}), "machine:65535");

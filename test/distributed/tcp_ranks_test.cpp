@@ -1,8 +1,9 @@
-// Tests of ranks that find each other over TCP: ranks are threads, which listen at 127.0.0.1 only.
+// Tests of ranks that find each other over TCP: ranks are threads, which meet at 127.0.0.1.
 #include "distributed/tcp_ranks.h"
 
 #include <arpa/inet.h>
 #include <gtest/gtest.h>
+#include <netdb.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 
@@ -185,6 +186,40 @@ TEST(TcpRanks, StrangersAreSentAway) {
   stranger.join();
   EXPECT_EQ(join_tcp(all[1])->gather("b").at(0), "a");
   zero.join();
+}
+
+/// The address that a socket listens at, or "all".
+std::string place_of(const Socket& socket) {
+  sockaddr_storage address{};
+  socklen_t size = sizeof address;
+  char host[64] = "";
+  EXPECT_EQ(getsockname(socket.get(), reinterpret_cast<sockaddr*>(&address), &size), 0);
+  EXPECT_EQ(getnameinfo(reinterpret_cast<sockaddr*>(&address), size, host, sizeof host, nullptr, 0, NI_NUMERICHOST), 0);
+  const std::string name = host;
+  return name == "0.0.0.0" || name == "::" ? "all" : name;
+}
+
+TEST(TcpRanks, ANameForALoopbackAddressKeepsNoOtherMachineOut) {
+  EXPECT_EQ(place_of(listen_at("127.0.0.1", free_port())), "127.0.0.1");
+  EXPECT_EQ(place_of(listen_at("localhost", free_port())), "all");
+  const std::string here = place_of(listen_at("localhost", free_port(), true));
+  EXPECT_TRUE(here == "127.0.0.1" || here == "::1") << here;
+}
+
+TEST(TcpRanks, WhatGivesBackWhatARankSaysIsNotRankZero) {
+  TcpOptions options = options_of(1, 2, free_port());
+  const Socket listener = listen_at(options.address, options.port);
+  std::thread echo([&] {
+    wait_readable({listener.get()}, after(kLong));
+    const Socket socket(accept(listener.get(), nullptr, nullptr));
+    char bytes[256];
+    for (ssize_t n; (n = ::recv(socket.get(), bytes, sizeof bytes, 0)) > 0;)
+      ::send(socket.get(), bytes, static_cast<size_t>(n), MSG_NOSIGNAL);
+  });
+  EXPECT_EQ(run({options}, [](HostRanks&) { ADD_FAILURE(); })[0],
+            concat("what listens at 127.0.0.1:", options.port,
+                   " is not rank 0; give all ranks a free port of rank 0's machine as MOR_MASTER_PORT"));
+  echo.join();
 }
 
 /// Another program listens where rank 0 should: it says nothing, or what no rank says.
