@@ -1,5 +1,5 @@
 // Turns text, JSON Lines and Parquet files into a token dataset on disk.
-import { lstat, readdir, rename, rm, stat } from 'node:fs/promises'
+import { lstat, readdir, realpath, rename, rm, rmdir, stat } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
 import { checkPath } from '../check.js'
 import { ifGone, MorError, toMorError } from '../errors.js'
@@ -75,7 +75,9 @@ export async function buildDataset(
     await makeFolder(dirname(aside))
     // Two processes that wrote into it would make a dataset of parts of both.
     await using _held = await holdFolder(aside)
+    await checkPartial(aside)
     const info = await build(paths, aside, recipe, resolved)
+    await checkReplaceable(folder) // again: hours may have passed
     await removeDataset(folder)
     await rename(aside, folder)
     // A process that is killed before goes on from the record, with the last tokens alone to make again.
@@ -134,9 +136,21 @@ export function partialFolder(folder: string): string {
 
 /** Its description goes last: what a process that is killed leaves is still a dataset, which the next call replaces. */
 async function removeDataset(folder: string): Promise<void> {
-  for (const name of await readdir(folder).catch(ifGone<string[]>([])))
-    if (name !== INFO_FILE) await rm(join(folder, name), { force: true })
-  await rm(folder, { recursive: true, force: true })
+  const names = await readdir(folder).catch(ifGone(null))
+  if (names === null) return
+  for (const name of names) if (isDatasetFile(name) && name !== INFO_FILE) await rm(join(folder, name), { force: true })
+  await rm(join(folder, INFO_FILE), { force: true })
+  await rmdir(folder)
+}
+
+/** What a build leaves in its folder is removed or gone on with, and nothing else may be there. */
+async function checkPartial(folder: string): Promise<void> {
+  const other = (await readdir(folder).catch(ifGone<string[]>([]))).find((name) => !isDatasetFile(name))
+  if (other === undefined) return
+  throw new MorError(
+    'INVALID_ARGUMENT',
+    `${folder}, where the dataset would be built, holds ${other}: choose another folder for the dataset, or move this one away`,
+  )
 }
 
 /** Only a dataset, with nothing else beside its files, or an empty folder may be replaced. */
@@ -149,6 +163,8 @@ async function checkReplaceable(folder: string): Promise<void> {
     throw error
   })
   if (entries === null) return
+  if ((await lstat(folder)).isSymbolicLink())
+    refuse(`is a link, which a new folder would replace: give the folder that it leads to, ${await realpath(folder)}`)
   if ((await lstat(folder)).dev !== (await stat(dirname(resolve(folder)))).dev)
     refuse(
       `is where a disk is mounted, which no new folder can replace: choose a folder in it, such as ${join(folder, 'dataset')}`,

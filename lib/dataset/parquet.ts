@@ -70,7 +70,9 @@ export async function* parquetTexts(
       })
       for (const [i, { [textField]: text }] of rows.entries()) {
         if (typeof text === 'string') yield text
-        else if (text !== null && text !== undefined) {
+        // A null is null. There is no value where an index is beyond the dictionary, or a column has too few.
+        else if (text === undefined) throw damaged(` in row ${row + i}`, new Error('it has no value'))
+        else if (text !== null) {
           throw new MorError('INVALID_ARGUMENT', `${path}, row ${row + i} has no string under "${textField}"`)
         }
       }

@@ -229,8 +229,10 @@ async function* textBytes(
 function decodeUtf8(bytes: Buffer, where: () => string): string {
   try {
     return new TextDecoder('utf-8', { fatal: true }).decode(bytes)
-  } catch {
-    throw notUtf8(where())
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ERR_ENCODING_INVALID_ENCODED_DATA') throw notUtf8(where())
+    const text = `${where()}: a line of ${bytes.length} bytes is longer than a text can be; divide it`
+    throw new MorError('INVALID_ARGUMENT', text, { cause: error })
   }
 }
 

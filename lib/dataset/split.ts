@@ -66,8 +66,12 @@ export class SplitWriter {
     from: SplitState | null,
   ): Promise<SplitWriter> {
     const writer = new SplitWriter(folder, dtype, options, from)
-    await Promise.all([writer.#writers.train.goOn(), writer.#writers.validation.goOn()])
-    return writer
+    const { train, validation } = writer.#writers
+    const opened = await Promise.allSettled([train.goOn(), validation.goOn()])
+    const failed = opened.find((one) => one.status === 'rejected')
+    if (failed === undefined) return writer
+    await writer.close()
+    throw failed.reason
   }
 
   /** Whether no text waits to be divided. */

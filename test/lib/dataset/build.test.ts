@@ -1,5 +1,5 @@
 // Building datasets: every byte of the text arrives, in order, split as asked; bad input names what is wrong and leaves nothing.
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { gzipSync } from 'node:zlib'
@@ -395,6 +395,46 @@ describe('bad input', () => {
       message: expect.stringContaining('thesis.doc'),
     })
     expect(existsSync(join(out, 'thesis.doc'))).toBe(true)
+  })
+
+  it('nor is one that other things come into while the dataset is built', async () => {
+    const source = file('a.txt', 'text')
+    const out = join(folder, 'out')
+    await buildDataset([source], out, { tokenizer })
+    const before = readFileSync(join(out, 'train-00000.bin'))
+    const onProgress = () => mkdirSync(join(out, 'run'), { recursive: true })
+    await expect(buildDataset([file('b.txt', 'other')], out, { tokenizer, onProgress })).rejects.toMatchObject({
+      code: 'INVALID_ARGUMENT',
+      message: expect.stringContaining(`${out} holds run beside a dataset`),
+    })
+    expect(readFileSync(join(out, 'train-00000.bin'))).toEqual(before)
+  })
+
+  it("nor is one of the user's own where the dataset would be built", async () => {
+    const partial = join(folder, 'books.partial')
+    mkdirSync(join(partial, 'sub'), { recursive: true })
+    writeFileSync(join(partial, 'a.txt'), 'precious')
+    for (const source of [join(partial, 'a.txt'), file('b.txt', 'text')])
+      await expect(buildDataset([source], join(folder, 'books'), { tokenizer })).rejects.toMatchObject({
+        code: 'INVALID_ARGUMENT',
+        message: expect.stringMatching(
+          /books\.partial, where the dataset would be built, holds (a\.txt|sub): choose another/,
+        ),
+      })
+    expect(readFileSync(join(partial, 'a.txt'), 'utf8')).toBe('precious')
+    expect(existsSync(join(partial, 'sub'))).toBe(true)
+  })
+
+  it('nor is one that a link leads to', async () => {
+    const [target, link] = [join(folder, 'target'), join(folder, 'link')]
+    mkdirSync(target)
+    symlinkSync(target, link)
+    await expect(buildDataset([file('a.txt', 'text')], link, { tokenizer })).rejects.toMatchObject({
+      code: 'INVALID_ARGUMENT',
+      message: expect.stringContaining(
+        `is a link, which a new folder would replace: give the folder that it leads to, ${target}`,
+      ),
+    })
   })
 
   it('nor is one with other things beside a dataset, or with a dataset.json of another program', async () => {
