@@ -25,10 +25,14 @@ const specialTokensFile = 'special_tokens_map.json'
  * @param checkpoint whose special tokens it has; default: those beside it
  */
 export async function findTemplate(path: string, checkpoint?: string): Promise<TemplateSource | null> {
-  const found = await findWithSpecialTokens(path)
-  if (found === null || checkpoint === undefined) return found
-  return { ...found, specialTokens: await specialTokensIn(checkpoint) }
+  const found = await findSource(path)
+  if (found === null) return null
+  const specialTokens = await (checkpoint === undefined ? found.specialTokens() : specialTokensIn(checkpoint))
+  return { ...found, specialTokens }
 }
+
+/** A template, and how the special tokens beside it are found. */
+type Found = Omit<TemplateSource, 'specialTokens'> & { specialTokens(): Promise<Record<string, string>> }
 
 /** Those of a folder, or of the folder or GGUF file that the file at `path` is in or is. */
 async function specialTokensIn(path: string): Promise<Record<string, string>> {
@@ -40,19 +44,23 @@ async function specialTokensIn(path: string): Promise<Record<string, string>> {
   }
   const kind = await stat(path).catch(() => null)
   const folder = kind?.isDirectory() ? path : dirname(path)
-  const config = await readOptionalJsonObject(join(folder, configFile))
+  return specialTokensBeside(folder, await readOptionalJsonObject(join(folder, configFile)))
+}
+
+/** @param config that of the folder's tokenizer, which counts before the map */
+async function specialTokensBeside(folder: string, config: JsonObject): Promise<Record<string, string>> {
   const map = await readOptionalJsonObject(join(folder, specialTokensFile))
   return { ...specialTokensOf(map), ...specialTokensOf(config) }
 }
 
-async function findWithSpecialTokens(path: string): Promise<TemplateSource | null> {
+async function findSource(path: string): Promise<Found | null> {
   if (await isGguf(path)) return findInGguf(path)
   const kind = await stat(path).catch(() => null)
   if (kind === null) throw new MorError('CHECKPOINT_MISSING', `there is no file or folder at ${path}`)
   if (kind.isDirectory()) await finishSave(path)
   const folder = kind.isDirectory() ? path : dirname(path)
   const config = await readOptionalJsonObject(join(folder, configFile))
-  const specialTokens = await specialTokensIn(folder)
+  const specialTokens = () => specialTokensBeside(folder, config)
   const file = kind.isDirectory() ? join(folder, templateFile) : path
   const source = await readText(file)
   if (source !== null) return { source, where: file, specialTokens }
@@ -63,14 +71,14 @@ async function findWithSpecialTokens(path: string): Promise<TemplateSource | nul
 }
 
 /** What lies beside the file with a tokenizer.json counts before what is in it. */
-async function findInGguf(path: string): Promise<TemplateSource | null> {
+async function findInGguf(path: string): Promise<Found | null> {
   const beside = tokenizerBeside(path)
-  const found = beside === null ? null : await findTemplate(dirname(beside))
+  const found = beside === null ? null : await findSource(dirname(beside))
   if (found !== null) return found
   const file = await readGguf(path)
   const source = file.metadata.get('tokenizer.chat_template')
   if (typeof source !== 'string') return null
-  return { source, where: path, specialTokens: specialTokensOf(ggufTokenizer(file).config) }
+  return { source, where: path, specialTokens: async () => specialTokensOf(ggufTokenizer(file).config) }
 }
 
 /** A template, or a list of named ones. */
