@@ -163,9 +163,10 @@ async function checkReplaceable(folder: string): Promise<void> {
     throw error
   })
   if (entries === null) return
-  if ((await lstat(folder)).isSymbolicLink())
+  const found = await lstat(folder)
+  if (found.isSymbolicLink())
     refuse(`is a link, which a new folder would replace: give the folder that it leads to, ${await realpath(folder)}`)
-  if ((await lstat(folder)).dev !== (await stat(dirname(resolve(folder)))).dev)
+  if (found.dev !== (await stat(dirname(resolve(folder)))).dev)
     refuse(
       `is where a disk is mounted, which no new folder can replace: choose a folder in it, such as ${join(folder, 'dataset')}`,
     )

@@ -39,12 +39,15 @@ export class Dataset {
   readonly length: number
   readonly seed: number
   readonly #reader: TokenReader
+  /** Of the content of the split: it is long to compute, and every step of a training run asks for the state. */
+  readonly #checksum: string
   #epoch = 0
   #index = 0
 
   private constructor(info: DatasetInfo, split: SplitName, length: number, seed: number, reader: TokenReader) {
     this.info = info
     this.split = info.splits[split]
+    this.#checksum = checksumOf(this.split)
     this.length = length
     this.seed = seed
     this.#reader = reader
@@ -99,9 +102,9 @@ export class Dataset {
     }
   }
 
-  state(): DatasetState {
+  state(): DatasetState & { checksum: string } {
     const { split, length, seed } = this
-    return { tokens: split.tokens, checksum: checksumOf(split), length, seed, epoch: this.#epoch, index: this.#index }
+    return { tokens: split.tokens, checksum: this.#checksum, length, seed, epoch: this.#epoch, index: this.#index }
   }
 
   /** Makes `next` continue from where `state` was taken. Throws `INVALID_ARGUMENT` if it belongs to other data, length or seed. */

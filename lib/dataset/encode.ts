@@ -1,5 +1,4 @@
 // Turns segments of text into token ids, several batches of them at once and in order.
-import { setMaxListeners } from 'node:events'
 import { throwIfAborted } from '../errors.js'
 import type { Tokenizer } from '../tokenizer.js'
 import type { PlacedSegment, SourcePlace } from './source.js'
@@ -31,9 +30,7 @@ export async function* encodeSegments(
   segments: AsyncIterable<PlacedSegment>,
   { tokenizer, threads, signal }: EncodeOptions,
 ): AsyncGenerator<PlacedEncoding> {
-  // All batches under way listen for its end; the warning of a leak is for signals that others share.
   const end = new AbortController()
-  setMaxListeners(0, end.signal)
   const abort = () => end.abort(signal!.reason)
   signal?.addEventListener('abort', abort, { once: true })
   const encodeTexts = (texts: readonly string[]) =>

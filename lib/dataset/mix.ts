@@ -3,7 +3,7 @@ import { basename, resolve } from 'node:path'
 import { Checker, checkPath, show } from '../check.js'
 import { MorError } from '../errors.js'
 import { checkRows, Dataset, type DatasetOptions, resolveDatasetOptions } from './dataset.js'
-import { checkSameMix, checksumOf, type DatasetMixState } from './mix_state.js'
+import { checkSameMix, type DatasetMixState } from './mix_state.js'
 import { hash } from './order.js'
 
 export interface WeightedDataset {
@@ -99,8 +99,8 @@ export class DatasetMix {
 
   state(): DatasetMixState {
     const datasets = this.parts.map(({ folder, weight, dataset }, i) => {
-      const { epoch, index } = dataset.state()
-      return { folder, weight, checksum: checksumOf(dataset.split), rows: this.#rows[i]!, epoch, index }
+      const { checksum, epoch, index } = dataset.state()
+      return { folder, weight, checksum, rows: this.#rows[i]!, epoch, index }
     })
     return { length: this.length, seed: this.seed, datasets }
   }
