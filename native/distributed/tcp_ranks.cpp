@@ -80,15 +80,14 @@ class Ranks : public HostRanks {
     MOR_CHECK(failure_.empty(), COMMUNICATION_FAILED, failure_);
     try {
       return body();
-    } catch (const Error& error) {
-      const bool own = error.code() != ErrorCode::COMMUNICATION_FAILED;  // thrown by a check
+    } catch (const std::exception& error) {
+      // Thrown by a check, or by the library, such as for want of memory.
+      const auto* known = dynamic_cast<const Error*>(&error);
+      const bool own = known == nullptr || known->code() != ErrorCode::COMMUNICATION_FAILED;
       failure_ = left_ ? concat("rank ", rank(), " has left the others")
                        : concat(own ? concat("rank ", rank(), ": ") : "", error.what());
       pass_on(failure_);
       if (own) throw;
-    } catch (const std::exception& error) {  // of the library, such as for want of memory: a message may be half read
-      failure_ = concat("rank ", rank(), ": ", error.what());
-      pass_on(failure_);
     }
     MOR_FAIL(COMMUNICATION_FAILED, failure_);
   }

@@ -213,14 +213,15 @@ StepResult Trainer::step(const TokenRows& rows) {
   result.learning_rate = rate;
   result.gradient_norm = norm;
   if (!std::isfinite(norm)) refuse(result);
-  const bool adjusts = !options_.hold_router_state;
-  if (model_.balancing_bias() && adjusts) update_balancing_bias(model_, alone ? load : loads.total());
-  if (model_.thresholds() && !adjusts) result.thresholds = routing_rules(model_).thresholds;
-  if (model_.thresholds() && adjusts)
+  const bool holds = options_.hold_router_state;
+  if (model_.balancing_bias() && !holds) update_balancing_bias(model_, alone ? load : loads.total());
+  if (model_.thresholds())
     result.thresholds =
-        update_thresholds(model_, joined_scores(ranks_.gather(RankCall::step, [&] {
-                            return numbers_of(entering_scores(model_, batches, pass, report_.passes, readback_));
-                          })));
+        holds
+            ? routing_rules(model_).thresholds
+            : update_thresholds(model_, joined_scores(ranks_.gather(RankCall::step, [&] {
+                                  return numbers_of(entering_scores(model_, batches, pass, report_.passes, readback_));
+                                })));
   if (config.router.type == RouterType::expert_choice)
     result.selected_shares = shares_of(result.depth_histogram, totals.tokens);
   optimizer_->end_step();
