@@ -1,9 +1,9 @@
 // Reads the bytes of a file or of standard input as a stream, unpacked if they are compressed.
 import { createReadStream } from 'node:fs'
-import { addAbortSignal, pipeline, Readable } from 'node:stream'
-import { createGunzip } from 'node:zlib'
+import { addAbortSignal } from 'node:stream'
 import { MorError, toMorError } from '../errors.js'
 import { type Compression, STANDARD_INPUT, shownPath } from './file_kind.js'
+import { unpackGzip } from './gzip.js'
 
 /** Bytes read at once. */
 const READ_BYTES = 1 << 16
@@ -49,12 +49,7 @@ export async function* readBytes(
 }
 
 const unpackers: Record<Compression, (bytes: AsyncGenerator<Buffer>) => AsyncIterable<Buffer>> = {
-  gzip: (bytes) => {
-    const gunzip = createGunzip({ chunkSize: READ_BYTES })
-    // Reading gunzip throws what fails.
-    pipeline(Readable.from(bytes), gunzip, () => {})
-    return gunzip
-  },
+  gzip: unpackGzip,
   zstd: async function* (bytes) {
     const { Decompress } = await import('fzstd')
     let unpacked: Buffer[] = []

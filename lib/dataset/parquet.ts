@@ -1,93 +1,49 @@
-// Reads the texts of a Parquet file, a row group at a time.
-import { open } from 'node:fs/promises'
-import { TextDecoder } from 'node:util'
-import { brotliDecompressSync, gunzipSync } from 'node:zlib'
-import type { AsyncBuffer } from 'hyparquet'
-import { MorError, throwIfAborted, toMorError } from '../errors.js'
+// Reads the texts of a Parquet file, a row group at a time, in a thread: a group takes long to unpack, and the library may go on
+// without end in one that is damaged.
+import { on } from 'node:events'
+import { type ErrorCode, MorError, throwIfAborted } from '../errors.js'
+import { startWorker } from '../worker.js'
+
+/** What the thread starts with. Each message to it asks for the next row group. */
+export interface ParquetFile {
+  path: string
+  textField: string
+}
+
+/** Its answer: the texts of a row group, null after the last one, or an error. */
+export type ParquetReply = { texts: string[] | null } | { error: string; code: ErrorCode }
 
 /**
  * The strings of the column `textField` in order; rows without one are left out. Memory holds the texts of one row group.
  * Throws `INVALID_ARGUMENT` for a damaged file and for text that is not UTF-8, naming the rows, and for another column;
- * `IO_ERROR` for what cannot be read.
+ * `OUT_OF_MEMORY`; `IO_ERROR` for what cannot be read; `ABORTED`.
  */
 export async function* parquetTexts(
   path: string,
   textField: string,
   signal: AbortSignal | undefined,
 ): AsyncGenerator<string> {
-  const { parquetMetadataAsync, parquetReadObjects, parquetSchema } = await import('hyparquet')
-  const { decompress } = await import('fzstd')
-  const handle = await open(path).catch((error: unknown) => {
-    throw toMorError(error)
-  })
-  const damaged = (where: string, error: unknown) => {
-    if (error instanceof MorError || (error as NodeJS.ErrnoException).syscall !== undefined)
-      return toMorError(error, path)
-    const reason = (error as Error).message
-    return new MorError('INVALID_ARGUMENT', `${path} is a Parquet file that cannot be read${where}: ${reason}`, {
+  throwIfAborted(signal, 'reading the text')
+  const file: ParquetFile = { path, textField }
+  const worker = startWorker('dataset/parquet_worker', { workerData: file })
+  try {
+    const replies = on(worker, 'message', { signal, close: ['exit'] }) as AsyncIterable<[ParquetReply]>
+    worker.postMessage('next')
+    for await (const [reply] of replies) {
+      if ('error' in reply) throw new MorError(reply.code, reply.error)
+      if (reply.texts === null) return
+      yield* reply.texts
+      worker.postMessage('next')
+    }
+    throw new MorError('INTERNAL', `${path}: the thread that reads the Parquet file ended`)
+  } catch (error) {
+    throwIfAborted(signal, 'reading the text')
+    if ((error as NodeJS.ErrnoException).code !== 'ERR_WORKER_OUT_OF_MEMORY') throw error
+    const advice = 'write it with smaller ones, or anew if it may be damaged'
+    throw new MorError('OUT_OF_MEMORY', `${path}: there is not enough memory for its next row group: ${advice}`, {
       cause: error,
     })
-  }
-  try {
-    const { size } = await handle.stat()
-    const file: AsyncBuffer = {
-      byteLength: size,
-      async slice(start, end = size) {
-        const bytes = new Uint8Array(end - start)
-        const { bytesRead } = await handle.read(bytes, 0, bytes.length, start)
-        if (bytesRead < bytes.length) throw new Error(`it ends before byte ${end}`)
-        return bytes.buffer
-      },
-    }
-    const metadata = await parquetMetadataAsync(file).catch((error: unknown) => {
-      throw damaged('', error)
-    })
-    const columns = parquetSchema(metadata).children.map(({ element }) => element.name)
-    if (!columns.includes(textField)) {
-      throw new MorError(
-        'INVALID_ARGUMENT',
-        `${path} has no column "${textField}": its columns are ${columns.slice(0, 20).join(', ')}${columns.length > 20 ? ', …' : ''}; name the one that holds the text (--text-field, textField)`,
-      )
-    }
-    let row = 0
-    for (const group of metadata.row_groups) {
-      throwIfAborted(signal, 'reading the text')
-      const end = row + Number(group.num_rows)
-      const rows = await parquetReadObjects({
-        file,
-        metadata,
-        columns: [textField],
-        rowStart: row,
-        rowEnd: end,
-        compressors: {
-          GZIP: (bytes) => gunzipSync(bytes),
-          BROTLI: (bytes) => brotliDecompressSync(bytes),
-          ZSTD: (bytes, length) => decompress(bytes, new Uint8Array(length)),
-        },
-        parsers: { stringFromBytes },
-      }).catch((error: unknown) => {
-        throw damaged(` in rows ${row} to ${end - 1}`, error)
-      })
-      for (const [i, { [textField]: text }] of rows.entries()) {
-        if (typeof text === 'string') yield text
-        // A null is null. There is no value where an index is beyond the dictionary, or a column has too few.
-        else if (text === undefined) throw damaged(` in row ${row + i}`, new Error('it has no value'))
-        else if (text !== null) {
-          throw new MorError('INVALID_ARGUMENT', `${path}, row ${row + i} has no string under "${textField}"`)
-        }
-      }
-      row = end
-    }
   } finally {
-    await handle.close()
-  }
-}
-
-function stringFromBytes(bytes: Uint8Array | undefined): string | undefined {
-  if (bytes === undefined) return undefined
-  try {
-    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes)
-  } catch {
-    throw new Error('the text is not UTF-8; convert it')
+    await worker.terminate()
   }
 }

@@ -1,8 +1,8 @@
 // A thread that encodes long texts, so that they do not block the event loop. It is started when the first text comes.
-import { extname, join } from 'node:path'
-import { Worker, type WorkerOptions } from 'node:worker_threads'
+import type { Worker } from 'node:worker_threads'
 import { onAbort } from '../abort_calls.js'
 import { type ErrorCode, MorError, toMorError } from '../errors.js'
+import { startWorker } from '../worker.js'
 
 /** What the thread is sent. It encodes one request at a time. */
 export interface EncodeRequest {
@@ -105,7 +105,7 @@ export class EncodeThread {
   }
 
   #start(): Worker {
-    const worker = startWorker({ workerData: this.#source })
+    const worker = startWorker('tokenizer/encode_worker', { workerData: this.#source })
     worker.on('message', (reply: EncodeReply) => {
       if (worker !== this.#worker) return
       this.#finishFirst((job) => {
@@ -136,11 +136,4 @@ export class EncodeThread {
     this.#worker = null
     worker?.terminate()
   }
-}
-
-function startWorker(options: WorkerOptions): Worker {
-  const path = join(__dirname, `encode_worker${extname(__filename)}`)
-  if (path.endsWith('.js')) return new Worker(path, options)
-  // The sources, which tests and benches run, are TypeScript.
-  return new Worker(`require('tsx/cjs'); require(${JSON.stringify(path)})`, { ...options, eval: true })
 }

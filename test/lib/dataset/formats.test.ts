@@ -6,7 +6,9 @@ import { join } from 'node:path'
 import { brotliCompressSync, gzipSync } from 'node:zlib'
 import { parquetWriteBuffer } from 'hyparquet-writer'
 import { beforeEach, describe, expect, it } from 'vitest'
+import { parquetTexts } from '../../../lib/dataset/parquet.js'
 import { readSegments, type SourcePlace } from '../../../lib/dataset/source.js'
+import { longestBlock } from '../tokenizer/pair_tokenizer.js'
 
 const texts = Array.from({ length: 300 }, (_, i) => `text ${i} – ünïcode 😀\n${'word '.repeat((i * 7919) % 400)}`)
 const jsonl = texts.map((text) => `${JSON.stringify({ text })}\n`).join('')
@@ -61,6 +63,10 @@ describe('the same texts come out of', () => {
     const members = Buffer.concat([gzipSync(jsonl.slice(0, half)), gzipSync(jsonl.slice(half))])
     expect(await documentsOf(file('b.jsonl.gz', members))).toEqual(texts)
     expect(await documentsOf(file('c.txt.gz', gzipSync('plain\ntext')))).toEqual(['plain\ntext'])
+    for (const zeros of [1, 8, 300_000]) {
+      const padded = Buffer.concat([members, Buffer.alloc(zeros)])
+      expect(await documentsOf(file('d.jsonl.gz', padded)), `${zeros} zeros behind it`).toEqual(texts)
+    }
   })
 
   const packers = (['xz', 'zstd'] as const).filter((program) => pack(program, 'x') !== null)
@@ -97,6 +103,18 @@ describe('the same texts come out of', () => {
   it('Parquet with empty and missing texts, which are left out', async () => {
     expect(await documentsOf(file('a.parquet', parquet(['a', null, '', 'b'])))).toEqual(['a', 'b'])
   })
+
+  it('Parquet of one large row group, without blocking the event loop, and not to the end if aborted', async () => {
+    const many = Array.from({ length: 200_000 }, (_, i) => `text ${i}: ${texts[i % 300]!.slice(0, 100)}`)
+    const path = file('a.parquet', parquet(many, { codec: 'SNAPPY', rowGroupSize: many.length }))
+    const began = performance.now()
+    const blocked = await longestBlock(() => parquetTexts(path, 'text', undefined).next())
+    expect(blocked).toBeLessThan((performance.now() - began) / 3)
+    const controller = new AbortController()
+    setTimeout(() => controller.abort(), 20)
+    const first = parquetTexts(path, 'text', controller.signal).next()
+    await expect(first).rejects.toMatchObject({ code: 'ABORTED' })
+  })
 })
 
 describe('damage is named with its place', () => {
@@ -121,6 +139,16 @@ describe('damage is named with its place', () => {
     await rejects(file(`a.jsonl.${ending}`, damage(packed, packed.length >> 1)), /a\.jsonl\.\w+(,|:| is compressed)/)
     await rejects(file(`a.jsonl.${ending}`, 'no archive at all'), where)
   })
+
+  it.each([1, 8, 300_000])(
+    'an archive of gzip with a member behind %i zeros, where Node takes it to end',
+    async (zeros) => {
+      const member = gzipSync(jsonl)
+      const bytes = Buffer.concat([member, Buffer.alloc(zeros), member])
+      const behind = new RegExp(`: there is data after the zero bytes that end the archive at byte ${member.length}$`)
+      await rejects(file('a.jsonl.gz', bytes), behind)
+    },
+  )
 
   it('an archive of xz: what is wrong with it', async () => {
     const packed = pack('xz', jsonl)
@@ -149,6 +177,31 @@ describe('damage is named with its place', () => {
       else expect(read.length, `byte ${at}`).toBe(100)
     }
     expect(refused).toBeGreaterThan(10)
+  })
+
+  it('a Parquet file with a damaged page header, with which hyparquet by itself never ends', async () => {
+    const names = Array.from({ length: 100 }, (_, i) => `a text, one of five: ${i % 5}`)
+    const columnData = [{ name: 'text', data: names, type: 'STRING' as const }]
+    const bytes = new Uint8Array(parquetWriteBuffer({ columnData, codec: 'UNCOMPRESSED' }))
+    const header = Buffer.from(bytes).lastIndexOf('one of five: 4') + 14
+    // Each takes a size or a count out of the header, or changes its type.
+    for (const [at, mask] of [
+      [0, 96],
+      [0, 99],
+      [2, 112],
+      [4, 5],
+      [4, 107],
+      [5, 4],
+      [5, 128],
+      [5, 244],
+      [8, 2],
+      [8, 128],
+      [9, 128],
+    ] as const) {
+      const copy = Uint8Array.from(bytes)
+      copy[header + at]! ^= mask
+      await rejects(file('a.parquet', copy), /a\.parquet is a Parquet file that cannot be read in rows 0 to 99: /)
+    }
   })
 
   it('a Parquet file that is cut short, damaged, without the column, or with something else than text', async () => {
