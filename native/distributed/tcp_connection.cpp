@@ -28,6 +28,7 @@ using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
 constexpr int64_t kBetweenChecks = 100;  ///< milliseconds
+constexpr int kQuestions = 4;            ///< that are put to a silent peer's machine before it counts as gone
 
 int milliseconds_to(const Deadline& deadline) {
   if (deadline.time == never().time && !deadline.check) return -1;
@@ -134,16 +135,18 @@ Socket::~Socket() {
 
 TcpConnection::TcpConnection(Socket socket, std::string peer, double silence_seconds)
     : socket_(std::move(socket)), peer_(std::move(peer)) {
+  // The system counts in seconds.
+  const int interval = std::max(1, static_cast<int>(silence_seconds / kQuestions));
+  silence_seconds_ = kQuestions * interval;
   const auto set = [&](int level, int option, int value) {
     setsockopt(socket_.get(), level, option, &value, sizeof value);
   };
-  // The peer's machine is asked four times in this span whether it is there, and what it does not confirm is an error.
-  const int interval = std::max(1, static_cast<int>(silence_seconds / 4));
+  // While nothing is under way, the system asks whether the peer's machine is there. What it sends is a question, too,
+  // but it would repeat that for a quarter of an hour: require_answers() looks after it.
   set(SOL_SOCKET, SO_KEEPALIVE, 1);
   set(IPPROTO_TCP, TCP_KEEPIDLE, interval);
   set(IPPROTO_TCP, TCP_KEEPINTVL, interval);
-  set(IPPROTO_TCP, TCP_KEEPCNT, 3);
-  set(IPPROTO_TCP, TCP_USER_TIMEOUT, 4 * interval * 1000);
+  set(IPPROTO_TCP, TCP_KEEPCNT, kQuestions - 1);
   set(IPPROTO_TCP, TCP_NODELAY, 1);
 }
 
@@ -168,6 +171,10 @@ TcpConnection::TcpConnection(const std::string& address, int port, std::string p
 
 void TcpConnection::move(char* bytes, size_t count, bool out, const Deadline& deadline) const {
   MOR_CHECK(open(), COMMUNICATION_FAILED, "there is no connection to ", peer_);
+  const Deadline watched = {deadline.time, [&] {
+                              if (deadline.check) deadline.check();
+                              require_answers();
+                            }};
   while (count > 0) {
     const ssize_t moved =
         out ? ::send(socket_.get(), bytes, count, MSG_NOSIGNAL) : recv(socket_.get(), bytes, count, 0);
@@ -181,7 +188,7 @@ void TcpConnection::move(char* bytes, size_t count, bool out, const Deadline& de
     if (errno == EINTR) continue;
     MOR_CHECK(errno == EAGAIN || errno == EWOULDBLOCK, COMMUNICATION_FAILED, "the connection to ", peer_,
               " is broken: ", std::strerror(errno));
-    MOR_CHECK(wait_for({socket_.get()}, out ? POLLOUT : POLLIN, deadline), COMMUNICATION_FAILED, peer_,
+    MOR_CHECK(wait_for({socket_.get()}, out ? POLLOUT : POLLIN, watched), COMMUNICATION_FAILED, peer_,
               out ? " does not read what it is sent" : " says nothing");
   }
 }
@@ -216,6 +223,17 @@ bool TcpConnection::ended() const {
   char kind = 0;
   return poll(&one, 1, 0) > 0 ||
          (recv(socket_.get(), &kind, 1, MSG_PEEK) == 1 && static_cast<Kind>(kind) == Kind::failure);
+}
+
+void TcpConnection::require_answers() const {
+  tcp_info info = {};
+  socklen_t size = sizeof info;
+  if (!open() || getsockopt(socket_.get(), IPPROTO_TCP, TCP_INFO, &info, &size) != 0) return;
+  // The machine of a peer that does not read answers that it has no room. The system asks it ever less often whether it
+  // has: only questions without an answer count. (TCP_USER_TIMEOUT gives up such a peer as well.)
+  const bool asked = info.tcpi_retransmits > 1 || info.tcpi_probes > 1;
+  MOR_CHECK(!asked || info.tcpi_last_ack_recv < silence_seconds_ * 1000, COMMUNICATION_FAILED, "the connection to ",
+            peer_, " is broken: its machine has not answered for ", silence_seconds_, " s");
 }
 
 Socket listen_at(const std::string& address, int port, bool one_machine) {

@@ -62,11 +62,14 @@ class TcpConnection {
   void shut() const;
   /// Whether the peer has closed the connection, or its next message is a failure. Does not wait.
   bool ended() const;
+  /// Throws if the peer's machine answers nothing; one that only does not read is waited for. Does not wait.
+  void require_answers() const;
 
  private:
   void move(char* bytes, size_t count, bool out, const Deadline& deadline) const;
   Socket socket_;
   std::string peer_;
+  double silence_seconds_ = 0;
 };
 
 /// A socket that listens at this address, or, if it is not one of this machine's, at every one; so also if it is a name

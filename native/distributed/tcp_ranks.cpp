@@ -163,7 +163,9 @@ class RankZero final : public Ranks {
     while (!missing.empty()) {
       std::vector<int> descriptors;
       for (const size_t r : missing) descriptors.push_back(others_[r].descriptor());
-      wait_readable(descriptors, never());
+      wait_readable(descriptors, {never().time, [&] {
+                                    for (const size_t r : missing) others_[r].require_answers();
+                                  }});
       std::vector<size_t> still;
       for (const size_t r : missing) {
         if (!wait_readable({others_[r].descriptor()}, Deadline{})) {
@@ -183,8 +185,10 @@ class RankZero final : public Ranks {
   }
 
   void look_after() override {
-    for (size_t r = 1; r < others_.size(); ++r)
+    for (size_t r = 1; r < others_.size(); ++r) {
       MOR_CHECK(!others_[r].ended(), COMMUNICATION_FAILED, "rank ", r, " has left", kWhyLeft);
+      others_[r].require_answers();
+    }
   }
 
   void shut() override {
@@ -247,6 +251,7 @@ class OtherRank final : public Ranks {
 
   void look_after() override {
     while (zero_.ended()) receive(after(kHelloSeconds));  // ends by throwing what rank 0 says, or that it has left
+    zero_.require_answers();
   }
 
   void shut() override { zero_.shut(); }
