@@ -79,7 +79,8 @@ export class Ranks {
   }
 
   /**
-   * What every rank gave, by rank. All ranks must call it, and in the same order as they make a trainer and call its steps and saves.
+   * What every rank gave, by rank. All ranks must call it, and in the same order as they make a trainer and call its steps and saves: await it
+   * before the next of these, because a trainer's calls have another thread, which could come first.
    * @throws {MorError} COMMUNICATION_FAILED, DISPOSED; on all ranks INVALID_ARGUMENT if one of them gives no string
    */
   async gather(text: string): Promise<string[]> {

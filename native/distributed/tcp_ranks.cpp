@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <cstring>
 #include <functional>
+#include <mutex>
 #include <utility>
 
 #include "core/check.h"
@@ -59,12 +60,16 @@ class Ranks : public HostRanks {
     if (!left_.exchange(true)) shut();
   }
   std::vector<std::string> gather(std::string_view bytes) override {
+    // A trainer and a gather of texts have threads of their own. One after the other, they may find that another rank
+    // calls them in another order; at once, they would mix what they send.
+    const std::lock_guard lock(calls_);
     std::vector<std::string> all;
     guarded([&] { all = exchange(bytes); });
     return all;
   }
   void require_present() override {
-    guarded([&] { look_after(); });
+    const std::unique_lock lock(calls_, std::try_to_lock);
+    if (lock) guarded([&] { look_after(); });  // otherwise a call under way does
   }
 
  protected:
@@ -95,6 +100,7 @@ class Ranks : public HostRanks {
 
  private:
   const TcpOptions options_;
+  std::mutex calls_;
   std::string failure_;
   std::atomic<bool> left_ = false;
 };

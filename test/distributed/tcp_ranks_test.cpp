@@ -86,6 +86,23 @@ TEST(TcpRanks, GatherWhatEachGives) {
   }
 }
 
+/// As of a trainer and of a gather of texts that is not awaited.
+TEST(TcpRanks, TwoThreadsTakeTurns) {
+  const auto errors = run(ranks_of(2), [&](HostRanks& ranks) {
+    const auto gather = [&] {
+      for (int round = 0; round < 5; ++round) {
+        ranks.require_present();
+        const std::vector<std::string> all = ranks.gather(given(ranks.rank(), 0));
+        EXPECT_TRUE(all.at(1) == given(1, 0));
+      }
+    };
+    std::thread other(gather);
+    gather();
+    other.join();
+  });
+  EXPECT_EQ(errors, std::vector<std::string>(2, "no error"));
+}
+
 TEST(TcpRanks, MissingOnesAreNamedOnEveryRankThatIsThere) {
   const int port = free_port();
   const auto errors = run({options_of(0, 4, port, 1), options_of(2, 4, port)}, [](HostRanks&) { ADD_FAILURE(); });
