@@ -74,7 +74,11 @@ export class EventStream {
         this.#drained = null
         resolve()
       }
-      const timer = setTimeout(() => cutOff(response), this.#stallTimeoutMs)
+      const timer = setTimeout(() => {
+        // Behind an earlier answer on the connection the client cannot read this one yet.
+        if (response.socket === null) timer.refresh()
+        else cutOff(response)
+      }, this.#stallTimeoutMs)
       response.once('drain', done).once('close', done)
     })
   }
