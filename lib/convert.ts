@@ -82,19 +82,20 @@ export async function convert(folder: string, options: ConvertOptions): Promise<
   )
   const dtype = check.has('dtype') ? check.choice('dtype', Object.keys(dtypes) as ConvertDType[]) : null
   throwIfAborted(signal, `converting ${folder}`)
-  await checkAbsent(output)
+  const outputKind = isGgufName(output) ? 'file' : 'folder'
+  await checkAbsent(output, outputKind)
   const source = await openSource(folder, signal)
   const config = targetConfig(source.config, check)
   const layers = layersOf(source.config, config, check)
   const tensors = newTensors(source, config, layers, dtype === null ? null : dtypes[dtype])
   const bytes = tensors.reduce((sum, tensor) => sum + tensorBytes(tensor.dtype, tensor.shape), 0)
   await checkRoom(output, bytes)
-  await makeOutput(output, async (staging) => {
+  await makeOutput(output, outputKind, async (staging) => {
     const write = (files: NativeDerivedFile[]) =>
       wrapNativeAsync(() => loadNative().writeDerivedFiles(staging, files, signal), signal)
     await writeTokenizerFiles(source.tokenizer?.filesFor(staging) ?? [], staging)
     await write(describingFiles(source, config, dtype))
-    if (!isGgufName(output)) {
+    if (outputKind === 'folder') {
       await write([weightsFileOf(tensors)])
       return staging
     }

@@ -74,6 +74,7 @@ export class Generation implements AsyncIterable<GeneratedToken> {
   readonly result: Promise<GenerationResult>
   readonly #timing: GenerationTiming = { submitted: null, began: null, firstToken: null, ended: null }
   readonly #tokens: GeneratedToken[] = []
+  readonly #arrivals: number[] = []
   readonly #abort: () => void
   readonly #lists: GenerationLists
   readonly #makesText: GenerationText | null
@@ -116,6 +117,11 @@ export class Generation implements AsyncIterable<GeneratedToken> {
 
   get timing(): Readonly<GenerationTiming> {
     return this.#timing
+  }
+
+  /** @internal When each of the tokens came, as in GenerationTiming; whoever reads them may be later. */
+  get arrivals(): readonly number[] {
+    return this.#arrivals
   }
 
   /** Ends the request within one step; the tokens so far are its result. Does nothing once it has finished. */
@@ -200,8 +206,10 @@ export class Generation implements AsyncIterable<GeneratedToken> {
   /** @internal */
   push(token: GeneratedToken): void {
     if (this.#finished !== undefined) return
-    this.#timing.firstToken ??= performance.now()
+    const now = performance.now()
+    this.#timing.firstToken ??= now
     this.#tokens.push(token)
+    this.#arrivals.push(now)
     if (this.#text !== null) {
       const { pieces } = this.#text
       try {

@@ -148,9 +148,7 @@ export function toNativeTrainerOptions(
 ): Omit<NativeTrainerOptions, 'distillation' | 'distributed'> {
   const { betas, schedule, gradientAccumulation: _splitHere, parameterGroups, ...others } = options
   const { distillation: _withItsTeacher, depthSchedule, depthDropout, ...same } = others
-  if (depthSchedule !== null) checkDepthSchedule(depthSchedule, config)
-  if (depthDropout > 0) checkDepthVaries(new Checker({}, 'Trainer: depthDropout'), config)
-  if (options.capacityWarmupSteps !== null) checkCapacityWarmup(config)
+  checkFitsConfig(options, config)
   return {
     ...same,
     beta1: betas[0],
@@ -160,6 +158,14 @@ export function toNativeTrainerOptions(
     parameters: parameterOptions(parameterGroups, options.learningRate, parameters),
     holdRouterState: holdsRouterState(parameterGroups, parameters),
   }
+}
+
+/** @throws {MorError} INVALID_ARGUMENT for options that a model of this configuration cannot follow */
+export function checkFitsConfig(options: ResolvedTrainerOptions, config: ResolvedConfig): void {
+  const { depthSchedule, depthDropout, capacityWarmupSteps } = options
+  if (depthSchedule !== null) checkDepthSchedule(depthSchedule, config)
+  if (depthDropout > 0) checkDepthVaries(new Checker({}, 'Trainer: depthDropout'), config)
+  if (capacityWarmupSteps !== null) checkCapacityWarmup(config)
 }
 
 function resolveDepthSchedule(check: Checker): Required<DepthSchedule> {

@@ -14,6 +14,7 @@ export const renderKeys = ['addGenerationPrompt', 'variables'] as const satisfie
 export function readRenderOptions(check: Checker): Required<RenderOptions> {
   return {
     addGenerationPrompt: check.boolean('addGenerationPrompt', true),
-    variables: check.has('variables') ? check.child('variables').object : {},
+    // The caller may change them before the template is loaded.
+    variables: check.has('variables') ? { ...check.child('variables').object } : {},
   }
 }

@@ -8,19 +8,9 @@ import { Tokenizer } from '../tokenizer.js'
 import type { DistillationOptions } from '../trainer_options.js'
 import { flagOf, type TrainOptions, trainDefaults } from './train_options.js'
 
-/** Throws `INVALID_ARGUMENT` for options of a teacher without one, and what `Model.load` throws. */
-export async function loadDistillation(
-  options: TrainOptions,
-  signal: AbortSignal,
-): Promise<DistillationOptions | null> {
-  const { teacher, device, threads, nice, dtype = trainDefaults.dtype } = options
-  if (teacher !== undefined) {
-    return {
-      teacher: await Model.load(teacher, { device, threads, nice, dtype, signal }),
-      temperature: options.distillationTemperature,
-      weight: options.distillationWeight,
-    }
-  }
+/** Throws `INVALID_ARGUMENT` for options of a teacher without one. */
+export function checkTeacherOptions(options: TrainOptions): void {
+  if (options.teacher !== undefined) return
   for (const name of ['distillationTemperature', 'distillationWeight'] as const) {
     if (options[name] === undefined) continue
     throw new MorError(
@@ -28,7 +18,20 @@ export async function loadDistillation(
       `${flagOf(name)} is ${options[name]}, but there is no ${flagOf('teacher')}: give both or neither`,
     )
   }
-  return null
+}
+
+/** Throws what `Model.load` throws. */
+export async function loadDistillation(
+  options: TrainOptions,
+  signal: AbortSignal,
+): Promise<DistillationOptions | null> {
+  const { teacher, device, threads, nice, dtype = trainDefaults.dtype } = options
+  if (teacher === undefined) return null
+  return {
+    teacher: await Model.load(teacher, { device, threads, nice, dtype, signal }),
+    temperature: options.distillationTemperature,
+    weight: options.distillationWeight,
+  }
 }
 
 /** What is taught: the checkpoint or the configuration that it was named by, and what a teacher must share with it. */

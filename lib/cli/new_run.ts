@@ -9,8 +9,8 @@ import { exists } from '../exists.js'
 import { holdFolder } from '../folder_lock.js'
 import { makeFolder } from '../make_folder.js'
 import { mapInOrder } from '../map_in_order.js'
-import type { Schedule } from '../trainer_options.js'
-import { checkTeacher, loadDistillation } from './distillation.js'
+import { checkFitsConfig, resolveTrainerOptions, type Schedule } from '../trainer_options.js'
+import { checkTeacher, checkTeacherOptions, loadDistillation } from './distillation.js'
 import type { Output } from './output.js'
 import { prepareData } from './prepare_data.js'
 import { type RunRanks, rowsOfRank } from './ranks.js'
@@ -119,6 +119,7 @@ async function planRun(options: TrainOptions, ranks: RunRanks, output: Output) {
   const course = { ...trainDefaults, ...options }
   const rows = rowsOfRank(course.batchSize, ranks.size, false)
   const schedule = scheduleOf(course)
+  checkTeacherOptions(options)
   const parameterGroups = parameterGroupsOf(options)
   const start = await findStart(options)
   // Other ranks must not ask for what rank 0 is about to make: network file systems remember for a while what was not there.
@@ -148,6 +149,9 @@ async function planRun(options: TrainOptions, ranks: RunRanks, output: Output) {
     recompute,
     weightHashInterval: options.weightHashInterval,
   }
+  const { distillationTemperature: temperature, distillationWeight: weight } = options
+  const distillation = options.teacher === undefined ? null : { temperature, weight }
+  checkFitsConfig(resolveTrainerOptions({ ...trainerOptions, distillation }), start.config)
   return { start, length, data, rows, trainerOptions }
 }
 

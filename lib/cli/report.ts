@@ -32,9 +32,9 @@ export async function report(
   output: Output,
   signal: AbortSignal,
 ): Promise<void> {
-  await checkAbsent(file)
+  await checkAbsent(file, 'file')
   if (folder !== undefined) {
-    await checkAbsent(folder)
+    await checkAbsent(folder, 'folder')
     if (resolve(folder) === resolve(file))
       throw new MorError(
         'INVALID_ARGUMENT',
@@ -58,13 +58,13 @@ export async function report(
   })
   throwIfAborted(signal, 'the report')
   if (folder !== undefined) {
-    await makeOutput(folder, async (staging) => {
+    await makeOutput(folder, 'folder', async (staging) => {
       for (const [i, { name }] of charts.entries()) await writeFile(join(staging, `${name}.svg`), pictures[i]!)
       return staging
     })
   }
   try {
-    await makeOutput(file, async (staging) => {
+    await makeOutput(file, 'file', async (staging) => {
       const path = join(staging, basename(file))
       await writeFile(path, page)
       return path

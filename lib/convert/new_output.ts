@@ -8,14 +8,21 @@ import { makeFolder } from '../make_folder.js'
 /** Between the name of the target and the id of the process that makes it, in the name of a folder that is not finished. */
 const MARK = '.converting-'
 
+/** What an output is in the end. */
+export type OutputKind = 'file' | 'folder'
+
 /**
  * Has `write` fill a new folder beside `target`. What it resolves to, that folder or a file in it, gets the name of the target.
  * What a process that no longer runs left behind there is removed first.
  * @throws {MorError} INVALID_ARGUMENT where the target is there, IO_ERROR, and what `write` throws
  */
-export async function makeOutput(target: string, write: (folder: string) => Promise<string>): Promise<void> {
+export async function makeOutput(
+  target: string,
+  output: OutputKind,
+  write: (folder: string) => Promise<string>,
+): Promise<void> {
   const path = resolve(target)
-  await checkAbsent(path)
+  await checkAbsent(path, output)
   try {
     await makeFolder(dirname(path))
     await removeAbandoned(path)
@@ -31,12 +38,17 @@ export async function makeOutput(target: string, write: (folder: string) => Prom
   }
 }
 
-/** An empty folder counts as absent, unless something is mounted there: such a folder cannot be replaced. */
-export async function checkAbsent(path: string): Promise<void> {
+/**
+ * An empty folder counts as absent where a folder is made, unless something is mounted there: such a folder cannot be replaced.
+ * @throws {MorError} INVALID_ARGUMENT
+ */
+export async function checkAbsent(path: string, output: OutputKind): Promise<void> {
   const kind = await stat(path).catch(() => null)
   if (kind === null) return
   const names = kind.isDirectory() ? await readdir(path) : [basename(path)]
   if (names.length === 0) {
+    if (output === 'file')
+      throw new MorError('INVALID_ARGUMENT', `${path} is a folder, but a file is to be made: give the file's name`)
     if (!(await isMountPoint(path))) return
     const inside = join(path, 'model')
     throw new MorError('INVALID_ARGUMENT', `${path} is a mount point, which cannot be replaced: give ${inside}, say`)

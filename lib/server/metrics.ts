@@ -8,8 +8,10 @@ import type { FieldClass } from './unknown_fields.js'
 
 /** Follows one completion from the arrival of its request. */
 export interface CompletionObserver {
-  token(token: GeneratedToken): void
-  finished(reason: FinishReason, promptTokens: number, maxTokens: number): void
+  /** @param came when, in milliseconds of `performance.now()`: before it was read, where the client of a stream is slow */
+  token(token: GeneratedToken, came: number): void
+  /** @param ended when, likewise */
+  finished(reason: FinishReason, promptTokens: number, maxTokens: number, ended: number): void
 }
 
 /** Buckets in seconds for the times of single tokens. */
@@ -167,18 +169,17 @@ export class ServerMetrics {
     let first = 0
     let last = arrived
     return {
-      token: ({ depth }) => {
-        const now = performance.now()
+      token: ({ depth }, came) => {
         if (tokens++ === 0) {
-          first = now
-          this.#timeToFirstToken.observe((now - arrived) / 1000)
-        } else this.#interTokenLatency.observe((now - last) / 1000)
-        last = now
+          first = came
+          this.#timeToFirstToken.observe((came - arrived) / 1000)
+        } else this.#interTokenLatency.observe((came - last) / 1000)
+        last = came
         this.#tokenDepth.observe(depth)
       },
-      finished: (reason, promptTokens, maxTokens) => {
+      finished: (reason, promptTokens, maxTokens, ended) => {
         this.#success.inc({ finished_reason: reason })
-        this.#latency.observe((performance.now() - arrived) / 1000)
+        this.#latency.observe((ended - arrived) / 1000)
         if (tokens > 1) this.#timePerOutputToken.observe((last - first) / 1000 / (tokens - 1))
         this.#promptTokens.observe(promptTokens)
         this.#generationTokens.observe(tokens)

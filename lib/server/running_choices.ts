@@ -105,10 +105,10 @@ async function runChoice(choice: RunningChoice, send: Send): Promise<number> {
       start = opening.text.length
     }
     for await (const token of generation) {
+      observer.token(token, generation.arrivals[choice.tokens]!)
       choice.tokens++
       choice.depths += token.depth
       choice.logprobs += token.logprob
-      observer.token(token)
       const piece = text.push(token)
       if (text.stopped) {
         last = piece
@@ -125,7 +125,9 @@ async function runChoice(choice: RunningChoice, send: Send): Promise<number> {
     if (text.stopped) reason = 'stop'
   } finally {
     choice.finishReason = reason
-    observer.finished(reason, prompt.length, maxTokens)
+    // A stop string ends it at its last token: whatever else came is wanted no more.
+    const ended = text.stopped ? generation.arrivals[choice.tokens - 1] : generation.timing.ended
+    observer.finished(reason, prompt.length, maxTokens, ended ?? performance.now())
   }
   await send(choice, shifted(last, start), reason)
   return choice.tokens

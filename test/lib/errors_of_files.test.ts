@@ -61,7 +61,9 @@ it.each<[string, (file: string) => Promise<unknown>, string?]>([
 it('says of which output a disk is too full', async () => {
   const path = join(folder, 'page.html')
   const full = Object.assign(new Error('ENOSPC: no space left on device, write'), { code: 'ENOSPC', syscall: 'write' })
-  const error = toMorError(await makeOutput(path, () => Promise.reject(full)).catch((reason: unknown) => reason))
+  const error = toMorError(
+    await makeOutput(path, 'folder', () => Promise.reject(full)).catch((reason: unknown) => reason),
+  )
   expect(error.message).toContain(`write '${path}': free some space`)
 })
 

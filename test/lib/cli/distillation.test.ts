@@ -1,6 +1,6 @@
 // The train command with a teacher, on a stand-in addon: what it passes on, what is refused, and what cannot change when it is
 // resumed.
-import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { beforeEach, expect, it, vi } from 'vitest'
@@ -200,9 +200,13 @@ it.each<[string, () => Partial<TrainOptions>, RegExp]>([
     /--teacher is .*other, whose token 65 is "B", but in the tokenizer byte-level it is "A": give a teacher of the same tokens/,
   ],
   ['a folder without a checkpoint as the teacher', () => ({ from, teacher: folder }), /config.json/],
-  ['options that the trainer refuses', () => given({ freeze: ['nothing*'] }), /no trained tensor matches/],
+  ['names of tensors that the model does not have', () => given({ freeze: ['nothing*'] }), /no trained tensor matches/],
   ['a temperature of 0', () => given({ distillationTemperature: 0 }), /temperature is 0/],
-])('refuses %s and gives back what it loaded', async (_name, changes, message) => {
+  ['a depth dropout of 1', () => given({ depthDropout: 1 }), /depthDropout is 1; it must be/],
+  ['a cool-down beyond the run', () => given({ cooldownSteps: 5 }), /together above totalSteps 4/],
+])('refuses %s and gives back what it loaded', async (name, changes, message) => {
   await expect(run(changes())).rejects.toMatchObject({ message: expect.stringMatching(message) })
+  // Only names of tensors need a model; all else is refused before text is prepared.
+  expect(existsSync(join(folder, 'run'))).toBe(name === 'names of tensors that the model does not have')
   expect(addon.models.every(({ disposed }) => disposed)).toBe(true)
 })

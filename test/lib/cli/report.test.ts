@@ -148,6 +148,11 @@ describe('outputs', () => {
       /charts is there already, with mine.svg in it/,
     )
     expect(existsSync(at('other.html'))).toBe(false)
+    mkdirSync(at('empty'))
+    await expect(run(folders, { output: at('empty'), svg: at('pictures') })).rejects.toThrow(
+      /empty is a folder, but a file is to be made: give the file's name/,
+    )
+    expect(existsSync(at('pictures'))).toBe(false)
   })
 
   it('have a place each', async () => {

@@ -175,6 +175,16 @@ describe('what was asked', () => {
     expect(readFileSync(join(output, 'notes.txt'), 'utf8')).toBe('mine')
   })
 
+  it('an empty folder where a GGUF file is to be', async () => {
+    const folder = `${output}.gguf`
+    mkdirSync(folder)
+    await expect(convert(changed, { output: folder, recursions: 2 })).rejects.toMatchObject({
+      code: 'INVALID_ARGUMENT',
+      message: expect.stringMatching(/\.gguf is a folder, but a file is to be made: give the file's name/),
+    })
+    rmSync(folder, { recursive: true })
+  })
+
   it.skipIf(emptyMount === undefined)('an empty folder where something is mounted', async () => {
     await expect(convert(changed, { output: emptyMount!, recursions: 2 })).rejects.toMatchObject({
       code: 'INVALID_ARGUMENT',
