@@ -1,6 +1,6 @@
 // Finds and loads the native addon, once and only when something needs it.
 import { createRequire } from 'node:module'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import { MorError, wrapNative } from './errors.js'
 import type { NativeAddon } from './native/addon.js'
 import { checkNativeFile } from './native_file.js'
@@ -31,6 +31,10 @@ export function loadNativeFrom(root: string): NativeAddon {
   } catch (cause) {
     const reason = (cause as Error).message
     const refusal = `the native binary ${path} is there but does not load: ${reason}.`
+    const unsupported = () =>
+      new MorError('PLATFORM_UNSUPPORTED', `${refusal} Supported is ${supported}. ${buildAdvice(root)}`, { cause })
+    // Some systems with musl are not known as such where a prebuilt binary is chosen.
+    if (!isBuilt(root, path) && unsupportedReason() !== undefined) throw unsupported()
     const library = /(\S+): cannot open shared object file/.exec(reason)?.[1]
     if (library !== undefined)
       throw new MorError(
@@ -38,10 +42,7 @@ export function loadNativeFrom(root: string): NativeAddon {
         `${refusal} Install the library ${library} (it was looked for where the system keeps its libraries), or build the binary: ${buildCommand(root)}`,
         { cause },
       )
-    if (/version `GLIBC_[\d.]+' not found/.test(reason))
-      throw new MorError('PLATFORM_UNSUPPORTED', `${refusal} Supported is ${supported}. ${buildAdvice(root)}`, {
-        cause,
-      })
+    if (/version `GLIBC_[\d.]+' not found/.test(reason)) throw unsupported()
     throw new MorError('NATIVE_REFUSED', `${refusal} ${mend}`, { cause })
   }
 }
@@ -67,9 +68,9 @@ export function findNative(root: string): NativeBinary {
   const platform = `${process.platform}-${process.arch}`
   const forced = process.env.MIXTURE_OF_RECURSIONS_PREBUILD
   try {
-    const path = nodeGypBuild.path(root)
+    const path = resolve(nodeGypBuild.path(root))
     if (forced) return { path, why: `MIXTURE_OF_RECURSIONS_PREBUILD names ${forced}` }
-    if (path.startsWith(join(root, 'build'))) return { path, why: 'it was built here, which goes before prebuilt ones' }
+    if (isBuilt(root, path)) return { path, why: 'it was built here, which goes before prebuilt ones' }
     return { path, why: `it is the prebuilt one for ${platform}` }
   } catch (cause) {
     const places = [join(root, 'build', 'Release'), join(root, 'build', 'Debug'), join(root, 'prebuilds', platform)]
@@ -87,4 +88,8 @@ export function findNative(root: string): NativeBinary {
       { cause },
     )
   }
+}
+
+function isBuilt(root: string, path: string): boolean {
+  return path.startsWith(join(resolve(root), 'build'))
 }

@@ -3,12 +3,12 @@ import { join } from 'node:path'
 
 /** What the prebuilt binaries need; README says the same. */
 export const supported =
-  'Linux on x64 or arm64 with glibc 2.31 or newer (Debian 11, Ubuntu 20.04, RHEL 9 and later), and Node 20 or newer'
-const oldestNode = 20
+  'Linux on x64 or arm64 with glibc 2.31 or newer (Debian 11, Ubuntu 20.04, RHEL 9 and later), and Node 20.4 or newer'
 
 /** Whether this Node is too old for the package, whose code and dependencies need a newer one. */
 export function nodeTooOld(): boolean {
-  return Number(process.versions.node.split('.')[0]) < oldestNode
+  const [major, minor] = process.versions.node.split('.').map(Number) as [number, number]
+  return major < 20 || (major === 20 && minor < 4)
 }
 
 /** The version of glibc, or undefined where the C library is another one, such as musl. */
@@ -21,7 +21,7 @@ export function glibcVersion(): string | undefined {
 
 /** The command that builds the addon of the package at `root` from source. */
 export function buildCommand(root: string): string {
-  return `(cd ${JSON.stringify(root)} && npm install && npm run build:native)`
+  return `(cd ${JSON.stringify(root)} && npm install --include=dev && npm run build:native)`
 }
 
 /** How to get an addon where no prebuilt one fits. */

@@ -16,13 +16,17 @@ prebuild() {
   folder=prebuilds/linux-$1
   sh scripts/prebuilt/sysroot.sh "$2" "$sysroot"
   shift 3
+  # CMake would keep the options of an earlier run.
+  rm -f "$out/CMakeCache.txt"
   npx --no-install cmake-js configure --out "$out" \
     --CDMOR_SYSROOT="$sysroot" --CDCMAKE_TOOLCHAIN_FILE="$PWD/scripts/prebuilt/toolchain.cmake" "$@"
   npx --no-install cmake-js build --out "$out" --parallel 4
-  rm -rf "$folder"
-  mkdir -p "$folder"
-  "$strip" -o "$folder/$name" "$out/Release/mixture_of_recursions.node"
-  (cd "$folder" && sha256sum $name > $name.sha256 && ls -l $name)
+  # The folder is there with all that belongs into it, or not at all.
+  rm -rf "$folder" "$folder.partial"
+  mkdir -p "$folder.partial"
+  "$strip" -o "$folder.partial/$name" "$out/Release/mixture_of_recursions.node"
+  (cd "$folder.partial" && sha256sum $name > $name.sha256 && ls -l $name)
+  mv "$folder.partial" "$folder"
 }
 
 processor=both

@@ -11,7 +11,9 @@ const reports = join(build, 'reports')
 const total = { passed: 0, failed: 0, skipped: 0 }
 
 function run(command, args, options = {}) {
-  return spawnSync(command, args, { cwd: root, stdio: 'inherit', ...options }).status === 0
+  const { status, error } = spawnSync(command, args, { cwd: root, stdio: 'inherit', ...options })
+  if (error) console.error(`${command} could not be run: ${error.message}`)
+  return status === 0
 }
 
 function runOrStop(command, args) {

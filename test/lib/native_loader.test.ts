@@ -4,7 +4,7 @@ import { spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
-import { join, resolve } from 'node:path'
+import { join, relative, resolve } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { MorError } from '../../lib/errors.js'
 import { findNative, loadNativeFrom } from '../../lib/native_loader.js'
@@ -62,6 +62,16 @@ it('prefers what was built here to what came with the package, and says so', () 
   expect(findNative(root)).toEqual({ path: built, why: expect.stringContaining('built here') })
 })
 
+it('takes a relative path in the environment variable as one from the working folder', () => {
+  const path = place('other/build/Release', 'not a shared object')
+  process.env.MIXTURE_OF_RECURSIONS_PREBUILD = relative('.', join(root, 'other'))
+  try {
+    expect(findNative(root)).toEqual({ path, why: expect.stringContaining('MIXTURE_OF_RECURSIONS_PREBUILD names') })
+  } finally {
+    delete process.env.MIXTURE_OF_RECURSIONS_PREBUILD
+  }
+})
+
 describe('a system without a binary', { timeout: 60000 }, () => {
   /** Runs the loader in a Node that says it is another one. */
   function refusal(disguise: string): { code: string; message: string } {
@@ -92,11 +102,22 @@ describe('a system without a binary', { timeout: 60000 }, () => {
   it('an old Node, whether there is a binary or not', () => {
     const disguise = set('process.versions', 'node', '18.20.0')
     const without = refusal(disguise)
+    expect(refusal(set('process.versions', 'node', '22.0.0')).code).toBe('NATIVE_MISSING')
     place('build/Release', readFileSync(built))
     expect(refusal(disguise)).toEqual(without)
     expect(without.code).toBe('PLATFORM_UNSUPPORTED')
     expect(without.message).toContain('this is Node 18.20.0')
-    expect(without.message).toContain('Node 20 or newer')
+    expect(without.message).toContain('Node 20.4 or newer')
+    expect(refusal(set('process.versions', 'node', '20.3.1')).code).toBe('PLATFORM_UNSUPPORTED')
+  })
+
+  it('musl, where a prebuilt binary is offered and does not load', () => {
+    const bytes = readFileSync(built)
+    bytes.set(Buffer.from('lib0.so.6'), bytes.indexOf('libc.so.6\0'))
+    place(`prebuilds/${platform}`, bytes)
+    const { code, message } = refusal(withoutGlibc)
+    expect(code).toBe('PLATFORM_UNSUPPORTED')
+    expect(message).toContain('npm install --include=dev && npm run build:native')
   })
 })
 
