@@ -16,7 +16,7 @@ namespace {
 constexpr float kOne = 1099511627776.0f;  // 2^40, weight of the most likely token; weights below 1 are never drawn
 
 struct Drawn {
-  int32_t token;  ///< -1: no logit is finite
+  int32_t token;  ///< -1: the logits are not finite
   float logprob;
 };
 
@@ -99,6 +99,14 @@ __device__ Peak find_peak(int64_t vocabulary, const Logits& logit) {
   return {most, token, finite, block_sum(sum)};
 }
 
+/// Whether a logit is NaN or infinity, so that the softmax of the row is not a number.
+__device__ bool has_no_softmax(int64_t vocabulary, const Logits& logit) {
+  int wrong = 0;
+  for (int64_t i = threadIdx.x; i < vocabulary; i += blockDim.x)
+    wrong += logit.finite(i) || logit.data[i] == -INFINITY ? 0 : 1;
+  return block_sum(wrong) > 0;
+}
+
 /// The token of a row whose peak is finite.
 __device__ int64_t draw(int64_t vocabulary, const Logits& logit, const Peak& peak, const SamplingParams& p) {
   if (p.temperature <= 0) return peak.token;
@@ -155,8 +163,10 @@ __global__ void __launch_bounds__(kMostSelectThreads)
   const Logits logit{logits + blockIdx.x * logits_stride};
   const SamplingParams p = params[blockIdx.x];
   const Peak peak = find_peak(vocabulary, logit);
-  int64_t token = peak.most > -INFINITY ? p.given : -1;
-  if (peak.most > -INFINITY && p.given < 0) {
+  int64_t token = -1;
+  if (p.given >= 0) {
+    if (peak.most > -INFINITY && !has_no_softmax(vocabulary, logit)) token = p.given;
+  } else if (peak.most > -INFINITY) {
     if (p.edit_count > 0) {
       own += p.edits - edits;
       apply_edits(logit, p, own);

@@ -17,9 +17,10 @@ Arena::~Arena() {
   free_blocks();
 }
 
-void Arena::free_blocks() noexcept {
-  for (const Block& block : blocks_) resource_.release(block.data, block.size);
-  blocks_.clear();
+void Arena::free_blocks(size_t first) noexcept {
+  if (first == blocks_.size()) return;
+  for (size_t i = first; i < blocks_.size(); ++i) resource_.release(blocks_[i].data, blocks_[i].size);
+  blocks_.resize(first);
   ++generation_;
 }
 
@@ -38,6 +39,7 @@ void Arena::add_block(size_t bytes) {
 
 void* Arena::allocate(size_t bytes) {
   const size_t size = align_up(std::max<size_t>(bytes, 1));
+  const size_t first_empty = used_ > 0 ? block_ + 1 : block_;
   while (block_ < blocks_.size() && used_ + size > blocks_[block_].size) {
     ++block_;
     used_ = 0;
@@ -45,8 +47,10 @@ void* Arena::allocate(size_t bytes) {
   if (block_ == blocks_.size()) {
     const size_t last = blocks_.empty() ? kSmallestBlock : blocks_.back().size * 2;
     const size_t block_size = std::max(size, std::min(last, size_t{256} << 20));
-    add_block(block_size);
+    if (empty_ == EmptyBlocks::freed) free_blocks(std::min(first_empty, blocks_.size()));
+    block_ = blocks_.size();
     used_ = 0;
+    add_block(block_size);
   }
   void* pointer = static_cast<char*>(blocks_[block_].data) + used_;
   used_ += size;

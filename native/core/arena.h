@@ -20,7 +20,13 @@ class MemoryResource {
 
 class Arena {
  public:
-  explicit Arena(MemoryResource& resource) : resource_(resource) {}
+  /// What becomes of blocks that hold nothing and are too small, when another one is needed.
+  enum class EmptyBlocks {
+    kept,  ///< because recorded work may have their addresses
+    freed  ///< so that an arena without a reset never holds the sum of all that it ever handed out
+  };
+  explicit Arena(MemoryResource& resource, EmptyBlocks empty = EmptyBlocks::kept)
+      : resource_(resource), empty_(empty) {}
   ~Arena();
   Arena(const Arena&) = delete;
   Arena& operator=(const Arena&) = delete;
@@ -71,9 +77,10 @@ class Arena {
   Mark mark() const { return {block_, used_, total_}; }
   void release(const Mark& mark);
   void add_block(size_t bytes);
-  void free_blocks() noexcept;
+  void free_blocks(size_t first = 0) noexcept;
 
   MemoryResource& resource_;
+  const EmptyBlocks empty_;
   std::vector<Block> blocks_;
   size_t block_ = 0;  ///< the block being filled
   size_t used_ = 0;   ///< bytes used of it

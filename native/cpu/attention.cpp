@@ -91,9 +91,10 @@ int64_t forward_cost(const AttentionCall& call, const AttentionPlan& plan) {
   return (plan.pairs / 32 + plan.keys / 4) * call.padded_dim;
 }
 
-int64_t most_keys(const AttentionPlan& plan) {
+int64_t most_keys(const AttentionPlan& plan, bool only_tiles) {
   int64_t most = 0;
-  for (const AttentionTask& task : plan.tasks) most = std::max(most, task.key_end);
+  for (const AttentionTask& task : plan.tasks)
+    if (task.tiles || !only_tiles) most = std::max(most, task.key_end);
   return (most + kTileKeys - 1) / kTileKeys * kTileKeys;
 }
 /// Most lanes of a float task.
@@ -147,7 +148,8 @@ void CpuOps::attention_forward(const Tensor& q, const Tensor& k, const Tensor& v
 
   const ArenaScope scope(scratch_);
   const int64_t simple = float_forward_scratch(call);
-  const int64_t size = simple + (any_tiles(plan) ? Bf16Forward::scratch(call, most_keys(plan)) : 0);
+  const int64_t tile_keys = most_keys(plan, true);
+  const int64_t size = simple + (any_tiles(plan) ? Bf16Forward::scratch(call, tile_keys) : 0);
   float* scratch = scratch_.tensor(DType::float32, team, size, "attention scratch").as<float>();
   for (AttentionTask& task : plan.tasks)
     if (task.set >= 0)
@@ -158,7 +160,7 @@ void CpuOps::attention_forward(const Tensor& q, const Tensor& k, const Tensor& v
     using T = decltype(type);
     parallel(team, forward_cost(call, plan) / team, [&](int64_t begin, int64_t) {
       float* mine = scratch + begin * size;
-      Bf16Forward tiles(call, mine + simple, most_keys(plan));
+      Bf16Forward tiles(call, mine + simple, tile_keys);
       while (const AttentionTask* task = queue.next(begin)) {
         if (task->tiles) {
           tiles.run(*task);
@@ -190,7 +192,7 @@ void CpuOps::attention_backward(const Tensor& d_out, const Tensor& q, const Tens
   // The scratch of a task holds d_keys and then d_values. Each task of a set has its own; other tasks use their
   // thread's.
   const ArenaScope scope(scratch_);
-  const int64_t keys = most_keys(plan), gradient = keys * call.padded_dim;
+  const int64_t keys = most_keys(plan, false), gradient = keys * call.padded_dim;
   const int64_t simple = 2 * gradient + float_backward_scratch(call, most_lanes(plan));
   const int64_t size = simple + (any_tiles(plan) ? Bf16Backward::scratch(call, keys) : 0);
   float* scratch = scratch_.tensor(DType::float32, team, size, "attention scratch").as<float>();

@@ -4,7 +4,7 @@
 namespace mor::MOR_CPU_ISA {
 
 CpuOps::CpuOps(DType compute, int threads, bool tiles)
-    : compute_(compute), threads_(threads), tiles_(tiles), scratch_(*this) {
+    : compute_(compute), threads_(threads), tiles_(tiles), scratch_(*this, Arena::EmptyBlocks::freed) {
   MOR_CHECK(compute == DType::float32 || compute == DType::bfloat16, INVALID_ARGUMENT,
             "the CPU device computes in float32 or bfloat16, not ", dtype_name(compute));
   MOR_CHECK(threads >= 1, INVALID_ARGUMENT, "threads must be at least 1, got ", threads);

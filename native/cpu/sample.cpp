@@ -37,21 +37,32 @@ struct Row {
 
   float operator[](int64_t i) const { return std::isfinite(data[i]) ? data[i] : kNone; }
   Vec vector(int64_t i) const {
-    Vec x;
-    if (i + kLanes <= count) {
-      x = load(data + i);
-    } else {
-      float lanes[kLanes];
-      std::fill(lanes, lanes + kLanes, kNone);
-      std::copy(data + i, data + count, lanes);
-      x = load(lanes);
-    }
+    const Vec x = own(i);
     return select(x - x == Vec{}, x, splat(kNone));
   }
   float most(int64_t begin, int64_t end) const {
     Vec most = splat(kNone);
     for (int64_t i = begin; i < end; i += kLanes) most = max(most, vector(i));
     return largest(most);
+  }
+  /// Whether one is NaN or infinity, so that the softmax of the row is not a number.
+  bool has_no_softmax() const {
+    Vec wrong = {};
+    for (int64_t i = 0; i < count; i += kLanes) {
+      const Vec x = own(i);
+      wrong = select((x - x == Vec{}) | (x == splat(kNone)), wrong, splat(1));
+    }
+    return largest(wrong) > 0;
+  }
+
+ private:
+  /// As they are.
+  Vec own(int64_t i) const {
+    if (i + kLanes <= count) return load(data + i);
+    float lanes[kLanes];
+    std::fill(lanes, lanes + kLanes, kNone);
+    std::copy(data + i, data + count, lanes);
+    return load(lanes);
   }
 };
 
@@ -300,12 +311,12 @@ int32_t draw_edited(float* data, const Row& row, Candidate best, const SamplingP
   return draw(row, best_of_edited(row, best, params), params, weights);
 }
 
-/// The token of one row, or -1 where no logit is finite.
+/// The token of one row, or -1 where no logit is finite, or where one that is to be scored has no softmax.
 int32_t sample_row(float* data, int64_t count, const SamplingParams& params, Weights& weights, float* logprob,
                    TokenLogprob* top) {
   const Row row{data, count};
   const Candidate best = best_of(row);
-  if (best.id < 0) return -1;
+  if (best.id < 0 || (params.given >= 0 && row.has_no_softmax())) return -1;
   const int32_t token = params.given >= 0 ? params.given : draw_edited(data, row, best, params, weights);
   if (token < 0) return -1;
   const int32_t listed = top == nullptr ? 0 : params.top_logprobs;

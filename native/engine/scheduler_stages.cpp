@@ -128,7 +128,8 @@ void Scheduler::commit_exit(const StageOutcome& outcome, std::vector<RequestEven
     finish(s,
            {.reason = FinishReason::error,
             .code = ErrorCode::NON_FINITE,
-            .message = concat("no logit of ", which, " is finite; the model's weights or activations have overflowed")},
+            .message = concat("the logits of ", which,
+                              " are not finite; the model's weights or activations have overflowed or are NaN")},
            events);
   };
   for (size_t i = 0; i < plan_.scored.size(); ++i) {

@@ -231,11 +231,13 @@ MOR_OP(void, adamw,
 
 // ---- sampling
 /// token[i] drawn from logits[i] after the edits of params[i], unless one is given; logprob[i] = log
-/// softmax(logits[i])[token] at temperature 1 without the edits, -infinity where the token's logit is not finite (may
-/// be null). The first params[i].top_logprobs entries of row i of `top` (may be null): the most likely tokens without
-/// the edits, whatever the filters leave of them, in falling order of logits, ties by smaller id, each with its
-/// log-probability as above; token -1 behind the last finite one. The rest of `top` stays as it is. A device may apply
-/// edits in place; when it is done, logits are what they were. params, token, logprob and top are host memory; waits.
+/// softmax(logits[i])[token] at temperature 1 without the edits (may be null). Logits that are not finite are out of
+/// the draw and of that softmax, as if they were -infinity. Throws NON_FINITE where none is left, and, since nobody may
+/// take that softmax for the model's, where a token is given and a logit of the row is NaN or infinity. The first
+/// params[i].top_logprobs entries of row i of `top` (may be null): the most likely tokens without the edits, whatever
+/// the filters leave of them, in falling order of logits, ties by smaller id, each with its log-probability as above;
+/// token -1 behind the last finite one. The rest of `top` stays as it is. A device may apply edits in place; when it is
+/// done, logits are what they were. params, token, logprob and top are host memory; waits.
 MOR_OP(void, sample,
        (const Tensor& logits /*[R,V] master*/, const SamplingParams* params /*[R]*/, int32_t* token, float* logprob,
         TokenLogprob* top /*[R,kMostTopLogprobs]*/));

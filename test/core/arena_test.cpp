@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <vector>
 
@@ -69,6 +70,47 @@ TEST(Arena, AScopeFreesWhatCameAfterItAlsoOnAnException) {
       },
       Error);
   EXPECT_EQ(arena.used(), before);
+}
+
+TEST(Arena, HoldsNoEmptyBlockThatIsTooSmallWhereNoneIsKept) {
+  constexpr size_t kMiB = size_t{1} << 20;
+  Limited memory(8192 * kMiB);  // of which nothing is touched
+  Arena arena(memory, Arena::EmptyBlocks::freed);
+  const uint64_t first = arena.generation();
+  for (size_t mib = 300; mib <= 320; ++mib) {
+    const ArenaScope scope(arena);
+    arena.allocate(kMiB);
+    const ArenaScope inner(arena);
+    arena.allocate(mib * kMiB);
+    arena.allocate(mib * kMiB);
+  }
+  EXPECT_LE(arena.capacity(), size_t{3 * 320} * kMiB);
+  EXPECT_GT(arena.generation(), first);
+  const int before = memory.allocations;
+  for (size_t mib = 320; mib >= 300; --mib) {
+    const ArenaScope scope(arena);
+    arena.allocate(kMiB);
+    arena.allocate(mib * kMiB);
+    arena.allocate(mib * kMiB);
+  }
+  EXPECT_EQ(memory.allocations, before);
+}
+
+TEST(Arena, ABlockInUseIsNotFreedAndAFailedOneLeavesTheOthers) {
+  Limited memory(size_t{1} << 30);
+  Arena arena(memory, Arena::EmptyBlocks::freed);
+  const ArenaScope scope(arena);
+  char* used = static_cast<char*>(arena.allocate(1000));
+  std::fill_n(used, 1000, 'x');
+  for (size_t bytes = 100000; bytes < 500000; bytes += 50000) {
+    const ArenaScope inner(arena);
+    std::fill_n(static_cast<char*>(arena.allocate(bytes)), bytes, 'y');
+  }
+  EXPECT_THROW(arena.allocate(size_t{1} << 31), Error);
+  EXPECT_EQ(std::count(used, used + 1000, 'x'), 1000);
+  EXPECT_EQ(arena.used(), size_t{1024});
+  std::fill_n(static_cast<char*>(arena.allocate(500000)), 500000, 'z');
+  EXPECT_EQ(std::count(used, used + 1000, 'x'), 1000);
 }
 
 TEST(Arena, AnotherGenerationOnceMemoryWasGivenBack) {

@@ -2,6 +2,7 @@
 // reference.
 #include "ops/checks/sample.h"
 
+#include "test/error_message.h"
 #include "test/ops/perturb.h"
 #include "test/ops/sample_rows.h"
 
@@ -125,8 +126,7 @@ TEST(Sample, AGivenTokenIsNotDrawn) {
   for_each_ops([](Ops& ops) {
     const int64_t rows = 7, vocabulary = 300;
     Array logits = rounded(random_array(rows, vocabulary, 12, 3), DType::float32);
-    logits(4, 9) = kNan;
-    logits(5, 9) = kInfinity;
+    logits(4, 9) = logits(5, 10) = -kInfinity;
     const std::vector<LogitEdit> bias = {{.token = 8, .bias = 100}};
     std::vector<SamplingParams> params(static_cast<size_t>(rows), edited_by(with(1, 3, 0.5f), bias));
     for (SamplingParams& p : params) p.top_logprobs = 4;
@@ -138,24 +138,34 @@ TEST(Sample, AGivenTokenIsNotDrawn) {
       for (int64_t j = 0; j < vocabulary; ++j)
         if (std::isfinite(logits(i, j))) sum += std::exp(logits(i, j));
       const float logprob = drawn.logprob[static_cast<size_t>(i)];
-      if (i == 4 || i == 5) {
+      if (i == 4) {
         EXPECT_EQ(logprob, -kInfinity);
       } else {
         EXPECT_NEAR(logprob, logits(i, drawn.token[static_cast<size_t>(i)]) - std::log(sum), 4e-6);
       }
       expect_top(drawn, logits, i, 4);
     }
-    const Drawn none = [&] {
-      try {
-        SamplingParams p = with(0, 0, 1);
-        p.given = 1;
-        return sample(ops, row({kNan, kNan}), {p});
-      } catch (const Error& error) {
-        EXPECT_EQ(error.code(), ErrorCode::NON_FINITE);
-        return Drawn{};
+  });
+}
+
+/// A softmax without those logits would pass for the model's.
+TEST(Sample, AGivenTokenIsNotScoredBesideLogitsThatAreNaNOrInfinity) {
+  for_each_ops([](Ops& ops) {
+    SamplingParams p = with(0, 0, 1);
+    p.given = 1;
+    for (const int64_t place : {0, 1, 63, 64, 130})
+      for (const double wrong : {kNan, kInfinity}) {
+        Array logits = rounded(random_array(2, 131, 5, 3), DType::float32);
+        logits(1, place) = wrong;
+        EXPECT_EQ(message_of(
+                      [&] {
+                        sample(ops, logits, {p, p});
+                      },
+                      ErrorCode::NON_FINITE),
+                  "sample: the logits of row 1 are not finite; the model's weights or activations have overflowed or "
+                  "are NaN");
       }
-    }();
-    EXPECT_TRUE(none.token.empty());
+    EXPECT_NE(message_of([&] { sample(ops, row({-kInfinity, -kInfinity}), {p}); }, ErrorCode::NON_FINITE), "no error");
   });
 }
 
@@ -170,7 +180,8 @@ TEST(Sample, NothingFiniteIsAnError) {
     } catch (const Error& error) {
       EXPECT_EQ(error.code(), ErrorCode::NON_FINITE);
       EXPECT_STREQ(error.what(),
-                   "sample: no logit of row 1 is finite; the model's weights or activations have overflowed");
+                   "sample: the logits of row 1 are not finite; the model's weights or activations have overflowed or "
+                   "are NaN");
     }
   });
 }

@@ -42,9 +42,9 @@ inline void check_sample(const Tensor& logits, const SamplingParams* params) {
   }
 }
 
-inline void check_finite_logits(bool any, int64_t row) {
-  MOR_CHECK(any, NON_FINITE, "sample: no logit of row ", row,
-            " is finite; the model's weights or activations have overflowed");
+inline void check_finite_logits(bool finite, int64_t row) {
+  MOR_CHECK(finite, NON_FINITE, "sample: the logits of row ", row,
+            " are not finite; the model's weights or activations have overflowed or are NaN");
 }
 
 }  // namespace mor

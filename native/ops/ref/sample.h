@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <vector>
 
@@ -72,7 +73,8 @@ void RefOps<T>::sample(const Tensor& logits, const SamplingParams* params, int32
       l -= double{edit.penalty};
     }
     const std::vector<int32_t> order = falling_order(logit);
-    check_finite_logits(!order.empty(), i);
+    const bool has_softmax = std::all_of(logit.begin(), logit.end(), [](double l) { return l < HUGE_VAL; });
+    check_finite_logits(!order.empty() && (p.given < 0 || has_softmax), i);
     token[i] = p.given >= 0 ? p.given : draw(edited, p);
     check_finite_logits(token[i] >= 0, i);
 
