@@ -1,5 +1,5 @@
 // evaluate(): measures a model by tasks, one after another.
-import { Checker, show } from './check.js'
+import { Checker, isObject, show } from './check.js'
 import { MorError, throwIfAborted } from './errors.js'
 import type { Evaluated } from './evaluation/evaluated.js'
 import { readExamples } from './evaluation/examples.js'
@@ -71,6 +71,8 @@ export async function evaluate(
   tasks: readonly EvaluationTask[],
   options: EvaluationOptions = {},
 ): Promise<TaskResult[]> {
+  if (!isObject(options))
+    throw new MorError('INVALID_ARGUMENT', `evaluate: the options are ${show(options)}; they must be an object`)
   const check = Checker.of(options, 'evaluate')
   if (!(model instanceof Model))
     check.fail(`the model is ${show(model)}; give what Model.create or Model.load resolves to`)
@@ -81,9 +83,9 @@ export async function evaluate(
     ...(rule === 'threshold' && model.config.router?.type === 'expert_choice' && { routerThreshold }),
     maxRecursions: maxRecursions === 0 ? model.config.num_recursions : maxRecursions,
   }
-  if (!Array.isArray(tasks) || tasks.length === 0) {
-    throw new MorError('INVALID_ARGUMENT', 'evaluate: there are no tasks; give a list of at least one')
-  }
+  if (!Array.isArray(tasks))
+    check.fail(`the tasks are ${show(tasks)}; they must be a list, such as readTasks resolves to`)
+  if (tasks.length === 0) check.fail('there are no tasks; give a list of at least one')
   const checked = tasks.map((task, i) => checkTask(task, `evaluate: task ${i + 1}`))
   const names = checked.map(({ name }) => name)
   const twice = names.find((name, i) => names.indexOf(name) < i)

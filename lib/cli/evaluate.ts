@@ -1,5 +1,6 @@
 // `mor evaluate`: measures a checkpoint by tasks, and shows a table of the results or JSON lines.
-import { basename } from 'node:path'
+import { basename, extname } from 'node:path'
+import { findInputs } from '../dataset/inputs.js'
 import { MorError } from '../errors.js'
 import { evaluate, type TaskResult } from '../evaluate.js'
 import { type EvaluationTask, readTasks } from '../evaluation/tasks.js'
@@ -11,7 +12,7 @@ import type { Output } from './output.js'
 import { findCheckpointTokenizer } from './tokenizer_source.js'
 
 export interface EvaluateCommandOptions extends Pick<LoadOptions, 'device' | 'dtype' | 'threads' | 'nice'> {
-  /** Text and JSON Lines files: a perplexity task for each. */
+  /** Text and JSON Lines files, patterns of them, and - for standard input: a perplexity task for each. */
   text?: string[]
   /** Key of the text in a line of these. */
   textField: string
@@ -31,8 +32,14 @@ export async function evaluateCheckpoint(
 ): Promise<void> {
   const { device, dtype, threads, nice, text = [], textField, tokenizer: source, ...routing } = options
   const tasks = (await mapInOrder(files, readTasks)).flat()
-  const names = text.map((data) => basename(data))
-  for (const [i, data] of text.entries()) {
+  const json = text.find((path) => extname(path).toLowerCase() === '.json')
+  if (json !== undefined) {
+    const what = `${json} is among the files of --text, which takes all files that follow it, and JSON files are no texts`
+    throw new MorError('INVALID_ARGUMENT', `${what}: put task files before --text`)
+  }
+  const texts = await findInputs(text)
+  const names = texts.map((data) => basename(data))
+  for (const [i, data] of texts.entries()) {
     const name = names.filter((other) => other === names[i]).length === 1 ? names[i]! : data
     tasks.push({ name, type: 'perplexity', data, textField } satisfies EvaluationTask)
   }

@@ -1,9 +1,10 @@
 // Tasks of an evaluation: what they say, and the JSON files that they are read from.
 import { readFile } from 'node:fs/promises'
 import { dirname, resolve } from 'node:path'
-import { Checker, checkPath, type JsonObject } from '../check.js'
+import { Checker, checkPath, isObject, type JsonObject } from '../check.js'
+import { findInputs } from '../dataset/inputs.js'
 import { MorError, toMorError } from '../errors.js'
-import { withoutByteOrderMark } from '../json_file.js'
+import { mapInOrder } from '../map_in_order.js'
 
 interface TaskBase {
   /** Name in the results. */
@@ -76,32 +77,62 @@ const keysOf: Record<EvaluationTask['type'], string[]> = {
 }
 
 /**
- * The task of a JSON file, or the tasks of a list in one. Paths in it are relative to it.
+ * The task of a JSON file, or the tasks of a list in one. Paths in it are relative to it, and the texts of a perplexity task may be
+ * named by patterns.
  * @throws {MorError} INVALID_ARGUMENT for what is no task, naming file and key; IO_ERROR
  */
 export async function readTasks(path: string): Promise<EvaluationTask[]> {
   checkPath(path, 'readTasks: the file')
-  let text: string
-  try {
-    text = await readFile(path, 'utf8')
-  } catch (error) {
-    throw toMorError(error, path)
-  }
-  let content: unknown
-  try {
-    content = JSON.parse(withoutByteOrderMark(text))
-  } catch (error) {
-    throw new MorError('INVALID_ARGUMENT', `${path} is not JSON: ${(error as Error).message}`)
-  }
+  const content = parseTasks(await readText(path), path)
   const list: unknown[] = Array.isArray(content) ? content : [content]
   if (list.length === 0) throw new MorError('INVALID_ARGUMENT', `${path} holds no tasks`)
   const from = (data: string) => resolve(dirname(path), data)
-  return list.map((item, i) => {
+  return mapInOrder(list.entries(), async ([i, item]) => {
     const task = checkTask(item, Array.isArray(content) ? `${path}, task ${i + 1}` : path)
-    const data = typeof task.data === 'string' ? from(task.data) : task.data.map(from)
+    const data = task.type === 'perplexity' ? await findInputs([task.data].flat().map(from)) : from(task.data)
     const shots = 'fewShotData' in task && task.fewShotData !== undefined && { fewShotData: from(task.fewShotData) }
     return { ...task, data, ...shots } as EvaluationTask
   })
+}
+
+async function readText(path: string): Promise<string> {
+  const bytes = await readFile(path).catch((error: unknown) => {
+    throw toMorError(error, path)
+  })
+  try {
+    return new TextDecoder('utf-8', { fatal: true }).decode(bytes)
+  } catch (cause) {
+    const text = `${path} is no task file: its bytes are not UTF-8; convert it to UTF-8, or give a JSON file`
+    throw new MorError('INVALID_ARGUMENT', text, { cause })
+  }
+}
+
+function parseTasks(text: string, path: string): unknown {
+  if (text.trim() === '') {
+    throw new MorError('INVALID_ARGUMENT', `${path} is empty; it must hold a task or a list of tasks`)
+  }
+  try {
+    return JSON.parse(text)
+  } catch (cause) {
+    if (isJsonLines(text)) {
+      const advice = 'give a JSON file with a task whose data names it'
+      throw new MorError('INVALID_ARGUMENT', `${path} looks like JSON Lines, the data of a task: ${advice}`, { cause })
+    }
+    // Where the parser tells no position, its message holds the text around it.
+    const { message } = cause as Error
+    const position = /at position (\d+)/.exec(message)?.[1]
+    const line = position === undefined ? '' : `, line ${text.slice(0, Number(position)).split('\n').length}`
+    throw new MorError('INVALID_ARGUMENT', `${path}${line} is not JSON: ${message}`, { cause })
+  }
+}
+
+/** Whether a text that is not JSON begins with a line that is an object. */
+function isJsonLines(text: string): boolean {
+  try {
+    return isObject(JSON.parse(text.trimStart().split('\n', 1)[0]!))
+  } catch {
+    return false
+  }
 }
 
 /**
