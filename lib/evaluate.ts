@@ -88,10 +88,10 @@ export async function evaluate(
   if (tasks.length === 0) check.fail('there are no tasks; give a list of at least one')
   const checked = tasks.map((task, i) => checkTask(task, `evaluate: task ${i + 1}`))
   const names = checked.map(({ name }) => name)
-  const twice = names.find((name, i) => names.indexOf(name) < i)
-  if (twice !== undefined) {
-    const text = `evaluate: two tasks have the name ${JSON.stringify(twice)}, by which results are told apart; give each its own`
-    throw new MorError('INVALID_ARGUMENT', text)
+  const second = names.findIndex((name, i) => names.indexOf(name) < i)
+  if (second >= 0) {
+    const which = `tasks ${names.indexOf(names[second]!) + 1} and ${second + 1} have the name ${show(names[second])}`
+    check.fail(`${which}, by which results are told apart; give each its own`)
   }
   const signal = check.signal()
   const onProgress = check.callback<NonNullable<EvaluationOptions['onProgress']>>('onProgress')
@@ -104,7 +104,12 @@ export async function evaluate(
   const results: TaskResult[] = []
   for (const [i, task] of checked.entries()) {
     const begun = performance.now()
-    const measured = await measures[i]!((done, total, tokens) => onProgress?.({ task: task.name, done, total, tokens }))
+    const report: OnProgress = (done, total, tokens) => onProgress?.({ task: task.name, done, total, tokens })
+    const measured = await measures[i]!(report).catch((error: unknown) => {
+      // What was under way names itself, such as a forward pass, and not the task.
+      throwIfAborted(signal, `task ${task.name}`)
+      throw error
+    })
     const seconds = (performance.now() - begun) / 1000
     const fewShot = ('fewShot' in task && task.fewShot) || 0
     const result = { task: task.name, type: task.type, ...routing, fewShot, ...measured, seconds }

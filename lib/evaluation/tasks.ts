@@ -1,7 +1,7 @@
 // Tasks of an evaluation: what they say, and the JSON files that they are read from.
 import { readFile } from 'node:fs/promises'
 import { dirname, resolve } from 'node:path'
-import { Checker, checkPath, isObject, type JsonObject } from '../check.js'
+import { Checker, checkPath, isObject, type JsonObject, show } from '../check.js'
 import { findInputs } from '../dataset/inputs.js'
 import { MorError, toMorError } from '../errors.js'
 import { mapInOrder } from '../map_in_order.js'
@@ -143,30 +143,34 @@ export function checkTask(value: unknown, where: string): EvaluationTask {
   const check = Checker.of(value, where).without((each) => each === null || each === undefined)
   const type = check.choice('type', types)
   check.onlyKeys(keysOf[type])
-  checkText(check, 'name', false)
+  check.text('name')
   if (check.has('limit')) check.integer('limit', { min: 1 })
-  if (type === 'perplexity' && Array.isArray(check.object.data)) {
-    const paths: unknown[] = check.object.data
-    if (paths.length === 0 || !paths.every((path) => typeof path === 'string')) {
-      check.fail('data must be the path of a file, or a list of at least one')
-    }
-  } else {
-    checkText(check, 'data', false)
-  }
+  checkData(check, type)
   if (type === 'perplexity') {
     const length = check.integer('length', { min: 1, fallback: 2 ** 31 - 1 })
     check.integer('stride', { min: 1, max: length, fallback: 1 })
-    checkText(check, 'textField', true)
+    checkText(check, 'textField')
   }
-  for (const key of ['fewShotData', 'description', 'delimiter', 'shotDelimiter']) checkText(check, key, true)
+  for (const key of ['fewShotData', 'description', 'delimiter', 'shotDelimiter']) checkText(check, key)
   check.integer('fewShot', { min: 0, max: 1000, fallback: 0 })
   check.integer('seed', { min: 0, fallback: 0 })
   return structuredClone(check.object) as JsonObject & EvaluationTask
 }
 
-function checkText(check: Checker, key: string, optional: boolean): void {
+function checkData(check: Checker, type: EvaluationTask['type']): void {
+  const { data } = check.object
+  const paths: unknown[] = type === 'perplexity' && Array.isArray(data) ? data : [data]
+  if (paths.length > 0 && paths.every((path) => typeof path === 'string' && path !== '')) return
+  const list = type === 'perplexity' ? ', or a list of paths' : ''
+  check.fail(`data ${found(data)}; it must be the path of a file${list}`)
+}
+
+function checkText(check: Checker, key: string): void {
   const value = check.object[key]
-  if (optional && value === undefined) return
-  if (typeof value !== 'string' || (value === '' && !optional))
-    check.fail(`${key} must be a text, and is ${JSON.stringify(value)}`)
+  if (value !== undefined && typeof value !== 'string') check.fail(`${key} is ${show(value)}; it must be a text`)
+}
+
+/** As messages say of the value of a key. */
+export function found(value: unknown): string {
+  return value === undefined ? 'is missing' : `is ${show(value)}`
 }

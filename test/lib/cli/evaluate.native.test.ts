@@ -135,6 +135,21 @@ it('reads the texts that patterns name, in a task file relative to it', async ()
   await expect(run(false, ['books.json'])).rejects.toThrow(/no file has a name like .*books\/\*\.md/)
 })
 
+it('says where two tasks of one name stand', async () => {
+  const task = { name: 'text.txt', type: 'minimal_pairs', data: 'pairs.jsonl' }
+  writeFileSync(join(folder, 'one.json'), JSON.stringify(task))
+  writeFileSync(join(folder, 'two.json'), JSON.stringify([{ ...task, name: 'other' }, task]))
+  await expect(run(false, ['one.json', 'two.json'])).rejects.toMatchObject({
+    code: 'INVALID_ARGUMENT',
+    message: expect.stringMatching(
+      /^.*one.json, task 1, and .*two.json, task 2, have the name "text.txt", .*; give each its own$/,
+    ),
+  })
+  await expect(run(false, ['one.json'], { text: [join(folder, 'text.txt')] })).rejects.toThrow(
+    /one.json, task 1, and --text .*text.txt have the name "text.txt"/,
+  )
+})
+
 it('says that task files stand before --text, which takes all that follow', async () => {
   const text = [join(folder, 'text.txt'), join(folder, 'tasks.json')]
   await expect(run(false, [], { text })).rejects.toMatchObject({
@@ -165,13 +180,13 @@ it('says what is wrong', async () => {
     ],
     ['[]', /broken.json holds no tasks/],
     ['[{"name": "a", "type": "quiz"}]', /broken.json, task 1: type is "quiz"/],
-    ['{"type": "minimal_pairs", "data": "a"}', /broken.json: name must be a text, and is undefined/],
+    ['{"type": "minimal_pairs", "data": "a"}', /broken.json: name is missing/],
     ['{"name": "a", "data": "a"}', /broken.json: type is missing/],
     [
       '[{"name": "a", "type": "minimal_pairs", "data": "pairs.jsonl"}, 5]',
       /broken.json, task 2 is 5; it must be an object/,
     ],
-    ['{"name": "a", "type": "minimal_pairs"}', /broken.json: data must be a text, and is undefined/],
+    ['{"name": "a", "type": "minimal_pairs"}', /broken.json: data is missing; it must be the path of a file$/],
   ] as const) {
     writeFileSync(broken, content)
     await expect(run(false, ['broken.json'])).rejects.toMatchObject({
