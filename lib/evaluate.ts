@@ -1,5 +1,5 @@
 // evaluate(): measures a model by tasks, one after another.
-import { Checker, show } from './check.js'
+import { Checker, isObject, show } from './check.js'
 import { MorError, throwIfAborted } from './errors.js'
 import type { Evaluated } from './evaluation/evaluated.js'
 import { readExamples } from './evaluation/examples.js'
@@ -71,6 +71,8 @@ export async function evaluate(
   tasks: readonly EvaluationTask[],
   options: EvaluationOptions = {},
 ): Promise<TaskResult[]> {
+  if (!isObject(options))
+    throw new MorError('INVALID_ARGUMENT', `evaluate: the options are ${show(options)}; they must be an object`)
   const check = Checker.of(options, 'evaluate')
   if (!(model instanceof Model))
     check.fail(`the model is ${show(model)}; give what Model.create or Model.load resolves to`)
@@ -81,15 +83,15 @@ export async function evaluate(
     ...(rule === 'threshold' && model.config.router?.type === 'expert_choice' && { routerThreshold }),
     maxRecursions: maxRecursions === 0 ? model.config.num_recursions : maxRecursions,
   }
-  if (!Array.isArray(tasks) || tasks.length === 0) {
-    throw new MorError('INVALID_ARGUMENT', 'evaluate: there are no tasks; give a list of at least one')
-  }
+  if (!Array.isArray(tasks))
+    check.fail(`the tasks are ${show(tasks)}; they must be a list, such as readTasks resolves to`)
+  if (tasks.length === 0) check.fail('there are no tasks; give a list of at least one')
   const checked = tasks.map((task, i) => checkTask(task, `evaluate: task ${i + 1}`))
   const names = checked.map(({ name }) => name)
-  const twice = names.find((name, i) => names.indexOf(name) < i)
-  if (twice !== undefined) {
-    const text = `evaluate: two tasks have the name ${JSON.stringify(twice)}, by which results are told apart; give each its own`
-    throw new MorError('INVALID_ARGUMENT', text)
+  const second = names.findIndex((name, i) => names.indexOf(name) < i)
+  if (second >= 0) {
+    const which = `tasks ${names.indexOf(names[second]!) + 1} and ${second + 1} have the name ${show(names[second])}`
+    check.fail(`${which}, by which results are told apart; give each its own`)
   }
   const signal = check.signal()
   const onProgress = check.callback<NonNullable<EvaluationOptions['onProgress']>>('onProgress')
@@ -102,7 +104,12 @@ export async function evaluate(
   const results: TaskResult[] = []
   for (const [i, task] of checked.entries()) {
     const begun = performance.now()
-    const measured = await measures[i]!((done, total, tokens) => onProgress?.({ task: task.name, done, total, tokens }))
+    const report: OnProgress = (done, total, tokens) => onProgress?.({ task: task.name, done, total, tokens })
+    const measured = await measures[i]!(report).catch((error: unknown) => {
+      // What was under way names itself, such as a forward pass, and not the task.
+      throwIfAborted(signal, `task ${task.name}`)
+      throw error
+    })
     const seconds = (performance.now() - begun) / 1000
     const fewShot = ('fewShot' in task && task.fewShot) || 0
     const result = { task: task.name, type: task.type, ...routing, fewShot, ...measured, seconds }

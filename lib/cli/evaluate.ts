@@ -1,5 +1,6 @@
 // `mor evaluate`: measures a checkpoint by tasks, and shows a table of the results or JSON lines.
-import { basename } from 'node:path'
+import { basename, extname } from 'node:path'
+import { findInputs } from '../dataset/inputs.js'
 import { MorError } from '../errors.js'
 import { evaluate, type TaskResult } from '../evaluate.js'
 import { type EvaluationTask, readTasks } from '../evaluation/tasks.js'
@@ -11,7 +12,7 @@ import type { Output } from './output.js'
 import { findCheckpointTokenizer } from './tokenizer_source.js'
 
 export interface EvaluateCommandOptions extends Pick<LoadOptions, 'device' | 'dtype' | 'threads' | 'nice'> {
-  /** Text and JSON Lines files: a perplexity task for each. */
+  /** Text and JSON Lines files, patterns of them, and - for standard input: a perplexity task for each. */
   text?: string[]
   /** Key of the text in a line of these. */
   textField: string
@@ -30,15 +31,26 @@ export async function evaluateCheckpoint(
   signal: AbortSignal,
 ): Promise<void> {
   const { device, dtype, threads, nice, text = [], textField, tokenizer: source, ...routing } = options
-  const tasks = (await mapInOrder(files, readTasks)).flat()
-  const names = text.map((data) => basename(data))
-  for (const [i, data] of text.entries()) {
-    const name = names.filter((other) => other === names[i]).length === 1 ? names[i]! : data
-    tasks.push({ name, type: 'perplexity', data, textField } satisfies EvaluationTask)
+  const read = await mapInOrder(files, async (file) =>
+    (await readTasks(file)).map((task, i): SourcedTask => ({ task, source: `${file}, task ${i + 1},` })),
+  )
+  const sourced = read.flat()
+  const json = text.find((path) => extname(path).toLowerCase() === '.json')
+  if (json !== undefined) {
+    const what = `${json} is among the files of --text, which takes all files that follow it, and JSON files are no texts`
+    throw new MorError('INVALID_ARGUMENT', `${what}: put task files before --text`)
   }
+  const texts = await findInputs(text)
+  const names = texts.map((data) => basename(data))
+  for (const [i, data] of texts.entries()) {
+    const name = names.filter((other) => other === names[i]).length === 1 ? names[i]! : data
+    sourced.push({ task: { name, type: 'perplexity', data, textField }, source: `--text ${data}` })
+  }
+  const tasks = sourced.map(({ task }) => task)
   if (tasks.length === 0) {
     throw new MorError('INVALID_ARGUMENT', 'there is nothing to evaluate: name task files, or texts with --text')
   }
+  checkNames(sourced)
   const tokenizer = await findCheckpointTokenizer(checkpoint, source)
   await using model = await Model.load(checkpoint, { device, dtype, threads, nice, signal })
   const width = Math.max(...tasks.map(({ name }) => name.length))
@@ -55,6 +67,21 @@ export async function evaluateCheckpoint(
     })
   } finally {
     output.end()
+  }
+}
+
+/** A task, and where the command line names it, for messages. */
+interface SourcedTask {
+  task: EvaluationTask
+  source: string
+}
+
+function checkNames(sourced: readonly SourcedTask[]): void {
+  for (const { task, source } of sourced) {
+    const first = sourced.find((other) => other.task.name === task.name)!
+    if (first.task === task) continue
+    const which = `${first.source} and ${source} have the name ${JSON.stringify(task.name)}`
+    throw new MorError('INVALID_ARGUMENT', `${which}, by which results are told apart; give each its own`)
   }
 }
 

@@ -12,7 +12,7 @@ import { mapInOrder } from '../map_in_order.js'
 import { checkFitsConfig, resolveTrainerOptions, type Schedule } from '../trainer_options.js'
 import { checkTeacher, checkTeacherOptions, loadDistillation } from './distillation.js'
 import type { Output } from './output.js'
-import { prepareData } from './prepare_data.js'
+import { prepareData, tellKept } from './prepare_data.js'
 import { type RunRanks, rowsOfRank } from './ranks.js'
 import { checkDatasetOptions } from './resume_options.js'
 import { disposing, distributedOf, identityOf, modelsOf, type Run } from './run.js'
@@ -80,13 +80,18 @@ async function startPlanned(
   })
   return disposing(opened, async () => {
     await ranks.same(identityOf(start.config, dataset, infos))
-    const trainer = await ranks.together(async () => {
-      const distillation = await loadDistillation(options, signal)
-      const distributed = distributedOf(options, ranks)
-      return disposing(distillation?.teacher, () =>
-        start.makeTrainer({ ...trainerOptions, distillation, distributed }, signal),
-      )
-    })
+    const trainer = await ranks
+      .together(async () => {
+        const distillation = await loadDistillation(options, signal)
+        const distributed = distributedOf(options, ranks)
+        return disposing(distillation?.teacher, () =>
+          start.makeTrainer({ ...trainerOptions, distillation, distributed }, signal),
+        )
+      })
+      .catch((error: unknown) => {
+        if (signal.aborted && dataset === runFiles(folder).dataset) tellKept(dataset, output)
+        throw error
+      })
     return disposing(modelsOf(trainer), async () => {
       const { batchSize, gradientAccumulation, steps, evalEvery, evalBatches, saveEvery } = course
       const settings = {

@@ -65,17 +65,17 @@ export async function buildData(
   } catch (error) {
     output.end()
     const aside = partialFolder(folder)
-    if (await isUnfinished(aside)) {
-      const kept = relative('', aside)
-      output.event(
-        { type: 'unfinished', folder: kept },
-        `${kept} keeps what was done: the same command goes on from there`,
-      )
-    }
+    if (await isUnfinished(aside)) tellKept(aside, output)
     throw error
   }
   output.end()
   tellDataset(folder, info, output)
+}
+
+/** Of a command that ends too early: what it has done up to now is not lost. */
+export function tellKept(folder: string, output: Output): void {
+  const kept = relative('', folder)
+  output.event({ type: 'unfinished', folder: kept }, `${kept} keeps what was done: the same command goes on from there`)
 }
 
 /** Shows progress, but not more often than somebody can read it. */

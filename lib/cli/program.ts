@@ -358,7 +358,10 @@ function addEvaluate(program: Command): void {
     )
     .argument('<checkpoint>', 'checkpoint folder, or GGUF file')
     .argument('[tasks...]', 'JSON files, each a task or a list of them')
-    .option('--text <files...>', 'text or .jsonl files to measure bits per byte of, without a task file')
+    .option(
+      '--text <files...>',
+      'text or .jsonl files, patterns, or - to measure bits per byte of, without a task file; task files stand before it',
+    )
     .addOption(textFieldOption())
     .addOption(
       new Option('--routing <rule>', 'threshold is causal, as in generation; topk is that of training')

@@ -99,9 +99,16 @@ async function mapRuns(
 }
 
 /** @param wantsMap a depth map of the run was asked for */
-function notesOf({ name, metrics, checkpoint }: Run, wantsMap: boolean): string[] {
-  const { refused, missingLosses } = metrics
+function notesOf({ name, metrics, plannedSteps, checkpoint }: Run, wantsMap: boolean): string[] {
+  const { refused, missingLosses, missing } = metrics
+  const { step } = metrics.steps.at(-1)!
   return [
+    ...(plannedSteps !== null && step < plannedSteps ? [`${name} is at step ${step} of ${plannedSteps}`] : []),
+    ...(missing !== null
+      ? [
+          `${name}: steps missing in metrics.jsonl: ${missing.steps}; tokens, FLOPs and seconds are too low from step ${missing.from} on`,
+        ]
+      : []),
     ...(refused > 0 ? [`${name}: steps refused because loss or gradient was not finite: ${refused}`] : []),
     ...(missingLosses > 0 ? [`${name}: losses left out because they are no finite numbers: ${missingLosses}`] : []),
     ...(wantsMap && checkpoint === null ? [`${name} has no checkpoint yet, and so no depth map`] : []),

@@ -5,6 +5,7 @@ import { basename, join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import { isDeepStrictEqual } from 'node:util'
 import { isObject } from '../check.js'
+import { partialFolder } from '../dataset/build.js'
 import { ifGone, MorError, toMorError } from '../errors.js'
 import { exists } from '../exists.js'
 import { fileLines } from '../file_lines.js'
@@ -51,10 +52,15 @@ export function runFiles(folder: string) {
 
 /** Throws `CHECKPOINT_MISSING` if the folder holds no run, `CHECKPOINT_INVALID` if its record is damaged. */
 export async function readRunRecord(folder: string): Promise<RunRecord> {
-  const path = runFiles(folder).record
-  const text = await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
+  const { record: path, dataset } = runFiles(folder)
+  const text = await readFile(path, 'utf8').catch(async (error: NodeJS.ErrnoException) => {
     if (error.code !== 'ENOENT') throw toMorError(error, path)
-    throw new MorError('CHECKPOINT_MISSING', `there is no run to resume in ${folder}: ${path} is missing`)
+    // A run that is stopped while its text is prepared, or its model made, has no record yet.
+    const hasData = (await exists(dataset)) || (await exists(partialFolder(dataset)))
+    const advice = hasData
+      ? `it was stopped before it began: give its first command again, which goes on from ${dataset}`
+      : 'give the --output of a run, or start one without --resume'
+    throw new MorError('CHECKPOINT_MISSING', `there is no run to resume in ${folder}: ${path} is missing; ${advice}`)
   })
   try {
     const record: RunRecord = JSON.parse(withoutByteOrderMark(text))

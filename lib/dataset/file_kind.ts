@@ -64,7 +64,7 @@ export function fileKind(path: string, format: TextFormat | null): FileKind {
   if (format === null && inner === '.json') {
     throw new MorError(
       'INVALID_ARGUMENT',
-      `${path} is a JSON file, and only text, JSON Lines and Parquet can be trained on: ${toJsonLines} (jq -c '.[]' does that for an array), or name it .jsonl if its lines are objects already`,
+      `${path} is a JSON file, and only text, JSON Lines and Parquet files can be read: ${toJsonLines} (jq -c '.[]' does that for an array), or name it .jsonl if its lines are objects already`,
     )
   }
   const kind = { format: format ?? formatEndings[inner] ?? 'text', compression }

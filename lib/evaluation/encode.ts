@@ -37,8 +37,9 @@ export async function encodeExample(
   return whole.map((ids, i) => {
     const tokens = alone!.length > 0 ? ids : Int32Array.from([...start, ...ids])
     if (tokens.length > start.length) return { tokens, from: start.length }
-    const text = `${example.where}: ${JSON.stringify(example.continuations[i])} adds no token to the context`
-    throw new MorError('INVALID_ARGUMENT', text)
+    const text = `${JSON.stringify(example.continuations[i])} adds no token to the context, with whose end the tokenizer joins it`
+    const advice = 'begin it with a space, give the task a delimiter, or leave the line out'
+    throw new MorError('INVALID_ARGUMENT', `${example.where}: ${text}: ${advice}`)
   })
 }
 

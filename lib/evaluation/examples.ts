@@ -1,9 +1,9 @@
 // Reads the examples of a task, and puts solved ones before them.
 import { resolve } from 'node:path'
-import { Checker, show } from '../check.js'
+import { Checker } from '../check.js'
 import { readJsonLines } from '../dataset/source.js'
 import { MorError } from '../errors.js'
-import type { EvaluationTask, PerplexityTask } from './tasks.js'
+import { type EvaluationTask, found, type PerplexityTask } from './tasks.js'
 
 export type ExamplesTask = Exclude<EvaluationTask, PerplexityTask>
 
@@ -40,8 +40,9 @@ export async function readExamples(task: ExamplesTask): Promise<Prompted[]> {
   const source = isOwn ? examples : await examplesOf(fewShotData, task.type)
   const needed = fewShot > 0 && isOwn ? fewShot + 1 : fewShot
   if (source.length < needed) {
-    const what = `${fewShotData ?? task.data} has ${source.length} examples`
-    throw new MorError('INVALID_ARGUMENT', `task ${task.name}: ${what}; fewShot ${fewShot} needs ${needed}`)
+    const what = `${fewShotData ?? task.data} has ${source.length} examples; fewShot is ${fewShot}`
+    const why = isOwn ? `, and an example is not shown to itself, so ${needed} are needed` : ': give at most as many'
+    throw new MorError('INVALID_ARGUMENT', `task ${task.name}: ${what}${why}`)
   }
   const shots = sample(source, needed, seed)
   return wanted.map((example) => {
@@ -68,9 +69,12 @@ const readers: Record<ExamplesTask['type'], (check: Checker) => Omit<Example, 'w
     const list: unknown = check.object.choices
     const choices = Array.isArray(list) ? list.filter((choice) => typeof choice === 'string' && choice !== '') : []
     if (!Array.isArray(list) || choices.length < list.length || list.length < 2) {
-      check.fail(`choices is ${show(list)}; it must be a list of at least two texts, none of them empty`)
+      check.fail(`choices ${found(list)}; it must be a list of at least two texts, none of them empty`)
     }
-    return { context: text(check, 'query'), choices, gold: check.integer('gold', { min: 0, max: choices.length - 1 }) }
+    const max = choices.length - 1
+    // The checker takes null for a key that is left out.
+    if (check.object.gold === null) check.fail(`gold is null; it must be an integer from 0 to ${max}`)
+    return { context: text(check, 'query'), choices, gold: check.integer('gold', { min: 0, max }) }
   },
   last_word(check) {
     if (!check.has('text')) return { context: text(check, 'context'), choices: [text(check, 'continuation')], gold: 0 }
@@ -86,8 +90,7 @@ const readers: Record<ExamplesTask['type'], (check: Checker) => Omit<Example, 'w
 function text(check: Checker, key: string): string {
   const value = check.object[key]
   if (typeof value === 'string' && value !== '') return value
-  const found = value === undefined ? 'is missing' : `is ${show(value)}`
-  return check.fail(`${key} ${found}; it must be a text that is not empty`)
+  return check.fail(`${key} ${found(value)}; it must be a text that is not empty`)
 }
 
 /** `count` different items, in an order that the seed decides: the first steps of a Fisher-Yates shuffle. */

@@ -53,12 +53,15 @@ export async function checkTexts(model: Model, task: PerplexityTask): Promise<Wi
   if (length > context) {
     throw new MorError(
       'CONTEXT_OVERFLOW',
-      `task ${task.name}: length is ${length}; the context of the model holds ${context}`,
+      `task ${task.name}: length is ${length}; the context of the model holds ${context}: give at most that, or leave length out`,
     )
   }
   const stride = task.stride ?? Math.ceil(length / 2)
-  if (stride > length)
-    throw new MorError('INVALID_ARGUMENT', `task ${task.name}: stride is ${stride}, and length ${length}`)
+  // A stride that is longer than a length of the task has been refused by then.
+  if (stride > length) {
+    const what = `stride is ${stride}, and length ${length}, which is the context of the model`
+    throw new MorError('INVALID_ARGUMENT', `task ${task.name}: ${what}; give a stride of at most that`)
+  }
   for (const path of filesOf(task)) {
     const entry = await stat(path).catch(() => null)
     // What is read from a pipe or standard input is gone.

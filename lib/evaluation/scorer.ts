@@ -44,8 +44,8 @@ export class Scorer {
     const tokens = all.subarray(excess)
     const from = first - excess
     if (from < 1) {
-      const text = `${where}: ${all.length - first} tokens are to be scored; the context of the model holds ${context}`
-      throw new MorError('INVALID_ARGUMENT', text)
+      const text = `${all.length - first} tokens are to be scored; the context of the model holds ${context}`
+      throw new MorError('INVALID_ARGUMENT', `${where}: ${text}: shorten the text, or leave the line out`)
     }
     const engine = tokens.length < context ? this.#engine : null
     const score = await atPlace(where, () =>

@@ -40,11 +40,13 @@ export interface RunMetrics {
   refused: number
   /** Losses that are no finite numbers. */
   missingLosses: number
+  /** How many steps have no line, and the first step whose cost is too low for that; null where none is missing. */
+  missing: { steps: number; from: number } | null
 }
 
 /** Lines of other types are skipped. Throws what `readRecords` throws, and CHECKPOINT_INVALID for values that are no measurements. */
 export async function readMetrics(path: string, signal: AbortSignal): Promise<RunMetrics> {
-  const metrics: RunMetrics = { steps: [], evaluations: [], refused: 0, missingLosses: 0 }
+  const metrics: RunMetrics = { steps: [], evaluations: [], refused: 0, missingLosses: 0, missing: null }
   const cost: Cost = { tokens: 0, flops: 0, seconds: 0 }
   for await (const { record } of readRecords(path, signal)) addRecord(record, cost, metrics)
   return metrics
@@ -75,8 +77,10 @@ function readRecord(text: string, where: string, ended: boolean): Checker | null
   } catch (error) {
     if (error instanceof MorError) throw error
     if (!ended) return null
-    const message = `${where} is not JSON: ${(error as Error).message}; delete the line if the rest of the run is sound`
-    throw new MorError('CHECKPOINT_INVALID', message, { cause: error })
+    const problem = `${where} is not JSON: ${(error as Error).message}`
+    const advice = 'delete the line if the rest of the run is sound'
+    const effect = 'without a step, tokens, FLOPs and seconds are too low from there on'
+    throw new MorError('CHECKPOINT_INVALID', `${problem}; ${advice}: ${effect}`, { cause: error })
   }
 }
 
@@ -99,6 +103,8 @@ function addRecord(record: Checker, cost: Cost, metrics: RunMetrics): void {
   if (Number.isNaN(measured.lmLoss)) metrics.missingLosses++
   if (type === 'step') metrics.steps.push({ ...measured, routingAccuracy: numberOrNaN(routingAccuracy) })
   else metrics.evaluations.push({ ...measured, bitsPerByte: numberOrNaN(bitsPerByte) })
+  const missing = step - metrics.steps.length
+  if (missing > 0) metrics.missing = { steps: missing, from: metrics.missing?.from ?? step }
 }
 
 /** With the tokens that ran no recursion, which the histogram leaves out. */

@@ -1,7 +1,7 @@
 // A training run as a report shows it: its name, model, measurements and results.
 import { stat } from 'node:fs/promises'
 import { basename, join, resolve } from 'node:path'
-import { runFiles } from '../cli/run_folder.js'
+import { readRunRecord, runFiles } from '../cli/run_folder.js'
 import type { ResolvedConfig } from '../config.js'
 import { configFileName, readConfigFile } from '../config_file.js'
 import { MorError } from '../errors.js'
@@ -14,6 +14,8 @@ export interface Run {
   /** Differs from those of the other runs of a report. */
   name: string
   metrics: RunMetrics
+  /** Those at which the run ends; null where no run.json tells. */
+  plannedSteps: number | null
   results: RunResults
   /** Null before the first checkpoint. */
   checkpoint: { folder: string; config: ResolvedConfig } | null
@@ -58,6 +60,11 @@ async function readRun(folder: string, name: string, signal: AbortSignal): Promi
   return {
     name,
     metrics,
+    // Measurements alone make a report: nothing else in it needs run.json.
+    plannedSteps: await readRunRecord(folder).then(
+      ({ settings }) => settings.steps,
+      () => null,
+    ),
     results: await readResults(join(folder, 'results.json')),
     checkpoint: isSaved ? { folder: files.checkpoint, config: await readConfigFile(files.checkpoint) } : null,
   }

@@ -81,11 +81,23 @@ function readPrompts(value: unknown): Prompt[] {
   if (Array.isArray(value) && value.length > 0) {
     if (value.every((item) => typeof item === 'string') || value.every(isTokens)) return value
   }
-  throw invalidField(
-    'prompt',
-    `prompt is ${describe(value)}; it must be a text, an array of token ids, or an array of either`,
-    'invalid_type',
-  )
+  const form = 'prompt must be a text, an array of token ids, or an array of either, and no array may be empty'
+  throw invalidField('prompt', `${flawOf(value)}; ${form}`, 'invalid_type')
+}
+
+/** What is wrong with a value that is no prompt: itself, or the first entry that does not fit. */
+function flawOf(value: unknown): string {
+  if (!Array.isArray(value) || value.length === 0) return `prompt is ${describe(value)}`
+  const kindOf = (item: unknown) => (Array.isArray(item) ? 'array' : typeof item)
+  const kind = kindOf(value[0])
+  const fits = (item: unknown) =>
+    kind === 'array' ? isTokens(item) : kindOf(item) === kind && (kind === 'string' || kind === 'number')
+  const i = value.findIndex((item) => !fits(item))
+  const item: unknown = value[i]
+  if (kindOf(item) !== kind) return `prompt[${i}] is ${describe(item)}, unlike those before it`
+  if (!Array.isArray(item) || item.length === 0) return `prompt[${i}] is ${describe(item)}`
+  const j = item.findIndex((id) => typeof id !== 'number')
+  return `prompt[${i}][${j}] is ${describe(item[j])}`
 }
 
 function isTokens(value: unknown): value is number[] {

@@ -204,7 +204,7 @@ describe('tasks after the first', () => {
     const data = lines('long_pairs.jsonl', [{ good: 'It is.', bad: 'x'.repeat(200) }])
     await expect(withFirst({ type: 'minimal_pairs', name: 'long', data })).rejects.toMatchObject({
       code: 'INVALID_ARGUMENT',
-      message: `${data}, line 1: 200 tokens are to be scored; the context of the model holds 96`,
+      message: `${data}, line 1: 200 tokens are to be scored; the context of the model holds 96: shorten the text, or leave the line out`,
     })
     expect(progress).toEqual([
       { task: 'pairs', done: 1, total: 2, tokens: expect.any(Number) },
@@ -240,19 +240,19 @@ describe('tasks after the first', () => {
       'a window is too long',
       () => ({ type: 'perplexity', data: broken([{ text: 'a b' }]), length: 97 }),
       'CONTEXT_OVERFLOW',
-      /length is 97; the context of the model holds 96/,
+      /length is 97; the context of the model holds 96: give at most that, or leave length out$/,
     ],
     [
       'a stride is too long for the context',
       () => ({ type: 'perplexity', data: broken([{ text: 'a b' }]), stride: 97 }),
       'INVALID_ARGUMENT',
-      /stride is 97, and length 96/,
+      /stride is 97, and length 96, which is the context of the model; give a stride of at most that$/,
     ],
     [
       'a name is taken',
       () => ({ type: 'perplexity', data: broken([{ text: 'a b' }]), name: 'pairs' }),
       'INVALID_ARGUMENT',
-      /two tasks have the name "pairs", by which results are told apart; give each its own/,
+      /tasks 1 and 2 have the name "pairs", by which results are told apart; give each its own/,
     ],
   ])('are refused before it is computed when %s', async (_, task, code, message) => {
     const running = withFirst({ name: 'second', ...task() } as EvaluationTask)
@@ -282,6 +282,23 @@ it('reports the tokens of one long document while it goes on', async () => {
   const tokens = progress.map((now) => now.tokens)
   expect(tokens).toEqual([...new Set(tokens)].sort((a, b) => a - b))
   expect(progress.at(-1)).toEqual({ task: 'long', done: 1, total: null, tokens: 23_000 })
+})
+
+it.each<EvaluationTask>([
+  { type: 'perplexity', name: 'long', data: '' },
+  { type: 'last_word', name: 'long', data: '' },
+])('names the task that was aborted: %j', async (task) => {
+  const data = lines(
+    'abort.jsonl',
+    Array.from({ length: 500 }, () => ({ text: 'some words '.repeat(20) })),
+  )
+  const controller = new AbortController()
+  const running = evaluate(mor, [{ ...task, data }], {
+    routing: 'topk',
+    signal: controller.signal,
+    onProgress: () => controller.abort(),
+  })
+  await expect(running).rejects.toMatchObject({ code: 'ABORTED', message: 'task long was aborted' })
 })
 
 it('ends at once when it is aborted, and the model goes on', async () => {
@@ -370,7 +387,9 @@ it('refuses a choice that adds no token to its context', async () => {
   const onResult = vi.fn()
   await expect(evaluate(model, [task], { tokenizer, onResult })).rejects.toMatchObject({
     code: 'INVALID_ARGUMENT',
-    message: expect.stringMatching(`^${data}, line 1: "c" adds no token to the context$`),
+    message: expect.stringMatching(
+      `^${data}, line 1: "c" adds no token to the context, .*: begin it with a space, .*$`,
+    ),
   })
   expect(onResult).not.toHaveBeenCalled()
 })
@@ -391,7 +410,7 @@ const choice = { query: 'q', choices: ['a', 'b'], gold: 0 }
 it.each<[string, object, unknown[], RegExp]>([
   ['an unknown type', { type: 'quiz' }, [pair], /evaluate: task 1: type is "quiz"; it must be "perplexity" or/],
   ['an unknown key', { type: 'minimal_pairs', fewShot: 1 }, [pair], /unknown key "fewShot"/],
-  ['no name', { type: 'minimal_pairs', name: '' }, [pair], /name must be a text, and is ""/],
+  ['no name', { type: 'minimal_pairs', name: '' }, [pair], /name is ""; it must be a text that is not empty/],
   ['no examples', { type: 'minimal_pairs' }, [], /bad.jsonl is empty|holds no examples/],
   [
     'a gold out of range',
@@ -411,8 +430,27 @@ it.each<[string, object, unknown[], RegExp]>([
     'no choices',
     { type: 'multiple_choice' },
     [{ query: 'q', gold: 0 }],
-    /line 1: choices is undefined; it must be a list/,
+    /line 1: choices is missing; it must be a list/,
   ],
+  [
+    'a gold that is null',
+    { type: 'multiple_choice' },
+    [{ ...choice, gold: null }],
+    /line 1: gold is null; it must be an integer from 0 to 1/,
+  ],
+  [
+    'a list of files where one belongs',
+    { type: 'multiple_choice', data: ['a.jsonl'] },
+    [choice],
+    /data is \["a.jsonl"\]; it must be the path of a file$/,
+  ],
+  [
+    'an empty path',
+    { type: 'perplexity', data: ['a.txt', ''] },
+    [pair],
+    /data is \["a.txt",""\]; it must be the path of a file, or a list of paths$/,
+  ],
+  ['a delimiter that is no text', { type: 'last_word', delimiter: 5 }, [pair], /delimiter is 5; it must be a text$/],
   ['no continuation', { type: 'last_word' }, [{ context: 'a' }], /line 1: continuation is missing/],
   [
     'no text',
@@ -423,12 +461,17 @@ it.each<[string, object, unknown[], RegExp]>([
   ['no query', { type: 'multiple_choice' }, [{ choices: ['a', 'b'], gold: 0 }], /line 1: query is missing/],
   ['a line that is a list', { type: 'minimal_pairs' }, [[1]], /line 1 is \[1\]; it must be an object/],
   ['one word', { type: 'last_word' }, [{ text: 'word' }], /line 1: text has fewer than two words/],
-  ['too few shots', { type: 'multiple_choice', fewShot: 1 }, [choice], /has 1 examples; fewShot 1 needs 2/],
+  [
+    'too few shots',
+    { type: 'multiple_choice', fewShot: 1 },
+    [choice],
+    /has 1 examples; fewShot is 1, and an example is not shown to itself, so 2 are needed$/,
+  ],
   [
     'a long continuation',
     { type: 'last_word' },
     [{ context: 'a', continuation: 'b'.repeat(200) }],
-    /line 1: 201 tokens are to be scored; the context of the model holds 96/,
+    /line 1: 201 tokens are to be scored; the context of the model holds 96: shorten the text, or leave the line out$/,
   ],
   [
     'a long stride',

@@ -189,14 +189,32 @@ describe('an evaluation', () => {
       await expect(evaluate(wrong as never, [task])).rejects.toEqual(refused(/the model is .*; give what Model.create/))
   })
 
-  it.each<[object, RegExp]>([
+  it('is by a list of tasks', async () => {
+    await using model = await Model.create(config)
+    for (const [wrong, given] of [
+      ['tasks.json', '"tasks.json"'],
+      [task, '{"name":"a",'],
+      [null, 'null'],
+    ] as const)
+      await expect(evaluate(model, wrong as never)).rejects.toMatchObject({
+        code: 'INVALID_ARGUMENT',
+        message: expect.stringContaining(`evaluate: the tasks are ${given}`),
+      })
+    await expect(evaluate(model, 5 as never)).rejects.toEqual(
+      refused(/^evaluate: the tasks are 5; they must be a list, such as readTasks resolves to$/),
+    )
+    await expect(evaluate(model, [])).rejects.toEqual(refused(/^evaluate: there are no tasks; give a list of at least/))
+  })
+
+  it.each<[object | null, RegExp]>([
+    [null, /^evaluate: the options are null; they must be an object/],
     [{ tokenizer: 'x' }, /tokenizer is "x"; give Tokenizer.byteLevel/],
     [{ onProgress: 5 }, /onProgress is 5; it must be a function/],
     [{ onResult: 'x' }, /onResult is "x"; it must be a function/],
     [{ signal: 5 }, /signal is 5; it must be an AbortSignal/],
   ])('does not take %j', async (options, message) => {
     await using model = await Model.create(config, { tokenizer: Tokenizer.byteLevel() })
-    await expect(evaluate(model, [task], options)).rejects.toEqual(refused(message))
+    await expect(evaluate(model, [task], options as never)).rejects.toEqual(refused(message))
   })
 })
 

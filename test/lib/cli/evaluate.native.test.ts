@@ -117,6 +117,47 @@ it('says on a terminal how many sequences were cut', async () => {
   expect(JSON.parse(line!)).toMatchObject({ task: 'long', cut: 1 })
 })
 
+it('reads the texts that patterns name, in a task file relative to it', async () => {
+  mkdirSync(join(folder, 'books'))
+  for (const name of ['b.txt', 'a.txt']) writeFileSync(join(folder, 'books', name), 'A text of a book.')
+  writeFileSync(join(folder, 'books.json'), JSON.stringify({ name: 'all', type: 'perplexity', data: 'books/*.txt' }))
+  const written = await run(false, ['books.json'], { text: [join(folder, 'books/*.txt')] })
+  const results = written
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line))
+  expect(results.map(({ task, examples }) => [task, examples])).toEqual([
+    ['all', 2],
+    ['a.txt', 1],
+    ['b.txt', 1],
+  ])
+  writeFileSync(join(folder, 'books.json'), JSON.stringify({ name: 'all', type: 'perplexity', data: 'books/*.md' }))
+  await expect(run(false, ['books.json'])).rejects.toThrow(/no file has a name like .*books\/\*\.md/)
+})
+
+it('says where two tasks of one name stand', async () => {
+  const task = { name: 'text.txt', type: 'minimal_pairs', data: 'pairs.jsonl' }
+  writeFileSync(join(folder, 'one.json'), JSON.stringify(task))
+  writeFileSync(join(folder, 'two.json'), JSON.stringify([{ ...task, name: 'other' }, task]))
+  await expect(run(false, ['one.json', 'two.json'])).rejects.toMatchObject({
+    code: 'INVALID_ARGUMENT',
+    message: expect.stringMatching(
+      /^.*one.json, task 1, and .*two.json, task 2, have the name "text.txt", .*; give each its own$/,
+    ),
+  })
+  await expect(run(false, ['one.json'], { text: [join(folder, 'text.txt')] })).rejects.toThrow(
+    /one.json, task 1, and --text .*text.txt have the name "text.txt"/,
+  )
+})
+
+it('says that task files stand before --text, which takes all that follow', async () => {
+  const text = [join(folder, 'text.txt'), join(folder, 'tasks.json')]
+  await expect(run(false, [], { text })).rejects.toMatchObject({
+    code: 'INVALID_ARGUMENT',
+    message: expect.stringMatching(/tasks.json is among the files of --text, .*: put task files before --text/),
+  })
+})
+
 it('says what is wrong', async () => {
   await expect(run(false, [])).rejects.toMatchObject({
     code: 'INVALID_ARGUMENT',
@@ -128,16 +169,24 @@ it('says what is wrong', async () => {
   })
   const broken = join(folder, 'broken.json')
   for (const [content, message] of [
-    ['{', /broken.json is not JSON/],
+    ['', /broken.json is empty; it must hold a task or a list of tasks/],
+    [' \n', /broken.json is empty/],
+    ['{', /broken.json, line 1 is not JSON/],
+    ['[\n1\n2]', /broken.json, line 3 is not JSON: Expected ','/],
+    [Buffer.from('{"name": "\xe9"}', 'latin1'), /broken.json is no task file: its bytes are not UTF-8; convert it/],
+    [
+      '{"query": "a", "choices": ["b", "c"], "gold": 0}\n{"query": "d"}\n',
+      /broken.json looks like JSON Lines, the data of a task: give a JSON file with a task whose data names it$/,
+    ],
     ['[]', /broken.json holds no tasks/],
     ['[{"name": "a", "type": "quiz"}]', /broken.json, task 1: type is "quiz"/],
-    ['{"type": "minimal_pairs", "data": "a"}', /broken.json: name must be a text, and is undefined/],
+    ['{"type": "minimal_pairs", "data": "a"}', /broken.json: name is missing/],
     ['{"name": "a", "data": "a"}', /broken.json: type is missing/],
     [
       '[{"name": "a", "type": "minimal_pairs", "data": "pairs.jsonl"}, 5]',
       /broken.json, task 2 is 5; it must be an object/,
     ],
-    ['{"name": "a", "type": "minimal_pairs"}', /broken.json: data must be a text, and is undefined/],
+    ['{"name": "a", "type": "minimal_pairs"}', /broken.json: data is missing; it must be the path of a file$/],
   ] as const) {
     writeFileSync(broken, content)
     await expect(run(false, ['broken.json'])).rejects.toMatchObject({

@@ -57,8 +57,12 @@ function options(folder: string, changes: Partial<TrainOptions>): TrainOptions {
 }
 
 /** Trains in the run of `folder`, from its text. */
-export async function runIn(folder: string, changes: Partial<TrainOptions>, signal = new AbortController().signal) {
-  const stream = new RecordingStream(false)
+export async function runIn(
+  folder: string,
+  changes: Partial<TrainOptions>,
+  signal = new AbortController().signal,
+  stream = new RecordingStream(false),
+) {
   const result = await train(options(folder, changes), new Output(stream), signal)
   return { result, stream }
 }

@@ -116,10 +116,16 @@ describe('the page', () => {
       { type: 'refused', step: 1, message: 'loss is NaN' },
       stepRecord({ step: 2, lmLoss: null }),
       evaluationRecord(2, { lmLoss: null, bitsPerByte: null }),
+      stepRecord({ step: 5 }),
     ]
+    writeRun(at('a'), lines)
+    const settings = { steps: 100 }
+    writeFileSync(at('a/run.json'), JSON.stringify({ settings, positions: [] }))
     writeFileSync(at('text.txt'), 'Some text.')
-    const { page, records } = await run([writeRun(at('a'), lines)], { text: at('text.txt') })
+    const { page, records } = await run([at('a')], { text: at('text.txt') })
     const notes = [
+      'a is at step 5 of 100',
+      'a: steps missing in metrics.jsonl: 2; tokens, FLOPs and seconds are too low from step 5 on',
       'a: steps refused because loss or gradient was not finite: 1',
       'a: losses left out because they are no finite numbers: 2',
       'a has no checkpoint yet, and so no depth map',
@@ -130,6 +136,15 @@ describe('the page', () => {
     expect(page).not.toContain('NaN')
     expect(page).not.toContain('<details')
   })
+})
+
+it.each([
+  ['has taken all its steps', { settings: { steps: 3 }, positions: [] }],
+  ['has a damaged run.json', {}],
+])('a run that %s is said to be at no step', async (_, record) => {
+  writeRun(at('a'), fallingRun(3))
+  writeFileSync(at('a/run.json'), JSON.stringify(record))
+  expect((await run([at('a')])).records.at(-1)).toMatchObject({ notes: [] })
 })
 
 describe('outputs', () => {

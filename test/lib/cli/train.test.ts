@@ -1,6 +1,6 @@
 // The train command on a stand-in addon: what a run leaves behind, and that stopping and resuming changes nothing.
 import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { join, relative } from 'node:path'
 import { beforeEach, describe, expect, it, vi } from 'vitest'
 import { Output } from '../../../lib/cli/output.js'
 import { train } from '../../../lib/cli/train.js'
@@ -155,11 +155,20 @@ describe('a run', () => {
     writeFileSync(tooSmall, JSON.stringify({ ...tiny, vocab_size: 300 }))
     addon.gate.close()
     const controller = new AbortController()
-    const first = run({ config: tooSmall }, controller.signal)
+    const stream = new RecordingStream(false)
+    const first = runIn(folder, { config: tooSmall }, controller.signal, stream)
     await vi.waitFor(() => expect(addon.calls).toContain('createModel'))
     controller.abort()
     addon.gate.open()
     await expect(first).rejects.toMatchObject({ code: 'ABORTED' })
+    const dataset = join(folder, 'run', 'dataset')
+    expect(stream.records.at(-1)).toEqual({ type: 'unfinished', folder: relative('', dataset) })
+    await expect(run({ resume: true })).rejects.toMatchObject({
+      code: 'CHECKPOINT_MISSING',
+      message: expect.stringMatching(
+        /run.json is missing; it was stopped before it began: give its first command again, which goes on from .*run\/dataset$/,
+      ),
+    })
     const again = await run()
     expect(again.stream.records.map(({ type }) => type)).not.toContain('dataset')
     const builtAnew = async (changes: Partial<TrainOptions> = {}) => {

@@ -33,7 +33,12 @@ describe('is refused, before a model is made:', () => {
     ],
     ['a missing file', { data: ['/nowhere.txt'] }, 'IO_ERROR', '/nowhere.txt'],
     ['a missing tokenizer', { tokenizer: '/nowhere' }, 'CHECKPOINT_MISSING', '/nowhere'],
-    ['nothing to resume', { resume: true }, 'CHECKPOINT_MISSING', 'no run to resume'],
+    [
+      'nothing to resume',
+      { resume: true },
+      'CHECKPOINT_MISSING',
+      'run.json is missing; give the --output of a run, or',
+    ],
   ])('%s', async (_, changes, code, message) => {
     await expect(run(changes)).rejects.toMatchObject({ code, message: expect.stringContaining(message) })
     expect(addon.models).toEqual([])

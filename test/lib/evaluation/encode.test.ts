@@ -45,7 +45,7 @@ describe.each([
   it('refuses a continuation without a token', async () => {
     await expect(scored(await load(config), 'Once upon', [''])).rejects.toMatchObject({
       code: 'INVALID_ARGUMENT',
-      message: 'a.jsonl:1: "" adds no token to the context',
+      message: expect.stringMatching(/^a.jsonl:1: "" adds no token to the context, /),
     })
   })
 })

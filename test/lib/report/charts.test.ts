@@ -128,9 +128,9 @@ it('draws runs of any length with few points', { timeout: 120_000 }, () => {
     flops: i,
     seconds: i,
   }))
-  const metrics = { steps, evaluations: [], refused: 0, missingLosses: 0 }
+  const metrics = { steps, evaluations: [], refused: 0, missingLosses: 0, missing: null }
   const results = { servedTokensPerSecond: null, lossTopK: null, lossThreshold: null, bitsPerByte: null }
-  const charts = chartsOf([{ name: 'long', metrics, results, checkpoint: null }]) as LineChart[]
+  const charts = chartsOf([{ name: 'long', metrics, plannedSteps: null, results, checkpoint: null }]) as LineChart[]
   expect(charts).toHaveLength(6)
   for (const { training } of charts.flatMap(({ series }) => series)) {
     expect(training.length).toBeGreaterThan(50)

@@ -39,7 +39,7 @@ it('adds up what training cost, and gives evaluations the cost until then', asyn
     evaluationRecord(2, { lmLoss: 4.5, bitsPerByte: 1.5, tokens: 35, depthHistogram: [10, 20] }),
     stepRecord({ step: 3, lmLoss: 3, tokens: 100, flops: 2e6, seconds: 0.5 }),
   ].map(line)
-  const { steps, evaluations, refused, missingLosses } = await read(text.join(''))
+  const { steps, evaluations, refused, missingLosses, missing } = await read(text.join(''))
   expect(steps.map(({ step, lmLoss, tokens, flops, seconds }) => [step, lmLoss, tokens, flops, seconds])).toEqual([
     [1, 5, 100, 2e6, 0.5],
     [2, 4, 150, 3e6, 0.75],
@@ -53,7 +53,7 @@ it('adds up what training cost, and gives evaluations the cost until then', asyn
   ])
   const cost = { tokens: 150, flops: 3e6, seconds: 0.75 }
   expect(evaluations).toEqual([{ step: 2, ...cost, lmLoss: 4.5, bitsPerByte: 1.5, tokensByDepth: [5, 10, 20] }])
-  expect({ refused, missingLosses }).toEqual({ refused: 0, missingLosses: 0 })
+  expect({ refused, missingLosses, missing }).toEqual({ refused: 0, missingLosses: 0, missing: null })
 })
 
 it('ignores half a last line, blank lines and other types, and accepts a whole last line without its end', async () => {
@@ -63,6 +63,14 @@ it('ignores half a last line, blank lines and other types, and accepts a whole l
   expect(half.steps.map(({ step }) => step)).toEqual([1])
   const whole = await read(first + second.trimEnd())
   expect(whole.steps.map(({ step }) => step)).toEqual([1, 2])
+})
+
+it.each([
+  ['steps in the middle', [stepRecord({ step: 1 }), stepRecord({ step: 4 }), stepRecord({ step: 6 })], 3, 4],
+  ['the first step', [stepRecord({ step: 2 }), stepRecord({ step: 3 })], 1, 2],
+  ['the step of an evaluation', [stepRecord({ step: 1 }), evaluationRecord(2), stepRecord({ step: 3 })], 1, 2],
+])('says where %s are missing', async (_, records, steps, from) => {
+  expect((await read(records.map(line).join(''))).missing).toEqual({ steps, from })
 })
 
 it.each([
@@ -101,7 +109,10 @@ it('counts losses that are not finite', async () => {
 })
 
 it.each([
-  ['{"type":"step","st', /line 2 is not JSON: .*; delete the line/],
+  [
+    '{"type":"step","st',
+    /line 2 is not JSON: .*; delete the line if .*: without a step, tokens, FLOPs and seconds are too low from there on/,
+  ],
   ['{"type":"step","step":2,"lmLoss":NaN}', /line 2 is not JSON/],
   ['[1, 2]', /line 2 is \[1,2\]; it must be an object/],
   ['{"step":2}', /line 2: type is missing/],

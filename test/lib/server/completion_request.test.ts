@@ -133,6 +133,21 @@ describe('readCompletionRequest', () => {
     expect(read({ stop: Array(32).fill('a') }).stop).toHaveLength(32)
   })
 
+  it.each<[unknown, string]>([
+    [5, 'prompt is 5'],
+    [[], 'prompt is an empty array'],
+    [[[]], 'prompt[0] is an empty array'],
+    [[null], 'prompt[0] is null'],
+    [[1, 'a'], 'prompt[1] is "a", unlike those before it'],
+    [['a', [84]], 'prompt[1] is an array of 1, unlike those before it'],
+    [[[1], 'a'], 'prompt[1] is "a", unlike those before it'],
+    [[[1], []], 'prompt[1] is an empty array'],
+    [[[1], [2, 'a']], 'prompt[1][1] is "a"'],
+  ])('says what is wrong in the prompt %j', (prompt, what) => {
+    const form = 'prompt must be a text, an array of token ids, or an array of either, and no array may be empty'
+    expect(() => read({ prompt })).toThrow(expect.objectContaining({ message: `${what}; ${form}` }))
+  })
+
   it.each([
     ['prompt', { prompt: 5 }],
     ['prompt', { prompt: null }],
