@@ -28,7 +28,7 @@ function send(reply: ParquetReply): void {
 
 /** The strings of the text column of each row group; rows without one are left out. */
 async function* rowGroups(): AsyncGenerator<string[]> {
-  const { parquetMetadataAsync, parquetReadObjects, parquetSchema } = await import('hyparquet')
+  const { cachedAsyncBuffer, parquetMetadataAsync, parquetReadObjects, parquetSchema } = await import('hyparquet')
   const { decompress } = await import('fzstd')
   const compressors: Compressors = {
     GZIP: (bytes) => gunzipSync(bytes),
@@ -70,8 +70,10 @@ async function* rowGroups(): AsyncGenerator<string[]> {
     let row = 0
     for (const group of metadata.row_groups) {
       const end = row + Number(group.num_rows)
-      const options = { file, metadata, columns: [textField], rowStart: row, rowEnd: end, compressors, parsers }
-      const rows = await checkPages(file, group, textField)
+      // What is checked is what is read after it, from the file once.
+      const once = cachedAsyncBuffer(file, { minSize: 0 })
+      const options = { file: once, metadata, columns: [textField], rowStart: row, rowEnd: end, compressors, parsers }
+      const rows = await checkPages(once, group, textField)
         .then(() => parquetReadObjects(options))
         .catch((error: unknown) => {
           throw damaged(` in rows ${row} to ${end - 1}`, error)

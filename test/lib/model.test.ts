@@ -3,9 +3,9 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeEach, describe, expect, it, vi } from 'vitest'
-import type { ModelConfig } from '../../lib/config.js'
 import { type LoadOptions, Model } from '../../lib/model.js'
 import { FakeAddon } from './fake_addon.js'
+import { config } from './small_trainer.js'
 
 let addon: FakeAddon
 vi.mock('../../lib/native_loader.js', () => ({ loadNative: () => addon }))
@@ -15,17 +15,6 @@ beforeEach(() => {
 
 const root = mkdtempSync(join(tmpdir(), 'mor-model-'))
 afterAll(() => rmSync(root, { recursive: true }))
-
-const config: ModelConfig = {
-  vocab_size: 16,
-  hidden_size: 8,
-  intermediate_size: 12,
-  num_hidden_layers: 5,
-  num_attention_heads: 2,
-  max_position_embeddings: 8,
-  num_recursions: 3,
-  router: { type: 'expert_choice' },
-}
 
 /** Lets everything that can run now run. */
 const settle = () => new Promise((resolve) => setTimeout(resolve, 5))

@@ -1,4 +1,4 @@
-// What the tests of trainers train: a small model, and a batch for it.
+// The small model of the tests of models and trainers, and what trains it.
 import type { ModelConfig } from '../../lib/config.js'
 import type { TrainerOptions } from '../../lib/trainer_options.js'
 
